@@ -1,0 +1,82 @@
+"""The CloudEvents 1.0 message that consumers see: the same bytes for every sink and every retry.
+
+Structured JSON mode, ``application/cloudevents+json``. Fields are only ever added.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+from receiver.models import Asset, AssetState, Event, Notification, OutboxWork, to_text
+
+CONTENT_TYPE = "application/cloudevents+json"
+
+# From provider, task id, index and the moment the notification was made to a signed link.
+LinkMaker = Callable[[str, str, int, datetime], str]
+
+
+def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
+    """The message for one outbox entry; pure, so a retry renders the same bytes."""
+    event = work.event
+    if event.type is None or event.ended_at is None:
+        raise ValueError(f"event {event.id} has not ended")
+    subject = f"{event.provider}/{event.task_id}"
+    message: dict[str, object] = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": source,
+        "type": event.type.value,
+        "subject": subject,
+        "time": to_text(event.ended_at),
+        "datacontenttype": "application/json",
+        "revision": work.revision,
+    }
+    if work.replay_id:
+        message["replayid"] = work.replay_id
+    message["data"] = _data(event, lambda index: link(*_place(event, index), work.created_at))
+    return Notification(
+        event_id=event.id,
+        dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
+        type=event.type,
+        subject=subject,
+        body=msgspec.json.encode(message),
+    )
+
+
+def _place(event: Event, index: int) -> tuple[str, str, int]:
+    return event.provider, event.task_id, index
+
+
+def _data(event: Event, link: Callable[[int], str]) -> dict[str, object]:
+    submission = event.submission
+    failed = event.error_code is not None or event.error_message is not None
+    return {
+        "provider": event.provider,
+        "task_id": event.task_id,
+        "submission_id": submission.id,
+        "owner": submission.owner,
+        "model": submission.model,
+        "metadata": submission.metadata,
+        "submitted_at": to_text(submission.created_at),
+        "received_at": to_text(event.received_at),
+        "via": event.via.value,
+        "assets": [_asset(asset, link) for asset in event.assets],
+        "error": {"code": event.error_code, "message": event.error_message} if failed else None,
+    }
+
+
+def _asset(asset: Asset, link: Callable[[int], str]) -> dict[str, object]:
+    if asset.state is not AssetState.STORED:
+        return {"index": asset.index, "state": asset.state.value, "outcome": asset.outcome}
+    return {
+        "index": asset.index,
+        "state": asset.state.value,
+        "key": asset.key,
+        "url": link(asset.index),
+        "media_type": asset.media_type,
+        "bytes": asset.bytes,
+        "width": asset.width,
+        "height": asset.height,
+        "sha256": asset.sha256,
+    }

@@ -1,0 +1,79 @@
+"""Every exception the program raises on purpose, named by who has to act.
+
+    ReceiverError
+    ├── Rejected        the sender is wrong; carries the HTTP answer to give
+    ├── Unavailable     nobody is wrong; try the same thing again later
+    ├── Permanent       trying again cannot help; the entry becomes a dead letter
+    │   └── Gone        ... and the destination asked us to stop altogether
+    ├── FetchFailed     a file could not be had; carries the outcome name
+    └── Misconfigured   the operator must change a setting
+
+The message of each is written for the person who acts on it. It never carries a secret, a token, a
+prompt, a callback URL or a media link.
+"""
+
+from receiver.models import Outcome
+
+
+class ReceiverError(Exception):
+    """Root of the tree; catching it catches every expected failure."""
+
+
+class Rejected(ReceiverError):
+    """The request is refused with an RFC 9457 problem.
+
+    ``status`` is the HTTP status, ``title`` a short stable phrase, ``detail`` what to do about it.
+    """
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+
+
+class Unavailable(ReceiverError):
+    """The other side cannot do it now. ``outcome`` names why; ``retry_after_seconds`` is its wish."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        outcome: Outcome = Outcome.UNAVAILABLE,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Permanent(ReceiverError):
+    """The other side will never take this one; ``outcome`` names why."""
+
+    def __init__(self, detail: str, *, outcome: Outcome = Outcome.REFUSED) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+
+
+class Gone(Permanent):
+    """The destination answered that it wants no more notifications at all (HTTP 410)."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, outcome=Outcome.GONE)
+
+
+class FetchFailed(ReceiverError):
+    """A file behind a link could not be had. ``outcome`` decides whether it is tried again."""
+
+    def __init__(self, outcome: Outcome, detail: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Misconfigured(ReceiverError):
+    """One or more settings are wrong. ``problems`` holds one sentence each, all of them at once."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

@@ -1,0 +1,456 @@
+"""The values that pass between modules: frozen, keyword-only, without behaviour of their own.
+
+All times are aware UTC. All ids are text with a prefix that tells what they name (``sub_``, ``dlv_``,
+``evt_``, ``out_``).
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import msgspec
+
+
+# --- states and outcomes: one word each, the same in code, database, log, metric and README ---------
+
+
+class Via(StrEnum):
+    """How a result reached us."""
+
+    CALLBACK = "callback"
+    POLL = "poll"
+
+
+class Proof(StrEnum):
+    """What showed that a callback is authentic, from strongest to weakest."""
+
+    SUBMISSION = "submission"  # a token made for one submission
+    SIGNATURE = "signature"  # the provider signed the raw bytes
+    PROVIDER = "provider"  # the one token per provider
+    NONE = "none"  # untokened, and the operator allows that
+    POLL = "poll"  # we asked the provider ourselves
+
+
+class Verdict(StrEnum):
+    """What a delivery turned out to be."""
+
+    ACCEPTED = "accepted"  # the first terminal state of an owned task
+    DUPLICATE = "duplicate"  # says what is known already
+    PROGRESS = "progress"  # a known state that ends nothing
+    EARLY = "early"  # authentic, but its submission is not in the log yet
+    CONFLICT = "conflict"  # contradicts the terminal state that came first
+    UNRECOGNISED = "unrecognised"  # authentic, but not understood; kept raw
+    REFUSED = "refused"  # a submission's token used for another task
+    UNOWNED = "unowned"  # was early, and no submission ever came
+
+
+class ReportState(StrEnum):
+    """What a provider's document says about its task."""
+
+    PROGRESS = "progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNCLEAR = "unclear"  # not understood: never treated as an end
+
+
+class TaskState(StrEnum):
+    """Where a task stands, as a backend sees it."""
+
+    SUBMITTED = "submitted"  # no terminal result yet
+    FETCHING = "fetching"  # ended at the provider; files still to come
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class EventType(StrEnum):
+    """What consumers are told, and the CloudEvents ``type``."""
+
+    COMPLETED = "task.completed"
+    PARTIAL = "task.partial"
+    FAILED = "task.failed"
+
+
+class AssetState(StrEnum):
+    """Where one file stands."""
+
+    PENDING = "pending"
+    STORED = "stored"
+    FAILED = "failed"
+
+
+class OutboxState(StrEnum):
+    """Where one event stands on its way to one sink."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class Outcome(StrEnum):
+    """How one attempt at an asset or at a sink ended. The README explains each in a line."""
+
+    # good ends
+    STORED = "stored"
+    DELIVERED = "delivered"
+    # the link or its host is not acceptable
+    BAD_URL = "bad_url"
+    PRIVATE_ADDRESS = "private_address"
+    HOST_NOT_ALLOWED = "host_not_allowed"
+    BAD_REDIRECT = "bad_redirect"
+    # the network or the other side failed
+    DNS_FAILED = "dns_failed"
+    CONNECT_FAILED = "connect_failed"
+    TLS_FAILED = "tls_failed"
+    TIMEOUT = "timeout"
+    TOO_SLOW = "too_slow"
+    INTERRUPTED = "interrupted"
+    RATE_LIMITED = "rate_limited"
+    HTTP_ERROR = "http_error"
+    GONE = "gone"
+    UNAVAILABLE = "unavailable"
+    REFUSED = "refused"
+    # the bytes are not what they should be
+    TOO_LARGE = "too_large"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    # our own side
+    STORAGE_FAILED = "storage_failed"
+    EXPIRED = "expired"
+    CRASHED = "crashed"
+    # ends of a task that no single attempt explains
+    NO_FILES = "no_files"
+
+
+# --- what comes in --------------------------------------------------------------------------------
+
+
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request at the providers' door, not yet verified: nothing in it may be believed."""
+
+    provider: str
+    token: str | None
+    body: bytes
+    headers: Mapping[str, str]  # names in lower case
+    received_at: datetime
+
+
+class VerifiedCallback(msgspec.Struct, frozen=True, kw_only=True):
+    """A callback whose token or signature was checked. Made by ``ingest.verify`` and nowhere else."""
+
+    provider: str
+    proof: Proof
+    submission_id: str | None  # only a submission token names one
+    body: bytes
+    received_at: datetime
+
+
+class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A link that a provider says holds a result. ``kind`` is its word: image, video, audio, model."""
+
+    url: str
+    kind: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider's document says, in our words; the result of parsing, free of side effects."""
+
+    task_id: str | None
+    state: ReportState
+    files: tuple[RemoteFile, ...] = ()
+    error_code: str | None = None  # the provider's own
+    error_message: str | None = None  # the provider's own
+    provider_state: str | None = None  # the state as the provider spelled it
+    note: str | None = None  # for UNCLEAR: what was not understood
+
+
+class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a provider, as data. Sources stand in the provider's own module."""
+
+    name: str  # as in paths, settings and columns
+    title: str  # as people write it
+    base_url: str  # of its API
+    pushes: bool  # whether it sends callbacks at all
+    callback_rules: str  # what it asks of a callback URL, and how it retries, in one sentence
+    link_life_seconds: int  # how long its result links live; an assumption where not documented
+    first_poll_seconds: int  # the usual time of a task
+    poll_spacing_seconds: int
+    polls_per_minute: int
+
+
+class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """How to ask a provider about one task: a GET on ``path``, below its base URL."""
+
+    path: str
+    query: Mapping[str, str] = {}
+
+
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one ``Store.record`` needs. Ids and times are decided by the caller."""
+
+    delivery_id: str
+    event_id: str  # used if this delivery turns out to end the task
+    provider: str
+    via: Via
+    proof: Proof
+    submission_id: str | None
+    body: bytes
+    digest: str  # hex SHA-256 of the body: what makes a repeat a repeat
+    fingerprint: str  # of what the report says; equal for two bodies that mean the same
+    report: Report
+    received_at: datetime
+    assets_deadline_at: datetime  # when the links die
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a delivery; the body of the 200."""
+
+    status: Verdict
+    task_id: str | None
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """Our record that we asked for a task: the proof of ownership."""
+
+    id: str
+    provider: str
+    owner: str
+    task_id: str | None
+    model: str | None
+    request: object | None
+    metadata: Mapping[str, object]
+    created_at: datetime
+    bound_at: datetime | None
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One callback or poll answer as it was kept; repeats raise ``seen``."""
+
+    id: str
+    via: Via
+    proof: Proof
+    verdict: Verdict
+    provider_state: str | None
+    note: str | None
+    bytes: int
+    seen: int
+    received_at: datetime
+    last_seen_at: datetime
+
+
+class Asset(msgspec.Struct, frozen=True, kw_only=True):
+    """One file named by an event."""
+
+    index: int
+    state: AssetState
+    kind: str
+    outcome: Outcome | None
+    attempts: int
+    deadline_at: datetime
+    key: str | None
+    media_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+    settled_at: datetime | None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task's end means. ``type`` and ``ended_at`` are unset until its last asset settles."""
+
+    id: str
+    provider: str
+    task_id: str
+    submission: Submission
+    via: Via
+    received_at: datetime
+    type: EventType | None
+    ended_at: datetime | None
+    revision: int
+    error_code: str | None
+    error_message: str | None
+    assets: tuple[Asset, ...]
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at an asset or at a sink; ``target`` is ``asset 0`` or ``sink jsonl``."""
+
+    target: str
+    number: int
+    outcome: Outcome
+    started_at: datetime
+    seconds: float
+    detail: str | None
+
+
+class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One event on its way to one sink."""
+
+    id: str
+    sink: str
+    state: OutboxState
+    revision: int
+    replay_id: str | None
+    attempts: int
+    outcome: Outcome | None
+    due_at: datetime
+    settled_at: datetime | None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One task with its whole history: what ``GET /tasks/{provider}/{task_id}`` shows."""
+
+    provider: str
+    task_id: str
+    state: TaskState
+    waiting_on: str | None
+    submission: Submission
+    event: Event | None
+    deliveries: tuple[Delivery, ...]
+    notifications: tuple[OutboxEntry, ...]
+    attempts: tuple[Attempt, ...]
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a task list."""
+
+    provider: str
+    task_id: str
+    state: TaskState
+    owner: str
+    model: str | None
+    submission_id: str
+    submitted_at: datetime
+    ended_at: datetime | None
+    assets_stored: int
+    assets_total: int
+
+
+# --- what is leased and settled -------------------------------------------------------------------
+
+
+class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A leased asset. ``lease`` must still be on the row when the work is settled."""
+
+    event_id: str
+    provider: str
+    task_id: str
+    index: int
+    url: str
+    kind: str
+    attempts: int  # before this one
+    deadline_at: datetime
+    lease: str
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished download is: the facts a consumer gets."""
+
+    key: str
+    media_type: str
+    bytes: int
+    width: int | None
+    height: int | None
+    sha256: str
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended, and what follows: done, again at ``retry_at``, or never."""
+
+    outcome: Outcome
+    started_at: datetime
+    settled_at: datetime
+    retry_at: datetime | None = None
+    detail: str | None = None
+    file: StoredFile | None = None
+
+
+class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A leased outbox entry with everything its message is made of."""
+
+    id: str
+    sink: str
+    attempts: int  # before this one
+    created_at: datetime
+    revision: int
+    replay_id: str | None
+    event: Event
+    lease: str
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """One message as a sink gets it. Equal ``dedupe_key`` means: the consumer has seen it."""
+
+    event_id: str
+    dedupe_key: str  # event, revision and replay: a retry repeats it, a replay does not
+    type: EventType
+    subject: str
+    body: bytes  # application/cloudevents+json
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events one sink wants. An empty set wants all."""
+
+    sink: str
+    providers: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    owners: frozenset[str] = frozenset()
+
+    def wants(self, provider: str, event_type: str, owner: str) -> bool:
+        """Whether this sink is told of such an event."""
+        return (
+            (not self.providers or provider in self.providers)
+            and (not self.types or event_type in self.types)
+            and (not self.owners or owner in self.owners)
+        )
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks a list shows. Times compare with when the task was submitted."""
+
+    provider: str | None = None
+    state: TaskState | None = None
+    owner: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a list, newest first, and where the next part begins."""
+
+    tasks: tuple[TaskSummary, ...]
+    next_cursor: str | None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts for people and gauges: how much there is of everything, and how old the oldest is."""
+
+    submissions: int
+    tasks: Mapping[str, int]  # by TaskState
+    deliveries: Mapping[str, int]  # by Verdict
+    assets: Mapping[str, int]  # by AssetState
+    outbox: Mapping[str, Mapping[str, int]]  # by sink, then OutboxState
+    oldest_undelivered_at: datetime | None
+    oldest_undownloaded_at: datetime | None
+    next_deadline_at: datetime | None  # of an asset still to be downloaded
+
+
+def to_text(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds and ``Z``; sorts as text in the order of time."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_text(text: str) -> datetime:
+    """The inverse of ``to_text``; takes any RFC 3339 text. Raises ValueError without a zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; end it with Z for UTC")
+    return moment.astimezone(UTC)

@@ -1,0 +1,194 @@
+"""The four seams: Provider, Store, BlobStore and Sink, and what each one promises.
+
+An implementation is one class in one file, found by name or URL scheme (see ``plugins``). Driver errors
+are translated inside it, ``from exc``; only the exceptions named here come out. Whoever opened a part
+closes it, once, and calls nothing on it afterwards.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+import msgspec
+
+from receiver.models import (
+    AssetWork,
+    Callback,
+    Event,
+    Notification,
+    OutboxWork,
+    Page,
+    ProviderFacts,
+    Receipt,
+    Recording,
+    Report,
+    Settlement,
+    Stats,
+    StatusRequest,
+    Submission,
+    Task,
+    TaskFilter,
+)
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plug-in may need besides its URL."""
+
+    name: str  # the sink's own name; the scheme for a blob store
+    data_dir: Path  # relative paths in URLs are taken from here
+    http: "httpx2.AsyncClient"  # for parts that speak HTTP: no redirects, no proxy from the environment
+    secret: str | None = None
+    timeout_seconds: float = 10.0
+
+
+class Provider(Protocol):
+    """Who calls us. Stateless and pure: facts as data, parsing as a function."""
+
+    facts: ProviderFacts
+
+    def verify(self, callback: Callback) -> bool:
+        """Whether the raw bytes carry this provider's own valid signature. Never raises.
+
+        False where the provider does not sign, or no secret for it is set.
+        """
+
+    def parse(self, document: object) -> Report:
+        """What a decoded JSON document (callback or status answer) says. Never raises.
+
+        Unknown fields are passed over, missing ones tolerated. What is not understood is a Report in
+        state UNCLEAR with a ``note``, never a guess: an unknown state is not a failure.
+        """
+
+    def status_request(self, task_id: str, model: str | None) -> StatusRequest | None:
+        """How to ask about a task; None where that needs a model and none is known."""
+
+
+class Store(Protocol):
+    """Where the record lives. Every method is one transaction; what returned has been fsynced.
+
+    Raises ``Unavailable`` when it cannot commit now; then nothing was changed. Cancelling the caller
+    does not undo a commit. Methods that settle re-check the lease and return False, changing nothing,
+    when somebody else took the work over.
+    """
+
+    async def record(self, recording: Recording) -> Receipt:
+        """Keep a delivery and everything that follows from it, all or nothing.
+
+        Ownership, verdict, event, pending assets or outbox entries are decided and written together.
+        A repeat raises a counter; one that arrives while the first is uncommitted waits for it.
+        """
+
+    async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
+        """Keep a submission; (row, True) when new, (existing row, False) when logged before.
+
+        "Before" means the same provider and task id; the caller compares the owner. Early deliveries
+        of the task are matched in the same transaction.
+        """
+
+    async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
+        """Tie a reserved submission to its task; the same task again changes nothing.
+
+        Returns the row as it then is: when its ``task_id`` differs from the one asked for, it was
+        bound before. Raises Rejected (404) for an unknown id, (409) when another submission has the
+        task. Early deliveries are matched in the same transaction.
+        """
+
+    async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
+        """Take up to ``limit`` due assets, the earliest deadline first."""
+
+    async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
+        """Record how a download ended. Without ``retry_at`` and ``file`` the asset has failed.
+
+        Settling an event's last asset ends the event and writes its outbox entries.
+        """
+
+    async def lease_outbox(
+        self, sink: str, now: datetime, lease_until: datetime, limit: int
+    ) -> list[OutboxWork]:
+        """Take up to ``limit`` due entries of one sink, the oldest first."""
+
+    async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
+        """Record how a publish ended: delivered, again at ``retry_at``, or dead."""
+
+    async def next_due_at(self, sink: str | None) -> datetime | None:
+        """When the next unleased entry of a sink (None: the next asset) falls due, if any waits."""
+
+    async def expire_leases(self, now: datetime) -> int:
+        """Free work whose holder let its lease run out."""
+
+    async def expire_early(self, received_before: datetime) -> int:
+        """Turn early deliveries that nobody claimed into unowned ones."""
+
+    async def purge(self, ended_before: datetime, limit: int) -> int:
+        """Drop raw bodies and attempts of tasks long ended; the keys that dedupe stay."""
+
+    async def get_submission(self, submission_id: str) -> Submission | None: ...
+
+    async def list_submissions(
+        self, *, provider: str | None, owner: str | None, limit: int
+    ) -> list[Submission]:
+        """The newest submissions."""
+
+    async def get_task(self, provider: str, task_id: str) -> Task | None:
+        """One owned task with its whole history. Strangers' tasks are not found."""
+
+    async def get_event(self, provider: str, task_id: str) -> Event | None: ...
+
+    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
+        """A page of tasks; Rejected (400) for a cursor that is not ours."""
+
+    async def count_stats(self) -> Stats: ...
+
+    async def ping(self) -> None:
+        """Prove that a commit works."""
+
+    async def aclose(self) -> None: ...
+
+
+class BlobStore(Protocol):
+    """Where bytes live. Keys are relative paths whose parts are already percent-encoded."""
+
+    @classmethod
+    def from_url(cls, url: str, options: PartOptions) -> Self:
+        """Build from a URL without touching it yet. Raises Misconfigured naming what is wrong."""
+
+    async def put(self, key: str, source: Path, media_type: str) -> None:
+        """Take over the file at ``source`` (it is gone afterwards) as ``key``, durable on return.
+
+        Readers see the old bytes or the new ones, never a mixture; the same key again replaces.
+        Raises Unavailable when there is no room or no answer.
+        """
+
+    def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        """The bytes from ``start``, at most ``length``, in chunks. FileNotFoundError if absent."""
+
+    async def exists(self, key: str) -> bool: ...
+
+    async def ping(self) -> None:
+        """Prove that a file can be written and read back. Raises Unavailable."""
+
+    async def aclose(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where events go. ``publish`` may be called concurrently and again for the same message."""
+
+    @classmethod
+    def from_url(cls, url: str, options: PartOptions) -> Self:
+        """Build from a URL without connecting yet. Raises Misconfigured naming what is wrong."""
+
+    async def publish(self, notification: Notification) -> None:
+        """Return only when the other side has taken responsibility for the message.
+
+        Raises Unavailable (try again), Permanent (never) or Gone (stop this sink). A cancelled call
+        may or may not have arrived: the same ``dedupe_key`` is then published again.
+        """
+
+    async def ping(self) -> None:
+        """Prove that the destination answers, without publishing. Raises Unavailable or Permanent."""
+
+    async def aclose(self) -> None: ...
