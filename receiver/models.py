@@ -187,20 +187,18 @@ class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one ``Store.record`` needs. Ids and times are decided by the caller."""
+    """Everything one ``Store.record`` needs."""
 
-    delivery_id: str
-    event_id: str  # used if this delivery turns out to end the task
     provider: str
     via: Via
     proof: Proof
-    submission_id: str | None
+    submission_id: str | None  # the one that the token names
     body: bytes
     digest: str  # hex SHA-256 of the body: what makes a repeat a repeat
     fingerprint: str  # of what the report says; equal for two bodies that mean the same
     report: Report
     received_at: datetime
-    assets_deadline_at: datetime  # when the links die
+    links_die_at: datetime
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,7 +341,7 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     url: str
     kind: str
-    attempts: int  # before this one
+    attempt: int  # this one's number, from 1
     deadline_at: datetime
     lease: str
 
@@ -375,7 +373,7 @@ class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     sink: str
-    attempts: int  # before this one
+    attempt: int  # this one's number, from 1
     created_at: datetime
     revision: int
     replay_id: str | None

@@ -5,13 +5,14 @@ are translated inside it, ``from exc``; only the exceptions named here come out.
 closes it, once, and calls nothing on it afterwards.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
+from receiver.clock import Clock
 from receiver.models import (
     AssetWork,
     Callback,
@@ -23,6 +24,7 @@ from receiver.models import (
     Receipt,
     Recording,
     Report,
+    Route,
     Settlement,
     Stats,
     StatusRequest,
@@ -43,6 +45,16 @@ class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
     http: "httpx2.AsyncClient"  # for parts that speak HTTP: no redirects, no proxy from the environment
     secret: str | None = None
     timeout_seconds: float = 10.0
+
+
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store needs besides its URL."""
+
+    data_dir: Path  # relative paths in URLs are taken from here
+    clock: Clock
+    routes: Sequence[Route] = ()  # the sinks that events are addressed to
+    early_limit: int = 10_000  # bounds the deliveries that nobody owns
+    observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
 
 
 class Provider(Protocol):
@@ -75,6 +87,13 @@ class Store(Protocol):
     when somebody else took the work over.
     """
 
+    @classmethod
+    async def open(cls, url: str, options: StoreOptions) -> Self:
+        """Open what ``url`` names, bringing its schema up to date.
+
+        Raises Misconfigured when it is in use, damaged, too new or not there to be had.
+        """
+
     async def record(self, recording: Recording) -> Receipt:
         """Keep a delivery and everything that follows from it, all or nothing.
 
@@ -98,7 +117,10 @@ class Store(Protocol):
         """
 
     async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
-        """Take up to ``limit`` due assets, the earliest deadline first."""
+        """Take up to ``limit`` due assets, the earliest deadline first; an attempt is counted now.
+
+        A lease that ran out makes the work due again, whoever held it.
+        """
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
         """Record how a download ended. Without ``retry_at`` and ``file`` the asset has failed.
@@ -115,10 +137,7 @@ class Store(Protocol):
         """Record how a publish ended: delivered, again at ``retry_at``, or dead."""
 
     async def next_due_at(self, sink: str | None) -> datetime | None:
-        """When the next unleased entry of a sink (None: the next asset) falls due, if any waits."""
-
-    async def expire_leases(self, now: datetime) -> int:
-        """Free work whose holder let its lease run out."""
+        """When the next entry of a sink (None: the next asset) falls due or its lease runs out, if any."""
 
     async def expire_early(self, received_before: datetime) -> int:
         """Turn early deliveries that nobody claimed into unowned ones."""

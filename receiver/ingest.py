@@ -1,0 +1,140 @@
+"""A callback or a poll answer becomes a recorded, owned, deduplicated delivery: verify, parse, record.
+
+Nothing slow happens here and nothing is fetched: when ``accept`` returns, the fact is durable.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+import msgspec
+
+from receiver import payload
+from receiver.errors import Rejected
+from receiver.models import (
+    Callback,
+    Proof,
+    Receipt,
+    Recording,
+    Report,
+    ReportState,
+    Verdict,
+    VerifiedCallback,
+    Via,
+)
+from receiver.ports import Provider, Store
+from receiver.tokens import Tokens
+
+# The most files any documented model returns is 15; beyond this a report is not believed.
+MOST_FILES = 100
+
+
+class Ingest:
+    """The one way in, for callbacks and poll answers alike."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        providers: Mapping[str, Provider],
+        tokens: Tokens,
+        allow_untokened: bool,
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._tokens = tokens
+        self._allow_untokened = allow_untokened
+        self._wake = wake
+
+    async def accept(self, callback: Callback) -> Receipt:
+        """Verify, parse and record one callback.
+
+        Raises Rejected (404 unknown provider, 401 not authentic, 400 not JSON, 409 another submission's
+        task) and Unavailable (nothing was recorded).
+        """
+        provider = self._providers.get(callback.provider)
+        if provider is None:
+            raise Rejected(
+                404, "Unknown provider", f"The providers are {', '.join(sorted(self._providers))}."
+            )
+        verified = self.verify(callback, provider)
+        report = understand(provider, verified.body)
+        receipt = await self._store.record(_recording(verified, report, provider))
+        if receipt.status is Verdict.REFUSED:
+            raise Rejected(409, "Token of another task", "This callback URL belongs to another task.")
+        if receipt.status is Verdict.ACCEPTED:
+            self._wake()
+        return receipt
+
+    def verify(self, callback: Callback, provider: Provider) -> VerifiedCallback:
+        """The only way to a VerifiedCallback: a right token, a right signature, or a rule that needs none."""
+        proof, submission_id = self._proof(callback, provider)
+        return VerifiedCallback(
+            provider=callback.provider,
+            proof=proof,
+            submission_id=submission_id,
+            body=callback.body,
+            received_at=callback.received_at,
+        )
+
+    def _proof(self, callback: Callback, provider: Provider) -> tuple[Proof, str | None]:
+        if callback.token is not None:
+            claim = self._tokens.check(callback.provider, callback.token)
+            if claim is not None:
+                return claim.proof, claim.submission_id
+        elif provider.verify(callback):
+            return Proof.SIGNATURE, None
+        elif self._allow_untokened:
+            return Proof.NONE, None
+        # The same words for a missing and a wrong token: the answer tells a stranger nothing.
+        raise Rejected(401, "Not authentic", "The callback URL is not one that this receiver gave out.")
+
+
+def understand(provider: Provider, body: bytes) -> Report:
+    """What a body says. Raises Rejected (400) when it is not JSON at all."""
+    report = provider.parse(payload.decode(body))
+    if len(report.files) > MOST_FILES:
+        note = f"names {len(report.files)} files, more than {MOST_FILES}"
+        return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
+    return report
+
+
+def fingerprint(report: Report) -> str:
+    """Equal for two reports that mean the same end of a task.
+
+    The query of a link is left out: providers sign the same file anew for every answer. So are the
+    words of a failure.
+    """
+    files = [_without_query(file.url) for file in report.files]
+    return hashlib.sha256(msgspec.json.encode([report.state.value, files])).hexdigest()[:32]
+
+
+def _without_query(url: str) -> str:
+    """The link without query and fragment; as it is where it is no URL at all."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _recording(verified: VerifiedCallback, report: Report, provider: Provider) -> Recording:
+    return Recording(
+        provider=verified.provider,
+        via=Via.CALLBACK,
+        proof=verified.proof,
+        submission_id=verified.submission_id,
+        body=verified.body,
+        digest=hashlib.sha256(verified.body).hexdigest(),
+        fingerprint=fingerprint(report),
+        report=report,
+        received_at=verified.received_at,
+        links_die_at=links_die_at(provider, verified.received_at),
+    )
+
+
+def links_die_at(provider: Provider, received_at: datetime) -> datetime:
+    """Until when the files of a result can be had."""
+    return received_at + timedelta(seconds=provider.facts.link_life_seconds)

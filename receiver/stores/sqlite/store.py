@@ -1,0 +1,196 @@
+"""The Store port on one SQLite file: every method one transaction, one line of dispatch.
+
+Writes go to the writer thread, reads to read-only connections in a few threads. A lock file beside the
+database keeps a second process out, so everything leased by a process before us is free at start.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+from receiver.errors import Misconfigured, Unavailable
+from receiver.models import (
+    AssetWork,
+    Event,
+    OutboxWork,
+    Outcome,
+    Page,
+    Receipt,
+    Recording,
+    Settlement,
+    Stats,
+    Submission,
+    Task,
+    TaskFilter,
+)
+from receiver.ports import StoreOptions
+from receiver.stores.sqlite import recording, settling, viewing
+from receiver.stores.sqlite.migrations import migrate
+from receiver.stores.sqlite.writer import Writer
+
+T = TypeVar("T")
+READERS = 4
+
+
+class SqliteStore:
+    """Implements ``ports.Store``. Build it with ``open``."""
+
+    def __init__(self, path: Path, lock: int, *, writer: Writer, rules: recording.Rules) -> None:
+        self._path = path
+        self._lock = lock
+        self._writer = writer
+        self._rules = rules
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="receiver-reader")
+        self._local = threading.local()
+
+    @classmethod
+    async def open(cls, url: str, options: StoreOptions) -> Self:
+        """Lock, migrate and open ``sqlite:PATH``, making the file where there is none."""
+        path = path_of(url, options.data_dir)
+        lock = await asyncio.to_thread(_take_lock, path)
+        try:
+            await asyncio.to_thread(migrate, path)
+            rules = recording.Rules(
+                routes=options.routes, early_limit=options.early_limit, clock=options.clock
+            )
+            store = cls(path, lock, writer=Writer(path, options.observe), rules=rules)
+            await store._writer.write(lambda c: settling.free_all_leases(c, options.clock.now()))
+        except BaseException:
+            os.close(lock)
+            raise
+        return store
+
+    # --- writes ---------------------------------------------------------------------------------------
+
+    async def record(self, record: Recording) -> Receipt:
+        return await self._writer.write(lambda c: recording.record(c, record, self._rules))
+
+    async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
+        return await self._writer.write(lambda c: recording.log_submission(c, submission, self._rules))
+
+    async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
+        return await self._writer.write(
+            lambda c: recording.bind_submission(c, submission_id, task_id, now, self._rules)
+        )
+
+    async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
+        lease = self._rules.clock.new_id("lease")
+        return await self._writer.write(lambda c: settling.lease_assets(c, now, lease_until, lease, limit))
+
+    async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
+        return await self._writer.write(
+            lambda c: settling.settle_asset(c, work, settlement, self._rules.routes)
+        )
+
+    async def lease_outbox(
+        self, sink: str, now: datetime, lease_until: datetime, limit: int
+    ) -> list[OutboxWork]:
+        lease = self._rules.clock.new_id("lease")
+        return await self._writer.write(
+            lambda c: settling.lease_outbox(c, sink, now, lease_until, lease, limit)
+        )
+
+    async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
+        return await self._writer.write(lambda c: settling.settle_outbox(c, work, settlement))
+
+    async def expire_early(self, received_before: datetime) -> int:
+        return await self._writer.write(lambda c: recording.expire_early(c, received_before))
+
+    async def purge(self, ended_before: datetime, limit: int) -> int:
+        return await self._writer.write(lambda c: settling.purge(c, ended_before, limit))
+
+    async def ping(self) -> None:
+        await self._writer.write(_beat)
+
+    # --- reads ----------------------------------------------------------------------------------------
+
+    async def next_due_at(self, sink: str | None) -> datetime | None:
+        return await self._read(lambda c: viewing.next_due_at(c, sink))
+
+    async def get_submission(self, submission_id: str) -> Submission | None:
+        return await self._read(lambda c: viewing.get_submission(c, submission_id))
+
+    async def list_submissions(
+        self, *, provider: str | None, owner: str | None, limit: int
+    ) -> list[Submission]:
+        return await self._read(lambda c: viewing.list_submissions(c, provider, owner, limit))
+
+    async def get_task(self, provider: str, task_id: str) -> Task | None:
+        return await self._read(lambda c: viewing.get_task(c, provider, task_id))
+
+    async def get_event(self, provider: str, task_id: str) -> Event | None:
+        return await self._read(lambda c: viewing.get_event(c, provider, task_id))
+
+    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
+        return await self._read(lambda c: viewing.list_tasks(c, wanted, limit, cursor))
+
+    async def count_stats(self) -> Stats:
+        return await self._read(viewing.count_stats)
+
+    async def aclose(self) -> None:
+        await self._writer.aclose()
+        await asyncio.to_thread(self._readers.shutdown)
+        os.close(self._lock)
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._run_read, query)
+
+    def _run_read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if not hasattr(self._local, "connection"):
+                self._local.connection = _connect_read_only(self._path)
+            return query(self._local.connection)
+        except sqlite3.Error as exc:
+            name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+            raise Unavailable(
+                f"the database cannot be read now ({name})", outcome=Outcome.STORAGE_FAILED
+            ) from exc
+
+
+def path_of(url: str, data_dir: Path) -> Path:
+    """The file that ``sqlite:PATH`` names; a relative path starts at the data folder."""
+    name = url.removeprefix("sqlite:")
+    if name.startswith("//"):
+        name = "/" + name.lstrip("/")
+    if not name:
+        raise Misconfigured("the database URL names no file: write sqlite:receiver.db")
+    return data_dir / name
+
+
+def _take_lock(path: Path) -> int:
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise Misconfigured(f"the data folder {path.parent} cannot be written: {exc.strerror}") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise Misconfigured(
+            f"{path} is in use by another receiver (process {holder}): SQLite means one process. "
+            "Stop it first, or set RECEIVER_DATA_DIR to another folder"
+        ) from exc
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection.execute("PRAGMA busy_timeout = 3000")
+    return connection
+
+
+def _beat(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE heartbeat SET beats = beats + 1")

@@ -1,0 +1,192 @@
+"""One thread that owns the write connection, and commits together what waits together.
+
+Coroutines hand in functions that take the connection. The thread drains its queue, runs what it found
+inside one ``BEGIN IMMEDIATE`` ... ``COMMIT`` and resolves their futures only after the commit has been
+fsynced: the price of durability is shared by everyone who waits (group commit). This thread also does
+every checkpoint, so no two connections ever write to the WAL.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from receiver.errors import ReceiverError, Unavailable
+from receiver.models import Outcome
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+Observer = Callable[[int, float], None]  # rows committed together, seconds
+
+MOST_TOGETHER = 512
+MOST_WAITING = 20_000
+BUSY_TIMEOUT_MS = 3_000  # a provider waits 10 s at least: refuse in time for its retry
+RETRY_AFTER_SECONDS = 2.0
+
+
+class _Job:
+    """A function waiting for its commit, and the coroutine that waits for it."""
+
+    __slots__ = ("error", "future", "result", "work")
+
+    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]") -> None:
+        self.work = work
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """Runs functions against the write connection. Start it inside the event loop that uses it."""
+
+    def __init__(self, path: Path, observe: Observer | None) -> None:
+        self._path = path
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._connection = connect(path)
+        self._thread = threading.Thread(target=self._run, name="receiver-writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, work: Work[T]) -> T:
+        """Run ``work`` in a transaction; what it returned, once that is durable.
+
+        ``work`` must be a function of the database alone: after a neighbour's failure it is run again.
+        A ReceiverError that it raises before its first write is its answer and hurts nobody else.
+        """
+        if self._closed or self._queue.qsize() >= MOST_WAITING:
+            raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Job(work, future))
+        # A caller that goes away cancels only its future: the thread commits the work all the same.
+        return await future
+
+    async def aclose(self) -> None:
+        """Commit what waits, checkpoint, close. Later writes are refused."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            first = self._queue.get()
+            batch, stopping = self._drain(first)
+            if batch:
+                self._commit(batch)
+        self._connection.close()
+
+    def _drain(self, first: _Job | None) -> tuple[list[_Job], bool]:
+        batch: list[_Job] = []
+        job = first
+        while job is not None:
+            batch.append(job)
+            if len(batch) >= MOST_TOGETHER:
+                return batch, False
+            try:
+                job = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[_Job]) -> None:
+        started = time.perf_counter()
+        try:
+            if not self._try_together(batch):
+                self._try_each_alone(batch)
+        except sqlite3.Error as exc:
+            self._fail(batch, exc)
+        self._loop.call_soon_threadsafe(_resolve, batch)
+        if self._observe:
+            self._observe(len(batch), time.perf_counter() - started)
+
+    def _try_together(self, batch: list[_Job]) -> bool:
+        """The usual way: no savepoints. False when a row was bad; then nothing was written."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        for job in batch:
+            try:
+                job.result = job.work(connection)
+            except ReceiverError as exc:
+                job.error = exc
+            except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
+                self._roll_back()
+                return False
+        connection.execute("COMMIT")
+        return True
+
+    def _try_each_alone(self, batch: list[_Job]) -> None:
+        """The careful way after a bad row: it alone fails, its neighbours are committed."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        for job in batch:
+            job.error = None
+            connection.execute("SAVEPOINT job")
+            try:
+                job.result = job.work(connection)
+            except ReceiverError as exc:
+                job.error = exc
+            except Exception as exc:
+                if not connection.in_transaction:  # SQLite gave up the whole transaction: disk full
+                    raise
+                job.error = _translate(exc) if isinstance(exc, sqlite3.Error) else exc
+                connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+        connection.execute("COMMIT")
+
+    def _fail(self, batch: list[_Job], exc: sqlite3.Error) -> None:
+        for job in batch:
+            job.error = _translate(exc)
+        self._roll_back()
+        self._reopen()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _reopen(self) -> None:
+        # After an I/O error the connection's idea of the file may be wrong; a new one reads it afresh.
+        try:
+            replacement = connect(self._path)
+        except sqlite3.Error:
+            return
+        self._connection.close()
+        self._connection = replacement
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """The write connection: durable before it answers."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose an answered callback on power loss
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    return connection
+
+
+def _resolve(batch: list[_Job]) -> None:
+    for job in batch:
+        if job.future.cancelled():
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)
+
+
+def _translate(exc: sqlite3.Error) -> Unavailable:
+    # The names are SQLite's own (SQLITE_FULL, SQLITE_BUSY, SQLITE_IOERR_FSYNC), never row contents.
+    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+    unavailable = Unavailable(
+        f"the database cannot commit now ({name})",
+        outcome=Outcome.STORAGE_FAILED,
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+    unavailable.__cause__ = exc
+    return unavailable

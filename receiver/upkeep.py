@@ -1,0 +1,34 @@
+"""What time does to the record: early deliveries that nobody claimed, and bodies kept long enough."""
+
+from datetime import timedelta
+
+import structlog
+
+from receiver.clock import Clock
+from receiver.ports import Store
+
+log = structlog.get_logger()
+
+PURGE_AT_ONCE = 500  # tasks in one transaction: callbacks wait behind it for milliseconds only
+
+
+class Upkeep:
+    """One round of housekeeping at a time; safe to repeat, safe to stop anywhere."""
+
+    def __init__(
+        self, *, store: Store, clock: Clock, early_ttl_seconds: float, retention_days: float
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._early_ttl = timedelta(seconds=early_ttl_seconds)
+        self._retention = timedelta(days=retention_days)
+
+    async def run(self) -> None:
+        """Expire and purge whatever is due now."""
+        now = self._clock.now()
+        expired = await self._store.expire_early(now - self._early_ttl)
+        purged = 0
+        while dropped := await self._store.purge(now - self._retention, PURGE_AT_ONCE):
+            purged += dropped
+        if expired or purged:
+            log.info("upkeep.done", expired_early=expired, purged=purged)

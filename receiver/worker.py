@@ -1,0 +1,191 @@
+"""The loops: lease what is due, run it, sleep until the next is due or somebody wakes us.
+
+A wake-up is a hint, the store is the truth: a lost wake-up costs at most the fallback interval. A loop
+that crashes is started again and shows in ``status``; one that cannot reach the store waits for it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+import structlog
+
+from receiver.clock import Clock
+from receiver.errors import Unavailable
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+FALLBACK_SECONDS = 5.0
+RESTART_SECONDS = 1.0
+
+
+class Lane(Generic[T]):
+    """One kind of leased work, and how much of it runs at once."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        lease: Callable[[datetime, datetime, int], Awaitable[list[T]]],
+        run: Callable[[T], Awaitable[object]],
+        next_due_at: Callable[[], Awaitable[datetime | None]],
+        concurrency: int,
+        lease_seconds: float,
+        clock: Clock,
+        stopped: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._lease = lease
+        self._run = run
+        self._next_due_at = next_due_at
+        self._concurrency = concurrency
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._stopped = stopped
+        self._running: set[asyncio.Task[None]] = set()
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look for work now."""
+        self._awake.set()
+
+    def stopped(self) -> str | None:
+        """Why this lane takes no more work, if it does not."""
+        return self._stopped()
+
+    async def loop(self) -> None:
+        """Take work until cancelled; what is running goes on after that, see ``drain``."""
+        while True:
+            self._awake.clear()
+            wait_seconds = await self._turn()
+            await _first_of(self._awake, wait_seconds)
+
+    async def drain(self, timeout_seconds: float) -> int:
+        """Give what runs its time, then cancel it; how many had to be cancelled.
+
+        The leases of the cancelled stay on their rows and are free again at the next start.
+        """
+        if not self._running:
+            return 0
+        _, late = await asyncio.wait(self._running, timeout=timeout_seconds)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return len(late)
+
+    async def _turn(self) -> float:
+        """Start what is due and there is room for; seconds until looking again."""
+        room = self._concurrency - len(self._running)
+        if room <= 0 or self._stopped():
+            return FALLBACK_SECONDS
+        now = self._clock.now()
+        due_at = await self._next_due_at()
+        if due_at is None:
+            return FALLBACK_SECONDS
+        if due_at > now:
+            return min(FALLBACK_SECONDS, (due_at - now).total_seconds() + 0.001)
+        for work in await self._lease(now, now + timedelta(seconds=self._lease_seconds), room):
+            self._start(work)
+        return 0.0 if len(self._running) < self._concurrency else FALLBACK_SECONDS
+
+    def _start(self, work: T) -> None:
+        task = asyncio.create_task(self._run_one(work))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    async def _run_one(self, work: T) -> None:
+        try:
+            await self._run(work)
+        except Unavailable as exc:  # the store could not settle it: the lease runs out, and again
+            log.warning("work.unsettled", lane=self.name, reason=str(exc))
+        except Exception as exc:  # one poisonous piece of work must not stop the lane
+            log.error("work.crashed", lane=self.name, error=type(exc).__name__, exc_info=exc)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._awake.set()
+
+
+class Chore:
+    """Work that comes round by the clock."""
+
+    def __init__(self, name: str, *, run: Callable[[], Awaitable[object]], every_seconds: float) -> None:
+        self.name = name
+        self._run = run
+        self._every_seconds = every_seconds
+
+    def wake(self) -> None:
+        """Chores keep to the clock."""
+
+    def stopped(self) -> str | None:
+        """Chores never stop on their own."""
+        return None
+
+    async def loop(self) -> None:
+        """Run again and again until cancelled."""
+        while True:
+            await self._run()
+            await asyncio.sleep(self._every_seconds)
+
+    async def drain(self, timeout_seconds: float) -> int:  # noqa: ARG002 - the shape of a Lane
+        """A round is short and repeatable: nothing to wait for."""
+        return 0
+
+
+class Worker:
+    """Keeps every loop running until it is drained."""
+
+    def __init__(
+        self, loops: Sequence[Lane[object] | Chore], *, count_restart: Callable[[str], None]
+    ) -> None:
+        self._loops = loops
+        self._count_restart = count_restart
+        self._states: dict[str, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start every loop."""
+        self._tasks = [asyncio.create_task(self._keep(loop), name=loop.name) for loop in self._loops]
+
+    def wake(self) -> None:
+        """Tell every loop that there may be work."""
+        for loop in self._loops:
+            loop.wake()
+
+    def status(self) -> Mapping[str, str]:
+        """Each loop by name: ``running``, or what is wrong with it."""
+        return {
+            loop.name: loop.stopped() or self._states.get(loop.name, "not started") for loop in self._loops
+        }
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Take no more work, finish what runs, within the time given."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        cut = await asyncio.gather(*(loop.drain(timeout_seconds) for loop in self._loops))
+        log.info("worker.drained", cut_short=sum(cut))
+
+    async def _keep(self, loop: Lane[object] | Chore) -> None:
+        while True:
+            self._states[loop.name] = "running"
+            try:
+                await loop.loop()
+            except Unavailable as exc:
+                self._states[loop.name] = f"waiting: {exc}"
+            except Exception as exc:  # a loop must survive what nobody foresaw
+                self._states[loop.name] = f"restarting after {type(exc).__name__}"
+                self._count_restart(loop.name)
+                log.error("loop.crashed", loop=loop.name, error=type(exc).__name__, exc_info=exc)
+            await asyncio.sleep(RESTART_SECONDS)
+
+
+async def _first_of(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,161 @@
+"""What every provider's adapter must do, whoever the provider is.
+
+A subclass names its adapter and calls itself ``Test…``; the samples in ``tests/samples`` whose names begin
+with the provider's are read by it, and each sample's name says what it must be read as.
+"""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver import payload
+from receiver.clock import Clock
+from receiver.models import Callback, Report, ReportState
+from receiver.ports import Provider
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+# From a word in a sample's name to the state it must be read as.
+STATE_OF = {
+    "finished": ReportState.COMPLETED,
+    "success": ReportState.COMPLETED,
+    "completed": ReportState.COMPLETED,
+    "failed": ReportState.FAILED,
+    "running": ReportState.PROGRESS,
+    "processing": ReportState.PROGRESS,
+    "pending": ReportState.PROGRESS,
+    "not-started": ReportState.PROGRESS,
+    "error": ReportState.UNCLEAR,
+}
+
+
+class ProviderContract:
+    """Inherited by one test class per provider."""
+
+    provider: ClassVar[Provider]
+    task_ids_in_samples: ClassVar[frozenset[str]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "sample" in metafunc.fixturenames:
+            names = [path.stem for path in sorted(SAMPLES.glob(f"{self.provider.facts.name}-*.json"))]
+            metafunc.parametrize("sample", names)
+
+    def read(self, sample: str) -> Report:
+        return self.provider.parse(payload.decode((SAMPLES / f"{sample}.json").read_bytes()))
+
+    # --- samples ----------------------------------------------------------------------------------
+
+    def test_a_sample_is_read_as_its_name_says(self, sample: str) -> None:
+        words = [word for word in STATE_OF if f"-{word}" in sample]
+        report = self.read(sample)
+        if words:
+            assert report.state is STATE_OF[words[0]], report
+        else:
+            assert "submit-response" in sample
+            assert report.state in {ReportState.PROGRESS, ReportState.UNCLEAR}, report
+
+    def test_a_sample_about_a_task_names_it(self, sample: str) -> None:
+        report = self.read(sample)
+        if "-error-" in sample:
+            assert report.task_id is None
+        else:
+            assert report.task_id in self.task_ids_in_samples
+
+    def test_only_a_completed_sample_names_files(self, sample: str) -> None:
+        report = self.read(sample)
+        if report.state is not ReportState.COMPLETED:
+            assert report.files == ()
+            return
+        assert len(report.files) >= (2 if "-multi" in sample else 1)
+        assert all(file.url.startswith("https://") for file in report.files)
+        kinds = {file.kind for file in report.files}
+        for kind in ("image", "video", "audio"):
+            assert kind in kinds or f"-{kind}" not in sample
+
+    def test_a_failed_sample_carries_the_providers_words(self, sample: str) -> None:
+        report = self.read(sample)
+        said = report.error_message or report.error_code
+        assert bool(said) == (report.state is ReportState.FAILED)
+
+    def test_what_is_not_understood_says_why(self, sample: str) -> None:
+        report = self.read(sample)
+        assert bool(report.note) == (report.state is ReportState.UNCLEAR)
+
+    def test_unknown_fields_change_nothing(self, sample: str) -> None:
+        document = payload.decode((SAMPLES / f"{sample}.json").read_bytes())
+        assert isinstance(document, dict)
+        assert self.provider.parse(document | {"brand_new": {"field": [1]}}) == self.read(sample)
+
+    # --- hostile documents ------------------------------------------------------------------------
+
+    def test_parse_never_raises_and_never_ends_a_nameless_task(self) -> None:
+        provider = self.provider
+        # Documents made of the provider's own keys and words get past the first look.
+        texts = "\n".join(path.read_text() for path in SAMPLES.glob(f"{provider.facts.name}-*.json"))
+        words = st.sampled_from(sorted(set(re.findall(r"\w+", texts))))
+        shaped = st.recursive(
+            SCALARS | words,
+            lambda inner: st.lists(inner) | st.dictionaries(words, inner),
+            max_leaves=20,
+        )
+
+        @settings(deadline=None)
+        @given(VALUES | shaped | st.dictionaries(words, shaped))
+        def check(document: object) -> None:
+            report = provider.parse(document)
+            if report.task_id is None:
+                assert report.state is ReportState.UNCLEAR
+            assert (report.note is not None) == (report.state is ReportState.UNCLEAR)
+            assert len({file.url for file in report.files}) == len(report.files)
+
+        check()
+
+    def test_deep_nesting_and_endless_numbers_are_survived(self) -> None:
+        # Python refuses to print a number of more than 4300 digits, so the id must not be taken from one.
+        for body in (b"[" * 900 + b"]" * 900, b"1" * 5000):
+            value = payload.decode(body)
+            for key in ("data", "files", "output", "error", "task_id", "taskId", "id", "status"):
+                assert self.provider.parse({key: value, "data": {key: value}}).state is ReportState.UNCLEAR
+
+    # --- facts and questions ----------------------------------------------------------------------
+
+    def test_no_callback_is_taken_for_signed(self) -> None:
+        callback = Callback(
+            provider=self.provider.facts.name,
+            token=None,
+            body=b"{}",
+            headers={"webhook-signature": "v1,AAAA", "authorization": "Bearer x"},
+            received_at=Clock().now(),
+        )
+        assert self.provider.verify(callback) is False
+
+    def test_the_facts_make_sense(self) -> None:
+        facts = self.provider.facts
+        assert re.fullmatch(r"[a-z][a-z0-9]*", facts.name)
+        assert facts.title.lower() == facts.name
+        assert re.fullmatch(r"https://[a-z.]+[a-z]", facts.base_url)
+        assert facts.callback_rules.endswith(".")
+        assert 3600 <= facts.link_life_seconds <= 30 * 86_400
+        assert 0 < facts.poll_spacing_seconds <= facts.first_poll_seconds
+        assert facts.polls_per_minute > 0
+
+    def test_a_status_request_carries_the_task_id_and_cannot_climb(self) -> None:
+        for task_id in ("task_1", "a/b", "..", "../../admin?x=1#y"):
+            request = self.provider.status_request(task_id, "gpt-image-2")
+            assert request is not None
+            assert request.path.startswith("/api/")
+            segments = request.path.split("/")
+            assert ".." not in segments
+            assert payload.path_part(task_id) in segments or task_id in request.query.values()
+
+    def test_a_status_request_for_a_known_model_is_always_possible(self) -> None:
+        assert self.provider.status_request("task_1", "gpt-image-2") is not None

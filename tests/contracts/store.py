@@ -1,0 +1,531 @@
+"""What every store must do, whatever it is made of. A backend's test class brings ``open_store``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+import pytest
+
+from receiver.errors import Rejected, Unavailable
+from receiver.models import (
+    AssetState,
+    EventType,
+    OutboxState,
+    Outcome,
+    Route,
+    TaskFilter,
+    TaskState,
+    Verdict,
+)
+from receiver.ports import Store
+from tests.factories import (
+    NOW,
+    completed,
+    failed,
+    indexes,
+    later,
+    progress,
+    recording,
+    settlement,
+    stored,
+    submission,
+    unclear,
+)
+
+ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({"task.failed"})))
+EARLY_LIMIT = 5
+
+OpenStore = Callable[[], Awaitable[Store]]
+
+
+class StoreContract:
+    """Subclasses give an ``open_store`` fixture that opens the same record again and again."""
+
+    @pytest.fixture
+    async def store(self, open_store: OpenStore) -> AsyncIterator[Store]:
+        store = await open_store()
+        yield store
+        await store.aclose()
+
+    # --- one task ends once ---------------------------------------------------------------------------
+
+    async def test_the_first_terminal_callback_of_an_owned_task_is_accepted(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        receipt = await store.record(recording(completed("t1", files=2)))
+
+        task = await store.get_task("vidgo", "t1")
+        assert receipt.status is Verdict.ACCEPTED
+        assert task is not None
+        assert task.state is TaskState.FETCHING
+        assert task.event is not None
+        assert [asset.state for asset in task.event.assets] == [AssetState.PENDING] * 2
+
+    async def test_a_repeat_changes_nothing_but_a_counter(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        before = await store.get_task("vidgo", "t1")
+
+        receipts = [await store.record(recording(completed("t1"), received_at=later(9))) for _ in range(3)]
+
+        after = await store.get_task("vidgo", "t1")
+        assert before is not None
+        assert after is not None
+        assert {receipt.status for receipt in receipts} == {Verdict.DUPLICATE}
+        assert after.event == before.event
+        assert [(d.seen, d.last_seen_at) for d in after.deliveries] == [(4, later(9))]
+
+    async def test_another_body_with_the_same_meaning_is_a_duplicate(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1"), body=b"first"))
+
+        receipt = await store.record(recording(completed("t1"), body=b"second"))
+
+        assert receipt.status is Verdict.DUPLICATE
+
+    @pytest.mark.parametrize("second", [failed("t1"), completed("t1", files=3)])
+    async def test_the_first_terminal_state_wins_and_the_other_is_kept(
+        self, store: Store, second: object
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        before = await store.get_event("vidgo", "t1")
+
+        receipt = await store.record(recording(second))  # type: ignore[arg-type]
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert receipt.status is Verdict.CONFLICT
+        assert task.event == before
+        assert [d.verdict for d in task.deliveries] == [Verdict.ACCEPTED, Verdict.CONFLICT]
+
+    async def test_progress_ends_nothing_before_or_after_the_end(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        before = await store.record(recording(progress("t1"), body=b"1"))
+        await store.record(recording(failed("t1")))
+        after = await store.record(recording(progress("t1"), body=b"2"))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert (before.status, after.status) == (Verdict.PROGRESS, Verdict.PROGRESS)
+        assert task.state is TaskState.FAILED
+
+    async def test_of_a_hundred_at_once_exactly_one_is_accepted(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        receipts = await asyncio.gather(*(store.record(recording(completed("t1"))) for _ in range(100)))
+
+        verdicts = [receipt.status for receipt in receipts]
+        assert verdicts.count(Verdict.ACCEPTED) == 1
+        assert verdicts.count(Verdict.DUPLICATE) == 99
+
+    async def test_the_same_task_id_at_two_providers_is_two_tasks(self, store: Store) -> None:
+        await store.log_submission(submission("t1", provider="vidgo"))
+        await store.log_submission(submission("t1", provider="apidot"))
+
+        first = await store.record(recording(completed("t1"), provider="vidgo"))
+        second = await store.record(recording(failed("t1"), provider="apidot"))
+
+        assert (first.status, second.status) == (Verdict.ACCEPTED, Verdict.ACCEPTED)
+
+    async def test_a_bad_row_fails_alone(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        bad = msgspec.structs.replace(recording(completed("t1")), fingerprint=None)
+        works = [store.record(bad), store.record(recording(completed("t1"))), store.ping()]
+
+        results = await asyncio.gather(*works, return_exceptions=True)
+
+        assert isinstance(results[0], Exception)
+        assert getattr(results[1], "status", None) is Verdict.ACCEPTED
+        assert results[2] is None
+
+    async def test_what_was_answered_is_there_after_opening_again(self, open_store: OpenStore) -> None:
+        store = await open_store()
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        await store.aclose()
+
+        again = await open_store()
+
+        receipt = await again.record(recording(completed("t1")))
+        await again.aclose()
+        assert receipt.status is Verdict.DUPLICATE
+
+    # --- ownership ------------------------------------------------------------------------------------
+
+    async def test_a_strangers_task_makes_no_event_and_is_not_found(self, store: Store) -> None:
+        receipt = await store.record(recording(completed("stranger")))
+
+        assert receipt.status is Verdict.EARLY
+        assert await store.get_event("vidgo", "stranger") is None
+        assert await store.get_task("vidgo", "stranger") is None
+        assert await store.lease_assets(later(60), later(90), 10) == []
+
+    async def test_an_early_callback_is_matched_by_the_transaction_that_logs_its_submission(
+        self, store: Store
+    ) -> None:
+        await store.record(recording(progress("t1"), body=b"0"))
+        await store.record(recording(completed("t1"), body=b"1"))
+        await store.record(recording(failed("t1"), body=b"2"))
+
+        await store.log_submission(submission("t1"))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert task.state is TaskState.FETCHING
+        assert [d.verdict for d in task.deliveries] == [Verdict.PROGRESS, Verdict.ACCEPTED, Verdict.CONFLICT]
+        assert len(await store.lease_assets(later(1), later(60), 10)) == 1
+
+    async def test_an_early_callback_is_matched_when_a_reservation_is_bound(self, store: Store) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+        await store.record(recording(failed("t1")))
+
+        await store.bind_submission(reserved.id, "t1", NOW)
+
+        event = await store.get_event("vidgo", "t1")
+        assert event is not None
+        assert (event.type, event.error_code, event.error_message) == (EventType.FAILED, "nsfw", "refused")
+
+    async def test_early_callbacks_are_bounded_but_a_known_one_may_repeat(self, store: Store) -> None:
+        for number in range(EARLY_LIMIT):
+            await store.record(recording(completed(f"early-{number}")))
+
+        with pytest.raises(Unavailable):
+            await store.record(recording(completed("one-too-many")))
+        with pytest.raises(Unavailable):
+            await store.record(recording(unclear(None)))
+        repeat = await store.record(recording(completed("early-0")))
+
+        assert repeat.status is Verdict.EARLY
+
+    async def test_an_early_callback_that_nobody_claims_becomes_unowned(self, store: Store) -> None:
+        await store.record(recording(completed("t1")))
+
+        assert await store.expire_early(later(-1)) == 0
+        assert await store.expire_early(later(1)) == 1
+        await store.log_submission(submission("t1"))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [d.verdict for d in task.deliveries] == [Verdict.UNOWNED]
+        assert task.event is None
+
+    async def test_an_unowned_callback_that_comes_again_is_looked_at_again(self, store: Store) -> None:
+        await store.record(recording(completed("t1")))
+        await store.expire_early(later(1))
+        await store.log_submission(submission("t1"))
+
+        assert (await store.record(recording(completed("t1")))).status is Verdict.ACCEPTED
+
+    async def test_the_first_callback_binds_the_submission_its_token_names(self, store: Store) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+
+        receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
+
+        bound = await store.get_submission(reserved.id)
+        assert receipt.status is Verdict.ACCEPTED
+        assert bound is not None
+        assert bound.task_id == "t1"
+
+    async def test_a_token_used_for_another_task_is_refused_and_changes_nothing(self, store: Store) -> None:
+        mine, theirs = submission("mine"), submission("theirs", owner="somebody-else")
+        await store.log_submission(mine)
+        await store.log_submission(theirs)
+
+        receipt = await store.record(recording(completed("theirs"), submission_id=mine.id))
+
+        assert receipt.status is Verdict.REFUSED
+        assert await store.get_event("vidgo", "theirs") is None
+        assert await store.get_event("vidgo", "mine") is None
+
+    async def test_a_refused_body_still_counts_when_its_own_token_brings_it(self, store: Store) -> None:
+        mine, theirs = submission("mine"), submission("theirs")
+        await store.log_submission(mine)
+        await store.log_submission(theirs)
+        await store.record(recording(completed("theirs"), submission_id=mine.id))
+
+        receipt = await store.record(recording(completed("theirs"), submission_id=theirs.id))
+
+        assert receipt.status is Verdict.ACCEPTED
+
+    async def test_an_unbound_token_cannot_take_a_task_that_has_a_submission(self, store: Store) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+        await store.log_submission(submission("t1", owner="somebody-else"))
+
+        receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
+
+        assert receipt.status is Verdict.REFUSED
+
+    async def test_logging_a_task_twice_gives_the_first_row(self, store: Store) -> None:
+        first, created = await store.log_submission(submission("t1"))
+        again, created_again = await store.log_submission(submission("t1", owner="somebody-else"))
+
+        assert (created, created_again) == (True, False)
+        assert again == first
+
+    async def test_binding_twice_keeps_the_first_task(self, store: Store) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+
+        first = await store.bind_submission(reserved.id, "t1", NOW)
+        same = await store.bind_submission(reserved.id, "t1", later(5))
+        other = await store.bind_submission(reserved.id, "t2", later(5))
+
+        assert first == same == other
+        assert other.task_id == "t1"
+
+    async def test_binding_refuses_unknown_submissions_and_taken_tasks(self, store: Store) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+        await store.log_submission(submission("taken"))
+
+        with pytest.raises(Rejected) as unknown:
+            await store.bind_submission("sub_nothing", "t1", NOW)
+        with pytest.raises(Rejected) as taken:
+            await store.bind_submission(reserved.id, "taken", NOW)
+
+        assert (unknown.value.status, taken.value.status) == (404, 409)
+
+    # --- what is not understood -----------------------------------------------------------------------
+
+    async def test_what_is_not_understood_is_kept_and_ends_nothing(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        receipt = await store.record(recording(unclear("t1")))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert receipt.status is Verdict.UNRECOGNISED
+        assert (task.state, task.deliveries[0].note) == (TaskState.SUBMITTED, "state 'odd' is not known")
+
+    async def test_an_unrecognised_body_is_looked_at_again_when_it_repeats(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(unclear("t1"), body=b"same"))
+
+        receipt = await store.record(recording(completed("t1"), body=b"same"))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert receipt.status is Verdict.ACCEPTED
+        assert [(d.verdict, d.seen) for d in task.deliveries] == [(Verdict.ACCEPTED, 2)]
+
+    # --- ends that need no file -----------------------------------------------------------------------
+
+    async def test_a_failure_is_addressed_to_every_sink_that_wants_it_at_once(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        await store.record(recording(failed("t1")))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert sorted(entry.sink for entry in task.notifications) == ["all", "failures"]
+        assert task.waiting_on == "sink all, failures"
+
+    async def test_a_success_without_a_file_is_a_failure_that_says_so(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        await store.record(recording(completed("t1", files=0)))
+
+        event = await store.get_event("vidgo", "t1")
+        assert event is not None
+        assert (event.type, event.error_code) == (EventType.FAILED, "no_files")
+
+    # --- assets ---------------------------------------------------------------------------------------
+
+    async def test_the_links_that_die_first_are_leased_first(self, store: Store) -> None:
+        for task_id, hours in (("slow", 9), ("urgent", 1), ("soon", 3)):
+            await store.log_submission(submission(task_id))
+            dies = later(hours * 3600)
+            await store.record(recording(completed(task_id), links_die_at=dies))
+
+        works = await store.lease_assets(later(1), later(60), 2)
+
+        assert [work.task_id for work in works] == ["urgent", "soon"]
+
+    async def test_leased_work_is_nobody_elses_until_the_lease_runs_out(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+
+        first = await store.lease_assets(later(1), later(60), 10)
+        meanwhile = await store.lease_assets(later(30), later(90), 10)
+        afterwards = await store.lease_assets(later(61), later(120), 10)
+
+        assert (indexes(first), indexes(meanwhile), indexes(afterwards)) == ([0], [], [0])
+        assert [work.attempt for work in [*first, *afterwards]] == [1, 2]
+
+    async def test_a_late_finisher_changes_nothing(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        (late,) = await store.lease_assets(later(1), later(60), 10)
+        (current,) = await store.lease_assets(later(61), later(120), 10)
+
+        assert await store.settle_asset(late, settlement(Outcome.GONE)) is False
+        assert await store.settle_asset(current, stored(current)) is True
+        assert await store.settle_asset(current, settlement(Outcome.GONE)) is False
+
+        event = await store.get_event("vidgo", "t1")
+        assert event is not None
+        assert event.type is EventType.COMPLETED
+
+    @pytest.mark.parametrize(
+        ("outcomes", "expected"),
+        [
+            ((Outcome.STORED, Outcome.STORED), EventType.COMPLETED),
+            ((Outcome.STORED, Outcome.GONE), EventType.PARTIAL),
+            ((Outcome.TRUNCATED, Outcome.GONE), EventType.FAILED),
+        ],
+    )
+    async def test_the_last_asset_ends_the_event_and_only_the_last(
+        self, store: Store, outcomes: tuple[Outcome, Outcome], expected: EventType
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1", files=2)))
+        first, second = await store.lease_assets(later(1), later(60), 10)
+
+        def end(work: object, outcome: Outcome) -> object:
+            return stored(work) if outcome is Outcome.STORED else settlement(outcome)  # type: ignore[arg-type]
+
+        await store.settle_asset(first, end(first, outcomes[0]))  # type: ignore[arg-type]
+        assert await store.lease_outbox("all", later(2), later(60), 10) == []
+        await store.settle_asset(second, end(second, outcomes[1]))  # type: ignore[arg-type]
+
+        (entry,) = await store.lease_outbox("all", later(2), later(60), 10)
+        assert entry.event.type is expected
+        assert [asset.outcome for asset in entry.event.assets] == list(outcomes)
+        assert entry.event.error_code == (outcomes[0] if expected is EventType.FAILED else None)
+
+    async def test_an_asset_to_be_tried_again_waits_for_its_time(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        (work,) = await store.lease_assets(later(1), later(60), 10)
+
+        await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(100)))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert await store.lease_assets(later(99), later(200), 10) == []
+        assert await store.next_due_at(None) == later(100)
+        assert len(await store.lease_assets(later(100), later(200), 10)) == 1
+        assert (task.state, task.waiting_on) == (TaskState.FETCHING, "1 of 1 files, last try: timeout")
+        assert [(a.target, a.number, a.outcome) for a in task.attempts] == [("asset 0", 1, Outcome.TIMEOUT)]
+
+    # --- outbox ---------------------------------------------------------------------------------------
+
+    async def test_each_sink_has_its_own_state(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        (mine,) = await store.lease_outbox("all", later(1), later(60), 10)
+
+        await store.settle_outbox(mine, settlement(Outcome.DELIVERED))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert {entry.sink: entry.state for entry in task.notifications} == {
+            "all": OutboxState.DELIVERED,
+            "failures": OutboxState.PENDING,
+        }
+        assert len(await store.lease_outbox("failures", later(1), later(60), 10)) == 1
+
+    async def test_an_entry_is_tried_again_or_becomes_a_dead_letter(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        (first,) = await store.lease_outbox("all", later(1), later(60), 10)
+        await store.settle_outbox(first, settlement(Outcome.TIMEOUT, retry_at=later(10)))
+
+        assert await store.lease_outbox("all", later(9), later(60), 10) == []
+        (second,) = await store.lease_outbox("all", later(10), later(60), 10)
+        await store.settle_outbox(second, settlement(Outcome.REFUSED))
+
+        task = await store.get_task("vidgo", "t1")
+        stats = await store.count_stats()
+        assert task is not None
+        assert second.attempt == 2
+        assert stats.outbox["all"] == {"dead": 1}
+        assert {entry.state for entry in task.notifications if entry.sink == "all"} == {OutboxState.DEAD}
+
+    async def test_a_publish_that_lost_its_lease_settles_nothing(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        (late,) = await store.lease_outbox("all", later(1), later(60), 10)
+        (current,) = await store.lease_outbox("all", later(61), later(120), 10)
+
+        assert await store.settle_outbox(late, settlement(Outcome.DELIVERED)) is False
+        assert await store.settle_outbox(current, settlement(Outcome.DELIVERED)) is True
+
+    # --- lists and retention --------------------------------------------------------------------------
+
+    async def test_pages_show_every_task_once_newest_first(self, store: Store) -> None:
+        logged = [(await store.log_submission(submission(f"t{n}")))[0].task_id for n in range(7)]
+
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await store.list_tasks(TaskFilter(), 3, cursor)
+            seen += [task.task_id for task in page.tasks]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+
+        assert sorted(seen) == sorted(str(task_id) for task_id in logged)
+        assert len(seen) == 7
+
+    async def test_lists_are_filtered(self, store: Store) -> None:
+        await store.log_submission(submission("mine", owner="me"))
+        await store.log_submission(submission("theirs", owner="them", provider="apixo"))
+        await store.record(recording(failed("mine")))
+
+        async def ids(**wanted: object) -> list[str]:
+            page = await store.list_tasks(TaskFilter(**wanted), 10, None)  # type: ignore[arg-type]
+            return [task.task_id for task in page.tasks]
+
+        assert await ids(owner="me") == ["mine"]
+        assert await ids(provider="apixo") == ["theirs"]
+        assert await ids(state=TaskState.FAILED) == ["mine"]
+        assert await ids(state=TaskState.SUBMITTED) == ["theirs"]
+        assert await ids(since=later(1)) == []
+        assert sorted(await ids(until=later(1))) == ["mine", "theirs"]
+
+    async def test_a_cursor_that_is_not_ours_is_refused(self, store: Store) -> None:
+        with pytest.raises(Rejected) as refused:
+            await store.list_tasks(TaskFilter(), 10, "'; DROP TABLE submissions")
+
+        assert refused.value.status == 400
+
+    async def test_retention_drops_bodies_but_a_late_repeat_is_still_a_repeat(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        for sink in ("all", "failures"):
+            (work,) = await store.lease_outbox(sink, later(1), later(60), 10)
+            await store.settle_outbox(work, settlement(Outcome.DELIVERED))
+
+        assert await store.purge(NOW, 10) == 0
+        assert await store.purge(later(1), 10) == 1
+        assert await store.purge(later(1), 10) == 0
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert (task.deliveries[0].bytes, task.submission.request, task.attempts) == (0, None, ())
+        assert (await store.record(recording(failed("t1")))).status is Verdict.DUPLICATE
+
+    async def test_retention_leaves_what_is_still_on_its_way(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+
+        assert await store.purge(later(9999), 10) == 0
+
+    async def test_counts_tell_how_much_there_is(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.log_submission(submission("t2"))
+        await store.record(recording(completed("t1")))
+        await store.record(recording(completed("early")))
+
+        stats = await store.count_stats()
+
+        assert stats.submissions == 2
+        assert stats.tasks == {"fetching": 1, "submitted": 1}
+        assert stats.deliveries == {"accepted": 1, "early": 1}
+        assert stats.oldest_undownloaded_at == NOW

@@ -1,0 +1,108 @@
+"""Valid objects with defaults, so that a test names only what it is about."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from receiver.clock import Clock
+from receiver.ingest import fingerprint
+from receiver.models import (
+    AssetWork,
+    OutboxWork,
+    Outcome,
+    Proof,
+    Recording,
+    RemoteFile,
+    Report,
+    ReportState,
+    Settlement,
+    StoredFile,
+    Submission,
+    Via,
+)
+
+NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
+
+
+def submission(
+    task_id: str | None = "t1", *, provider: str = "vidgo", owner: str = "user-17", id_: str | None = None
+) -> Submission:
+    return Submission(
+        id=id_ or Clock().new_id("sub"),
+        provider=provider,
+        owner=owner,
+        task_id=task_id,
+        model="gpt-image-2",
+        request={"prompt": "a lighthouse"},
+        metadata={"order": 7},
+        created_at=NOW,
+        bound_at=NOW if task_id else None,
+    )
+
+
+def completed(task_id: str | None = "t1", *, files: int = 1) -> Report:
+    links = tuple(RemoteFile(url=f"https://cdn.test/{task_id}/{n}.png", kind="image") for n in range(files))
+    return Report(task_id=task_id, state=ReportState.COMPLETED, files=links, provider_state="finished")
+
+
+def failed(task_id: str = "t1") -> Report:
+    return Report(task_id=task_id, state=ReportState.FAILED, error_code="nsfw", error_message="refused")
+
+
+def progress(task_id: str = "t1") -> Report:
+    return Report(task_id=task_id, state=ReportState.PROGRESS, provider_state="running")
+
+
+def unclear(task_id: str | None = "t1") -> Report:
+    return Report(task_id=task_id, state=ReportState.UNCLEAR, note="state 'odd' is not known")
+
+
+def recording(
+    report: Report,
+    *,
+    body: bytes | None = None,
+    submission_id: str | None = None,
+    provider: str = "vidgo",
+    received_at: datetime = NOW,
+    links_die_at: datetime | None = None,
+) -> Recording:
+    body = repr(report).encode() if body is None else body
+    return Recording(
+        provider=provider,
+        via=Via.CALLBACK,
+        proof=Proof.SUBMISSION if submission_id else Proof.PROVIDER,
+        submission_id=submission_id,
+        body=body,
+        digest=hashlib.sha256(body).hexdigest(),
+        fingerprint=fingerprint(report),
+        report=report,
+        received_at=received_at,
+        links_die_at=links_die_at or received_at + timedelta(days=1),
+    )
+
+
+def stored(work: AssetWork, *, at: datetime = NOW) -> Settlement:
+    file = StoredFile(
+        key=f"{work.provider}/{work.task_id}/{work.index}.png",
+        media_type="image/png",
+        bytes=100,
+        width=64,
+        height=64,
+        sha256="ab" * 32,
+    )
+    return Settlement(outcome=Outcome.STORED, started_at=at, settled_at=at, file=file)
+
+
+def settlement(outcome: Outcome, *, at: datetime = NOW, retry_at: datetime | None = None) -> Settlement:
+    return Settlement(outcome=outcome, started_at=at, settled_at=at, retry_at=retry_at)
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def indexes(works: list[AssetWork]) -> list[int]:
+    return [work.index for work in works]
+
+
+def sinks(works: list[OutboxWork]) -> list[str]:
+    return [work.sink for work in works]

@@ -1,0 +1,189 @@
+"""The SQLite store: the contract, and what is special to a file."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from receiver.clock import Clock
+from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Verdict
+from receiver.ports import Store, StoreOptions
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.migrations import migrate
+from receiver.stores.sqlite.writer import connect
+from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
+from tests.factories import completed, failed, recording, submission
+
+
+def options(data_dir: Path) -> StoreOptions:
+    return StoreOptions(data_dir=data_dir, clock=Clock(), routes=ROUTES, early_limit=EARLY_LIMIT)
+
+
+class TestSqliteStore(StoreContract):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> OpenStore:
+        async def open_store() -> Store:
+            return await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+
+        return open_store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    yield store
+    await store.aclose()
+
+
+async def test_a_second_process_is_kept_out_and_told_why(store: SqliteStore, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=f"in use by another receiver.*{os.getpid()}"):
+        await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+
+
+async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys, time; from pathlib import Path; from tests.plugins.test_sqlite import *\n"
+        "async def main():\n"
+        "    await SqliteStore.open('sqlite:receiver.db', options(Path(sys.argv[1])))\n"
+        "    print('open', flush=True); time.sleep(60)\n"
+        "asyncio.run(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "open\n"
+        child.send_signal(signal.SIGKILL)
+
+    again = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    await again.aclose()
+
+
+async def test_leases_of_a_dead_process_are_free_at_start(tmp_path: Path) -> None:
+    first = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    now = Clock().now()
+    far = now.replace(year=now.year + 1)
+    await first.log_submission(submission("t1"))
+    await first.record(recording(completed("t1")))
+    assert len(await first.lease_assets(now, far, 10)) == 1
+    await first.aclose()
+
+    again = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+
+    assert len(await again.lease_assets(Clock().now(), far, 10)) == 1
+    await again.aclose()
+
+
+def test_parallel_first_starts_agree_on_the_schema(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from receiver.stores.sqlite.migrations import migrate;"
+        "print(len(migrate(Path(sys.argv[1]))))"
+    )
+    path = tmp_path / "receiver.db"
+    children = [
+        subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    applied = [int(child.communicate(timeout=60)[0]) for child in children]
+
+    assert [child.returncode for child in children] == [0] * 4
+    assert sorted(applied)[:3] == [0, 0, 0]
+    assert max(applied) >= 1
+
+
+def test_a_file_of_a_newer_receiver_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.db"
+    migrate(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('receiver', 'm099_x', '')"
+        )
+    connection.close()
+
+    with pytest.raises(Misconfigured, match="newer receiver"):
+        migrate(path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.db"
+    path.write_bytes(b"not a database at all" * 1000)
+
+    with pytest.raises(Misconfigured, match="cannot be opened as the receiver's database"):
+        migrate(path)
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        await SqliteStore.open("sqlite:receiver.db", options(tmp_path / "file" / "data"))
+
+
+async def test_a_locked_database_is_unavailable_in_bounded_time_and_recovers(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await store.log_submission(submission("t1"))
+    intruder = sqlite3.connect(tmp_path / "receiver.db", isolation_level=None)
+    intruder.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+
+    with pytest.raises(Unavailable, match="SQLITE_BUSY"):
+        await store.record(recording(completed("t1")))
+
+    assert time.monotonic() - started < 8
+    intruder.execute("ROLLBACK")
+    intruder.close()
+    assert (await store.record(recording(completed("t1")))).status is Verdict.ACCEPTED
+
+
+def test_every_commit_is_fsynced(tmp_path: Path) -> None:
+    migrate(tmp_path / "receiver.db")
+    connection = connect(tmp_path / "receiver.db")
+
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+async def test_a_caller_that_goes_away_does_not_take_its_commit_along(store: SqliteStore) -> None:
+    await store.log_submission(submission("t1"))
+    call = asyncio.create_task(store.record(recording(failed("t1"))))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    await store.ping()
+    assert await store.get_event("vidgo", "t1") is not None
+
+
+async def test_a_closed_store_refuses_politely(tmp_path: Path) -> None:
+    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    await store.aclose()
+
+    with pytest.raises(Unavailable):
+        await store.ping()
+
+
+async def test_the_file_explains_itself_to_sqlite_utils(store: SqliteStore, tmp_path: Path) -> None:
+    await store.log_submission(submission("t1"))
+    await store.record(recording(failed("t1")))
+
+    db = Database(sqlite3.connect(tmp_path / "receiver.db"))
+
+    assert {"submissions", "deliveries", "events", "assets", "outbox", "attempts"} <= set(db.table_names())
+    assert all(db.table(name).strict for name in ("submissions", "deliveries", "events", "assets"))
+    (task,) = db.query("SELECT * FROM tasks")
+    assert (task["task_id"], task["state"], task["error_message"]) == ("t1", "failed", "refused")
+    whats = [row["what"] for row in db.query("SELECT what FROM task_timeline WHERE task_id = 't1'")]
+    assert whats == ["submission", "delivery", "event"]
+    db.close()

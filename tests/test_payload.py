@@ -1,0 +1,212 @@
+"""Reading JSON that nobody vouches for."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver import payload
+from receiver.errors import Rejected
+from receiver.models import RemoteFile, ReportState
+
+STATES = {"running": ReportState.PROGRESS, "finished": ReportState.COMPLETED, "failed": ReportState.FAILED}
+PICTURE = RemoteFile(url="https://media.example/1.png", kind="image")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b'{"a": 1} and more',
+        b'{"a": 1',
+        b"NaN",
+        b"1e999",
+        b'"\xff"',
+        b'"\\ud800"',
+        b"\xef\xbb\xbf{}",
+        '{"a": 1}'.encode("utf-16"),
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_that_is_not_json_is_rejected_with_400(body: bytes) -> None:
+    with pytest.raises(Rejected) as caught:
+        payload.decode(body)
+    assert caught.value.status == 400
+
+
+def test_a_rejection_repeats_nothing_of_the_body() -> None:
+    with pytest.raises(Rejected) as caught:
+        payload.decode(b"secret-prompt")
+    assert "secret-prompt" not in str(caught.value)
+
+
+@given(st.binary())
+def test_decoding_any_bytes_gives_a_value_or_a_rejection(body: bytes) -> None:
+    with suppress(Rejected):
+        payload.decode(body)
+
+
+def test_json_of_every_kind_is_decoded() -> None:
+    assert payload.decode(b'{"a": [1, 2.5, "x", null, true]}') == {"a": [1, 2.5, "x", None, True]}
+    assert payload.decode(b"[]") == []
+    assert payload.decode(b"null") is None
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[" * 100_000, "\ud800", '{"a": NaN}'])
+def test_broken_json_inside_text_reads_as_nothing(broken: str) -> None:
+    assert payload.embedded(broken) is None
+
+
+def test_json_inside_text_is_decoded_and_an_object_in_its_place_is_taken_as_it_is() -> None:
+    assert payload.embedded('{"a": 1}') == {"a": 1}
+    assert payload.embedded({"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize("value", [None, 0, 1.5, True, "text", [], ["a"]])
+def test_what_is_no_object_reads_as_an_empty_one(value: object) -> None:
+    assert payload.mapping(value) == {}
+
+
+@pytest.mark.parametrize("value", [None, 0, True, "text", {"a": 1}])
+def test_what_is_no_array_reads_as_an_empty_one(value: object) -> None:
+    assert list(payload.items(value)) == []
+
+
+def test_text_that_no_database_could_keep_is_repaired() -> None:
+    assert payload.text("a\x00b\ud800c") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
+
+
+def test_text_is_cut_and_blank_text_says_nothing() -> None:
+    assert payload.text("x" * 10_000, 7) == "xxxxxxx"
+    assert payload.text(" \n") is None
+    assert payload.text(5) is None
+
+
+@pytest.mark.parametrize(
+    ("given_id", "read"),
+    [
+        ("task-unified-1757165031-uyujaw3d", "task-unified-1757165031-uyujaw3d"),
+        ("../../etc/passwd", "../../etc/passwd"),
+        ("задача 1", "задача 1"),
+        ("x" * 512, "x" * 512),
+        (12345, "12345"),
+        (0, "0"),
+    ],
+)
+def test_text_and_whole_numbers_name_tasks(given_id: object, read: str) -> None:
+    assert payload.task_id(given_id) == read
+
+
+@pytest.mark.parametrize(
+    "given_id",
+    [
+        "",
+        "x" * 513,
+        "a\x00b",
+        "a\nb",
+        "a\x7fb",
+        "a\x85b",
+        "\ud800",
+        None,
+        True,
+        1.5,
+        ["a"],
+        {"a": 1},
+        10**5000,
+    ],
+)
+def test_what_cannot_name_a_task_is_no_task_id(given_id: object) -> None:
+    assert payload.task_id(given_id) is None
+
+
+def test_an_error_code_may_be_a_number_or_a_word() -> None:
+    assert payload.code(80006) == "80006"
+    assert payload.code("CONTENT_VIOLATION") == "CONTENT_VIOLATION"
+    assert payload.code({"code": 1}) is None
+
+
+def test_a_number_too_long_to_be_printed_is_neither_id_nor_code() -> None:
+    assert payload.task_id(10**5000) is None
+    assert payload.code(-(10**5000)) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("https://cdn.example/a.JPG", "image"),
+        ("https://cdn.example/a.mp4?signature=x.png", "video"),
+        ("https://cdn.example/a.wav#b.png", "audio"),
+        ("https://cdn.example/a.glb", "model"),
+        ("https://cdn.example/a", "unknown"),
+        ("http://[", "unknown"),
+    ],
+)
+def test_a_link_without_a_kind_gets_one_from_its_extension(url: str, kind: str) -> None:
+    assert payload.remote_file(url) == RemoteFile(url=url, kind=kind)
+
+
+def test_the_providers_own_word_for_a_kind_passes_through() -> None:
+    file = payload.remote_file("https://cdn.example/a.png", "hologram")
+    assert file is not None
+    assert file.kind == "hologram"
+
+
+def test_a_long_link_is_never_cut() -> None:
+    url = f"https://cdn.example/{'x' * 20_000}.png"
+    assert payload.remote_file(url) == RemoteFile(url=url, kind="image")
+
+
+def test_links_are_found_in_the_order_of_the_document() -> None:
+    document = {"b": "https://x/1", "a": [{"c": "https://x/2"}, "no link", "http://x/3"], "d": "https://x/4"}
+    assert payload.links(document) == ["https://x/1", "https://x/2", "http://x/3", "https://x/4"]
+
+
+def test_links_are_found_below_any_depth() -> None:
+    deep: object = "https://x/1"
+    for _ in range(10_000):
+        deep = [deep]
+    assert payload.links(deep) == ["https://x/1"]
+
+
+def test_a_known_end_is_concluded_with_its_files_each_once() -> None:
+    report = payload.conclude(
+        task_id="t", word="finished", states=STATES, files=[PICTURE, None, PICTURE], error_message="stale"
+    )
+    assert (report.state, report.files, report.error_message) == (ReportState.COMPLETED, (PICTURE,), None)
+
+
+def test_a_failure_has_its_words_and_no_files() -> None:
+    report = payload.conclude(
+        task_id="t", word="failed", states=STATES, files=[PICTURE], error_code="7", error_message="bad"
+    )
+    assert (report.state, report.files) == (ReportState.FAILED, ())
+    assert (report.error_code, report.error_message) == ("7", "bad")
+
+
+@pytest.mark.parametrize("word", ["FINISHED", "succeeded", "cancelled"])
+def test_an_unknown_state_is_unclear_and_never_a_failure(word: str) -> None:
+    report = payload.conclude(task_id="t", word=word, states=STATES)
+    assert (report.task_id, report.state, report.provider_state) == ("t", ReportState.UNCLEAR, word)
+    assert report.note == "unknown state"
+
+
+def test_a_missing_state_or_id_is_unclear_with_a_note() -> None:
+    assert payload.conclude(task_id="t", word=None, states=STATES).note == "no state"
+    nameless = payload.conclude(task_id=None, word="finished", states=STATES, files=[PICTURE])
+    assert (nameless.state, nameless.note) == (ReportState.UNCLEAR, "no usable task id")
+
+
+@pytest.mark.parametrize(
+    ("value", "segment"),
+    [
+        ("task_1", "task_1"),
+        ("a/b?c#d%", "a%2Fb%3Fc%23d%25"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        ("a.b", "a.b"),
+    ],
+)
+def test_no_task_id_can_leave_its_place_in_a_path(value: str, segment: str) -> None:
+    assert payload.path_part(value) == segment
