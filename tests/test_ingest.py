@@ -1,0 +1,190 @@
+"""From raw bytes to a verdict: authenticity first, then meaning, then the record."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from receiver.errors import Rejected
+from receiver.ingest import MOST_FILES, Ingest, fingerprint
+from receiver.models import Callback, Receipt, RemoteFile, Verdict
+from receiver.plugins import load_providers
+from receiver.ports import StoreOptions
+from receiver.stores.sqlite import SqliteStore
+from receiver.testing import TurnableClock, sample_callback
+from receiver.tokens import Tokens
+from tests.factories import NOW, completed, failed, submission
+
+TOKENS = Tokens(["a-secret-of-enough-length"])
+LINK = "https://cdn.test/1.png"
+
+
+class Door:
+    """An ingest over a real store, and how often it woke the loops."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store = store
+        self.woken = 0
+        self.ingest = self.build(allow_untokened=False)
+
+    def build(self, *, allow_untokened: bool) -> Ingest:
+        return Ingest(
+            store=self.store,
+            providers=load_providers(),
+            tokens=TOKENS,
+            allow_untokened=allow_untokened,
+            wake=self._wake,
+        )
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
+        return await self.ingest.accept(
+            Callback(provider=provider, token=token, body=body, headers={}, received_at=NOW)
+        )
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    clock = TurnableClock(NOW)
+    store = await SqliteStore.open("sqlite:r.db", StoreOptions(data_dir=tmp_path, clock=clock))
+    yield Door(store)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("provider", ["vidgo", "apidot", "apixo", "reapi"])
+async def test_every_providers_callback_is_accepted_once(door: Door, provider: str) -> None:
+    await door.store.log_submission(submission("t1", provider=provider))
+    body = sample_callback(provider, "t1", files=[LINK])
+    token = TOKENS.for_provider(provider)
+
+    first = await door.post(body, token, provider)
+    second = await door.post(body, token, provider)
+
+    assert (first.status, second.status) == (Verdict.ACCEPTED, Verdict.DUPLICATE)
+    assert door.woken == 1
+
+
+async def test_a_submissions_token_binds_its_task(door: Door) -> None:
+    reserved = submission(None)
+    await door.store.log_submission(reserved)
+
+    receipt = await door.post(
+        sample_callback("vidgo", "t1", files=[LINK]), TOKENS.for_submission("vidgo", reserved.id)
+    )
+
+    assert receipt == Receipt(status=Verdict.ACCEPTED, task_id="t1")
+
+
+async def test_a_submissions_token_for_another_task_is_refused(door: Door) -> None:
+    await door.store.log_submission(submission("theirs"))
+    mine = submission("mine")
+    await door.store.log_submission(mine)
+
+    with pytest.raises(Rejected) as refused:
+        await door.post(sample_callback("vidgo", "theirs", files=[]), TOKENS.for_submission("vidgo", mine.id))
+
+    assert refused.value.status == 409
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        None,
+        "",
+        "p.",
+        "p.wrong",
+        "s.sub_1.wrong",
+        TOKENS.for_provider("apidot"),
+        Tokens(["another-secret-of-length"]).for_provider("vidgo"),
+        "p." + "A" * 400,
+        "p.\ud800",
+    ],
+)
+async def test_missing_and_wrong_tokens_get_the_same_answer_and_leave_nothing(
+    door: Door, token: str | None
+) -> None:
+    with pytest.raises(Rejected) as refused:
+        await door.post(sample_callback("vidgo", "t1", files=[LINK]), token)
+
+    assert (refused.value.status, refused.value.title) == (401, "Not authentic")
+    assert (await door.store.count_stats()).deliveries == {}
+
+
+async def test_untokened_callbacks_pass_only_where_the_operator_says_so(door: Door) -> None:
+    await door.store.log_submission(submission("t1"))
+    door.ingest = door.build(allow_untokened=True)
+
+    receipt = await door.post(sample_callback("vidgo", "t1", files=[LINK]), None)
+
+    assert receipt.status is Verdict.ACCEPTED
+    with pytest.raises(Rejected):
+        await door.post(sample_callback("vidgo", "t1", files=[LINK]), "p.wrong")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}"])
+async def test_what_is_not_json_is_rejected_and_leaves_nothing(door: Door, body: bytes) -> None:
+    with pytest.raises(Rejected) as rejected:
+        await door.post(body, TOKENS.for_provider("vidgo"))
+
+    assert rejected.value.status == 400
+    assert (await door.store.count_stats()).deliveries == {}
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"null", b'"text"', b"7", b"{}", b'{"data": []}', b'{"data": {"task_id": {}}}']
+)
+async def test_json_of_another_shape_is_kept_as_unrecognised(door: Door, body: bytes) -> None:
+    receipt = await door.post(body, TOKENS.for_provider("vidgo"))
+
+    assert receipt.status is Verdict.UNRECOGNISED
+    assert (await door.store.count_stats()).deliveries == {"unrecognised": 1}
+
+
+async def test_an_unknown_provider_is_not_found(door: Door) -> None:
+    with pytest.raises(Rejected) as rejected:
+        await door.post(b"{}", None, "nobody")
+
+    assert rejected.value.status == 404
+
+
+async def test_a_report_with_absurdly_many_files_is_not_believed(door: Door) -> None:
+    await door.store.log_submission(submission("t1"))
+    links = [f"https://cdn.test/{n}.png" for n in range(MOST_FILES + 1)]
+
+    receipt = await door.post(sample_callback("vidgo", "t1", files=links), TOKENS.for_provider("vidgo"))
+
+    assert receipt.status is Verdict.UNRECOGNISED
+
+
+async def test_assets_carry_the_deadline_of_the_providers_links(door: Door) -> None:
+    await door.store.log_submission(submission("t1", provider="apixo"))
+    await door.post(
+        sample_callback("apixo", "t1", files=[LINK]), TOKENS.for_provider("apixo"), provider="apixo"
+    )
+
+    event = await door.store.get_event("apixo", "t1")
+
+    assert event is not None
+    assert event.assets[0].deadline_at == NOW + timedelta(hours=24)
+
+
+def test_a_newly_signed_link_to_the_same_file_means_the_same() -> None:
+    def signed(signature: str) -> str:
+        file = RemoteFile(url=f"{LINK}?signature={signature}", kind="image")
+        return fingerprint(msgspec.structs.replace(completed(), files=(file,)))
+
+    assert signed("one") == signed("two")
+
+
+def test_another_end_or_another_file_means_something_else() -> None:
+    marks = {fingerprint(completed(files=1)), fingerprint(completed(files=2)), fingerprint(failed())}
+
+    assert len(marks) == 3
+
+
+def test_two_wordings_of_a_failure_mean_the_same() -> None:
+    assert fingerprint(failed()) == fingerprint(msgspec.structs.replace(failed(), error_message="other"))

@@ -1,0 +1,220 @@
+"""Random interleavings of everything that can happen to the record, held against a model of the promises.
+
+The model knows nothing of SQL: it is the contract's sentences as a dictionary. One task ends once, the
+first end wins, nothing happens for a task nobody submitted, repeats add no rows, every end reaches every
+sink that wants it, exactly one entry each.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from receiver.clock import Clock
+from receiver.errors import Rejected
+from receiver.models import (
+    AssetState,
+    EventType,
+    Outcome,
+    Recording,
+    Report,
+    Route,
+    Submission,
+    Verdict,
+)
+from receiver.ports import StoreOptions
+from receiver.stores.sqlite import SqliteStore
+from tests.factories import NOW, completed, failed, later, progress, recording, settlement, stored, submission
+
+ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({EventType.FAILED.value})))
+TASKS = st.sampled_from(["t1", "t2", "t3"])
+OWNERS = st.sampled_from(["ann", "bob"])
+REPORTS = st.sampled_from(["completed-1", "completed-2", "completed-0", "failed", "progress"])
+
+
+def report_of(word: str, task_id: str) -> Report:
+    if word == "failed":
+        return failed(task_id)
+    if word == "progress":
+        return progress(task_id)
+    return completed(task_id, files=int(word[-1]))
+
+
+class Record(RuleBasedStateMachine):
+    submissions = Bundle("submissions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="receiver-model-"))
+        self.clock = Clock()
+        self.store = self._open()
+        self.bound: dict[str, str] = {}  # task -> submission
+        self.tasks_of: dict[str, str | None] = {}  # submission -> task
+        self.ends: dict[str, str] = {}  # task -> the first terminal word
+        self.early: dict[str, list[str]] = {}  # task -> words that came too soon, in order
+        self.bodies: Counter[tuple[str, bytes]] = Counter()  # what a row stands for -> how often it came
+        self.entries: Counter[tuple[str, str]] = Counter()  # (task, sink) delivered
+
+    def _open(self) -> SqliteStore:
+        options = StoreOptions(data_dir=self.folder, clock=self.clock, routes=ROUTES)
+        return self.runner.run(SqliteStore.open("sqlite:r.db", options))
+
+    def teardown(self) -> None:
+        self.runner.run(self.store.aclose())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    # --- the model ------------------------------------------------------------------------------------
+
+    def own(self, task: str, submission_id: str) -> None:
+        self.bound[task] = submission_id
+        self.tasks_of[submission_id] = task
+        for word in self.early.pop(task, []):
+            self.end(task, word)
+
+    def end(self, task: str, word: str) -> Verdict:
+        if word == "progress":
+            return Verdict.PROGRESS
+        if task not in self.ends:
+            self.ends[task] = word
+            return Verdict.ACCEPTED
+        return Verdict.DUPLICATE if self.ends[task] == word else Verdict.CONFLICT
+
+    def expect(self, task: str, word: str, claim: str | None, key: tuple[str, bytes]) -> Verdict:
+        repeat = self.bodies[key] > 0
+        self.bodies[key] += 1
+        if claim is not None:
+            if self.tasks_of[claim] is None and task not in self.bound:
+                self.own(task, claim)
+            if self.tasks_of[claim] != task:
+                return Verdict.REFUSED
+        if task not in self.bound:
+            if not repeat:
+                self.early.setdefault(task, []).append(word)
+            return Verdict.EARLY
+        return self.end(task, word)
+
+    # --- what can happen ------------------------------------------------------------------------------
+
+    @rule(target=submissions, owner=OWNERS)
+    def reserve(self, owner: str) -> Submission:
+        row, created = self.runner.run(self.store.log_submission(submission(None, owner=owner)))
+        assert created
+        self.tasks_of[row.id] = None
+        return row
+
+    @rule(task=TASKS, owner=OWNERS)
+    def log_afterwards(self, task: str, owner: str) -> None:
+        row, created = self.runner.run(self.store.log_submission(submission(task, owner=owner)))
+        assert created == (task not in self.bound)
+        if created:
+            self.own(task, row.id)
+        assert row.id == self.bound[task]
+
+    @rule(row=submissions, task=TASKS)
+    def bind(self, row: Submission, task: str) -> None:
+        free = self.tasks_of[row.id] is None
+        if free and task in self.bound:
+            with pytest.raises(Rejected):
+                self.runner.run(self.store.bind_submission(row.id, task, NOW))
+            return
+        bound = self.runner.run(self.store.bind_submission(row.id, task, NOW))
+        if free:
+            self.own(task, row.id)
+        assert bound.task_id == self.tasks_of[row.id]
+
+    @rule(task=TASKS, word=REPORTS, variant=st.integers(0, 2), times=st.integers(1, 4))
+    def callback(self, task: str, word: str, variant: int, times: int) -> None:
+        self._deliver(task, word, variant, times, None)
+
+    @rule(row=submissions, task=TASKS, word=REPORTS, variant=st.integers(0, 1), times=st.integers(1, 3))
+    def callback_with_token(self, row: Submission, task: str, word: str, variant: int, times: int) -> None:
+        self._deliver(task, word, variant, times, row.id)
+
+    def _deliver(self, task: str, word: str, variant: int, times: int, claim: str | None) -> None:
+        body = f"{task}/{word}/{variant}".encode()
+        delivery = recording(report_of(word, task), body=body, submission_id=claim)
+        expected = [self.expect(task, word, claim, (claim or "", body)) for _ in range(times)]
+
+        receipts = self.runner.run(self._all_at_once(delivery, times))
+
+        assert Counter(receipts) == Counter(expected)
+
+    async def _all_at_once(self, delivery: Recording, times: int) -> list[Verdict]:
+        receipts = await asyncio.gather(*(self.store.record(delivery) for _ in range(times)))
+        return [receipt.status for receipt in receipts]
+
+    @rule(good=st.booleans(), limit=st.integers(1, 3))
+    def settle_assets(self, good: bool, limit: int) -> None:
+        for work in self.runner.run(self.store.lease_assets(later(1), later(60), limit)):
+            assert work.task_id in self.ends
+            end = stored(work) if good else settlement(Outcome.GONE)
+            assert self.runner.run(self.store.settle_asset(work, end))
+            assert not self.runner.run(self.store.settle_asset(work, end))
+
+    @rule(sink=st.sampled_from(["all", "failures"]))
+    def settle_outbox(self, sink: str) -> None:
+        for work in self.runner.run(self.store.lease_outbox(sink, later(1), later(60), 5)):
+            assert self.runner.run(self.store.settle_outbox(work, settlement(Outcome.DELIVERED)))
+            self.entries[work.event.task_id, sink] += 1
+
+    @rule()
+    def crash_and_open_again(self) -> None:
+        self.runner.run(self.store.aclose())
+        self.store = self._open()
+
+    @rule()
+    def expire(self) -> None:
+        assert self.runner.run(self.store.expire_early(later(-1))) == 0
+
+    # --- what must hold at every moment ---------------------------------------------------------------
+
+    @invariant()
+    def every_task_ends_as_its_first_end_said(self) -> None:
+        for task in ("t1", "t2", "t3"):
+            event = self.runner.run(self.store.get_event("vidgo", task))
+            word = self.ends.get(task)
+            assert (event is None) == (word is None)
+            if event is None or word is None:
+                continue
+            assert event.submission.id == self.bound[task]
+            files = int(word[-1]) if word.startswith("completed") else 0
+            assert len(event.assets) == files
+            open_ = [asset for asset in event.assets if asset.state is AssetState.PENDING]
+            assert (event.type is None) == bool(open_)
+
+    @invariant()
+    def repeats_add_no_rows(self) -> None:
+        stats = self.runner.run(self.store.count_stats())
+        assert sum(stats.deliveries.values()) == len(self.bodies)
+
+    @invariant()
+    def each_end_is_addressed_once_to_each_sink_that_wants_it(self) -> None:
+        for task in self.ends:
+            found = self.runner.run(self.store.get_task("vidgo", task))
+            assert found is not None
+            assert found.event is not None
+            sinks = Counter(entry.sink for entry in found.notifications)
+            wanted = {"all"} if found.event.type else set()
+            if found.event.type is EventType.FAILED:
+                wanted.add("failures")
+            assert sinks == Counter(wanted)
+        assert all(count == 1 for count in self.entries.values())
+
+    @invariant()
+    def nothing_is_known_of_tasks_nobody_submitted(self) -> None:
+        for task in {"t1", "t2", "t3"} - set(self.bound):
+            assert self.runner.run(self.store.get_task("vidgo", task)) is None
+
+
+TestRecord = Record.TestCase
+TestRecord.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
