@@ -13,7 +13,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
 
     first_seconds: float = 1.0
     longest_seconds: float = 3600.0
-    max_attempts: int = 40  # with the default waits: about a day in all
+    max_attempts: int = 60  # with the default waits: a day in all, on average
 
     def next_at(
         self, attempt: int, now: datetime, chance: float, *, at_least_seconds: float | None = None

@@ -6,7 +6,6 @@ Nothing slow happens here and nothing is fetched: when ``accept`` returns, the f
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -108,16 +107,11 @@ def fingerprint(report: Report) -> str:
     words of a failure.
     """
     files = [_without_query(file.url) for file in report.files]
-    return hashlib.sha256(msgspec.json.encode([report.state.value, files])).hexdigest()[:32]
+    return hashlib.sha256(msgspec.json.encode([report.state, files])).hexdigest()[:32]
 
 
 def _without_query(url: str) -> str:
-    """The link without query and fragment; as it is where it is no URL at all."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return url.partition("#")[0].partition("?")[0]
 
 
 def _recording(verified: VerifiedCallback, report: Report, provider: Provider) -> Recording:
@@ -127,7 +121,7 @@ def _recording(verified: VerifiedCallback, report: Report, provider: Provider) -
         proof=verified.proof,
         submission_id=verified.submission_id,
         body=verified.body,
-        digest=hashlib.sha256(verified.body).hexdigest(),
+        digest=hashlib.sha256(verified.body).hexdigest()[:32],
         fingerprint=fingerprint(report),
         report=report,
         received_at=verified.received_at,

@@ -187,6 +187,9 @@ class BlobStore(Protocol):
 
     async def exists(self, key: str) -> bool: ...
 
+    async def sweep(self) -> int:
+        """Remove what interrupted puts left behind; how much. Only while nothing is being put."""
+
     async def ping(self) -> None:
         """Prove that a file can be written and read back. Raises Unavailable."""
 

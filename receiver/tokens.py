@@ -28,7 +28,8 @@ class Tokens:
     """Makes and checks tokens. ``secrets`` are tried in order; each at least 16 characters."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._keys = [secret.encode() for secret in secrets]
+        self._keys = [hmac.new(_encoded(secret), None, hashlib.sha256) for secret in secrets]
+        self._of_providers: dict[str, list[bytes]] = {}
 
     def for_submission(self, provider: str, submission_id: str) -> str:
         """The token that binds a callback to one submission."""
@@ -45,7 +46,7 @@ class Tokens:
                 if self._verify(mac, "submission", provider, submission_id):
                     return TokenClaim(proof=Proof.SUBMISSION, submission_id=submission_id)
             case ["p", mac]:
-                if self._verify(mac, "provider", provider):
+                if _matches(mac, self._provider_macs(provider)):
                     return TokenClaim(proof=Proof.PROVIDER)
         return None
 
@@ -60,15 +61,34 @@ class Tokens:
     def _sign(self, *parts: str) -> str:
         return _mac(self._keys[0], parts)
 
+    def _provider_macs(self, provider: str) -> list[bytes]:
+        """Worked out once: every callback of a provider without submission tokens asks for the same."""
+        if provider not in self._of_providers:
+            self._of_providers[provider] = self._macs("provider", provider)
+        return self._of_providers[provider]
+
     def _verify(self, mac: str, *parts: str) -> bool:
-        given = mac.encode("utf-8", "surrogatepass")
-        # Every key is tried even after a match, so the time tells nothing about which one it was.
-        matches = [hmac.compare_digest(given, _mac(key, parts).encode()) for key in self._keys]
-        return any(matches)
+        return _matches(mac, self._macs(*parts))
+
+    def _macs(self, *parts: str) -> list[bytes]:
+        return [_mac(key, parts).encode() for key in self._keys]
 
 
-def _mac(key: bytes, parts: tuple[str, ...]) -> str:
+def _matches(mac: str, expected: list[bytes]) -> bool:
+    given = _encoded(mac)
+    # Every one is compared even after a match, so the time tells nothing about which key it was.
+    matches = [hmac.compare_digest(given, each) for each in expected]
+    return any(matches)
+
+
+def _mac(key: hmac.HMAC, parts: tuple[str, ...]) -> str:
     # Each part goes in with its length, so that no two lists of parts give the same bytes.
-    message = b"".join(b"%d:%s" % (len(part), part) for part in (p.encode() for p in parts))
-    digest = hmac.digest(key, message, hashlib.sha256)[:MAC_BYTES]
-    return base64.urlsafe_b64encode(digest).decode()
+    message = b"".join(b"%d:%s" % (len(part), part) for part in map(_encoded, parts))
+    keyed = key.copy()
+    keyed.update(message)
+    return base64.urlsafe_b64encode(keyed.digest()[:MAC_BYTES]).decode()
+
+
+def _encoded(text: str) -> bytes:
+    # A forged token and a non-UTF-8 path can hold lone surrogates, which plain UTF-8 refuses.
+    return text.encode("utf-8", "surrogatepass")

@@ -7,7 +7,7 @@ that crashes is started again and shows in ``status``; one that cannot reach the
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
@@ -22,10 +22,28 @@ FALLBACK_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 
 
+class Loop(Protocol):
+    """What the worker keeps running."""
+
+    name: str
+
+    def wake(self) -> None:
+        """Look for work now."""
+
+    def stopped(self) -> str | None:
+        """Why it takes no more work, if it does not."""
+
+    async def loop(self) -> None:
+        """Work until cancelled; what is running goes on after that, see ``drain``."""
+
+    async def drain(self, timeout_seconds: float) -> int:
+        """Give what runs its time, then cancel it; how many had to be cancelled."""
+
+
 class Lane(Generic[T]):
     """One kind of leased work, and how much of it runs at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
         self,
         name: str,
         *,
@@ -49,25 +67,19 @@ class Lane(Generic[T]):
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
-        """Look for work now."""
         self._awake.set()
 
     def stopped(self) -> str | None:
-        """Why this lane takes no more work, if it does not."""
         return self._stopped()
 
     async def loop(self) -> None:
-        """Take work until cancelled; what is running goes on after that, see ``drain``."""
         while True:
             self._awake.clear()
             wait_seconds = await self._turn()
             await _first_of(self._awake, wait_seconds)
 
     async def drain(self, timeout_seconds: float) -> int:
-        """Give what runs its time, then cancel it; how many had to be cancelled.
-
-        The leases of the cancelled stay on their rows and are free again at the next start.
-        """
+        # The leases of the cancelled stay on their rows and are free again at the next start.
         if not self._running:
             return 0
         _, late = await asyncio.wait(self._running, timeout=timeout_seconds)
@@ -79,12 +91,10 @@ class Lane(Generic[T]):
     async def _turn(self) -> float:
         """Start what is due and there is room for; seconds until looking again."""
         room = self._concurrency - len(self._running)
-        if room <= 0 or self._stopped():
-            return FALLBACK_SECONDS
-        now = self._clock.now()
-        due_at = await self._next_due_at()
+        due_at = await self._next_due_at() if room > 0 and not self._stopped() else None
         if due_at is None:
             return FALLBACK_SECONDS
+        now = self._clock.now()
         if due_at > now:
             return min(FALLBACK_SECONDS, (due_at - now).total_seconds() + 0.001)
         for work in await self._lease(now, now + timedelta(seconds=self._lease_seconds), room):
@@ -102,7 +112,7 @@ class Lane(Generic[T]):
         except Unavailable as exc:  # the store could not settle it: the lease runs out, and again
             log.warning("work.unsettled", lane=self.name, reason=str(exc))
         except Exception as exc:  # one poisonous piece of work must not stop the lane
-            log.error("work.crashed", lane=self.name, error=type(exc).__name__, exc_info=exc)
+            log.exception("work.crashed", lane=self.name, error=type(exc).__name__)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -118,29 +128,24 @@ class Chore:
         self._every_seconds = every_seconds
 
     def wake(self) -> None:
-        """Chores keep to the clock."""
+        pass  # chores keep to the clock
 
     def stopped(self) -> str | None:
-        """Chores never stop on their own."""
         return None
 
     async def loop(self) -> None:
-        """Run again and again until cancelled."""
         while True:
             await self._run()
             await asyncio.sleep(self._every_seconds)
 
-    async def drain(self, timeout_seconds: float) -> int:  # noqa: ARG002 - the shape of a Lane
-        """A round is short and repeatable: nothing to wait for."""
+    async def drain(self, timeout_seconds: float) -> int:  # noqa: ARG002 - a round is short and repeatable
         return 0
 
 
 class Worker:
     """Keeps every loop running until it is drained."""
 
-    def __init__(
-        self, loops: Sequence[Lane[object] | Chore], *, count_restart: Callable[[str], None]
-    ) -> None:
+    def __init__(self, loops: Sequence[Loop], *, count_restart: Callable[[str], None]) -> None:
         self._loops = loops
         self._count_restart = count_restart
         self._states: dict[str, str] = {}
@@ -169,7 +174,7 @@ class Worker:
         cut = await asyncio.gather(*(loop.drain(timeout_seconds) for loop in self._loops))
         log.info("worker.drained", cut_short=sum(cut))
 
-    async def _keep(self, loop: Lane[object] | Chore) -> None:
+    async def _keep(self, loop: Loop) -> None:
         while True:
             self._states[loop.name] = "running"
             try:
@@ -179,7 +184,7 @@ class Worker:
             except Exception as exc:  # a loop must survive what nobody foresaw
                 self._states[loop.name] = f"restarting after {type(exc).__name__}"
                 self._count_restart(loop.name)
-                log.error("loop.crashed", loop=loop.name, error=type(exc).__name__, exc_info=exc)
+                log.exception("loop.crashed", loop=loop.name, error=type(exc).__name__)
             await asyncio.sleep(RESTART_SECONDS)
 
 

@@ -72,7 +72,7 @@ def recording(
         proof=Proof.SUBMISSION if submission_id else Proof.PROVIDER,
         submission_id=submission_id,
         body=body,
-        digest=hashlib.sha256(body).hexdigest(),
+        digest=hashlib.sha256(body).hexdigest()[:32],
         fingerprint=fingerprint(report),
         report=report,
         received_at=received_at,

@@ -114,7 +114,6 @@ def test_text_and_whole_numbers_name_tasks(given_id: object, read: str) -> None:
         1.5,
         ["a"],
         {"a": 1},
-        10**5000,
     ],
 )
 def test_what_cannot_name_a_task_is_no_task_id(given_id: object) -> None:

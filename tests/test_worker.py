@@ -41,7 +41,7 @@ def lane(shelf: Shelf, run: Callable[[str], object], *, concurrency: int = 2) ->
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the condition has no event of its own
+        while not condition():
             await asyncio.sleep(0.005)
 
 

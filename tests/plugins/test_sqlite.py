@@ -105,7 +105,8 @@ def test_a_file_of_a_newer_receiver_is_refused(tmp_path: Path) -> None:
     migrate(path)
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('receiver', 'm099_x', '')"
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('receiver', 'm099_x', '')"
         )
     connection.close()
 

@@ -67,10 +67,9 @@ UPSERT_DELIVERY = """
 INSERT INTO deliveries (provider, task_id, claim, digest, submission_id, event_id, via, proof, verdict,
     provider_state, note, fingerprint, report, links_die_at, received_at, last_seen_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (provider, claim, digest) DO UPDATE SET
+ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
     seen = seen + 1,
     last_seen_at = excluded.last_seen_at,
-    task_id = coalesce(task_id, excluded.task_id),
     submission_id = coalesce(submission_id, excluded.submission_id),
     event_id = coalesce(event_id, excluded.event_id),
     report = CASE WHEN excluded.verdict = 'early' THEN excluded.report END,
@@ -84,7 +83,7 @@ SELECT count(*) FROM (SELECT 1 FROM deliveries
     WHERE submission_id IS NULL AND verdict IN ('early', 'unrecognised') LIMIT ?)
 """
 
-KNOWN_DELIVERY = "SELECT 1 FROM deliveries WHERE provider = ? AND claim = ? AND digest = ?"
+KNOWN_DELIVERY = "SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?"
 
 # What came before its submission was logged, in the order it came.
 EARLY_OF_TASK = """
@@ -106,7 +105,7 @@ INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, 
 
 def record(connection: sqlite3.Connection, recording: Recording, rules: Rules) -> Receipt:
     """Everything that follows from one delivery; see ``ports.Store.record``."""
-    owner, task_id, refused = _find_owner(connection, recording)
+    owner, task_id, refused = _find_owner(connection, recording, rules)
     event_id: str | None = None
     if refused:
         verdict = Verdict.REFUSED
@@ -117,18 +116,20 @@ def record(connection: sqlite3.Connection, recording: Recording, rules: Rules) -
     else:
         verdict, event_id = _apply(connection, recording, owner, rules)
     if owner is None and not refused:
-        _refuse_beyond_limit(connection, recording, rules)
+        _refuse_beyond_limit(connection, recording, task_id, rules)
     _keep(connection, recording, verdict, task_id, owner, event_id)
     return Receipt(status=verdict, task_id=task_id)
 
 
-def _find_owner(connection: sqlite3.Connection, recording: Recording) -> tuple[str | None, str | None, bool]:
+def _find_owner(
+    connection: sqlite3.Connection, recording: Recording, rules: Rules
+) -> tuple[str | None, str | None, bool]:
     """The owning submission, the task id, and whether a token was used for another task than its own."""
     task_id = recording.report.task_id
     if recording.submission_id is not None:
         row = connection.execute(SUBMISSION_BY_ID, (recording.submission_id, recording.provider)).fetchone()
         if row is not None:
-            return _claim(connection, recording, row)
+            return _claim(connection, recording, row, rules)
     if task_id is None:
         return None, None, False
     row = connection.execute(SUBMISSION_BY_TASK, (recording.provider, task_id)).fetchone()
@@ -136,7 +137,7 @@ def _find_owner(connection: sqlite3.Connection, recording: Recording) -> tuple[s
 
 
 def _claim(
-    connection: sqlite3.Connection, recording: Recording, row: tuple[str, str | None]
+    connection: sqlite3.Connection, recording: Recording, row: tuple[str, str | None], rules: Rules
 ) -> tuple[str | None, str | None, bool]:
     """Check the task against the submission its token names, and bind it where it is still free."""
     owner, bound = row
@@ -146,6 +147,7 @@ def _claim(
     if bound is None:
         moment = to_text(recording.received_at)
         if connection.execute(BIND, (asked, moment, owner)).rowcount == 1:
+            _match_early(connection, owner, recording.provider, asked, rules)
             return owner, asked, False
     return owner, asked, True
 
@@ -168,16 +170,20 @@ def _apply(
 
 def _insert_event(connection: sqlite3.Connection, recording: Recording, owner: str, event_id: str) -> bool:
     report = recording.report
-    code, message = report.error_code, report.error_message
-    if report.state is ReportState.COMPLETED:
-        code, message = None, None
-        if not report.files:
-            code, message = Outcome.NO_FILES.value, "the provider reported success but named no file"
+    code, message = _error(report)
     values = (
         event_id, recording.provider, report.task_id, owner, recording.via.value,
         recording.fingerprint, to_text(recording.received_at), code, message,
     )  # fmt: skip
     return connection.execute(INSERT_EVENT, values).rowcount == 1
+
+
+def _error(report: Report) -> tuple[str | None, str | None]:
+    if report.state is ReportState.FAILED:
+        return report.error_code, report.error_message or "the provider gave no reason"
+    if not report.files:
+        return Outcome.NO_FILES.value, "the provider reported success but named no file"
+    return None, None
 
 
 def _insert_consequences(
@@ -192,11 +198,13 @@ def _insert_consequences(
         connection.execute(INSERT_ASSET, (event_id, position, file.url, file.kind, due, deadline))
 
 
-def _refuse_beyond_limit(connection: sqlite3.Connection, recording: Recording, rules: Rules) -> None:
+def _refuse_beyond_limit(
+    connection: sqlite3.Connection, recording: Recording, task_id: str | None, rules: Rules
+) -> None:
     (waiting,) = connection.execute(COUNT_OWNERLESS, (rules.early_limit,)).fetchone()
     if waiting < rules.early_limit:
         return
-    key = (recording.provider, recording.submission_id or "", recording.digest)
+    key = (recording.provider, task_id or "", recording.submission_id or "", recording.digest)
     if connection.execute(KNOWN_DELIVERY, key).fetchone() is None:
         raise Unavailable(
             f"{rules.early_limit} deliveries wait for a submission already", retry_after_seconds=60.0
@@ -214,7 +222,7 @@ def _keep(
     report, moment = recording.report, to_text(recording.received_at)
     waiting = msgspec.json.encode(report).decode() if verdict is Verdict.EARLY else None
     values = (
-        recording.provider, task_id, recording.submission_id or "", recording.digest,
+        recording.provider, task_id or "", recording.submission_id or "", recording.digest,
         owner, event_id, recording.via.value, recording.proof.value,
         verdict.value, report.provider_state, report.note, recording.fingerprint, waiting,
         to_text(recording.links_die_at), moment, moment, recording.body,
@@ -231,7 +239,8 @@ def log_submission(
         if known is not None:
             return known, False
     connection.execute(INSERT_SUBMISSION, _values(submission))
-    _match_early(connection, submission, rules)
+    if submission.task_id is not None:
+        _match_early(connection, submission.id, submission.provider, submission.task_id, rules)
     return submission, True
 
 
@@ -246,18 +255,17 @@ def bind_submission(
         return submission
     if connection.execute(BIND, (task_id, to_text(now), submission_id)).rowcount == 0:
         raise Rejected(409, "Task has another submission", "Another submission is bound to this task.")
-    bound = msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
-    _match_early(connection, bound, rules)
-    return bound
+    _match_early(connection, submission_id, submission.provider, task_id, rules)
+    return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
 
 
-def _match_early(connection: sqlite3.Connection, submission: Submission, rules: Rules) -> None:
+def _match_early(
+    connection: sqlite3.Connection, owner: str, provider: str, task_id: str, rules: Rules
+) -> None:
     """Give early deliveries their owner now; whoever reads the log next sees both or neither."""
-    if submission.task_id is None:
-        return
-    for row in connection.execute(EARLY_OF_TASK, (submission.provider, submission.task_id)).fetchall():
-        verdict, event_id = _apply(connection, _recording_from(row), submission.id, rules)
-        connection.execute(MATCH_EARLY, (verdict.value, submission.id, event_id, row[0]))
+    for row in connection.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
+        verdict, event_id = _apply(connection, _recording_from(row), owner, rules)
+        connection.execute(MATCH_EARLY, (verdict.value, owner, event_id, row[0]))
 
 
 def _recording_from(row: tuple[Any, ...]) -> Recording:

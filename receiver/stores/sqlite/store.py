@@ -49,6 +49,7 @@ class SqliteStore:
         self._rules = rules
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="receiver-reader")
         self._local = threading.local()
+        self._open_readers: list[sqlite3.Connection] = []
 
     @classmethod
     async def open(cls, url: str, options: StoreOptions) -> Self:
@@ -137,6 +138,8 @@ class SqliteStore:
     async def aclose(self) -> None:
         await self._writer.aclose()
         await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._open_readers:
+            connection.close()
         os.close(self._lock)
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -147,6 +150,7 @@ class SqliteStore:
         try:
             if not hasattr(self._local, "connection"):
                 self._local.connection = _connect_read_only(self._path)
+                self._open_readers.append(self._local.connection)
             return query(self._local.connection)
         except sqlite3.Error as exc:
             name = getattr(exc, "sqlite_errorname", type(exc).__name__)
@@ -187,7 +191,9 @@ def _take_lock(path: Path) -> int:
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    # Closed by the thread that closes the store, when the reading threads have ended.
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA busy_timeout = 3000")
     return connection
 

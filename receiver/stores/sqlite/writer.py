@@ -166,6 +166,8 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose an answered callback on power loss
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -65536")  # KiB: the indexes of a busy month stay in memory
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: hot pages are copied back less often
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
 

@@ -1,0 +1,154 @@
+"""What a variable may hold: in words for people, and as a parser that refuses the rest."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from receiver import plugins
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MIN_SECRET_CHARACTERS = 16
+
+
+class Accepts(msgspec.Struct, frozen=True):
+    """``parse`` raises ValueError or KeyError for anything but what ``words`` says."""
+
+    words: str
+    parse: Callable[[str], Any]
+
+
+def whole(low: int, high: int) -> Accepts:
+    return Accepts(f"a whole number from {low} to {high}", _bounded(int, low, high))
+
+
+def seconds(low: int, high: int) -> Accepts:
+    return Accepts(f"seconds from {low} to {high}", _bounded(float, low, high))
+
+
+def one_of(*words: str) -> Accepts:
+    return Accepts("one of " + ", ".join(words), lambda text: _choice(text, words))
+
+
+def some_of(*words: str) -> Accepts:
+    return Accepts(
+        "some of " + ", ".join(words) + ", separated by commas",
+        lambda text: frozenset(_choice(item, words) for item in _items(text)),
+    )
+
+
+def _bounded(number: Callable[[str], float], low: int, high: int) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = number(text)
+        if not low <= value <= high:  # refuses nan, too
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _choice(text: str, words: tuple[str, ...]) -> str:
+    return words[words.index(text.lower())]
+
+
+def _items(text: str) -> list[str]:
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if text and not items:
+        raise ValueError
+    return items
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:_-]+", text):
+        raise ValueError
+    return text
+
+
+def _location(text: str) -> str:
+    """A URL whose form is the plug-in's to judge; only its scheme is looked at here."""
+    scheme, colon, rest = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise ValueError
+    return scheme.lower() + colon + rest
+
+
+def _web_address(text: str) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text)
+    _ = parts.port  # raises ValueError for a port that is none
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    if parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _secret(text: str) -> str:
+    if len(text) < MIN_SECRET_CHARACTERS or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError
+    return text
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(item) for item in _items(text))
+
+
+def _groups(text: str) -> dict[str, frozenset[str]]:
+    """``a=x,y b=z`` -> {a: {x, y}, b: {z}}."""
+    groups: dict[str, frozenset[str]] = {}
+    for part in text.split():
+        key, _, values = part.partition("=")
+        if not (key and _items(values)) or key in groups:
+            raise ValueError
+        groups[key] = frozenset(_items(values))
+    return groups
+
+
+def _hosts(text: str) -> dict[str, tuple[str, ...]]:
+    hosts = _groups(text.lower())
+    _check_providers(frozenset(hosts))  # a misspelt one would leave the real one without its list
+    return {provider: tuple(sorted(names)) for provider, names in hosts.items()}
+
+
+def _check_providers(names: frozenset[str]) -> None:
+    if any(plugins.complaint("providers", name) for name in names):
+        raise ValueError
+
+
+_FLAGS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+FLAG = Accepts("true or false", lambda text: _FLAGS[text.lower()])
+FOLDER = Accepts("the path of a folder", _folder)
+HOST = Accepts("a host name or address to listen on", _host)
+LOCATION = Accepts("a URL such as scheme:path", _location)
+WEB_ADDRESS = Accepts("an http(s) URL without user, password, query and fragment", _web_address)
+SECRET = Accepts(
+    f"at least {MIN_SECRET_CHARACTERS} printable characters",
+    lambda text: _secret(text) if text else None,
+)
+SECRETS = Accepts(
+    f"values of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas",
+    lambda text: tuple(_secret(item) for item in _items(text)),
+)
+NETWORKS = Accepts("networks such as 10.0.0.0/8, separated by commas", _networks)
+HOSTS = Accepts("provider=host,host pairs of known providers, separated by spaces", _hosts)
+FILTER = Accepts("which events", str)  # read by relay.route, which names what is wrong

@@ -1,0 +1,212 @@
+"""Which links and which addresses may be dialled; pure.
+
+A link from a callback is hostile until shown otherwise. It is taken apart once, here, and the very parts
+that were judged are what the client dials.
+
+``ipaddress.is_global`` is no policy (it lets metadata services and embedded loopback addresses through),
+so the table is our own: the IANA special-purpose registries, and every form that embeds an IPv4 address.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import quote
+
+import msgspec
+
+from receiver.errors import FetchFailed
+from receiver.models import Outcome
+
+Network = IPv4Network | IPv6Network
+
+MAX_URL_LENGTH = 8192
+
+REFUSED_NETWORKS: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT; Alibaba's metadata service
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's platform service, on a public address
+        "169.254.0.0/16",  # link-local; most clouds' metadata services
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments; Oracle's metadata service
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT relays
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        # IPv6: only what lies in GLOBAL_UNICAST is looked up here. Mapped, compatible, translated
+        # (64:ff9b::/96, 64:ff9b:1::/48), unique-local, link-local and multicast addresses lie outside.
+        "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, whatever it embeds
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+
+# Names with these endings, and names of a single label, mean something only inside somebody's network.
+INTERNAL_ENDINGS = frozenset(
+    {"arpa", "corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"}
+    | {"metadata.goog", "private", "svc"}
+)
+
+_URL = re.compile(r"(https?)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.ASCII | re.DOTALL)
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([1-9][0-9]{0,4}))?")
+_LABEL = re.compile(r"[0-9a-z_](?:[0-9a-z_-]{0,61}[0-9a-z_])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+
+class Standing(StrEnum):
+    """What an address is to us."""
+
+    OPENED = "opened"  # in a network that the operator opened by name
+    PUBLIC = "public"
+    REFUSED = "refused"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A link that was checked, in the parts that are dialled. Made by ``check_url`` and nowhere else."""
+
+    scheme: str
+    host: str  # in lower case; an IPv6 literal without its brackets
+    port: int
+    path: str  # and query, as on the request line
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = {"http": 80, "https": 443}[self.scheme]
+        return host if self.port == usual else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def judge(address: str, opened: Iterable[Network] = ()) -> Standing:
+    """Whether an address may be dialled; what is no address at all is refused."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return Standing.REFUSED
+    if any(ip in network for network in opened):
+        return Standing.OPENED
+    return Standing.PUBLIC if _is_public(ip) else Standing.REFUSED
+
+
+def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    if isinstance(ip, IPv6Address) and (ip not in GLOBAL_UNICAST or _is_isatap(ip)):
+        return False
+    return not any(ip in network for network in REFUSED_NETWORKS)
+
+
+def _is_isatap(ip: IPv6Address) -> bool:
+    # RFC 5214: under any prefix, the interface id 0[2]00:5efe and then an IPv4 address.
+    return (int(ip) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE
+
+
+def check_url(url: str, *, opened: Sequence[Network] = (), hosts: Sequence[str] = ()) -> Target:
+    """Take a link apart and judge what can be judged without asking the DNS.
+
+    ``https`` on port 443 may go to any public address; ``http`` and other ports only into ``opened``
+    networks. ``hosts`` (lower case), when given, are the only names allowed, each with all below it.
+    Raises FetchFailed: BAD_URL, PRIVATE_ADDRESS or HOST_NOT_ALLOWED.
+    """
+    target = _parse(url)
+    _check_host(target, opened)
+    if hosts and not any(target.host == host or target.host.endswith(f".{host}") for host in hosts):
+        raise FetchFailed(Outcome.HOST_NOT_ALLOWED, "the host is not on the provider's list")
+    return target
+
+
+def _parse(url: str) -> Target:
+    if len(url) > MAX_URL_LENGTH or _FORBIDDEN.search(url):
+        raise bad_url("it is too long, or has blanks, control characters or backslashes")
+    whole = _URL.fullmatch(url)
+    if whole is None:
+        raise bad_url("it is not an absolute http or https URL")
+    scheme, authority, path, query = whole.groups(default="")
+    place = _AUTHORITY.fullmatch(authority)
+    if place is None:
+        raise bad_url("its host or port is malformed, or it carries credentials")
+    scheme = scheme.lower()
+    port = int(place[2] or {"http": 80, "https": 443}[scheme])
+    # Plain http on 443 would look like https to the backend, which sees the port and not the scheme.
+    if port > 65535 or (scheme, port) == ("http", 443):
+        raise bad_url("its port is out of the question")
+    return Target(scheme=scheme, host=_host(place[1].lower()), port=port, path=_path(path or "/", query))
+
+
+def _host(text: str) -> str:
+    if text.startswith("["):
+        try:
+            return IPv6Address(text[1:-1]).compressed
+        except ValueError as exc:
+            raise bad_url("its host is not an IPv6 address") from exc
+    labels = text.split(".")
+    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise bad_url("its host is not a name")
+    # As browsers do: what ends in a number is an address, and then only the plain form will do.
+    # Resolvers take 127.1, 2130706433 and 0x7f.1 for 127.0.0.1.
+    if _NUMBER.fullmatch(labels[-1]) and not is_literal(text):
+        raise bad_url("its host is an address in an odd form")
+    return text
+
+
+def _path(path: str, query: str) -> str:
+    # ASCII goes out byte for byte, since many links are signed; the rest is escaped as browsers do.
+    try:
+        return "".join(letter if letter.isascii() else quote(letter) for letter in path + query)
+    except UnicodeEncodeError as exc:
+        raise bad_url("it is not Unicode text") from exc
+
+
+def _check_host(target: Target, opened: Sequence[Network]) -> None:
+    if is_literal(target.host):
+        admit(target.host, target.host, target.port, opened)
+    elif _is_internal(target.host) and not opened:
+        raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the host is a name of an internal network")
+    elif target.port != 443 and not opened:
+        raise bad_url("only https on port 443 is allowed")
+
+
+def admit(address: str, host: str, port: int, opened: Sequence[Network]) -> None:
+    """Judge an address for the link that led to it. Raises FetchFailed where it may not be dialled."""
+    match judge(address, opened):
+        case Standing.REFUSED:
+            raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is not a public one")
+        case Standing.PUBLIC if port != 443 or _is_internal(host):
+            raise bad_url("outside opened networks only https on port 443 is allowed")
+
+
+def _is_internal(host: str) -> bool:
+    if is_literal(host):
+        return False
+    last_two = host.split(".")[-2:]
+    return len(last_two) == 1 or last_two[-1] in INTERNAL_ENDINGS or ".".join(last_two) in INTERNAL_ENDINGS
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host is an address in its plain form, not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def bad_url(reason: str) -> FetchFailed:
+    """The failure of a link that cannot be used at all."""
+    return FetchFailed(Outcome.BAD_URL, f"the link cannot be used: {reason}")

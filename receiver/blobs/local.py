@@ -1,0 +1,146 @@
+"""Files in a folder: written beside, fsynced, renamed."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Outcome
+from receiver.ports import PartOptions
+
+INCOMING = ".incoming"  # what is still being written; no key can name it
+CHUNK_BYTES = 256 * 1024
+
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_PART = re.compile(r"[A-Za-z0-9._~!%-]{1,255}")
+
+
+class LocalBlobs:
+    """A blob store on one disk. All blocking work runs in threads."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = root / INCOMING  # on the same file system: a file from here is moved, not copied
+        # Who finds a folder that another thread just made must be able to rely on its being durable.
+        self._making = threading.Lock()
+
+    @classmethod
+    def from_url(cls, url: str, options: PartOptions) -> Self:
+        """``file:name`` is a folder in the data folder, ``file:///path`` any other."""
+        place = urlsplit(url)
+        if place.scheme != "file" or place.netloc or place.query or place.fragment:
+            raise Misconfigured(f"{options.name}: write file:folder or file:///absolute/folder")
+        return cls(options.data_dir / (unquote(place.path) or "assets"))
+
+    async def put(self, key: str, source: Path, media_type: str) -> None:  # noqa: ARG002 - stores that serve need it
+        path = self._path(key)
+        with _translated():
+            await asyncio.to_thread(self._put, path, source)
+
+    def _put(self, path: Path, source: Path) -> None:
+        with self._making:
+            _make_folders(path.parent)
+        _sync(source)
+        try:
+            source.replace(path)
+        except OSError as exc:
+            if exc.errno != errno.EXDEV:
+                raise
+            self._copy(source, path)
+        _sync(path.parent)
+
+    def _copy(self, source: Path, path: Path) -> None:
+        self.staging.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.staging)
+        try:
+            with source.open("rb") as original, os.fdopen(handle, "wb") as copy:
+                shutil.copyfileobj(original, copy, CHUNK_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        source.unlink()
+
+    async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
+        # One handle from first to last: a file that is replaced meanwhile is not mixed with its successor.
+        path = self._path(key)
+        with _translated(*_ABSENT), await asyncio.to_thread(path.open, "rb") as file:
+            file.seek(start)
+            while length > 0 and (part := await asyncio.to_thread(file.read, min(length, CHUNK_BYTES))):
+                length -= len(part)
+                yield part
+
+    async def exists(self, key: str) -> bool:
+        with _translated():
+            return await asyncio.to_thread(self._path(key).is_file)
+
+    async def ping(self) -> None:
+        with _translated():
+            await asyncio.to_thread(self._ping)
+
+    def _ping(self) -> None:
+        _make_folders(self.staging)
+        with tempfile.TemporaryFile(dir=self.staging) as file:
+            file.write(b"ping")
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            if file.read() != b"ping":
+                raise OSError(errno.EIO, "what was written is not what was read")
+
+    async def sweep(self) -> int:
+        with _translated():
+            return await asyncio.to_thread(self._sweep)
+
+    def _sweep(self) -> int:
+        stale = [path for path in self.staging.glob("*") if path.is_file()]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
+
+    async def aclose(self) -> None:
+        """Nothing stays open between calls."""
+
+    def _path(self, key: str) -> Path:
+        # Keys are made safe where they are made; this is the second lock on the same door.
+        parts = key.split("/")
+        if parts[0] == INCOMING or not all(_PART.fullmatch(part) and part.strip(".") for part in parts):
+            raise ValueError("a key that no asset can have")
+        return self.root.joinpath(*parts)
+
+
+@contextlib.contextmanager
+def _translated(*absent: type[OSError]) -> Iterator[None]:
+    try:
+        yield
+    except absent as exc:
+        raise FileNotFoundError(errno.ENOENT, "no such asset") from exc
+    except OSError as exc:
+        raise Unavailable(f"the disk refused: {exc.strerror}", outcome=Outcome.STORAGE_FAILED) from exc
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and what it lies in; each new name is made durable in its parent."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in reversed(missing):
+        _sync(place.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,58 @@
+"""The command line: what people type; each command is imported when it is called."""
+
+import pkgutil
+
+import click
+
+from receiver import __version__
+from receiver.cli.exits import report
+from receiver.errors import ReceiverError
+
+# name -> where it is, and what it does: `--help` needs no command to be imported.
+COMMANDS = {
+    "demo": ("receiver.cli.demo:demo", "The whole story on this machine: no keys, no network."),
+    "serve": ("receiver.cli.serve:serve", "Run the service: doors and loops in one process."),
+    "simulate": ("receiver.cli.simulate:simulate", "Play the four providers' APIs on loopback."),
+    "submissions": ("receiver.cli.submissions:submissions", "Add, list and show submissions."),
+    "tasks": ("receiver.cli.tasks:tasks", "List tasks, and show one with its whole history."),
+    "stats": ("receiver.cli.stats:stats", "Count what the service holds."),
+    "callback-url": ("receiver.cli.callback_url:callback_url", "Print a provider's callback URL."),
+    "migrate": ("receiver.cli.migrate:migrate", "Bring the database to this release's schema."),
+    "doctor": ("receiver.cli.doctor:doctor", "Print every problem there is, not just the first."),
+}
+
+
+class Commands(click.Group):
+    """Finds commands in the table, and turns expected failures into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = pkgutil.resolve_name(COMMANDS[cmd_name][0])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ReceiverError as exc:
+            ctx.exit(report(exc))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings come from the environment; the README lists them, `receiver doctor` checks them.",
+)
+@click.version_option(__version__, prog_name="receiver")
+def main() -> None:
+    """Receive callbacks of asynchronous image APIs: record, verify, store, pass on.
+
+    Exit codes: 0 done, 1 failed, 2 misconfigured, 3 nothing found.
+    """

@@ -1,0 +1,55 @@
+"""`receiver callback-url`: the URL to hand to a provider, worked out without the service."""
+
+from urllib.parse import quote
+
+import click
+
+from receiver.cli.reach import obstacles
+from receiver.credentials import read_credentials
+from receiver.errors import Misconfigured
+from receiver.models import ProviderFacts
+from receiver.plugins import load_providers
+from receiver.settings import Settings, load_settings
+from receiver.tokens import Tokens
+
+
+@click.command("callback-url")
+@click.argument("provider")
+def callback_url(*, provider: str) -> None:
+    """Print the callback URL of PROVIDER for backends that log a task after submitting it.
+
+    Warns on stderr about what would keep the provider from calling it. Who reserves a submission first gets
+    a URL of its own, which is stronger: see `receiver submissions add`.
+    """
+    providers = load_providers()
+    if provider not in providers:
+        raise click.BadParameter(f"unknown provider; known: {', '.join(providers)}", param_hint="PROVIDER")
+    settings = load_settings()
+    url = provider_url(settings, Tokens(_secrets(settings)), provider)
+    click.echo(url)
+    for warning in warnings(url, providers[provider].facts):
+        click.echo(f"receiver: {warning}", err=True)
+
+
+def provider_url(settings: Settings, tokens: Tokens, provider: str) -> str:
+    return f"{settings.public_url}/callbacks/{quote(provider)}/{tokens.for_provider(provider)}"
+
+
+def warnings(url: str, facts: ProviderFacts) -> list[str]:
+    """What would keep this provider from calling ``url``, with its own rules at the end."""
+    if not facts.pushes:
+        return [f"{facts.title} sends no callbacks: its tasks are polled"]
+    found = obstacles(url)
+    if not found:
+        return []
+    return [f"{facts.title} may not call this URL: {'; '.join(found)}. Its rules: {facts.callback_rules}"]
+
+
+def _secrets(settings: Settings) -> tuple[str, ...]:
+    if settings.secrets:
+        return settings.secrets
+    if kept := read_credentials(settings.data_dir):
+        return (kept.secret,)
+    raise Misconfigured(
+        "no secret yet: start `receiver serve` once, or set RECEIVER_DATA_DIR or RECEIVER_SECRET"
+    )

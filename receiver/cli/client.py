@@ -1,0 +1,90 @@
+"""The running service as the command line sees it: its HTTP API, so that it can do no more than that."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import msgspec
+
+from receiver.credentials import read_credentials
+from receiver.errors import Misconfigured, Rejected, Unavailable
+from receiver.settings import Settings, load_settings
+
+TIMEOUT_SECONDS = 30.0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A good answer; its document is JSON."""
+
+    status: int
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+class Service:
+    """One running service, spoken to with one token."""
+
+    def __init__(self, client: httpx2.Client) -> None:
+        self._client = client
+
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> Answer:
+        """GET with the query's set values. Raises Rejected, or Unavailable when nobody answers."""
+        wanted = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        return self._ask("GET", path, params=wanted)
+
+    def post(self, path: str, document: Mapping[str, object]) -> Answer:
+        """POST a JSON document. Raises Rejected, or Unavailable when nobody answers."""
+        return self._ask("POST", path, json=dict(document))
+
+    def _ask(self, method: str, path: str, **content: Any) -> Answer:
+        try:
+            response = self._client.request(method, path, **content)
+        except httpx2.HTTPError as exc:
+            raise Unavailable(
+                f"no answer from {self._client.base_url} ({type(exc).__name__}):"
+                " start `receiver serve`, or set RECEIVER_URL"
+            ) from exc
+        if response.status_code >= 400:
+            raise _problem(response)
+        return Answer(status=response.status_code, body=response.content)
+
+
+@contextmanager
+def connect() -> Iterator[Service]:
+    """The service at RECEIVER_URL, with the token from the environment or the data folder."""
+    settings = load_settings()
+    with httpx2.Client(
+        base_url=settings.url,
+        headers={"authorization": f"Bearer {_token(settings)}"},
+        timeout=TIMEOUT_SECONDS,
+        trust_env=False,  # the service is mostly on this machine: no proxy between us
+    ) as client:
+        yield Service(client)
+
+
+def _token(settings: Settings) -> str:
+    if settings.token:
+        return settings.token
+    if settings.admin_tokens:
+        return settings.admin_tokens[0]
+    if kept := read_credentials(settings.data_dir):
+        return kept.admin_token
+    raise Misconfigured(
+        "no token: set RECEIVER_TOKEN, or RECEIVER_DATA_DIR to the running service's data folder"
+    )
+
+
+def _problem(response: httpx2.Response) -> Rejected:
+    try:
+        problem = msgspec.json.decode(response.content, type=dict[str, object])
+    except ValueError:
+        problem = {}  # not our service, or something in front of it
+    title = str(problem.get("title", f"HTTP {response.status_code}"))
+    detail = str(problem.get("detail", f"{response.url.host} gave no reason"))
+    if response.status_code == 401:
+        detail += " The command line takes it from RECEIVER_TOKEN, or from the data folder."
+    return Rejected(response.status_code, title, detail)

@@ -1,0 +1,209 @@
+"""`receiver demo`: the whole story on this machine, told in the order in which it happens."""
+
+import asyncio
+import os
+import pkgutil
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from receiver.cli.demo.backend import Backend, Handed, open_backend
+from receiver.cli.demo.evidence import Evidence, TrueTask, ask_truth, gather
+from receiver.cli.demo.expectations import Expectation, check, judge
+from receiver.cli.demo.folder import RunFolder, make_run_folder
+from receiver.cli.demo.plan import make_plan
+from receiver.cli.demo.service import STOP_SECONDS, Service, find_port, run_service, service_environment
+from receiver.cli.demo.summary import Report, make_report, print_expectation, print_report
+from receiver.cli.simulate import SIMULATOR
+from receiver.credentials import credentials_path
+from receiver.models import TaskState
+from receiver.settings import Settings, load_settings
+
+TASK_SECONDS = 0.5
+RETRY_FACTOR = 0.05  # a provider's seconds are too long for a demo
+REST_SECONDS = 20.0
+REST_SECONDS_PER_TASK = 0.2
+ENDED = {TaskState.COMPLETED, TaskState.PARTIAL, TaskState.FAILED}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What was typed."""
+
+    keep: bool
+    tasks: int
+    folder: Path
+    as_json: bool
+    port: int
+
+    def say(self, text: str) -> None:
+        """A line of the story; with --json beside the document, not in it."""
+        click.echo(text, err=self.as_json)
+
+    def progress(self, label: str) -> Any:
+        """A bar on a terminal, the label alone elsewhere."""
+        stream = sys.stderr if self.as_json else sys.stdout
+        return click.progressbar(length=self.tasks, label=label, file=stream)
+
+
+@click.command(short_help="The whole story on this machine: no keys, no network.")
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+@click.option(
+    "--tasks", type=click.IntRange(4, 500), default=24, show_default=True, help="How many to submit."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="receiver-demo",
+    show_default=True,
+    help="Each run makes a new folder in it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    show_default=True,
+    help="The service's; 0: any free one.",
+)
+@click.pass_context
+def demo(context: click.Context, /, **typed: Any) -> None:
+    """Show everything at work: no keys, no network.
+
+    Starts the service and a simulator of the providers, submits tasks with several images, repeated and
+    early callbacks and a failure, waits for the notifications, and checks every promise against what
+    really happened. Exits 0 only if all of them held.
+    """
+    report = asyncio.run(_until_interrupted(_tell(Options(**typed))))
+    context.exit(report.exit_code)
+
+
+async def _until_interrupted(story: Awaitable[Report]) -> Report:
+    """The story, ended early by Ctrl-C and the like; what it started is stopped either way."""
+    telling = asyncio.ensure_future(story)
+
+    def interrupt() -> None:
+        _on_signals(lambda: None)  # impatience must not interrupt the stopping
+        telling.cancel()
+
+    _on_signals(interrupt)
+    try:
+        return await telling
+    except asyncio.CancelledError as exc:
+        raise click.Abort from exc
+
+
+def _on_signals(action: Callable[[], None]) -> None:
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, action)
+
+
+async def _tell(options: Options) -> Report:
+    started = time.perf_counter()
+    simulator: Any = pkgutil.resolve_name(SIMULATOR)
+    rules = simulator.SimulatorOptions(task_seconds=TASK_SECONDS, retry_factor=RETRY_FACTOR)
+    async with simulator.serve_simulator(options=rules) as providers_url:
+        port = find_port(options.port)
+        folder = make_run_folder(options.folder)  # last, so that nothing is left where one cannot start
+        environment = service_environment(os.environ, folder.data, port)
+        settings = load_settings(environment)
+        async with run_service(environment, settings.url, folder.log) as service:
+            options.say(f"The service is at {settings.url}, the providers are played at {providers_url}.")
+            evidence = await _act(options, folder, settings, providers_url)
+            expectations = check(evidence)
+            if options.keep:
+                seconds = time.perf_counter() - started
+                print_report(make_report(evidence, expectations, folder, seconds), as_json=options.as_json)
+                await _keep(options, settings, service, providers_url)
+            options.say("Stopping the service.")
+            expectations.append(_stopped(await service.stop()))
+    report = make_report(evidence, expectations, folder, time.perf_counter() - started)
+    if options.keep:  # all but the last was told before
+        print_expectation(expectations[-1], err=options.as_json)
+    else:
+        print_report(report, as_json=options.as_json)
+    return report
+
+
+async def _act(options: Options, folder: RunFolder, settings: Settings, providers_url: str) -> Evidence:
+    """Play the backend from the first submission until all has come to rest, and a stranger who lies."""
+    async with open_backend(settings, providers_url) as backend:
+        handed = await _submit(backend, options)
+        victim = next(each for each in reversed(handed) if each.job.provider == "vidgo")
+        forgery_answer = await backend.forge(victim)
+        await _rest(backend, options)
+        options.say("Comparing what is here with what really happened.")
+        return await gather(backend, folder, handed, victim, forgery_answer)
+
+
+async def _submit(backend: Backend, options: Options) -> list[Handed]:
+    handed = []
+    with options.progress(f"Submitting {options.tasks} tasks") as bar:
+        for job in make_plan(options.tasks):
+            handed.append(await backend.submit(job))
+            bar.update(1)
+    return handed
+
+
+async def _rest(backend: Backend, options: Options) -> None:
+    """Wait until nothing is under way; not for ever, as the evidence will say what is missing."""
+    with options.progress("Waiting for callbacks, images and notifications") as bar, suppress(TimeoutError):
+        async with asyncio.timeout(REST_SECONDS + options.tasks * REST_SECONDS_PER_TASK):
+            while True:
+                if await _is_at_rest(backend, bar):
+                    return
+                await asyncio.sleep(0.1)
+
+
+async def _is_at_rest(backend: Backend, bar: Any) -> bool:
+    stats = await backend.stats()
+    ended = sum(count for state, count in stats["tasks"].items() if state in ENDED)
+    bar.update(ended - bar.pos)
+    undelivered = sum(counts.get("pending", 0) for counts in stats["outbox"].values())
+    return ended == bar.length and not undelivered and all(map(_is_called, await ask_truth(backend)))
+
+
+def _is_called(task: TrueTask) -> bool:
+    """Whether its provider has sent all it wanted to, and got it acknowledged."""
+    return sum(call.status == 200 for call in task.callbacks) >= task.simulate.duplicate
+
+
+async def _keep(options: Options, settings: Settings, service: Service, providers_url: str) -> None:
+    """Wait for Ctrl-C, or for the service's own end."""
+    stopping = asyncio.Event()
+    _on_signals(stopping.set)
+    options.say(_invitation(settings, service.pid, providers_url))
+    ends = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(service.ended())]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()
+
+
+def _invitation(settings: Settings, pid: int, providers_url: str) -> str:
+    folder = shlex.quote(str(settings.data_dir))
+    return f"""
+Everything keeps running until Ctrl-C:
+
+  service    {settings.url}  (process {pid})
+  providers  {providers_url}/vidgo, /apidot, /apixo and /reapi; what really happened: {providers_url}/truth
+  tokens     {credentials_path(settings.data_dir)}
+
+In another terminal:
+
+  export RECEIVER_DATA_DIR={folder} RECEIVER_URL={settings.url}
+  receiver tasks list
+"""
+
+
+def _stopped(problems: tuple[str, ...]) -> Expectation:
+    return judge(f"The service stopped within {STOP_SECONDS:g} seconds of SIGTERM", 1, problems)

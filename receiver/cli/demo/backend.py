@@ -1,0 +1,165 @@
+"""What a user's backend does: log a submission, order images at the provider, bind the two."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from receiver.cli.callback_url import provider_url
+from receiver.cli.demo.plan import PROVIDERS, Job
+from receiver.credentials import read_credentials
+from receiver.errors import Unavailable
+from receiver.settings import Settings
+from receiver.tokens import Tokens
+
+TIMEOUT_SECONDS = 30.0
+
+
+class Handed(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it was submitted."""
+
+    job: Job
+    task_id: str
+    submission_id: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.job.provider}/{self.task_id}"
+
+
+class Backend:
+    """Submits jobs in both ways that there are, and asks how they are.
+
+    Every method raises Unavailable for a bad answer, and the HTTP client's own errors for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: httpx2.AsyncClient,
+        admin_token: str,
+        providers: httpx2.AsyncClient,
+        callback_urls: Mapping[str, str],
+    ) -> None:
+        self._service = service
+        self._admin_token = admin_token
+        self._providers = providers
+        self._callback_urls = callback_urls
+
+    async def submit(self, job: Job) -> Handed:
+        """Log first and order then, which is the stronger way; the early jobs do it the other way round."""
+        if job.early:
+            return await self._order_then_log(job)
+        return await self._log_then_order(job)
+
+    async def _log_then_order(self, job: Job) -> Handed:
+        submission = await self._ask("POST", "/submissions", json=_submission(job))
+        task_id = await self._order(job, submission["callback_url"])
+        await self._ask("PATCH", f"/submissions/{submission['id']}", json={"task_id": task_id})
+        return Handed(job=job, task_id=task_id, submission_id=submission["id"])
+
+    async def _order_then_log(self, job: Job) -> Handed:
+        task_id = await self._order(job, self._callback_urls[job.provider])
+        submission = await self._ask("POST", "/submissions", json=_submission(job) | {"task_id": task_id})
+        return Handed(job=job, task_id=task_id, submission_id=submission["id"])
+
+    async def _order(self, job: Job, callback_url: str) -> str:
+        path, body = _order_for(job, callback_url)
+        answer = await self._providers.post(path, json=body | {"simulate": job.simulate})
+        document = _document(answer, f"an order at {job.provider}")["data"]
+        task_id: str = document["taskId" if job.provider == "apixo" else "task_id"]
+        return task_id
+
+    async def forge(self, victim: Handed) -> int:
+        """Play a stranger who says that a Vidgo task failed, with another provider's token; the answer."""
+        token = self._callback_urls["apidot"].rpartition("/")[2]
+        lie = {"task_id": victim.task_id, "status": "failed", "files": [], "error_message": "a lie"}
+        answer = await self._service.post(
+            f"/callbacks/vidgo/{token}", json={"code": 200, "data": lie}, headers={"authorization": ""}
+        )
+        return answer.status_code
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts of everything the service holds; for admins alone."""
+        return await self._ask("GET", "/stats", headers=_bearer(self._admin_token))
+
+    async def task(self, handed: Handed) -> dict[str, Any]:
+        """One task with its whole history."""
+        return await self._ask("GET", f"/tasks/{handed.job.provider}/{quote(handed.task_id, safe='')}")
+
+    async def truth(self) -> bytes:
+        """What really happened, as the simulator tells it."""
+        answer = await self._providers.get("/truth")
+        return answer.content
+
+    async def open_link(self, url: str) -> httpx2.Response:
+        """What anybody who holds a link gets: no token goes with it."""
+        return await self._providers.get(url)
+
+    async def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        return _document(await self._service.request(method, path, **content), f"{method} {path}")
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings, providers_url: str) -> AsyncIterator[Backend]:
+    """A backend of the service with these settings, and a customer of the providers at this URL."""
+    credentials = read_credentials(settings.data_dir)
+    if credentials is None:
+        raise Unavailable(f"the service left no credentials in {settings.data_dir}")
+    tokens = Tokens((credentials.secret,))
+    async with (
+        httpx2.AsyncClient(
+            base_url=settings.url,
+            headers=_bearer(credentials.api_token),
+            timeout=TIMEOUT_SECONDS,
+            trust_env=False,
+        ) as service,
+        httpx2.AsyncClient(base_url=providers_url, timeout=TIMEOUT_SECONDS, trust_env=False) as providers,
+    ):
+        yield Backend(
+            service=service,
+            admin_token=credentials.admin_token,
+            providers=providers,
+            callback_urls={name: provider_url(settings, tokens, name) for name in PROVIDERS},
+        )
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def _submission(job: Job) -> dict[str, object]:
+    return {
+        "provider": job.provider,
+        "owner": job.owner,
+        "model": job.model,
+        "metadata": job.metadata,
+        "request": {"prompt": job.prompt, "images": job.images},
+    }
+
+
+def _order_for(job: Job, callback_url: str) -> tuple[str, dict[str, object]]:
+    """Path and body as the provider documents them."""
+    if job.provider == "apixo":
+        wanted = {"mode": "text-to-image", "prompt": job.prompt, "num_images": job.images}
+        return f"/apixo/api/v1/generateTask/{job.model}", {
+            "request_type": "callback",
+            "callback_url": callback_url,
+            "input": wanted,
+        }
+    wanted = {"prompt": job.prompt} | ({"n": job.images} if job.images > 1 else {})
+    return f"/{job.provider}/api/generate/submit", {
+        "model": job.model,
+        "callback_url": callback_url,
+        "input": wanted,
+    }
+
+
+def _document(answer: httpx2.Response, what: str) -> dict[str, Any]:
+    if answer.status_code >= 400:
+        raise Unavailable(f"{what} was answered with {answer.status_code}")
+    document: dict[str, Any] = answer.json()
+    return document

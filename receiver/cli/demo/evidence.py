@@ -1,0 +1,225 @@
+"""What there is to judge by afterwards: what was promised to whom, what really happened, what is there."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from receiver.cli.demo.backend import Backend, Handed
+from receiver.cli.demo.folder import RunFolder
+
+ImageKey = tuple[str, int]  # "provider/task_id" and the image's index
+
+
+# --- what really happened, as the simulator tells it ------------------------------------------------
+
+
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of the simulator."""
+
+    error: str | None = None
+    duplicate: int = 1
+
+
+class TrueImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as the provider made it."""
+
+    index: int
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    sha256: str
+
+
+class TrueCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One callback as it was sent, and its answer."""
+
+    status: int | None
+    answer: Any
+
+    @property
+    def verdict(self) -> str | None:
+        return self.answer.get("status") if isinstance(self.answer, dict) else None
+
+
+class TrueTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as the provider knows it."""
+
+    provider: str
+    task_id: str
+    state: str
+    simulate: Fate
+    files: tuple[TrueImage, ...]
+    callbacks: tuple[TrueCall, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.task_id}"
+
+
+# --- what the service says: its API, and its events -------------------------------------------------
+
+
+class SeenDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    verdict: str
+    proof: str
+    seen: int
+    received_at: str
+
+
+class SeenAsset(msgspec.Struct, frozen=True, kw_only=True):
+    state: str
+    bytes: int | None
+
+
+class SeenTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as ``GET /tasks`` shows it."""
+
+    provider: str
+    task_id: str
+    state: str
+    submitted_at: str
+    event_id: str | None
+    assets: tuple[SeenAsset, ...]
+    deliveries: tuple[SeenDelivery, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider}/{self.task_id}"
+
+
+class ToldImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as an event describes it; only a stored one has more than an index."""
+
+    index: int
+    state: str
+    key: str | None = None
+    url: str | None = None
+    media_type: str | None = None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+
+
+class ToldError(msgspec.Struct, frozen=True, kw_only=True):
+    message: str | None
+
+
+class ToldTask(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``data`` of an event."""
+
+    provider: str
+    task_id: str
+    submission_id: str
+    owner: str
+    metadata: Mapping[str, Any]
+    assets: tuple[ToldImage, ...]
+    error: ToldError | None
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """One CloudEvent, as a consumer reads it."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    data: ToldTask
+
+
+# --- the bytes, wherever they are -------------------------------------------------------------------
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """What was behind a link, or in a file."""
+
+    bytes: int
+    sha256: str
+    status: int = 200
+    media_type: str | None = None  # files have none
+
+
+class Forgery(msgspec.Struct, frozen=True, kw_only=True):
+    """A forged callback: how it was answered, and how much was on record at the end in all."""
+
+    victim: str
+    answer: int
+    deliveries: int
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    handed: tuple[Handed, ...]
+    truth: tuple[TrueTask, ...]
+    seen: tuple[SeenTask, ...]
+    told: tuple[Told, ...]
+    linked: Mapping[ImageKey, Copy]
+    files: Mapping[str, Copy]  # by key
+    forgery: Forgery
+
+
+async def gather(
+    backend: Backend, folder: RunFolder, handed: Sequence[Handed], victim: Handed, forgery_answer: int
+) -> Evidence:
+    """Ask everybody, and look into the folder. Nothing may be under way any more."""
+    told = await asyncio.to_thread(_read_events, folder.events)
+    stats = await backend.stats()
+    return Evidence(
+        handed=tuple(handed),
+        truth=await ask_truth(backend),
+        seen=tuple(await asyncio.gather(*(_ask_task(backend, each) for each in handed))),
+        told=told,
+        linked=await _follow_links(backend, told),
+        files=await asyncio.to_thread(_read_files, folder.images),
+        forgery=Forgery(
+            victim=victim.name, answer=forgery_answer, deliveries=sum(stats["deliveries"].values())
+        ),
+    )
+
+
+def _read_events(path: Path) -> tuple[Told, ...]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return tuple(msgspec.json.decode(line, type=Told) for line in lines)
+
+
+async def ask_truth(backend: Backend) -> tuple[TrueTask, ...]:
+    """The simulator's own account."""
+    return msgspec.json.decode(await backend.truth(), type=tuple[TrueTask, ...])
+
+
+async def _ask_task(backend: Backend, handed: Handed) -> SeenTask:
+    return msgspec.convert(await backend.task(handed), SeenTask)
+
+
+async def _follow_links(backend: Backend, told: Iterable[Told]) -> dict[ImageKey, Copy]:
+    links = {(event.subject, image.index): image.url for event in told for image in event.data.assets}
+    wanted = {key: url for key, url in links.items() if url}
+    copies = await asyncio.gather(*(_follow(backend, url) for url in wanted.values()))
+    return dict(zip(wanted, copies, strict=True))
+
+
+async def _follow(backend: Backend, url: str) -> Copy:
+    answer = await backend.open_link(url)
+    return Copy(
+        status=answer.status_code,
+        media_type=answer.headers.get("content-type"),
+        bytes=len(answer.content),
+        sha256=hashlib.sha256(answer.content).hexdigest(),
+    )
+
+
+def _read_files(folder: Path) -> dict[str, Copy]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): _read_file(path) for path in paths}
+
+
+def _read_file(path: Path) -> Copy:
+    content = path.read_bytes()
+    return Copy(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,0 +1,232 @@
+"""The promises, each held against the evidence: pure, so that they can be tried on false evidence too."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from receiver.cli.demo.backend import Handed
+from receiver.cli.demo.evidence import (
+    Copy,
+    Evidence,
+    ImageKey,
+    SeenTask,
+    Told,
+    ToldImage,
+    TrueImage,
+    TrueTask,
+)
+from receiver.models import EventType
+
+TYPES = {"completed": EventType.COMPLETED.value, "failed": EventType.FAILED.value}
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
+    """One promise, and whether it held."""
+
+    promise: str
+    held: bool
+    checked: int  # how many things it was checked on
+    problems: tuple[str, ...]
+
+
+def check(evidence: Evidence) -> list[Expectation]:
+    """Every promise that can be judged by what is left when all has come to rest."""
+    tasks, images = len(evidence.handed), sum(len(task.files) for task in evidence.truth)
+    promises: list[tuple[str, int, Callable[[Evidence], Iterator[str]]]] = [
+        ("Every task ended as its provider ended it", tasks, _ends),
+        ("Every callback was answered with 200", _count_calls(evidence), _answers),
+        ("Each task is told in one event, of the right type and to the right owner", tasks, _events),
+        ("Every image is described as the provider made it", images, _descriptions),
+        ("Every signed link leads to these very bytes", images, _links),
+        ("The images folder holds these files and no others", images, _files),
+        (
+            "A repeated callback raised a counter and changed nothing else",
+            _count_repeated(evidence),
+            _repeats,
+        ),
+        ("A callback before its submission waited for it and was matched", _count_early(evidence), _early),
+        ("A forged callback was refused and left no trace", 1, _forgery),
+    ]
+    return [judge(promise, checked, find(evidence)) for promise, checked, find in promises]
+
+
+def judge(promise: str, checked: int, problems: Iterable[str]) -> Expectation:
+    """A promise has held if nobody found a problem with it."""
+    found = tuple(problems)
+    return Expectation(promise=promise, held=not found, checked=checked, problems=found)
+
+
+def _count_calls(evidence: Evidence) -> int:
+    return sum(len(task.callbacks) for task in evidence.truth)
+
+
+def _count_repeated(evidence: Evidence) -> int:
+    return sum(handed.job.repeats > 1 for handed in evidence.handed)
+
+
+def _count_early(evidence: Evidence) -> int:
+    return sum(handed.job.early for handed in evidence.handed)
+
+
+def _ends(evidence: Evidence) -> Iterator[str]:
+    seen = {task.name: task.state for task in evidence.seen}
+    true = {task.name: task.state for task in evidence.truth}
+    for handed in evidence.handed:
+        here, there = seen.get(handed.name, "unknown"), true.get(handed.name, "unknown")
+        wanted = "failed" if handed.job.fails else "completed"
+        if not here == there == wanted:
+            yield f"{handed.name} should be {wanted}: here it is {here}, at its provider {there}"
+
+
+def _answers(evidence: Evidence) -> Iterator[str]:
+    for task in evidence.truth:
+        for call in task.callbacks:
+            if call.status != 200:
+                yield f"{task.name}: answered with {call.status or 'nothing'}"
+        if len(task.callbacks) < task.simulate.duplicate:
+            yield f"{task.name}: only {len(task.callbacks)} of {task.simulate.duplicate} callbacks were sent"
+
+
+def _events(evidence: Evidence) -> Iterator[str]:
+    times = Counter(event.subject for event in evidence.told)
+    for name in sorted(times.keys() - {handed.name for handed in evidence.handed}):
+        yield f"{name} is told, but nobody submitted it"
+    told = {event.subject: event for event in evidence.told}
+    true = {task.name: task for task in evidence.truth}
+    ids = {task.name: task.event_id for task in evidence.seen}
+    for handed in evidence.handed:
+        name = handed.name
+        if times[name] != 1:
+            yield f"{name} is told {times[name]} times"
+        elif name in true:
+            said, meant = _said(told[name]), _meant(handed, true[name], ids.get(name))
+            yield from (
+                f"{name}: its {field} is {said[field]!r}, not {meant[field]!r}"
+                for field in said
+                if said[field] != meant[field]
+            )
+
+
+def _said(event: Told) -> dict[str, object]:
+    data = event.data
+    return {
+        "id": event.id,
+        "type": event.type,
+        "submission": data.submission_id,
+        "owner": data.owner,
+        "metadata": data.metadata,
+        "error": data.error.message if data.error else None,
+    }
+
+
+def _meant(handed: Handed, true: TrueTask, event_id: str | None) -> dict[str, object]:
+    return {
+        "id": event_id,
+        "type": TYPES.get(true.state),
+        "submission": handed.submission_id,
+        "owner": handed.job.owner,
+        "metadata": handed.job.metadata,
+        "error": true.simulate.error,
+    }
+
+
+def _descriptions(evidence: Evidence) -> Iterator[str]:
+    told = _told_images(evidence)
+    for task, image in _each_image(evidence):
+        found = told.pop((task.name, image.index), None)
+        if found is None or _of_told(found) != _of_true(image):
+            yield f"{task.name}, image {image.index} is {_shown(found)}, at its provider {_shown(image)}"
+    for name, index in told:
+        yield f"{name}, image {index} is told, but its provider has none"
+
+
+def _told_images(evidence: Evidence) -> dict[ImageKey, ToldImage]:
+    return {(event.subject, image.index): image for event in evidence.told for image in event.data.assets}
+
+
+def _each_image(evidence: Evidence) -> Iterator[tuple[TrueTask, TrueImage]]:
+    for task in evidence.truth:
+        for image in task.files:
+            yield task, image
+
+
+def _of_told(image: ToldImage) -> tuple[object, ...]:
+    return (image.state, image.media_type, image.bytes, image.width, image.height, image.sha256)
+
+
+def _of_true(image: TrueImage) -> tuple[object, ...]:
+    return ("stored", image.media_type, image.bytes, image.width, image.height, image.sha256)
+
+
+def _shown(image: ToldImage | TrueImage | None) -> str:
+    if image is None or image.sha256 is None:
+        return "nothing"
+    size = f"{image.width}x{image.height}, {image.bytes} bytes"
+    return f"{image.media_type}, {size}, SHA-256 {image.sha256[:12]}…"
+
+
+def _links(evidence: Evidence) -> Iterator[str]:
+    for task, image in _each_image(evidence):
+        found = evidence.linked.get((task.name, image.index))
+        if found is None:
+            yield f"{task.name}, image {image.index}: no link"
+        elif found.status != 200 or found.media_type != image.media_type or not _is_same(found, image):
+            yield f"{task.name}, image {image.index}: {found.status}, {found.media_type}, {found.bytes} bytes"
+
+
+def _is_same(found: Copy, image: TrueImage) -> bool:
+    return (found.bytes, found.sha256) == (image.bytes, image.sha256)
+
+
+def _files(evidence: Evidence) -> Iterator[str]:
+    keys = {place: image.key for place, image in _told_images(evidence).items()}
+    for task, image in _each_image(evidence):
+        key = keys.get((task.name, image.index))
+        found = evidence.files.get(key or "")
+        if found is None or not _is_same(found, image):
+            yield f"{task.name}, image {image.index}: {'other bytes' if found else 'no file'}"
+    for key in sorted(evidence.files.keys() - set(keys.values())):
+        yield f"{key} belongs to no image"
+
+
+def _repeats(evidence: Evidence) -> Iterator[str]:
+    """Held on all tasks: one without repeats must not have any either."""
+    answers = {
+        task.name: [call.verdict for call in task.callbacks if call.status == 200] for task in evidence.truth
+    }
+    for task in evidence.seen:
+        got, counted = answers.get(task.name, []), [delivery.seen for delivery in task.deliveries]
+        if counted != [len(got)]:
+            yield f"{task.name}: acknowledged {len(got)} times, on record as {counted}"
+        if got.count("accepted") > 1 or set(got) - {"accepted", "duplicate", "early"}:
+            yield f"{task.name}: answered with {', '.join(map(str, got))}"
+
+
+def _early(evidence: Evidence) -> Iterator[str]:
+    answers = {task.name: {call.verdict for call in task.callbacks} for task in evidence.truth}
+    seen = {task.name: task for task in evidence.seen}
+    for handed in evidence.handed:
+        was_early = "early" in answers.get(handed.name, set())
+        if was_early != handed.job.early:
+            yield f"{handed.name}: its callback was {'early' if was_early else 'not early'}"
+        elif was_early and not _is_matched(seen.get(handed.name)):
+            yield f"{handed.name}: its early callback was not matched"
+
+
+def _is_matched(task: SeenTask | None) -> bool:
+    """By the provider's token, from before the submission, and accepted by now."""
+    return task is not None and any(
+        (delivery.verdict, delivery.proof) == ("accepted", "provider")
+        and delivery.received_at <= task.submitted_at
+        for delivery in task.deliveries
+    )
+
+
+def _forgery(evidence: Evidence) -> Iterator[str]:
+    forgery = evidence.forgery
+    if forgery.answer != 401:
+        yield f"a lie about {forgery.victim} was answered with {forgery.answer}"
+    known = sum(len(task.deliveries) for task in evidence.seen)
+    if forgery.deliveries != known:
+        yield f"{forgery.deliveries} deliveries are on record, of which {known} belong to our tasks"

@@ -1,0 +1,57 @@
+"""Where one run of the demo leaves everything: always a new folder, so that nothing is ever overwritten."""
+
+from pathlib import Path
+
+import msgspec
+
+from receiver.errors import Misconfigured
+
+
+class RunFolder(msgspec.Struct, frozen=True, kw_only=True):
+    """The places of one run. Those in ``data`` are the service's defaults."""
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def images(self) -> Path:
+        return self.data / "assets"
+
+    @property
+    def events(self) -> Path:
+        return self.data / "events.jsonl"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "receiver.db"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "service.log"
+
+
+def make_run_folder(parent: Path) -> RunFolder:
+    """``parent/run-1``, or the next number that is free. Raises Misconfigured where none can be made."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((_number(path) for path in parent.iterdir()), default=0)
+        while True:
+            path = parent / f"run-{number}"
+            try:
+                path.mkdir()
+            except FileExistsError:  # another demo was quicker
+                number += 1
+            else:
+                return RunFolder(path=path)
+    except OSError as exc:
+        raise Misconfigured(
+            f"no folder can be made in {parent} ({exc.strerror}): choose another by --folder"
+        ) from exc
+
+
+def _number(path: Path) -> int:
+    text = path.name.removeprefix("run-")
+    return int(text) if path.name.startswith("run-") and text.isascii() and text.isdigit() else 0

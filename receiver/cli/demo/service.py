@@ -1,0 +1,143 @@
+"""The service as a real process of its own: started, awaited, stopped, and never left behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import httpx2
+
+from receiver.errors import Misconfigured, Unavailable
+
+HOST = "127.0.0.1"
+READY_SECONDS = 20.0
+STOP_SECONDS = 10.0  # what the service promises
+TAIL_LINES = 15
+
+# What the caller's shell may have set for a real service, and what hosts set: none of it is meant for ours.
+_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_", "UVICORN_")
+_NAMES = {"DATABASE_URL", "PORT", "DYNO", "WEB_CONCURRENCY"}
+
+
+def service_environment(inherited: Mapping[str, str], data: Path, port: int) -> dict[str, str]:
+    """The caller's environment without its settings, and with ours."""
+    clean = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith(_PREFIXES) and name not in _NAMES
+    }
+    return clean | {
+        "RECEIVER_DATA_DIR": str(data.resolve()),
+        "RECEIVER_HOST": HOST,
+        "PORT": str(port),
+        "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",  # the simulator's images are on this machine
+    }
+
+
+def find_port(wanted: int) -> int:
+    """``wanted`` if it is free, any free one for 0. Raises Misconfigured."""
+    try:
+        with socket.create_server((HOST, wanted)) as listener:
+            port: int = listener.getsockname()[1]
+            return port
+    except OSError as exc:
+        reason = os.strerror(exc.errno or 0)
+        raise Misconfigured(f"port {wanted} cannot be used ({reason}): choose another by --port") from exc
+
+
+class Service:
+    """The running child process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._problems: tuple[str, ...] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ended(self) -> None:
+        """Wait until the process is gone, for whatever reason."""
+        await self._process.wait()
+
+    async def wait_ready(self, url: str) -> None:
+        """Raises Unavailable, with the end of its log, if it never gets there."""
+        problem = f"it was not ready within {READY_SECONDS:g} seconds"
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(READY_SECONDS),
+                httpx2.AsyncClient(trust_env=False, timeout=2.0) as http,
+            ):
+                while self._process.returncode is None:
+                    with suppress(httpx2.TransportError):
+                        if (await http.get(f"{url}/readyz")).status_code == 200:
+                            return
+                    await asyncio.sleep(0.05)
+            problem = f"it ended with exit code {self._process.returncode}"
+        raise self.failure(f"the service did not start: {problem}")
+
+    def failure(self, what: str) -> Unavailable:
+        """An error that shows what the service said last."""
+        lines = self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return Unavailable("\n".join([what, f"The end of {self._log}:", *(f"  {line}" for line in lines)]))
+
+    async def stop(self) -> tuple[str, ...]:
+        """SIGTERM and, if that does not help in time, SIGKILL; what was wrong with its end, if anything.
+
+        A second call only repeats the answer. Cancelled, it kills at once.
+        """
+        if self._problems is None:
+            self._problems = await self._stop()
+        return self._problems
+
+    async def _stop(self) -> tuple[str, ...]:
+        process = self._process
+        if process.returncode is not None:
+            return (f"it had ended before it was asked to, with exit code {process.returncode}",)
+        try:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            async with asyncio.timeout(STOP_SECONDS):
+                code = await process.wait()
+        except TimeoutError:
+            return (f"it still ran {STOP_SECONDS:g} seconds after SIGTERM",)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        # A server that puts its house in order may still say that it was the signal that ended it.
+        return () if code in {0, -signal.SIGTERM} else (f"it ended with exit code {code}",)
+
+
+@asynccontextmanager
+async def run_service(environment: Mapping[str, str], url: str, log: Path) -> AsyncIterator[Service]:
+    """``receiver serve`` with this environment, ready at ``url``; nothing of it is left afterwards.
+
+    Raises Unavailable if it does not start, and in place of what happens when nobody answers.
+    """
+    service = Service(await _start(environment, log), log)
+    try:
+        await service.wait_ready(url)
+        yield service
+    except httpx2.HTTPError as exc:
+        raise service.failure(f"the demo cannot go on: no answer ({type(exc).__name__})") from exc
+    finally:
+        await service.stop()
+
+
+async def _start(environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
+    with log.open("wb") as output:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "receiver", "serve"),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the demo, which then stops the service in good order
+        )

@@ -1,0 +1,150 @@
+"""The end of the demo: what happened at each provider, what was promised, and where everything is."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+import click
+import msgspec
+from tabulate import tabulate
+
+from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
+from receiver.cli.demo.expectations import Expectation
+from receiver.cli.demo.folder import RunFolder
+from receiver.cli.demo.plan import PROVIDERS
+from receiver.cli.exits import Exit
+from receiver.cli.show import print_heading, printable
+from receiver.plugins import load_providers
+
+SHOWN_PROBLEMS = 5
+LEFT_OUT = (
+    "Left out: reAPI, which sends no callbacks, and callbacks that never come."
+    " Both need polling, which joins in the next release."
+)
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service did for one provider's tasks."""
+
+    provider: str
+    tasks: int
+    completed: int
+    failed: int
+    images: int
+    bytes: int
+    callbacks: int
+    duplicates: int
+    early: int
+    notifications: int
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a run; ``--json`` prints it."""
+
+    ok: bool
+    seconds: float
+    providers: tuple[Account, ...]
+    expectations: tuple[Expectation, ...]
+    places: Mapping[str, str]
+    left_out: str = LEFT_OUT
+
+    @property
+    def exit_code(self) -> Exit:
+        return Exit.DONE if self.ok else Exit.FAILED
+
+
+def make_report(
+    evidence: Evidence, expectations: Sequence[Expectation], folder: RunFolder, seconds: float
+) -> Report:
+    return Report(
+        ok=all(expectation.held for expectation in expectations),
+        seconds=round(seconds, 2),
+        providers=tuple(_account(name, evidence) for name in PROVIDERS),
+        expectations=tuple(expectations),
+        places={
+            "images": str(folder.images),
+            "events": str(folder.events),
+            "database": str(folder.database),
+            "log": str(folder.log),
+        },
+    )
+
+
+def _account(provider: str, evidence: Evidence) -> Account:
+    seen = [task for task in evidence.seen if task.provider == provider]
+    sizes = [asset.bytes or 0 for task in seen for asset in task.assets if asset.state == "stored"]
+    counters = [delivery.seen for task in seen for delivery in task.deliveries]
+    return Account(
+        provider=provider,
+        tasks=len(seen),
+        completed=_count(seen, "completed"),
+        failed=_count(seen, "failed"),
+        images=len(sizes),
+        bytes=sum(sizes),
+        callbacks=sum(counters),
+        duplicates=sum(counters) - len(counters),
+        early=sum(_was_early(task) for task in evidence.truth if task.provider == provider),
+        notifications=sum(event.data.provider == provider for event in evidence.told),
+    )
+
+
+def _count(tasks: Sequence[SeenTask], state: str) -> int:
+    return sum(task.state == state for task in tasks)
+
+
+def _was_early(task: TrueTask) -> bool:
+    return any(call.verdict == "early" for call in task.callbacks)
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+        return
+    print_heading("What happened")
+    _print_accounts(report.providers)
+    print_heading("What was promised")
+    for expectation in report.expectations:
+        print_expectation(expectation)
+    print_heading("Where everything is")
+    _print_places(report.places)
+    click.echo(f"\n{report.left_out}\n")
+    _print_verdict(report)
+
+
+def _print_accounts(accounts: Sequence[Account]) -> None:
+    facts = load_providers()
+    names = [field for field in Account.__struct_fields__ if field != "provider"]
+    rows = [[getattr(account, name) for name in names] for account in accounts]
+    totals = [sum(column) for column in zip(*rows, strict=True)]
+    titles = [*(facts[account.provider].facts.title for account in accounts), "all"]
+    cells = [
+        [title, *(f"{number:,}" for number in row)]
+        for title, row in zip(titles, [*rows, totals], strict=True)
+    ]
+    align = ("left", *("right" for _ in names))
+    headers = ["provider", *names]
+    click.echo(tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align))
+
+
+def print_expectation(expectation: Expectation, *, err: bool = False) -> None:
+    mark = click.style("ok    ", fg="green") if expectation.held else click.style("FAILED", fg="red")
+    click.echo(f"{mark}  {expectation.promise} ({expectation.checked})", err=err)
+    for problem in expectation.problems[:SHOWN_PROBLEMS]:
+        click.echo(f"          {printable(problem)}", err=err)
+    if len(expectation.problems) > SHOWN_PROBLEMS:
+        click.echo(f"          and {len(expectation.problems) - SHOWN_PROBLEMS} more", err=err)
+
+
+def _print_places(places: Mapping[str, str]) -> None:
+    database = shlex.quote(places["database"])
+    cells = [*places.items(), ("to look", f"sqlite-utils rows {database} tasks --table")]
+    click.echo(tabulate(cells, tablefmt="plain"))
+
+
+def _print_verdict(report: Report) -> None:
+    failed = [expectation.promise for expectation in report.expectations if not expectation.held]
+    if failed:
+        text = f"{len(failed)} of {len(report.expectations)} promises did not hold: {'; '.join(failed)}."
+        click.secho(f"{text} ({report.seconds:.1f} s)", fg="red", bold=True)
+    else:
+        text = f"All {len(report.expectations)} promises held, in {report.seconds:.1f} seconds."
+        click.secho(text, fg="green", bold=True)

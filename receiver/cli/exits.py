@@ -1,0 +1,38 @@
+"""How a command ends: exit codes, and expected failures in words."""
+
+from enum import IntEnum
+
+import click
+
+from receiver.errors import Misconfigured, ReceiverError, Rejected
+
+
+class Exit(IntEnum):
+    """What scripts can rely on."""
+
+    DONE = 0
+    FAILED = 1
+    MISCONFIGURED = 2
+    NOTHING_FOUND = 3
+
+
+def report(error: ReceiverError) -> Exit:
+    """Say on stderr what went wrong, a line for each problem, and how to exit for it."""
+    match error:
+        case Misconfigured():
+            lines, code = error.problems, Exit.MISCONFIGURED
+        case Rejected(status=404):
+            lines, code = (error.detail,), Exit.NOTHING_FOUND
+        case Rejected():
+            lines, code = (f"{error.title}: {error.detail}",), Exit.FAILED
+        case _:
+            lines, code = (str(error),), Exit.FAILED
+    for line in lines:
+        click.echo(f"receiver: {line}", err=True)
+    return code
+
+
+def nothing_found(what: str) -> None:
+    """End a command that looked for something and found none of it."""
+    click.echo(f"receiver: no {what} found", err=True)
+    click.get_current_context().exit(Exit.NOTHING_FOUND)

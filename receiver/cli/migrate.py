@@ -1,0 +1,31 @@
+"""`receiver migrate`: the database brought to this release's schema, before or without a start."""
+
+import asyncio
+
+import click
+
+from receiver import __version__, plugins
+from receiver.clock import Clock
+from receiver.ports import StoreOptions
+from receiver.settings import Settings, load_settings
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to this release's schema; `receiver serve` does so, too.
+
+    Refuses while the service runs. Going back means restoring a backup.
+    """
+    asyncio.run(_open_and_close(load_settings()))
+    click.echo(f"The database has the schema of receiver {__version__}.")
+
+
+async def _open_and_close(settings: Settings) -> None:
+    # Opening is what migrates, under the lock that keeps a second process out.
+    store_class = plugins.load("stores", settings.database_scheme)
+    options = StoreOptions(data_dir=settings.data_dir, clock=Clock())
+    store = await store_class.open(settings.database_url, options)
+    try:
+        await store.ping()
+    finally:
+        await store.aclose()

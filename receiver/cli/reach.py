@@ -1,0 +1,29 @@
+"""Whether a provider could reach a URL of ours, judged without asking anybody."""
+
+from urllib.parse import urlsplit
+
+from receiver.addresses import check_url
+from receiver.errors import FetchFailed
+
+MAX_URL_CHARACTERS = 2048  # Vidgo's limit; the others state none
+
+
+def obstacles(url: str) -> list[str]:
+    """What would keep a provider from calling ``url``; empty where nothing is known to."""
+    parts = urlsplit(url)
+    found = []
+    if parts.scheme != "https":
+        found.append("it is not https")
+    if not _is_public(parts.hostname or ""):
+        found.append("its host cannot be reached from the internet")
+    if len(url) > MAX_URL_CHARACTERS:
+        found.append(f"it has more than {MAX_URL_CHARACTERS} characters")
+    return found
+
+
+def _is_public(host: str) -> bool:
+    try:
+        check_url(f"https://[{host}]/" if ":" in host else f"https://{host}/")
+    except FetchFailed:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""`receiver serve`: doors and loops in one process, until it is told to stop."""
+
+import pkgutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import structlog
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from receiver import __version__
+from receiver.cli.exits import Exit
+from receiver.credentials import credentials_path, ensure_credentials
+from receiver.errors import ReceiverError, Unavailable
+from receiver.fields import FIELDS, SINK_FIELDS
+from receiver.logs import configure_logs
+from receiver.settings import Settings, load_settings
+
+APP = "receiver.web.app:create_app"  # one door starts another by name only
+PROTOCOL = "receiver.web.connections:ImpatientProtocol"
+
+GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and platforms kill after 10 s
+# Longer than the proxies in front of us keep an idle connection: else one is reused while we close it.
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2048
+
+log = structlog.get_logger()
+
+
+class ListsSettings(click.Command):
+    """A command whose help ends with every variable there is."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Environment"):
+            formatter.write_dl([(field.variable, field.summary) for field in (*FIELDS, *SINK_FIELDS)])
+
+
+@click.command(cls=ListsSettings)
+@click.option("--host", help="Address to listen on; wins over RECEIVER_HOST.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port to listen on; wins over PORT.")
+def serve(*, host: str | None, port: int | None) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    The first start makes the data folder and its secrets, and says what to do next.
+    """
+    settings = load_settings(host=host, port=port)
+    secrets_path = credentials_path(settings.data_dir)
+    had_secrets = secrets_path.exists()
+    settings = ensure_credentials(settings)
+    configure_logs(settings.log_level, settings.log_format, sys.stderr)
+    listener = _listen(settings.host, settings.port)
+    if secrets_path.exists() and not had_secrets:
+        here = f" with PORT={settings.port} set" if port else ""
+        click.echo(_welcome(settings, secrets_path, here), err=True)
+    create_app: Callable[[Settings], ASGIApp] = pkgutil.resolve_name(APP)
+    log.info(
+        "service.starting",
+        version=__version__,
+        host=settings.host,
+        port=settings.port,
+        sqlite=sqlite3.sqlite_version,
+    )
+    _run(create_app(settings), listener)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Before anything is opened, so that a port in use is all that can be wrong with it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as exc:
+        reason = (exc.strerror or type(exc).__name__).partition(" (while")[0]
+        raise Unavailable(
+            f"cannot listen on {host} port {port} ({reason}):"
+            " stop what has it, or choose another by --port or PORT"
+        ) from exc
+
+
+def _run(app: ASGIApp, listener: socket.socket) -> None:
+    start = _Start(app)
+    config = uvicorn.Config(
+        start,
+        loop="auto",  # uvloop where it is installed
+        http=PROTOCOL,
+        ws="none",
+        lifespan="on",
+        workers=1,  # SQLite means one process, whatever WEB_CONCURRENCY says
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,  # nothing here depends on who is in front
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # stopped in good order before uvicorn raised it again
+    except SystemExit as exc:  # uvicorn's own code for a failed start means something else with us
+        raise start.failure or SystemExit(Exit.FAILED) from exc
+    if start.failure:
+        raise start.failure
+
+
+class _Start:
+    """The app, with an expected failure of its lifespan kept for ``report`` instead of printed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.failure: ReceiverError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        held: list[Message] = []
+
+        async def send_or_hold(message: Message) -> None:
+            if message["type"].endswith(".failed"):
+                held.append(message)  # its text is a traceback
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_or_hold)
+        except ReceiverError as exc:
+            self.failure = exc
+            for message in held:
+                await send({"type": message["type"], "message": ""})
+        except BaseException:
+            for message in held:
+                await send(message)
+            raise
+
+
+def _welcome(settings: Settings, secrets_path: Path, here: str) -> str:
+    return f"""\
+Everything is kept in {settings.data_dir.resolve()}
+
+  this service   {settings.public_url}  (RECEIVER_PUBLIC_URL, as providers see it)
+  its tokens     {secrets_path.resolve()}  (api_token for backends, admin_token for you)
+
+Next, in another terminal in this folder{here}:
+
+  receiver doctor                                            what is still missing
+  receiver submissions add --provider vidgo --owner user-17  reserve a task; prints its callback URL
+  receiver callback-url vidgo                                one URL for all tasks logged after submitting
+  receiver tasks list                                        what became of them
+"""

@@ -1,0 +1,52 @@
+"""What people see: tables, pairs, times and colours; and JSON for machines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+from tabulate import tabulate
+
+from receiver.cli.client import Answer
+
+_COLOURS = {
+    "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",
+    "partial": "yellow", "fetching": "yellow", "pending": "yellow", "early": "yellow", "warn": "yellow",
+    "failed": "red", "dead": "red", "conflict": "red", "refused": "red", "unowned": "red", "fail": "red",
+}  # fmt: skip
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer instead.")
+
+
+def print_json(answer: Answer) -> None:
+    click.echo(msgspec.json.format(answer.body, indent=2))
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
+    """``columns``: from the key in a row to its heading."""
+    cells = [[paint(row.get(key)) for key in columns] for row in rows]
+    click.echo(tabulate(cells, headers=list(columns.values()), tablefmt="plain", disable_numparse=True))
+
+
+def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
+    """Names and values, without those that are unset."""
+    cells = [[name, paint(value)] for name, value in pairs if value not in (None, "", {}, [])]
+    click.echo(tabulate(cells, tablefmt="plain", disable_numparse=True))
+
+
+def print_heading(text: str) -> None:
+    click.echo()
+    click.secho(text, bold=True)
+
+
+def paint(value: object) -> str:
+    """One value for a terminal: words of state in colour, nothing that moves the cursor."""
+    if value is None:
+        return "-"
+    text = printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+    return click.style(text, fg=_COLOURS[text]) if text in _COLOURS else text
+
+
+def printable(text: str) -> str:
+    """Ids, owners and error texts come from outside; a control character in them stays a picture."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,25 @@
+"""`receiver stats`: how much there is of everything."""
+
+import click
+
+from receiver.cli.client import connect
+from receiver.cli.show import as_json, print_heading, print_json, print_pairs
+
+
+@click.command()
+@as_json
+def stats(*, as_json: bool) -> None:
+    """Count what the service holds, and say how old the oldest waiting thing is."""
+    with connect() as service:
+        answer = service.get("/stats")
+    if as_json:
+        print_json(answer)
+        return
+    held = answer.document
+    times = ("oldest_undelivered_at", "oldest_undownloaded_at", "next_deadline_at")
+    print_pairs([("submissions", held["submissions"]), *((name, held[name]) for name in times)])
+    counts = {name: held[name] for name in ("tasks", "deliveries", "assets")}
+    counts |= {f"sink {name}": states for name, states in held["outbox"].items()}
+    for name, states in counts.items():
+        print_heading(name)
+        print_pairs([(state, str(count)) for state, count in states.items()] or [("none", "0")])

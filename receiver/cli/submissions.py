@@ -1,0 +1,78 @@
+"""`receiver submissions`: log one, list them, show one."""
+
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from receiver.cli.client import connect
+from receiver.cli.exits import nothing_found
+from receiver.cli.show import as_json, print_json, print_pairs, print_table
+
+
+@click.group()
+def submissions() -> None:
+    """Add, list and show submissions: the record that a task is ours."""
+
+
+@submissions.command()
+@click.option("--provider", required=True, help="vidgo, apidot, apixo or reapi.")
+@click.option("--owner", required=True, help="Your user or tenant.")
+@click.option("--task-id", help="The provider's task; leave it out to reserve one first.")
+@click.option("--model", help="The provider's model, as submitted.")
+@click.option("--metadata", metavar="JSON", help="A small object that is handed on to consumers.")
+@as_json
+def add(
+    *, provider: str, owner: str, task_id: str | None, model: str | None, metadata: str | None, as_json: bool
+) -> None:
+    """Log a submission; prints its id and the callback URL to hand to the provider."""
+    document = {"provider": provider, "owner": owner, "metadata": _object(metadata)}
+    document |= {name: value for name, value in (("task_id", task_id), ("model", model)) if value}
+    with connect() as service:
+        answer = service.post("/submissions", document)
+    if as_json:
+        print_json(answer)
+        return
+    row = answer.document
+    print_pairs([("id", row["id"]), ("task_id", row["task_id"]), ("callback_url", row["callback_url"])])
+    if answer.status == 200:
+        click.echo("It was logged before; nothing changed.", err=True)
+
+
+@submissions.command("list")
+@click.option("--provider")
+@click.option("--owner")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@as_json
+def list_(*, provider: str | None, owner: str | None, limit: int, as_json: bool) -> None:
+    """List the newest submissions."""
+    with connect() as service:
+        answer = service.get("/submissions", {"provider": provider, "owner": owner, "limit": limit})
+    rows = answer.document["submissions"]
+    if as_json:
+        print_json(answer)
+    elif rows:
+        columns = ("id", "provider", "task_id", "owner", "model", "created_at")
+        print_table(rows, {name: name for name in columns})
+    if not rows:
+        nothing_found("submissions")
+
+
+@submissions.command()
+@click.argument("submission_id", metavar="ID")
+@as_json
+def show(*, submission_id: str, as_json: bool) -> None:
+    """Show one submission."""
+    with connect() as service:
+        answer = service.get(f"/submissions/{quote(submission_id, safe='')}")
+    if as_json:
+        print_json(answer)
+    else:
+        print_pairs(list(answer.document.items()))
+
+
+def _object(text: str | None) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, object])
+    except ValueError as exc:
+        raise click.BadParameter(f"not a JSON object: {exc}", param_hint="--metadata") from exc

@@ -1,0 +1,143 @@
+"""Secrets made at the first start of the embedded default, kept in the data folder for its owner alone."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+import msgspec
+
+from receiver.accepts import MIN_SECRET_CHARACTERS
+from receiver.errors import Misconfigured
+from receiver.settings import Settings
+
+FILE_NAME = "credentials.json"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service needs to know and nobody else may."""
+
+    secret: str
+    api_token: str
+    admin_token: str
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"  # so that no log and no traceback shows them
+
+
+def credentials_path(data_dir: Path) -> Path:
+    return data_dir / FILE_NAME
+
+
+def ensure_credentials(settings: Settings) -> Settings:
+    """The settings with every secret filled in; what the environment gives is left as it is.
+
+    Secrets are generated only beside an embedded database, where one process is all there is. Raises
+    Misconfigured naming what is missing otherwise, or what is wrong with the file.
+    """
+    missing = _missing(settings)
+    if not missing:
+        return settings
+    if not settings.embedded:
+        raise Misconfigured(*(f"{name} must be set: it is generated only with SQLite" for name in missing))
+    made = read_credentials(settings.data_dir) or _create(settings.data_dir)
+    return msgspec.structs.replace(
+        settings,
+        secrets=settings.secrets or (made.secret,),
+        api_tokens=settings.api_tokens or (made.api_token,),
+        admin_tokens=settings.admin_tokens or (made.admin_token,),
+    )
+
+
+def read_credentials(data_dir: Path) -> Credentials | None:
+    """What an earlier start made, if any did; never creates. Takes others' rights to the file away.
+
+    Raises Misconfigured for a file that is damaged, or open to others and not ours to close.
+    """
+    path = credentials_path(data_dir)
+    try:
+        _close_to_others(path)
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise Misconfigured(f"{path} cannot be read: {exc.strerror}") from exc
+    try:
+        credentials = msgspec.json.decode(text, type=Credentials)
+    except (ValueError, RecursionError) as exc:
+        raise Misconfigured(_damaged(path)) from exc
+    if any(len(value) < MIN_SECRET_CHARACTERS for value in msgspec.structs.astuple(credentials)):
+        raise Misconfigured(_damaged(path))
+    return credentials
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether anybody but the owner has rights to a file. Raises OSError."""
+    return bool(path.stat().st_mode & _OTHERS)
+
+
+def _missing(settings: Settings) -> list[str]:
+    given = {
+        "RECEIVER_SECRET": settings.secrets,
+        "RECEIVER_API_TOKENS": settings.api_tokens,
+        "RECEIVER_ADMIN_TOKENS": settings.admin_tokens,
+    }
+    return [name for name, values in given.items() if not values]
+
+
+def _create(data_dir: Path) -> Credentials:
+    """Make and keep new credentials, or take those of whoever was quicker."""
+    path = credentials_path(data_dir)
+    new = Credentials(
+        secret=secrets.token_urlsafe(32),
+        api_token=secrets.token_urlsafe(32),
+        admin_token=secrets.token_urlsafe(32),
+    )
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _publish(path, msgspec.json.format(msgspec.json.encode(new)) + b"\n")
+    except FileExistsError:
+        return read_credentials(data_dir) or _create(data_dir)
+    except OSError as exc:
+        raise Misconfigured(f"{path} cannot be written: {exc.strerror}; check RECEIVER_DATA_DIR") from exc
+    return new
+
+
+def _publish(path: Path, text: bytes) -> None:
+    """Written whole beside its name, then linked to it: of parallel first starts exactly one wins."""
+    draft = path.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _close_to_others(path: Path) -> None:
+    if not open_to_others(path):
+        return
+    try:
+        path.chmod(0o600)
+    except OSError as exc:
+        raise Misconfigured(f"{path} can be read by others: chmod 600 it as its owner") from exc
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path} is damaged: restore it, or delete it to get new secrets"
+        " (callback URLs and asset links given out so far stop working)"
+    )

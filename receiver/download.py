@@ -1,0 +1,242 @@
+"""One safe, bounded GET to a file.
+
+Bounded in every direction: bytes, time, speed, redirects, memory. What goes wrong is a FetchFailed with
+an outcome; its text says what happened and never where, since links and their hosts are secrets.
+"""
+
+import asyncio
+import hashlib
+from contextlib import aclosing
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urljoin
+
+import httpcore2
+import msgspec
+
+from receiver.addresses import Target
+from receiver.clock import Clock
+from receiver.errors import FetchFailed
+from receiver.models import Outcome
+from receiver.network import GuardedClient
+
+FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold
+
+
+class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one download may take."""
+
+    max_bytes: int = 50 * 1024 * 1024
+    deadline_seconds: float = 300.0  # redirects and all
+    min_bytes_per_second: int = 10_000  # on average over any window
+    window_seconds: float = 15.0
+    max_redirects: int = 3
+
+
+class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What arrived. What kind of bytes they are is for ``media`` to say."""
+
+    bytes: int
+    sha256: str
+
+
+async def download(
+    client: GuardedClient,
+    url: str,
+    target: Path,
+    limits: DownloadLimits,
+    *,
+    clock: Clock,
+    hosts: tuple[str, ...] = (),
+) -> Downloaded:
+    """Fetch ``url`` into the new file ``target``; on any failure or cancellation there is no file.
+
+    The file is not fsynced: durability is the blob store's promise. ``hosts`` as in ``check_url``.
+    Raises FetchFailed.
+    """
+    try:
+        async with asyncio.timeout(limits.deadline_seconds):
+            return await _follow(client, url, target, limits, clock, hosts)
+    except TimeoutError as exc:
+        detail = f"not finished within {limits.deadline_seconds:g} s"
+        raise FetchFailed(Outcome.TIMEOUT, detail) from exc
+
+
+async def _follow(
+    client: GuardedClient,
+    url: str,
+    target: Path,
+    limits: DownloadLimits,
+    clock: Clock,
+    hosts: tuple[str, ...],
+) -> Downloaded:
+    place = client.check(url, hosts)
+    for _ in range(limits.max_redirects + 1):
+        async with client.get(place) as response:
+            if response.status not in (301, 302, 303, 307, 308):
+                _check_status(response, clock)
+                return await _save(response, target, limits)
+            location = _header(response, b"location")
+        place = _next_place(client, place, location, hosts)
+    raise FetchFailed(Outcome.BAD_REDIRECT, f"more than {limits.max_redirects} redirects")
+
+
+def _next_place(client: GuardedClient, place: Target, location: str, hosts: tuple[str, ...]) -> Target:
+    if not location:
+        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to nowhere")
+    try:
+        following = client.check(urljoin(place.url, location), hosts)
+    except ValueError as exc:
+        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to no valid link") from exc
+    except FetchFailed as exc:
+        if exc.outcome is Outcome.BAD_URL:
+            raise FetchFailed(Outcome.BAD_REDIRECT, f"a redirect, and {exc}") from exc
+        raise
+    if (place.scheme, following.scheme) == ("https", "http"):
+        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect from https to http")
+    return following
+
+
+def _check_status(response: httpcore2.Response, clock: Clock) -> None:
+    status = response.status
+    if status == 200:
+        return
+    raise FetchFailed(
+        _outcome_of(status),
+        f"the host answered {status}",
+        retry_after_seconds=_retry_after(response, clock) if status in (429, 503) else None,
+    )
+
+
+def _outcome_of(status: int) -> Outcome:
+    if status in (403, 404, 410):  # what object stores and CDNs say of an expired or missing object
+        return Outcome.GONE
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    if 400 <= status < 500 and status not in (408, 421, 425):
+        return Outcome.REFUSED  # asking again would be answered the same
+    return Outcome.HTTP_ERROR
+
+
+def _retry_after(response: httpcore2.Response, clock: Clock) -> float | None:
+    value = _header(response, b"retry-after")
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max((moment - clock.now()).total_seconds(), 0.0)
+
+
+async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits) -> Downloaded:
+    declared = _declared_bytes(response, limits)
+    pace = _Pace(limits)
+    spool = _Spool(target)
+    try:
+        async with aclosing(response.aiter_stream()) as chunks:
+            async for chunk in chunks:
+                pace.count(len(chunk))
+                _check_bytes(spool.bytes + len(chunk), limits)
+                await spool.add(chunk)
+        await spool.flush()
+        _check_length(spool.bytes, declared)
+    except BaseException:
+        spool.discard()
+        raise
+    return Downloaded(bytes=spool.bytes, sha256=spool.digest.hexdigest())
+
+
+def _declared_bytes(response: httpcore2.Response, limits: DownloadLimits) -> int | None:
+    encoding = _header(response, b"content-encoding").lower()
+    if encoding not in ("", "identity"):
+        # Asked for plain bytes. Decompressing what was not asked for is how small bodies become bombs.
+        raise FetchFailed(Outcome.NOT_AN_IMAGE, "the body is compressed, though plain bytes were asked for")
+    text = _header(response, b"content-length")
+    if not text or _header(response, b"transfer-encoding"):
+        return None  # RFC 9112 section 6.3: chunks override a length
+    declared = int(text.partition(",")[0])
+    _check_bytes(declared, limits)
+    return declared
+
+
+def _check_bytes(count: int, limits: DownloadLimits) -> None:
+    if count > limits.max_bytes:
+        raise FetchFailed(Outcome.TOO_LARGE, f"more than {limits.max_bytes} bytes")
+
+
+def _check_length(received: int, declared: int | None) -> None:
+    # The driver holds hosts to what they declared; should that ever change, nothing torn gets in.
+    if declared is not None and received != declared:
+        raise FetchFailed(Outcome.INTERRUPTED, f"{received} bytes came, {declared} were declared")
+
+
+def _header(response: httpcore2.Response, wanted: bytes) -> str:
+    values = (value for name, value in response.headers if name.lower() == wanted)
+    # Some hosts put raw UTF-8 into a Location; what is not even that stays visible as what it is not.
+    return next(values, b"").decode("utf-8", "surrogateescape").strip()
+
+
+class _Pace:
+    """Watches the average speed over each window; a stall is the read timeout's to end."""
+
+    def __init__(self, limits: DownloadLimits) -> None:
+        self._limits = limits
+        self._now = asyncio.get_running_loop().time
+        self._began = self._now()
+        self._bytes = 0
+
+    def count(self, size: int) -> None:
+        self._bytes += size
+        seconds = self._now() - self._began
+        if seconds < self._limits.window_seconds:
+            return
+        if self._bytes < self._limits.min_bytes_per_second * seconds:
+            raise FetchFailed(Outcome.TOO_SLOW, f"{self._bytes} bytes in {seconds:.0f} s")
+        self._began, self._bytes = self._now(), 0
+
+
+class _Spool:
+    """The growing file: collects, then hashes and writes in a thread.
+
+    No handle stays open between writes. A cancelled download leaves its thread writing for a moment; a
+    handle closed beneath it could by then belong to another file, while a removed file harms nobody.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+        self._path = path
+        self._waiting = bytearray()
+        try:
+            path.open("xb").close()
+        except OSError as exc:
+            raise _storage_failed(exc) from exc
+
+    async def add(self, chunk: bytes) -> None:
+        self.bytes += len(chunk)
+        self._waiting += chunk
+        if len(self._waiting) >= FLUSH_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        part, self._waiting = self._waiting, bytearray()
+        try:
+            await asyncio.to_thread(self._append, part)
+        except OSError as exc:
+            raise _storage_failed(exc) from exc
+
+    def _append(self, part: bytearray) -> None:
+        self.digest.update(part)
+        with self._path.open("r+b") as file:  # never creates: the file may have been discarded
+            file.seek(0, 2)
+            file.write(part)
+
+    def discard(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _storage_failed(error: OSError) -> FetchFailed:
+    return FetchFailed(Outcome.STORAGE_FAILED, f"the download cannot be written: {error.strerror}")

@@ -1,0 +1,232 @@
+"""Every variable in one table: what it may hold, its default, what it means."""
+
+import msgspec
+
+from receiver import accepts
+from receiver.accepts import Accepts
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One variable; positional, so that the table below reads as one."""
+
+    variable: str
+    accepts: Accepts
+    default: str
+    help: str
+    secret: bool = False  # its value never appears in a message
+    shown: str | None = None  # how the default reads where it is worked out from others
+    name: str | None = None
+
+    @property
+    def attribute(self) -> str:
+        return self.name or self.variable.removeprefix("RECEIVER_").lower()
+
+    @property
+    def summary(self) -> str:
+        """For a terminal: what it means, and its default."""
+        return f"{self.help} [default: {self.shown or self.default}]"
+
+
+DAY_SECONDS = 86_400
+
+FIELDS = (
+    Field("RECEIVER_DATA_DIR", accepts.FOLDER, "receiver-data", "folder of everything that is kept"),
+    Field(
+        "RECEIVER_DATABASE_URL",
+        accepts.LOCATION,
+        "sqlite:receiver.db",
+        "the record; a host's `DATABASE_URL` is taken when it is unset",
+        secret=True,
+    ),
+    Field("RECEIVER_ASSETS_URL", accepts.LOCATION, "file:assets", "where files are stored", secret=True),
+    Field(
+        "RECEIVER_PUBLIC_URL",
+        accepts.WEB_ADDRESS,
+        "",
+        "how providers and consumers reach this service",
+        shown="http://HOST:PORT",
+    ),
+    Field(
+        "RECEIVER_HOST",
+        accepts.HOST,
+        "127.0.0.1",
+        "address to listen on",
+        shown="127.0.0.1; 0.0.0.0 when PORT is set",
+    ),
+    Field("PORT", accepts.whole(1, 65_535), "8080", "port to listen on"),
+    Field(
+        "RECEIVER_SECRET",
+        accepts.SECRETS,
+        "",
+        "keys of callback tokens and asset links; the first signs, all are accepted",
+        secret=True,
+        shown="generated",
+        name="secrets",
+    ),
+    Field(
+        "RECEIVER_API_TOKENS",
+        accepts.SECRETS,
+        "",
+        "bearer tokens of backends",
+        secret=True,
+        shown="generated",
+    ),
+    Field(
+        "RECEIVER_ADMIN_TOKENS",
+        accepts.SECRETS,
+        "",
+        "bearer tokens of admins",
+        secret=True,
+        shown="generated",
+    ),
+    Field("RECEIVER_ALLOW_UNTOKENED", accepts.FLAG, "false", "take callbacks without a token"),
+    Field("RECEIVER_MAX_BODY_BYTES", accepts.whole(1024, 2**26), "2097152", "largest callback"),
+    Field(
+        "RECEIVER_BODY_TIMEOUT_SECONDS", accepts.seconds(1, 300), "10", "longest wait for a callback's body"
+    ),
+    Field(
+        "RECEIVER_EARLY_TTL_SECONDS",
+        accepts.seconds(1, 30 * DAY_SECONDS),
+        "86400",
+        "how long before its submission is logged a callback may come",
+    ),
+    Field(
+        "RECEIVER_EARLY_LIMIT",
+        accepts.whole(0, 10_000_000),
+        "10000",
+        "how many such callbacks are kept at most",
+    ),
+    Field(
+        "RECEIVER_ALLOW_NETWORKS",
+        accepts.NETWORKS,
+        "",
+        "private networks that files may come from, by http and on any port too",
+        shown="none",
+    ),
+    Field(
+        "RECEIVER_ASSET_TYPES",
+        accepts.some_of("image", "video", "audio", "model"),
+        "image",
+        "kinds of files to store",
+    ),
+    Field(
+        "RECEIVER_ASSET_HOSTS",
+        accepts.HOSTS,
+        "",
+        "the only hosts that a provider's files may come from",
+        shown="any public host",
+    ),
+    Field("RECEIVER_ASSET_MAX_BYTES", accepts.whole(1024, 2**40), "104857600", "largest file"),
+    Field(
+        "RECEIVER_ASSET_MAX_PIXELS", accepts.whole(1, 2**40), "100000000", "largest image, width times height"
+    ),
+    Field("RECEIVER_ASSET_TIMEOUT_SECONDS", accepts.seconds(1, 3600), "120", "longest download"),
+    Field("RECEIVER_ASSET_CONCURRENCY", accepts.whole(1, 256), "8", "downloads at a time"),
+    Field(
+        "RECEIVER_LINK_TTL_SECONDS",
+        accepts.whole(60, 3650 * DAY_SECONDS),
+        "604800",
+        "life of the signed asset links in notifications",
+    ),
+    Field(
+        "RECEIVER_RETENTION_DAYS",
+        accepts.whole(1, 36_500),
+        "30",
+        "how long raw bodies and attempts of ended tasks are kept",
+    ),
+    Field("RECEIVER_METRICS_PRIVATE", accepts.FLAG, "false", "ask for an admin token at /metrics"),
+    Field(
+        "RECEIVER_ALLOW_EPHEMERAL", accepts.FLAG, "false", "start on a disk that is wiped at every restart"
+    ),
+    Field(
+        "RECEIVER_LOG_LEVEL",
+        accepts.one_of("debug", "info", "warning", "error"),
+        "info",
+        "least level that is logged",
+    ),
+    Field(
+        "RECEIVER_LOG_FORMAT",
+        accepts.one_of("auto", "json", "text"),
+        "auto",
+        "auto is text on a terminal and json elsewhere",
+    ),
+    Field(
+        "RECEIVER_URL",
+        accepts.WEB_ADDRESS,
+        "",
+        "the running service, for the command line",
+        shown="http://127.0.0.1:PORT",
+    ),
+    Field(
+        "RECEIVER_TOKEN",
+        accepts.SECRET,
+        "",
+        "bearer token for the command line",
+        secret=True,
+        shown="an admin token from here or the data folder",
+    ),
+)
+
+# One sink's variables, written for a sink called <NAME>.
+SINK_FIELDS = (
+    Field(
+        "RECEIVER_SINK_<NAME>",
+        accepts.LOCATION,
+        "jsonl:events.jsonl",
+        "a sink: where notifications go",
+        secret=True,
+        shown="with no sink at all: jsonl:events.jsonl",
+        name="url",
+    ),
+    Field(
+        "RECEIVER_SINK_<NAME>_FILTER",
+        accepts.FILTER,
+        "",
+        "which notifications it gets",
+        shown="all",
+        name="filter",
+    ),
+    Field(
+        "RECEIVER_SINK_<NAME>_SECRET",
+        accepts.SECRET,
+        "",
+        "what its notifications are signed with",
+        secret=True,
+        shown="unsigned",
+        name="secret",
+    ),
+    Field(
+        "RECEIVER_SINK_<NAME>_TIMEOUT_SECONDS",
+        accepts.seconds(1, 300),
+        "10",
+        "longest publish",
+        name="timeout_seconds",
+    ),
+    Field(
+        "RECEIVER_SINK_<NAME>_CONCURRENCY",
+        accepts.whole(1, 256),
+        "8",
+        "publishes at a time",
+        name="concurrency",
+    ),
+    Field(
+        "RECEIVER_SINK_<NAME>_MAX_ATTEMPTS",
+        accepts.whole(1, 1000),
+        "60",
+        "attempts before a dead letter; 60 take about a day",
+        name="max_attempts",
+    ),
+)
+
+
+def settings_table() -> str:
+    """Every variable as a Markdown table, for the README."""
+    rows = [
+        f"| `{field.variable}` | {_default_text(field)} | {field.accepts.words} | {field.help} |"
+        for field in (*FIELDS, *SINK_FIELDS)
+    ]
+    return "\n".join(["| variable | default | accepts | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _default_text(field: Field) -> str:
+    return field.shown or f"`{field.default}`"

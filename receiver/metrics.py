@@ -1,0 +1,161 @@
+"""What happened, counted for Prometheus, and what waits, as gauges read from the store."""
+
+import math
+import platform
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from itertools import product
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from receiver import __version__
+from receiver.models import OutboxState, Stats, TaskState, Verdict
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+UNKNOWN = "unknown"  # a label's value where a stranger could make up the real one
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, with its time of birth, that nobody asks for
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Metrics:
+    """The numbers of one runtime.
+
+    Labels take known values only, so the series have an end: providers by name, words from ``models``.
+    """
+
+    def __init__(self, providers: Collection[str] = (), sinks: Collection[str] = ()) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._providers = frozenset(providers)
+        callbacks = Counter(
+            "receiver_callbacks", "Callbacks recorded.", ["provider", "verdict"], registry=registry
+        )
+        # Bound once: looking a child up costs more than counting.
+        self._callbacks = {
+            labels: callbacks.labels(*labels) for labels in product((*self._providers, UNKNOWN), Verdict)
+        }
+        self._rejected = Counter(
+            "receiver_callbacks_rejected", "Callbacks refused, by HTTP status.", ["status"], registry=registry
+        )
+        self._assets = Counter(
+            "receiver_assets", "Attempts at files.", ["provider", "outcome"], registry=registry
+        )
+        self._asset_bytes = Counter("receiver_asset_bytes", "Bytes of files stored.", registry=registry)
+        self._notifications = Counter(
+            "receiver_notifications", "Attempts at sinks.", ["sink", "outcome"], registry=registry
+        )
+        self._restarts = Counter(
+            "receiver_loop_restarts", "Loops started again after a crash.", ["loop"], registry=registry
+        )
+        self._callback_seconds = Histogram(
+            "receiver_callback_seconds", "From request to answer.", buckets=_SECONDS, registry=registry
+        )
+        self._commit_seconds = Histogram(
+            "receiver_commit_seconds", "Time of a group commit.", buckets=_SECONDS, registry=registry
+        )
+        self._commit_rows = Histogram(
+            "receiver_commit_rows", "Writes that shared a commit.", buckets=_ROWS, registry=registry
+        )
+        self._waiting = _Waiting(sinks)
+        registry.register(self._waiting)
+
+    def callback(self, provider: str, verdict: Verdict, seconds: float) -> None:
+        """A callback was recorded and answered."""
+        self._callbacks[self._provider(provider), verdict].inc()
+        self._callback_seconds.observe(seconds)
+
+    def rejected(self, status: int) -> None:
+        """A callback was refused; nothing was recorded."""
+        self._rejected.labels(status).inc()
+
+    def asset(self, provider: str, outcome: str, stored_bytes: int = 0) -> None:
+        """An attempt at a file ended."""
+        self._assets.labels(self._provider(provider), outcome).inc()
+        self._asset_bytes.inc(stored_bytes)
+
+    def notification(self, sink: str, outcome: str) -> None:
+        """An attempt at a sink ended."""
+        self._notifications.labels(sink, outcome).inc()
+
+    def commit(self, rows: int, seconds: float) -> None:
+        """A group of writes was committed. May be called from any thread."""
+        self._commit_rows.observe(rows)
+        self._commit_seconds.observe(seconds)
+
+    def loop_restarted(self, name: str) -> None:
+        """A loop crashed and was started again."""
+        self._restarts.labels(name).inc()
+
+    def render(self, stats: Stats | None, now: datetime) -> bytes:
+        """Everything in Prometheus' text format; without ``stats`` what waits is left out."""
+        self._waiting.show(stats, now)
+        return generate_latest(self._registry)
+
+    def _provider(self, name: str) -> str:
+        return name if name in self._providers else UNKNOWN
+
+
+class _Waiting(Collector):
+    """Gauges of what the store held when it was last asked, made anew at every scrape."""
+
+    def __init__(self, sinks: Collection[str]) -> None:
+        self._sinks = sinks
+        self._held: tuple[Stats, datetime] | None = None
+
+    def show(self, stats: Stats | None, now: datetime) -> None:
+        self._held = None if stats is None else (stats, now)
+
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily("receiver_build_info", "Always 1.", labels=["version", "python"])
+        build.add_metric([__version__, platform.python_version()], 1)
+        yield build
+        if self._held is not None:
+            stats, now = self._held
+            yield from _counts(stats, self._sinks)
+            yield from _ages(stats, now)
+
+
+def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
+    tasks = GaugeMetricFamily("receiver_tasks", "Tasks.", labels=["state"])
+    for state in TaskState:
+        tasks.add_metric([state], stats.tasks.get(state, 0))
+    yield tasks
+    outbox = GaugeMetricFamily("receiver_outbox", "Events by sink.", labels=["sink", "state"])
+    for sink, entry in product(sorted({*sinks, *stats.outbox}), OutboxState):
+        outbox.add_metric([sink, entry], stats.outbox.get(sink, {}).get(entry, 0))
+    yield outbox
+    early = stats.deliveries.get(Verdict.EARLY, 0)
+    yield GaugeMetricFamily("receiver_early_deliveries", "Deliveries without a submission yet.", early)
+
+
+def _ages(stats: Stats, now: datetime) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "receiver_oldest_undelivered_seconds",
+        "Age of the oldest event that a sink still lacks; 0 when there is none.",
+        _seconds_between(stats.oldest_undelivered_at, now, otherwise=0.0),
+    )
+    yield GaugeMetricFamily(
+        "receiver_oldest_undownloaded_seconds",
+        "Age of the oldest file still to be fetched; 0 when there is none.",
+        _seconds_between(stats.oldest_undownloaded_at, now, otherwise=0.0),
+    )
+    yield GaugeMetricFamily(
+        "receiver_next_deadline_seconds",
+        "Until the first link of a file still to be fetched dies; +Inf when there is none.",
+        -_seconds_between(stats.next_deadline_at, now, otherwise=-math.inf),
+    )
+
+
+def _seconds_between(start: datetime | None, end: datetime, *, otherwise: float) -> float:
+    return otherwise if start is None else (end - start).total_seconds()

@@ -1,0 +1,207 @@
+"""The clients: a guarded one for links from callbacks, a plain one for configured addresses.
+
+The guarded one resolves a name at connect time, judges every answer, and dials a judged address, so a
+name that changes its mind in between (DNS rebinding) gains nothing. TLS server name, certificate and
+Host stay on the name.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import httpcore2
+import httpx2
+
+from receiver import __version__
+from receiver.addresses import Network, Target, admit, bad_url, check_url, is_literal
+from receiver.errors import FetchFailed
+from receiver.models import Outcome
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+Dial = Callable[[str, int, float], Awaitable[httpcore2.AsyncNetworkStream]]
+
+MAX_ADDRESSES = 64  # more answers than any honest name has
+MAX_DIALS = 4  # of them are tried before the host counts as down
+USER_AGENT = f"receiver/{__version__}"
+
+_HEADERS = (
+    ("User-Agent", USER_AGENT),
+    ("Accept", "*/*"),
+    ("Accept-Encoding", "identity"),
+    ("Connection", "close"),
+)
+
+
+class GuardedClient:
+    """Fetches links from callbacks: GET only, HTTP/1.1, no redirects, cookies, credentials or proxies.
+
+    No connection is kept for a second request: each is resolved and judged anew, and nothing that one
+    response leaves behind can be taken for the next. ``resolve`` and ``dial`` are how the world is
+    reached; ``tls`` replaces the system's certificate authorities. Closed by whoever opened it.
+    """
+
+    def __init__(
+        self,
+        *,
+        opened: Sequence[Network] = (),
+        resolve_seconds: float = 5.0,
+        connect_seconds: float = 10.0,
+        read_seconds: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+        resolve: Resolve | None = None,
+        dial: Dial | None = None,
+    ) -> None:
+        self._opened = tuple(opened)
+        self._timeouts = {"connect": connect_seconds, "read": read_seconds, "write": read_seconds}
+        _hush()
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=tls or httpx2.create_ssl_context(),
+            max_connections=None,  # whoever leases the work decides how much runs at once
+            max_keepalive_connections=0,
+            network_backend=_GuardedBackend(
+                self._opened, resolve_seconds, resolve or resolve_by_system, dial or dial_directly
+            ),
+        )
+
+    def check(self, url: str, hosts: Sequence[str] = ()) -> Target:
+        """``check_url`` with this client's opened networks."""
+        return check_url(url, opened=self._opened, hosts=hosts)
+
+    @asynccontextmanager
+    async def get(self, target: Target) -> AsyncIterator[httpcore2.Response]:
+        """Send the request and hand out the response, its body still to come, undecoded.
+
+        Whatever goes wrong on the wire until the block is left is raised as FetchFailed.
+        """
+        url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        headers = [("Host", target.authority), *_HEADERS]
+        extensions = {"timeout": self._timeouts}
+        with _translated():
+            async with self._pool.stream("GET", url, headers=headers, extensions=extensions) as response:
+                yield response
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
+    """A client for addresses that the operator configured: sinks and the providers' APIs.
+
+    It may reach internal hosts; it follows no redirects and takes no proxy from the environment.
+    """
+    _hush()
+    return httpx2.AsyncClient(
+        timeout=timeout_seconds,
+        verify=httpx2.create_ssl_context(),
+        trust_env=False,
+        follow_redirects=False,
+        headers={"User-Agent": USER_AGENT},
+    )
+
+
+def _hush() -> None:
+    # The drivers log every URL at INFO and every header at DEBUG: links, tokens and keys among them.
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except httpcore2.TimeoutException as exc:
+        raise FetchFailed(Outcome.TIMEOUT, "the host did not answer in time") from exc
+    except httpcore2.ConnectError as exc:
+        raise _connect_failed(exc) from exc
+    except ssl.SSLError as exc:
+        raise FetchFailed(Outcome.TLS_FAILED, "the encrypted connection failed") from exc
+    except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
+        raise bad_url("it makes no valid request") from exc
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as exc:
+        # ValueError: what a parser beneath lets through when a host sends nonsense.
+        raise FetchFailed(Outcome.INTERRUPTED, "the host broke off, or sent no valid HTTP") from exc
+
+
+def _connect_failed(error: httpcore2.ConnectError) -> FetchFailed:
+    # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args):
+        return FetchFailed(Outcome.TLS_FAILED, "the host's certificate is not valid for it")
+    if any(isinstance(cause, ssl.SSLError) for cause in error.args):
+        return FetchFailed(Outcome.TLS_FAILED, "the host does not speak TLS as it should")
+    return FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection")
+
+
+async def resolve_by_system(host: str, port: int) -> list[str]:
+    """Every address the system's resolver knows, in its order of preference. Raises OSError."""
+    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(answer[4][0]) for answer in answers]
+
+
+async def dial_directly(address: str, port: int, timeout_seconds: float) -> httpcore2.AsyncNetworkStream:
+    """A TCP connection to a literal address. Raises httpcore2's ConnectError or ConnectTimeout."""
+    return await httpcore2.AnyIOBackend().connect_tcp(address, port, timeout=timeout_seconds)
+
+
+class _GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Where every connection passes through, whatever asked for it."""
+
+    def __init__(
+        self, opened: Sequence[Network], resolve_seconds: float, resolve: Resolve, dial: Dial
+    ) -> None:
+        self._opened = opened
+        self._resolve_seconds = resolve_seconds
+        self._resolve = resolve
+        self._dial = dial
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
+        local_address: str | None = None,  # noqa: ARG002 - the driver's signature
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the driver's signature
+    ) -> httpcore2.AsyncNetworkStream:
+        addresses = [host] if is_literal(host) else await self._look_up(host, port)
+        for address in addresses:
+            admit(address, host, port, self._opened)
+        return await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0)
+
+    async def connect_unix_socket(
+        self,
+        path: str,  # noqa: ARG002 - the driver's signature
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - the driver's signature
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the driver's signature
+    ) -> httpcore2.AsyncNetworkStream:
+        raise bad_url("it names a local socket")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        try:
+            async with asyncio.timeout(self._resolve_seconds):
+                addresses = list(dict.fromkeys(await self._resolve(host, port)))
+        except TimeoutError as exc:
+            raise FetchFailed(Outcome.DNS_FAILED, "the host's name was not resolved in time") from exc
+        except (OSError, UnicodeError) as exc:
+            raise FetchFailed(Outcome.DNS_FAILED, "the host's name was not resolved") from exc
+        if not 0 < len(addresses) <= MAX_ADDRESSES:
+            raise FetchFailed(Outcome.DNS_FAILED, f"the host has {len(addresses)} addresses")
+        return addresses
+
+    async def _dial_one_of(
+        self, addresses: list[str], port: int, timeout_seconds: float
+    ) -> httpcore2.AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + timeout_seconds
+        for place, address in enumerate(addresses[:-1]):
+            # A dead first address must leave the others their share of the time.
+            share = (give_up_at - loop.time()) / (len(addresses) - place)
+            try:
+                return await self._dial(address, port, share)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        return await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1))

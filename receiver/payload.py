@@ -1,0 +1,162 @@
+"""Reading a provider's JSON without trusting its shape: total functions that never raise.
+
+Only ``decode`` raises. Every other function takes any decoded JSON value and gives back what an adapter
+asked for, or nothing. What they return can be stored anywhere: no NUL and no lone surrogate survives.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
+
+import msgspec
+
+from receiver.errors import Rejected
+from receiver.models import RemoteFile, Report, ReportState
+
+MAX_TASK_ID_CHARS = 512
+MAX_TEXT_CHARS = 4000  # of an error message; enough for any that a person wrote
+
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_KINDS = {
+    "image": ("png", "jpg", "jpeg", "webp", "gif", "avif", "bmp", "svg"),
+    "video": ("mp4", "webm", "mov", "mkv", "avi"),
+    "audio": ("mp3", "wav", "ogg", "flac", "m4a", "aac", "opus"),
+    "model": ("glb", "gltf", "obj", "fbx", "stl", "usdz"),
+}
+_KIND_OF_EXTENSION = {extension: kind for kind, names in _KINDS.items() for extension in names}
+
+
+def decode(body: bytes) -> object:
+    """The JSON value in ``body``, whatever its Content-Type said. Raises Rejected (400) if it is none."""
+    try:
+        return msgspec.json.decode(body)
+    # msgspec's own errors and UnicodeDecodeError are ValueErrors; deep nesting is a RecursionError.
+    except (ValueError, RecursionError) as exc:
+        raise Rejected(400, "Not JSON", "The body must be one JSON document in UTF-8.") from exc
+
+
+def embedded(value: object) -> object:
+    """JSON that travels as text inside JSON, decoded; None if it is broken. Anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """The object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> Sequence[object]:
+    """The array, or an empty one."""
+    return value if isinstance(value, list) else ()
+
+
+def text(value: object, max_chars: int | None = MAX_TEXT_CHARS) -> str | None:
+    """Text that says something, cut to ``max_chars`` (None: whole); None for anything else."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:max_chars])
+
+
+def code(value: object) -> str | None:
+    """An error code as text, whether it came as text or as a whole number."""
+    return text(_decimal(value), 200)
+
+
+def task_id(value: object) -> str | None:
+    """An id that can name a task: text, or a whole number in decimal; None for anything else.
+
+    Control characters and surrogates are refused, not repaired: two ids must never become one.
+    """
+    given = _decimal(value)
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_TASK_ID_CHARS:
+        return None
+    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in given):
+        return None
+    return given
+
+
+def _decimal(value: object) -> object:
+    # Booleans are ints in Python. Very long ints refuse to be printed (ValueError), so they are left alone.
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 1024:
+        return str(value)
+    return value
+
+
+def remote_file(url: object, kind: object = None) -> RemoteFile | None:
+    """The file behind a link; None if there is no link. Whether the link may be followed is not asked here.
+
+    ``kind`` is the provider's word, passed on as it is; without one the link's extension tells.
+    """
+    link = text(url, max_chars=None)
+    if link is None:
+        return None
+    return RemoteFile(url=link, kind=text(kind, 50) or _kind_of(link))
+
+
+def _kind_of(link: str) -> str:
+    path = link.partition("#")[0].partition("?")[0]
+    return _KIND_OF_EXTENSION.get(path.rpartition(".")[2].lower(), "unknown")
+
+
+def links(value: object) -> list[str]:
+    """Every web link found anywhere in a JSON value, in the order of the document."""
+    found: list[str] = []
+    waiting = [value]  # a stack of our own: hostile nesting must not reach Python's limit
+    while waiting:
+        match waiting.pop():
+            case str() as leaf if leaf.startswith(("https://", "http://")):
+                found.append(leaf)
+            case dict() as node:
+                waiting.extend(reversed(node.values()))
+            case list() as node:
+                waiting.extend(reversed(node))
+    return found
+
+
+def conclude(
+    *,
+    task_id: str | None,
+    word: str | None,
+    states: Mapping[str, ReportState],
+    files: Iterable[RemoteFile | None] = (),
+    error_code: str | None = None,
+    error_message: str | None = None,
+) -> Report:
+    """The Report on what was read: ``word`` is the state as the provider spelled it.
+
+    Without a task id or a known state it is UNCLEAR, never a failure. Files count only where the task
+    completed, each link once; errors only where it failed.
+    """
+    state = states.get(word or "", ReportState.UNCLEAR)
+    if task_id is None or state is ReportState.UNCLEAR:
+        note = "no usable task id" if task_id is None else "unknown state" if word else "no state"
+        return Report(task_id=task_id, state=ReportState.UNCLEAR, provider_state=word, note=note)
+    failed = state is ReportState.FAILED
+    return Report(
+        task_id=task_id,
+        state=state,
+        files=_each_once(files) if state is ReportState.COMPLETED else (),
+        error_code=error_code if failed else None,
+        error_message=error_message if failed else None,
+        provider_state=word,
+    )
+
+
+def _each_once(files: Iterable[RemoteFile | None]) -> tuple[RemoteFile, ...]:
+    first: dict[str, RemoteFile] = {}
+    for file in files:
+        if file is not None:
+            first.setdefault(file.url, file)
+    return tuple(first.values())
+
+
+def path_part(value: str) -> str:
+    """``value`` as one segment of a path: slashes are encoded, and dots alone cannot climb."""
+    encoded = quote(value, safe="", errors="replace")
+    return encoded if encoded.strip(".") else encoded.replace(".", "%2E")

@@ -1,0 +1,111 @@
+"""From a name or URL scheme to the part that serves it; the only file that knows plug-ins' names.
+
+Parts are imported when asked for, so a missing driver hurts only those who wanted it. Third parties
+register through the entry-point groups ``receiver.providers``, ``receiver.stores``, ``receiver.blobs``
+and ``receiver.sinks``; our own names cannot be taken over.
+"""
+
+import pkgutil
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from receiver.errors import Misconfigured
+from receiver.ports import Provider
+
+Kind = Literal["providers", "stores", "blobs", "sinks"]
+
+_OURS: dict[Kind, dict[str, str]] = {
+    "providers": {
+        "vidgo": "receiver.providers.vidgo:Vidgo",
+        "apidot": "receiver.providers.apidot:Apidot",
+        "apixo": "receiver.providers.apixo:Apixo",
+        "reapi": "receiver.providers.reapi:Reapi",
+    },
+    "stores": {"sqlite": "receiver.stores.sqlite:SqliteStore"},
+    "blobs": {"file": "receiver.blobs.local:LocalBlobs"},
+    "sinks": {
+        "jsonl": "receiver.sinks.jsonl:JsonlSink",
+        "http": "receiver.sinks.http:HttpSink",
+        "https": "receiver.sinks.http:HttpSink",
+        "redis": "receiver.sinks.redis:RedisSink",
+        "rediss": "receiver.sinks.redis:RedisSink",
+    },
+}
+
+# Promised by the design, not built yet: worth a better answer than "unknown".
+_LATER: dict[Kind, frozenset[str]] = {
+    "providers": frozenset(),
+    "stores": frozenset({"postgres", "postgresql"}),
+    "blobs": frozenset({"s3"}),
+    "sinks": frozenset({"amqp", "amqps", "nats", "sqs", "kafka"}),
+}
+
+_WORDS: dict[Kind, str] = {
+    "providers": "provider",
+    "stores": "database",
+    "blobs": "asset store",
+    "sinks": "sink",
+}
+
+
+def names(kind: Kind) -> list[str]:
+    """Every name or scheme of a kind, ours first, then third parties'."""
+    ours = _OURS[kind]
+    return [*ours, *sorted(point.name for point in _third_parties(kind) if point.name not in ours)]
+
+
+def complaint(kind: Kind, name: str) -> str | None:
+    """Why there is no such part, in words for the operator; None where there is. Imports nothing."""
+    if name in _OURS[kind] or _third_party(kind, name):
+        return None
+    known = ", ".join(names(kind))
+    if name in _LATER[kind]:
+        return f"{_describe(kind, name)} is not in this release (known: {known})"
+    return f"{_describe(kind, name)} is not known (known: {known})"
+
+
+def load(kind: Kind, name: str) -> Any:
+    """The class behind a name or scheme. Raises Misconfigured when it is unknown or lacks its driver."""
+    if path := _OURS[kind].get(name):
+        return _load_ours(kind, name, path)
+    if point := _third_party(kind, name):
+        return _load_third_party(kind, point)
+    raise Misconfigured(complaint(kind, name) or f"{_describe(kind, name)} is not known")
+
+
+def load_providers() -> dict[str, Provider]:
+    """One of every provider, by name."""
+    return {name: load("providers", name)() for name in names("providers")}
+
+
+def _load_ours(kind: Kind, name: str, path: str) -> Any:
+    try:
+        return pkgutil.resolve_name(path)
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] == "receiver":
+            raise  # a fault of ours, not a missing driver
+        extra = path.partition(":")[0].rpartition(".")[2]  # file name, scheme and extra share one name
+        raise Misconfigured(
+            f"{_describe(kind, name)} needs the {extra} extra: pip install 'receiver[{extra}]'"
+        ) from exc
+
+
+def _load_third_party(kind: Kind, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as exc:
+        raise Misconfigured(
+            f"{_describe(kind, point.name)} is registered by {point.value}, which cannot be imported: {exc}"
+        ) from exc
+
+
+def _third_parties(kind: Kind) -> list[EntryPoint]:
+    return list(entry_points(group=f"receiver.{kind}"))
+
+
+def _third_party(kind: Kind, name: str) -> EntryPoint | None:
+    return next((point for point in _third_parties(kind) if point.name == name), None)
+
+
+def _describe(kind: Kind, name: str) -> str:
+    return f"provider {name}" if kind == "providers" else f"{_WORDS[kind]} {name}://…"

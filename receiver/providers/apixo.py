@@ -1,0 +1,72 @@
+"""APIXO: results as JSON text inside the JSON, and a status endpoint that wants the model.
+
+Documented at https://apixo.ai/docs ; the page behind each fact is named beside it.
+"""
+
+import msgspec
+
+from receiver import payload
+from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+
+# api-reference/status-task; the outer ``code`` and ``message`` say success even for a failed task.
+_STATES = {
+    "pending": ReportState.PROGRESS,
+    "processing": ReportState.PROGRESS,
+    "success": ReportState.COMPLETED,
+    "failed": ReportState.FAILED,
+}
+
+
+class Apixo:
+    """Reads APIXO's callbacks and status answers, which share one body."""
+
+    facts = ProviderFacts(
+        name="apixo",
+        title="APIXO",
+        base_url="https://api.apixo.ai",  # api-reference; the version is part of each path here
+        pushes=True,
+        callback_rules=(  # api-reference/webhooks
+            "HTTPS, a public address, exactly 200 within 30 s; up to three retries with growing delays."
+        ),
+        link_life_seconds=24 * 3600,  # api-reference/response-format
+        first_poll_seconds=300,  # guides/best-practices: quality images give up after 3 min
+        poll_spacing_seconds=15,  # guides/best-practices: 3 to 15 s, by kind of task
+        polls_per_minute=5,  # api-reference: 10 requests a minute on the free plan, submissions included
+    )
+
+    def verify(self, callback: Callback) -> bool:  # noqa: ARG002 - APIXO documents no signature
+        return False
+
+    def parse(self, document: object) -> Report:
+        outer = payload.mapping(document)
+        data = payload.mapping(outer.get("data")) or outer
+        report = payload.conclude(
+            task_id=payload.task_id(data.get("taskId")),
+            word=payload.text(data.get("state"), 100),
+            states=_STATES,
+            files=_files(data.get("resultJson")),
+            # An open set with two vocabularies, CONTENT_VIOLATION and SensitiveContent (errors pages).
+            error_code=payload.code(data.get("failCode")),
+            error_message=payload.text(data.get("failMsg")),
+        )
+        if report.state is ReportState.COMPLETED and not report.files:
+            # The files exist but could not be read from this document: asking again can still get them.
+            return msgspec.structs.replace(
+                report, state=ReportState.UNCLEAR, note="success without readable result links"
+            )
+        return report
+
+    def status_request(self, task_id: str, model: str | None) -> StatusRequest | None:
+        if not model:
+            return None
+        path = f"/api/v1/statusTask/{payload.path_part(model)}"
+        return StatusRequest(path=path, query={"taskId": task_id})
+
+
+def _files(result: object) -> list[RemoteFile | None]:
+    """The links in ``resultJson``: text by the documentation, an object in one public client's experience.
+
+    APIXO says nothing about kinds; the links' extensions do.
+    """
+    found = payload.mapping(payload.embedded(result)).get("resultUrls")
+    return [payload.remote_file(url) for url in payload.items(found)]

@@ -1,0 +1,244 @@
+"""The only reader of the environment: variables in, one frozen value or every problem out."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from receiver import plugins, relay
+from receiver.accepts import Network
+from receiver.errors import Misconfigured
+from receiver.fields import FIELDS, SINK_FIELDS, Field
+from receiver.models import Route
+
+
+class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One sink: where it is, what it wants and how hard to try."""
+
+    name: str
+    url: str
+    route: Route
+    secret: str | None
+    timeout_seconds: float
+    concurrency: int
+    max_attempts: int
+
+    @property
+    def scheme(self) -> str:
+        return _scheme(self.url)
+
+    def __repr__(self) -> str:
+        return f"SinkSettings(name={self.name!r}, scheme={self.scheme!r})"  # the URL may hold a password
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an operator can change; ``receiver.fields`` says what each one means."""
+
+    data_dir: Path
+    database_url: str
+    assets_url: str
+    public_url: str  # without a slash at its end
+    host: str
+    port: int
+    secrets: tuple[str, ...]
+    api_tokens: tuple[str, ...]
+    admin_tokens: tuple[str, ...]
+    allow_untokened: bool
+    max_body_bytes: int
+    body_timeout_seconds: float
+    early_ttl_seconds: float
+    early_limit: int
+    allow_networks: tuple[Network, ...]
+    asset_types: frozenset[str]
+    asset_hosts: Mapping[str, tuple[str, ...]]  # provider -> the only hosts its files may come from
+    asset_max_bytes: int
+    asset_max_pixels: int
+    asset_timeout_seconds: float
+    asset_concurrency: int
+    link_ttl_seconds: int
+    retention_days: int
+    metrics_private: bool
+    allow_ephemeral: bool
+    log_level: str
+    log_format: str
+    url: str  # of the running service, for the command line
+    token: str | None
+    sinks: tuple[SinkSettings, ...]
+    ephemeral_disk: bool  # the host wipes its disk at every restart
+
+    @property
+    def database_scheme(self) -> str:
+        return _scheme(self.database_url)
+
+    @property
+    def embedded(self) -> bool:
+        """The record is a file of our own, so this process is the only one there is."""
+        return self.database_scheme == "sqlite"
+
+    @property
+    def assets_scheme(self) -> str:
+        return _scheme(self.assets_url)
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={str(self.data_dir)!r}, public_url={self.public_url!r})"  # no secrets
+
+
+_SINK = "RECEIVER_SINK_"
+_ANY = "0.0.0.0"  # noqa: S104 - a container host routes to no other address
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None
+) -> Settings:
+    """Read the environment (the process's own by default); ``host`` and ``port`` win over it.
+
+    Raises Misconfigured with every problem at once. Empty variables count as unset.
+    """
+    given = _given(os.environ if environ is None else environ)
+    problems = _unknown(given)
+    values = {field.attribute: _read(field, field.variable, given, problems) for field in FIELDS}
+    values |= _addresses(values, given, host, port)
+    settings = Settings(**values, sinks=_sinks(given, problems), ephemeral_disk="DYNO" in given)
+    problems += _missing_parts(settings, given) + _vanishing_disk(settings)
+    if problems:
+        raise Misconfigured(*problems)
+    return settings
+
+
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    given = {name: text.strip() for name, text in environ.items() if text.strip()}
+    if "DATABASE_URL" in given:
+        given.setdefault("RECEIVER_DATABASE_URL", given["DATABASE_URL"])
+    return given
+
+
+def _unknown(given: Mapping[str, str]) -> list[str]:
+    known = [field.variable for field in FIELDS]
+    return [
+        f"{name} is not a setting{_nearest(name, known)}"
+        for name in sorted(given)
+        if name.startswith("RECEIVER_") and name not in known and not name.startswith(_SINK)
+    ]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"; did you mean {near[0]}?" if near else "; unset it, or see the table of settings in the README"
+
+
+def _read(field: Field, variable: str, given: Mapping[str, str], problems: list[str]) -> Any:
+    text = given.get(variable, field.default)
+    try:
+        return field.accepts.parse(text)
+    except (ValueError, KeyError):
+        hidden = field.secret or "@" in text  # a URL's password is a secret wherever it was put
+        problems.append(f"{variable} must be {field.accepts.words}" + ("" if hidden else f", not {text!r}"))
+        return field.accepts.parse(field.default)
+
+
+def _addresses(
+    values: Mapping[str, Any], given: Mapping[str, str], host: str | None, port: int | None
+) -> dict[str, Any]:
+    """Where to listen, and what follows from it when not set: our own URL, seen from out and inside."""
+    port = port or values["port"]
+    # A host that hands out PORT reaches us from outside; a person's machine stays closed to its network.
+    outside = "PORT" in given and "RECEIVER_HOST" not in given
+    host = host or (_ANY if outside else values["host"])
+    own = f"http://{_reachable(host)}:{port}"
+    return {
+        "host": host,
+        "port": port,
+        "public_url": values["public_url"] or own,
+        "url": values["url"] or own,
+    }
+
+
+def _reachable(host: str) -> str:
+    if host in {_ANY, "::"}:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _sinks(given: Mapping[str, str], problems: list[str]) -> tuple[SinkSettings, ...]:
+    names: dict[str, str] = {}  # as used -> as written
+    for variable in sorted(given):
+        if variable.startswith(_SINK):
+            written, underscore, option = variable.removeprefix(_SINK).partition("_")
+            problem = _sink_problem(variable, written, underscore + option, names)
+            if problem:
+                problems.append(problem)
+            else:
+                names[written.lower()] = written
+    problems += [
+        f"{_SINK}{written} is not set, though options of that sink are"
+        for written in names.values()
+        if _SINK + written not in given
+    ]
+    sinks = tuple(_sink(name, written, given, problems) for name, written in names.items())
+    return sinks or (_sink("jsonl", "", {}, problems),)
+
+
+def _sink_problem(variable: str, written: str, option: str, names: Mapping[str, str]) -> str | None:
+    known = [field.variable.removeprefix("RECEIVER_SINK_<NAME>") for field in SINK_FIELDS]
+    if not (written.isascii() and written.isalnum()):
+        return f"{variable} does not name a sink; a sink's name is made of letters and digits"
+    if option not in known:
+        options = ", ".join(name for name in known if name)
+        return f"{variable} is not a setting; a sink's name has no underscore, its options are {options}"
+    if names.get(written.lower(), written) != written:
+        return f"{variable} and {_SINK}{names[written.lower()]} name the same sink; case tells none apart"
+    return None
+
+
+def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]) -> SinkSettings:
+    values = {
+        field.attribute: _read(field, field.variable.replace("<NAME>", written), given, problems)
+        for field in SINK_FIELDS
+    }
+    route = _route(name, values.pop("filter"), problems)
+    return SinkSettings(name=name, route=route, **values)
+
+
+def _route(name: str, text: str | None, problems: list[str]) -> Route:
+    try:
+        return relay.route(name, text or "", providers=plugins.names("providers"))
+    except Misconfigured as exc:
+        problems += exc.problems
+        return Route(sink=name)
+
+
+def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
+    """Databases, asset stores and sinks that this release has not got."""
+    problems = []
+    if complaint := plugins.complaint("stores", settings.database_scheme):
+        by_host = given.get("DATABASE_URL") == given.get("RECEIVER_DATABASE_URL")
+        problems.append(
+            f"{'DATABASE_URL' if by_host else 'RECEIVER_DATABASE_URL'}: {complaint};"
+            " set RECEIVER_DATABASE_URL=sqlite:receiver.db to keep the record in the data folder"
+        )
+    if complaint := plugins.complaint("blobs", settings.assets_scheme):
+        problems.append(f"RECEIVER_ASSETS_URL: {complaint}")
+    problems += [
+        f"{_SINK}{sink.name.upper()}: {complaint}"
+        for sink in settings.sinks
+        if (complaint := plugins.complaint("sinks", sink.scheme))
+    ]
+    return problems
+
+
+def _vanishing_disk(settings: Settings) -> list[str]:
+    on_disk = settings.embedded or settings.assets_scheme == "file"
+    if not (settings.ephemeral_disk and on_disk) or settings.allow_ephemeral:
+        return []
+    problem = (
+        "DYNO is set: this host wipes its disk at every restart, and with it the data folder;"
+        " run where a disk stays, or accept the loss with RECEIVER_ALLOW_EPHEMERAL=true"
+    )
+    return [problem]
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]

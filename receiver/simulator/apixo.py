@@ -1,0 +1,79 @@
+"""APIXO's words."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from receiver import payload
+from receiver.clock import Clock
+from receiver.errors import Rejected
+from receiver.simulator.orders import invalid, read_callback_url, read_count, read_simulate, read_text
+from receiver.simulator.plot import Order, PlayedTask, Retries
+
+
+class ApixoDialect:
+    """https://apixo.ai/docs/api-reference/webhooks and .../status-task."""
+
+    name = "apixo"
+    submit_path = "/api/v1/generateTask/{model:path}"
+    status_path = "/api/v1/statusTask/{model:path}"
+    # Up to three retries with growing delays, of which the first begins with "30": the unit and the rest
+    # of the table are assumed.
+    retries: Retries | None = Retries(waits_seconds=(30.0, 60.0, 120.0), timeout_seconds=30.0, only_200=True)
+
+    def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
+        wanted = payload.mapping(body.get("input"))
+        read_text(wanted, "prompt", where="input.")
+        kind = body.get("request_type")
+        if kind not in {"async", "callback"}:
+            raise invalid("request_type must be async or callback")
+        callback_url = read_callback_url(body)
+        if kind == "callback" and callback_url is None:
+            raise invalid("Missing required field: callback_url")
+        return Order(
+            model=path["model"],
+            count=read_count(wanted, "num_images", most=4),
+            callback_url=callback_url if kind == "callback" else None,
+            simulate=read_simulate(body),
+        )
+
+    def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> str:  # noqa: ARG002 - the id is in the query
+        return query.get("taskId", "")
+
+    def new_id(self, order: Order, clock: Clock) -> str:  # noqa: ARG002 - ids look the same for all models
+        return f"task_{clock.new_id('t')[-12:]}"
+
+    def submitted(self, task: PlayedTask) -> object:
+        return _envelope({"taskId": task.id})
+
+    def status(self, task: PlayedTask, now: datetime) -> object:
+        """The body of the callback too, once the task has ended; only then it has times and results."""
+        waiting = "processing" if task.percent(now) >= 10 else "pending"
+        state = {"running": waiting, "completed": "success", "failed": "failed"}[task.state]
+        data: dict[str, object] = {"taskId": task.id, "state": state}
+        if task.state == "completed":
+            data["resultJson"] = msgspec.json.encode({"resultUrls": task.urls}).decode()
+        if task.state == "failed":
+            data["failCode"] = str(task.order.simulate.error_code or "CONTENT_VIOLATION")
+            data["failMsg"] = task.order.simulate.error or "Content violates usage policy"
+        return _envelope(data | _times(task))
+
+    def callback(self, task: PlayedTask) -> object:
+        return self.status(task, task.created_at)
+
+    def refusal(self, problem: Rejected) -> object:
+        return {"code": problem.status, "message": problem.title, "data": {"error": problem.detail}}
+
+
+def _envelope(data: dict[str, object]) -> dict[str, object]:
+    return {"code": 200, "message": "success", "data": data}
+
+
+def _times(task: PlayedTask) -> dict[str, int]:
+    created_ms = int(task.created_at.timestamp() * 1000)
+    if task.ended_at is None:
+        return {"createTime": created_ms}
+    completed_ms = int(task.ended_at.timestamp() * 1000)
+    times = {"createTime": created_ms, "completeTime": completed_ms}
+    return times if task.state == "failed" else {"costTime": completed_ms - created_ms} | times

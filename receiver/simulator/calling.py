@@ -1,0 +1,71 @@
+"""Sending one callback until it is acknowledged or the provider would give up."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx2
+
+from receiver import payload
+from receiver.clock import Clock
+from receiver.errors import Rejected
+from receiver.simulator.plot import CallAttempt, Retries
+
+MAX_ANSWER_BYTES = 10_000
+
+
+class Caller:
+    """Calls back. Redirects are not followed, and no proxy from the environment is used."""
+
+    def __init__(self, clock: Clock, retry_factor: float) -> None:
+        self._clock = clock
+        self._retry_factor = retry_factor
+        # No limits of the client's own: each attempt has the provider's, and duplicates must not queue. A
+        # fresh connection for each attempt, so that a closed idle one is never mistaken for a refusal.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+        self._http = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def call(
+        self, url: str, body: bytes, retries: Retries, copy: int, note: Callable[[CallAttempt], None]
+    ) -> None:
+        """Send ``body`` until ``retries`` is satisfied or used up; every attempt is noted."""
+        for attempt, wait_seconds in enumerate((0.0, *retries.waits_seconds), start=1):
+            await asyncio.sleep(wait_seconds * self._retry_factor)
+            done = await self._attempt(url, body, retries, copy, attempt)
+            note(done)
+            if retries.satisfied_by(done.status):
+                return
+
+    async def _attempt(self, url: str, body: bytes, retries: Retries, copy: int, attempt: int) -> CallAttempt:
+        sent_at = self._clock.now()
+        status, error, answer = None, None, None
+        try:
+            async with asyncio.timeout(retries.timeout_seconds):
+                headers = {"Content-Type": "application/json"}
+                async with self._http.stream("POST", url, content=body, headers=headers) as response:
+                    status, answer = response.status_code, _decoded(await _read(response))
+        except TimeoutError:
+            error = "timeout"
+        except httpx2.HTTPError as exc:
+            error = type(exc).__name__
+        return CallAttempt(
+            copy=copy, attempt=attempt, sent_at=sent_at, status=status, error=error, answer=answer
+        )
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    content = b""
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            break
+    return content[:MAX_ANSWER_BYTES]
+
+
+def _decoded(content: bytes) -> object:
+    try:
+        return payload.decode(content)
+    except Rejected:
+        return content.decode(errors="replace") or None

@@ -1,0 +1,70 @@
+"""Reading submissions strictly: what a provider would refuse is refused."""
+
+import ipaddress
+from collections.abc import Mapping
+
+import httpx2
+import msgspec
+
+from receiver import payload
+from receiver.errors import Rejected
+from receiver.simulator.plot import INVALID, Simulate
+
+
+def invalid(detail: str) -> Rejected:
+    """The refusal of a submission that is wrong."""
+    return Rejected(400, INVALID, detail)
+
+
+def read_text(fields: Mapping[str, object], key: str, *, where: str = "") -> str:
+    """A required text field; ``where`` is the path before it, for the refusal."""
+    value = payload.text(fields.get(key))
+    if value is None:
+        raise invalid(f"Missing required field: {where}{key}")
+    return value
+
+
+def read_count(fields: Mapping[str, object], key: str, *, most: int) -> int:
+    """How many images are wanted: 1 unless it says so."""
+    value = fields.get(key, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise invalid(f"{key} must be a whole number from 1 to {most}")
+    return value
+
+
+def read_callback_url(body: Mapping[str, object]) -> str | None:
+    """Where to call back, if anywhere; null is the same as nothing. Only loopback will be called."""
+    value = body.get("callback_url")
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > 2048:
+        raise invalid("callback_url must be a URL of at most 2048 characters")
+    if not _is_on_loopback(value):
+        raise invalid("the simulator calls only http(s) URLs on loopback addresses")
+    return value
+
+
+def _is_on_loopback(url: str) -> bool:
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError):
+        return False
+    # The parser lets ports pass that no socket can have.
+    has_port = parsed.port is None or 0 < parsed.port < 65536
+    return parsed.scheme in {"http", "https"} and has_port and is_loopback(parsed.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a name or an address, is this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_simulate(body: Mapping[str, object]) -> Simulate:
+    """The fate that the submission asks for. Unknown fields are refused: a typing error must not pass."""
+    try:
+        return msgspec.convert(body.get("simulate", {}), Simulate)
+    except msgspec.ValidationError as exc:
+        raise invalid(f"simulate: {exc}") from exc

@@ -1,0 +1,236 @@
+"""Notifications by HTTP POST, signed as Standard Webhooks asks.
+
+    https://app.example/hooks/images   a user and password in the URL become basic authentication
+
+The option SECRET holds one or more ``whsec_`` secrets, separated by blanks or commas. Each signs, so that
+a consumer can change from one to the other.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from email.utils import parsedate_to_datetime
+from typing import Self
+
+import httpx2
+
+from receiver.clock import Clock
+from receiver.envelope import CONTENT_TYPE
+from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
+from receiver.models import Notification, Outcome
+from receiver.ports import PartOptions
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
+SHORTEST_KEY_BYTES = 24  # the least that Standard Webhooks allows
+
+# What no repetition of the same bytes changes: too large, wrong media type, unprocessable. Not 400: many
+# consumers say so to a wrong signature, and one wrong secret must not kill every letter.
+_NEVER = frozenset({413, 415, 422})
+
+# So much of an answer is read, so that the connection can be used again; longer ones cost a new one.
+_ANSWER_BYTES = 64 * 1024
+_ANSWER_SECONDS = 1.0
+
+
+class HttpSink:
+    """POSTs each notification; any 2xx means that the consumer has it.
+
+    ``webhook-id`` is the event's id on every retry, replay and revision; a consumer that must tell those
+    apart reads ``revision`` and ``replayid`` in the message. How other answers are taken:
+
+    - 410: Gone, and the relay stops this sink.
+    - 400, 413, 415, 422: Permanent, as they judge this message and not the moment.
+    - everything else: Unavailable. Redirects are not followed: a signed message goes where the operator
+      said or nowhere. Redirects, 401, 403 and 404 are mostly mistakes that somebody repairs within the
+      day of retries, and then nothing is lost. ``Retry-After`` is handed on.
+    """
+
+    def __init__(
+        self,
+        url: httpx2.URL,
+        *,
+        client: httpx2.AsyncClient,
+        auth: httpx2.BasicAuth | None,
+        keys: tuple[bytes, ...],
+        timeout_seconds: float,
+        clock: Clock,
+    ) -> None:
+        self._url = url
+        self._client = client
+        self._auth = auth
+        self._keys = keys
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+
+    @classmethod
+    def from_url(cls, url: str, options: PartOptions, *, clock: Clock | None = None) -> Self:
+        """Any http or https URL. ``options.http`` stays the caller's to close."""
+        where = _parsed(url, options.name)
+        auth = httpx2.BasicAuth(where.username, where.password) if where.userinfo else None
+        return cls(
+            where.copy_with(username=None, password=None),
+            client=options.http,
+            auth=auth,
+            keys=_keys(options.secret, options.name),
+            timeout_seconds=options.timeout_seconds,
+            clock=clock or Clock(),
+        )
+
+    async def publish(self, notification: Notification) -> None:
+        """Return when the consumer answered 2xx; see the class for all other answers."""
+        status, wish = await self._exchange("POST", notification.body, self._headers(notification))
+        if not 200 <= status < 300:
+            raise _refusal(status, self._seconds(wish))
+
+    async def ping(self) -> None:
+        """Prove that a web server answers there, by OPTIONS, which changes nothing anywhere.
+
+        Many applications answer 404 or 405 to it, so any answer below 500 will do; but 410 is Gone.
+        """
+        status, wish = await self._exchange("OPTIONS", b"", {})
+        if status == 410 or status >= 500:
+            raise _refusal(status, self._seconds(wish))
+
+    async def aclose(self) -> None:
+        """Nothing to close: the client belongs to whoever handed it in."""
+
+    def _headers(self, notification: Notification) -> dict[str, str]:
+        headers = {"content-type": CONTENT_TYPE}
+        if self._keys:
+            stamp = str(int(self._clock.now().timestamp()))
+            headers["webhook-id"] = notification.event_id
+            headers["webhook-timestamp"] = stamp
+            headers["webhook-signature"] = _signatures(
+                self._keys, notification.event_id, stamp, notification.body
+            )
+        return headers
+
+    async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
+        """The status and the Retry-After of the answer; what else it says is of no use to us."""
+        async with (
+            _translated(self._timeout_seconds),
+            self._client.stream(
+                method,
+                self._url,
+                content=body,
+                headers=headers,
+                auth=self._auth,
+                timeout=self._timeout_seconds,
+                follow_redirects=False,
+            ) as answer,
+        ):
+            await _drain(answer)
+            return answer.status_code, answer.headers.get("retry-after")
+
+    def _seconds(self, wish: str | None) -> float | None:
+        """Retry-After in seconds from now; None where it is missing or makes no sense."""
+        if wish is None or wish.isdecimal():
+            return float(wish) if wish else None
+        with suppress(ValueError, TypeError, OverflowError):
+            return max(0.0, (parsedate_to_datetime(wish) - self._clock.now()).total_seconds())
+        return None
+
+
+def _parsed(url: str, name: str) -> httpx2.URL:
+    wrong = Misconfigured(f"sink {name}: its URL is not one; write https://HOST/PATH")
+    try:
+        parsed = httpx2.URL(url)
+        parsed.host.encode("idna")  # what no resolver takes, such as a label that is too long
+    except (httpx2.InvalidURL, ValueError):
+        # Without a cause: the library's message repeats the URL, which may hold a password.
+        raise wrong from None
+    port_fits = parsed.port is None or 0 < parsed.port < 65536
+    if parsed.scheme not in ("http", "https") or not (parsed.host and port_fits) or parsed.fragment:
+        raise wrong
+    return parsed
+
+
+def _keys(secret: str | None, name: str) -> tuple[bytes, ...]:
+    if secret is None:
+        return ()
+    keys = tuple(_key(text) for text in secret.replace(",", " ").split())
+    if not keys or any(len(key) < SHORTEST_KEY_BYTES for key in keys):
+        raise Misconfigured(
+            f"sink {name}: its SECRET must be {SECRET_PREFIX} and the base64 of at least "
+            f"{SHORTEST_KEY_BYTES} random bytes; several are separated by blanks or commas"
+        )
+    return keys
+
+
+def _key(text: str) -> bytes:
+    """The key in a secret; empty where it is not one."""
+    encoded = text.removeprefix(SECRET_PREFIX)
+    if encoded == text:
+        return b""
+    try:
+        # Some tools leave the padding out.
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _signatures(keys: tuple[bytes, ...], event_id: str, stamp: str, body: bytes) -> str:
+    signed = b"%s.%s.%s" % (event_id.encode(), stamp.encode(), body)
+    digests = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+async def _drain(answer: httpx2.Response) -> None:
+    # The status has decided already, so nothing that happens to the rest of the answer matters.
+    with suppress(httpx2.HTTPError, httpx2.StreamError, TimeoutError):
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            read = 0
+            async for chunk in answer.aiter_raw():
+                read += len(chunk)
+                if read > _ANSWER_BYTES:
+                    return
+
+
+def _refusal(status: int, retry_after_seconds: float | None) -> Unavailable | Permanent:
+    detail = f"the consumer answered {status}"
+    if status == 410:
+        return Gone(f"{detail}: it wants no more notifications")
+    if status in _NEVER:
+        return Permanent(f"{detail}: it will not take this message")
+    if 300 <= status < 400:
+        return Unavailable(
+            f"{detail}; redirects are not followed, so the sink's URL must be the final one",
+            outcome=Outcome.BAD_REDIRECT,
+            retry_after_seconds=retry_after_seconds,
+        )
+    outcome = {429: Outcome.RATE_LIMITED, 503: Outcome.UNAVAILABLE}.get(status, Outcome.HTTP_ERROR)
+    return Unavailable(detail, outcome=outcome, retry_after_seconds=retry_after_seconds)
+
+
+@asynccontextmanager
+async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
+    """A deadline for all of it, and the client's errors in our words; theirs may repeat the URL."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            yield
+    except (TimeoutError, httpx2.TimeoutException) as exc:
+        raise Unavailable("the consumer did not answer in time", outcome=Outcome.TIMEOUT) from exc
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as exc:
+        outcome = _outcome(exc)
+        raise Unavailable(f"the consumer could not be reached ({outcome})", outcome=outcome) from exc
+
+
+def _outcome(exc: BaseException) -> Outcome:
+    causes = list(_causes(exc))
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return Outcome.TLS_FAILED
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return Outcome.DNS_FAILED
+    return Outcome.CONNECT_FAILED if isinstance(exc, httpx2.ConnectError) else Outcome.INTERRUPTED
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__

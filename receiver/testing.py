@@ -1,0 +1,134 @@
+"""For your own tests: a clock with hands to turn, a sink in memory, and callbacks as providers send them.
+
+clock = TurnableClock()
+clock.turn(3600)
+sink = MemorySink()
+sink.fail_with = Unavailable("away")
+body = sample_callback("vidgo", "task-1", files=["https://media.example/0.png"])
+"""
+
+import itertools
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from receiver.clock import Clock
+from receiver.models import Notification
+from receiver.ports import PartOptions
+
+# Counted over all clocks of the process: a test that makes a second clock for a second run on the same
+# store must not get the ids of the first.
+_ids = itertools.count(1)
+
+
+class TurnableClock(Clock):
+    """Time stands still until it is turned. Ids are unique and sort by age; jitter repeats by seed."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, seed: int = 0) -> None:
+        self._now = start
+        self._random = random.Random(seed)
+
+    def now(self) -> datetime:
+        return self._now
+
+    def turn(self, seconds: float) -> None:
+        """Move the hands; backwards, too."""
+        self._now += timedelta(seconds=seconds)
+
+    def turn_to(self, moment: datetime) -> None:
+        """Set the hands; ``moment`` is aware."""
+        self._now = moment.astimezone(UTC)
+
+    def random(self) -> float:
+        return self._random.random()
+
+    def new_id(self, prefix: str) -> str:
+        """As long as a real id, and made of the same characters: hexadecimal time, then a count."""
+        milliseconds = int(self._now.timestamp() * 1000)
+        return f"{prefix}_{milliseconds:012x}{next(_ids):014x}"
+
+
+class MemorySink:
+    """A sink that keeps what it gets in ``published``, repeats and all; raises ``fail_with`` while set."""
+
+    def __init__(self) -> None:
+        self.published: list[Notification] = []
+        self.fail_with: Exception | None = None
+        self.closed = False
+
+    @classmethod
+    def from_url(cls, url: str, options: PartOptions) -> Self:  # noqa: ARG003 - the port's signature
+        return cls()
+
+    async def publish(self, notification: Notification) -> None:
+        await self.ping()
+        self.published.append(notification)
+
+    async def ping(self) -> None:
+        if self.fail_with is not None:
+            raise self.fail_with
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def sample_callback(
+    provider: str,
+    task_id: str,
+    *,
+    files: Sequence[str] = ("https://media.example/0.png",),
+    error: str | None = None,
+) -> bytes:
+    """The body by which a provider says that a task is done, or with ``error`` that it failed.
+
+    Shaped as each provider documents it; reAPI, which sends no callbacks, as its status answer. Raises
+    ValueError for a provider it has no sample of.
+    """
+    if provider not in _SAMPLES:
+        raise ValueError(f"no sample for {provider!r}; there are {', '.join(_SAMPLES)}")
+    return json.dumps(_SAMPLES[provider](task_id, list(files), error)).encode()
+
+
+def _unified(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    data = {
+        "task_id": task_id,
+        "status": "failed" if error else "finished",
+        "files": [] if error else [{"file_url": url, "file_type": "image"} for url in files],
+        "created_time": "2026-01-01T00:00:00",
+        "progress": 0 if error else 100,
+        "error_message": error,
+    }
+    return {"code": 200, "data": data}
+
+
+def _apixo(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    times: dict[str, Any] = {"createTime": 1767225600000, "completeTime": 1767225612500}
+    if error:
+        end: dict[str, Any] = {"state": "failed", "failCode": "GENERATION_FAILED", "failMsg": error}
+    else:
+        # JSON within JSON: that is how it comes.
+        end = {"state": "success", "resultJson": json.dumps({"resultUrls": files}), "costTime": 12500}
+    return {"code": 200, "message": "success", "data": {"taskId": task_id, **end, **times}}
+
+
+def _reapi(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    if error:
+        return {"id": task_id, "status": "failed", "output": None, "error": {"code": 80006, "message": error}}
+    return {
+        "id": task_id,
+        "model": "gpt-image-2",
+        "status": "completed",
+        "created_at": 1767225600,
+        "output": {"image_urls": files},
+        "error": None,
+    }
+
+
+_SAMPLES: Mapping[str, Callable[[str, list[str], str | None], dict[str, Any]]] = {
+    "vidgo": _unified,
+    "apidot": _unified,
+    "apixo": _apixo,
+    "reapi": _reapi,
+}

@@ -1,0 +1,162 @@
+"""The bytes of a stored file, to backends and to whoever holds a signed link."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from receiver.errors import Rejected
+from receiver.models import Asset, AssetState
+from receiver.relay import link_maker
+from receiver.runtime import Runtime
+from receiver.web import problems
+from receiver.web.auth import Role, require
+from receiver.web.endpoints import Access, Endpoint
+
+# What a browser may show at once; all else is offered as a download. SVG must never be among them.
+_SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif"})
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+log = structlog.get_logger()
+
+
+class LinkQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What a signed link carries; a wrong one is wrong as a whole, so nothing is checked here."""
+
+    expires: str | None = None
+    signature: str | None = None
+
+
+def signed_url(runtime: Runtime, provider: str, task_id: str, index: int) -> str:
+    """A link that needs no token, for as long as links live."""
+    settings = runtime.settings
+    link = link_maker(runtime.tokens, settings.public_url, life_seconds=settings.link_ttl_seconds)
+    return link(provider, task_id, index, runtime.clock.now())
+
+
+async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response:
+    """The file, or the part of it that is asked for."""
+    params = request.path_params
+    provider, task_id, index = params["provider"], params["task_id"], params["index"]
+    if request.state.role < Role.BACKEND:
+        _check_link(runtime, query, provider, task_id, index)
+    asset = await _find(runtime, provider, task_id, index)
+    etag, size = f'"{asset.sha256}"', asset.bytes or 0
+    headers = {**_HEADERS, "etag": etag, "content-disposition": _disposition(asset, task_id)}
+    if _names(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    span = _span(request, etag, size)
+    if span is not None and span[1] == 0:
+        beyond = {"content-range": f"bytes */{size}"}
+        return problems.problem(416, "Range not satisfiable", f"The file has {size} bytes.", beyond)
+    return await _send(runtime, request, asset, span, headers)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/assets/{provider}/{task_id:path}/{index:int}",
+        summary="Fetch one stored file",
+        access=Access.LINK,
+        takes=LinkQuery,
+        gives={200: "*/*", 206: "*/*", 304: None},
+        refuses=(401, 403, 404, 416, 503),
+        answer=show,
+    ),
+)
+
+_HEADERS = {
+    "accept-ranges": "bytes",
+    "cache-control": "private, max-age=86400, immutable",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def _check_link(runtime: Runtime, query: LinkQuery, provider: str, task_id: str, index: int) -> None:
+    if query.signature is None or query.expires is None:
+        require(Role.STRANGER, Role.BACKEND)
+    else:
+        expires = int(query.expires) if re.fullmatch(r"[0-9]{1,15}", query.expires) else 0
+        is_ours = runtime.tokens.check_link(provider, task_id, index, expires, query.signature)
+        # One answer for both, so that nobody learns which signature was once right.
+        if not is_ours or expires < runtime.clock.now().timestamp():
+            raise Rejected(403, "Link not valid", "This link is not valid, or not any more.")
+
+
+async def _find(runtime: Runtime, provider: str, task_id: str, index: int) -> Asset:
+    event = await runtime.store.get_event(provider, task_id)
+    asset = next((asset for asset in event.assets if asset.index == index), None) if event else None
+    if asset is None:
+        raise Rejected(404, "Unknown file", "No such file of any task is known here.")
+    if asset.state is not AssetState.STORED or asset.key is None:
+        why = f", because of {asset.outcome}" if asset.outcome else ""
+        raise Rejected(404, "File not stored", f"This file is {asset.state}{why}.")
+    return asset
+
+
+def _disposition(asset: Asset, task_id: str) -> str:
+    """Every character of the name is a harmless one, whatever the task id holds."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", task_id)[:80].strip("-") or "file"
+    extension = re.sub(r"[^a-z0-9]", "", (asset.key or "").rpartition(".")[2])[:8] or "bin"
+    kind = "inline" if asset.media_type in _SHOWN else "attachment"
+    return f'{kind}; filename="{stem}-{asset.index}.{extension}"'
+
+
+def _names(header: str | None, etag: str) -> bool:
+    """Whether an If-None-Match lists the tag; weak and strong compare alike here (RFC 9110, 13.1.2)."""
+    listed = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
+    return "*" in listed or etag in listed
+
+
+def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """First byte and how many, if one good range is asked for; none of them where it is beyond the end.
+
+    Several ranges and what is no range get the whole file, as RFC 9110 (14.2) allows.
+    """
+    wanted = "" if request.method == "HEAD" else request.headers.get("range", "")
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if first:
+        start, end = int(first), int(last) if last else size - 1
+        return None if last and end < start else (start, max(0, min(end, size - 1) - start + 1))
+    return (max(0, size - int(last)), min(size, int(last))) if last else None
+
+
+async def _send(
+    runtime: Runtime,
+    request: Request,
+    asset: Asset,
+    span: tuple[int, int] | None,
+    headers: dict[str, str],
+) -> Response:
+    start, length = span or (0, asset.bytes or 0)
+    headers["content-length"] = str(length)
+    if span is not None:
+        headers["content-range"] = f"bytes {start}-{start + length - 1}/{asset.bytes}"
+    status = 200 if span is None else 206
+    if request.method == "HEAD":
+        return Response(None, status, headers, media_type=asset.media_type)
+    chunks = runtime.blobs.open(asset.key or "", start, length)
+    try:
+        first = await anext(chunks, b"")  # before the status line is out, as the file may be missing
+    except FileNotFoundError as exc:
+        log.error("asset.missing", key=asset.key)  # noqa: TRY400 - where it was missed says nothing
+        raise Rejected(404, "File missing", "The file was stored once and is not there any more.") from exc
+    return StreamingResponse(_rest(first, chunks), status, headers, media_type=asset.media_type)
+
+
+async def _rest(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+    finally:  # also when the reader left in the middle
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()

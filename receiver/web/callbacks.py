@@ -1,0 +1,154 @@
+"""The providers' door: one bare ASGI callable, because every callback passes here."""
+
+import time
+
+import msgspec
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.models import Callback, Proof, Receipt
+from receiver.runtime import Runtime
+from receiver.web import problems
+from receiver.web.limits import Intake
+
+PREFIX = "/callbacks/"
+MAX_TOKEN_CHARACTERS = 512  # ours have about 70; a longer one is wrong without being looked at
+
+log = structlog.get_logger()
+
+_HEAD = (b"content-type", b"application/json")
+
+
+class CallbackDoor:
+    """``POST /callbacks/{provider}`` and ``POST /callbacks/{provider}/{token}``.
+
+    Limits, then the token or signature over the raw bytes, then parse, record and answer: the last
+    four are ``ingest.accept``. The answer is exactly 200 once the delivery is durable.
+    """
+
+    def __init__(self, runtime: Runtime, intake: Intake) -> None:
+        self._runtime = runtime
+        self._intake = intake
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = _Request(scope)
+        try:
+            receipt = await self._accept(request, receive)
+        except ClientDisconnect:
+            log.info("callback.interrupted", provider=request.provider, seconds=request.seconds())
+        except ReceiverError as error:
+            await self._refuse(request, error)(scope, receive, send)
+        except Exception:
+            # The last line of defence: the sender gets a 500 and tries again, the log gets the rest.
+            log.exception("callback.failed", provider=request.provider, bytes=request.bytes)
+            self._runtime.metrics.rejected(500)
+            await problems.internal()(scope, receive, send)
+        else:
+            try:
+                await _send(send, receipt)
+            finally:  # it is recorded, whether or not anybody still waits for the answer
+                self._note(request, receipt)
+
+    async def _accept(self, request: "_Request", receive: Receive) -> Receipt:
+        _check_route(request, self._runtime)
+        headers = _headers(request.scope)
+        with self._intake.admit() as waiting:
+            body = await waiting.read(receive, headers)
+            request.bytes = len(body)
+            return await self._runtime.ingest.accept(
+                Callback(
+                    provider=request.name,
+                    token=request.token,
+                    body=body,
+                    headers=headers,
+                    received_at=self._runtime.clock.now(),
+                )
+            )
+
+    def _note(self, request: "_Request", receipt: Receipt) -> None:
+        seconds = request.seconds()
+        self._runtime.metrics.callback(request.name, receipt.status, seconds)
+        log.info(
+            "callback.received",
+            provider=request.name,
+            task_id=receipt.task_id,
+            verdict=receipt.status.value,
+            proof=_proof(request.token),
+            bytes=request.bytes,
+            seconds=seconds,
+        )
+
+    def _refuse(self, request: "_Request", error: ReceiverError) -> Response:
+        status, title = _status_and_title(error)
+        self._runtime.metrics.rejected(status)
+        log.warning(
+            "callback.rejected",
+            provider=request.provider,
+            status=status,
+            title=title,
+            bytes=request.bytes,
+            seconds=request.seconds(),
+        )
+        return problems.answer(error, {"allow": "POST"} if status == 405 else None)
+
+
+class _Request:
+    """One request, as far as it is understood yet. ``provider`` is set once it is a known one."""
+
+    __slots__ = ("bytes", "name", "provider", "scope", "started", "token")
+
+    def __init__(self, scope: Scope) -> None:
+        self.started = time.perf_counter()
+        self.scope = scope
+        self.bytes: int | None = None
+        self.provider: str | None = None
+        # The server has decoded the path; our tokens have no slash, so what has one is just wrong.
+        self.name, _, token = scope["path"][len(PREFIX) :].partition("/")
+        self.token = token[:MAX_TOKEN_CHARACTERS] or None
+
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self.started, 6)
+
+
+def _check_route(request: _Request, runtime: Runtime) -> None:
+    if request.name not in runtime.providers:
+        raise Rejected(404, "Unknown provider", "No provider of this name is known here.")
+    request.provider = request.name
+    if request.scope["method"] != "POST":
+        raise Rejected(405, "Method Not Allowed", "Callbacks are sent by POST.")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Names in lower case; a header sent twice is one list, so that no half of it can pass alone."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+async def _send(send: Send, receipt: Receipt) -> None:
+    body = msgspec.json.encode(receipt)
+    headers = [_HEAD, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _proof(token: str | None) -> str:
+    """Which kind of proof was good enough; asked only once it was."""
+    if token is None:
+        return "untokened"
+    return (Proof.SUBMISSION if token.startswith("s.") else Proof.PROVIDER).value
+
+
+def _status_and_title(error: ReceiverError) -> tuple[int, str]:
+    match error:
+        case Rejected():
+            return error.status, error.title
+        case Unavailable():
+            return 503, error.outcome.value
+        case _:
+            return 500, type(error).__name__

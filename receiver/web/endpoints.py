@@ -1,0 +1,123 @@
+"""One endpoint as data: who may ask, what it takes and gives; and the way it is answered."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+import msgspec
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from receiver.errors import ReceiverError, Rejected
+from receiver.runtime import Runtime
+from receiver.web import problems
+from receiver.web.auth import Guard, Role, require
+from receiver.web.limits import Intake
+
+log = structlog.get_logger()
+
+Taken = TypeVar("Taken", bound=msgspec.Struct)
+Answer = Callable[[Runtime, Request, Taken], Awaitable[Response]]
+
+
+class Access(StrEnum):
+    """Who may ask."""
+
+    ANYONE = "anyone"
+    BACKEND = "backend"
+    ADMIN = "admin"
+    LINK = "link"  # a backend, or the holder of a signed link; the endpoint decides
+    SETTING = "setting"  # anyone, or admins only if so set; the endpoint decides
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint without parameters takes: whatever is sent is passed over."""
+
+
+class Endpoint(msgspec.Struct, Generic[Taken], frozen=True, kw_only=True):
+    """The app is assembled from these and openapi.json is written from them, so neither can lack one.
+
+    ``takes`` is the query of a GET and the JSON body of everything else, and what validates it.
+    ``gives`` says the answer of each good status: a JSON shape, a media type, or None without a body.
+    ``refuses`` lists the statuses that come as problem documents.
+    """
+
+    method: str
+    path: str  # as Starlette writes it
+    summary: str
+    access: Access
+    takes: type[Taken]
+    gives: Mapping[int, type[msgspec.Struct] | str | None]
+    refuses: tuple[int, ...] = ()
+    answer: Answer[Taken]
+
+
+class Reception:
+    """Answers requests to endpoints: asks who it is, takes what was sent, has it answered, logs it."""
+
+    def __init__(self, runtime: Runtime, intake: Intake) -> None:
+        settings = runtime.settings
+        self._runtime = runtime
+        self._intake = intake
+        self._guard = Guard(settings.api_tokens, settings.admin_tokens)
+
+    async def answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
+        started = time.perf_counter()
+        response = await self._answer_anyhow(endpoint, request)
+        # Probes come every few seconds and say nothing new.
+        note = log.debug if endpoint.access is Access.ANYONE else log.info
+        note(
+            "request.answered",
+            method=request.method,
+            route=endpoint.path,
+            status=response.status_code,
+            seconds=round(time.perf_counter() - started, 6),
+        )
+        return response
+
+    async def _answer_anyhow(self, endpoint: Endpoint[Taken], request: Request) -> Response:
+        try:
+            return await self._answer(endpoint, request)
+        except ReceiverError as error:
+            return problems.answer(error)
+        except ClientDisconnect:
+            return Response(status_code=400)  # for the log; nobody is there to read it
+        except Exception:
+            # A door must survive what it does not expect; the caller learns nothing about it.
+            log.exception("request.failed", method=request.method, route=endpoint.path)
+            return problems.internal()
+
+    async def _answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
+        role = self._guard.role_of(request.headers.get("authorization"))
+        request.state.role = role
+        if endpoint.access is Access.BACKEND:
+            require(role, Role.BACKEND)
+        if endpoint.access is Access.ADMIN:
+            require(role, Role.ADMIN)
+        if endpoint.method == "GET":
+            return await endpoint.answer(self._runtime, request, _query(endpoint, request))
+        with self._intake.admit() as waiting:
+            body = await waiting.read(request.receive, request.headers)
+            return await endpoint.answer(self._runtime, request, _document(endpoint, body))
+
+
+def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
+    try:
+        return msgspec.convert(dict(request.query_params), endpoint.takes, strict=False)
+    except msgspec.ValidationError as exc:
+        raise Rejected(400, "Bad query", _in_words(exc)) from exc
+
+
+def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:
+    try:
+        return msgspec.json.decode(body, type=endpoint.takes)
+    except RecursionError as exc:
+        raise Rejected(400, "Bad body", "The JSON is nested too deeply.") from exc
+    except ValueError as exc:  # also what is not UTF-8, which is no msgspec error
+        raise Rejected(400, "Bad body", _in_words(exc)) from exc
+
+
+def _in_words(error: Exception) -> str:
+    return str(error).replace("`$.", "`").replace(" - at `$`", "")

@@ -1,0 +1,105 @@
+"""The operators' door: is it alive, is it ready, and what do its numbers say."""
+
+import asyncio
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Unavailable
+from receiver.metrics import CONTENT_TYPE
+from receiver.models import Stats
+from receiver.runtime import Runtime
+from receiver.web.auth import Role, require
+from receiver.web.endpoints import Access, Endpoint, Nothing
+from receiver.web.shapes import reply
+
+COMMIT_TIMEOUT_SECONDS = 2.0
+
+
+class Alive(msgspec.Struct, frozen=True, kw_only=True):
+    status: str
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Every part by name: ``ok``, ``running``, or what is wrong with it."""
+
+    status: str
+    parts: dict[str, str]
+
+
+async def show_alive(_runtime: Runtime, _request: Request, _: Nothing) -> Response:
+    """That the process answers; nothing else, or a slow disk would get it restarted."""
+    return reply(Alive(status="ok"))
+
+
+async def show_ready(runtime: Runtime, _request: Request, _: Nothing) -> Response:
+    """Whether a commit works and the loops run."""
+    parts = {"store": await _commit(runtime), **runtime.worker.status()}
+    is_ready = all(_is_fine(state) for state in parts.values())
+    document = Readiness(status="ready" if is_ready else "not ready", parts=parts)
+    return reply(document, 200 if is_ready else 503)
+
+
+async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """Everything that is counted, for Prometheus."""
+    if runtime.settings.metrics_private:
+        require(request.state.role, Role.ADMIN)
+    numbers = runtime.metrics.render(await _stats(runtime), runtime.clock.now())
+    return Response(numbers, headers={"content-type": CONTENT_TYPE})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/healthz",
+        summary="Tell that the process lives",
+        access=Access.ANYONE,
+        takes=Nothing,
+        gives={200: Alive},
+        answer=show_alive,
+    ),
+    Endpoint(
+        method="GET",
+        path="/readyz",
+        summary="Tell whether a commit works and the loops run",
+        access=Access.ANYONE,
+        takes=Nothing,
+        gives={200: Readiness, 503: Readiness},
+        answer=show_ready,
+    ),
+    Endpoint(
+        method="GET",
+        path="/metrics",
+        summary="Show the numbers, for Prometheus",
+        access=Access.SETTING,
+        takes=Nothing,
+        gives={200: "text/plain"},
+        refuses=(401, 403),
+        answer=show_metrics,
+    ),
+)
+
+
+async def _commit(runtime: Runtime) -> str:
+    try:
+        async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+            await runtime.store.ping()
+    except TimeoutError:
+        return f"no commit within {COMMIT_TIMEOUT_SECONDS:g} seconds"
+    except Unavailable:
+        return "cannot commit"
+    return "ok"
+
+
+async def _stats(runtime: Runtime) -> Stats | None:
+    """What waits; None while the store is away, when the other numbers are wanted all the more."""
+    try:
+        return await runtime.store.count_stats()
+    except Unavailable:
+        return None
+
+
+def _is_fine(state: str) -> bool:
+    """A sink that asked us to stop is shown, but takes nothing away from the others."""
+    return state in {"ok", "running"} or state.startswith("stopped")

@@ -1,0 +1,144 @@
+"""openapi.json, written from the endpoints that the app is assembled from and their types."""
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+import receiver
+from receiver.models import Receipt
+from receiver.web.endpoints import Access, Endpoint
+from receiver.web.problems import CONTENT_TYPE as PROBLEM_TYPE
+from receiver.web.problems import Problem
+
+SchemaOf = dict[object, Any]  # from a type to the reference that stands for it
+
+_PARAMETER = re.compile(r"{(\w+)(?::(\w+))?}")
+_REFERENCE = "#/components/schemas/{name}"
+
+_SECURITY: dict[Access, list[dict[str, list[str]]]] = {
+    Access.ANYONE: [],
+    Access.BACKEND: [{"backend": []}, {"admin": []}],
+    Access.ADMIN: [{"admin": []}],
+    Access.LINK: [{"backend": []}, {"admin": []}, {"link": []}],
+    Access.SETTING: [{}, {"admin": []}],
+}
+
+_SCHEMES = {
+    "backend": {"type": "http", "scheme": "bearer", "description": "One of RECEIVER_API_TOKENS."},
+    "admin": {"type": "http", "scheme": "bearer", "description": "One of RECEIVER_ADMIN_TOKENS."},
+    "link": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "signature",
+        "description": "With expires: the signed link that notifications carry.",
+    },
+}
+
+# Not an Endpoint: callbacks are answered by a bare ASGI callable.
+_CALLBACK_REFUSALS = (400, 401, 404, 405, 408, 409, 413, 415, 503)
+
+
+def document(endpoints: Sequence[Endpoint[Any]]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these endpoints and of the providers' door."""
+    types = [*_shapes(endpoints), Receipt, Problem]
+    references, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schema_of: SchemaOf = dict(zip(types, references, strict=True))
+    paths: dict[str, Any] = {
+        "/callbacks/{provider}": {"post": _callback(schema_of)},
+        "/callbacks/{provider}/{token}": {"post": _callback(schema_of, "token")},
+    }
+    for endpoint in endpoints:
+        operations = paths.setdefault(plain_path(endpoint.path), {})
+        operations[endpoint.method.lower()] = _operation(endpoint, schema_of, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "receiver", "version": receiver.__version__},
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": _SCHEMES},
+    }
+
+
+def plain_path(path: str) -> str:
+    """A path without Starlette's converters."""
+    return _PARAMETER.sub(r"{\1}", path)
+
+
+def _shapes(endpoints: Iterable[Endpoint[Any]]) -> list[type[msgspec.Struct]]:
+    """Every type that is taken or given, once, in the order of the table."""
+    found: dict[type[msgspec.Struct], None] = {}
+    for endpoint in endpoints:
+        for kind in (endpoint.takes, *endpoint.gives.values()):
+            if isinstance(kind, type):
+                found[kind] = None
+    return list(found)
+
+
+def _operation(endpoint: Endpoint[Any], schema_of: SchemaOf, components: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "operationId": f"{endpoint.answer.__module__.rpartition('.')[2]}_{endpoint.answer.__name__}",
+        "security": _SECURITY[endpoint.access],
+        "parameters": _in_path(endpoint.path),
+        "responses": {
+            **{str(status): _given(status, kind, schema_of) for status, kind in endpoint.gives.items()},
+            **_refusals(endpoint.refuses, schema_of),
+        },
+    }
+    if endpoint.method == "GET":
+        operation["parameters"] += _in_query(components[endpoint.takes.__name__])
+    else:
+        content = {"application/json": {"schema": schema_of[endpoint.takes]}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _callback(schema_of: SchemaOf, *tokens: str) -> dict[str, Any]:
+    names = ("provider", *tokens)
+    return {
+        "summary": "Take a provider's callback",
+        "operationId": "_".join(("callbacks", *names)),
+        "security": [],
+        "parameters": [_path_parameter(name, "string") for name in names],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {}}}},
+        "responses": {
+            "200": _given(200, Receipt, schema_of),
+            **_refusals(_CALLBACK_REFUSALS, schema_of),
+        },
+    }
+
+
+def _given(status: int, kind: type | str | None, schema_of: SchemaOf) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if isinstance(kind, str):
+        answer["content"] = {kind: {}}
+    elif kind is not None:
+        answer["content"] = {"application/json": {"schema": schema_of[kind]}}
+    return answer
+
+
+def _refusals(statuses: Iterable[int], schema_of: SchemaOf) -> dict[str, Any]:
+    content = {PROBLEM_TYPE: {"schema": schema_of[Problem]}}
+    return {
+        str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in statuses
+    }
+
+
+def _in_path(path: str) -> list[dict[str, Any]]:
+    kinds = {"int": "integer"}
+    return [
+        _path_parameter(name, kinds.get(converter, "string")) for name, converter in _PARAMETER.findall(path)
+    ]
+
+
+def _path_parameter(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": kind}}
+
+
+def _in_query(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "query", "required": False, "schema": kind}
+        for name, kind in schema["properties"].items()
+    ]

@@ -1,0 +1,84 @@
+"""Everything that goes wrong, as RFC 9457 problem documents without internals."""
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import ReceiverError, Rejected, Unavailable
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5  # where whoever is unavailable has no wish of its own
+MAX_DETAIL_CHARACTERS = 400  # what quotes the sender may be as long as the sender likes
+
+# After these the rest of the body is still on its way; closing is the only way not to read it.
+_CLOSING = frozenset({408, 413, 415})
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """The document: ``title`` is a short stable phrase, ``detail`` what to do about it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def answer(error: ReceiverError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer to an expected failure; what is neither the sender's nor the moment's is our own."""
+    match error:
+        case Rejected():
+            return problem(error.status, error.title, error.detail, headers)
+        case Unavailable():
+            return problem(
+                503,
+                "Unavailable for now",
+                "This cannot be done now, and nothing was recorded. Send the same again later.",
+                {"retry-after": str(retry_after(error))},
+            )
+        case _:
+            return internal()
+
+
+def internal() -> Response:
+    """The answer to a fault of our own; what it was stands in the log only."""
+    return problem(500, "Internal error", "This is a fault of the receiver; its log says more.")
+
+
+def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """One problem document with the headers that its status asks for."""
+    document = Problem(type="about:blank", title=title, status=status, detail=detail[:MAX_DETAIL_CHARACTERS])
+    return Response(
+        msgspec.json.encode(document),
+        status,
+        {**_headers_for(status), **(headers or {})},
+        media_type=CONTENT_TYPE,
+    )
+
+
+def retry_after(error: Unavailable) -> int:
+    """Whole seconds, at least one, as the header wants them."""
+    return max(1, math.ceil(error.retry_after_seconds or RETRY_AFTER_SECONDS))
+
+
+async def for_unrouted(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such path, or not with this method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    detail = f"{request.method} is not possible on this path."
+    if status == 404:
+        detail = "There is nothing at this path."
+    return problem(status, HTTPStatus(status).phrase, detail, headers)
+
+
+def _headers_for(status: int) -> dict[str, str]:
+    headers = {"cache-control": "no-store"}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if status in _CLOSING:
+        headers["connection"] = "close"
+    return headers

@@ -1,0 +1,37 @@
+"""JSON as callers see it: how a value of the program becomes a value of an answer."""
+
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import msgspec
+from starlette.responses import Response
+
+from receiver.models import to_text
+
+Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+def shape(kind: type[Shape], value: msgspec.Struct, **more: object) -> Shape:
+    """``value`` as an answer of ``kind``: fields of the same name, times as text, and ``more``."""
+    same = {name: _plain(getattr(value, name)) for name in kind.__struct_fields__ if name not in more}
+    return kind(**same, **more)
+
+
+def text_or_none(moment: datetime | None) -> str | None:
+    return to_text(moment) if moment else None
+
+
+def reply(document: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer. It may hold callback URLs and signed links, so nobody may keep it."""
+    return Response(
+        msgspec.json.encode(document),
+        status,
+        {"cache-control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
+
+
+def _plain(value: object) -> object:
+    return to_text(value) if isinstance(value, datetime) else value

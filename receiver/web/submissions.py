@@ -1,0 +1,213 @@
+"""Backends log what they asked providers for: reserve, bind, look up."""
+
+import unicodedata
+from typing import Annotated, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Rejected
+from receiver.models import Submission
+from receiver.payload import MAX_TASK_ID_CHARS, path_part
+from receiver.payload import task_id as usable_task_id
+from receiver.runtime import Runtime
+from receiver.web.endpoints import Access, Endpoint
+from receiver.web.endpoints import Nothing as NoQuery
+from receiver.web.shapes import Moment, reply, shape
+
+MAX_METADATA_BYTES = 4096
+MAX_REQUEST_BYTES = 65_536
+MAX_NESTING = 32  # so that whoever renders it later cannot run out of stack
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+TaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
+
+
+class NewSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a backend says when it logs a submission. Without ``task_id`` it reserves one."""
+
+    provider: Name
+    owner: Name  # the caller's user or tenant
+    model: Name | None = None
+    task_id: TaskId | None = None
+    request: Any = None  # any JSON value, at most 64 KiB
+    metadata: dict[str, Any] = {}  # at most 4 KiB, handed on to consumers
+
+    def __post_init__(self) -> None:
+        _check_printable("owner", self.owner)
+        _check_printable("model", self.model)
+        _check_task_id(self.task_id)
+        _check_size("metadata", self.metadata, MAX_METADATA_BYTES)
+        _check_size("request", self.request, MAX_REQUEST_BYTES)
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which task a reserved submission turned out to be."""
+
+    task_id: TaskId
+
+    def __post_init__(self) -> None:
+        _check_task_id(self.task_id)
+
+
+class SubmissionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which submissions to list, the newest first."""
+
+    provider: str | None = None
+    owner: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+
+class SubmissionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One submission in a list."""
+
+    id: str
+    provider: str
+    owner: str
+    task_id: str | None
+    model: str | None
+    created_at: Moment
+    bound_at: Moment | None
+
+
+class SubmissionShown(SubmissionRow, frozen=True, kw_only=True):
+    """One submission with everything that was logged, and the URL its callback may come to."""
+
+    request: Any
+    metadata: dict[str, Any]
+    callback_url: str
+
+
+class SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
+    submissions: list[SubmissionRow]
+
+
+async def add(runtime: Runtime, _: Request, new: NewSubmission) -> Response:
+    """Log a submission; the same task of the same owner again changes nothing."""
+    if new.provider not in runtime.providers:
+        known = ", ".join(sorted(runtime.providers))
+        raise Rejected(400, "Unknown provider", f"'provider' must be one of: {known}.")
+    row, created = await runtime.store.log_submission(_submission(runtime, new))
+    if not created and row.owner != new.owner:
+        raise Rejected(409, "Task already logged", "This task was logged before, for somebody else.")
+    if created and row.task_id is not None:
+        runtime.worker.wake()  # an early delivery may have found its owner
+    return reply(_shown(runtime, row), 201 if created else 200)
+
+
+async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response:
+    """Tie a reserved submission to its task; the same task again changes nothing."""
+    row = await runtime.store.bind_submission(request.path_params["id"], binding.task_id, runtime.clock.now())
+    if row.task_id != binding.task_id:
+        raise Rejected(409, "Already bound", "This submission is bound to another task.")
+    runtime.worker.wake()  # an early delivery may have found its owner
+    return reply(_shown(runtime, row))
+
+
+async def show(runtime: Runtime, request: Request, _: NoQuery) -> Response:
+    """One submission."""
+    row = await runtime.store.get_submission(request.path_params["id"])
+    if row is None:
+        raise Rejected(404, "Unknown submission", "No submission has this id.")
+    return reply(_shown(runtime, row))
+
+
+async def list_newest(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Response:
+    """The newest submissions."""
+    rows = await runtime.store.list_submissions(provider=query.provider, owner=query.owner, limit=query.limit)
+    return reply(SubmissionList(submissions=[shape(SubmissionRow, row) for row in rows]))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/submissions",
+        summary="Log a submission, or reserve one",
+        access=Access.BACKEND,
+        takes=NewSubmission,
+        gives={201: SubmissionShown, 200: SubmissionShown},
+        refuses=(400, 401, 408, 409, 413, 415, 503),
+        answer=add,
+    ),
+    Endpoint(
+        method="GET",
+        path="/submissions",
+        summary="List the newest submissions",
+        access=Access.BACKEND,
+        takes=SubmissionsQuery,
+        gives={200: SubmissionList},
+        refuses=(400, 401, 503),
+        answer=list_newest,
+    ),
+    Endpoint(
+        method="GET",
+        path="/submissions/{id}",
+        summary="Show one submission",
+        access=Access.BACKEND,
+        takes=NoQuery,
+        gives={200: SubmissionShown},
+        refuses=(401, 404, 503),
+        answer=show,
+    ),
+    Endpoint(
+        method="PATCH",
+        path="/submissions/{id}",
+        summary="Bind a reserved submission to its task",
+        access=Access.BACKEND,
+        takes=Binding,
+        gives={200: SubmissionShown},
+        refuses=(400, 401, 404, 408, 409, 413, 415, 503),
+        answer=bind,
+    ),
+)
+
+
+def _submission(runtime: Runtime, new: NewSubmission) -> Submission:
+    now = runtime.clock.now()
+    return Submission(
+        id=runtime.clock.new_id("sub"),
+        provider=new.provider,
+        owner=new.owner,
+        task_id=new.task_id,
+        model=new.model,
+        request=new.request,
+        metadata=new.metadata,
+        created_at=now,
+        bound_at=now if new.task_id is not None else None,
+    )
+
+
+def _shown(runtime: Runtime, row: Submission) -> SubmissionShown:
+    token = runtime.tokens.for_submission(row.provider, row.id)
+    url = f"{runtime.settings.public_url}/callbacks/{path_part(row.provider)}/{token}"
+    return shape(SubmissionShown, row, metadata=dict(row.metadata), callback_url=url)
+
+
+def _check_printable(name: str, text: str | None) -> None:
+    if any(unicodedata.category(character) == "Cc" for character in text or ""):
+        raise ValueError(f"`{name}` holds a control character")
+
+
+def _check_task_id(text: str | None) -> None:
+    """The same rule as for ids in callbacks, or the two could never meet."""
+    if text is not None and usable_task_id(text) != text:
+        raise ValueError("`task_id` holds a control character")
+
+
+def _check_size(name: str, value: object, max_bytes: int) -> None:
+    if _is_nested_deeper(value, MAX_NESTING):
+        raise ValueError(f"`{name}` is nested more than {MAX_NESTING} levels deep")
+    if len(msgspec.json.encode(value)) > max_bytes:
+        raise ValueError(f"`{name}` may have at most {max_bytes} bytes of JSON")
+
+
+def _is_nested_deeper(value: object, levels: int) -> bool:
+    match value:
+        case dict():
+            inner = list(value.values())
+        case list():
+            inner = value
+        case _:
+            return False
+    return levels == 0 or any(_is_nested_deeper(each, levels - 1) for each in inner)

@@ -1,0 +1,288 @@
+"""Backends look at tasks: a list, and one task with its whole history."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Rejected
+from receiver.models import (
+    Asset,
+    AssetState,
+    Attempt,
+    Delivery,
+    Event,
+    EventType,
+    OutboxEntry,
+    OutboxState,
+    Outcome,
+    Proof,
+    Stats,
+    Task,
+    TaskFilter,
+    TaskState,
+    TaskSummary,
+    Verdict,
+    Via,
+)
+from receiver.runtime import Runtime
+from receiver.web.assets import signed_url
+from receiver.web.endpoints import Access, Endpoint, Nothing
+from receiver.web.shapes import Moment, reply, shape, text_or_none
+
+When = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tasks to list. Times are RFC 3339 and compare with when the task was submitted."""
+
+    provider: str | None = None
+    state: TaskState | None = None
+    owner: str | None = None
+    since: When | None = None
+    until: When | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    cursor: str | None = None
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One task in a list."""
+
+    provider: str
+    task_id: str
+    state: TaskState
+    owner: str
+    model: str | None
+    submission_id: str
+    submitted_at: Moment
+    ended_at: Moment | None
+    assets_stored: int
+    assets_total: int
+
+
+class TaskList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of tasks, the newest first; ``next_cursor`` leads to the next page, if there is one."""
+
+    tasks: list[TaskRow]
+    next_cursor: str | None
+
+
+class ErrorShown(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a task failed: the provider's own words, or an outcome's name."""
+
+    code: str | None
+    message: str | None
+
+
+class AssetShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a task; ``url`` is a signed link, set once the file is stored."""
+
+    index: int
+    state: AssetState
+    kind: str
+    outcome: Outcome | None
+    attempts: int
+    deadline_at: Moment
+    settled_at: Moment | None
+    url: str | None
+    key: str | None
+    media_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+
+
+class DeliveryShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One callback or poll answer; ``seen`` counts identical ones."""
+
+    id: str
+    via: Via
+    proof: Proof
+    verdict: Verdict
+    provider_state: str | None
+    note: str | None
+    bytes: int
+    seen: int
+    received_at: Moment
+    last_seen_at: Moment
+
+
+class NotificationShown(msgspec.Struct, frozen=True, kw_only=True):
+    """The task's event on its way to one sink."""
+
+    id: str
+    sink: str
+    state: OutboxState
+    revision: int
+    replay_id: str | None
+    attempts: int
+    outcome: Outcome | None
+    due_at: Moment
+    settled_at: Moment | None
+
+
+class AttemptShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at a file or at a sink."""
+
+    target: str
+    number: int
+    outcome: Outcome
+    started_at: Moment
+    seconds: float
+    detail: str | None
+
+
+class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One task with its whole history."""
+
+    provider: str
+    task_id: str
+    state: TaskState
+    waiting_on: str | None
+    submission_id: str
+    owner: str
+    model: str | None
+    metadata: dict[str, Any]
+    submitted_at: Moment
+    bound_at: Moment | None
+    received_at: Moment | None
+    ended_at: Moment | None
+    via: Via | None
+    event_id: str | None
+    type: EventType | None
+    revision: int | None
+    error: ErrorShown | None
+    assets: list[AssetShown]
+    deliveries: list[DeliveryShown]
+    notifications: list[NotificationShown]
+    attempts: list[AttemptShown]
+
+
+class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
+    """How much there is of everything, and how old the oldest of it is."""
+
+    submissions: int
+    tasks: dict[str, int]
+    deliveries: dict[str, int]
+    assets: dict[str, int]
+    outbox: dict[str, dict[str, int]]
+    oldest_undelivered_at: Moment | None
+    oldest_undownloaded_at: Moment | None
+    next_deadline_at: Moment | None
+
+
+async def list_page(runtime: Runtime, _: Request, query: TasksQuery) -> Response:
+    """A page of tasks."""
+    wanted = TaskFilter(
+        provider=query.provider,
+        state=query.state,
+        owner=query.owner,
+        since=query.since,
+        until=query.until,
+    )
+    page = await runtime.store.list_tasks(wanted, query.limit, query.cursor)
+    return reply(TaskList(tasks=[_row(task) for task in page.tasks], next_cursor=page.next_cursor))
+
+
+async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """One task with its whole history."""
+    task = await runtime.store.get_task(request.path_params["provider"], request.path_params["task_id"])
+    if task is None:
+        raise Rejected(404, "Unknown task", "No submission of this task was logged here.")
+    return reply(_shown(runtime, task))
+
+
+async def show_stats(runtime: Runtime, _request: Request, _: Nothing) -> Response:
+    """Counts of everything."""
+    stats: Stats = await runtime.store.count_stats()
+    return reply(shape(StatsShown, stats))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/tasks",
+        summary="List tasks, the newest first",
+        access=Access.BACKEND,
+        takes=TasksQuery,
+        gives={200: TaskList},
+        refuses=(400, 401, 503),
+        answer=list_page,
+    ),
+    Endpoint(
+        method="GET",
+        path="/tasks/{provider}/{task_id:path}",
+        summary="Show one task with its whole history",
+        access=Access.BACKEND,
+        takes=Nothing,
+        gives={200: TaskShown},
+        refuses=(401, 404, 503),
+        answer=show,
+    ),
+    Endpoint(
+        method="GET",
+        path="/stats",
+        summary="Count everything",
+        access=Access.ADMIN,
+        takes=Nothing,
+        gives={200: StatsShown},
+        refuses=(401, 403, 503),
+        answer=show_stats,
+    ),
+)
+
+
+def _row(task: TaskSummary) -> TaskRow:
+    return shape(TaskRow, task)
+
+
+def _shown(runtime: Runtime, task: Task) -> TaskShown:
+    submission, event = task.submission, task.event
+    return shape(
+        TaskShown,
+        task,
+        submission_id=submission.id,
+        owner=submission.owner,
+        model=submission.model,
+        metadata=dict(submission.metadata),
+        submitted_at=text_or_none(submission.created_at),
+        bound_at=text_or_none(submission.bound_at),
+        received_at=text_or_none(event.received_at) if event else None,
+        ended_at=text_or_none(event.ended_at) if event else None,
+        via=event.via if event else None,
+        event_id=event.id if event else None,
+        type=event.type if event else None,
+        revision=event.revision if event else None,
+        error=_error(event) if event else None,
+        assets=[_asset(runtime, task, asset) for asset in event.assets] if event else [],
+        deliveries=[_delivery(delivery) for delivery in task.deliveries],
+        notifications=[_notification(entry) for entry in task.notifications],
+        attempts=[_attempt(attempt) for attempt in task.attempts],
+    )
+
+
+def _error(event: Event) -> ErrorShown | None:
+    if event.error_code is None and event.error_message is None:
+        return None
+    return ErrorShown(code=event.error_code, message=event.error_message)
+
+
+def _asset(runtime: Runtime, task: Task, asset: Asset) -> AssetShown:
+    is_stored = asset.state is AssetState.STORED
+    url = signed_url(runtime, task.provider, task.task_id, asset.index) if is_stored else None
+    return shape(AssetShown, asset, url=url)
+
+
+def _delivery(delivery: Delivery) -> DeliveryShown:
+    return shape(DeliveryShown, delivery)
+
+
+def _notification(entry: OutboxEntry) -> NotificationShown:
+    return shape(NotificationShown, entry)
+
+
+def _attempt(attempt: Attempt) -> AttemptShown:
+    return shape(AttemptShown, attempt)

@@ -1,0 +1,53 @@
+"""A real loopback HTTP server with canned answers, for what the command line asks of the service."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+Answers = Mapping[str, tuple[int, object]]  # "GET /path" -> status, document; bytes go out as they are
+
+
+class Stub:
+    """Where it listens and what it was asked."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.asked: list[str] = []
+        self.bodies: list[object] = []
+        self.tokens: set[str] = set()
+
+
+@contextmanager
+def answering(answers: Answers) -> Iterator[Stub]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer()
+
+        def do_POST(self) -> None:
+            stub.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self._answer()
+
+        def _answer(self) -> None:
+            stub.asked.append(f"{self.command} {self.path}")
+            stub.tokens.add(self.headers.get("Authorization", ""))
+            status, document = answers[f"{self.command} {self.path.partition('?')[0]}"]
+            body = document if isinstance(document, bytes) else json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        stub = Stub(server.server_port)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield stub
+        finally:
+            server.shutdown()
+            thread.join()

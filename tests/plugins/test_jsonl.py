@@ -1,0 +1,122 @@
+"""The JSONL sink: the contract, and what is special to a file."""
+
+import asyncio
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Outcome
+from receiver.ports import PartOptions, Sink
+from receiver.sinks.jsonl import JsonlSink
+from tests.contracts.sink import OpenSink, SinkContract, failure
+from tests.messages import notification
+
+
+class File:
+    """A file as a host."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.path = path
+        self.url = url
+
+    def received(self) -> list[bytes]:
+        text = self.path.read_bytes() if self.path.exists() else b""
+        assert text == b"" or text.endswith(b"\n")
+        return text.split(b"\n")[:-1]
+
+
+class TestJsonlSink(SinkContract):
+    sink_class = JsonlSink
+
+    @pytest.fixture
+    def host(self, tmp_path: Path) -> File:
+        return File(tmp_path / "deep" / "folder" / "events.jsonl", "jsonl:deep/folder/events.jsonl")
+
+    async def test_an_absolute_path_is_taken_as_it_is(self, open_sink: OpenSink, tmp_path: Path) -> None:
+        await open_sink(f"jsonl://{tmp_path}/else%3F.jsonl").publish(notification())
+        await open_sink(f"jsonl:{tmp_path}/else%3F.jsonl").publish(notification())
+        assert File(tmp_path / "else?.jsonl", "").received() == [notification().body] * 2
+
+    async def test_a_line_that_a_crash_cut_short_spoils_no_other(self, sink: Sink, host: File) -> None:
+        await sink.publish(notification("evt_1"))
+        with host.path.open("ab") as file:
+            file.write(notification("evt_2").body[:50])
+        await sink.publish(notification("evt_3"))
+        first, torn, third = host.received()
+        assert (first, third) == (notification("evt_1").body, notification("evt_3").body)
+        assert torn == notification("evt_2").body[:50]
+
+    async def test_a_file_that_was_renamed_away_is_begun_anew(self, sink: Sink, host: File) -> None:
+        await sink.publish(notification("evt_1"))
+        host.path.rename(host.path.with_suffix(".old"))
+        await sink.publish(notification("evt_2"))
+        assert host.received() == [notification("evt_2").body]
+
+    async def test_a_folder_that_was_deleted_is_made_again(self, sink: Sink, host: File) -> None:
+        await sink.publish(notification("evt_1"))
+        host.path.unlink()
+        host.path.parent.rmdir()
+        await sink.publish(notification("evt_2"))
+        assert host.received() == [notification("evt_2").body]
+
+    async def test_strangers_may_not_read_the_file(self, sink: Sink, host: File) -> None:
+        await sink.publish(notification())
+        assert host.path.stat().st_mode & 0o007 == 0
+
+    async def test_a_full_disk_is_unavailable_and_used_again_when_there_is_room(
+        self, sink: Sink, host: File
+    ) -> None:
+        await sink.publish(notification("evt_small"))
+        large = notification("evt_large", metadata={"text": "x" * 50_000})
+        with largest_file(20_000):
+            assert await failure(sink, large) is Outcome.STORAGE_FAILED
+            assert await failure(sink, large) is Outcome.STORAGE_FAILED
+        await sink.publish(large)
+        lines = host.received()
+        assert (lines[0], lines[-1]) == (notification("evt_small").body, large.body)
+        assert large.body.startswith(lines[1])  # what there was room for
+
+    async def test_what_waits_with_a_line_that_fails_fails_too(self, sink: Sink, host: File) -> None:
+        messages = [notification(f"evt_{n}", metadata={"text": "x" * 9_000}) for n in range(10)]
+        with largest_file(20_000):
+            answers = await asyncio.gather(*map(sink.publish, messages), return_exceptions=True)
+        taken = [message for message, answer in zip(messages, answers, strict=True) if answer is None]
+        assert len(taken) < len(messages)
+        assert {message.body for message in taken} <= set(host.path.read_bytes().split(b"\n"))
+
+    async def test_a_folder_in_the_place_of_the_file_is_unavailable(self, sink: Sink, host: File) -> None:
+        host.path.mkdir(parents=True)
+        assert await failure(sink) is Outcome.STORAGE_FAILED
+        with pytest.raises(Unavailable, match="cannot be written: Is a directory"):
+            await sink.ping()
+
+    async def test_every_line_is_json(self, sink: Sink, host: File) -> None:
+        await sink.publish(notification(metadata={"text": "\n\r\u2028"}))
+        assert json.loads(host.received()[0])["data"]["metadata"] == {"text": "\n\r\u2028"}
+
+
+@pytest.mark.parametrize(
+    "url", ["jsonl:", "jsonl://", "jsonl://host/file", "jsonl:file?x=1", "jsonl:file#x", "jsonl:a%00b"]
+)
+async def test_a_url_that_names_no_file_is_refused(url: str, tmp_path: Path) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+        with pytest.raises(Misconfigured, match="sink mine: write jsonl:FILE"):
+            JsonlSink.from_url(url, options)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond ``size`` bytes: a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,161 @@
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from receiver.blobs.local import INCOMING, LocalBlobs
+from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Outcome
+from receiver.network import open_plain_client
+from receiver.ports import BlobStore, PartOptions
+from tests.contracts.blobs import BlobContract, read
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "data" / "assets")
+
+
+@pytest.fixture
+def blobs(local: LocalBlobs) -> BlobStore:
+    return local
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder on another file system."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == Path("/tmp").stat().st_dev:
+        pytest.skip("no second file system to write to")
+    folder = shared / f"receiver-{os.getpid()}-{os.urandom(4).hex()}"
+    folder.mkdir()
+    yield folder
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+class TestLocalBlobs(BlobContract):
+    pass
+
+
+async def built(url: str, folder: Path) -> LocalBlobs:
+    async with open_plain_client() as http:
+        return LocalBlobs.from_url(url, PartOptions(name="RECEIVER_ASSETS_URL", data_dir=folder, http=http))
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("file:", "assets"),
+        ("file:pictures", "pictures"),
+        ("file:a/b%20c", "a/b c"),
+        ("file:///srv/assets", "/srv/assets"),
+        ("file:/srv/assets", "/srv/assets"),
+    ],
+)
+async def test_a_url_names_a_folder_and_touches_nothing(tmp_path: Path, url: str, place: str) -> None:
+    assert (await built(url, tmp_path)).root == tmp_path / place
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["file://host/share", "file:x?y=1", "file:x#y", "s3://bucket"])
+async def test_a_url_that_names_no_folder_is_said_to_be_wrong(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Misconfigured, match="RECEIVER_ASSETS_URL"):
+        await built(url, tmp_path)
+
+
+async def test_a_file_from_another_file_system_is_copied_and_gone(local: LocalBlobs, elsewhere: Path) -> None:
+    source = elsewhere / "source"
+    data = os.urandom(1_000_000)
+    source.write_bytes(data)
+    await local.put("p/t/0", source, "image/png")
+    assert await read(local, "p/t/0") == data
+    assert not source.exists()
+    assert list(local.staging.iterdir()) == []
+
+
+async def test_a_file_from_the_staging_folder_is_moved_not_copied(local: LocalBlobs) -> None:
+    local.staging.mkdir(parents=True)
+    source = local.staging / "tmp_1"
+    source.write_bytes(b"bytes")
+    inode = source.stat().st_ino
+    await local.put("p/t/0", source, "image/png")
+    assert (local.root / "p/t/0").stat().st_ino == inode
+
+
+async def test_the_staging_folder_is_no_place_for_a_key(local: LocalBlobs) -> None:
+    with pytest.raises(ValueError, match="key"):
+        await local.exists(f"{INCOMING}/tmp_1")
+
+
+async def test_a_sweep_takes_what_was_left_half_written_and_nothing_else(
+    local: LocalBlobs, tmp_path: Path
+) -> None:
+    assert await local.sweep() == 0
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    await local.put("p/t/0", source, "image/png")
+    local.staging.mkdir()
+    (local.staging / "left").write_bytes(b"half")
+
+    assert await local.sweep() == 1
+
+    assert list(local.staging.iterdir()) == []
+    assert await read(local, "p/t/0") == b"bytes"
+
+
+async def test_every_new_name_is_made_durable(
+    local: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append("source" if stat.S_ISREG(os.fstat(handle).st_mode) else str(path.relative_to(tmp_path)))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    await local.put("p/t/0", source, "image/png")
+    # New folders in their parents, from the outermost; the bytes; and last the file's own name.
+    assert synced == [".", "data", "data/assets", "data/assets/p", "source", "data/assets/p/t"]
+
+
+@pytest.mark.parametrize("error", [28, 5, 30])  # ENOSPC, EIO, EROFS
+async def test_a_disk_that_refuses_is_unavailable(
+    local: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    with pytest.raises(Unavailable) as caught:
+        await local.put("p/t/0", source, "image/png")
+    assert caught.value.outcome is Outcome.STORAGE_FAILED
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(Unavailable):
+        await local.ping()
+
+
+async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    local = LocalBlobs(tmp_path / "file" / "assets")
+    with pytest.raises(Unavailable):
+        await local.ping()
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    with pytest.raises(Unavailable):
+        await local.put("p/t/0", source, "image/png")
+
+
+async def test_a_source_that_vanished_is_unavailable(local: LocalBlobs, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        await local.put("p/t/0", tmp_path / "missing", "image/png")
+    assert not await local.exists("p/t/0")

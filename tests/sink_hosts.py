@@ -1,0 +1,174 @@
+"""Real destinations for the sinks' tests: child processes that can be stopped, started and frozen."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from redis import Redis
+
+STUB = Path(__file__).with_name("http_stub.py")
+
+
+class Host(Protocol):
+    """Where a sink publishes to, and what has arrived there, in the order of arrival."""
+
+    url: str
+
+    def received(self) -> list[bytes]: ...
+
+
+class Server(Host, Protocol):
+    """A host in a process of ours. It keeps what has arrived when it is stopped and started again."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def freeze(self) -> None: ...
+
+    def thaw(self) -> None: ...
+
+
+class Child:
+    """A server process on a port of its own."""
+
+    def __init__(self, command: Callable[[int], Sequence[str]]) -> None:
+        self.port = free_port()
+        self._command = command(self.port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}
+        )
+        wait_until(lambda: accepts(self.port))
+
+    def stop(self) -> None:
+        """Kill it, as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+
+class HttpServer(Child):
+    """The stub of ``http_stub.py``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "requests.jsonl"
+        super().__init__(lambda port: [sys.executable, str(STUB), str(port), str(self._file)])
+        self.root = f"http://127.0.0.1:{self.port}"
+        self.url = f"{self.root}/hook"
+
+    def requests(self) -> list[dict[str, Any]]:
+        if not self._file.exists():
+            return []
+        requests = [json.loads(line) for line in self._file.read_text().splitlines()]
+        return [each | {"body": base64.b64decode(each["body"])} for each in requests]
+
+    def received(self) -> list[bytes]:
+        return [each["body"] for each in self.requests() if each["method"] == "POST"]
+
+
+class RedisServer(Child):
+    """A redis-server that writes everything to disk at once."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        program = shutil.which("redis-server") or missing("redis-server is not installed")
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        super().__init__(
+            lambda port: [program, "--port", str(port), "--dir", str(folder), *durable, *arguments]
+        )
+        self.url = f"redis://127.0.0.1:{self.port}/0?stream=events"
+
+    def start(self) -> None:
+        super().start()
+        wait_until(self._ready)
+
+    def received(self) -> list[bytes]:
+        with self.client() as client:
+            return stream_events(client, "events")
+
+    def client(self, **options: Any) -> "Redis":
+        return Redis(port=self.port, protocol=2, **options)
+
+    def _ready(self) -> bool:
+        with self.client() as client:
+            try:
+                client.ping()
+            except Exception as exc:  # noqa: BLE001 - "a password is needed" is an answer, too
+                return "Authentication" in type(exc).__name__
+        return True
+
+
+class SharedRedis:
+    """A stream of our own in the Redis of this machine, or the one that TEST_REDIS_URL names."""
+
+    def __init__(self) -> None:
+        root = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+        self.client = Redis.from_url(root, protocol=2, socket_timeout=5)
+        try:
+            self.client.ping()
+        except Exception as exc:  # noqa: BLE001 - whatever the reason, there is none to test with
+            missing(f"no Redis answers: {type(exc).__name__}")
+        self.stream = f"receiver-test-{uuid.uuid4().hex}"
+        self.url = f"{root}?stream={self.stream}"
+
+    def received(self) -> list[bytes]:
+        return stream_events(self.client, self.stream)
+
+    def close(self) -> None:
+        keys: Any = self.client.keys(f"*{self.stream}*")
+        if keys:
+            self.client.delete(*keys)
+        self.client.close()
+
+
+def stream_events(client: "Redis", stream: str) -> list[bytes]:
+    entries: Any = client.xrange(stream)
+    return [fields[b"event"] for _, fields in entries]
+
+
+def missing(reason: str) -> Any:
+    """Skip on a newcomer's machine, fail where everything is meant to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)

@@ -1,0 +1,473 @@
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from hashlib import sha256
+from ipaddress import ip_network
+from pathlib import Path
+
+import msgspec
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver import media
+from receiver.assets import (
+    FEW_ATTEMPTS,
+    GONE_WAIT_SECONDS,
+    MAX_PART_BYTES,
+    RETRIED,
+    AssetLimits,
+    Assets,
+    Fetcher,
+    asset_key,
+)
+from receiver.backoff import Backoff
+from receiver.blobs.local import LocalBlobs
+from receiver.download import DownloadLimits
+from receiver.models import AssetState, AssetWork, EventType, Outcome, RemoteFile, StoredFile
+from receiver.network import GuardedClient
+from receiver.ports import StoreOptions
+from receiver.stores.sqlite import SqliteStore
+from receiver.testing import TurnableClock
+from tests.factories import completed, recording, submission
+from tests.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
+
+CLOCK_START = TurnableClock().now()
+LIMITS = AssetLimits(
+    download=DownloadLimits(max_bytes=100_000, deadline_seconds=2, window_seconds=0.1), max_pixels=1_000_000
+)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MediaHost]:
+    async with media_host() as host:
+        yield host
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[GuardedClient]:
+    client = GuardedClient(opened=(ip_network("127.0.0.0/8"),))
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "assets")
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    return TurnableClock()
+
+
+@pytest.fixture
+def fetcher(client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock) -> Fetcher:
+    return Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=LIMITS)
+
+
+def work(
+    url: str,
+    *,
+    attempt: int = 1,
+    kind: str = "image",
+    deadline_seconds: float = 86_400,
+    provider: str = "vidgo",
+    task_id: str = "t/1",
+) -> AssetWork:
+    return AssetWork(
+        event_id="evt_1",
+        provider=provider,
+        task_id=task_id,
+        index=0,
+        url=url,
+        kind=kind,
+        attempt=attempt,
+        deadline_at=CLOCK_START + timedelta(seconds=deadline_seconds),
+        lease="lease",
+    )
+
+
+def left_behind(blobs: LocalBlobs) -> list[str]:
+    return [path.name for path in blobs.staging.iterdir()] if blobs.staging.exists() else []
+
+
+# --- fetching -------------------------------------------------------------------------------------
+
+
+async def test_an_image_is_stored_under_its_key_with_its_facts(
+    host: MediaHost, fetcher: Fetcher, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    data = picture()
+    # Neither the name nor the header is believed.
+    url = host.put("/secret.html", says(200, data, "content-type: text/html"))
+    settlement = await fetcher.fetch(work(url))
+    assert settlement.outcome is Outcome.STORED
+    assert (settlement.retry_at, settlement.detail, settlement.settled_at) == (None, None, clock.now())
+    assert settlement.file == StoredFile(
+        key="vidgo/t%2F1/0.png",
+        media_type="image/png",
+        bytes=len(data),
+        width=64,
+        height=48,
+        sha256=sha256(data).hexdigest(),
+    )
+    assert (blobs.root / "vidgo/t%2F1/0.png").read_bytes() == data
+    assert left_behind(blobs) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (says(200, b"<html>Sign in</html>", "content-type: image/png"), Outcome.NOT_AN_IMAGE),
+        (says(200, picture()[:-20]), Outcome.TRUNCATED),
+        (says(200, picture(), length=len(picture()) - 20), Outcome.TRUNCATED),
+        (says(200, picture(), length=len(picture()) + 20), Outcome.INTERRUPTED),
+        (says(200), Outcome.TRUNCATED),
+        (says(200, b"x" * 100_001), Outcome.TOO_LARGE),
+        (repeats(b"x" * 10_000), Outcome.TOO_LARGE),
+        (repeats(b"x", pause_seconds=0.02), Outcome.TOO_SLOW),
+        (
+            says(200, picture("PNG", (2000, 1))[:33].replace(b"\0\0\7\xd0\0\0\0\1", b"\0\0\xea\x60" * 2)),
+            Outcome.TOO_MANY_PIXELS,
+        ),
+        (says(403), Outcome.GONE),
+        (says(404), Outcome.GONE),
+        (says(429), Outcome.RATE_LIMITED),
+        (says(500), Outcome.HTTP_ERROR),
+        (says(400), Outcome.REFUSED),
+        (redirects("http://169.254.169.254/"), Outcome.PRIVATE_ADDRESS),
+        (redirects("/x"), Outcome.BAD_REDIRECT),
+        (writes(b"nonsense\r\n\r\n"), Outcome.INTERRUPTED),
+    ],
+)
+async def test_a_failure_is_an_outcome_and_stores_nothing(
+    host: MediaHost, fetcher: Fetcher, blobs: LocalBlobs, answer: Answer, outcome: Outcome
+) -> None:
+    settlement = await fetcher.fetch(work(host.put("/x", answer)))
+    assert settlement.outcome is outcome
+    assert settlement.file is None
+    assert settlement.detail
+    assert "127.0.0.1" not in settlement.detail
+    assert (settlement.retry_at is not None) == (outcome in RETRIED)
+    assert left_behind(blobs) == []
+    assert not (blobs.root / "vidgo").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "outcome"),
+    [
+        ("https://10.0.0.1/x", Outcome.PRIVATE_ADDRESS),
+        ("ftp://127.0.0.1/x", Outcome.BAD_URL),
+        ("", Outcome.BAD_URL),
+        ("\ud800", Outcome.BAD_URL),
+    ],
+)
+async def test_a_link_that_may_not_be_fetched_is_final(fetcher: Fetcher, url: str, outcome: Outcome) -> None:
+    settlement = await fetcher.fetch(work(url))
+    assert (settlement.outcome, settlement.retry_at) == (outcome, None)
+
+
+async def test_a_provider_with_a_list_of_hosts_is_held_to_it(
+    host: MediaHost, client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    hosts = {"vidgo": ("storage.vidgo.ai",), "apixo": ("127.0.0.1",)}
+    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, hosts=hosts)
+    url = host.put("/x", says(200, picture()))
+    outcomes = {
+        name: (await fetcher.fetch(work(url, provider=name))).outcome for name in ("vidgo", "apixo", "reapi")
+    }
+    assert outcomes == {
+        "vidgo": Outcome.HOST_NOT_ALLOWED,
+        "apixo": Outcome.STORED,
+        "reapi": Outcome.STORED,
+    }
+
+
+async def test_a_declared_kind_that_is_not_stored_is_settled_without_a_request(
+    host: MediaHost, fetcher: Fetcher
+) -> None:
+    url = host.put("/x", says(200, picture()))
+    for kind in ("video", "audio", "model"):
+        settlement = await fetcher.fetch(work(url, kind=kind))
+        assert (settlement.outcome, settlement.retry_at) == (Outcome.NOT_AN_IMAGE, None)
+    assert host.requests == []
+
+
+async def test_an_unknown_kind_is_decided_by_the_bytes(host: MediaHost, fetcher: Fetcher) -> None:
+    url = host.put("/x", says(200, picture()))
+    assert (await fetcher.fetch(work(url, kind="unheard-of"))).outcome is Outcome.STORED
+
+
+async def test_another_kind_is_stored_where_it_is_allowed(
+    host: MediaHost, client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, kinds=frozenset({media.IMAGE, media.AUDIO}))
+    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=limits)
+    url = host.put("/x", says(200, b"ID3\x04" + b"x" * 100))
+    settlement = await fetcher.fetch(work(url, kind="audio"))
+    assert settlement.file is not None
+    assert settlement.file.key == "vidgo/t%2F1/0.mp3"
+    assert settlement.file.width is None
+
+
+async def test_fetching_again_replaces_the_same_file(
+    host: MediaHost, fetcher: Fetcher, blobs: LocalBlobs
+) -> None:
+    url = host.put("/x", says(200, picture()))
+    first, second = [(await fetcher.fetch(work(url, attempt=n))).file for n in (1, 2)]
+    assert first == second
+    assert [path.name for path in (blobs.root / "vidgo/t%2F1").iterdir()] == ["0.png"]
+
+
+async def test_cancelling_leaves_nothing_behind(host: MediaHost, fetcher: Fetcher, blobs: LocalBlobs) -> None:
+    begun = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\n\r\n" + b"x" * 1000)
+        begun.set()
+        await asyncio.sleep(30)
+
+    task = asyncio.create_task(fetcher.fetch(work(host.put("/x", answer))))
+    await begun.wait()
+    await asyncio.sleep(0.05)
+    assert left_behind(blobs) != []
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left_behind(blobs) == []
+
+
+# --- retries --------------------------------------------------------------------------------------
+
+
+async def retry_of(fetcher: Fetcher, work: AssetWork) -> tuple[Outcome, datetime | None]:
+    settlement = await fetcher.fetch(work)
+    return settlement.outcome, settlement.retry_at
+
+
+async def test_a_retry_waits_longer_each_time(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock
+) -> None:
+    url = host.put("/x", says(500))
+    waits = []
+    for attempt in range(1, 12):
+        _, retry_at = await retry_of(fetcher, work(url, attempt=attempt))
+        assert retry_at is not None
+        waits.append((retry_at - clock.now()).total_seconds())
+    assert all(0 <= wait <= 2**n for n, wait in enumerate(waits))
+    assert max(waits) > 60
+
+
+async def test_the_wish_of_the_host_is_obeyed(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock
+) -> None:
+    for status in (429, 503):
+        _, retry_at = await retry_of(fetcher, work(host.put("/x", says(status, b"", "retry-after: 3600"))))
+        assert retry_at == clock.now() + timedelta(hours=1)
+
+
+async def test_no_retry_is_planned_beyond_the_deadline(host: MediaHost, fetcher: Fetcher) -> None:
+    url = host.put("/x", says(429, b"", "retry-after: 100"))
+    outcome, retry_at = await retry_of(fetcher, work(url, deadline_seconds=99))
+    assert (outcome, retry_at) == (Outcome.RATE_LIMITED, None)
+    _, retry_at = await retry_of(fetcher, work(url, deadline_seconds=101))
+    assert retry_at is not None
+
+
+async def test_work_past_its_deadline_gets_one_try(host: MediaHost, fetcher: Fetcher) -> None:
+    url = host.put("/x", says(500))
+    assert await retry_of(fetcher, work(url, attempt=5, deadline_seconds=-1)) == (Outcome.HTTP_ERROR, None)
+    host.put("/x", says(200, picture()))
+    assert await retry_of(fetcher, work(url, attempt=6, deadline_seconds=-1)) == (Outcome.STORED, None)
+
+
+async def test_a_missing_file_is_asked_for_a_few_times(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock
+) -> None:
+    url = host.put("/x", says(404))
+    last = FEW_ATTEMPTS[Outcome.GONE]
+    for attempt in range(1, last):
+        _, retry_at = await retry_of(fetcher, work(url, attempt=attempt))
+        assert retry_at is not None
+        assert retry_at >= clock.now() + timedelta(seconds=GONE_WAIT_SECONDS)
+    assert await retry_of(fetcher, work(url, attempt=last)) == (Outcome.GONE, None)
+
+
+async def test_attempts_come_to_an_end(
+    host: MediaHost, client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    fetcher = Fetcher(
+        client=client, blobs=blobs, clock=clock, staging=blobs.staging, backoff=Backoff(max_attempts=4)
+    )
+    url = host.put("/x", says(500))
+    assert (await retry_of(fetcher, work(url, attempt=3)))[1] is not None
+    assert (await retry_of(fetcher, work(url, attempt=4)))[1] is None
+
+
+class TestStorageThatFails:
+    """The root of the blob store is a file, so nothing can be put."""
+
+    @pytest.fixture
+    def fetcher(self, client: GuardedClient, clock: TurnableClock, tmp_path: Path) -> Fetcher:
+        (tmp_path / "file").write_bytes(b"")
+        return Fetcher(
+            client=client,
+            blobs=LocalBlobs(tmp_path / "file"),
+            clock=clock,
+            staging=tmp_path / "staging",
+            backoff=Backoff(max_attempts=4),
+        )
+
+    async def test_it_uses_up_no_attempts(
+        self, host: MediaHost, fetcher: Fetcher, clock: TurnableClock, tmp_path: Path
+    ) -> None:
+        url = host.put("/x", says(200, picture()))
+        for attempt in (1, 4, 40, 4000):
+            outcome, retry_at = await retry_of(fetcher, work(url, attempt=attempt))
+            assert outcome is Outcome.STORAGE_FAILED
+            assert retry_at is not None
+            assert retry_at >= clock.now()
+        assert list((tmp_path / "staging").iterdir()) == []
+
+    async def test_the_last_try_comes_at_the_deadline(
+        self, host: MediaHost, fetcher: Fetcher, clock: TurnableClock
+    ) -> None:
+        url = host.put("/x", says(200, picture()))
+        _, retry_at = await retry_of(fetcher, work(url, attempt=40, deadline_seconds=0.001))
+        assert retry_at is not None
+        assert retry_at <= clock.now() + timedelta(seconds=0.001)
+        assert await retry_of(fetcher, work(url, deadline_seconds=0)) == (Outcome.STORAGE_FAILED, None)
+
+    async def test_no_place_for_downloads_is_the_same(
+        self, host: MediaHost, client: GuardedClient, clock: TurnableClock, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        fetcher = Fetcher(
+            client=client,
+            blobs=LocalBlobs(tmp_path / "x"),
+            clock=clock,
+            staging=tmp_path / "file" / "staging",
+        )
+        assert (await fetcher.fetch(work(host.put("/x", says(200))))).outcome is Outcome.STORAGE_FAILED
+        assert host.requests == []
+
+
+async def test_a_bug_of_ours_is_an_outcome_that_tells_no_secret(
+    client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    # A url that is no text: what a bug elsewhere might hand over.
+    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging)
+    broken = msgspec.structs.replace(work("x"), url=7)
+    settlement = await fetcher.fetch(broken)
+    assert settlement.outcome is Outcome.CRASHED
+    assert settlement.retry_at is not None
+    assert settlement.detail is not None
+    assert settlement.detail.startswith("TypeError in addresses.py, line ")
+    assert (await fetcher.fetch(msgspec.structs.replace(broken, attempt=3))).retry_at is None
+
+
+# --- settling -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open("sqlite:receiver.db", StoreOptions(data_dir=tmp_path, clock=clock))
+    yield store
+    await store.aclose()
+
+
+async def leased(store: SqliteStore, clock: TurnableClock, *urls: str) -> list[AssetWork]:
+    await store.log_submission(submission())
+    files = tuple(RemoteFile(url=url, kind="image") for url in urls)
+    report = msgspec.structs.replace(completed(files=0), files=files)
+    now = clock.now()
+    await store.record(recording(report, received_at=now, links_die_at=now + timedelta(days=1)))
+    return await store.lease_assets(now, now + timedelta(minutes=10), 10)
+
+
+async def test_an_events_assets_are_settled_and_told_in_one_line_each(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
+) -> None:
+    good, bad = host.put("/secret-good", says(200, picture())), host.put("/secret-bad", says(200, b"<html>"))
+    with structlog.testing.capture_logs() as lines:
+        for each in await leased(store, clock, good, bad):
+            await Assets(store=store, fetcher=fetcher).run(each)
+
+    event = await store.get_event("vidgo", "t1")
+    assert event is not None
+    assert event.type is EventType.PARTIAL
+    assert [asset.state for asset in event.assets] == [AssetState.STORED, AssetState.FAILED]
+    assert [asset.outcome for asset in event.assets] == [Outcome.STORED, Outcome.NOT_AN_IMAGE]
+    assert [(line["event"], line["outcome"], line["settled"]) for line in lines] == [
+        ("asset.settled", "stored", True),
+        ("asset.settled", "not_an_image", True),
+    ]
+    assert lines[0]["bytes"] == len(picture())
+    assert {"provider", "task_id", "index", "attempt", "seconds", "retry_at"} <= lines[0].keys()
+    assert "secret" not in str(lines)
+    assert "127.0.0.1" not in str(lines)
+
+
+async def test_a_lost_lease_shows_in_the_line(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
+) -> None:
+    (each,) = await leased(store, clock, host.put("/x", says(200, picture())))
+    with structlog.testing.capture_logs() as lines:
+        await Assets(store=store, fetcher=fetcher).run(msgspec.structs.replace(each, lease="another"))
+    assert [line["settled"] for line in lines] == [False]
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task_id", "part"),
+    [
+        ("task-unified-1757165031-uyujaw3d", "task-unified-1757165031-uyujaw3d"),
+        ("a/b", "a%2Fb"),
+        ("../../etc/passwd", "..%2F..%2Fetc%2Fpasswd"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        ("...", "%2E%2E%2E"),
+        ("%2e%2e", "%252e%252e"),
+        ("a\0b\r\n", "a%00b%0D%0A"),
+        ("图", "%E5%9B%BE"),
+        ("\ud800", "%ED%A0%80"),
+        ("a!b", "a%21b"),
+        ("C:\\x", "C%3A%5Cx"),
+    ],
+)
+def test_a_task_id_is_one_part_of_a_key(task_id: str, part: str) -> None:
+    assert asset_key("vidgo", task_id, 3, "webp") == f"vidgo/{part}/3.webp"
+
+
+@given(st.text(), st.text())
+def test_different_ids_have_different_keys_and_none_climbs_out(one: str, other: str) -> None:
+    keys = {asset_key("p", task_id, 0, "png") for task_id in (one, other)}
+    assert len(keys) == len({one, other})
+    for key in keys:
+        _, part, _ = key.split("/")
+        assert part.strip(".")
+        assert part.isascii()
+        assert len(part) <= MAX_PART_BYTES
+
+
+def test_a_long_id_is_shortened_without_meeting_another() -> None:
+    long = os.urandom(100).hex() * 10
+    keys = {asset_key("p", task_id, 0, "png") for task_id in (long, long + "x", "图" * 500, "图" * 501, "")}
+    parts = [key.split("/")[1] for key in keys]
+    assert len(keys) == 5
+    assert all(len(part) <= MAX_PART_BYTES for part in parts)
+    # What a shortened id looks like cannot be had by naming a task so.
+    for part in parts:
+        assert asset_key("p", part, 0, "png") not in keys
+
+
+def test_every_key_is_one_that_the_local_store_takes(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    for task_id in ("", ".", "..", "a/b", "x" * 1000, "\0", "图" * 100, ".incoming"):
+        for provider in ("vidgo", "..", ""):
+            assert not asyncio.run(blobs.exists(asset_key(provider, task_id, 0, "png")))

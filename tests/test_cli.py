@@ -1,0 +1,548 @@
+"""The command line: what people type, what they read, and the exit codes that scripts rely on."""
+
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx2
+import pytest
+from click.testing import CliRunner, Result
+
+from receiver.cli import COMMANDS, main
+from receiver.cli.checks import State, check_clock, check_disk, check_sqlite
+from receiver.cli.reach import obstacles
+from receiver.credentials import credentials_path, ensure_credentials
+from receiver.fields import FIELDS
+from receiver.models import Proof
+from receiver.settings import load_settings
+from receiver.tokens import Tokens
+from tests.cli_stub import answering
+
+TOKEN = "a-token-for-the-command-line"
+TASK: dict[str, Any] = {
+    "provider": "vidgo",
+    "task_id": "t/1",
+    "state": "partial",
+    "waiting_on": None,
+    "submission_id": "sub_1",
+    "owner": "user\x1b[2J17",
+    "model": "gpt-image-2",
+    "metadata": {"order": 7},
+    "submitted_at": "2026-11-21T10:00:00.000Z",
+    "bound_at": "2026-11-21T10:00:01.000Z",
+    "received_at": "2026-11-21T10:00:05.000Z",
+    "ended_at": "2026-11-21T10:00:07.000Z",
+    "via": "callback",
+    "event_id": "evt_1",
+    "type": "task.partial",
+    "revision": 1,
+    "error": {"code": "gone", "message": None},
+    "assets": [
+        {
+            "index": 0,
+            "state": "stored",
+            "outcome": "stored",
+            "media_type": "image/png",
+            "bytes": 5,
+            "key": "k",
+        }
+    ],
+    "deliveries": [
+        {
+            "id": "dlv_1",
+            "via": "callback",
+            "proof": "submission",
+            "verdict": "accepted",
+            "provider_state": "finished",
+            "note": None,
+            "bytes": 631,
+            "seen": 3,
+            "received_at": "2026-11-21T10:00:05.000Z",
+            "last_seen_at": "2026-11-21T10:00:06.000Z",
+        }
+    ],
+    "notifications": [
+        {"sink": "jsonl", "state": "delivered", "attempts": 1, "outcome": "delivered", "due_at": None}
+    ],
+    "attempts": [
+        {
+            "target": "asset 0",
+            "number": 1,
+            "outcome": "stored",
+            "started_at": "2026-11-21T10:00:05.500Z",
+            "seconds": 0.25,
+            "detail": None,
+        }
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """None of the machine's own settings, and a folder to make things in."""
+    for name in list(os.environ):
+        if name.startswith("RECEIVER_") or name in {"PORT", "DYNO", "DATABASE_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environ)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- the group --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_names_every_command_and_the_exit_codes(option: str) -> None:
+    result = run(option)
+    assert result.exit_code == 0
+    assert all(f"  {name} " in result.output for name in COMMANDS)
+    assert "0 done, 1 failed, 2 misconfigured, 3 nothing found" in result.output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_where_the_table_says(name: str) -> None:
+    command: click.Command = pkgutil.resolve_name(COMMANDS[name][0])
+    assert command.name == name
+    assert run(name, "--help").exit_code == 0
+
+
+def test_help_imports_no_server_and_no_client() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from receiver.cli import main;"
+        "CliRunner().invoke(main, ['--help']); print({'uvicorn', 'httpx2', 'starlette'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_serve_help_lists_every_variable() -> None:
+    output = run("serve", "--help").output
+    assert all(field.variable in output for field in FIELDS)
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert run("sevre").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["serve"], ["migrate"], ["tasks", "list"], ["callback-url", "vidgo"]])
+def test_wrong_settings_are_told_one_to_a_line_without_a_traceback(command: list[str]) -> None:
+    result = run(*command, RECEIVER_LOG_LEVEL="loud", RECEIVER_RETENTON_DAYS="3")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "receiver: RECEIVER_RETENTON_DAYS is not a setting; did you mean RECEIVER_RETENTION_DAYS?",
+        "receiver: RECEIVER_LOG_LEVEL must be one of debug, info, warning, error, not 'loud'",
+    ]
+
+
+# --- what talks to the service ----------------------------------------------------------------------
+
+
+def test_adding_a_submission_prints_its_id_and_callback_url() -> None:
+    row = {"id": "sub_1", "task_id": None, "callback_url": "https://h/callbacks/vidgo/s.x"}
+    arguments = ["--provider", "vidgo", "--owner", "u", "--model", "m", "--metadata", '{"order": 7}']
+    with answering({"POST /submissions": (201, row)}) as stub:
+        result = run("submissions", "add", *arguments, RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 0
+    assert result.stdout.split() == ["id", "sub_1", "callback_url", row["callback_url"]]
+    assert stub.bodies == [{"provider": "vidgo", "owner": "u", "metadata": {"order": 7}, "model": "m"}]
+    assert stub.tokens == {f"Bearer {TOKEN}"}
+
+
+def test_metadata_must_be_an_object() -> None:
+    arguments = ["--provider", "vidgo", "--owner", "u", "--metadata", "[1]"]
+    result = run("submissions", "add", *arguments, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 2
+    assert "--metadata" in result.stderr
+
+
+def test_the_token_comes_from_the_data_folder_where_none_is_set(tmp_path: Path) -> None:
+    settings = ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
+    with answering({"GET /submissions": (200, {"submissions": []})}) as stub:
+        run("submissions", "list", RECEIVER_URL=stub.url, RECEIVER_DATA_DIR=str(tmp_path))
+    assert stub.tokens == {f"Bearer {settings.admin_tokens[0]}"}
+
+
+def test_without_any_token_the_command_says_where_to_get_one(tmp_path: Path) -> None:
+    result = run("tasks", "list")
+    assert result.exit_code == 2
+    assert "set RECEIVER_TOKEN" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("noun", ["tasks", "submissions"])
+def test_an_empty_list_is_nothing_found(noun: str) -> None:
+    empty: dict[str, object] = {noun: [], "next_cursor": None}
+    with answering({f"GET /{noun}": (200, empty)}) as stub:
+        result = run(noun, "list", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+        as_json = run(noun, "list", "--json", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", f"receiver: no {noun} found\n")
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (3, empty)
+
+
+def test_listing_tasks_passes_the_filters_on_and_shows_where_to_go_on() -> None:
+    names = ("provider", "task_id", "owner", "model", "submission_id", "submitted_at")
+    row: dict[str, object] = dict.fromkeys(names, "x")
+    row |= {"state": "completed", "ended_at": None, "assets_stored": 1, "assets_total": 2}
+    with answering({"GET /tasks": (200, {"tasks": [row], "next_cursor": "c2"})}) as stub:
+        arguments = ["--state", "completed", "--owner", "a b", "--limit", "1", "--cursor", "c1"]
+        result = run("tasks", "list", *arguments, RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 0
+    assert "1/2" in result.stdout
+    assert "--cursor c2" in result.stderr
+    (asked,) = stub.asked
+    for part in ("state=completed", "owner=a", "limit=1", "cursor=c1"):
+        assert part in asked
+    assert "provider" not in asked
+
+
+def test_a_task_is_shown_as_a_timeline_in_the_order_of_time() -> None:
+    with answering({"GET /tasks/vidgo/t%2F1": (200, TASK)}) as stub:
+        result = run("tasks", "show", "vidgo", "t/1", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 0
+    told = result.stdout.partition("Timeline")[2].strip().splitlines()
+    assert [line.split("  ")[1].strip() for line in told] == [
+        "submitted",
+        "bound",
+        "callback received",
+        "asset 0",
+        "ended",
+    ]
+    assert "accepted, said finished, proof submission, seen 3 times" in result.stdout
+    assert "stored (attempt 1, 0.250 s)" in result.stdout
+
+
+def test_a_strangers_text_cannot_move_the_cursor() -> None:
+    with answering({"GET /tasks/vidgo/t%2F1": (200, TASK)}) as stub:
+        result = CliRunner().invoke(
+            main,
+            ["tasks", "show", "vidgo", "t/1"],
+            env={"RECEIVER_URL": stub.url, "RECEIVER_TOKEN": TOKEN},
+            color=True,
+        )
+    assert "user\\x1b[2J17" in result.stdout
+    assert "\x1b[2J" not in result.stdout
+
+
+def test_json_is_the_apis_own_answer() -> None:
+    with answering({"GET /tasks/vidgo/t%2F1": (200, TASK)}) as stub:
+        result = run("tasks", "show", "vidgo", "t/1", "--json", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert json.loads(result.stdout) == TASK
+
+
+def test_stats_are_shown_by_kind() -> None:
+    held = {
+        "submissions": 3,
+        "tasks": {"completed": 2},
+        "deliveries": {},
+        "assets": {"stored": 2},
+        "outbox": {"jsonl": {"delivered": 2}},
+        "oldest_undelivered_at": None,
+        "oldest_undownloaded_at": None,
+        "next_deadline_at": None,
+    }
+    with answering({"GET /stats": (200, held)}) as stub:
+        result = run("stats", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 0
+    said = "submissions 3 tasks completed 2 deliveries none 0 assets stored 2 sink jsonl delivered 2"
+    assert " ".join(result.stdout.split()) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "code", "said"),
+    [
+        (404, {"title": "Unknown", "detail": "No submission has this id."}, 3, "No submission has this id."),
+        (401, {"title": "Not authorised", "detail": "Send a token."}, 1, "RECEIVER_TOKEN"),
+        (503, {"title": "Unavailable", "detail": "Later."}, 1, "Unavailable: Later."),
+        (502, b"<html>bad gateway</html>", 1, "HTTP 502"),
+        (500, b"[1]", 1, "HTTP 500"),
+    ],
+)
+def test_a_refusal_is_told_in_words_with_its_exit_code(
+    status: int, document: object, code: int, said: str
+) -> None:
+    with answering({"GET /submissions/sub_1": (status, document)}) as stub:
+        result = run("submissions", "show", "sub_1", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nobody_listening_is_a_failure_with_a_hint() -> None:
+    result = run("stats", RECEIVER_URL=f"http://127.0.0.1:{free_port()}", RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 1
+    assert "start `receiver serve`, or set RECEIVER_URL" in result.stderr
+
+
+# --- callback-url -----------------------------------------------------------------------------------
+
+PUBLIC = {"RECEIVER_SECRET": "a-secret-of-some-length", "RECEIVER_PUBLIC_URL": "https://hooks.example.com/in"}
+
+
+def test_callback_url_prints_a_url_whose_token_is_good() -> None:
+    result = run("callback-url", "vidgo", **PUBLIC)
+    assert (result.exit_code, result.stderr) == (0, "")
+    start, _, token = result.stdout.strip().rpartition("/")
+    assert start == "https://hooks.example.com/in/callbacks/vidgo"
+    claim = Tokens([PUBLIC["RECEIVER_SECRET"]]).check("vidgo", token)
+    assert claim is not None
+    assert claim.proof is Proof.PROVIDER
+
+
+def test_callback_url_warns_of_what_keeps_the_provider_away() -> None:
+    result = run("callback-url", "apixo", RECEIVER_SECRET=PUBLIC["RECEIVER_SECRET"])
+    assert result.exit_code == 0
+    assert "it is not https; its host cannot be reached from the internet" in result.stderr
+    assert "exactly 200 within 30 s" in result.stderr
+    assert "sends no callbacks" in run("callback-url", "reapi", **PUBLIC).stderr
+
+
+def test_callback_url_of_an_unknown_provider_lists_the_known_ones() -> None:
+    result = run("callback-url", "midjourney", **PUBLIC)
+    assert result.exit_code == 2
+    assert "known: vidgo, apidot, apixo, reapi" in result.stderr
+
+
+def test_callback_url_makes_no_secret_of_its_own(tmp_path: Path) -> None:
+    result = run("callback-url", "vidgo")
+    assert result.exit_code == 2
+    assert "start `receiver serve` once" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://hooks.example.com/x", 0),
+        ("http://hooks.example.com/x", 1),
+        ("https://localhost/x", 1),
+        ("https://10.1.2.3/x", 1),
+        ("https://[fd00::1]/x", 1),
+        ("https://[2606:4700::1111]/x", 0),
+        ("https://receiver.internal/x", 1),
+        ("http://127.0.0.1:8080/x", 2),
+        ("https://hooks.example.com/" + "x" * 2048, 1),
+    ],
+)
+def test_obstacles_between_a_provider_and_us_are_found(url: str, found: int) -> None:
+    assert len(obstacles(url)) == found
+
+
+# --- doctor and migrate -----------------------------------------------------------------------------
+
+
+def examined(**environ: str) -> tuple[int, dict[str, dict[str, str]]]:
+    result = run("doctor", "--json", **{"PORT": str(free_port()), **environ})
+    return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+
+
+def test_doctor_before_the_first_start_tries_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    code, checks = examined()
+    assert code == 0
+    assert {"settings", "secrets", "disk", "clock", "sqlite", "database", "assets", "sink jsonl"} <= set(
+        checks
+    )
+    assert checks["database"]["state"] == "ok"
+    assert checks["callbacks vidgo"]["state"] == "warn"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_goes_on_after_the_first_problem() -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    code, checks = examined(
+        RECEIVER_SINK_HOOK=f"http://{nobody}/in",
+        RECEIVER_SINK_FILE="jsonl:events.jsonl",
+        RECEIVER_SINK_QUEUE=f"redis://{nobody}/0?stream=s",
+    )
+    assert code == 1
+    states = {name: checks[f"sink {name}"]["state"] for name in ("hook", "file", "queue")}
+    assert states == {"hook": "fail", "file": "ok", "queue": "fail"}
+    assert checks["database"]["state"] == "ok"
+
+
+def test_doctor_shows_every_problem_of_the_settings_and_still_looks_at_the_machine() -> None:
+    result = run("doctor", RECEIVER_LOG_LEVEL="loud", RECEIVER_NONSENSE="1")
+    assert result.exit_code == 1
+    assert "RECEIVER_LOG_LEVEL must be" in result.stdout
+    assert "RECEIVER_NONSENSE is not a setting" in result.stdout
+    assert "sqlite" in result.stdout
+
+
+def test_doctor_finds_a_credentials_file_that_others_can_read(tmp_path: Path) -> None:
+    ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
+    credentials_path(tmp_path).chmod(0o644)
+    code, checks = examined(RECEIVER_DATA_DIR=str(tmp_path))
+    assert code == 1
+    assert "chmod 600" in checks["secrets"]["detail"]
+
+
+def test_doctor_tells_another_program_from_a_receiver(tmp_path: Path) -> None:
+    with answering({"GET /readyz": (200, b"hello")}) as stub:
+        code, checks = examined(RECEIVER_URL=stub.url)
+    assert code == 1
+    assert "is no receiver" in checks["service"]["detail"]
+
+
+def test_doctor_passes_on_what_a_running_service_says_of_itself() -> None:
+    document = {"status": "not ready", "parts": {"store": "cannot commit", "assets": "running"}}
+    with answering({"GET /readyz": (503, document)}) as stub:
+        code, checks = examined(RECEIVER_URL=stub.url)
+    assert code == 1
+    assert checks["service store"] == {"name": "service store", "state": "fail", "detail": "cannot commit"}
+    assert checks["service assets"]["state"] == "ok"
+    assert "database" not in checks
+
+
+def test_a_clock_behind_our_own_files_is_found(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    assert check_clock(tmp_path, now).state is State.OK
+    assert check_clock(tmp_path, now - timedelta(days=1)).state is State.FAIL
+
+
+def test_the_sqlite_versions_with_the_wal_reset_bug_are_noted() -> None:
+    assert "WAL-reset bug" in check_sqlite((3, 40, 1)).detail
+    assert "WAL-reset bug" in check_sqlite((3, 51, 2)).detail
+    assert check_sqlite((3, 51, 3)).detail == "3.51.3"
+
+
+def test_room_on_the_disk_is_looked_at_where_the_folder_will_be(tmp_path: Path) -> None:
+    assert str(tmp_path) in check_disk(tmp_path / "not" / "yet").detail
+
+
+def test_migrate_makes_the_database_and_may_be_repeated(tmp_path: Path) -> None:
+    for _ in range(2):
+        result = run("migrate", RECEIVER_DATA_DIR=str(tmp_path))
+        assert (result.exit_code, result.stderr) == (0, "")
+    assert (tmp_path / "receiver.db").exists()
+
+
+# --- processes --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(*arguments: str, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A real `receiver` process, which is gone when the block is left."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiver", *arguments],
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(port: int) -> None:
+    """Until the service answers; it listens a little earlier."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            httpx2.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).raise_for_status()
+        except httpx2.HTTPError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"nothing answers on port {port}")
+
+
+def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
+    port = free_port()
+    environ = {"RECEIVER_DATA_DIR": str(tmp_path / "data"), "PORT": str(port), "RECEIVER_HOST": "127.0.0.1"}
+    with started("serve", environ=environ) as service:
+        wait_for(port)
+        assert run("doctor", **environ).exit_code == 0
+        assert run("tasks", "list", **environ).exit_code == 3
+        added = run(
+            "submissions", "add", "--provider", "vidgo", "--owner", "u", "--task-id", "a/b", **environ
+        )
+        assert added.exit_code == 0
+        assert run("submissions", "list", **environ).exit_code == 0
+        shown = run("tasks", "show", "vidgo", "a/b", **environ)
+        assert (shown.exit_code, "submitted" in shown.stdout) == (0, True)
+        assert run("stats", **environ).exit_code == 0
+        # SQLite means one process: neither a second service nor a migration gets in.
+        assert run("migrate", **environ).exit_code == 2
+        second = subprocess.run(
+            [sys.executable, "-m", "receiver", "serve", "--port", str(free_port())],
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert second.returncode == 2
+        assert "in use by another receiver" in second.stderr
+        assert "Traceback" not in second.stderr
+        service.send_signal(signal.SIGTERM)
+        stdout, stderr = service.communicate(timeout=20)
+    assert service.returncode == -signal.SIGTERM
+    assert stdout == ""
+    assert "receiver submissions add" in stderr
+    kept = json.loads(credentials_path(tmp_path / "data").read_text())
+    assert not any(secret in stderr for secret in kept.values())
+    assert "Traceback" not in stderr
+
+
+def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
+    ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
+    port = free_port()
+    with started("serve", "--port", str(port), environ={"RECEIVER_DATA_DIR": str(tmp_path)}) as service:
+        wait_for(port)
+        service.send_signal(signal.SIGINT)
+        _, stderr = service.communicate(timeout=20)
+    assert service.returncode == 0
+    assert "Next" not in stderr
+    assert all(json.loads(line)["event"] for line in stderr.splitlines())
+
+
+def test_serve_on_a_port_in_use_fails_with_its_number(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", str(port), RECEIVER_DATA_DIR=str(tmp_path))
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1 port {port} (Address already in use)" in result.stderr
+
+
+def test_serve_over_a_file_that_is_no_database_is_misconfigured(tmp_path: Path) -> None:
+    (tmp_path / "receiver.db").write_bytes(b"not a database at all" * 100)
+    done = subprocess.run(
+        [sys.executable, "-m", "receiver", "serve", "--port", str(free_port())],
+        env={**os.environ, "RECEIVER_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "receiver.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_simulate_plays_until_it_is_told_to_stop() -> None:
+    with started("simulate", "--port", "0", "--task-seconds", "0.1", environ={}) as simulator:
+        assert simulator.stdout is not None
+        line = simulator.stdout.readline()
+        simulator.send_signal(signal.SIGTERM)
+        assert simulator.wait(timeout=20) == 0
+    assert "http://127.0.0.1:" in line

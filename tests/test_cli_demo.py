@@ -1,0 +1,268 @@
+"""The demo's judgement on made-up evidence: what is true passes, and each single lie breaks its promise."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from receiver.cli.demo.backend import Handed
+from receiver.cli.demo.evidence import (
+    Copy,
+    Evidence,
+    Fate,
+    Forgery,
+    SeenAsset,
+    SeenDelivery,
+    SeenTask,
+    Told,
+    ToldError,
+    ToldImage,
+    ToldTask,
+    TrueCall,
+    TrueImage,
+    TrueTask,
+)
+from receiver.cli.demo.expectations import Expectation, check
+from receiver.cli.demo.folder import RunFolder, make_run_folder
+from receiver.cli.demo.plan import FAILURE, Job, make_plan
+from receiver.cli.demo.service import service_environment
+from receiver.cli.demo.summary import make_report, print_report
+from receiver.cli.exits import Exit
+from receiver.settings import load_settings
+
+ENDS = "Every task ended as its provider ended it"
+ANSWERS = "Every callback was answered with 200"
+EVENTS = "Each task is told in one event, of the right type and to the right owner"
+DESCRIPTIONS = "Every image is described as the provider made it"
+LINKS = "Every signed link leads to these very bytes"
+FILES = "The images folder holds these files and no others"
+REPEATS = "A repeated callback raised a counter and changed nothing else"
+EARLY = "A callback before its submission waited for it and was matched"
+FORGERY = "A forged callback was refused and left no trace"
+
+SHA = "a" * 64
+KEY = "vidgo/t-1/0.png"
+
+
+def job(provider: str, number: int, **changes: Any) -> Job:
+    plain = Job(
+        number=number,
+        provider=provider,
+        model="m",
+        images=1,
+        owner="user-1",
+        early=False,
+        repeats=1,
+        fails=False,
+    )
+    return replace(plain, **changes)
+
+
+def call(verdict: str, status: int = 200) -> TrueCall:
+    return TrueCall(status=status, answer={"status": verdict})
+
+
+def seen(provider: str, task_id: str, state: str, delivery: SeenDelivery) -> SeenTask:
+    return SeenTask(
+        provider=provider,
+        task_id=task_id,
+        state=state,
+        submitted_at="2026-11-21T10:00:01.000Z",
+        event_id=f"evt_{task_id}",
+        assets=(SeenAsset(state="stored", bytes=9),) if state == "completed" else (),
+        deliveries=(delivery,),
+    )
+
+
+def told(
+    provider: str, task_id: str, number: int, *, images: tuple[ToldImage, ...], error: str | None
+) -> Told:
+    return Told(
+        specversion="1.0",
+        id=f"evt_{task_id}",
+        source="http://127.0.0.1:1",
+        type="task.failed" if error else "task.completed",
+        subject=f"{provider}/{task_id}",
+        data=ToldTask(
+            provider=provider,
+            task_id=task_id,
+            submission_id=f"sub_{task_id}",
+            owner="user-1",
+            metadata={"number": number},
+            assets=images,
+            error=ToldError(message=error) if error else None,
+        ),
+    )
+
+
+IMAGE = TrueImage(index=0, media_type="image/png", bytes=9, width=4, height=3, sha256=SHA)
+TOLD_IMAGE = ToldImage(
+    index=0, state="stored", key=KEY, url="http://127.0.0.1:1/assets/x", media_type="image/png",
+    bytes=9, width=4, height=3, sha256=SHA,
+)  # fmt: skip
+AFTER = SeenDelivery(verdict="accepted", proof="submission", seen=3, received_at="2026-11-21T10:00:02.000Z")
+BEFORE = SeenDelivery(verdict="accepted", proof="provider", seen=1, received_at="2026-11-21T10:00:00.000Z")
+
+# One completed task with a repeated callback, and one that failed early.
+DONE = TrueTask(
+    provider="vidgo",
+    task_id="t-1",
+    state="completed",
+    simulate=Fate(duplicate=3),
+    files=(IMAGE,),
+    callbacks=(call("accepted"), call("duplicate"), call("duplicate")),
+)
+LOST = TrueTask(
+    provider="apixo",
+    task_id="t-2",
+    state="failed",
+    simulate=Fate(error=FAILURE),
+    files=(),
+    callbacks=(call("early"),),
+)
+TOLD_DONE = told("vidgo", "t-1", 1, images=(TOLD_IMAGE,), error=None)
+TOLD_LOST = told("apixo", "t-2", 2, images=(), error=FAILURE)
+SEEN_DONE = seen("vidgo", "t-1", "completed", AFTER)
+SEEN_LOST = seen("apixo", "t-2", "failed", BEFORE)
+TRUE = Evidence(
+    handed=(
+        Handed(job=job("vidgo", 1, repeats=3), task_id="t-1", submission_id="sub_t-1"),
+        Handed(job=job("apixo", 2, early=True, fails=True), task_id="t-2", submission_id="sub_t-2"),
+    ),
+    truth=(DONE, LOST),
+    seen=(SEEN_DONE, SEEN_LOST),
+    told=(TOLD_DONE, TOLD_LOST),
+    linked={("vidgo/t-1", 0): Copy(bytes=9, sha256=SHA, media_type="image/png")},
+    files={KEY: Copy(bytes=9, sha256=SHA)},
+    forgery=Forgery(victim="vidgo/t-1", answer=401, deliveries=2),
+)
+
+
+def broken(evidence: Evidence) -> set[str]:
+    return {expectation.promise for expectation in check(evidence) if not expectation.held}
+
+
+def with_truth(**changes: Any) -> Evidence:
+    return replace(TRUE, truth=(replace(DONE, **changes), LOST))
+
+
+def with_image(**changes: Any) -> Evidence:
+    return with_truth(files=(replace(IMAGE, **changes),))
+
+
+def with_told(**changes: Any) -> Evidence:
+    return replace(TRUE, told=(replace(TOLD_DONE, **changes), TOLD_LOST))
+
+
+def with_seen(delivery: SeenDelivery) -> Evidence:
+    return replace(TRUE, seen=(replace(SEEN_DONE, deliveries=(delivery,)), SEEN_LOST))
+
+
+def with_early(delivery: SeenDelivery) -> Evidence:
+    return replace(TRUE, seen=(SEEN_DONE, replace(SEEN_LOST, deliveries=(delivery,))))
+
+
+def test_true_evidence_breaks_no_promise() -> None:
+    assert broken(TRUE) == set()
+
+
+# What is false -> the promises that it breaks.
+LIES: dict[str, tuple[Evidence, set[str]]] = {
+    "other bytes": (with_image(sha256="b" * 64), {DESCRIPTIONS, LINKS, FILES}),
+    "other length": (with_image(bytes=8), {DESCRIPTIONS, LINKS, FILES}),
+    "other width": (with_image(width=5), {DESCRIPTIONS}),
+    "other height": (with_image(height=5), {DESCRIPTIONS}),
+    "other type": (with_image(media_type="image/webp"), {DESCRIPTIONS, LINKS}),
+    "image invented": (with_truth(files=()), {DESCRIPTIONS}),
+    "image lost": (with_truth(files=(IMAGE, replace(IMAGE, index=1))), {DESCRIPTIONS, LINKS, FILES}),
+    "no link": (replace(TRUE, linked={}), {LINKS}),
+    "no file": (replace(TRUE, files={}), {FILES}),
+    "file left over": (replace(TRUE, files={**TRUE.files, "x": Copy(bytes=1, sha256=SHA)}), {FILES}),
+    "failed at the provider": (with_truth(state="failed"), {ENDS, EVENTS}),
+    "unknown at the provider": (replace(TRUE, truth=(LOST,)), {ENDS, DESCRIPTIONS, REPEATS}),
+    "unknown here": (replace(TRUE, seen=(SEEN_LOST,)), {ENDS, EVENTS, FORGERY}),
+    "not told": (replace(TRUE, told=(TOLD_LOST,)), {EVENTS, DESCRIPTIONS, FILES}),
+    "told twice": (replace(TRUE, told=(TOLD_DONE, TOLD_DONE, TOLD_LOST)), {EVENTS}),
+    "a stranger told": (replace(TRUE, handed=TRUE.handed[:1]), {EVENTS}),
+    "wrong event type": (with_told(type="task.partial"), {EVENTS}),
+    "wrong owner": (with_told(data=replace(TOLD_DONE.data, owner="user-2")), {EVENTS}),
+    "too few callbacks": (with_truth(callbacks=(call("accepted"),)), {ANSWERS, REPEATS}),
+    "a callback not acknowledged": (with_truth(callbacks=(*DONE.callbacks, call("", 503))), {ANSWERS}),
+    "accepted twice": (
+        with_truth(callbacks=(call("accepted"), call("accepted"), call("duplicate"))),
+        {REPEATS},
+    ),
+    "repeats not counted": (with_seen(replace(AFTER, seen=1)), {REPEATS}),
+    "early and never matched": (with_early(replace(BEFORE, verdict="early")), {EARLY}),
+    "not early at all": (replace(TRUE, truth=(DONE, replace(LOST, callbacks=(call("accepted"),)))), {EARLY}),
+    "a lie believed": (replace(TRUE, forgery=replace(TRUE.forgery, answer=200)), {FORGERY}),
+    "a lie recorded": (replace(TRUE, forgery=replace(TRUE.forgery, deliveries=3)), {FORGERY}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_breaks_exactly_the_promises_that_it_touches(lie: str) -> None:
+    evidence, promises = LIES[lie]
+    assert broken(evidence) == promises
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_broken_promise_is_printed_and_exits_with_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, *, as_json: bool
+) -> None:
+    evidence = with_image(width=5)
+    report = make_report(evidence, check(evidence), RunFolder(path=tmp_path), 1.5)
+    print_report(report, as_json=as_json)
+    assert report.exit_code is Exit.FAILED
+    printed = capsys.readouterr().out
+    assert DESCRIPTIONS in printed
+    assert "4x3" in printed
+    assert "5x3" in printed
+    if not as_json:
+        assert f"FAILED  {DESCRIPTIONS} (1)" in printed
+        assert f"1 of 9 promises did not hold: {DESCRIPTIONS}." in printed
+
+
+def test_only_the_first_problems_of_many_are_printed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    many = Expectation(promise=ENDS, held=False, checked=7, problems=tuple(f"problem {n}" for n in range(7)))
+    print_report(make_report(TRUE, [many], RunFolder(path=tmp_path), 1.0), as_json=False)
+    printed = capsys.readouterr().out
+    assert "problem 4\n" in printed
+    assert "problem 5" not in printed
+    assert "and 2 more" in printed
+
+
+def test_the_first_four_jobs_show_every_kind() -> None:
+    plan = make_plan(4)
+    assert any(job.early for job in plan)
+    assert any(job.fails for job in plan)
+    assert any(job.repeats > 1 for job in plan)
+    assert any(job.images > 1 for job in plan)
+    assert {job.provider for job in plan} == {"vidgo", "apidot", "apixo"}
+
+
+def test_every_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "run-7").mkdir()
+    (tmp_path / "run-of-mine").write_text("not the demo's")
+    assert make_run_folder(tmp_path).path == tmp_path / "run-8"
+    assert make_run_folder(tmp_path).path == tmp_path / "run-9"
+    assert (tmp_path / "run-of-mine").read_text() == "not the demo's"
+
+
+def test_settings_of_the_callers_shell_do_not_reach_the_service(tmp_path: Path) -> None:
+    shell = {
+        "PATH": "/bin",
+        "RECEIVER_SECRET": "x",
+        "RECEIVER_TYPO": "1",
+        "DATABASE_URL": "postgres://db",
+        "DYNO": "web.1",
+        "VIDGO_API_KEY": "k",
+    }
+    environment = service_environment(shell, tmp_path, 4711)
+    assert environment.keys() & shell.keys() == {"PATH"}
+    settings = load_settings(environment)
+    assert settings.url == settings.public_url == "http://127.0.0.1:4711"
+    assert settings.data_dir == tmp_path

@@ -1,0 +1,101 @@
+"""Credentials: made once, for the owner alone, and only where one process is all there is."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from receiver.credentials import credentials_path, ensure_credentials, read_credentials
+from receiver.errors import Misconfigured
+from receiver.settings import Settings, load_settings
+
+GIVEN = "given-by-the-environment"
+
+
+def settings_in(folder: Path, **environ: str) -> Settings:
+    return load_settings({"RECEIVER_DATA_DIR": str(folder), **environ})
+
+
+def test_the_first_start_makes_three_different_secrets_for_the_owner_alone(tmp_path: Path) -> None:
+    settings = ensure_credentials(settings_in(tmp_path / "data"))
+    path = credentials_path(tmp_path / "data")
+    made = {*settings.secrets, *settings.api_tokens, *settings.admin_tokens}
+    assert len(made) == 3
+    assert all(len(secret) >= 40 for secret in made)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_later_starts_use_the_same(tmp_path: Path) -> None:
+    first = ensure_credentials(settings_in(tmp_path))
+    assert ensure_credentials(settings_in(tmp_path)).secrets == first.secrets
+    kept = read_credentials(tmp_path)
+    assert kept is not None
+    assert (kept.secret,) == first.secrets
+    assert kept.secret not in repr(kept)
+
+
+def test_parallel_first_starts_agree(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda _: ensure_credentials(settings_in(tmp_path / "d")), range(64)))
+    assert len({settings.secrets for settings in results}) == 1
+    assert len({settings.admin_tokens for settings in results}) == 1
+
+
+def test_what_the_environment_gives_is_kept_and_the_rest_filled_in(tmp_path: Path) -> None:
+    settings = ensure_credentials(settings_in(tmp_path, RECEIVER_API_TOKENS=GIVEN))
+    assert settings.api_tokens == (GIVEN,)
+    assert settings.secrets
+    assert settings.admin_tokens
+
+
+def test_nothing_is_made_when_everything_is_given(tmp_path: Path) -> None:
+    given = dict.fromkeys(("RECEIVER_SECRET", "RECEIVER_API_TOKENS", "RECEIVER_ADMIN_TOKENS"), GIVEN)
+    settings = settings_in(tmp_path / "data", **given)
+    assert ensure_credentials(settings) is settings
+    assert not (tmp_path / "data").exists()
+
+
+def test_beside_another_database_every_missing_secret_is_named(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(settings_in(tmp_path), database_url="postgres://host/db")
+    with pytest.raises(Misconfigured) as caught:
+        ensure_credentials(settings)
+    assert [problem.split()[0] for problem in caught.value.problems] == [
+        "RECEIVER_SECRET",
+        "RECEIVER_API_TOKENS",
+        "RECEIVER_ADMIN_TOKENS",
+    ]
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    assert read_credentials(tmp_path / "data") is None
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_file_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    ensure_credentials(settings_in(tmp_path))
+    path = credentials_path(tmp_path)
+    path.chmod(0o644)
+    assert read_credentials(tmp_path) is not None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"\xff", b"[" * 100_000, b'{"secret":"x","api_token":"y","admin_token":"z"}'],
+)
+def test_a_damaged_file_is_named_and_not_replaced(tmp_path: Path, content: bytes) -> None:
+    path = credentials_path(tmp_path)
+    path.write_bytes(content)
+    with pytest.raises(Misconfigured, match="is damaged: restore it, or delete it"):
+        ensure_credentials(settings_in(tmp_path))
+    assert path.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_made_is_a_problem_with_a_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Misconfigured, match="cannot be read"):
+        ensure_credentials(settings_in(tmp_path / "file" / "data"))

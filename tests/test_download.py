@@ -1,0 +1,425 @@
+import asyncio
+import gzip
+import hashlib
+import os
+import resource
+import tracemalloc
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from receiver.download import FLUSH_BYTES, Downloaded, DownloadLimits, download
+from receiver.errors import FetchFailed
+from receiver.models import Outcome
+from receiver.network import GuardedClient
+from receiver.testing import TurnableClock
+from tests.fake_world import PUBLIC, FakeWorld, make_trust
+from tests.media_host import Answer, MediaHost, media_host, redirects, repeats, says, writes
+
+LIMITS = DownloadLimits(
+    max_bytes=5_000_000, deadline_seconds=5, min_bytes_per_second=1000, window_seconds=0.2, max_redirects=3
+)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MediaHost]:
+    async with media_host() as host:
+        yield host
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[GuardedClient]:
+    client = GuardedClient(opened=(ip_network("127.0.0.0/8"),))
+    yield client
+    await client.aclose()
+
+
+class Getter:
+    """Downloads into one folder and looks what is left there."""
+
+    def __init__(self, client: GuardedClient, folder: Path) -> None:
+        self.client = client
+        self.path = folder / "file"
+        self.clock = TurnableClock()
+
+    async def get(
+        self, url: str, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()
+    ) -> Downloaded:
+        return await download(self.client, url, self.path, limits, clock=self.clock, hosts=hosts)
+
+    async def fail(
+        self, url: str, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()
+    ) -> FetchFailed:
+        with pytest.raises(FetchFailed) as caught:
+            await self.get(url, limits, hosts=hosts)
+        assert not self.path.exists()
+        for secret in ("127.0.0.1", "http:", "/x", "secret"):
+            assert secret not in str(caught.value)
+        return caught.value
+
+
+@pytest.fixture
+def getter(client: GuardedClient, tmp_path: Path) -> Getter:
+    return Getter(client, tmp_path)
+
+
+# --- what arrives ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, FLUSH_BYTES - 1, FLUSH_BYTES, 3 * FLUSH_BYTES + 7])
+async def test_a_file_arrives_whole_and_is_hashed(host: MediaHost, getter: Getter, size: int) -> None:
+    body = os.urandom(size)
+    got = await getter.get(host.put("/x", says(200, body)))
+    assert got == Downloaded(bytes=size, sha256=hashlib.sha256(body).hexdigest())
+    assert getter.path.read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        writes(b"HTTP/1.1 200 X\r\n\r\nbytes"),
+        writes(b"HTTP/1.0 200 X\r\n\r\nby", b"tes"),
+        writes(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n2\r\nby\r\n3\r\ntes\r\n0\r\n\r\n"),
+        writes(
+            b"HTTP/1.1 200 X\r\ncontent-length: 9\r\n",
+            b"transfer-encoding: chunked\r\n\r\n5\r\nbytes\r\n0\r\n\r\n",
+        ),
+        writes(b"HTTP/1.1 200 X\r\ncontent-length: 5, 5\r\ncontent-encoding: identity\r\n\r\nbytes"),
+        writes(b"HTTP/1.1 100 X\r\n\r\nHTTP/1.1 103 X\r\n\r\nHTTP/1.1 200 X\r\n\r\nbytes"),
+    ],
+)
+async def test_every_way_to_frame_a_body_is_understood(
+    host: MediaHost, getter: Getter, answer: Answer
+) -> None:
+    assert (await getter.get(host.put("/x", answer))).bytes == 5
+    assert getter.path.read_bytes() == b"bytes"
+
+
+async def test_a_large_file_passes_through_a_small_memory(host: MediaHost, getter: Getter) -> None:
+    limits = DownloadLimits(max_bytes=100_000_000)
+    url = host.put("/x", repeats(b"x" * 500_000, times=100))
+    await getter.get(host.put("/warm-up", says(200, b"x" * FLUSH_BYTES)), limits)
+    getter.path.unlink()
+    tracemalloc.start()
+    try:
+        assert (await getter.get(url, limits)).bytes == 50_000_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+async def test_an_existing_file_is_not_overwritten(host: MediaHost, getter: Getter) -> None:
+    getter.path.write_bytes(b"another's")
+    with pytest.raises(FetchFailed) as caught:
+        await getter.get(host.put("/x", says(200, b"bytes")))
+    assert caught.value.outcome is Outcome.STORAGE_FAILED
+    assert getter.path.read_bytes() == b"another's"
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+async def test_a_declared_length_beyond_the_limit_is_refused_before_the_body(
+    host: MediaHost, getter: Getter
+) -> None:
+    url = host.put("/x", says(200, b"", length=LIMITS.max_bytes + 1))
+    assert (await getter.fail(url)).outcome is Outcome.TOO_LARGE
+
+
+async def test_the_limit_itself_is_allowed(host: MediaHost, getter: Getter) -> None:
+    limits = DownloadLimits(max_bytes=1000)
+    assert (await getter.get(host.put("/x", says(200, b"x" * 1000)), limits)).bytes == 1000
+    getter.path.unlink()
+    assert (await getter.fail(host.put("/x", says(200, b"x" * 1001)), limits)).outcome is Outcome.TOO_LARGE
+
+
+@pytest.mark.parametrize("framing", [b"HTTP/1.1 200 X\r\n\r\n", None])
+async def test_an_endless_body_is_cut_off_at_the_limit(
+    host: MediaHost, getter: Getter, framing: bytes | None
+) -> None:
+    async def chunks(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            await writer.drain()
+
+    url = host.put("/x", repeats(b"x" * 65536) if framing else chunks)
+    assert (await getter.fail(url)).outcome is Outcome.TOO_LARGE
+
+
+async def test_a_body_that_trickles_is_too_slow(host: MediaHost, getter: Getter) -> None:
+    assert (await getter.fail(host.put("/x", repeats(b"x", pause_seconds=0.02)))).outcome is Outcome.TOO_SLOW
+
+
+async def test_a_fast_start_does_not_buy_a_slow_rest(host: MediaHost, getter: Getter) -> None:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\n\r\n" + b"x" * 1_000_000)
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    assert (await getter.fail(host.put("/x", answer))).outcome is Outcome.TOO_SLOW
+
+
+async def test_a_small_file_may_be_slow_within_one_window(host: MediaHost, getter: Getter) -> None:
+    pieces = writes(b"HTTP/1.1 200 X\r\n\r\n", *[b"x"] * 5, pause_seconds=0.01)
+    assert (await getter.get(host.put("/x", pieces))).bytes == 5
+
+
+async def test_the_deadline_covers_everything(host: MediaHost, getter: Getter) -> None:
+    limits = DownloadLimits(max_bytes=5_000_000, deadline_seconds=0.2, min_bytes_per_second=1)
+    url = host.put("/x", repeats(b"x" * 1000, pause_seconds=0.02))
+    assert (await getter.fail(url, limits)).outcome is Outcome.TIMEOUT
+
+
+async def test_a_host_that_stalls_is_a_timeout(host: MediaHost, tmp_path: Path) -> None:
+    async def stall(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\nbegun")
+        await asyncio.sleep(30)
+
+    client = GuardedClient(opened=(ip_network("127.0.0.0/8"),), read_seconds=0.1)
+    try:
+        failure = await Getter(client, tmp_path).fail(host.put("/x", stall))
+    finally:
+        await client.aclose()
+    assert failure.outcome is Outcome.TIMEOUT
+
+
+# --- lengths and encodings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(200, b"half", length=8),
+        writes(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n8\r\nhalf"),
+        writes(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
+        says(200, b"x" * 1_000_000, length=1_010_000),
+    ],
+)
+async def test_a_body_shorter_than_promised_is_interrupted(
+    host: MediaHost, getter: Getter, answer: Answer
+) -> None:
+    assert (await getter.fail(host.put("/x", answer))).outcome is Outcome.INTERRUPTED
+
+
+async def test_a_reset_in_the_middle_is_interrupted(host: MediaHost, getter: Getter) -> None:
+    async def reset(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 990_000)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    assert (await getter.fail(host.put("/x", reset))).outcome is Outcome.INTERRUPTED
+
+
+async def test_a_body_longer_than_promised_is_cut_where_it_was_promised_to_end(
+    host: MediaHost, getter: Getter
+) -> None:
+    # And the rest is not taken for the answer to the next request.
+    url = host.put("/x", says(200, b"bytes and more", length=5))
+    assert (await getter.get(url)).bytes == 5
+    getter.path.unlink()
+    assert (await getter.get(url)).bytes == 5
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "zstd", "gzip, identity"])
+async def test_a_compressed_body_is_refused_unopened(host: MediaHost, getter: Getter, encoding: str) -> None:
+    bomb = gzip.compress(b"\0" * 10_000_000)
+    url = host.put("/x", says(200, bomb, f"content-encoding: {encoding}"))
+    assert (await getter.fail(url)).outcome is Outcome.NOT_AN_IMAGE
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        *((status, Outcome.GONE) for status in (403, 404, 410)),
+        (429, Outcome.RATE_LIMITED),
+        *((status, Outcome.HTTP_ERROR) for status in (408, 421, 425, 500, 502, 503, 504, 599)),
+        *((status, Outcome.HTTP_ERROR) for status in (201, 202, 204, 206, 300, 304)),
+        *((status, Outcome.REFUSED) for status in (400, 401, 402, 405, 406, 416, 451)),
+    ],
+)
+async def test_a_status_is_an_outcome(host: MediaHost, getter: Getter, status: int, outcome: Outcome) -> None:
+    body = b"" if status in (204, 304) else b"<html>secret</html>"
+    assert (await getter.fail(host.put("/x", says(status, body)))).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        ("0", 0.0),
+        ("9" * 400, 999_999_999.0),
+        (format_datetime(datetime(2026, 1, 1, 0, 2, tzinfo=UTC), usegmt=True), 120.0),
+        (format_datetime(datetime(2025, 1, 1, tzinfo=UTC), usegmt=True), 0.0),
+        ("Thu, 01 Jan 2026 00:01:00 -0000", 60.0),
+        ("soon", None),
+        ("-5", None),
+        ("1e3", None),
+        ("Thu, 99 Jan 2026 00:00:00 GMT", None),
+        ("Thu, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_wish_to_be_left_alone_is_passed_on(
+    host: MediaHost, getter: Getter, value: str, seconds: float | None, status: int
+) -> None:
+    failure = await getter.fail(host.put("/x", says(status, b"", f"retry-after: {value}")))
+    assert failure.retry_after_seconds == seconds
+
+
+async def test_only_those_two_answers_may_ask_for_time(host: MediaHost, getter: Getter) -> None:
+    failure = await getter.fail(host.put("/x", says(404, b"", "retry-after: 7")))
+    assert failure.retry_after_seconds is None
+
+
+# --- redirects ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_followed(host: MediaHost, getter: Getter, status: int) -> None:
+    host.put("/y", says(200, b"bytes"))
+    assert (await getter.get(host.put("/x", redirects("/y", status)))).bytes == 5
+
+
+@pytest.mark.parametrize("location", ["y?a=%2B", "./y?a=%2B", "/y?a=%2B#part", "//127.0.0.1:{port}/y?a=%2B"])
+async def test_a_relative_redirect_starts_from_where_it_was_found(
+    host: MediaHost, getter: Getter, location: str
+) -> None:
+    host.put("/y?a=%2B", says(200, b"bytes"))
+    assert (await getter.get(host.put("/x", redirects(location.format(port=host.port))))).bytes == 5
+
+
+async def test_a_redirect_in_raw_utf_8_is_understood(host: MediaHost, getter: Getter) -> None:
+    host.put("/%E5%9B%BE", says(200, b"bytes"))
+    url = host.put("/x", redirects("/图".encode().decode("latin-1")))
+    assert (await getter.get(url)).bytes == 5
+
+
+async def test_three_redirects_are_followed_and_a_fourth_is_not(host: MediaHost, getter: Getter) -> None:
+    for number in range(4):
+        host.put(f"/{number}", redirects(f"/{number + 1}"))
+    host.put("/4", says(200, b"bytes"))
+    assert (await getter.get(host.url("/1"))).bytes == 5
+    getter.path.unlink()
+    assert (await getter.fail(host.url("/0"))).outcome is Outcome.BAD_REDIRECT
+
+
+async def test_a_redirect_loop_ends(host: MediaHost, getter: Getter) -> None:
+    assert (await getter.fail(host.put("/x", redirects("/x")))).outcome is Outcome.BAD_REDIRECT
+    assert len(host.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("location", "outcome"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", Outcome.PRIVATE_ADDRESS),
+        ("https://10.0.0.1/", Outcome.PRIVATE_ADDRESS),
+        ("//10.0.0.1/", Outcome.PRIVATE_ADDRESS),
+        ("http://[::ffff:169.254.169.254]/", Outcome.PRIVATE_ADDRESS),
+        ("https://[::1]/", Outcome.PRIVATE_ADDRESS),
+        ("http://2852039166/", Outcome.BAD_REDIRECT),
+        ("https://user:secret@127.0.0.1/", Outcome.BAD_REDIRECT),
+        ("http://8.8.8.8/", Outcome.BAD_REDIRECT),
+        ("file:///etc/passwd", Outcome.BAD_REDIRECT),
+        ("gopher://127.0.0.1:6379/_FLUSHALL", Outcome.BAD_REDIRECT),
+        ("data:image/png;base64,AAAA", Outcome.BAD_REDIRECT),
+        ("https://[", Outcome.BAD_REDIRECT),
+        ("https://exa mple.com/", Outcome.BAD_REDIRECT),
+        ("\x00", Outcome.INTERRUPTED),
+        ("/\xff", Outcome.BAD_REDIRECT),
+        ("", Outcome.BAD_REDIRECT),
+        ("/" + "a" * 10_000, Outcome.BAD_REDIRECT),
+    ],
+)
+async def test_a_redirect_is_judged_like_a_link(
+    host: MediaHost, getter: Getter, location: str, outcome: Outcome
+) -> None:
+    assert (await getter.fail(host.put("/x", redirects(location)))).outcome is outcome
+    assert len(host.requests) == 1
+
+
+async def test_a_redirect_without_a_location_leads_nowhere(host: MediaHost, getter: Getter) -> None:
+    assert (await getter.fail(host.put("/x", says(302)))).outcome is Outcome.BAD_REDIRECT
+
+
+async def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
+    trust = make_trust(tmp_path)
+    async with media_host(trust.server) as host:
+        host.put("/x", redirects("http://127.0.0.1:8080/y"))
+        world = FakeWorld({"files.example.com": [[PUBLIC]]}, host.port)
+        client = GuardedClient(
+            opened=(ip_network("127.0.0.0/8"),), tls=trust.client, resolve=world.resolve, dial=world.dial
+        )
+        failure = await Getter(client, tmp_path).fail("https://files.example.com/x")
+        await client.aclose()
+    assert failure.outcome is Outcome.BAD_REDIRECT
+    assert world.dialled == [PUBLIC]
+
+
+async def test_a_redirect_must_stay_on_the_list_of_hosts(host: MediaHost, getter: Getter) -> None:
+    url = host.put("/x", redirects("https://elsewhere.example/"))
+    assert (await getter.fail(url, hosts=("127.0.0.1",))).outcome is Outcome.HOST_NOT_ALLOWED
+    assert (await getter.fail(url, hosts=("files.example.com",))).outcome is Outcome.HOST_NOT_ALLOWED
+    assert len(host.requests) == 1
+
+
+async def test_a_refresh_header_is_no_redirect(host: MediaHost, getter: Getter) -> None:
+    url = host.put(
+        "/x", says(200, b"bytes", "refresh: 0; url=http://10.0.0.1/", "location: http://10.0.0.1/")
+    )
+    assert (await getter.get(url)).bytes == 5
+
+
+# --- our own side ---------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_download_leaves_no_file(host: MediaHost, getter: Getter) -> None:
+    begun = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 X\r\n\r\n")
+        for _ in range(30):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+        begun.set()
+        await asyncio.sleep(30)
+
+    task = asyncio.create_task(getter.get(host.put("/x", answer)))
+    await begun.wait()
+    await asyncio.sleep(0.05)
+    assert getter.path.exists()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.05)
+    assert not getter.path.exists()
+
+
+async def test_no_place_to_write_is_our_own_failure(
+    host: MediaHost, client: GuardedClient, tmp_path: Path
+) -> None:
+    failure = await Getter(client, tmp_path / "missing").fail(host.put("/x", says(200, b"bytes")))
+    assert failure.outcome is Outcome.STORAGE_FAILED
+
+
+async def test_a_disk_that_takes_no_more_is_our_own_failure(host: MediaHost, getter: Getter) -> None:
+    url = host.put("/x", says(200, b"x" * 3_000_000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
+    try:
+        failure = await getter.fail(url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failure.outcome is Outcome.STORAGE_FAILED

@@ -1,0 +1,128 @@
+"""The message consumers see: golden bytes, a valid CloudEvent, the same for every retry."""
+
+import json
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+
+from receiver.envelope import CONTENT_TYPE, render
+from receiver.models import EventType, Notification, OutboxWork, Outcome
+from tests.factories import submission
+from tests.messages import SOURCE, cloud_event, event, failed_asset, link, outbox_work, stored_asset
+
+GOLDEN = (
+    b'{"specversion":"1.0","id":"evt_1","source":"https://receiver.example","type":"task.completed",'
+    b'"subject":"vidgo/t1","time":"2026-11-21T10:02:00.000Z","datacontenttype":"application/json",'
+    b'"revision":1,"data":{"provider":"vidgo","task_id":"t1","submission_id":"sub_1","owner":"user-17",'
+    b'"model":"gpt-image-2","metadata":{"order":7},"submitted_at":"2026-11-21T10:00:00.000Z",'
+    b'"received_at":"2026-11-21T10:01:00.000Z","via":"callback","assets":[{"index":0,"state":"stored",'
+    b'"key":"vidgo/t1/0.png","url":"https://receiver.example/assets/vidgo/t1/0?expires=1795255320",'
+    b'"media_type":"image/png","bytes":1234,"width":64,"height":48,"sha256":"'
+    + b"ab" * 32
+    + b'"}],"error":null}}'
+)
+
+
+def rendered(work: OutboxWork) -> Notification:
+    return render(work, source=SOURCE, link=link)
+
+
+def message(work: OutboxWork) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(rendered(work).body)
+    return decoded
+
+
+def test_the_bytes_are_these() -> None:
+    assert rendered(outbox_work()).body == GOLDEN
+
+
+def test_the_media_type_is_that_of_a_structured_cloudevent() -> None:
+    assert CONTENT_TYPE == JSONFormat.CONTENT_TYPE
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        outbox_work(),
+        outbox_work(replay_id="rpl_1", revision=3),
+        outbox_work(event(type_=EventType.FAILED, assets=(), error_code="nsfw", error_message="refused")),
+        outbox_work(event(type_=EventType.PARTIAL, assets=(stored_asset(), failed_asset(1)))),
+        outbox_work(event(task_id="Ж/🦊 \n\\0?#%")),
+    ],
+)
+def test_it_is_a_valid_cloudevent(work: OutboxWork) -> None:
+    read = cloud_event(rendered(work).body)
+    assert read.get_specversion() == "1.0"
+    assert read.get_id() == work.event.id
+    assert read.get_source() == SOURCE
+    assert read.get_subject() == f"vidgo/{work.event.task_id}"
+    assert read.get_time() == work.event.ended_at
+    assert read.get_datacontenttype() == "application/json"
+    assert read.get_extension("revision") == work.revision
+    assert read.get_extension("replayid") == work.replay_id
+
+
+@pytest.mark.parametrize("name", ["id", "source", "type", "specversion"])
+def test_the_oracle_refuses_what_is_not_a_cloudevent(name: str) -> None:
+    broken = {key: value for key, value in json.loads(GOLDEN).items() if key != name}
+    with pytest.raises(jsonschema.ValidationError, match=name):
+        cloud_event(json.dumps(broken).encode())
+
+
+def test_a_retry_is_the_same_bytes_and_the_same_key() -> None:
+    first, third = rendered(outbox_work()), rendered(outbox_work(attempt=3))
+    assert first == third
+
+
+def test_a_replay_has_the_same_id_its_own_replayid_and_its_own_key() -> None:
+    first, replay = rendered(outbox_work()), rendered(outbox_work(replay_id="rpl_1"))
+    assert first.event_id == replay.event_id
+    assert first.dedupe_key != replay.dedupe_key
+    assert message(outbox_work(replay_id="rpl_1"))["replayid"] == "rpl_1"
+    assert "replayid" not in message(outbox_work())
+
+
+def test_a_revision_has_the_same_id_and_its_own_key() -> None:
+    first, second = rendered(outbox_work()), rendered(outbox_work(revision=2))
+    assert first.event_id == second.event_id
+    assert first.dedupe_key != second.dedupe_key
+    assert message(outbox_work(revision=2))["revision"] == 2
+
+
+def test_a_file_that_could_not_be_had_says_why_and_offers_no_link() -> None:
+    assets = message(outbox_work(event(assets=(stored_asset(), failed_asset(1)))))["data"]["assets"]
+    assert assets[1] == {"index": 1, "state": "failed", "outcome": "gone"}
+    assert assets[0]["url"].startswith(SOURCE)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_is_written_by_its_name(outcome: Outcome) -> None:
+    assets = message(outbox_work(event(assets=(failed_asset(0, outcome),))))["data"]["assets"]
+    assert assets[0]["outcome"] == outcome.value
+
+
+def test_the_providers_own_words_are_the_error() -> None:
+    of = event(type_=EventType.FAILED, assets=(), error_code="80006", error_message="no")
+    assert message(outbox_work(of))["data"]["error"] == {"code": "80006", "message": "no"}
+    of = event(type_=EventType.FAILED, assets=(), error_message="no")
+    assert message(outbox_work(of))["data"]["error"] == {"code": None, "message": "no"}
+
+
+def test_the_request_and_the_links_of_the_provider_are_not_in_it() -> None:
+    body = rendered(outbox_work()).body
+    assert b"a lighthouse" not in body  # the prompt
+    assert b"cdn.test" not in body
+
+
+def test_metadata_is_handed_on_as_it_came() -> None:
+    metadata = {"nested": {"list": [1, 2.5, None, True]}, "text": "Ж🦊\u2028"}
+    of = event(from_submission=msgspec.structs.replace(submission(), metadata=metadata))
+    assert message(outbox_work(of))["data"]["metadata"] == metadata
+
+
+def test_an_event_that_has_not_ended_has_no_message() -> None:
+    with pytest.raises(ValueError, match="evt_1 has not ended"):
+        rendered(outbox_work(event(type_=None)))

@@ -1,0 +1,147 @@
+"""Logs: one pipeline for everything, an object per line, and nothing secret in it."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from receiver.logs import configure_logs
+
+MAC = "A1b2-_" * 5 + "xy"
+SUBMISSION_TOKEN = f"s.sub_01m7yvq0g29d0e1hpmsq438req.{MAC}"
+
+
+class Lines:
+    """What was logged, on a stream that can pass for a terminal."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        self._bytes = io.BytesIO()
+        self.stream = io.TextIOWrapper(self._bytes, encoding="utf-8", write_through=True)
+        self.stream.isatty = lambda: terminal  # type: ignore[method-assign]
+
+    @property
+    def text(self) -> str:
+        return self._bytes.getvalue().decode()
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def logged(**fields: object) -> dict[str, Any]:
+    lines = Lines()
+    configure_logs("info", "json", lines.stream)
+    structlog.get_logger().info("work.done", **fields)
+    (document,) = lines.documents
+    return document
+
+
+def test_a_line_is_one_object_with_its_time_level_and_name_first() -> None:
+    document = logged(provider="vidgo", rows=3)
+    assert list(document)[:3] == ["timestamp", "level", "event"]
+    assert document["timestamp"].endswith("Z")
+    assert (document["level"], document["event"]) == ("info", "work.done")
+    assert (document["provider"], document["rows"]) == ("vidgo", 3)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["token", "secret", "authorization", "url", "callback_url", "prompt", "body", "signature", "admin_token"],
+)
+def test_what_is_named_like_a_secret_is_masked(key: str) -> None:
+    assert logged(**{key: "hush"})[key] == "***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"POST /callbacks/vidgo/{SUBMISSION_TOKEN} 200", "POST /callbacks/vidgo/*** 200"),
+        ("see https://cdn.example.com/a.png?sig=1 now", "see https://*** now"),
+        ("redis://:pw@host/0", "redis://***"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("?expires=1&signature=abc&x=1", "?expires=1&signature=***&x=1"),
+        (f"token {SUBMISSION_TOKEN}", "token s.***"),
+        (f"p.{MAC}", "p.***"),
+        ("task-unified-1757165031-uyujaw3d", "task-unified-1757165031-uyujaw3d"),
+        ("sink jsonl: 3.5 s", "sink jsonl: 3.5 s"),
+    ],
+)
+def test_what_looks_like_a_link_or_a_token_is_masked_in_any_text(text: str, shown: str) -> None:
+    assert logged(detail=text)["detail"] == shown
+    assert logged(inner=[{"deep": (text,)}])["inner"] == [{"deep": [shown]}]
+
+
+def test_a_traceback_is_kept_without_the_links_in_it() -> None:
+    lines = Lines()
+    configure_logs("info", "json", lines.stream)
+    structlog.get_logger().error(
+        "work.crashed", exc_info=ValueError("cannot fetch https://cdn.example.com/a")
+    )
+    assert "ValueError: cannot fetch https://***" in lines.documents[0]["exception"]
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**80, float("nan"), object(), b"bytes", {1: {2}}, None])
+def test_no_value_can_break_a_line(value: object) -> None:
+    assert logged(value=value)["event"] == "work.done"
+
+
+def test_the_standard_library_goes_the_same_way() -> None:
+    lines = Lines()
+    configure_logs("info", "json", lines.stream)
+    logging.getLogger("some.library").warning("asked %s", "https://host/path")
+    logging.getLogger("some.library").error("failed", exc_info=RuntimeError("boom"))
+    first, second = lines.documents
+    assert (first["event"], first["level"], first["logger"]) == (
+        "asked https://***",
+        "warning",
+        "some.library",
+    )
+    assert "RuntimeError: boom" in second["exception"]
+
+
+def test_lines_below_the_level_are_left_out() -> None:
+    lines = Lines()
+    configure_logs("warning", "json", lines.stream)
+    structlog.get_logger().info("work.done")
+    logging.getLogger("some.library").info("chatter")
+    logging.getLogger("some.library").log(5, "less than debug")
+    assert lines.text == ""
+
+
+def test_configuring_twice_does_not_log_twice() -> None:
+    lines = Lines()
+    configure_logs("info", "json", lines.stream)
+    configure_logs("info", "json", lines.stream)
+    logging.getLogger("some.library").warning("once")
+    assert len(lines.documents) == 1
+
+
+def test_auto_is_text_with_colours_on_a_terminal_and_json_elsewhere() -> None:
+    terminal, pipe = Lines(terminal=True), Lines()
+    for lines in (terminal, pipe):
+        configure_logs("info", "auto", lines.stream)
+        structlog.get_logger().info("work.done", token="hush")
+    assert "\x1b[" in terminal.text
+    assert "hush" not in terminal.text
+    assert pipe.documents[0]["event"] == "work.done"
+
+
+def test_text_without_a_terminal_has_no_colours_and_nothing_that_moves_a_cursor() -> None:
+    lines = Lines()
+    configure_logs("info", "text", lines.stream)
+    structlog.get_logger().info("work.done", said="a\x1b[2Jb\n2026 [info] forged")
+    assert "\x1b" not in lines.text
+    assert len(lines.text.splitlines()) == 1

@@ -1,0 +1,363 @@
+import struct
+import time
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from receiver import media
+from receiver.errors import FetchFailed
+from receiver.media import MediaInfo
+from receiver.models import Outcome
+from tests.media_host import picture
+
+IMAGES = frozenset({media.IMAGE})
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "AVIF"]
+SIZE = (64, 48)
+
+PROGRESSIVE = picture("JPEG", SIZE, progressive=True)
+LOSSLESS_WEBP = picture("WEBP", SIZE, lossless=True)
+
+
+def animated(format_name: str, frames: int = 3) -> bytes:
+    # Each frame another shade: equal ones would be merged.
+    shades = [Image.new("RGB", SIZE, (n % 256, n // 256, 80)) for n in range(frames)]
+    file = BytesIO()
+    shades[0].save(file, format_name, save_all=True, append_images=shades[1:], duration=20)
+    return file.getvalue()
+
+
+def inspect(
+    folder: Path, data: bytes, *, kinds: frozenset[str] = IMAGES, max_pixels: int = 1_000_000
+) -> MediaInfo:
+    path = folder / "file"
+    path.write_bytes(data)
+    return media.inspect(path, allowed_kinds=kinds, max_pixels=max_pixels)
+
+
+def outcome_of(
+    folder: Path, data: bytes, *, kinds: frozenset[str] = IMAGES, max_pixels: int = 1_000_000
+) -> Outcome | None:
+    try:
+        inspect(folder, data, kinds=kinds, max_pixels=max_pixels)
+    except FetchFailed as exc:
+        return exc.outcome
+    return None
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks)
+
+
+def riff(*chunks: tuple[bytes, bytes], form: bytes = b"WEBP") -> bytes:
+    body = b"".join(
+        name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) & 1) for name, data in chunks
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + form + body
+
+
+def vp8l(width: int, height: int) -> bytes:
+    return b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + b"\0" * 8
+
+
+def canvas(width: int, height: int) -> bytes:
+    return b"\x02\0\0\0" + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+
+
+def gif(width: int, height: int, *blocks: bytes) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b"".join(blocks)
+
+
+def gif_frame(width: int, height: int) -> bytes:
+    return b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x01\x00\x00"
+
+
+def box(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(body)) + name + body
+
+
+# --- what is what ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format_name", "media_type", "extension"),
+    [
+        ("PNG", "image/png", "png"),
+        ("JPEG", "image/jpeg", "jpg"),
+        ("WEBP", "image/webp", "webp"),
+        ("GIF", "image/gif", "gif"),
+        ("AVIF", "image/avif", "avif"),
+    ],
+)
+def test_an_image_is_known_by_its_bytes(
+    tmp_path: Path, format_name: str, media_type: str, extension: str
+) -> None:
+    for size in (SIZE, (1, 1), (301, 200)):
+        info = inspect(tmp_path, picture(format_name, size))
+        assert info == MediaInfo(media_type=media_type, extension=extension, width=size[0], height=size[1])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [PROGRESSIVE, LOSSLESS_WEBP, picture("JPEG", SIZE, exif=b"Exif\0\0" + b"x" * 60_000)]
+    + [animated(name) for name in ("GIF", "WEBP", "PNG", "AVIF")]
+    + [picture("PNG", SIZE, interlace=1), picture("WEBP", SIZE, icc_profile=b"x" * 999)],
+    ids=len,
+)
+def test_every_way_to_make_an_image_is_understood(tmp_path: Path, data: bytes) -> None:
+    info = inspect(tmp_path, data)
+    assert (info.width, info.height) == SIZE
+
+
+def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    info = inspect(tmp_path, picture("JPEG", SIZE, exif=exif.tobytes()))
+    assert (info.width, info.height) == SIZE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<!doctype html><title>Sign in</title>",
+        b"<html>\x89PNG\r\n\x1a\n",
+        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        b'<!DOCTYPE svg [<!ENTITY a "&b;&b;">]><svg>&a;</svg>',
+        b'{"error": "expired"}',
+        b"\xef\xbb\xbf<svg/>",
+        b" " + picture("PNG"),
+        b"\n" + picture("JPEG"),
+        b"%PDF-1.7\n" + picture("JPEG"),
+        b"PK\x03\x04" + picture("PNG"),
+        b"BM" + b"\0" * 100,
+        b"II*\0" + b"\0" * 100,
+        b"P6 1 1 255 abc",
+        b"\0\0\1\0" + b"\0" * 100,
+        b"MZ" + b"\0" * 100,
+        box(b"ftyp", b"heic\0\0\0\0mif1heic") + box(b"meta", b"\0" * 40),
+        b"RIFF\x04\0\0\0AVI ",
+        b"\x89PNG",
+        b"\xff\xd8",
+        b"x",
+    ],
+    ids=len,
+)
+def test_what_is_no_image_is_refused_whatever_it_carries(tmp_path: Path, data: bytes) -> None:
+    assert outcome_of(tmp_path, data) is Outcome.NOT_AN_IMAGE
+
+
+def test_an_empty_file_ends_early(tmp_path: Path) -> None:
+    assert outcome_of(tmp_path, b"") is Outcome.TRUNCATED
+
+
+def test_a_file_that_cannot_be_read_is_our_own_failure(tmp_path: Path) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        media.inspect(tmp_path / "missing", allowed_kinds=IMAGES, max_pixels=1)
+    assert caught.value.outcome is Outcome.STORAGE_FAILED
+
+
+# --- whole or cut ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(picture(name) for name in FORMATS),
+        PROGRESSIVE,
+        LOSSLESS_WEBP,
+        *(animated(n) for n in ("GIF", "WEBP", "PNG")),
+    ],
+    ids=[*FORMATS, "progressive", "lossless", "animated GIF", "animated WEBP", "animated PNG"],
+)
+def test_a_cut_image_is_never_taken_for_a_whole_one(tmp_path: Path, data: bytes) -> None:
+    refused = {Outcome.TRUNCATED, Outcome.NOT_AN_IMAGE}
+    for end in {*range(min(len(data), 600)), *range(0, len(data), 97), len(data) - 2, len(data) - 1}:
+        assert outcome_of(tmp_path, data[:end]) in refused, end
+    for part in (0.3, 0.5, 0.9, 0.99):
+        assert outcome_of(tmp_path, data[: int(len(data) * part)]) is Outcome.TRUNCATED
+    assert outcome_of(tmp_path, data) is None
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "GIF", "WEBP"])
+def test_a_tail_behind_the_end_does_no_harm(tmp_path: Path, format_name: str) -> None:
+    for tail in (b"\0" * 100, b"\r\n", b"PK\x05\x06 appended"):
+        assert outcome_of(tmp_path, picture(format_name) + tail) is None
+
+
+def test_an_end_marker_within_a_thumbnail_does_not_count(tmp_path: Path) -> None:
+    data = picture("JPEG", SIZE, exif=b"Exif\0\0" + picture("JPEG", (8, 8)))
+    assert outcome_of(tmp_path, data) is None
+    assert outcome_of(tmp_path, data[:-2]) is Outcome.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(8, 8, chunk(b"IEND", b"")),
+        png(8, 8, png(8, 8)[8:], chunk(b"IDAT", b"x"), chunk(b"IEND", b"")),
+        png(0, 8, chunk(b"IDAT", b"x"), chunk(b"IEND", b"")),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", b"x") + chunk(b"IEND", b""),
+        png(8, 8, b"\0" * 1000),
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff" + b"\0" * 1000,
+        b"\xff\xd8\xff\xe0\0\0" + b"\xff" * 1000,
+        gif(8, 8, b"\x3b"),
+        gif(8, 8, b"/*<script>*/"),
+        riff(),
+        riff((b"VP8X", canvas(8, 8))),
+        b"RIFF\x14\0\0\0WEBPVP8L\xff\xff\0\0" + b"\0" * 8,
+        box(b"ftyp", b"avif\0\0\0\0avif") + box(b"mdat", b"x"),
+        box(b"ftyp", b"avif\0\0\0\0avif") + box(b"meta", b"\xff" * 200) + box(b"mdat", b"x"),
+        box(b"ftyp", b"avif\0\0\0\0avif") + b"\0\0\0\x02meta" + b"\0" * 50,
+    ],
+    ids=len,
+)
+def test_a_file_that_breaks_its_format_is_no_image(tmp_path: Path, data: bytes) -> None:
+    assert outcome_of(tmp_path, data) is Outcome.NOT_AN_IMAGE
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.sampled_from(
+        [*(picture(name, (16, 12)) for name in FORMATS), animated("WEBP"), animated("GIF")]
+    ),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=6),
+    end=st.floats(0, 1),
+)
+def test_no_damage_makes_the_inspection_fail_in_another_way(
+    tmp_path: Path, which: bytes, changes: list[tuple[float, bytes]], end: float
+) -> None:
+    data = bytearray(which)
+    for place, piece in changes:
+        start = int(place * len(data))
+        data[start : start + len(piece)] = piece
+    expected = {None, Outcome.TRUNCATED, Outcome.NOT_AN_IMAGE, Outcome.TOO_MANY_PIXELS}
+    assert outcome_of(tmp_path, bytes(data)) in expected
+    assert outcome_of(tmp_path, bytes(data[: int(end * len(data))])) in expected
+
+
+# --- bombs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(60_000, 60_000),
+        png(2**31 - 1, 2**31 - 1, chunk(b"IDAT", b"x"), chunk(b"IEND", b"")),
+        png(8, 8, chunk(b"fcTL", struct.pack(">III", 0, 60_000, 60_000) + b"\0" * 14)),
+        b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03" + b"\0" * 9,
+        gif(65_535, 65_535, gif_frame(1, 1), b"\x3b"),
+        gif(40_000, 1_000, gif_frame(1, 1), b"\x3b"),
+        gif(1, 1, gif_frame(65_535, 65_535), b"\x3b"),
+        riff((b"VP8L", vp8l(16_383, 16_383))),
+        riff((b"VP8X", canvas(2**24, 2**24)), (b"VP8L", vp8l(1, 1))),
+        riff((b"VP8X", canvas(1, 1)), (b"VP8L", vp8l(16_383, 16_383))),
+        riff((b"VP8X", canvas(1, 1)), (b"ANMF", b"\0" * 16 + riff((b"VP8L", vp8l(16_383, 16_383)))[12:])),
+        riff((b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 16_383, 16_383))),
+        picture("AVIF", (8, 8)).replace(struct.pack(">II", 8, 8), struct.pack(">II", 60_000, 60_000)),
+    ],
+    ids=len,
+)
+def test_too_many_pixels_are_refused_by_what_any_header_claims(tmp_path: Path, data: bytes) -> None:
+    assert outcome_of(tmp_path, data, max_pixels=30_000_000) is Outcome.TOO_MANY_PIXELS
+
+
+def test_the_limit_of_pixels_itself_is_allowed(tmp_path: Path) -> None:
+    assert outcome_of(tmp_path, picture(), max_pixels=SIZE[0] * SIZE[1]) is None
+    assert outcome_of(tmp_path, picture(), max_pixels=SIZE[0] * SIZE[1] - 1) is Outcome.TOO_MANY_PIXELS
+
+
+def test_scaling_bits_are_not_taken_for_size(tmp_path: Path) -> None:
+    data = riff((b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 64 | 0x4000, 48 | 0x8000)))
+    info = inspect(tmp_path, data)
+    assert (info.width, info.height) == SIZE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gif(1, 1, gif_frame(1, 1) * 100_000, b"\x3b"),
+        riff((b"VP8X", canvas(1, 1)), *[(b"ANMF", b"\0" * 16 + riff((b"VP8L", vp8l(1, 1)))[12:])] * 10_000),
+        png(1, 1, chunk(b"fcTL", struct.pack(">III", 0, 1, 1) + b"\0" * 14) * 10_000),
+    ],
+    ids=len,
+)
+def test_too_many_frames_are_too_many_pixels(tmp_path: Path, data: bytes) -> None:
+    assert outcome_of(tmp_path, data) is Outcome.TOO_MANY_PIXELS
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(1, 1, chunk(b"tEXt", b"") * 2_000_000),
+        gif(1, 1, b"\x21\xfe" + b"\x01x" * 10_000_000),
+        b"\xff\xd8\xff" + b"\xff" * 20_000_000,
+        b"\xff\xd8\xff\xda\0\x02" + b"\xff\0" * 10_000_000,
+        riff(*[(b"XXXX", b"")] * 2_000_000),
+        box(b"ftyp", b"avif\0\0\0\0avif") + box(b"free", b"") * 2_000_000,
+        box(b"ftyp", b"avif\0\0\0\0avif") + box(b"meta", b"\0" * 4 + box(b"free", b"") * 2_000_000),
+        box(b"ftyp", b"avif\0\0\0\0avif")
+        + box(
+            b"meta", b"\0" * 4 + box(b"iprp", box(b"ipma", b"\1\0\0\0\0\x1e\x84\x80" + b"\0" * 20_000_000))
+        ),
+    ],
+    ids=["png", "gif", "jpeg fill", "jpeg scan", "webp", "avif", "avif meta", "avif ipma"],
+)
+def test_twenty_megabytes_of_malice_take_little_time(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    began = time.process_time()
+    with pytest.raises(FetchFailed):
+        media.inspect(path, allowed_kinds=IMAGES, max_pixels=1000)
+    assert time.process_time() - began < 5  # about half a second here; without bounds it would be minutes
+
+
+# --- other kinds ----------------------------------------------------------------------------------
+
+MP4 = box(b"ftyp", b"isom\0\0\x02\0isomiso2avc1mp41") + box(b"moov", b"x" * 50) + box(b"mdat", b"x" * 200)
+WAV = riff((b"fmt ", b"x" * 16), (b"data", b"x" * 100), form=b"WAVE")
+GLB = b"glTF\x02\0\0\0" + struct.pack("<I", 100) + b"x" * 88
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "extension"),
+    [
+        (MP4, media.VIDEO, "mp4"),
+        (MP4.replace(b"ftypisom", b"ftypqt  "), media.VIDEO, "mov"),
+        (MP4.replace(b"ftypisom", b"ftypM4A "), media.AUDIO, "m4a"),
+        (b"\x1a\x45\xdf\xa3" + b"x" * 100, media.VIDEO, "webm"),
+        (WAV, media.AUDIO, "wav"),
+        (b"RIFF\xff\xff\xff\xffWAVEfmt ", media.AUDIO, "wav"),
+        (b"ID3\x04" + b"x" * 100, media.AUDIO, "mp3"),
+        (b"\xff\xfb\x90\x00" + b"x" * 100, media.AUDIO, "mp3"),
+        (b"OggS" + b"x" * 100, media.AUDIO, "ogg"),
+        (b"fLaC" + b"x" * 100, media.AUDIO, "flac"),
+        (GLB, media.MODEL, "glb"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else len(value),
+)
+def test_another_kind_is_stored_only_where_it_is_allowed(
+    tmp_path: Path, data: bytes, kind: str, extension: str
+) -> None:
+    info = inspect(tmp_path, data, kinds=frozenset({media.IMAGE, kind}))
+    assert (info.extension, info.width, info.height) == (extension, None, None)
+    assert info.media_type.startswith(kind)
+    assert outcome_of(tmp_path, data, kinds=media.KINDS - {kind}) is Outcome.NOT_AN_IMAGE
+
+
+@pytest.mark.parametrize("data", [MP4[:-1], MP4[:80], MP4[:24], WAV[:-1], GLB[:-1]], ids=len)
+def test_another_kind_that_is_cut_short_is_found_out(tmp_path: Path, data: bytes) -> None:
+    assert outcome_of(tmp_path, data, kinds=media.KINDS) is Outcome.TRUNCATED
+
+
+def test_an_image_may_be_left_out_too(tmp_path: Path) -> None:
+    assert outcome_of(tmp_path, picture(), kinds=frozenset({media.VIDEO})) is Outcome.NOT_AN_IMAGE

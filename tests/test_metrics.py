@@ -1,0 +1,102 @@
+"""Metrics: counted as it happens, read from the store when asked, with an end to the series."""
+
+from datetime import timedelta
+
+import msgspec
+
+from receiver.metrics import CONTENT_TYPE, Metrics
+from receiver.models import Outcome, Stats, Verdict
+from tests.factories import NOW
+
+NOTHING = Stats(
+    submissions=0,
+    tasks={},
+    deliveries={},
+    assets={},
+    outbox={},
+    oldest_undelivered_at=None,
+    oldest_undownloaded_at=None,
+    next_deadline_at=None,
+)
+
+
+def lines(metrics: Metrics, stats: Stats | None = NOTHING) -> set[str]:
+    return set(metrics.render(stats, NOW).decode().splitlines())
+
+
+def test_what_happened_is_counted() -> None:
+    metrics = Metrics(["vidgo"], ["jsonl"])
+    metrics.callback("vidgo", Verdict.ACCEPTED, 0.004)
+    metrics.rejected(401)
+    metrics.asset("vidgo", Outcome.STORED, 1000)
+    metrics.asset("vidgo", Outcome.TIMEOUT)
+    metrics.notification("jsonl", Outcome.DELIVERED)
+    metrics.commit(12, 0.002)
+    metrics.loop_restarted("assets")
+    assert {
+        'receiver_callbacks_total{provider="vidgo",verdict="accepted"} 1.0',
+        'receiver_callbacks_rejected_total{status="401"} 1.0',
+        'receiver_assets_total{outcome="stored",provider="vidgo"} 1.0',
+        'receiver_assets_total{outcome="timeout",provider="vidgo"} 1.0',
+        "receiver_asset_bytes_total 1000.0",
+        'receiver_notifications_total{outcome="delivered",sink="jsonl"} 1.0',
+        "receiver_commit_rows_sum 12.0",
+        "receiver_commit_seconds_count 1.0",
+        "receiver_callback_seconds_count 1.0",
+        'receiver_loop_restarts_total{loop="assets"} 1.0',
+    } <= lines(metrics)
+
+
+def test_names_that_a_stranger_makes_up_become_one_series() -> None:
+    metrics = Metrics(["vidgo"])
+    for name in ("a", "b", "c"):
+        metrics.callback(name, Verdict.EARLY, 0.001)
+    shown = lines(metrics)
+    assert 'receiver_callbacks_total{provider="unknown",verdict="early"} 3.0' in shown
+    assert not any('provider="a"' in line for line in shown)
+
+
+def test_what_waits_is_read_from_the_store_at_every_scrape() -> None:
+    metrics = Metrics(["vidgo"], ["jsonl"])
+    stats = msgspec.structs.replace(
+        NOTHING,
+        tasks={"completed": 7},
+        deliveries={"early": 2},
+        outbox={"gone": {"dead": 1}},
+        oldest_undelivered_at=NOW - timedelta(seconds=30),
+        oldest_undownloaded_at=NOW - timedelta(seconds=4),
+        next_deadline_at=NOW + timedelta(seconds=90),
+    )
+    assert {
+        'receiver_tasks{state="completed"} 7.0',
+        'receiver_tasks{state="failed"} 0.0',
+        "receiver_early_deliveries 2.0",
+        'receiver_outbox{sink="gone",state="dead"} 1.0',
+        'receiver_outbox{sink="jsonl",state="pending"} 0.0',
+        "receiver_oldest_undelivered_seconds 30.0",
+        "receiver_oldest_undownloaded_seconds 4.0",
+        "receiver_next_deadline_seconds 90.0",
+    } <= lines(metrics, stats)
+    calm = lines(metrics)
+    assert 'receiver_tasks{state="completed"} 0.0' in calm
+    assert "receiver_oldest_undelivered_seconds 0.0" in calm
+    assert "receiver_next_deadline_seconds +Inf" in calm
+    assert not any('sink="gone"' in line for line in calm)
+
+
+def test_counters_are_told_even_when_the_store_cannot_be_asked() -> None:
+    metrics = Metrics(["vidgo"])
+    metrics.rejected(503)
+    shown = lines(metrics, None)
+    assert 'receiver_callbacks_rejected_total{status="503"} 1.0' in shown
+    assert not any(line.startswith("receiver_tasks") for line in shown)
+
+
+def test_two_runtimes_count_apart() -> None:
+    one, other = Metrics(["vidgo"]), Metrics(["vidgo"])
+    one.rejected(413)
+    assert not any("413" in line for line in lines(other))
+
+
+def test_the_format_is_named() -> None:
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")

@@ -1,0 +1,329 @@
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+
+import pytest
+
+from receiver.addresses import Target
+from receiver.errors import FetchFailed
+from receiver.models import Outcome
+from receiver.network import MAX_ADDRESSES, GuardedClient, open_plain_client
+from tests.fake_world import OTHER_PUBLIC, PUBLIC, FakeWorld, Trust, make_trust
+from tests.media_host import media_host, says, writes
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+async def fetch(client: GuardedClient, url: str) -> bytes:
+    async with client.get(client.check(url)) as response:
+        return b"".join([part async for part in response.aiter_stream()])
+
+
+async def outcome_of(client: GuardedClient, url: str) -> Outcome:
+    with pytest.raises(FetchFailed) as caught:
+        await fetch(client, url)
+    assert "example" not in str(caught.value)
+    assert "127.0.0.1" not in str(caught.value)
+    return caught.value.outcome
+
+
+@asynccontextmanager
+async def closing(client: GuardedClient) -> AsyncIterator[GuardedClient]:
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+def guarded(world: FakeWorld, tls: ssl.SSLContext | None = None) -> GuardedClient:
+    return GuardedClient(resolve=world.resolve, dial=world.dial, tls=tls)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return make_trust(tmp_path_factory.mktemp("tls"))
+
+
+# --- what is dialled ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["169.254.169.254"],
+        ["10.0.0.7"],
+        ["::1"],
+        ["::ffff:127.0.0.1"],
+        ["64:ff9b::a9fe:a9fe"],
+        ["fd00:ec2::254"],
+        ["fe80::1%eth0"],
+        [PUBLIC, "127.0.0.1"],  # one good answer does not make up for a bad one
+        [PUBLIC, "::1"],
+        [OTHER_PUBLIC, PUBLIC, "192.168.0.1"],
+        ["not an address"],
+    ],
+)
+async def test_a_name_with_any_private_address_is_refused_and_nothing_is_dialled(
+    addresses: list[str],
+) -> None:
+    world = FakeWorld({"files.example.com": [addresses]})
+    async with closing(guarded(world)) as client:
+        assert await outcome_of(client, "https://files.example.com/x") is Outcome.PRIVATE_ADDRESS
+    assert world.dialled == []
+
+
+async def test_the_judged_address_is_dialled_without_asking_again(tls: Trust) -> None:
+    async with media_host(tls.server) as host:
+        host.put("/x?sig=a%2Bb", says(200, b"bytes"))
+        world = FakeWorld({"files.example.com": [[PUBLIC], ["127.0.0.1"]]}, host.port)
+        async with closing(guarded(world, tls.client)) as client:
+            assert await fetch(client, "https://files.example.com/x?sig=a%2Bb") == b"bytes"
+    assert world.resolved == ["files.example.com"]
+    assert world.dialled == [PUBLIC]
+
+
+async def test_a_name_that_turns_private_is_refused_the_second_time(tls: Trust) -> None:
+    async with media_host(tls.server) as host:
+        host.put("/x", says(200, b"bytes"))
+        world = FakeWorld({"files.example.com": [[PUBLIC], ["127.0.0.1"]]}, host.port)
+        async with closing(guarded(world, tls.client)) as client:
+            assert await fetch(client, "https://files.example.com/x") == b"bytes"
+            assert await outcome_of(client, "https://files.example.com/x") is Outcome.PRIVATE_ADDRESS
+    assert world.dialled == [PUBLIC]
+
+
+async def test_a_dead_address_leaves_the_next_its_turn(tls: Trust) -> None:
+    async with media_host(tls.server) as host:
+        host.put("/x", says(200, b"bytes"))
+        world = FakeWorld({"files.example.com": [[OTHER_PUBLIC, PUBLIC]]}, host.port)
+        world.dead = {OTHER_PUBLIC}
+        async with closing(guarded(world, tls.client)) as client:
+            assert await fetch(client, "https://files.example.com/x") == b"bytes"
+    assert world.dialled == [OTHER_PUBLIC, PUBLIC]
+
+
+async def test_a_target_that_nobody_checked_is_still_judged_when_dialled() -> None:
+    world = FakeWorld({"files.example.com": [[PUBLIC]]})
+    async with closing(guarded(world)) as client:
+        for target in (
+            Target(scheme="https", host="127.0.0.1", port=443, path="/"),
+            Target(scheme="http", host="10.0.0.1", port=80, path="/"),
+            Target(scheme="https", host="::1", port=443, path="/"),
+        ):
+            with pytest.raises(FetchFailed) as caught:
+                async with client.get(target):
+                    pass
+            assert caught.value.outcome is Outcome.PRIVATE_ADDRESS
+        with pytest.raises(FetchFailed) as caught:
+            async with client.get(Target(scheme="http", host="files.example.com", port=80, path="/")):
+                pass
+        assert caught.value.outcome is Outcome.BAD_URL
+    assert world.dialled == []
+
+
+# --- opened networks ------------------------------------------------------------------------------
+
+
+async def test_an_opened_network_is_reached_by_name_and_by_address() -> None:
+    async with media_host() as host:
+        host.put("/x", says(200, b"bytes"))
+        async with closing(GuardedClient(opened=LOOPBACK)) as client:
+            assert await fetch(client, host.url("/x")) == b"bytes"
+        world = FakeWorld({"media.test": [["127.0.0.1"]]}, host.port)
+        async with closing(GuardedClient(opened=LOOPBACK, resolve=world.resolve, dial=world.dial)) as client:
+            assert await fetch(client, host.url("/x", "media.test")) == b"bytes"
+    assert host.requests[1].splitlines()[1] == f"Host: media.test:{host.port}"
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "outcome"),
+    [
+        ("http://files.example.com/x", PUBLIC, Outcome.BAD_URL),
+        ("https://files.example.com:8443/x", PUBLIC, Outcome.BAD_URL),
+        ("https://metadata.google.internal/x", PUBLIC, Outcome.BAD_URL),
+        ("https://minio/x", PUBLIC, Outcome.BAD_URL),
+        ("http://minio:9000/x", "10.0.0.1", Outcome.PRIVATE_ADDRESS),
+        ("https://metadata.google.internal/x", "169.254.169.254", Outcome.PRIVATE_ADDRESS),
+    ],
+)
+async def test_an_opened_network_opens_http_and_ports_for_itself_alone(
+    url: str, address: str, outcome: Outcome
+) -> None:
+    world = FakeWorld(
+        {name: [[address]] for name in ("files.example.com", "minio", "metadata.google.internal")}
+    )
+    async with closing(GuardedClient(opened=LOOPBACK, resolve=world.resolve, dial=world.dial)) as client:
+        assert await outcome_of(client, url) is outcome
+    assert world.dialled == []
+
+
+# --- names that do not resolve --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("addresses", [[], [f"8.8.{n // 256}.{n % 256}" for n in range(5000)]])
+async def test_no_address_and_too_many_addresses_are_dns_failures(addresses: list[str]) -> None:
+    world = FakeWorld({"files.example.com": [addresses]})
+    async with closing(guarded(world)) as client:
+        assert await outcome_of(client, "https://files.example.com/x") is Outcome.DNS_FAILED
+
+
+async def test_the_same_address_many_times_counts_once(tls: Trust) -> None:
+    async with media_host(tls.server) as host:
+        host.put("/x", says(200, b"bytes"))
+        world = FakeWorld({"files.example.com": [[PUBLIC] * (MAX_ADDRESSES + 1)]}, host.port)
+        async with closing(guarded(world, tls.client)) as client:
+            assert await fetch(client, "https://files.example.com/x") == b"bytes"
+
+
+async def test_a_slow_resolver_is_not_waited_for() -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        await asyncio.sleep(30)
+        return [PUBLIC]
+
+    async with closing(GuardedClient(resolve=resolve, resolve_seconds=0.05)) as client:
+        assert await outcome_of(client, "https://files.example.com/x") is Outcome.DNS_FAILED
+
+
+@pytest.mark.parametrize("error", [OSError(-2, "Name or service not known"), UnicodeError("label too long")])
+async def test_a_resolver_that_fails_is_an_outcome(error: Exception) -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        raise error
+
+    async with closing(GuardedClient(resolve=resolve)) as client:
+        assert await outcome_of(client, "https://files.example.com/x") is Outcome.DNS_FAILED
+
+
+async def test_the_system_resolver_knows_localhost() -> None:
+    async with media_host() as host:
+        host.put("/x", says(200, b"bytes"))
+        opened = (*LOOPBACK, ip_network("::1/128"))
+        async with closing(GuardedClient(opened=opened)) as client:
+            assert await fetch(client, host.url("/x", "localhost")) == b"bytes"
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+async def test_a_certificate_for_another_name_is_refused(tls: Trust) -> None:
+    async with media_host(tls.server) as host:
+        host.put("/x", says(200, b"bytes"))
+        world = FakeWorld({"other.example.com": [[PUBLIC]]}, host.port)
+        async with closing(guarded(world, tls.client)) as client:
+            assert await outcome_of(client, "https://other.example.com/x") is Outcome.TLS_FAILED
+        assert host.requests == []
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(tls: Trust) -> None:
+    async with media_host(tls.server) as host:
+        world = FakeWorld({"files.example.com": [[PUBLIC]]}, host.port)
+        async with closing(guarded(world)) as client:
+            assert await outcome_of(client, "https://files.example.com/x") is Outcome.TLS_FAILED
+
+
+async def test_a_host_that_does_not_speak_tls_is_an_outcome() -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 smtp.example ready\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        world = FakeWorld({"files.example.com": [[PUBLIC]]}, server.sockets[0].getsockname()[1])
+        async with closing(guarded(world)) as client:
+            assert await outcome_of(client, "https://files.example.com/x") is Outcome.TLS_FAILED
+
+
+# --- the wire -------------------------------------------------------------------------------------
+
+
+async def test_a_request_carries_nothing_of_ours() -> None:
+    async with media_host() as host, closing(GuardedClient(opened=LOOPBACK)) as client:
+        host.put("/set", says(200, b"", "set-cookie: track=1; path=/"))
+        host.put("/x", says(200, b"bytes"))
+        await fetch(client, host.url("/set"))
+        await fetch(client, host.url("/x"))
+        names = {line.split(":")[0].lower() for line in host.requests[1].splitlines()[1:] if line}
+    assert names == {"host", "user-agent", "accept", "accept-encoding", "connection"}
+    assert "Accept-Encoding: identity" in host.requests[1]
+
+
+async def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with media_host() as host:
+        host.put("/x", says(200, b"bytes"))
+        async with closing(GuardedClient(opened=LOOPBACK)) as client:
+            assert await fetch(client, host.url("/x")) == b"bytes"
+        async with open_plain_client() as plain:
+            assert (await plain.get(host.url("/x"))).content == b"bytes"
+
+
+async def test_nobody_listening_is_a_failed_connection() -> None:
+    async with media_host() as host:
+        url = host.url("/x")
+    async with closing(GuardedClient(opened=LOOPBACK)) as client:
+        assert await outcome_of(client, url) is Outcome.CONNECT_FAILED
+
+
+async def test_a_silent_host_is_a_timeout() -> None:
+    async def silence(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    async with media_host() as host, closing(GuardedClient(opened=LOOPBACK, read_seconds=0.05)) as client:
+        assert await outcome_of(client, host.put("/x", silence)) is Outcome.TIMEOUT
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"",
+        b"220 smtp.example ready\r\n\r\n",
+        b"HTTP/1.1 200 X\r\ncontent-length: 10\r\ncontent-length: 20\r\n\r\n",
+        b"HTTP/1.1 200 X\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 X\r\ncontent-length: -1\r\n\r\n",
+        b"HTTP/1.1 200 X\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 X\r\nx: " + b"a" * 3_000_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 X\r\n" + b"x: y\r\n" * 100_000 + b"\r\n",
+        b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"\x00\xff" * 100_000,
+    ],
+    ids=len,
+)
+async def test_a_host_that_sends_nonsense_is_an_outcome(nonsense: bytes) -> None:
+    async with media_host() as host, closing(GuardedClient(opened=LOOPBACK)) as client:
+        assert await outcome_of(client, host.put("/x", writes(nonsense))) is Outcome.INTERRUPTED
+
+
+async def test_the_drivers_log_no_links(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with media_host() as host, open_plain_client() as plain:
+        await plain.get(host.put("/secret-link", says(200)))
+        async with closing(GuardedClient(opened=LOOPBACK)) as client:
+            await fetch(client, host.url("/secret-link"))
+    assert "secret-link" not in caplog.text
+
+
+async def test_the_plain_client_follows_no_redirects() -> None:
+    async with media_host() as host, open_plain_client() as plain:
+        answer = await plain.get(host.put("/x", says(302, b"", "location: /y")))
+        assert answer.status_code == 302
+    assert len(host.requests) == 1
+
+
+async def test_many_fetches_at_once_do_not_wait_for_each_other() -> None:
+    arrived = 0
+    everybody = asyncio.Event()
+
+    async def together(writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 40:
+            everybody.set()
+        await everybody.wait()
+        await says(200, b"bytes")(writer)
+
+    async with media_host() as host, closing(GuardedClient(opened=LOOPBACK)) as client:
+        url = host.put("/x", together)
+        assert await asyncio.gather(*(fetch(client, url) for _ in range(40))) == [b"bytes"] * 40

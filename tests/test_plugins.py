@@ -1,0 +1,94 @@
+"""Plug-ins: found by name, imported when asked for, and missing drivers named with their extra."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver import plugins
+from receiver.errors import Misconfigured
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution with a sink of its own, one that cannot be imported, and an impostor."""
+    (tmp_path / "carrier_pigeon.py").write_text("class PigeonSink:\n    pass\n")
+    info = tmp_path / "carrier_pigeon-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier-pigeon\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[receiver.sinks]\n"
+        "pigeon = carrier_pigeon:PigeonSink\n"
+        "dodo = carrier_dodo:DodoSink\n"
+        "jsonl = carrier_pigeon:PigeonSink\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "carrier_pigeon", raising=False)
+
+
+def test_all_four_providers_load_under_their_own_names() -> None:
+    providers = plugins.load_providers()
+    assert list(providers) == ["vidgo", "apidot", "apixo", "reapi"]
+    assert all(name == provider.facts.name for name, provider in providers.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("stores", "sqlite"),
+        ("blobs", "file"),
+        ("sinks", "jsonl"),
+        ("sinks", "http"),
+        ("sinks", "https"),
+        ("sinks", "redis"),
+        ("sinks", "rediss"),
+    ],
+)
+def test_every_part_of_this_release_can_be_imported(kind: plugins.Kind, name: str) -> None:
+    assert isinstance(plugins.load(kind, name), type)
+    assert plugins.complaint(kind, name) is None
+
+
+def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "receiver.sinks.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(Misconfigured) as caught:
+        plugins.load("sinks", "rediss")
+    assert caught.value.problems == ("sink rediss://… needs the redis extra: pip install 'receiver[redis]'",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("stores", "postgres"), ("blobs", "s3"), ("sinks", "amqp"), ("sinks", "nats")]
+)
+def test_what_comes_later_is_said_to_come_later(kind: plugins.Kind, name: str) -> None:
+    with pytest.raises(Misconfigured, match="is not in this release"):
+        plugins.load(kind, name)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(Misconfigured, match=r"sink gopher://… is not known \(known: jsonl, http, https"):
+        plugins.load("sinks", "gopher")
+    assert plugins.complaint("providers", "midjourney") == (
+        "provider midjourney is not known (known: vidgo, apidot, apixo, reapi)"
+    )
+
+
+@pytest.mark.usefixtures("third_party")
+def test_third_parties_add_parts_by_entry_points() -> None:
+    assert plugins.load("sinks", "pigeon").__name__ == "PigeonSink"
+    assert plugins.names("sinks")[-2:] == ["dodo", "pigeon"]
+
+
+@pytest.mark.usefixtures("third_party")
+def test_third_parties_cannot_take_over_a_name_of_ours() -> None:
+    assert plugins.load("sinks", "jsonl").__name__ == "JsonlSink"
+    assert plugins.names("sinks").count("jsonl") == 1
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_third_party_that_cannot_be_imported_is_named() -> None:
+    with pytest.raises(Misconfigured, match="sink dodo://… is registered by carrier_dodo:DodoSink"):
+        plugins.load("sinks", "dodo")

@@ -1,0 +1,322 @@
+"""One outbox entry on its way: what follows from each answer of a sink, and what is said of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from receiver.backoff import Backoff
+from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
+from receiver.models import EventType, Notification, OutboxState, OutboxWork, Outcome, Route, Settlement
+from receiver.ports import Sink, StoreOptions
+from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker, route
+from receiver.stores.sqlite import SqliteStore
+from receiver.testing import MemorySink, TurnableClock
+from receiver.tokens import Tokens
+from tests.factories import NOW, failed, later, recording, submission
+from tests.messages import SOURCE, link, outbox_work
+
+# --- deciding -------------------------------------------------------------------------------------
+
+
+def decided(failure: Exception | None, *, attempt: int = 1, max_attempts: int = 5) -> Settlement:
+    return decide(
+        outbox_work(attempt=attempt),
+        failure,
+        started_at=NOW,
+        settled_at=later(2),
+        backoff=Backoff(first_seconds=10, max_attempts=max_attempts),
+        chance=0.5,
+    )
+
+
+def test_without_a_failure_it_is_delivered() -> None:
+    settlement = decided(None)
+    assert (settlement.outcome, settlement.retry_at, settlement.detail) == (Outcome.DELIVERED, None, None)
+    assert (settlement.started_at, settlement.settled_at) == (NOW, later(2))
+
+
+def test_unavailable_is_tried_again_with_growing_waits() -> None:
+    away = Unavailable("the consumer answered 500", outcome=Outcome.HTTP_ERROR)
+    assert decided(away).retry_at == later(2 + 5)
+    assert decided(away, attempt=2).retry_at == later(2 + 10)
+    assert decided(away, attempt=3).retry_at == later(2 + 20)
+    assert (decided(away).outcome, decided(away).detail) == (Outcome.HTTP_ERROR, str(away))
+
+
+def test_the_wait_that_a_sink_asks_for_is_kept() -> None:
+    busy = Unavailable("busy", outcome=Outcome.RATE_LIMITED, retry_after_seconds=300)
+    assert decided(busy).retry_at == later(2 + 300)
+
+
+def test_the_last_attempt_makes_a_dead_letter_with_the_reason() -> None:
+    settlement = decided(Unavailable("away"), attempt=5)
+    assert (settlement.outcome, settlement.retry_at) == (Outcome.UNAVAILABLE, None)
+    assert settlement.detail == "away"
+
+
+def test_permanent_makes_a_dead_letter_at_once() -> None:
+    settlement = decided(Permanent("it will not take this message"))
+    assert (settlement.outcome, settlement.retry_at) == (Outcome.REFUSED, None)
+
+
+def test_gone_never_makes_a_dead_letter() -> None:
+    for attempt in (1, 5, 500):
+        settlement = decided(Gone("no more"), attempt=attempt)
+        assert (settlement.outcome, settlement.retry_at) == (Outcome.GONE, later(2 + 3600))
+
+
+def test_a_sinks_own_bug_is_tried_again_and_told_without_what_it_said() -> None:
+    settlement = decided(KeyError("a secret prompt"))
+    assert (settlement.outcome, settlement.detail) == (Outcome.CRASHED, "KeyError")
+    assert settlement.retry_at == later(2 + 5)
+    assert decided(KeyError("a secret prompt"), attempt=5).retry_at is None
+
+
+def test_a_sink_that_does_not_return_is_a_timeout() -> None:
+    assert decided(TimeoutError()).outcome is Outcome.TIMEOUT
+    assert decided(TimeoutError()).retry_at is not None
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+class Sleeper(MemorySink):
+    """A sink that keeps no deadline."""
+
+    async def publish(self, notification: Notification) -> None:
+        await asyncio.sleep(3600)
+
+
+class Bench:
+    """A store with one entry due at the sink ``main``, and a relay to run it."""
+
+    def __init__(self, store: SqliteStore, clock: TurnableClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.sink = MemorySink()
+
+    def relay(self, sinks: Mapping[str, Sink] | None = None, **policy: Any) -> Relay:
+        return Relay(
+            store=self.store,
+            sinks=sinks or {"main": self.sink},
+            policies={"main": SinkPolicy(**policy)},
+            source=SOURCE,
+            link=link,
+            clock=self.clock,
+        )
+
+    async def add(self, task_id: str) -> None:
+        await self.store.log_submission(submission(task_id))
+        await self.store.record(recording(failed(task_id), received_at=self.clock.now()))
+
+    async def lease(self) -> list[OutboxWork]:
+        now = self.clock.now()
+        return await self.store.lease_outbox("main", now, now + timedelta(seconds=60), 10)
+
+    async def work(self) -> OutboxWork:
+        (work,) = await self.lease()
+        return work
+
+    async def state(self, task_id: str = "t1") -> OutboxState:
+        task = await self.store.get_task("vidgo", task_id)
+        assert task is not None
+        return task.notifications[0].state
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    clock = TurnableClock(NOW)
+    options = StoreOptions(data_dir=tmp_path, clock=clock, routes=(Route(sink="main"),))
+    store = await SqliteStore.open("sqlite:receiver.db", options)
+    bench = Bench(store, clock)
+    await bench.add("t1")
+    yield bench
+    await store.aclose()
+
+
+async def test_a_published_entry_is_delivered_and_not_due_again(bench: Bench) -> None:
+    await bench.relay().run(await bench.work())
+    assert [message.subject for message in bench.sink.published] == ["vidgo/t1"]
+    assert await bench.state() is OutboxState.DELIVERED
+    bench.clock.turn(86_400)
+    assert await bench.lease() == []
+
+
+async def test_after_an_outage_the_entry_arrives_with_the_same_bytes(bench: Bench) -> None:
+    relay = bench.relay()
+    bench.sink.fail_with = Unavailable("away")
+    for _ in range(3):
+        await relay.run(await bench.work())
+        assert await bench.state() is OutboxState.PENDING
+        bench.clock.turn(60)
+    bench.sink.fail_with = None
+    await relay.run(await bench.work())
+    assert await bench.state() is OutboxState.DELIVERED
+    assert len(bench.sink.published) == 1
+
+
+async def test_an_entry_whose_lease_was_lost_is_not_settled_by_the_late_one(bench: Bench) -> None:
+    late = await bench.work()
+    bench.clock.turn(61)
+    second = await bench.work()
+    relay = bench.relay()
+    with capture_logs() as logs:
+        bench.sink.fail_with = Permanent("never")
+        await relay.run(late)
+    assert logs[0]["settled"] is False
+    assert await bench.state() is OutboxState.PENDING
+    bench.sink.fail_with = None
+    await relay.run(second)
+    assert await bench.state() is OutboxState.DELIVERED
+
+
+async def test_attempts_are_bounded_by_the_policy(bench: Bench) -> None:
+    relay = bench.relay(max_attempts=2)
+    bench.sink.fail_with = Unavailable("away")
+    await relay.run(await bench.work())
+    bench.clock.turn(60)
+    await relay.run(await bench.work())
+    assert await bench.state() is OutboxState.DEAD
+
+
+async def test_gone_stops_the_sink_says_so_once_and_loses_nothing(bench: Bench) -> None:
+    await bench.add("t2")
+    relay = bench.relay()
+    bench.sink.fail_with = Gone("it wants no more notifications")
+    with capture_logs() as logs:
+        for work in await bench.lease():
+            await relay.run(work)
+    assert relay.stopped == {"main": "it wants no more notifications"}
+    assert [line["event"] for line in logs].count("sink.stopped") == 1
+    assert {await bench.state("t1"), await bench.state("t2")} == {OutboxState.PENDING}
+    bench.sink.fail_with = None
+    bench.clock.turn(3601)
+    restarted = bench.relay()
+    for work in await bench.lease():
+        await restarted.run(work)
+    assert len(bench.sink.published) == 2
+
+
+async def test_a_stopped_sink_is_not_called_for_entries_leased_before(bench: Bench) -> None:
+    relay = bench.relay()
+    relay.stopped["main"] = "it wants no more notifications"
+    await relay.run(await bench.work())
+    assert bench.sink.published == []
+    assert await bench.state() is OutboxState.PENDING
+
+
+async def test_a_sink_without_a_deadline_is_cut_off(bench: Bench) -> None:
+    with capture_logs() as logs:
+        # A tenth of a second, with the grace that the relay gives on top.
+        await bench.relay({"main": Sleeper()}, timeout_seconds=0.1 - GRACE_SECONDS).run(await bench.work())
+    assert logs[0]["outcome"] == "timeout"
+    assert await bench.state() is OutboxState.PENDING
+
+
+async def test_a_cancelled_run_settles_nothing_and_the_lease_runs_out(bench: Bench) -> None:
+    task = asyncio.create_task(bench.relay({"main": Sleeper()}).run(await bench.work()))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    bench.clock.turn(61)
+    assert (await bench.work()).attempt == 2
+
+
+async def test_every_attempt_is_one_line_with_everything_in_it(bench: Bench) -> None:
+    relay = bench.relay()
+    bench.sink.fail_with = Unavailable("away", retry_after_seconds=30)
+    work = await bench.work()
+    with capture_logs() as logs:
+        await relay.run(work)
+    assert logs == [
+        {
+            "event": "notification.settled",
+            "log_level": "warning",
+            "sink": "main",
+            "event_id": work.event.id,
+            "provider": "vidgo",
+            "task_id": "t1",
+            "outcome": "unavailable",
+            "attempt": 1,
+            "seconds": 0.0,
+            "retry_at": "2026-11-21T10:00:30.000Z",
+            "settled": True,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [(None, "info"), (Unavailable("away"), "warning"), (Permanent("never"), "error")],
+)
+async def test_a_dead_letter_is_said_louder_than_a_retry(
+    bench: Bench, failure: Exception | None, level: str
+) -> None:
+    bench.sink.fail_with = failure
+    with capture_logs() as logs:
+        await bench.relay().run(await bench.work())
+    assert [line["log_level"] for line in logs] == [level]
+
+
+async def test_a_crash_is_logged_without_what_it_said(bench: Bench) -> None:
+    bench.sink.fail_with = RuntimeError("the whole message with its prompt")
+    with capture_logs() as logs:
+        await bench.relay().run(await bench.work())
+    assert "prompt" not in str(logs)
+    assert logs[0]["outcome"] == "crashed"
+
+
+# --- what a relay is built from -------------------------------------------------------------------
+
+
+def test_links_are_signed_and_die_a_while_after_the_notification_was_made() -> None:
+    tokens = Tokens(["a secret of some length"])
+    made = link_maker(tokens, "https://receiver.example/", life_seconds=60)("vidgo", "a/b c?", 2, NOW)
+    expires = int(NOW.timestamp()) + 60
+    signature = tokens.sign_link("vidgo", "a/b c?", 2, expires)
+    assert made == (
+        f"https://receiver.example/assets/vidgo/a%2Fb%20c%3F/2?expires={expires}&signature={signature}"
+    )
+
+
+def test_a_filter_chooses_by_provider_type_and_owner() -> None:
+    wanted = route("main", "provider=vidgo,apixo type=task.completed")
+    assert wanted.wants("vidgo", EventType.COMPLETED, "anybody")
+    assert not wanted.wants("reapi", EventType.COMPLETED, "anybody")
+    assert not wanted.wants("vidgo", EventType.FAILED, "anybody")
+    assert route("main", "owner=user-17").owners == {"user-17"}
+    assert route("main", "  provider=vidgo provider=reapi ").providers == {"vidgo", "reapi"}
+
+
+def test_an_empty_filter_wants_everything() -> None:
+    assert route("main", "") == Route(sink="main")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("model=gpt", "has 'model'; write KEY=VALUE,VALUE with the keys provider, type, owner"),
+        ("vidgo", "has 'vidgo'; write"),
+        ("provider=", "has no value after 'provider'"),
+        ("provider", "has no value after 'provider'"),
+        ("provider=vidgo,", "has no value after 'provider', or an empty one"),
+        ("type=completed", "has the unknown type 'completed'; known are task.completed, task.partial"),
+        ("provider=vidgoo", "has the unknown provider 'vidgoo'; known are vidgo, apixo"),
+    ],
+)
+def test_a_wrong_filter_is_refused_naming_what_is_wrong(text: str, problem: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        route("main", text, providers=["vidgo", "apixo"])
+    assert caught.value.problems[0].startswith(f"RECEIVER_SINK_MAIN_FILTER {problem}")
+
+
+def test_every_problem_of_a_filter_is_told_at_once() -> None:
+    with pytest.raises(Misconfigured) as caught:
+        route("main", "model=gpt type=done owner=")
+    assert len(caught.value.problems) == 3

@@ -1,0 +1,241 @@
+"""Settings: the environment becomes one value, or every problem at once."""
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from receiver.errors import Misconfigured
+from receiver.fields import FIELDS, SINK_FIELDS, settings_table
+from receiver.settings import Settings, SinkSettings, load_settings
+
+SECRET = "a-secret-of-some-length"
+
+
+def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(Misconfigured) as caught:
+        load_settings(environ)
+    return caught.value.problems
+
+
+def only_problem_of(environ: dict[str, str]) -> str:
+    (problem,) = problems_of(environ)
+    return problem
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    settings = load_settings({})
+    assert settings.data_dir == Path("receiver-data")
+    assert settings.database_url == "sqlite:receiver.db"
+    assert settings.assets_url == "file:assets"
+    assert settings.public_url == "http://127.0.0.1:8080"
+    assert (settings.host, settings.port, settings.url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
+    assert settings.max_body_bytes == 2_097_152
+    assert settings.asset_types == {"image"}
+    assert not settings.allow_untokened
+    assert settings.embedded
+
+
+def test_every_field_of_the_table_is_a_setting_and_every_setting_is_in_the_table() -> None:
+    in_table = {field.attribute for field in FIELDS}
+    assert in_table | {"sinks", "ephemeral_disk"} == set(Settings.__struct_fields__)
+    in_sink_table = {field.attribute for field in SINK_FIELDS} - {"filter"} | {"name", "route"}
+    assert in_sink_table == set(SinkSettings.__struct_fields__)
+
+
+def test_every_default_in_the_table_is_acceptable() -> None:
+    for field in (*FIELDS, *SINK_FIELDS):
+        field.accepts.parse(field.default)
+
+
+def test_values_are_read_in_their_types() -> None:
+    settings = load_settings(
+        {
+            "RECEIVER_DATA_DIR": "/srv/data",
+            "RECEIVER_PUBLIC_URL": "https://hooks.example.com/in/",
+            "RECEIVER_SECRET": f"{SECRET}, {SECRET}-old",
+            "RECEIVER_ALLOW_UNTOKENED": "Yes",
+            "RECEIVER_BODY_TIMEOUT_SECONDS": "2.5",
+            "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8, fd00::/8",
+            "RECEIVER_ASSET_TYPES": "image,Video",
+            "RECEIVER_ASSET_HOSTS": "vidgo=storage.vidgo.ai,CDN.example.com apixo=cdn.apixo.ai",
+        }
+    )
+    assert settings.data_dir == Path("/srv/data")
+    assert settings.public_url == "https://hooks.example.com/in"
+    assert settings.secrets == (SECRET, f"{SECRET}-old")
+    assert settings.allow_untokened is True
+    assert settings.body_timeout_seconds == 2.5
+    assert settings.allow_networks == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
+    assert settings.asset_types == {"image", "video"}
+    assert settings.asset_hosts == {
+        "vidgo": ("cdn.example.com", "storage.vidgo.ai"),
+        "apixo": ("cdn.apixo.ai",),
+    }
+
+
+def test_all_problems_are_told_at_once_each_with_its_variable() -> None:
+    problems = problems_of(
+        {
+            "PORT": "http",
+            "RECEIVER_LOG_FORMAT": "xml",
+            "RECEIVER_ALLOW_NETWORKS": "10.0.0.1/8",
+            "RECEIVER_MAX_BODY": "1",
+            "RECEIVER_SINK_A": "amqp://u:hidden-password@h/v",
+        }
+    )
+    text = "\n".join(problems)
+    assert len(problems) == 5
+    assert "PORT must be a whole number from 1 to 65535, not 'http'" in problems
+    assert "RECEIVER_LOG_FORMAT must be one of auto, json, text, not 'xml'" in problems
+    assert "RECEIVER_MAX_BODY is not a setting; did you mean RECEIVER_MAX_BODY_BYTES?" in problems
+    assert "RECEIVER_SINK_A: sink amqp://… is not in this release" in text
+    assert "hidden-password" not in text
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_variable_counts_as_unset(text: str) -> None:
+    assert load_settings({"PORT": text, "RECEIVER_NONSENSE": text, "RECEIVER_SINK_A": text}).port == 8080
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("RECEIVER_BODY_TIMEOUT_SECONDS", "nan"),
+        ("RECEIVER_BODY_TIMEOUT_SECONDS", "inf"),
+        ("RECEIVER_ALLOW_UNTOKENED", "maybe"),
+        ("RECEIVER_ASSET_TYPES", "text"),
+        ("RECEIVER_ASSET_TYPES", ","),
+        ("RECEIVER_ASSET_HOSTS", "vidgo"),
+        ("RECEIVER_ASSET_HOSTS", "vdgo=cdn.example.com"),
+        ("RECEIVER_PUBLIC_URL", "hooks.example.com"),
+        ("RECEIVER_PUBLIC_URL", "https://hooks.example.com/?a=b"),
+        ("RECEIVER_PUBLIC_URL", "https://hooks.example.com:99999"),
+        ("RECEIVER_HOST", "not a host"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_shown(variable: str, text: str) -> None:
+    problem = only_problem_of({variable: text, "RECEIVER_SINK_A": "jsonl:a.jsonl"})
+    assert problem.startswith(f"{variable} must be ")
+    assert repr(text) in problem
+
+
+@pytest.mark.parametrize("text", ["provider=vdgo", "type=task.done", "colour=red"])
+def test_a_filter_that_selects_nothing_known_is_refused(text: str) -> None:
+    problem = only_problem_of({"RECEIVER_SINK_A_FILTER": text, "RECEIVER_SINK_A": "jsonl:a.jsonl"})
+
+    assert problem.startswith("RECEIVER_SINK_A_FILTER has ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("RECEIVER_SECRET", "too-short"),
+        ("RECEIVER_API_TOKENS", f"{SECRET},tiny-one"),
+        ("RECEIVER_ADMIN_TOKENS", "has a blank in the middle"),
+        ("RECEIVER_TOKEN", "too-short"),
+        ("RECEIVER_DATABASE_URL", "my-password@host"),
+        ("RECEIVER_PUBLIC_URL", "https://user:my-password@host/"),
+        ("RECEIVER_SINK_A_SECRET", "too-short"),
+    ],
+)
+def test_a_secret_never_appears_in_a_message(variable: str, text: str) -> None:
+    problem = only_problem_of({variable: text, "RECEIVER_SINK_A": "jsonl:a.jsonl"})
+    assert variable in problem
+    assert text not in problem
+
+
+def test_a_list_of_nothing_is_no_list_of_secrets() -> None:
+    assert only_problem_of({"RECEIVER_SECRET": ","}).startswith("RECEIVER_SECRET must be ")
+
+
+def test_printing_settings_shows_no_secret() -> None:
+    settings = load_settings({"RECEIVER_SECRET": SECRET, "RECEIVER_SINK_A": f"redis://:{SECRET}@h/0"})
+    assert SECRET not in f"{settings!r} {settings.sinks!r}"
+
+
+def test_a_host_that_gives_a_port_is_listened_to_from_outside() -> None:
+    assert load_settings({"PORT": "5000"}).host == "0.0.0.0"
+    assert load_settings({"PORT": "5000"}).public_url == "http://127.0.0.1:5000"
+    assert load_settings({"PORT": "5000", "RECEIVER_HOST": "::1"}).public_url == "http://[::1]:5000"
+
+
+def test_a_port_from_the_command_line_opens_nothing_to_the_network() -> None:
+    settings = load_settings({}, port=9000)
+    assert (settings.host, settings.port, settings.public_url) == ("127.0.0.1", 9000, "http://127.0.0.1:9000")
+    assert load_settings({"RECEIVER_HOST": "10.0.0.5"}, host="127.0.0.2").host == "127.0.0.2"
+
+
+def test_the_providers_own_variables_are_no_error() -> None:
+    load_settings({"VIDGO_API_KEY": "k", "REAPI_BASE_URL": "http://127.0.0.1:1"})
+
+
+def test_a_database_of_the_host_that_this_release_cannot_use_is_explained() -> None:
+    problem = only_problem_of({"DATABASE_URL": "postgres://u:hidden@host/db"})
+    assert problem.startswith("DATABASE_URL: database postgres://… is not in this release")
+    assert "set RECEIVER_DATABASE_URL=sqlite:receiver.db" in problem
+    assert "hidden" not in problem
+
+
+def test_our_own_database_variable_wins_over_the_hosts() -> None:
+    settings = load_settings({"DATABASE_URL": "postgres://h/db", "RECEIVER_DATABASE_URL": "sqlite:mine.db"})
+    assert settings.database_url == "sqlite:mine.db"
+
+
+def test_an_unknown_asset_store_lists_the_known_ones() -> None:
+    assert "known: file" in only_problem_of({"RECEIVER_ASSETS_URL": "ftp://host/x"})
+
+
+def test_a_disk_that_vanishes_is_refused_unless_told() -> None:
+    assert "RECEIVER_ALLOW_EPHEMERAL=true" in only_problem_of({"DYNO": "web.1"})
+    settings = load_settings({"DYNO": "web.1", "RECEIVER_ALLOW_EPHEMERAL": "true"})
+    assert settings.ephemeral_disk
+    assert not load_settings({}).ephemeral_disk
+
+
+def test_without_sinks_there_is_one_file_in_the_data_folder() -> None:
+    (sink,) = load_settings({}).sinks
+    assert (sink.name, sink.url, sink.scheme) == ("jsonl", "jsonl:events.jsonl", "jsonl")
+    assert sink.route.wants("vidgo", "task.failed", "anybody")
+
+
+def test_each_sink_has_its_own_options() -> None:
+    queue, web = load_settings(
+        {
+            "RECEIVER_SINK_WEB": "HTTPS://consumer.example.com/in",
+            "RECEIVER_SINK_WEB_SECRET": SECRET,
+            "RECEIVER_SINK_WEB_FILTER": "provider=vidgo,apixo type=task.completed owner=user-17",
+            "RECEIVER_SINK_WEB_MAX_ATTEMPTS": "3",
+            "RECEIVER_SINK_QUEUE": "redis://127.0.0.1/0?stream=events",
+        }
+    ).sinks
+    assert (web.name, web.url, web.secret) == ("web", "https://consumer.example.com/in", SECRET)
+    assert (web.max_attempts, web.timeout_seconds, web.concurrency) == (3, 10.0, 8)
+    assert web.route.wants("apixo", "task.completed", "user-17")
+    assert not web.route.wants("reapi", "task.completed", "user-17")
+    assert not web.route.wants("apixo", "task.failed", "user-17")
+    assert (queue.name, queue.secret, queue.max_attempts) == ("queue", None, 60)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"RECEIVER_SINK_A_FILTER": "provider=vidgo"}, "RECEIVER_SINK_A is not set"),
+        ({"RECEIVER_SINK_A_FLITER": "x", "RECEIVER_SINK_A": "jsonl:a"}, "its options are _FILTER, _SECRET"),
+        ({"RECEIVER_SINK_A_B": "jsonl:a"}, "a sink's name has no underscore"),
+        ({"RECEIVER_SINK_A": "jsonl:a", "RECEIVER_SINK_a": "jsonl:b"}, "name the same sink"),
+        ({"RECEIVER_SINK_": "jsonl:a"}, "does not name a sink"),
+        ({"RECEIVER_SINK_A": "no-url"}, "RECEIVER_SINK_A must be a URL"),
+        ({"RECEIVER_SINK_A": "gopher://h"}, "known: jsonl, http, https, redis, rediss"),
+    ],
+)
+def test_what_is_wrong_with_a_sink_is_named(environ: dict[str, str], said: str) -> None:
+    assert said in only_problem_of(environ)
+
+
+def test_the_table_for_the_readme_has_every_variable_and_no_secret_default() -> None:
+    table = settings_table()
+    assert all(f"| `{field.variable}` |" in table for field in (*FIELDS, *SINK_FIELDS))
+    assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -1,0 +1,525 @@
+"""The simulator over a real port: what it says is what the providers document."""
+
+import asyncio
+import hashlib
+import io
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+
+from receiver import payload
+from receiver.clock import Clock
+from receiver.errors import Misconfigured
+from receiver.models import Report, ReportState
+from receiver.ports import Provider
+from receiver.providers.apidot import Apidot
+from receiver.providers.apixo import Apixo
+from receiver.providers.reapi import Reapi
+from receiver.providers.vidgo import Vidgo
+from receiver.simulator import SimulatorOptions, create_simulator, serve_simulator
+from receiver.simulator.calling import Caller
+from receiver.simulator.drawing import FORMATS, SIZES, draw
+from receiver.simulator.plot import CallAttempt, Retries
+
+PROVIDERS: dict[str, Provider] = {
+    "vidgo": Vidgo(),
+    "apidot": Apidot(),
+    "apixo": Apixo(),
+    "reapi": Reapi(),
+}
+PUSHING = ("vidgo", "apidot", "apixo")
+MODELS = {
+    "vidgo": "gpt-4o-image",
+    "apidot": "flux-2",
+    "apixo": "gpt-image-1",
+    "reapi": "gpt-image-2-official",
+}
+QUICK = SimulatorOptions(task_seconds=0.0, retry_factor=0.01)
+
+
+class Backend:
+    """What a user of the providers has: a client, and a callback endpoint that answers by a script."""
+
+    def __init__(self, http: httpx2.AsyncClient, callback_url: str, statuses: list[int]) -> None:
+        self.http = http
+        self.callback_url = callback_url
+        self.statuses = statuses  # the answers to come; 200 when used up
+        self.bodies: list[bytes] = []
+
+    async def submit(
+        self,
+        provider: str,
+        *,
+        model: str | None = None,
+        count: int = 1,
+        callback: bool = True,
+        **simulate: object,
+    ) -> httpx2.Response:
+        model = model or MODELS[provider]
+        url = self.callback_url if callback and provider in PUSHING else None
+        path, body = submission(provider, model, count, url)
+        return await self.http.post(path, json=body | {"simulate": simulate})
+
+    async def ask(self, provider: str, task_id: str) -> httpx2.Response:
+        request = PROVIDERS[provider].status_request(task_id, MODELS[provider])
+        assert request is not None
+        return await self.http.get(f"/{provider}{request.path}", params=dict(request.query))
+
+    async def ended(self, provider: str, task_id: str) -> Report:
+        """Poll until the task has ended, reading the answers as the receiver does."""
+        async with asyncio.timeout(10):
+            while True:
+                answer = await self.ask(provider, task_id)
+                report = PROVIDERS[provider].parse(payload.decode(answer.content))
+                if report.state is not ReportState.PROGRESS:
+                    return report
+                await asyncio.sleep(0.02)
+
+    async def called(self, times: int) -> list[bytes]:
+        async with asyncio.timeout(10):
+            while len(self.bodies) < times:
+                await asyncio.sleep(0.01)
+        return self.bodies
+
+    async def truth(self, until: Callable[[dict[str, Any]], bool] = bool) -> dict[str, Any]:
+        """What the simulator tells of the last task, once ``until`` holds for it."""
+        async with asyncio.timeout(10):
+            while True:
+                task: dict[str, Any] = (await self.http.get("/truth")).json()[-1]
+                if until(task):
+                    return task
+                await asyncio.sleep(0.01)
+
+
+def submission(provider: str, model: str, count: int, url: str | None) -> tuple[str, dict[str, Any]]:
+    """A request as each provider documents it; the number of images only where more than one is wanted."""
+    if provider == "reapi":
+        many: dict[str, Any] = {"n": count} if count > 1 else {}
+        return "/reapi/api/v1/images/generations", {"model": model, "prompt": "hills"} | many
+    if provider == "apixo":
+        wanted = {"mode": "text-to-image", "prompt": "hills"} | ({"num_images": count} if count > 1 else {})
+        kind = {"request_type": "callback", "callback_url": url} if url else {"request_type": "async"}
+        return f"/apixo/api/v1/generateTask/{model}", kind | {"input": wanted}
+    wanted = {"prompt": "hills"} | ({"n": count} if count > 1 else {})
+    return f"/{provider}/api/generate/submit", {"model": model, "callback_url": url, "input": wanted}
+
+
+def id_in(provider: str, answer: httpx2.Response) -> str:
+    document = answer.json()
+    task_id = {
+        "vidgo": lambda: document["data"]["task_id"],
+        "apidot": lambda: document["data"]["task_id"],
+        "apixo": lambda: document["data"]["taskId"],
+        "reapi": lambda: document["id"],
+    }[provider]()
+    assert isinstance(task_id, str)
+    return task_id
+
+
+@asynccontextmanager
+async def playing(
+    options: SimulatorOptions = QUICK, statuses: Sequence[int] = (), headers: dict[str, str] | None = None
+) -> AsyncIterator[Backend]:
+    """The simulator on one port and a callback endpoint on another."""
+    async with (
+        serve_simulator(options=options) as url,
+        httpx2.AsyncClient(base_url=url, trust_env=False, headers=headers) as http,
+    ):
+        backend = Backend(http, "", list(statuses))
+        async with callback_endpoint(backend) as callback_url:
+            backend.callback_url = callback_url
+            yield backend
+
+
+@asynccontextmanager
+async def callback_endpoint(backend: Backend) -> AsyncIterator[str]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"POST /callbacks/token HTTP/1.1\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+        backend.bodies.append(await reader.readexactly(int(fields[b"content-length"])))
+        assert fields[b"content-type"] == b"application/json"
+        status = backend.statuses.pop(0) if backend.statuses else 200
+        body = b'{"status": "accepted"}'
+        writer.write(
+            b"HTTP/1.1 %d X\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+        )
+        writer.write(body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callbacks/token"
+
+
+# --- submissions, answers, files ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "shape"),
+    [
+        ("vidgo", {"code": 200, "data": {"task_id", "status", "created_time"}}),
+        ("apidot", {"code": 200, "data": {"task_id", "status", "created_time"}}),
+        ("apixo", {"code": 200, "message": "success", "data": {"taskId"}}),
+        ("reapi", {"id", "model", "status", "created_at"}),
+    ],
+)
+async def test_a_submission_is_answered_in_the_documented_shape(provider: str, shape: Any) -> None:
+    async with playing() as backend:
+        answer = await backend.submit(provider)
+        assert answer.status_code == 200
+        document = answer.json()
+        if isinstance(shape, set):
+            assert set(document) == shape
+        else:
+            assert document == shape | {"data": document["data"]}
+            assert set(document["data"]) == shape["data"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_results_are_real_images_of_the_size_that_truth_tells(provider: str) -> None:
+    async with playing() as backend:
+        task_id = id_in(provider, await backend.submit(provider, count=3))
+        report = await backend.ended(provider, task_id)
+        truth = await backend.truth()
+        assert (truth["provider"], truth["task_id"], truth["state"]) == (provider, task_id, "completed")
+        assert [file.url for file in report.files] == [file["url"] for file in truth["files"]]
+        assert len(report.files) == 3
+        for file in truth["files"]:
+            answer = await backend.http.get(file["url"])
+            assert answer.headers["content-type"] == file["media_type"]
+            assert int(answer.headers["content-length"]) == len(answer.content) == file["bytes"]
+            assert hashlib.sha256(answer.content).hexdigest() == file["sha256"]
+            image = Image.open(io.BytesIO(answer.content))
+            image.load()
+            assert (image.width, image.height) == (file["width"], file["height"])
+            assert Image.MIME[str(image.format)] == file["media_type"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_running_task_says_so_and_has_no_files_yet(provider: str) -> None:
+    async with playing() as backend:
+        task_id = id_in(provider, await backend.submit(provider, delay_seconds=60))
+        report = PROVIDERS[provider].parse((await backend.ask(provider, task_id)).json())
+        assert (report.task_id, report.state, report.files) == (task_id, ReportState.PROGRESS, ())
+
+
+async def test_a_vidgo_task_moves_from_not_started_to_running() -> None:
+    async with playing() as backend:
+        task_id = id_in("vidgo", await backend.submit("vidgo", delay_seconds=0.5))
+        first = (await backend.ask("vidgo", task_id)).json()["data"]
+        await asyncio.sleep(0.2)
+        second = (await backend.ask("vidgo", task_id)).json()["data"]
+        assert (first["status"], second["status"]) == ("not_started", "running")
+        assert 0 <= first["progress"] < second["progress"] < 100
+
+
+async def test_apidot_nests_files_in_status_answers_but_not_in_callbacks() -> None:
+    async with playing() as backend:
+        task_id = id_in("apidot", await backend.submit("apidot"))
+        [body] = await backend.called(1)
+        asked = (await backend.ask("apidot", task_id)).json()["data"]
+        told = payload.mapping(payload.mapping(payload.decode(body))["data"])
+        assert "files" not in asked
+        assert asked["output"]["files"] == told["files"] != []
+
+
+async def test_some_vidgo_models_answer_with_a_bare_id_and_no_status() -> None:
+    async with playing() as backend:
+        data = (await backend.submit("vidgo", model="seedream-5.0-lite", count=2)).json()["data"]
+        assert set(data) == {"task_id", "created_time"}
+        assert len(data["task_id"]) == 16
+
+
+# --- callbacks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PUSHING)
+async def test_a_callback_says_what_the_adapter_understands(provider: str) -> None:
+    async with playing() as backend:
+        task_id = id_in(provider, await backend.submit(provider, count=2))
+        [body] = await backend.called(1)
+        told = PROVIDERS[provider].parse(payload.decode(body))
+        assert (told.task_id, told.state, len(told.files)) == (task_id, ReportState.COMPLETED, 2)
+        assert told == await backend.ended(provider, task_id)
+
+
+async def test_callback_bodies_have_the_documented_fields() -> None:
+    async with playing() as backend:
+        await backend.submit("vidgo")
+        vidgo: Any = payload.decode((await backend.called(1))[0])
+        await backend.submit("apixo")
+        apixo: Any = payload.decode((await backend.called(2))[1])
+    assert set(vidgo) == {"code", "data"}
+    assert set(vidgo["data"]) == {
+        "task_id",
+        "status",
+        "files",
+        "created_time",
+        "progress",
+        "error_message",
+    }
+    assert set(apixo["data"]) == {
+        "taskId",
+        "state",
+        "resultJson",
+        "costTime",
+        "createTime",
+        "completeTime",
+    }
+    assert isinstance(apixo["data"]["resultJson"], str)
+
+
+@pytest.mark.parametrize(
+    ("provider", "code", "message"),
+    [
+        ("vidgo", None, "too dark"),
+        ("apidot", None, "too dark"),
+        ("apixo", "CONTENT_VIOLATION", "too dark"),
+        ("reapi", "80006", "too dark"),
+    ],
+)
+async def test_a_task_can_be_made_to_fail(provider: str, code: str | None, message: str) -> None:
+    async with playing() as backend:
+        answer = await backend.submit(provider, outcome="failed", error=message)
+        report = await backend.ended(provider, id_in(provider, answer))
+        assert report.state is ReportState.FAILED
+        assert (report.error_code, report.error_message) == (code, message)
+        if provider in PUSHING:
+            [body] = await backend.called(1)
+            assert PROVIDERS[provider].parse(payload.decode(body)) == report
+
+
+async def test_vidgo_tries_again_after_a_500_and_stops_when_acknowledged() -> None:
+    async with playing(statuses=[500, 503, 204]) as backend:
+        await backend.submit("vidgo")
+        bodies = await backend.called(3)
+        truth = await backend.truth(lambda task: len(task["callbacks"]) == 3)
+        assert [call["status"] for call in truth["callbacks"]] == [500, 503, 204]
+        assert [call["attempt"] for call in truth["callbacks"]] == [1, 2, 3]
+        await asyncio.sleep(0.1)  # the next attempt would come after 0.04 s
+        assert len(bodies) == 3
+        assert len(set(bodies)) == 1
+
+
+async def test_vidgo_gives_up_after_three_retries() -> None:
+    async with playing(statuses=[500] * 9) as backend:
+        await backend.submit("vidgo")
+        await backend.called(4)
+        await asyncio.sleep(0.2)
+        assert len(backend.bodies) == 4
+
+
+async def test_apixo_takes_nothing_but_200_for_an_answer() -> None:
+    options = SimulatorOptions(task_seconds=0.0, retry_factor=0.001)
+    async with playing(options, statuses=[204, 202, 200]) as backend:
+        await backend.submit("apixo")
+        await backend.called(3)
+        truth = await backend.truth(lambda task: len(task["callbacks"]) == 3)
+        assert [call["status"] for call in truth["callbacks"]] == [204, 202, 200]
+
+
+async def test_truth_keeps_the_answers_and_not_the_callback_url() -> None:
+    async with playing() as backend:
+        await backend.submit("vidgo")
+        truth = await backend.truth(lambda task: task["callbacks"])
+        assert truth["callbacks"][0]["answer"] == {"status": "accepted"}
+        assert "/callbacks/token" not in (await backend.http.get("/truth")).text
+
+
+async def test_a_receiver_that_is_not_there_is_noted_as_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with playing() as backend:
+        backend.callback_url = f"http://127.0.0.1:{port}/"
+        await backend.submit("vidgo")
+        truth = await backend.truth(lambda task: len(task["callbacks"]) == 4)
+        assert {(call["status"], call["error"]) for call in truth["callbacks"]} == {(None, "ConnectError")}
+
+
+async def test_a_receiver_that_never_answers_is_given_up_after_the_providers_time_limit() -> None:
+    attempts: list[CallAttempt] = []
+    caller = Caller(Clock(), retry_factor=0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        patience = Retries(waits_seconds=(1.0,), timeout_seconds=0.05)
+        await caller.call(url, b"{}", patience, 1, attempts.append)
+    await caller.aclose()
+    assert [(done.status, done.error) for done in attempts] == [(None, "timeout"), (None, "timeout")]
+
+
+async def test_a_hundred_and_fifty_duplicates_arrive_at_once() -> None:
+    async with playing() as backend:
+        await backend.submit("vidgo", duplicate=150)
+        assert len(set(await backend.called(150))) == 1
+
+
+async def test_a_callback_can_be_repeated_dropped_or_early() -> None:
+    async with playing(SimulatorOptions(task_seconds=60)) as backend:
+        await backend.submit("vidgo", duplicate=3, delay_seconds=0)
+        assert len(await backend.called(3)) == 3
+
+        answer = await backend.submit("apidot", call_before_answer=True)
+        assert len(backend.bodies) == 4
+        told = PROVIDERS["apidot"].parse(payload.decode(backend.bodies[3]))
+        assert told.task_id == id_in("apidot", answer)
+
+        dropped = await backend.submit("apixo", drop_callback=True, delay_seconds=0)
+        await backend.ended("apixo", id_in("apixo", dropped))
+        await asyncio.sleep(0.1)
+        assert len(backend.bodies) == 4
+
+
+async def test_reapi_never_calls_back() -> None:
+    async with playing() as backend:
+        path, body = submission("reapi", "gpt-image-2", 1, None)
+        answer = await backend.http.post(path, json=body | {"callback_url": backend.callback_url})
+        await backend.ended("reapi", id_in("reapi", answer))
+        await asyncio.sleep(0.1)
+        assert backend.bodies == []
+
+
+# --- refusals -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_with_a_key_set_nobody_else_gets_in(provider: str) -> None:
+    options = SimulatorOptions(keys={provider: "right"}, task_seconds=60)
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic right"}):
+        async with playing(options, headers=headers) as backend:
+            assert (await backend.submit(provider)).status_code == 401
+            assert (await backend.ask(provider, "any")).status_code == 401
+            assert (await backend.http.get("/truth")).json() == []
+    async with playing(options, headers={"Authorization": "Bearer right"}) as backend:
+        assert (await backend.submit(provider)).status_code == 200
+
+
+async def test_reapi_numbers_its_refusals() -> None:
+    codes = []
+    for headers in ({}, {"Authorization": "Basic x"}, {"Authorization": "Bearer x"}):
+        async with playing(SimulatorOptions(keys={"reapi": "right"}), headers=headers) as backend:
+            error = (await backend.submit("reapi")).json()["error"]
+            assert set(error) == {"code", "message", "request_id"}
+            codes.append(error["code"])
+    assert codes == [10001, 10002, 10003]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_an_unknown_task_is_not_found_and_reads_as_nothing(provider: str) -> None:
+    async with playing() as backend:
+        answer = await backend.ask(provider, "task-of-somebody-else")
+        assert answer.status_code == 404
+        assert PROVIDERS[provider].parse(answer.json()).state is ReportState.UNCLEAR
+
+
+async def test_an_apixo_task_is_found_only_under_its_own_model() -> None:
+    async with playing() as backend:
+        task_id = id_in("apixo", await backend.submit("apixo"))
+        answer = await backend.http.get("/apixo/api/v1/statusTask/flux-2", params={"taskId": task_id})
+        assert answer.status_code == 404
+
+
+async def test_apixo_words_a_missing_prompt_as_documented() -> None:
+    async with playing() as backend:
+        answer = await backend.http.post("/apixo/api/v1/generateTask/flux-2", json={"input": {}})
+        assert answer.status_code == 400
+        assert answer.json() == {
+            "code": 400,
+            "message": "Invalid request",
+            "data": {"error": "Missing required field: input.prompt"},
+        }
+
+
+@pytest.mark.parametrize(
+    ("provider", "change"),
+    [
+        ("vidgo", {"model": None}),
+        ("vidgo", {"model": "gpt-image-2", "input": {"prompt": "hills", "n": 1}}),
+        ("vidgo", {"input": {"prompt": "hills", "n": 16}}),
+        ("vidgo", {"input": {"prompt": "hills", "n": "2"}}),
+        ("vidgo", {"callback_url": "https://example.com/callbacks"}),
+        ("vidgo", {"callback_url": "http://127.0.0.1@example.com/"}),
+        ("vidgo", {"callback_url": "http://127.0.0.1:99999/"}),
+        ("vidgo", {"callback_url": "http://127.0.0.1/" + "x" * 2048}),
+        ("vidgo", {"simulate": {"outcom": "failed"}}),
+        ("vidgo", {"simulate": {"duplicate": 0}}),
+        ("apidot", {"input": {}}),
+        ("apixo", {"request_type": "callback", "callback_url": None}),
+        ("apixo", {"request_type": "sync"}),
+        ("reapi", {"model": "gpt-image-2", "n": 2}),
+        ("reapi", {"prompt": ""}),
+    ],
+)
+async def test_a_wrong_submission_is_refused(provider: str, change: dict[str, Any]) -> None:
+    async with playing() as backend:
+        path, body = submission(provider, MODELS[provider], 1, None)
+        assert (await backend.http.post(path, json=body | change)).status_code == 400
+        assert (await backend.http.get("/truth")).json() == []
+
+
+async def test_a_submission_that_is_not_json_is_refused() -> None:
+    async with playing() as backend:
+        answer = await backend.http.post("/vidgo/api/generate/submit", content=b"not json")
+        assert answer.status_code == 400
+
+
+async def test_media_exists_only_for_what_was_made() -> None:
+    async with playing() as backend:
+        task_id = id_in("vidgo", await backend.submit("vidgo", delay_seconds=60))
+        for path in (f"/media/vidgo/{task_id}/0.png", "/media/vidgo/other/0.png", "/media/x/y/0.png"):
+            assert (await backend.http.get(path)).status_code == 404
+
+
+# --- drawing and serving ------------------------------------------------------------------------------
+
+
+def test_a_picture_is_the_same_for_the_same_task_and_differs_between_files() -> None:
+    first, second = draw("task-a", 0), draw("task-a", 1)
+    draw.cache_clear()
+    assert draw("task-a", 0) == first != second
+
+
+def test_pictures_come_in_every_format_and_several_sizes() -> None:
+    pictures = [draw("task-a", index) for index in range(3)]
+    assert {picture.media_type for picture in pictures} == {media_type for _, media_type, _ in FORMATS}
+    assert len({(picture.width, picture.height) for picture in pictures}) == 3
+    assert {(picture.width, picture.height) for picture in pictures} <= set(SIZES)
+
+
+def test_without_pillow_the_operator_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "receiver.simulator.drawing")
+    with pytest.raises(Misconfigured, match=r"pip install 'receiver\[demo\]'"):
+        create_simulator()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.com", "::"])
+async def test_it_listens_on_loopback_only(host: str) -> None:
+    with pytest.raises(Misconfigured, match="loopback"):
+        async with serve_simulator(host):
+            pass
+
+
+async def test_a_port_that_is_taken_is_the_operators_to_change() -> None:
+    async with serve_simulator() as url:
+        port = httpx2.URL(url).port
+        assert port is not None
+        with pytest.raises(Misconfigured, match=str(port)):
+            async with serve_simulator(port=port):
+                pass
+
+
+async def test_leaving_the_block_stops_it_even_in_the_middle_of_a_task() -> None:
+    async with asyncio.timeout(5):
+        async with playing(SimulatorOptions(task_seconds=3600)) as backend:
+            await backend.submit("vidgo")
+            url = backend.http.base_url
+    with pytest.raises(httpx2.ConnectError):
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            await http.get(url.join("/truth"))

@@ -1,0 +1,103 @@
+"""Callback tokens and link signatures: each proves one thing, and nothing else passes."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from receiver.models import Proof
+from receiver.tokens import Tokens
+
+OLD, NEW = "an old secret of some length", "a new secret of some length"
+TOKENS = Tokens([NEW])
+SUBMISSION_TOKEN = TOKENS.for_submission("vidgo", "sub_1")
+PROVIDER_TOKEN = TOKENS.for_provider("vidgo")
+
+
+def test_a_submission_token_names_its_submission() -> None:
+    claim = TOKENS.check("vidgo", SUBMISSION_TOKEN)
+    assert claim is not None
+    assert (claim.proof, claim.submission_id) == (Proof.SUBMISSION, "sub_1")
+
+
+def test_a_provider_token_names_none() -> None:
+    claim = TOKENS.check("vidgo", PROVIDER_TOKEN)
+    assert claim is not None
+    assert (claim.proof, claim.submission_id) == (Proof.PROVIDER, None)
+
+
+def test_the_same_token_is_made_every_time() -> None:
+    assert Tokens([NEW]).for_submission("vidgo", "sub_1") == SUBMISSION_TOKEN
+
+
+@pytest.mark.parametrize("token", [SUBMISSION_TOKEN, PROVIDER_TOKEN])
+def test_a_token_is_worth_nothing_at_another_provider(token: str) -> None:
+    assert TOKENS.check("apidot", token) is None
+
+
+def test_the_mac_of_one_kind_is_worth_nothing_in_another() -> None:
+    submission_mac, provider_mac = SUBMISSION_TOKEN.rpartition(".")[2], PROVIDER_TOKEN.rpartition(".")[2]
+    link = TOKENS.sign_link("vidgo", "sub_1", 0, 0)
+    for mac in (provider_mac, link):
+        assert TOKENS.check("vidgo", f"s.sub_1.{mac}") is None
+    for mac in (submission_mac, link):
+        assert TOKENS.check("vidgo", f"p.{mac}") is None
+    assert not TOKENS.check_link("vidgo", "sub_1", 0, 0, submission_mac)
+
+
+def test_the_mac_of_one_submission_is_worth_nothing_for_another() -> None:
+    mac = SUBMISSION_TOKEN.rpartition(".")[2]
+    assert TOKENS.check("vidgo", f"s.sub_2.{mac}") is None
+
+
+def test_parts_cannot_be_moved_across_their_borders() -> None:
+    assert TOKENS.sign_link("vidgo", "a", 1, 23) != TOKENS.sign_link("vidgo", "a", 12, 3)
+    assert TOKENS.sign_link("vidgoa", "b", 1, 2) != TOKENS.sign_link("vidgo", "ab", 1, 2)
+
+
+@pytest.mark.parametrize("token", [SUBMISSION_TOKEN, PROVIDER_TOKEN])
+def test_every_truncation_and_every_changed_character_is_refused(token: str) -> None:
+    for position in range(len(token)):
+        assert TOKENS.check("vidgo", token[:position]) is None
+        other = "A" if token[position] != "A" else "B"
+        assert TOKENS.check("vidgo", token[:position] + other + token[position + 1 :]) is None
+    for more in (token + "A", token + ".", token + "=", token + "\n", " " + token, token.upper()):
+        assert TOKENS.check("vidgo", more) is None
+
+
+def test_during_a_rotation_old_tokens_verify_and_new_ones_are_signed_anew() -> None:
+    both = Tokens([NEW, OLD])
+    assert both.check("vidgo", Tokens([OLD]).for_provider("vidgo")) is not None
+    assert both.for_provider("vidgo") == PROVIDER_TOKEN
+    assert both.check_link("vidgo", "t", 0, 9, Tokens([OLD]).sign_link("vidgo", "t", 0, 9))
+
+
+def test_after_a_rotation_old_tokens_are_refused() -> None:
+    assert TOKENS.check("vidgo", Tokens([OLD]).for_provider("vidgo")) is None
+    assert not TOKENS.check_link("vidgo", "t", 0, 9, Tokens([OLD]).sign_link("vidgo", "t", 0, 9))
+
+
+def test_a_token_fits_in_a_callback_url_many_times_over() -> None:
+    assert len(TOKENS.for_submission("vidgo", "sub_" + "0" * 26)) < 100
+    for token in (SUBMISSION_TOKEN, PROVIDER_TOKEN):
+        assert token.replace("-", "").replace("_", "").replace(".", "").isalnum()  # no encoding needed
+
+
+def test_a_link_signature_covers_everything_in_the_link() -> None:
+    signature = TOKENS.sign_link("vidgo", "task/1", 2, 1_800_000_000)
+    assert TOKENS.check_link("vidgo", "task/1", 2, 1_800_000_000, signature)
+    assert not TOKENS.check_link("apixo", "task/1", 2, 1_800_000_000, signature)
+    assert not TOKENS.check_link("vidgo", "task/2", 2, 1_800_000_000, signature)
+    assert not TOKENS.check_link("vidgo", "task/1", 3, 1_800_000_000, signature)
+    assert not TOKENS.check_link("vidgo", "task/1", 2, 1_800_000_001, signature)
+
+
+@given(provider=st.text(), token=st.text(st.characters(exclude_categories=())))
+@example("vidgo", "s.\udc80.x")
+@example("vidgo", "s.sub_1.é\udfff")
+@example("\ud800", "p.x")
+@example("vidgo", "s..")
+@example("vidgo", "p.")
+@example("vidgo", "." * 100_000)
+def test_no_text_raises_and_none_is_taken(provider: str, token: str) -> None:
+    assert TOKENS.check(provider, token) is None
+    assert not TOKENS.check_link(provider, token, 0, 0, token)

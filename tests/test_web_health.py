@@ -1,0 +1,150 @@
+"""The operators' door: alive, ready, numbers."""
+
+import sqlite3
+from contextlib import closing
+
+import httpx2
+import pytest
+
+from receiver.errors import Unavailable
+from receiver.runtime import Runtime
+from receiver.settings import Settings
+from receiver.testing import sample_callback
+from receiver.web.app import create_app
+from tests.loopback import Answer, serving, talk
+from tests.web_callers import LogLines, callback_path, log_task
+
+pytest_plugins = ["tests.web_fixtures"]
+
+
+async def test_a_living_process_says_so(stranger: httpx2.AsyncClient) -> None:
+    answer = await stranger.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_ready_service_names_each_part(stranger: httpx2.AsyncClient) -> None:
+    answer = await stranger.get("/readyz")
+    document = answer.json()
+    assert answer.status_code == 200, document
+    assert document["status"] == "ready"
+    assert document["parts"]["store"] == "ok"
+    assert document["parts"]["assets"] == "running"
+
+
+async def test_without_a_commit_it_lives_but_is_not_ready(
+    stranger: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    path = runtime.settings.data_dir / "receiver.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        answer = await stranger.get("/readyz")
+        assert (await stranger.get("/healthz")).status_code == 200
+        connection.execute("ROLLBACK")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "not ready"
+    assert "commit" in answer.json()["parts"]["store"]
+    recovered = await stranger.get("/readyz")
+    assert recovered.json()["parts"]["store"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("running", 200),
+        ("stopped: answered 410", 200),
+        ("restarting after KeyError", 503),
+        ("not started", 503),
+    ],
+)
+async def test_a_loop_that_does_not_run_shows(
+    stranger: httpx2.AsyncClient,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    status: int,
+) -> None:
+    monkeypatch.setattr(runtime.worker, "status", lambda: {"assets": "running", "sink x": state})
+    answer = await stranger.get("/readyz")
+    assert answer.status_code == status
+    assert answer.json()["parts"]["sink x"] == state
+
+
+async def test_probes_are_not_in_the_usual_log(stranger: httpx2.AsyncClient, log_lines: LogLines) -> None:
+    await stranger.get("/healthz")
+    await stranger.get("/readyz")
+    assert {line["log_level"] for line in log_lines} == {"debug"}
+
+
+async def test_the_numbers_count_what_the_doors_did(
+    stranger: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    await log_task(backend, "t1")
+    await stranger.post(callback_path(runtime), content=sample_callback("vidgo", "t9"))
+    await stranger.post("/callbacks/vidgo/wrong", content=b"{}")
+    answer = await stranger.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'receiver_callbacks_total{provider="vidgo",verdict="early"} 1.0' in answer.text
+    assert 'receiver_callbacks_rejected_total{status="401"} 1.0' in answer.text
+    assert 'receiver_tasks{state="submitted"} 1.0' in answer.text
+
+
+async def test_while_the_store_is_away_the_other_numbers_still_come(
+    stranger: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(runtime.store, "count_stats", away)
+    answer = await stranger.get("/metrics")
+    assert answer.status_code == 200
+    assert "receiver_callbacks_total" in answer.text
+
+
+class TestPrivateMetrics:
+    @pytest.fixture
+    def environment(self) -> dict[str, str]:
+        return {"RECEIVER_METRICS_PRIVATE": "true"}
+
+    async def test_only_admins_see_the_numbers(
+        self, stranger: httpx2.AsyncClient, backend: httpx2.AsyncClient, admin: httpx2.AsyncClient
+    ) -> None:
+        statuses = [(await client.get("/metrics")).status_code for client in (stranger, backend, admin)]
+        assert statuses == [401, 403, 200]
+
+
+async def test_the_served_app_opens_its_runtime_and_closes_it_at_the_end(web_settings: Settings) -> None:
+    for _ in range(2):  # the second time only works when the first was closed: a lock keeps others out
+        async with serving(create_app(web_settings), lifespan="on") as port:
+            request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            assert Answer(await talk(port, request)).status == 200
+
+
+async def test_what_is_nowhere_is_a_problem_too(stranger: httpx2.AsyncClient) -> None:
+    for path in ("/", "/admin", "/healthz/", "/../etc/passwd", "/favicon.ico"):
+        answer = await stranger.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_requests_leave_one_line_without_what_was_in_the_query(
+    backend: httpx2.AsyncClient, log_lines: LogLines
+) -> None:
+    await backend.get("/assets/vidgo/t1/0?expires=1&signature=secret-signature")
+    assert [line["event"] for line in log_lines] == ["request.answered"]
+    assert log_lines[0]["route"] == "/assets/{provider}/{task_id:path}/{index:int}"
+    assert log_lines[0]["status"] == 404
+    assert "secret-signature" not in repr(log_lines)
+
+
+async def test_a_fault_of_our_own_is_a_500_without_internals(
+    backend: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a detail that nobody should see")
+
+    monkeypatch.setattr(runtime.store, "get_task", broken)
+    answer = await backend.get("/tasks/vidgo/t1")
+    assert answer.status_code == 500
+    assert "detail that nobody" not in answer.text
+    assert [line["event"] for line in log_lines] == ["request.failed", "request.answered"]

@@ -1,0 +1,217 @@
+"""What a request may cost: bytes, seconds, places."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from receiver.errors import Rejected, Unavailable
+from receiver.runtime import Runtime
+from receiver.testing import sample_callback
+from receiver.web import connections
+from receiver.web.limits import Intake, Limits
+from tests.loopback import Answer, post, talk
+from tests.web_callers import callback_path
+
+pytest_plugins = ["tests.web_fixtures"]
+
+
+def sends(*chunks: bytes, ends: bool = True) -> Receive:
+    """A server that hands over these chunks, and then the end or nothing at all."""
+    messages: list[Message] = [{"type": "http.request", "body": each, "more_body": True} for each in chunks]
+    if ends:
+        messages[-1]["more_body"] = False
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return receive
+
+
+LIMITS = Limits(max_body_bytes=10, body_timeout_seconds=0.05, max_requests=1, max_waiting_bytes=10)
+
+
+async def read(
+    receive: Receive, headers: dict[str, str] | None = None, *, intake: Intake | None = None
+) -> bytes:
+    with (intake or Intake(LIMITS)).admit() as waiting:
+        return await waiting.read(receive, headers or {})
+
+
+async def refusal(receive: Receive, headers: dict[str, str] | None = None) -> int:
+    with pytest.raises(Rejected) as caught:
+        await read(receive, headers)
+    return caught.value.status
+
+
+async def test_chunks_are_put_together() -> None:
+    assert await read(sends(b"12345", b"", b"67890")) == b"1234567890"
+
+
+@pytest.mark.parametrize("chunks", [[b"12345678901"], [b"12345", b"678901"], [b"1"] * 11])
+async def test_one_byte_too_many_is_refused(chunks: Sequence[bytes]) -> None:
+    assert await refusal(sends(*chunks)) == 413
+
+
+@pytest.mark.parametrize("length", ["11", "99999999999999999999", "00000000000000000000"])
+async def test_an_announced_excess_is_refused_without_reading(length: str) -> None:
+    assert await refusal(sends(b"", ends=False), {"content-length": length}) == 413
+
+
+@pytest.mark.parametrize("length", ["", "-1", "+1", "1_0", " 5", "5, 5", "\u0665", "0x5", "1e1"])
+async def test_a_length_that_is_none_is_refused(length: str) -> None:
+    assert await refusal(sends(b"12345"), {"content-length": length}) == 400
+
+
+async def test_a_body_that_stalls_is_given_up() -> None:
+    assert await refusal(sends(b"12345", ends=False)) == 408
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "unheard-of"])
+async def test_a_compressed_body_is_refused(coding: str) -> None:
+    assert await refusal(sends(b"12345"), {"content-encoding": coding}) == 415
+
+
+async def test_identity_is_no_compression() -> None:
+    assert await read(sends(b"12345"), {"content-encoding": "Identity"}) == b"12345"
+
+
+async def test_a_sender_that_left_has_sent_nothing() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientDisconnect):
+        await read(receive)
+
+
+async def test_only_so_many_requests_wait_at_once() -> None:
+    intake = Intake(LIMITS)
+    with intake.admit(), pytest.raises(Unavailable):
+        intake.admit()
+    with intake.admit():
+        pass
+
+
+async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
+    intake = Intake(msgspec.structs.replace(LIMITS, max_requests=2))
+    for _ in range(3):
+        with intake.admit() as first, intake.admit() as second:
+            await first.read(sends(b"123456"), {})
+            with pytest.raises(Unavailable):
+                await second.read(sends(b"12345"), {})
+            await second.read(sends(b"1234"), {})
+
+
+async def test_a_refused_body_leaves_its_place_to_others() -> None:
+    intake = Intake(LIMITS)
+    for _ in range(5):
+        with pytest.raises(Rejected):
+            await read(sends(b"12345", b"678901"), intake=intake)
+    assert await read(sends(b"1234567890"), intake=intake) == b"1234567890"
+
+
+async def test_a_cancelled_read_is_cancelled_and_not_late() -> None:
+    for delay_seconds in (0.0, 0.01, 0.049, 0.0501, 0.0525):
+        reading = asyncio.create_task(read(sends(b"1", ends=False)))
+        await asyncio.sleep(delay_seconds)
+        if reading.done():
+            continue
+        reading.cancel()
+        with pytest.raises((asyncio.CancelledError, Rejected)):
+            await reading
+
+
+async def test_whoever_read_in_time_is_not_interrupted_later() -> None:
+    async def read_and_go_on() -> bytes:
+        body = await read(sends(b"12345"))
+        await asyncio.sleep(0.15)
+        return body
+
+    assert await asyncio.gather(*(read_and_go_on() for _ in range(3))) == [b"12345"] * 3
+
+
+async def test_each_read_has_a_deadline_of_its_own() -> None:
+    intake = Intake(msgspec.structs.replace(LIMITS, max_requests=9))
+    started = asyncio.get_running_loop().time()
+    late: list[float] = []
+
+    async def stall(after_seconds: float) -> None:
+        await asyncio.sleep(after_seconds)
+        with pytest.raises(Rejected):
+            await read(sends(b"1", ends=False), intake=intake)
+        late.append(asyncio.get_running_loop().time() - started - after_seconds)
+
+    await asyncio.gather(*(stall(number * 0.02) for number in range(6)))
+    assert len(late) == 6
+    assert all(0.04 <= seconds < 1 for seconds in late)
+
+
+# --- over real connections --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_head_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("short_head_timeout")
+@pytest.mark.parametrize("start", [b"", b"POST /callbacks/vid", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: "])
+async def test_a_connection_whose_request_never_comes_is_closed(port: int, start: bytes) -> None:
+    assert await talk(port, start, timeout_seconds=3) == b""
+
+
+@pytest.mark.usefixtures("short_head_timeout")
+async def test_a_trickle_of_headers_does_not_extend_the_deadline(port: int) -> None:
+    trickle = [b"X: 1\r\n"] * 30
+    async with asyncio.timeout(2.5):
+        assert await talk(port, b"GET /healthz HTTP/1.1\r\n", *trickle, pause_seconds=0.1) == b""
+
+
+@pytest.mark.usefixtures("short_head_timeout")
+async def test_a_second_request_on_a_connection_has_its_deadline_too(port: int) -> None:
+    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with asyncio.timeout(3):
+        raw = await talk(port, whole, b"GET /hea", pause_seconds=0.1)
+    assert raw.count(b"HTTP/1.1 200 OK") == 1
+
+
+@pytest.mark.usefixtures("short_head_timeout")
+async def test_the_deadline_for_headers_leaves_slow_bodies_alone(port: int, runtime: Runtime) -> None:
+    request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
+    answer = Answer(await talk(port, request[:-9], request[-9:], pause_seconds=0.7))
+    assert answer.status == 200
+
+
+async def test_endless_headers_are_cut_off(port: int) -> None:
+    line = b"X-Filler: " + b"x" * 8000 + b"\r\n"
+    answer = Answer(await talk(port, b"GET /healthz HTTP/1.1\r\n", *([line] * 60), pause_seconds=0.002))
+    assert answer.status in {0, 400}
+
+
+async def test_hundreds_of_slow_senders_do_not_stop_a_real_callback(port: int, runtime: Runtime) -> None:
+    request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
+    slow = [asyncio.create_task(talk(port, request[:-9], timeout_seconds=5)) for _ in range(300)]
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(1):
+        assert Answer(await talk(port, request)).status == 200
+    answers = [Answer(raw) for raw in await asyncio.gather(*slow)]
+    assert {answer.status for answer in answers} == {408}
+
+
+async def test_an_endless_body_does_not_grow_memory(port: int, runtime: Runtime) -> None:
+    head = f"POST {callback_path(runtime)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    before = _resident_bytes()
+    await asyncio.gather(*(talk(port, head, *([chunk] * 20), pause_seconds=0.01) for _ in range(10)))
+    assert _resident_bytes() - before < 50 * 2**20
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
