@@ -30,7 +30,10 @@ MOST_FILES = 100
 
 
 class Ingest:
-    """The one way in, for callbacks and poll answers alike."""
+    """The one way in, for callbacks and poll answers alike.
+
+    ``wake`` is called for every task that ended, with whether it left files to fetch.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,7 @@ class Ingest:
         providers: Mapping[str, Provider],
         tokens: Tokens,
         allow_untokened: bool,
-        wake: Callable[[], None],
+        wake: Callable[[bool], None],
     ) -> None:
         self._store = store
         self._providers = providers
@@ -64,7 +67,7 @@ class Ingest:
         if receipt.status is Verdict.REFUSED:
             raise Rejected(409, "Token of another task", "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
-            self._wake()
+            self._wake(bool(report.files))
         return receipt
 
     def verify(self, callback: Callback, provider: Provider) -> VerifiedCallback:

@@ -43,6 +43,7 @@ _SECRET_TEXT = re.compile(
     r"|((?:signature|token|secret|key)=)[^\s&\"']+"
     r"|(\b[sp]\.)(?:[\w-]+\.)?[\w-]{32}(?![\w-])"  # a callback token on its own
 )
+_OURS = frozenset({"timestamp", "level"})  # made here: nothing to hide
 _DEPTH = 6  # deeper than anything we log; bounds the work on anything else
 
 # What the server says at every start and stop is said by a line of ours.
@@ -76,7 +77,10 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> None:
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is named like a secret, and what looks like a link or a token in any text."""
-    return {key: _masked(key, value, _DEPTH) for key, value in event.items()}
+    return {
+        key: value if key in _OURS or value is None else _masked(key, value, _DEPTH)
+        for key, value in event.items()
+    }
 
 
 def _masked(key: str, value: object, depth: int) -> object:

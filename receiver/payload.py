@@ -58,7 +58,7 @@ def items(value: object) -> Sequence[object]:
 
 def text(value: object, max_chars: int | None = MAX_TEXT_CHARS) -> str | None:
     """Text that says something, cut to ``max_chars`` (None: whole); None for anything else."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value or value.isspace():
         return None
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:max_chars])
 
@@ -76,9 +76,9 @@ def task_id(value: object) -> str | None:
     given = _decimal(value)
     if not isinstance(given, str) or not 0 < len(given) <= MAX_TASK_ID_CHARS:
         return None
-    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in given):
-        return None
-    return given
+    if given.isprintable():  # the usual way, without a look at every character
+        return given
+    return None if any(unicodedata.category(char) in {"Cc", "Cs"} for char in given) else given
 
 
 def _decimal(value: object) -> object:

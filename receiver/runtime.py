@@ -77,7 +77,7 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         providers=providers,
         tokens=tokens,
         allow_untokened=settings.allow_untokened,
-        wake=worker.wake,
+        wake=lambda files: worker.wake("assets" if files else "sink"),
     )
     return Runtime(
         settings=settings,

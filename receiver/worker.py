@@ -19,6 +19,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 FALLBACK_SECONDS = 5.0
+BREATH_SECONDS = 0.01  # a storm of wake-ups is one look at the store in this time
 RESTART_SECONDS = 1.0
 
 
@@ -76,7 +77,9 @@ class Lane(Generic[T]):
         while True:
             self._awake.clear()
             wait_seconds = await self._turn()
-            await _first_of(self._awake, wait_seconds)
+            if wait_seconds:
+                await _first_of(self._awake, wait_seconds)
+                await asyncio.sleep(BREATH_SECONDS)
 
     async def drain(self, timeout_seconds: float) -> int:
         # The leases of the cancelled stay on their rows and are free again at the next start.
@@ -155,10 +158,11 @@ class Worker:
         """Start every loop."""
         self._tasks = [asyncio.create_task(self._keep(loop), name=loop.name) for loop in self._loops]
 
-    def wake(self) -> None:
-        """Tell every loop that there may be work."""
+    def wake(self, kind: str = "") -> None:
+        """Tell every loop whose name starts with ``kind`` that there may be work."""
         for loop in self._loops:
-            loop.wake()
+            if loop.name.startswith(kind):
+                loop.wake()
 
     def status(self) -> Mapping[str, str]:
         """Each loop by name: ``running``, or what is wrong with it."""

@@ -38,7 +38,8 @@ class Door:
             wake=self._wake,
         )
 
-    def _wake(self) -> None:
+    def _wake(self, files: bool) -> None:
+        assert files
         self.woken += 1
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:

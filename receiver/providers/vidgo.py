@@ -48,6 +48,7 @@ _TEXT_KEYS = {
     "stem_split": "audio",
     "generate_cover": "image",
 }
+_MUSIC_KEYS = _LINK_KEYS.keys() | _TEXT_KEYS.keys()
 
 
 class Vidgo:
@@ -93,6 +94,9 @@ def _files_of(item: object) -> Iterator[RemoteFile | None]:
     """Every link of one item of ``files``: one for an image or video, several for music, none for lyrics."""
     fields = payload.mapping(item)
     yield payload.remote_file(fields.get("file_url"), fields.get("file_type"))
+    if _MUSIC_KEYS.isdisjoint(fields):
+        return
+    # In our order, not in the item's: callback and status answer must name the files alike.
     for key, kind in _LINK_KEYS.items():
         yield payload.remote_file(fields.get(key), kind)
     for key, kind in _TEXT_KEYS.items():

@@ -136,10 +136,10 @@ class SqliteStore:
         return await self._read(viewing.count_stats)
 
     async def aclose(self) -> None:
-        await self._writer.aclose()
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._open_readers:
             connection.close()
+        await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
