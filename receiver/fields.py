@@ -35,10 +35,16 @@ FIELDS = (
         "RECEIVER_DATABASE_URL",
         accepts.LOCATION,
         "sqlite:receiver.db",
-        "the record; a host's `DATABASE_URL` is taken when it is unset",
+        "the record, a file in the data folder; a host's `DATABASE_URL` is taken when it is unset",
         secret=True,
     ),
-    Field("RECEIVER_ASSETS_URL", accepts.LOCATION, "file:assets", "where files are stored", secret=True),
+    Field(
+        "RECEIVER_ASSETS_URL",
+        accepts.LOCATION,
+        "file:assets",
+        "where files are stored; a path without a leading / is in the data folder",
+        secret=True,
+    ),
     Field(
         "RECEIVER_PUBLIC_URL",
         accepts.WEB_ADDRESS,

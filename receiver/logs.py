@@ -1,14 +1,21 @@
 """structlog and the standard library's logging through one pipeline that ends in redaction."""
 
+import atexit
 import json
 import logging
 import re
+import threading
+import time
 from collections.abc import Mapping
-from typing import TextIO
+from contextlib import suppress
+from functools import lru_cache
+from typing import BinaryIO, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+FLUSH_SECONDS = 0.1
 
 # Redaction is a safety net: code does not log these in the first place.
 _MASK = "***"
@@ -67,12 +74,50 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> None:
             *(_text_renderers(colours=stream.isatty()) if as_text else (_render_json,)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=(
-            structlog.WriteLoggerFactory(stream) if as_text else structlog.BytesLoggerFactory(stream.buffer)
-        ),
+        logger_factory=(structlog.WriteLoggerFactory(stream) if as_text else _Lines(stream.buffer)),
         cache_logger_on_first_use=True,
     )
     _forward_standard_library(number)
+
+
+class _Lines:
+    """Writes lines through the stream's own buffer: good news within a moment, bad news at once.
+
+    A system call for every callback would cost as much as verifying it. The record is in the database;
+    of the log a SIGKILL may take the last tenth of a second.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._due = threading.Event()
+        atexit.register(self._flush)
+        threading.Thread(target=self._flush_when_due, name="receiver-log", daemon=True).start()
+
+    def __call__(self, *_args: object) -> "_Lines":
+        return self  # structlog asks its factory for a logger; one serves all
+
+    def info(self, line: bytes) -> None:
+        self._stream.write(line + b"\n")
+        if not self._due.is_set():
+            self._due.set()
+
+    def error(self, line: bytes) -> None:
+        self._stream.write(line + b"\n")
+        self._flush()
+
+    debug = info
+    warning = critical = exception = error
+
+    def _flush_when_due(self) -> None:
+        while True:
+            self._due.wait()
+            time.sleep(FLUSH_SECONDS)
+            self._due.clear()
+            self._flush()
+
+    def _flush(self) -> None:
+        with suppress(ValueError, OSError):  # closed, or nobody reads any more
+            self._stream.flush()
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -86,7 +131,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 def _masked(key: str, value: object, depth: int) -> object:
     if value is None or isinstance(value, int | float):
         return value
-    if key in _SECRET_KEYS or key.endswith(_SECRET_ENDINGS) or depth == 0:
+    if depth == 0 or _is_secret(key):
         return _MASK
     if isinstance(value, str):
         return _masked_text(value)
@@ -97,6 +142,12 @@ def _masked(key: str, value: object, depth: int) -> object:
     return _masked_text(str(value))
 
 
+@lru_cache(1024)  # a program logs few different names
+def _is_secret(key: str) -> bool:
+    return key in _SECRET_KEYS or key.endswith(_SECRET_ENDINGS)
+
+
+@lru_cache(1024)  # and often the same words under them
 def _masked_text(text: str) -> str:
     # Every pattern needs one of these, and most values have none: it halves the price of a line.
     if "/" in text or "." in text or "=" in text or "earer " in text:

@@ -96,6 +96,9 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         timeout=timeout_seconds,
         verify=httpx2.create_ssl_context(),
+        # How much runs at once is for whoever leases the work: a bound here would let one consumer that
+        # never answers use up the connections of all others.
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=5.0),
         trust_env=False,
         follow_redirects=False,
         headers={"User-Agent": USER_AGENT},

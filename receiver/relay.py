@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 import structlog
@@ -17,9 +17,6 @@ from receiver.ports import Sink, Store
 from receiver.tokens import Tokens
 
 log = structlog.get_logger()
-
-# How long an entry waits at a sink that asked us to stop: nobody tries it before a restart anyway.
-STOPPED_SECONDS = 3600.0
 
 # A sink keeps its own deadline and says better what happened; ours catches the one that does not.
 GRACE_SECONDS = 1.0
@@ -120,7 +117,7 @@ def decide(
     outcome, detail = _told(failure)
     retry_at = None
     if isinstance(failure, Gone):
-        retry_at = settled_at + timedelta(seconds=STOPPED_SECONDS)
+        retry_at = settled_at  # nobody leases from a stopped sink; a restart finds it due
     elif failure is not None and not isinstance(failure, Permanent):
         wish = failure.retry_after_seconds if isinstance(failure, Unavailable) else None
         retry_at = backoff.next_at(work.attempt, settled_at, chance, at_least_seconds=wish)

@@ -47,7 +47,7 @@ class TurnableClock(Clock):
     def new_id(self, prefix: str) -> str:
         """As long as a real id, and made of the same characters: hexadecimal time, then a count."""
         milliseconds = int(self._now.timestamp() * 1000)
-        return f"{prefix}_{milliseconds:012x}{next(_ids):014x}"
+        return f"{prefix}_{milliseconds:012x}{next(_ids):020x}"
 
 
 class MemorySink:

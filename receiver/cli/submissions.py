@@ -40,9 +40,9 @@ def add(
 
 
 @submissions.command("list")
-@click.option("--provider")
-@click.option("--owner")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@click.option("--provider", help="Only this provider's.")
+@click.option("--owner", help="Only this owner's.")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @as_json
 def list_(*, provider: str | None, owner: str | None, limit: int, as_json: bool) -> None:
     """List the newest submissions."""

@@ -18,12 +18,14 @@ def tasks() -> None:
 
 
 @tasks.command("list")
-@click.option("--provider")
-@click.option("--state", type=click.Choice([state.value for state in TaskState]))
-@click.option("--owner")
+@click.option("--provider", help="Only this provider's.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in TaskState]), help="Only those in this state."
+)
+@click.option("--owner", help="Only this owner's.")
 @click.option("--since", metavar="TIME", help="Submitted at or after, such as 2026-11-21T10:00:00Z.")
 @click.option("--until", metavar="TIME", help="Submitted before.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", help="Where the page before this one ended.")
 @as_json
 def list_(*, as_json: bool, **query: str | int | None) -> None:

@@ -45,9 +45,9 @@ class HttpSink:
     apart reads ``revision`` and ``replayid`` in the message. How other answers are taken:
 
     - 410: Gone, and the relay stops this sink.
-    - 400, 413, 415, 422: Permanent, as they judge this message and not the moment.
+    - 413, 415, 422: Permanent, as they judge this message and not the moment.
     - everything else: Unavailable. Redirects are not followed: a signed message goes where the operator
-      said or nowhere. Redirects, 401, 403 and 404 are mostly mistakes that somebody repairs within the
+      said or nowhere. Redirects, 400, 401, 403 and 404 are mostly mistakes that somebody repairs within the
       day of retries, and then nothing is lost. ``Retry-After`` is handed on.
     """
 

@@ -98,9 +98,7 @@ _M001 = (
         verdict TEXT NOT NULL,
         provider_state TEXT,
         note TEXT,
-        fingerprint TEXT NOT NULL,
-        report TEXT,            -- what it says, kept while it waits for its submission
-        links_die_at TEXT NOT NULL,
+        waiting TEXT,           -- JSON: what it says, while it waits for its submission
         received_at TEXT NOT NULL,
         last_seen_at TEXT NOT NULL,
         seen INTEGER NOT NULL DEFAULT 1,

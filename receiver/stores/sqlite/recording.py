@@ -7,7 +7,6 @@ the verdict. Nothing here is checked and later written: the keys prevent doubles
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -16,7 +15,6 @@ from receiver.errors import Rejected, Unavailable
 from receiver.models import (
     EventType,
     Outcome,
-    Proof,
     Receipt,
     Recording,
     Report,
@@ -24,8 +22,6 @@ from receiver.models import (
     Route,
     Submission,
     Verdict,
-    Via,
-    from_text,
     to_text,
 )
 from receiver.stores.sqlite.settling import end_event
@@ -65,14 +61,14 @@ INSERT INTO assets (event_id, position, url, kind, due_at, deadline_at) VALUES (
 # A repeat raises a counter. Only a verdict that was open is replaced: the others are history.
 UPSERT_DELIVERY = """
 INSERT INTO deliveries (provider, task_id, claim, digest, submission_id, event_id, via, proof, verdict,
-    provider_state, note, fingerprint, report, links_die_at, received_at, last_seen_at, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    provider_state, note, waiting, received_at, last_seen_at, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
     seen = seen + 1,
     last_seen_at = excluded.last_seen_at,
     submission_id = coalesce(submission_id, excluded.submission_id),
     event_id = coalesce(event_id, excluded.event_id),
-    report = CASE WHEN excluded.verdict = 'early' THEN excluded.report END,
+    waiting = excluded.waiting,
     verdict = CASE WHEN verdict IN ('early', 'unowned', 'unrecognised', 'refused')
         THEN excluded.verdict ELSE verdict END
 """
@@ -87,25 +83,25 @@ KNOWN_DELIVERY = "SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AN
 
 # What came before its submission was logged, in the order it came.
 EARLY_OF_TASK = """
-SELECT number, provider, via, proof, claim, digest, fingerprint, report, received_at, links_die_at
-FROM deliveries WHERE provider = ? AND task_id = ? AND verdict = 'early' ORDER BY number
+SELECT number, waiting FROM deliveries
+WHERE provider = ? AND task_id = ? AND verdict = 'early' ORDER BY number
 """
 
 MATCH_EARLY = """
-UPDATE deliveries SET verdict = ?, submission_id = ?, event_id = ?, report = NULL WHERE number = ?
+UPDATE deliveries SET verdict = ?, submission_id = ?, event_id = ?, waiting = NULL WHERE number = ?
 """
 
 EXPIRE_EARLY = """
-UPDATE deliveries SET verdict = 'unowned', report = NULL
+UPDATE deliveries SET verdict = 'unowned', waiting = NULL
 WHERE submission_id IS NULL AND verdict = 'early' AND received_at < ?
 """
 
 INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
-def record(connection: sqlite3.Connection, recording: Recording, rules: Rules) -> Receipt:
+def record(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> Receipt:
     """Everything that follows from one delivery; see ``ports.Store.record``."""
-    owner, task_id, refused = _find_owner(connection, recording, rules)
+    owner, task_id, refused = _find_owner(db, recording, rules)
     event_id: str | None = None
     if refused:
         verdict = Verdict.REFUSED
@@ -114,30 +110,37 @@ def record(connection: sqlite3.Connection, recording: Recording, rules: Rules) -
     elif owner is None:
         verdict = Verdict.EARLY
     else:
-        verdict, event_id = _apply(connection, recording, owner, rules)
+        verdict, event_id = _apply(db, recording, owner, rules)
     if owner is None and not refused:
-        _refuse_beyond_limit(connection, recording, task_id, rules)
-    _keep(connection, recording, verdict, task_id, owner, event_id)
+        _refuse_beyond_limit(db, recording, task_id, rules)
+    report, moment = recording.report, to_text(recording.received_at)
+    values = (
+        recording.provider, task_id or "", recording.submission_id or "", recording.digest,
+        owner, event_id, recording.via.value, recording.proof.value, verdict.value,
+        report.provider_state, report.note, _waiting(recording) if verdict is Verdict.EARLY else None,
+        moment, moment, recording.body,
+    )  # fmt: skip
+    db.execute(UPSERT_DELIVERY, values)
     return Receipt(status=verdict, task_id=task_id)
 
 
 def _find_owner(
-    connection: sqlite3.Connection, recording: Recording, rules: Rules
+    db: sqlite3.Cursor, recording: Recording, rules: Rules
 ) -> tuple[str | None, str | None, bool]:
     """The owning submission, the task id, and whether a token was used for another task than its own."""
     task_id = recording.report.task_id
     if recording.submission_id is not None:
-        row = connection.execute(SUBMISSION_BY_ID, (recording.submission_id, recording.provider)).fetchone()
+        row = db.execute(SUBMISSION_BY_ID, (recording.submission_id, recording.provider)).fetchone()
         if row is not None:
-            return _claim(connection, recording, row, rules)
+            return _claim(db, recording, row, rules)
     if task_id is None:
         return None, None, False
-    row = connection.execute(SUBMISSION_BY_TASK, (recording.provider, task_id)).fetchone()
+    row = db.execute(SUBMISSION_BY_TASK, (recording.provider, task_id)).fetchone()
     return (row[0] if row else None), task_id, False
 
 
 def _claim(
-    connection: sqlite3.Connection, recording: Recording, row: tuple[str, str | None], rules: Rules
+    db: sqlite3.Cursor, recording: Recording, row: tuple[str, str | None], rules: Rules
 ) -> tuple[str | None, str | None, bool]:
     """Check the task against the submission its token names, and bind it where it is still free."""
     owner, bound = row
@@ -146,36 +149,34 @@ def _claim(
         return owner, bound, False
     if bound is None:
         moment = to_text(recording.received_at)
-        if connection.execute(BIND, (asked, moment, owner)).rowcount == 1:
-            _match_early(connection, owner, recording.provider, asked, rules)
+        if db.execute(BIND, (asked, moment, owner)).rowcount == 1:
+            _match_early(db, owner, recording.provider, asked, rules)
             return owner, asked, False
     return owner, asked, True
 
 
-def _apply(
-    connection: sqlite3.Connection, recording: Recording, owner: str, rules: Rules
-) -> tuple[Verdict, str | None]:
+def _apply(db: sqlite3.Cursor, recording: Recording, owner: str, rules: Rules) -> tuple[Verdict, str | None]:
     """What an owned, understood delivery does to its task."""
     if recording.report.state is ReportState.PROGRESS:
         return Verdict.PROGRESS, None
     event_id = rules.clock.new_id("evt")
-    if _insert_event(connection, recording, owner, event_id):
-        _insert_consequences(connection, recording, event_id, rules)
+    if _insert_event(db, recording, owner, event_id):
+        _insert_consequences(db, recording, event_id, rules)
         return Verdict.ACCEPTED, event_id
     task = (recording.provider, recording.report.task_id)
-    first_id, fingerprint = connection.execute(EVENT_BY_TASK, task).fetchone()
+    first_id, fingerprint = db.execute(EVENT_BY_TASK, task).fetchone()
     same = fingerprint == recording.fingerprint
     return (Verdict.DUPLICATE if same else Verdict.CONFLICT), first_id
 
 
-def _insert_event(connection: sqlite3.Connection, recording: Recording, owner: str, event_id: str) -> bool:
+def _insert_event(db: sqlite3.Cursor, recording: Recording, owner: str, event_id: str) -> bool:
     report = recording.report
     code, message = _error(report)
     values = (
         event_id, recording.provider, report.task_id, owner, recording.via.value,
         recording.fingerprint, to_text(recording.received_at), code, message,
     )  # fmt: skip
-    return connection.execute(INSERT_EVENT, values).rowcount == 1
+    return db.execute(INSERT_EVENT, values).rowcount == 1
 
 
 def _error(report: Report) -> tuple[str | None, str | None]:
@@ -186,107 +187,70 @@ def _error(report: Report) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _insert_consequences(
-    connection: sqlite3.Connection, recording: Recording, event_id: str, rules: Rules
-) -> None:
+def _insert_consequences(db: sqlite3.Cursor, recording: Recording, event_id: str, rules: Rules) -> None:
     report = recording.report
     if report.state is ReportState.FAILED or not report.files:
-        end_event(connection, event_id, EventType.FAILED, recording.received_at, rules.routes)
+        end_event(db, event_id, EventType.FAILED, recording.received_at, rules.routes)
         return
     due, deadline = to_text(recording.received_at), to_text(recording.links_die_at)
     for position, file in enumerate(report.files):
-        connection.execute(INSERT_ASSET, (event_id, position, file.url, file.kind, due, deadline))
+        db.execute(INSERT_ASSET, (event_id, position, file.url, file.kind, due, deadline))
 
 
-def _refuse_beyond_limit(
-    connection: sqlite3.Connection, recording: Recording, task_id: str | None, rules: Rules
-) -> None:
-    (waiting,) = connection.execute(COUNT_OWNERLESS, (rules.early_limit,)).fetchone()
+def _refuse_beyond_limit(db: sqlite3.Cursor, recording: Recording, task_id: str | None, rules: Rules) -> None:
+    (waiting,) = db.execute(COUNT_OWNERLESS, (rules.early_limit,)).fetchone()
     if waiting < rules.early_limit:
         return
     key = (recording.provider, task_id or "", recording.submission_id or "", recording.digest)
-    if connection.execute(KNOWN_DELIVERY, key).fetchone() is None:
+    if db.execute(KNOWN_DELIVERY, key).fetchone() is None:
         raise Unavailable(
             f"{rules.early_limit} deliveries wait for a submission already", retry_after_seconds=60.0
         )
 
 
-def _keep(
-    connection: sqlite3.Connection,
-    recording: Recording,
-    verdict: Verdict,
-    task_id: str | None,
-    owner: str | None,
-    event_id: str | None,
-) -> None:
-    report, moment = recording.report, to_text(recording.received_at)
-    waiting = msgspec.json.encode(report).decode() if verdict is Verdict.EARLY else None
-    values = (
-        recording.provider, task_id or "", recording.submission_id or "", recording.digest,
-        owner, event_id, recording.via.value, recording.proof.value,
-        verdict.value, report.provider_state, report.note, recording.fingerprint, waiting,
-        to_text(recording.links_die_at), moment, moment, recording.body,
-    )  # fmt: skip
-    connection.execute(UPSERT_DELIVERY, values)
-
-
-def log_submission(
-    connection: sqlite3.Connection, submission: Submission, rules: Rules
-) -> tuple[Submission, bool]:
+def log_submission(db: sqlite3.Cursor, submission: Submission, rules: Rules) -> tuple[Submission, bool]:
     """Keep a submission unless its task has one; see ``ports.Store.log_submission``."""
     if submission.task_id is not None:
-        known = submission_of_task(connection, submission.provider, submission.task_id)
+        known = submission_of_task(db, submission.provider, submission.task_id)
         if known is not None:
             return known, False
-    connection.execute(INSERT_SUBMISSION, _values(submission))
+    db.execute(INSERT_SUBMISSION, _values(submission))
     if submission.task_id is not None:
-        _match_early(connection, submission.id, submission.provider, submission.task_id, rules)
+        _match_early(db, submission.id, submission.provider, submission.task_id, rules)
     return submission, True
 
 
 def bind_submission(
-    connection: sqlite3.Connection, submission_id: str, task_id: str, now: datetime, rules: Rules
+    db: sqlite3.Cursor, submission_id: str, task_id: str, now: datetime, rules: Rules
 ) -> Submission:
     """Tie a reserved submission to its task; see ``ports.Store.bind_submission``."""
-    submission = get_submission(connection, submission_id)
+    submission = get_submission(db, submission_id)
     if submission is None:
         raise Rejected(404, "No such submission", "There is no submission with this id.")
     if submission.task_id is not None:
         return submission
-    if connection.execute(BIND, (task_id, to_text(now), submission_id)).rowcount == 0:
+    if db.execute(BIND, (task_id, to_text(now), submission_id)).rowcount == 0:
         raise Rejected(409, "Task has another submission", "Another submission is bound to this task.")
-    _match_early(connection, submission_id, submission.provider, task_id, rules)
+    _match_early(db, submission_id, submission.provider, task_id, rules)
     return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
 
 
-def _match_early(
-    connection: sqlite3.Connection, owner: str, provider: str, task_id: str, rules: Rules
-) -> None:
+def _match_early(db: sqlite3.Cursor, owner: str, provider: str, task_id: str, rules: Rules) -> None:
     """Give early deliveries their owner now; whoever reads the log next sees both or neither."""
-    for row in connection.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
-        verdict, event_id = _apply(connection, _recording_from(row), owner, rules)
-        connection.execute(MATCH_EARLY, (verdict.value, owner, event_id, row[0]))
+    for number, waiting in db.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
+        recording = msgspec.json.decode(waiting, type=Recording)
+        verdict, event_id = _apply(db, recording, owner, rules)
+        db.execute(MATCH_EARLY, (verdict.value, owner, event_id, number))
 
 
-def _recording_from(row: tuple[Any, ...]) -> Recording:
-    _, provider, via, proof, claim, digest, fingerprint, report, received_at, links_die_at = row
-    return Recording(
-        provider=provider,
-        via=Via(via),
-        proof=Proof(proof),
-        submission_id=claim or None,
-        body=b"",  # kept where it is
-        digest=digest,
-        fingerprint=fingerprint,
-        report=msgspec.json.decode(report, type=Report),
-        received_at=from_text(received_at),
-        links_die_at=from_text(links_die_at),
-    )
+def _waiting(recording: Recording) -> str:
+    """All that will be asked of an early delivery; its body stays where it is."""
+    return msgspec.json.encode(msgspec.structs.replace(recording, body=b"")).decode()
 
 
-def expire_early(connection: sqlite3.Connection, received_before: datetime) -> int:
+def expire_early(db: sqlite3.Cursor, received_before: datetime) -> int:
     """Early deliveries that waited long enough become unowned; how many."""
-    return connection.execute(EXPIRE_EARLY, (to_text(received_before),)).rowcount
+    return db.execute(EXPIRE_EARLY, (to_text(received_before),)).rowcount
 
 
 def _values(submission: Submission) -> tuple[str | None, ...]:

@@ -93,7 +93,7 @@ LIMIT ?
 """
 
 # The row stays, so that a very late repeat is still a repeat.
-DROP_BODIES = "UPDATE deliveries SET body = NULL, report = NULL WHERE provider = ? AND task_id = ?"
+DROP_BODIES = "UPDATE deliveries SET body = NULL, waiting = NULL WHERE provider = ? AND task_id = ?"
 DROP_ATTEMPTS = "DELETE FROM attempts WHERE event_id = ?"
 DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE id = ?"
 DROP_UNOWNED_BODIES = """
@@ -102,20 +102,20 @@ UPDATE deliveries SET body = NULL WHERE number IN (SELECT number FROM deliveries
 """
 
 
-def free_all_leases(connection: sqlite3.Connection, now: datetime) -> None:
+def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
     """What an earlier process was working on is due again."""
     moment = (to_text(now),)
-    connection.execute(FREE_ASSETS, moment)
-    connection.execute(FREE_OUTBOX, moment)
+    db.execute(FREE_ASSETS, moment)
+    db.execute(FREE_OUTBOX, moment)
 
 
 def lease_assets(
-    connection: sqlite3.Connection, now: datetime, lease_until: datetime, lease: str, limit: int
+    db: sqlite3.Cursor, now: datetime, lease_until: datetime, lease: str, limit: int
 ) -> list[AssetWork]:
     """Take due assets; see ``ports.Store.lease_assets``."""
-    rows = connection.execute(DUE_ASSETS, (to_text(now), limit)).fetchall()
+    rows = db.execute(DUE_ASSETS, (to_text(now), limit)).fetchall()
     until = to_text(lease_until)
-    connection.executemany(LEASE_ASSET, [(lease, until, row[0], row[3]) for row in rows])
+    db.executemany(LEASE_ASSET, [(lease, until, row[0], row[3]) for row in rows])
     return [
         AssetWork(
             event_id=row[0],
@@ -133,7 +133,7 @@ def lease_assets(
 
 
 def settle_asset(
-    connection: sqlite3.Connection, work: AssetWork, settlement: Settlement, routes: Sequence[Route]
+    db: sqlite3.Cursor, work: AssetWork, settlement: Settlement, routes: Sequence[Route]
 ) -> bool:
     """Record how a download ended, and the event with its last one; see ``ports.Store.settle_asset``."""
     file, again = settlement.file, settlement.retry_at
@@ -146,18 +146,16 @@ def settle_asset(
         state, settlement.outcome.value, to_text(again) if again else moment,
         None if again else moment, *facts, work.event_id, work.index, work.lease,
     )  # fmt: skip
-    if connection.execute(SETTLE_ASSET, values).rowcount == 0:
+    if db.execute(SETTLE_ASSET, values).rowcount == 0:
         return False
-    _insert_attempt(connection, work.event_id, f"asset {work.index}", work.attempt, settlement)
+    _insert_attempt(db, work.event_id, f"asset {work.index}", work.attempt, settlement)
     if not again:
-        _end_if_last(connection, work.event_id, settlement.settled_at, routes)
+        _end_if_last(db, work.event_id, settlement.settled_at, routes)
     return True
 
 
-def _end_if_last(
-    connection: sqlite3.Connection, event_id: str, now: datetime, routes: Sequence[Route]
-) -> None:
-    pending, stored, total = connection.execute(COUNT_ASSETS, (event_id,)).fetchone()
+def _end_if_last(db: sqlite3.Cursor, event_id: str, now: datetime, routes: Sequence[Route]) -> None:
+    pending, stored, total = db.execute(COUNT_ASSETS, (event_id,)).fetchone()
     if pending:
         return
     if stored == total:
@@ -166,14 +164,14 @@ def _end_if_last(
         event_type = EventType.PARTIAL
     else:
         event_type = EventType.FAILED
-        (outcome,) = connection.execute(FIRST_FAILURE, (event_id,)).fetchone()
+        (outcome,) = db.execute(FIRST_FAILURE, (event_id,)).fetchone()
         message = "the file could not be had" if total == 1 else f"none of {total} files could be had"
-        connection.execute(SET_ERROR, (outcome, message, event_id))
-    end_event(connection, event_id, event_type, now, routes)
+        db.execute(SET_ERROR, (outcome, message, event_id))
+    end_event(db, event_id, event_type, now, routes)
 
 
 def end_event(
-    connection: sqlite3.Connection,
+    db: sqlite3.Cursor,
     event_id: str,
     event_type: EventType,
     now: datetime,
@@ -181,23 +179,23 @@ def end_event(
 ) -> None:
     """Say how the event ended, and address it to every sink that wants to know."""
     moment = to_text(now)
-    connection.execute(END_EVENT, (event_type.value, moment, event_id))
-    provider, owner, revision = connection.execute(EVENT_ADDRESS, (event_id,)).fetchone()
+    db.execute(END_EVENT, (event_type.value, moment, event_id))
+    provider, owner, revision = db.execute(EVENT_ADDRESS, (event_id,)).fetchone()
     entries = [
         (event_id, route.sink, revision, moment, moment)
         for route in routes
         if route.wants(provider, event_type.value, owner)
     ]
-    connection.executemany(INSERT_OUTBOX, entries)
+    db.executemany(INSERT_OUTBOX, entries)
 
 
 def lease_outbox(
-    connection: sqlite3.Connection, sink: str, now: datetime, lease_until: datetime, lease: str, limit: int
+    db: sqlite3.Cursor, sink: str, now: datetime, lease_until: datetime, lease: str, limit: int
 ) -> list[OutboxWork]:
     """Take due entries of one sink with all they carry; see ``ports.Store.lease_outbox``."""
-    rows = connection.execute(DUE_OUTBOX, (sink, to_text(now), limit)).fetchall()
+    rows = db.execute(DUE_OUTBOX, (sink, to_text(now), limit)).fetchall()
     until = to_text(lease_until)
-    connection.executemany(LEASE_OUTBOX, [(lease, until, row[0]) for row in rows])
+    db.executemany(LEASE_OUTBOX, [(lease, until, row[0]) for row in rows])
     return [
         OutboxWork(
             id=f"out_{row[0]}",
@@ -206,14 +204,14 @@ def lease_outbox(
             created_at=from_text(row[3]),
             revision=row[4],
             replay_id=row[5] or None,
-            event=event_by_id(connection, row[1]),
+            event=event_by_id(db, row[1]),
             lease=lease,
         )
         for row in rows
     ]
 
 
-def settle_outbox(connection: sqlite3.Connection, work: OutboxWork, settlement: Settlement) -> bool:
+def settle_outbox(db: sqlite3.Cursor, work: OutboxWork, settlement: Settlement) -> bool:
     """Record how a publish ended; see ``ports.Store.settle_outbox``."""
     again = settlement.retry_at
     delivered = settlement.outcome is Outcome.DELIVERED
@@ -223,31 +221,31 @@ def settle_outbox(connection: sqlite3.Connection, work: OutboxWork, settlement: 
         state, settlement.outcome.value, to_text(again) if again else moment,
         None if again else moment, int(work.id.removeprefix("out_")), work.lease,
     )  # fmt: skip
-    if connection.execute(SETTLE_OUTBOX, values).rowcount == 0:
+    if db.execute(SETTLE_OUTBOX, values).rowcount == 0:
         return False
-    _insert_attempt(connection, work.event.id, f"sink {work.sink}", work.attempt, settlement)
+    _insert_attempt(db, work.event.id, f"sink {work.sink}", work.attempt, settlement)
     return True
 
 
 def _insert_attempt(
-    connection: sqlite3.Connection, event_id: str, target: str, number: int, settlement: Settlement
+    db: sqlite3.Cursor, event_id: str, target: str, number: int, settlement: Settlement
 ) -> None:
     seconds = (settlement.settled_at - settlement.started_at).total_seconds()
     values = (
         event_id, target, number, settlement.outcome.value, to_text(settlement.started_at), seconds,
         settlement.detail,
     )  # fmt: skip
-    connection.execute(INSERT_ATTEMPT, values)
+    db.execute(INSERT_ATTEMPT, values)
 
 
-def purge(connection: sqlite3.Connection, ended_before: datetime, limit: int) -> int:
+def purge(db: sqlite3.Cursor, ended_before: datetime, limit: int) -> int:
     """Drop what only people debugging would miss; see ``ports.Store.purge``."""
     moment = to_text(ended_before)
-    rows = connection.execute(PURGEABLE, (moment, limit)).fetchall()
-    connection.executemany(DROP_BODIES, [(row[1], row[2]) for row in rows])
-    connection.executemany(DROP_ATTEMPTS, _column(rows, 0))
-    connection.executemany(DROP_REQUEST, _column(rows, 3))
-    dropped = connection.execute(DROP_UNOWNED_BODIES, (moment, limit)).rowcount
+    rows = db.execute(PURGEABLE, (moment, limit)).fetchall()
+    db.executemany(DROP_BODIES, [(row[1], row[2]) for row in rows])
+    db.executemany(DROP_ATTEMPTS, _column(rows, 0))
+    db.executemany(DROP_REQUEST, _column(rows, 3))
+    dropped = db.execute(DROP_UNOWNED_BODIES, (moment, limit)).rowcount
     return len(rows) + dropped
 
 

@@ -142,16 +142,17 @@ class SqliteStore:
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
 
-    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def _read(self, query: Callable[[sqlite3.Cursor], T]) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._run_read, query)
 
-    def _run_read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def _run_read(self, query: Callable[[sqlite3.Cursor], T]) -> T:
         try:
-            if not hasattr(self._local, "connection"):
-                self._local.connection = _connect_read_only(self._path)
-                self._open_readers.append(self._local.connection)
-            return query(self._local.connection)
+            if not hasattr(self._local, "cursor"):
+                connection = _connect_read_only(self._path)
+                self._open_readers.append(connection)
+                self._local.cursor = connection.cursor()
+            return query(self._local.cursor)
         except sqlite3.Error as exc:
             name = getattr(exc, "sqlite_errorname", type(exc).__name__)
             raise Unavailable(
@@ -198,5 +199,5 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _beat(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE heartbeat SET beats = beats + 1")
+def _beat(db: sqlite3.Cursor) -> None:
+    db.execute("UPDATE heartbeat SET beats = beats + 1")

@@ -99,20 +99,20 @@ NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
 CURSOR = re.compile(r"sub_[0-9a-z]{1,40}")
 
 
-def get_submission(connection: sqlite3.Connection, submission_id: str) -> Submission | None:
-    row = connection.execute(ONE_SUBMISSION, (submission_id,)).fetchone()
+def get_submission(db: sqlite3.Cursor, submission_id: str) -> Submission | None:
+    row = db.execute(ONE_SUBMISSION, (submission_id,)).fetchone()
     return _submission(row) if row else None
 
 
-def submission_of_task(connection: sqlite3.Connection, provider: str, task_id: str) -> Submission | None:
-    row = connection.execute(SUBMISSION_OF_TASK, (provider, task_id)).fetchone()
+def submission_of_task(db: sqlite3.Cursor, provider: str, task_id: str) -> Submission | None:
+    row = db.execute(SUBMISSION_OF_TASK, (provider, task_id)).fetchone()
     return _submission(row) if row else None
 
 
 def list_submissions(
-    connection: sqlite3.Connection, provider: str | None, owner: str | None, limit: int
+    db: sqlite3.Cursor, provider: str | None, owner: str | None, limit: int
 ) -> list[Submission]:
-    rows = connection.execute(NEWEST_SUBMISSIONS, (provider, owner, limit)).fetchall()
+    rows = db.execute(NEWEST_SUBMISSIONS, (provider, owner, limit)).fetchall()
     return [_submission(row) for row in rows]
 
 
@@ -132,11 +132,11 @@ def _submission(row: tuple[Any, ...]) -> Submission:
     )
 
 
-def event_by_id(connection: sqlite3.Connection, event_id: str) -> Event:
+def event_by_id(db: sqlite3.Cursor, event_id: str) -> Event:
     """One event with its submission and assets. It must exist."""
-    *own, submission_id = connection.execute(EVENT_BY_ID, (event_id,)).fetchone()
+    *own, submission_id = db.execute(EVENT_BY_ID, (event_id,)).fetchone()
     id_, provider, task_id, via, received_at, type_, ended_at, revision, code, message = own
-    submission = get_submission(connection, submission_id)
+    submission = get_submission(db, submission_id)
     assert submission is not None, "a foreign key keeps it"  # noqa: S101
     return Event(
         id=id_,
@@ -150,30 +150,30 @@ def event_by_id(connection: sqlite3.Connection, event_id: str) -> Event:
         revision=revision,
         error_code=code,
         error_message=message,
-        assets=tuple(_asset(row) for row in connection.execute(ASSETS_OF_EVENT, (event_id,))),
+        assets=tuple(_asset(row) for row in db.execute(ASSETS_OF_EVENT, (event_id,))),
     )
 
 
-def get_event(connection: sqlite3.Connection, provider: str, task_id: str) -> Event | None:
-    row = connection.execute(EVENT_ID_OF_TASK, (provider, task_id)).fetchone()
-    return event_by_id(connection, row[0]) if row else None
+def get_event(db: sqlite3.Cursor, provider: str, task_id: str) -> Event | None:
+    row = db.execute(EVENT_ID_OF_TASK, (provider, task_id)).fetchone()
+    return event_by_id(db, row[0]) if row else None
 
 
-def get_task(connection: sqlite3.Connection, provider: str, task_id: str) -> Task | None:
+def get_task(db: sqlite3.Cursor, provider: str, task_id: str) -> Task | None:
     """One owned task with its whole history, read in one snapshot."""
-    connection.execute("BEGIN")
+    db.execute("BEGIN")
     try:
-        return _task(connection, provider, task_id)
+        return _task(db, provider, task_id)
     finally:
-        connection.execute("COMMIT")
+        db.execute("COMMIT")
 
 
-def _task(connection: sqlite3.Connection, provider: str, task_id: str) -> Task | None:
-    submission = submission_of_task(connection, provider, task_id)
+def _task(db: sqlite3.Cursor, provider: str, task_id: str) -> Task | None:
+    submission = submission_of_task(db, provider, task_id)
     if submission is None:
         return None
-    event = get_event(connection, provider, task_id)
-    notifications = _notifications(connection, event)
+    event = get_event(db, provider, task_id)
+    notifications = _notifications(db, event)
     return Task(
         provider=provider,
         task_id=task_id,
@@ -181,11 +181,9 @@ def _task(connection: sqlite3.Connection, provider: str, task_id: str) -> Task |
         waiting_on=_waiting_on(event, notifications),
         submission=submission,
         event=event,
-        deliveries=tuple(
-            _delivery(row) for row in connection.execute(DELIVERIES_OF_TASK, (provider, task_id))
-        ),
+        deliveries=tuple(_delivery(row) for row in db.execute(DELIVERIES_OF_TASK, (provider, task_id))),
         notifications=notifications,
-        attempts=_attempts(connection, event),
+        attempts=_attempts(db, event),
     )
 
 
@@ -241,7 +239,7 @@ def _delivery(row: tuple[Any, ...]) -> Delivery:
     )
 
 
-def _notifications(connection: sqlite3.Connection, event: Event | None) -> tuple[OutboxEntry, ...]:
+def _notifications(db: sqlite3.Cursor, event: Event | None) -> tuple[OutboxEntry, ...]:
     if event is None:
         return ()
     return tuple(
@@ -256,11 +254,11 @@ def _notifications(connection: sqlite3.Connection, event: Event | None) -> tuple
             due_at=from_text(row[7]),
             settled_at=_moment(row[8]),
         )
-        for row in connection.execute(OUTBOX_OF_EVENT, (event.id,))
+        for row in db.execute(OUTBOX_OF_EVENT, (event.id,))
     )
 
 
-def _attempts(connection: sqlite3.Connection, event: Event | None) -> tuple[Attempt, ...]:
+def _attempts(db: sqlite3.Cursor, event: Event | None) -> tuple[Attempt, ...]:
     if event is None:
         return ()
     return tuple(
@@ -272,11 +270,11 @@ def _attempts(connection: sqlite3.Connection, event: Event | None) -> tuple[Atte
             seconds=row[4],
             detail=row[5],
         )
-        for row in connection.execute(ATTEMPTS_OF_EVENT, (event.id,))
+        for row in db.execute(ATTEMPTS_OF_EVENT, (event.id,))
     )
 
 
-def list_tasks(connection: sqlite3.Connection, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
+def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
     """A page of tasks; see ``ports.Store.list_tasks``."""
     if cursor is not None and not CURSOR.fullmatch(cursor):
         raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
@@ -289,7 +287,7 @@ def list_tasks(connection: sqlite3.Connection, wanted: TaskFilter, limit: int, c
         cursor,
         limit + 1,
     )
-    rows = connection.execute(TASKS, values).fetchall()
+    rows = db.execute(TASKS, values).fetchall()
     tasks = tuple(_summary(row) for row in rows[:limit])
     return Page(tasks=tasks, next_cursor=tasks[-1].submission_id if len(rows) > limit else None)
 
@@ -309,33 +307,33 @@ def _summary(row: tuple[Any, ...]) -> TaskSummary:
     )
 
 
-def next_due_at(connection: sqlite3.Connection, sink: str | None) -> datetime | None:
+def next_due_at(db: sqlite3.Cursor, sink: str | None) -> datetime | None:
     """When the next asset (or entry of a sink) falls due; see ``ports.Store.next_due_at``."""
     if sink is None:
-        (moment,) = connection.execute(NEXT_ASSET).fetchone()
+        (moment,) = db.execute(NEXT_ASSET).fetchone()
     else:
-        (moment,) = connection.execute(NEXT_OUTBOX, (sink,)).fetchone()
+        (moment,) = db.execute(NEXT_OUTBOX, (sink,)).fetchone()
     return _moment(moment)
 
 
-def count_stats(connection: sqlite3.Connection) -> Stats:
+def count_stats(db: sqlite3.Cursor) -> Stats:
     """How much there is of everything, and how old the oldest is."""
-    counts = {name: dict(connection.execute(sql).fetchall()) for name, sql in COUNTS.items()}
+    counts = {name: dict(db.execute(sql).fetchall()) for name, sql in COUNTS.items()}
     outbox: dict[str, dict[str, int]] = {}
-    for sink, state, count in connection.execute(COUNT_OUTBOX):
+    for sink, state, count in db.execute(COUNT_OUTBOX):
         outbox.setdefault(sink, {})[state] = count
     return Stats(
-        submissions=connection.execute("SELECT count(*) FROM submissions").fetchone()[0],
+        submissions=db.execute("SELECT count(*) FROM submissions").fetchone()[0],
         outbox=outbox,
-        oldest_undelivered_at=_only_moment(connection, OLDEST_UNDELIVERED),
-        oldest_undownloaded_at=_only_moment(connection, OLDEST_UNDOWNLOADED),
-        next_deadline_at=_only_moment(connection, NEXT_DEADLINE),
+        oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED),
+        oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
+        next_deadline_at=_only_moment(db, NEXT_DEADLINE),
         **counts,
     )
 
 
-def _only_moment(connection: sqlite3.Connection, query: str) -> datetime | None:
-    return _moment(connection.execute(query).fetchone()[0])
+def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:
+    return _moment(db.execute(query).fetchone()[0])
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -1,9 +1,9 @@
 """One thread that owns the write connection, and commits together what waits together.
 
-Coroutines hand in functions that take the connection. The thread drains its queue, runs what it found
-inside one ``BEGIN IMMEDIATE`` ... ``COMMIT`` and resolves their futures only after the commit has been
-fsynced: the price of durability is shared by everyone who waits (group commit). This thread also does
-every checkpoint, so no two connections ever write to the WAL.
+Coroutines hand in functions that take its cursor. The thread drains its queue, runs what it found inside
+one ``BEGIN IMMEDIATE`` ... ``COMMIT`` and resolves their futures only after the commit has been fsynced: the
+price of durability is shared by everyone who waits (group commit). This thread also does every checkpoint,
+so no two connections ever write to the WAL.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from receiver.errors import ReceiverError, Unavailable
 from receiver.models import Outcome
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[sqlite3.Cursor], T]
 Observer = Callable[[int, float], None]  # rows committed together, seconds
 
 MOST_TOGETHER = 512
@@ -50,6 +50,7 @@ class Writer:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._connection = connect(path)
+        self._cursor = self._connection.cursor()  # one for all: making one costs half a statement
         self._thread = threading.Thread(target=self._run, name="receiver-writer", daemon=True)
         self._thread.start()
 
@@ -108,37 +109,37 @@ class Writer:
 
     def _try_together(self, batch: list[_Job]) -> bool:
         """The usual way: no savepoints. False when a row was bad; then nothing was written."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        cursor = self._cursor
+        cursor.execute("BEGIN IMMEDIATE")
         for job in batch:
             try:
-                job.result = job.work(connection)
+                job.result = job.work(cursor)
             except ReceiverError as exc:
                 job.error = exc
             except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
                 self._roll_back()
                 return False
-        connection.execute("COMMIT")
+        cursor.execute("COMMIT")
         return True
 
     def _try_each_alone(self, batch: list[_Job]) -> None:
         """The careful way after a bad row: it alone fails, its neighbours are committed."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        cursor = self._cursor
+        cursor.execute("BEGIN IMMEDIATE")
         for job in batch:
             job.error = None
-            connection.execute("SAVEPOINT job")
+            cursor.execute("SAVEPOINT job")
             try:
-                job.result = job.work(connection)
+                job.result = job.work(cursor)
             except ReceiverError as exc:
                 job.error = exc
             except Exception as exc:
-                if not connection.in_transaction:  # SQLite gave up the whole transaction: disk full
+                if not self._connection.in_transaction:  # SQLite gave up the whole transaction: disk full
                     raise
                 job.error = _translate(exc) if isinstance(exc, sqlite3.Error) else exc
-                connection.execute("ROLLBACK TO job")
-            connection.execute("RELEASE job")
-        connection.execute("COMMIT")
+                cursor.execute("ROLLBACK TO job")
+            cursor.execute("RELEASE job")
+        cursor.execute("COMMIT")
 
     def _fail(self, batch: list[_Job], exc: sqlite3.Error) -> None:
         for job in batch:
@@ -148,7 +149,7 @@ class Writer:
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self._cursor.execute("ROLLBACK")
 
     def _reopen(self) -> None:
         # After an I/O error the connection's idea of the file may be wrong; a new one reads it afresh.
@@ -158,6 +159,7 @@ class Writer:
             return
         self._connection.close()
         self._connection = replacement
+        self._cursor = replacement.cursor()
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,241 @@
+"""A real service that is killed, stopped, frozen and started again: what it answered for is never lost."""
+
+import asyncio
+import signal
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import httpx2
+
+from receiver.testing import sample_callback
+from tests.e2e.service import STOP_SECONDS, Receiver, consumer, receiver, until
+from tests.loopback import Answer
+from tests.media_host import MediaHost, media_host, picture, says
+
+PICTURE = picture()
+
+
+class Gate:
+    """Answers half of a picture, and the rest only once it is opened."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.asked = 0
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        half = len(PICTURE) // 2
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: %d\r\n\r\n" % len(PICTURE) + PICTURE[:half])
+        await writer.drain()
+        await self.opened.wait()
+        writer.write(PICTURE[half:])
+
+
+async def half_fetched(service: Receiver, host: MediaHost, task_id: str) -> Gate:
+    """A task whose only file is on its way when this returns."""
+    gate = Gate()
+    await service.finish(task_id, host.put(f"/{task_id}.png", gate))
+    await until(lambda: gate.asked and temporary_files(service))
+    return gate
+
+
+def temporary_files(service: Receiver) -> list[Path]:
+    folders = (service.data / "incoming", service.data / "assets/.incoming")
+    return [path for folder in folders for path in folder.glob("*")]
+
+
+def stored_files(service: Receiver) -> list[bytes]:
+    return [path.read_bytes() for path in (service.data / "assets").rglob("*.png")]
+
+
+def recorded(service: Receiver) -> set[str]:
+    """Every task that a delivery in the file names, read once the service is gone."""
+    with closing(sqlite3.connect(service.data / "receiver.db")) as connection:
+        return {row[0] for row in connection.execute("SELECT task_id FROM deliveries")}
+
+
+async def burst(
+    service: Receiver, end: Callable[[], Awaitable[object]], *, after: int
+) -> tuple[set[str], list[int]]:
+    """Callbacks from many senders until nobody listens; ``end`` is called after so many answers.
+
+    The tasks that a 200 was seen for, and every other status.
+    """
+    acknowledged: set[str] = set()
+    refusals: list[int] = []
+    path = service.callback_path()
+    enough = asyncio.Event()
+
+    async def send(sender: int) -> None:
+        for number in range(100_000):
+            task_id = f"task-{sender}-{number}"
+            answer = await service.http.post(path, content=sample_callback("vidgo", task_id))
+            if answer.status_code == 200:
+                acknowledged.add(task_id)
+            else:
+                refusals.append(answer.status_code)
+            if len(acknowledged) >= after:
+                enough.set()
+
+    senders = [asyncio.create_task(send(number)) for number in range(20)]
+    async with asyncio.timeout(30):
+        await enough.wait()
+        await end()
+        ends = await asyncio.gather(*senders, return_exceptions=True)
+    assert all(isinstance(each, httpx2.TransportError) for each in ends), ends
+    return acknowledged, refusals
+
+
+EARLY = {"RECEIVER_EARLY_LIMIT": "1000000"}
+
+
+async def test_what_was_answered_before_a_kill_is_fetched_and_told_once_after_it(tmp_path: Path) -> None:
+    async with media_host() as host, receiver(tmp_path) as service:
+        await half_fetched(service, host, "t1")
+        await service.kill()
+        (service.data / "assets/.incoming").mkdir(parents=True)
+        (service.data / "assets/.incoming/half-a-copy").write_bytes(PICTURE[:100])
+        assert len(temporary_files(service)) == 2
+        assert (stored_files(service), service.events()) == ([], [])
+
+        host.put("/t1.png", says(200, PICTURE))
+        await service.start()
+        await until(lambda: service.told() == ["t1"])
+
+        assert stored_files(service) == [PICTURE]
+        assert temporary_files(service) == []
+        (event,) = service.events()
+        task = await service.task("t1")
+        assert (task["state"], event["id"]) == ("completed", task["event_id"])
+        # The provider, which saw its answer, or not, asks again: nothing happens twice.
+        assert await service.call_back("t1", host.url("/t1.png")) == "duplicate"
+        await service.stop()
+        assert service.told() == ["t1"]
+
+
+async def test_every_200_of_a_burst_survives_a_kill_in_its_middle(tmp_path: Path) -> None:
+    async with receiver(tmp_path, EARLY) as service:
+        acknowledged, refusals = await burst(service, service.kill, after=300)
+        await service.start()  # whatever the file looked like
+        await service.stop()
+    assert refusals == []
+    assert acknowledged - recorded(service) == set()
+
+
+async def test_every_200_of_a_burst_survives_sigterm_and_nobody_is_refused_by_it(tmp_path: Path) -> None:
+    async with receiver(tmp_path, EARLY) as service:
+        acknowledged, refusals = await burst(service, service.stop, after=300)
+    assert refusals == []
+    assert acknowledged - recorded(service) == set()
+    assert_calm(service)
+
+
+async def test_a_download_that_sigterm_cuts_short_is_finished_after_the_restart(tmp_path: Path) -> None:
+    async with media_host() as host, receiver(tmp_path) as service:
+        await half_fetched(service, host, "t1")
+        assert await service.stop() < STOP_SECONDS
+        assert temporary_files(service) == []
+        assert_calm(service)
+
+        host.put("/t1.png", says(200, PICTURE))
+        await service.start()
+        await until(lambda: service.told() == ["t1"])
+        assert stored_files(service) == [PICTURE]
+        assert len({event["id"] for event in service.events()}) == 1
+
+
+async def test_a_download_that_ends_soon_is_waited_for_by_sigterm(tmp_path: Path) -> None:
+    async with media_host() as host, receiver(tmp_path) as service:
+        gate = await half_fetched(service, host, "t1")
+        service.signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        gate.opened.set()
+        await service.ended()
+        assert stored_files(service) == [PICTURE]
+        assert '"outcome":"stored"' in service.output()
+
+
+async def test_a_body_that_sigterm_finds_half_sent_is_asked_for_again(tmp_path: Path) -> None:
+    async with receiver(tmp_path) as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        head = f"POST {service.callback_path()} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
+        writer.write(head.encode() + b'{"data":')
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        assert await service.stop() < STOP_SECONDS
+        answer = Answer(await reader.read())
+        writer.close()
+        assert (answer.status, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) > 0
+        assert "Traceback" not in service.output()
+
+
+async def test_a_notification_that_a_kill_left_unsettled_comes_again_under_the_same_id(
+    tmp_path: Path,
+) -> None:
+    async with (
+        consumer() as host,
+        receiver(tmp_path, {"RECEIVER_SINK_HOOK": host.url}) as service,
+    ):
+        await host.start()
+        host.silent = True  # it has the message, and we do not know
+        await service.finish("t1")
+        await until(lambda: len(host.bodies) == 1)
+        await service.kill()
+        host.silent = False
+        await service.start()
+        await until(lambda: len(host.bodies) == 2)
+        assert host.bodies[0] == host.bodies[1]
+        await until(lambda: delivered(service, "t1"))
+
+
+async def delivered(service: Receiver, task_id: str) -> bool:
+    task = await service.task(task_id)
+    return {each["state"] for each in task["notifications"]} == {"delivered"}
+
+
+async def test_frozen_and_thawed_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with media_host() as host, receiver(tmp_path) as service:
+        gate = await half_fetched(service, host, "t1")
+        await service.submit("t2")
+        service.signal(signal.SIGSTOP)
+        frozen_at = time.monotonic()
+        asked = asyncio.create_task(service.call_back("t2"))
+        await asyncio.sleep(4)
+        gate.opened.set()
+        await asyncio.sleep(1)
+        assert not asked.done()
+        service.signal(signal.SIGCONT)
+        assert await asked == "accepted"
+        assert time.monotonic() - frozen_at > 5
+        await until(lambda: service.told() == ["t1", "t2"])
+        assert gate.asked == 1
+        assert (await service.parts())[""] == "200"
+
+
+async def test_a_second_service_on_the_same_folder_ends_with_2_and_disturbs_nothing(tmp_path: Path) -> None:
+    async with media_host() as host, receiver(tmp_path) as first:
+        gate = await half_fetched(first, host, "t1")
+        second = Receiver(tmp_path, {})
+        try:
+            second.launch()
+            assert await second.ended() == 2
+        finally:
+            second.discard()
+            await second.http.aclose()
+        (complaint,) = [line for line in second.output().splitlines() if line.startswith("receiver: ")]
+        assert f"in use by another receiver (process {first.pid})" in complaint
+        assert "RECEIVER_DATA_DIR" in complaint
+        assert "Traceback" not in second.output()
+        gate.opened.set()  # what the first was fetching is still there
+        await until(lambda: first.told() == ["t1"])
+        assert gate.asked == 1
+
+
+def assert_calm(service: Receiver) -> None:
+    """Nothing was left open, and nothing crashed."""
+    for sign in ("Traceback", "ResourceWarning", "never retrieved", "was destroyed", '"level":"error"'):
+        assert sign not in service.output(), service.output()

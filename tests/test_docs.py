@@ -1,0 +1,146 @@
+"""The README says everything that there is, and nothing that there is not."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import click
+import pytest
+
+import receiver
+from receiver import plugins
+from receiver.cli import main
+from receiver.fields import FIELDS, SINK_FIELDS, settings_table
+from receiver.metrics import Metrics
+from receiver.models import EventType, Outcome, TaskState, Verdict
+from receiver.web.app import ENDPOINTS
+from receiver.web.openapi import plain_path
+from tests.factories import NOW
+from tests.test_metrics import NOTHING
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+MANUALS = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy/README.md")
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAMED_FILE = re.compile(r"`((?:deploy|receiver|tests|\.ci)/[\w./-]+)`")
+NOTES_OF_OURS = str(Path("..", "shared"))  # put together here, so that this file does not hold it
+
+
+def first_cells(heading: str) -> list[str]:
+    """What the first column of the table under a heading names, without the backticks."""
+    _, found, rest = README.partition(f"\n{heading}\n")
+    assert found, f"the README has no {heading!r}"
+    section = takewhile(lambda line: not line.startswith("#"), rest.splitlines())
+    return [line.split("`")[1] for line in section if line.startswith("| `")]
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by what people type."""
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from commands(inner, f"{path} {name}")
+
+
+COMMANDS = dict(commands(main, "receiver"))
+
+
+def test_the_table_of_settings_is_the_generated_one() -> None:
+    between = README.partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
+    assert between == settings_table()
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    for field in (*FIELDS, *SINK_FIELDS):
+        assert f"`{field.variable}`" in README
+
+
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [
+        ("### Verdicts: what a callback turned out to be", Verdict),
+        ("### Outcomes: how one attempt at a file or at a sink ended", Outcome),
+        ("### States of a task", TaskState),
+        ("### Types of events", EventType),
+        ("## Providers", plugins.names("providers")),
+        ("## Commands", COMMANDS),
+    ],
+)
+def test_a_table_has_every_word_once_and_no_other(heading: str, words: Iterator[str]) -> None:
+    assert sorted(first_cells(heading)) == sorted(words)
+
+
+def test_the_table_of_doors_has_every_path_once_and_no_other() -> None:
+    doors = [f"{endpoint.method} {plain_path(endpoint.path)}" for endpoint in ENDPOINTS]
+    callbacks = ["POST /callbacks/{provider}", "POST /callbacks/{provider}/{token}"]
+    assert sorted(first_cells("## HTTP API")) == sorted(doors + callbacks)
+
+
+def test_every_metric_is_in_the_readme() -> None:
+    shown = Metrics(["vidgo"], ["jsonl"]).render(NOTHING, NOW).decode()
+    names = re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE)
+    assert len(names) > 10
+    assert sorted(set(first_cells("## Running it"))) == sorted(names)
+
+
+def test_every_kind_of_sink_is_in_the_readme() -> None:
+    sinks = "\n".join(line for line in README.splitlines() if line.startswith("| `"))
+    for scheme in plugins.names("sinks"):
+        assert re.search(rf"`{scheme}:", sinks), scheme
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_and_every_option_of_it_has_a_help_text(path: str) -> None:
+    command = COMMANDS[path]
+    assert command.help
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    newest = re.search(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == receiver.__version__
+
+
+@pytest.mark.parametrize("manual", MANUALS, ids=lambda manual: str(manual.relative_to(ROOT)))
+def test_every_file_that_a_manual_leads_to_is_there(manual: Path) -> None:
+    text = manual.read_text()
+    for link in LINK.findall(text):
+        path, _, anchor = link.partition("#")
+        if not link.startswith("https://"):
+            target = (manual.parent / path).resolve() if path else manual
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+    for path in NAMED_FILE.findall(text):
+        assert (ROOT / path).exists(), path
+
+
+def anchors(manual: Path) -> set[str]:
+    """Where links into a manual can lead: its headings, as they are rendered, and what is marked by hand."""
+    text = manual.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_no_file_names_a_place_outside_the_checkout() -> None:
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if path.is_file():
+            text = path.read_text(errors="replace")
+            assert NOTES_OF_OURS not in text, name
+            # The files for hosts name folders on those hosts, where somebody's checkout may well be.
+            assert name.startswith("deploy/") or f"{ROOT}/" not in text, name
