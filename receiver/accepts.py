@@ -151,4 +151,6 @@ SECRETS = Accepts(
 )
 NETWORKS = Accepts("networks such as 10.0.0.0/8, separated by commas", _networks)
 HOSTS = Accepts("provider=host,host pairs of known providers, separated by spaces", _hosts)
-FILTER = Accepts("which events", str)  # read by relay.route, which names what is wrong
+FILTER = Accepts(
+    "key=value,value terms; the keys are provider, type, owner", str
+)  # read by relay.route, which names what is wrong

@@ -116,7 +116,6 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     # our own side
     STORAGE_FAILED = "storage_failed"
-    EXPIRED = "expired"
     CRASHED = "crashed"
     # ends of a task that no single attempt explains
     NO_FILES = "no_files"

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -21,7 +22,7 @@ from receiver.settings import Settings, load_settings
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
 from tests.e2e.service import until
-from tests.web_callers import API_TOKEN, callback_path, caller, log_task
+from tests.web_callers import API_TOKEN, callback_path, caller, log_task, progress_callback
 
 # A sink as third parties bring one: it notes when it is opened and closed, and what it is told.
 NOTING_SINK = """
@@ -92,9 +93,9 @@ def settings(tmp_path: Path, **variables: str) -> Settings:
 def descriptors() -> set[str]:
     """What is open in this process, by what it is."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for link in Path("/proc/self/fd").iterdir():
         try:
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
+            found.add(str(link.readlink()))
         except FileNotFoundError:  # the listing's own
             continue
     return found
@@ -267,7 +268,6 @@ async def test_a_crashed_loop_takes_readiness_away_until_it_runs_again(
     async with open_runtime(settings(tmp_path)) as runtime, caller(build_app(runtime), API_TOKEN) as client:
         await log_task(client, "t1")
         body = sample_callback("vidgo", "t1", files=["https://127.0.0.1/0.png"])
-        await hold_assets(runtime)
         await client.post(callback_path(runtime), content=body)
         change(tmp_path, "UPDATE assets SET due_at = 'no time', state = 'pending', lease = NULL")
         await until(ready(client, 503))
@@ -282,9 +282,17 @@ async def test_a_crashed_loop_takes_readiness_away_until_it_runs_again(
         await until(ready(client, 200))
 
 
-async def hold_assets(runtime: Runtime) -> None:
-    """Wait until the loop for files has looked once and sleeps."""
-    await until(lambda: runtime.worker.status()["assets"] == "running")
+@pytest.mark.xfail(reason="a callback that binds its submission wakes nobody for what came early")
+async def test_an_early_end_that_a_later_callback_binds_is_told_within_a_second(tmp_path: Path) -> None:
+    async with open_runtime(settings(tmp_path)) as runtime, caller(build_app(runtime), API_TOKEN) as client:
+        row = (await client.post("/submissions", json={"provider": "vidgo", "owner": "user-17"})).json()
+        early = sample_callback("vidgo", "t1", error="nsfw")
+        assert (await client.post(callback_path(runtime), content=early)).json()["status"] == "early"
+        await asyncio.sleep(0.1)  # the loops have looked and sleep
+        answer = await client.post(urlsplit(row["callback_url"]).path, content=progress_callback("t1"))
+        assert answer.json()["status"] == "progress"
+        events = tmp_path / "data/events.jsonl"
+        await until(lambda: events.exists() and "t1" in events.read_text(), seconds=1.0)
 
 
 def ready(client: httpx2.AsyncClient, status: int) -> Callable[[], Awaitable[bool]]:

@@ -1,8 +1,9 @@
 """The app: every endpoint's route over one open runtime, with the callbacks in front."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.errors import Unavailable
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
 from receiver.web import assets, health, openapi, problems, submissions, tasks
@@ -58,9 +60,22 @@ def create_app(settings: Settings) -> ASGIApp:
     frame = Starlette(lifespan=lifespan)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (frame if scope["type"] == "lifespan" else opened[0])(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await frame(scope, receive, send)
+            return
+        try:
+            await opened[0](scope, receive, send)
+        except asyncio.CancelledError:
+            await _cut_short(scope, receive, send)
 
     return app
+
+
+async def _cut_short(scope: Scope, receive: Receive, send: Send) -> None:
+    """The server stops and waits no longer: by itself it would say 500 and log a fault of ours."""
+    answer = problems.answer(Unavailable("the service is stopping"))
+    with suppress(RuntimeError):  # half an answer is out already; the server closes the connection
+        await answer(scope, receive, send)
 
 
 def build_app(runtime: Runtime) -> ASGIApp:

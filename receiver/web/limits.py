@@ -1,6 +1,5 @@
 """What a request body may cost: its size, its time, and how many may wait at once."""
 
-import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -11,8 +10,6 @@ from starlette.types import Receive
 
 from receiver.errors import Rejected, Unavailable
 from receiver.web.deadlines import Deadlines
-
-STOPPING_SECONDS = 5.0  # until there is a new process to ask
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +75,8 @@ class Waiting:
 
         ``headers`` have lower-case names. Raises Rejected: 400 for a length that is none, 413 for more
         bytes than allowed (announced or sent), 408 when they have not come in time, 415 when they are
-        compressed. Raises Unavailable when too much waits already or the service stops meanwhile, and
-        ClientDisconnect when the sender left in the middle.
+        compressed. Raises Unavailable when too much waits already, and ClientDisconnect when the sender
+        left in the middle.
         """
         limits = self._intake.limits
         _check_announced(headers, limits.max_body_bytes)
@@ -89,9 +86,6 @@ class Waiting:
         except TimeoutError as exc:
             detail = f"The body did not arrive within {limits.body_timeout_seconds:g} seconds."
             raise Rejected(408, "Body too slow", detail) from exc
-        except asyncio.CancelledError as exc:
-            # The server stops and waits no longer; without an answer of ours it would give a bare 500.
-            raise Unavailable("the service is stopping", retry_after_seconds=STOPPING_SECONDS) from exc
 
     async def _collect(self, receive: Receive, max_bytes: int) -> bytes:
         chunks: list[bytes] = []

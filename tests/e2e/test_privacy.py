@@ -4,14 +4,13 @@ import asyncio
 import base64
 import json
 import re
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
-import msgspec
 import pytest
 
 from receiver.testing import sample_callback
@@ -50,13 +49,13 @@ class Scene:
         self.problems: list[str] = []
         self.statuses: set[int] = set()
 
-    async def ask(self, method: str, path: str, token: str | None = None, **more: object) -> httpx2.Response:
+    async def ask(self, method: str, path: str, token: str | None = None, **more: Any) -> httpx2.Response:
         """Any request that may be refused; what the refusal says is kept."""
         answer = await self.service.http.request(
             method,
             path,
             headers=bearer(token) if token else {},
-            **more,  # type: ignore[arg-type]
+            **more,
         )
         if answer.status_code >= 400:
             assert answer.headers["content-type"] == "application/problem+json", (path, answer.text)
@@ -64,12 +63,12 @@ class Scene:
             self.statuses.add(answer.status_code)
         return answer
 
-    async def submit(self, task_id: str | None = None, **fields: object) -> str:
+    async def submit(self, task_id: str | None = None, **fields: Any) -> str:
         """Log a submission with a prompt; the path of its callback URL, which is a secret from now on."""
         row = await self.service.submit(
             task_id, request={"prompt": PROMPT, "key": API_KEYS["VIDGO_API_KEY"]}, **fields
         )
-        path = urlsplit(row["callback_url"]).path
+        path: str = urlsplit(row["callback_url"]).path
         self.secrets |= {path, path.rpartition("/")[2], path.rpartition(".")[2]}
         return path
 
@@ -210,8 +209,8 @@ async def play_backends(scene: Scene) -> None:
 
 OUTCOMES = {
     "receiver_assets_total": {
-        "stored", "gone", "http_error", "not_an_image", "interrupted", "truncated", "too_large", "bad_redirect",
-        "private_address", "tls_failed", "connect_failed", "bad_url",
+        "stored", "gone", "http_error", "not_an_image", "interrupted", "truncated", "too_large",
+        "bad_redirect", "private_address", "tls_failed", "connect_failed", "bad_url",
     },
     "receiver_notifications_total": {
         "delivered", "http_error", "connect_failed", "tls_failed", "storage_failed",
