@@ -138,7 +138,7 @@ FIELDS = (
         "RECEIVER_RETENTION_DAYS",
         accepts.whole(1, 36_500),
         "30",
-        "how long raw bodies and attempts of ended tasks are kept",
+        "how long raw bodies, requests and attempts are kept",
     ),
     Field("RECEIVER_METRICS_PRIVATE", accepts.FLAG, "false", "ask for an admin token at /metrics"),
     Field(

@@ -32,7 +32,7 @@ MOST_FILES = 100
 class Ingest:
     """The one way in, for callbacks and poll answers alike.
 
-    ``wake`` is called for every task that ended, with whether it left files to fetch.
+    ``wake`` is told which loops may have work now: ``assets``, ``sink``, or both by an empty name.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Ingest:
         providers: Mapping[str, Provider],
         tokens: Tokens,
         allow_untokened: bool,
-        wake: Callable[[bool], None],
+        wake: Callable[[str], None],
     ) -> None:
         self._store = store
         self._providers = providers
@@ -67,7 +67,9 @@ class Ingest:
         if receipt.status is Verdict.REFUSED:
             raise Rejected(409, "Token of another task", "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
-            self._wake(bool(report.files))
+            self._wake("assets" if report.files else "sink")
+        elif verified.submission_id is not None:
+            self._wake("")  # it may have bound the task, and so matched an early callback
         return receipt
 
     def verify(self, callback: Callback, provider: Provider) -> VerifiedCallback:
@@ -134,4 +136,4 @@ def _recording(verified: VerifiedCallback, report: Report, provider: Provider) -
 
 def links_die_at(provider: Provider, received_at: datetime) -> datetime:
     """Until when the files of a result can be had."""
-    return received_at + timedelta(seconds=provider.facts.link_life_seconds)
+    return received_at + timedelta(0, provider.facts.link_life_seconds)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import BinaryIO, TextIO
 
@@ -51,6 +52,8 @@ _SECRET_TEXT = re.compile(
     r"|(\b[sp]\.)(?:[\w-]+\.)?[\w-]{32}(?![\w-])"  # a callback token on its own
 )
 _OURS = frozenset({"timestamp", "level"})  # made here: nothing to hide
+_PLAIN = frozenset({int, float, bool})
+_LEVELS = {"warn": "warning", "exception": "error"}  # structlog's methods that are not their level's name
 _DEPTH = 6  # deeper than anything we log; bounds the work on anything else
 
 # What the server says at every start and stop is said by a line of ours.
@@ -67,10 +70,7 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> None:
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            redact,
             *(_text_renderers(colours=stream.isatty()) if as_text else (_render_json,)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -159,17 +159,26 @@ def _mask_match(match: re.Match[str]) -> str:
     return (match[match.lastindex] if match.lastindex else "") + _MASK
 
 
-def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
-    line = {**{name: event.pop(name) for name in ("timestamp", "level", "event")}, **event}
+def _render_json(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    """Time, level and event first. In one pass, for every callback pays for it."""
+    line: EventDict = {"timestamp": _timestamp(), "level": _LEVELS.get(method, method), "event": None}
+    for key, value in event.items():
+        plain = value is None or type(value) in _PLAIN
+        line[key] = value if plain else _masked(key, value, _DEPTH)
     try:
         return msgspec.json.encode(line)
     except (ValueError, OverflowError):  # a lone surrogate, a number beyond 64 bits
         return json.dumps(line).encode()
 
 
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat()[:-6] + "Z"
+
+
 def _text_renderers(*, colours: bool) -> tuple[Processor, ...]:
     pretty = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
-    return _escape_controls, pretty
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    return structlog.processors.add_log_level, stamp, redact, _escape_controls, pretty
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

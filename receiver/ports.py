@@ -53,7 +53,8 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path  # relative paths in URLs are taken from here
     clock: Clock
     routes: Sequence[Route] = ()  # the sinks that events are addressed to
-    early_limit: int = 10_000  # bounds the deliveries that nobody owns
+    early_limit: int = 10_000  # of deliveries that nobody owns, in any ``early_ttl_seconds``
+    early_ttl_seconds: float = 86_400.0
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
 
 
@@ -142,8 +143,11 @@ class Store(Protocol):
     async def expire_early(self, received_before: datetime) -> int:
         """Turn early deliveries that nobody claimed into unowned ones."""
 
-    async def purge(self, ended_before: datetime, limit: int) -> int:
-        """Drop raw bodies and attempts of tasks long ended; the keys that dedupe stay."""
+    async def purge(self, before: datetime, limit: int) -> int:
+        """Drop up to ``limit`` of each: raw bodies, requests and attempts from before ``before``.
+
+        How many were looked at; 0 when nothing is left. The keys that dedupe stay for ever.
+        """
 
     async def get_submission(self, submission_id: str) -> Submission | None: ...
 

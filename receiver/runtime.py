@@ -77,7 +77,7 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         providers=providers,
         tokens=tokens,
         allow_untokened=settings.allow_untokened,
-        wake=lambda files: worker.wake("assets" if files else "sink"),
+        wake=worker.wake,
     )
     return Runtime(
         settings=settings,
@@ -99,6 +99,7 @@ async def _open_store(settings: Settings, clock: Clock, metrics: Metrics, stack:
         clock=clock,
         routes=[sink.route for sink in settings.sinks],
         early_limit=settings.early_limit,
+        early_ttl_seconds=settings.early_ttl_seconds,
         observe=metrics.commit,
     )
     kind: type[Store] = plugins.load("stores", settings.database_scheme)

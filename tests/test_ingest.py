@@ -38,8 +38,8 @@ class Door:
             wake=self._wake,
         )
 
-    def _wake(self, files: bool) -> None:
-        assert files
+    def _wake(self, kind: str) -> None:
+        assert kind == "assets"
         self.woken += 1
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:

@@ -282,7 +282,6 @@ async def test_a_crashed_loop_takes_readiness_away_until_it_runs_again(
         await until(ready(client, 200))
 
 
-@pytest.mark.xfail(reason="a callback that binds its submission wakes nobody for what came early")
 async def test_an_early_end_that_a_later_callback_binds_is_told_within_a_second(tmp_path: Path) -> None:
     async with open_runtime(settings(tmp_path)) as runtime, caller(build_app(runtime), API_TOKEN) as client:
         row = (await client.post("/submissions", json={"provider": "vidgo", "owner": "user-17"})).json()

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import httpx2
@@ -61,9 +62,10 @@ function setup(thread) thread:set("first", thread_count * RANGE); thread_count =
 function init(args) number = first end
 function request()
   number = number + 1
-  local body = string.format('{"code":200,"data":{"task_id":"task-unified-%d-benchmark","status":"finished",' ..
-    '"files":[{"file_url":"http://127.0.0.1:MEDIA/generated/image-%d.jpg","file_type":"image"}],' ..
-    '"created_time":"2025-11-12T10:30:00","progress":100,"error_message":null}}', number, number)
+  local body = string.format('{"code":200,"data":{"task_id":"task-unified-%d-benchmark",' ..
+    '"status":"finished","files":[{"file_url":"http://127.0.0.1:MEDIA/generated/image-%d.jpg",' ..
+    '"file_type":"image"}],"created_time":"2025-11-12T10:30:00","progress":100,"error_message":null}}',
+    number, number)
   return wrk.format("POST", nil, {["Content-Type"] = "application/json"}, body)
 end
 """
@@ -103,9 +105,8 @@ def compare(folder: Path, seconds: int, rounds: int) -> int:
     recorded = count_accepted(folder)
     ratio = statistics.median(rate / bare_rate for rate, bare_rate in pairs)
     ledger = answered <= recorded <= answered + CONNECTIONS * rounds
-    print(
-        f"answered 200: {answered:,}; accepted in the file: {recorded:,} ({'agrees' if ledger else 'DIFFERS'})"
-    )
+    agreement = "agrees" if ledger else "DIFFERS"
+    print(f"answered 200: {answered:,}; accepted in the file: {recorded:,} ({agreement})")
     print(f"median ratio {ratio:.2f} (target {TARGET})")
     return 0 if ratio >= TARGET and ledger else 1
 
@@ -115,15 +116,23 @@ async def log_submissions(folder: Path, count: int) -> None:
     store = await SqliteStore.open("sqlite:receiver.db", StoreOptions(data_dir=folder, clock=clock))
     now = clock.now()
     for first in range(0, count, 5000):
-        rows = [
-            Submission(
-                id=clock.new_id("sub"), provider="vidgo", owner="user-17",
-                task_id=f"task-unified-{n + 1}-benchmark", model="gpt-image-2", request=None, metadata={}, created_at=now, bound_at=now,
-            )
-            for n in range(first, min(first + 5000, count))
-        ]  # fmt: skip
+        rows = [benchmark_task(clock, now, n + 1) for n in range(first, min(first + 5000, count))]
         await asyncio.gather(*(store.log_submission(row) for row in rows))
     await store.aclose()
+
+
+def benchmark_task(clock: Clock, now: datetime, number: int) -> Submission:
+    return Submission(
+        id=clock.new_id("sub"),
+        provider="vidgo",
+        owner="user-17",
+        task_id=f"task-unified-{number}-benchmark",
+        model="gpt-image-2",
+        request=None,
+        metadata={},
+        created_at=now,
+        bound_at=now,
+    )
 
 
 def write_load(folder: Path, media: int, first: int) -> Path:

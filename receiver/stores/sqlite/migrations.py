@@ -188,6 +188,15 @@ _M001 = (
     ) STRICT
     """,
     "CREATE INDEX attempts_event ON attempts (event_id)",
+    # One row: up to where retention has dropped bodies and requests.
+    """
+    CREATE TABLE retention (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        deliveries_to INTEGER NOT NULL,
+        submissions_to TEXT NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO retention VALUES (1, 0, '')",
     # One row, rewritten by every readiness check: the proof that a commit works.
     "CREATE TABLE heartbeat (id INTEGER PRIMARY KEY CHECK (id = 1), beats INTEGER NOT NULL) STRICT",
     "INSERT INTO heartbeat VALUES (1, 0)",

@@ -6,7 +6,7 @@ the verdict. Nothing here is checked and later written: the keys prevent doubles
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -33,6 +33,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     routes: Sequence[Route]
     early_limit: int
+    early_ttl: timedelta
     clock: Clock
 
 
@@ -73,10 +74,10 @@ ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
         THEN excluded.verdict ELSE verdict END
 """
 
-# How many deliveries wait that nobody owns; counting stops at the limit.
+# How many deliveries came lately that nobody owns; counting stops at the limit.
 COUNT_OWNERLESS = """
 SELECT count(*) FROM (SELECT 1 FROM deliveries
-    WHERE submission_id IS NULL AND verdict IN ('early', 'unrecognised') LIMIT ?)
+    WHERE submission_id IS NULL AND verdict IN ('early', 'unrecognised') AND received_at > ? LIMIT ?)
 """
 
 KNOWN_DELIVERY = "SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?"
@@ -198,7 +199,8 @@ def _insert_consequences(db: sqlite3.Cursor, recording: Recording, event_id: str
 
 
 def _refuse_beyond_limit(db: sqlite3.Cursor, recording: Recording, task_id: str | None, rules: Rules) -> None:
-    (waiting,) = db.execute(COUNT_OWNERLESS, (rules.early_limit,)).fetchone()
+    since = to_text(recording.received_at - rules.early_ttl)
+    (waiting,) = db.execute(COUNT_OWNERLESS, (since, rules.early_limit)).fetchone()
     if waiting < rules.early_limit:
         return
     key = (recording.provider, task_id or "", recording.submission_id or "", recording.digest)

@@ -5,7 +5,7 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from receiver.models import (
@@ -84,22 +84,22 @@ INSERT INTO attempts (event_id, target, attempt, outcome, started_at, seconds, d
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
-# Tasks that ended long ago, with bodies or attempts still kept, and nothing on its way.
-PURGEABLE = """
-SELECT DISTINCT e.id, e.provider, e.task_id, e.submission_id FROM events e
-JOIN deliveries d ON d.provider = e.provider AND d.task_id = e.task_id AND d.body IS NOT NULL
-WHERE e.ended_at < ? AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.event_id = e.id AND o.state = 'pending')
-LIMIT ?
-"""
+# How far retention has come: everything up to here has been dropped already.
+RETENTION = "SELECT deliveries_to, submissions_to FROM retention"
+
+# Numbers and ids rise with time, so what is old enough lies right behind the mark.
+OLD_DELIVERIES = "SELECT number FROM deliveries WHERE number > ? AND received_at < ? ORDER BY number LIMIT ?"
+OLD_SUBMISSIONS = "SELECT id FROM submissions WHERE id > ? AND created_at < ? ORDER BY id LIMIT ?"
 
 # The row stays, so that a very late repeat is still a repeat.
-DROP_BODIES = "UPDATE deliveries SET body = NULL, waiting = NULL WHERE provider = ? AND task_id = ?"
-DROP_ATTEMPTS = "DELETE FROM attempts WHERE event_id = ?"
+DROP_BODY = "UPDATE deliveries SET body = NULL WHERE number = ?"
 DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE id = ?"
-DROP_UNOWNED_BODIES = """
-UPDATE deliveries SET body = NULL WHERE number IN (SELECT number FROM deliveries
-    WHERE verdict = 'unowned' AND body IS NOT NULL AND received_at < ? LIMIT ?)
+DROP_ATTEMPTS = """
+DELETE FROM attempts WHERE number IN
+    (SELECT number FROM attempts WHERE started_at < ? ORDER BY number LIMIT ?)
 """
+MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
+MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
 
 
 def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
@@ -238,16 +238,16 @@ def _insert_attempt(
     db.execute(INSERT_ATTEMPT, values)
 
 
-def purge(db: sqlite3.Cursor, ended_before: datetime, limit: int) -> int:
+def purge(db: sqlite3.Cursor, before: datetime, limit: int) -> int:
     """Drop what only people debugging would miss; see ``ports.Store.purge``."""
-    moment = to_text(ended_before)
-    rows = db.execute(PURGEABLE, (moment, limit)).fetchall()
-    db.executemany(DROP_BODIES, [(row[1], row[2]) for row in rows])
-    db.executemany(DROP_ATTEMPTS, _column(rows, 0))
-    db.executemany(DROP_REQUEST, _column(rows, 3))
-    dropped = db.execute(DROP_UNOWNED_BODIES, (moment, limit)).rowcount
-    return len(rows) + dropped
-
-
-def _column(rows: Iterable[tuple[str, ...]], place: int) -> list[tuple[str]]:
-    return [(row[place],) for row in rows]
+    moment = to_text(before)
+    deliveries_to, submissions_to = db.execute(RETENTION).fetchone()
+    deliveries = db.execute(OLD_DELIVERIES, (deliveries_to, moment, limit)).fetchall()
+    submissions = db.execute(OLD_SUBMISSIONS, (submissions_to, moment, limit)).fetchall()
+    db.executemany(DROP_BODY, deliveries)
+    db.executemany(DROP_REQUEST, submissions)
+    if deliveries:
+        db.execute(MARK_DELIVERIES, deliveries[-1])
+    if submissions:
+        db.execute(MARK_SUBMISSIONS, submissions[-1])
+    return len(deliveries) + len(submissions) + db.execute(DROP_ATTEMPTS, (moment, limit)).rowcount

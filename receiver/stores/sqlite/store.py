@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -59,7 +59,10 @@ class SqliteStore:
         try:
             await asyncio.to_thread(migrate, path)
             rules = recording.Rules(
-                routes=options.routes, early_limit=options.early_limit, clock=options.clock
+                routes=options.routes,
+                early_limit=options.early_limit,
+                early_ttl=timedelta(seconds=options.early_ttl_seconds),
+                clock=options.clock,
             )
             store = cls(path, lock, writer=Writer(path, options.observe), rules=rules)
             await store._writer.write(lambda c: settling.free_all_leases(c, options.clock.now()))
@@ -104,8 +107,8 @@ class SqliteStore:
     async def expire_early(self, received_before: datetime) -> int:
         return await self._writer.write(lambda c: recording.expire_early(c, received_before))
 
-    async def purge(self, ended_before: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: settling.purge(c, ended_before, limit))
+    async def purge(self, before: datetime, limit: int) -> int:
+        return await self._writer.write(lambda c: settling.purge(c, before, limit))
 
     async def ping(self) -> None:
         await self._writer.write(_beat)
