@@ -52,7 +52,6 @@ _SECRET_TEXT = re.compile(
     r"|(\b[sp]\.)(?:[\w-]+\.)?[\w-]{32}(?![\w-])"  # a callback token on its own
 )
 _OURS = frozenset({"timestamp", "level"})  # made here: nothing to hide
-_PLAIN = frozenset({int, float, bool})
 _LEVELS = {"warn": "warning", "exception": "error"}  # structlog's methods that are not their level's name
 _DEPTH = 6  # deeper than anything we log; bounds the work on anything else
 
@@ -163,8 +162,10 @@ def _render_json(_logger: WrappedLogger, method: str, event: EventDict) -> bytes
     """Time, level and event first. In one pass, for every callback pays for it."""
     line: EventDict = {"timestamp": _timestamp(), "level": _LEVELS.get(method, method), "event": None}
     for key, value in event.items():
-        plain = value is None or type(value) in _PLAIN
-        line[key] = value if plain else _masked(key, value, _DEPTH)
+        if type(value) is str:
+            line[key] = _MASK if _is_secret(key) else _masked_text(value)
+        else:
+            line[key] = _masked(key, value, _DEPTH)
     try:
         return msgspec.json.encode(line)
     except (ValueError, OverflowError):  # a lone surrogate, a number beyond 64 bits

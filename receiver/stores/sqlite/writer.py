@@ -47,7 +47,9 @@ class Writer:
         self._path = path
         self._observe = observe
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Job]] = queue.SimpleQueue()
+        self._waiting: list[_Job] = []
+        self._gathering = False  # a batch is being gathered or committed; the next one follows it
         self._closed = False
         self._connection = connect(path)
         self._cursor = self._connection.cursor()  # one for all: making one costs half a statement
@@ -60,10 +62,13 @@ class Writer:
         ``work`` must be a function of the database alone: after a neighbour's failure it is run again.
         A ReceiverError that it raises before its first write is its answer and hurts nobody else.
         """
-        if self._closed or self._queue.qsize() >= MOST_WAITING:
+        if self._closed or len(self._waiting) >= MOST_WAITING:
             raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(work, future))
+        self._waiting.append(_Job(work, future))
+        if not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._hand_over, 0)
         # A caller that goes away cancels only its future: the thread commits the work all the same.
         return await future
 
@@ -71,30 +76,28 @@ class Writer:
         """Commit what waits, checkpoint, close. Later writes are refused."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
+            self._queue.put(self._waiting)
+            self._waiting = []
+            self._queue.put([])
             await asyncio.to_thread(self._thread.join)
 
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            first = self._queue.get()
-            batch, stopping = self._drain(first)
-            if batch:
-                self._commit(batch)
-        self._connection.close()
+    def _hand_over(self, seen: int) -> None:
+        """Give the thread all that waits, once the loop has nothing to add right away.
 
-    def _drain(self, first: _Job | None) -> tuple[list[_Job], bool]:
-        batch: list[_Job] = []
-        job = first
-        while job is not None:
-            batch.append(job)
-            if len(batch) >= MOST_TOGETHER:
-                return batch, False
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
-                return batch, False
-        return batch, True
+        So one commit serves everybody who is here, and the thread finds the interpreter idle.
+        """
+        if seen < len(self._waiting) < MOST_TOGETHER:
+            self._loop.call_soon(self._hand_over, len(self._waiting))
+            return
+        batch, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
+        self._gathering = bool(batch)
+        if batch:
+            self._queue.put(batch)
+
+    def _run(self) -> None:
+        while batch := self._queue.get():
+            self._commit(batch)
+        self._connection.close()
 
     def _commit(self, batch: list[_Job]) -> None:
         started = time.perf_counter()
@@ -103,7 +106,7 @@ class Writer:
                 self._try_each_alone(batch)
         except sqlite3.Error as exc:
             self._fail(batch, exc)
-        self._loop.call_soon_threadsafe(_resolve, batch)
+        self._loop.call_soon_threadsafe(self._resolve, batch)
         if self._observe:
             self._observe(len(batch), time.perf_counter() - started)
 
@@ -141,6 +144,16 @@ class Writer:
             cursor.execute("RELEASE job")
         cursor.execute("COMMIT")
 
+    def _resolve(self, batch: list[_Job]) -> None:
+        for job in batch:
+            if job.future.cancelled():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+        self._loop.call_soon(self._hand_over, 0)
+
     def _fail(self, batch: list[_Job], exc: sqlite3.Error) -> None:
         for job in batch:
             job.error = _translate(exc)
@@ -173,16 +186,6 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: hot pages are copied back less often
     connection.execute("PRAGMA journal_size_limit = 67108864")
     return connection
-
-
-def _resolve(batch: list[_Job]) -> None:
-    for job in batch:
-        if job.future.cancelled():
-            continue
-        if job.error is not None:
-            job.future.set_exception(job.error)
-        else:
-            job.future.set_result(job.result)
 
 
 def _translate(exc: sqlite3.Error) -> Unavailable:
