@@ -44,10 +44,11 @@ RETRIED = frozenset(
         Outcome.CRASHED,
     }
 )
-# Right after a task's end a file may not have reached every corner of a CDN yet: a moment later it has, or
-# the link is dead. A bug of ours does not go away by waiting either.
-FEW_ATTEMPTS = {Outcome.GONE: 3, Outcome.CRASHED: 3}
-GONE_WAIT_SECONDS = 5.0
+# Right after a task's end a file may not have reached every corner of a CDN yet, and a corner may remember
+# for minutes that it had none. After these waits, by attempt, it is there, or the link is dead.
+GONE_WAITS_SECONDS = (5.0, 60.0, 600.0)
+# A bug of ours does not go away by waiting either.
+FEW_ATTEMPTS = {Outcome.GONE: len(GONE_WAITS_SECONDS) + 1, Outcome.CRASHED: 3}
 
 
 class AssetLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +130,7 @@ class Fetcher:
     async def fetch(self, work: AssetWork) -> Settlement:
         """One attempt, also when the deadline has passed, since a link's life is often a guess.
 
-        Every failure is an outcome; a retry is planned only where one can help before the deadline.
+        Every failure is an outcome; a retry is planned only where one can help, the last at the deadline.
         """
         started_at = self._clock.now()
         file, failure = None, None
@@ -186,19 +187,21 @@ class Fetcher:
     def _retry_at(
         self, work: AssetWork, failure: FetchFailed | Unavailable, now: datetime
     ) -> datetime | None:
+        if now >= work.deadline_at:
+            return None
         if failure.outcome is Outcome.STORAGE_FAILED:
             return self._retry_storage_at(work, now)
         if failure.outcome not in RETRIED or work.attempt >= FEW_ATTEMPTS.get(failure.outcome, sys.maxsize):
             return None
-        wait = GONE_WAIT_SECONDS if failure.outcome is Outcome.GONE else failure.retry_after_seconds
+        is_gone = failure.outcome is Outcome.GONE
+        wait = GONE_WAITS_SECONDS[work.attempt - 1] if is_gone else failure.retry_after_seconds
         retry_at = self._backoff.next_at(work.attempt, now, self._clock.random(), at_least_seconds=wait)
-        return retry_at if retry_at and retry_at <= work.deadline_at else None
+        # A wait beyond the deadline is cut short: a last try may save the file, giving up saves nothing.
+        return min(retry_at, work.deadline_at) if retry_at else None
 
     def _retry_storage_at(self, work: AssetWork, now: datetime) -> datetime | None:
         # A full disk is ours to mend, not the link's fault: it uses up no attempts, and the last try
         # comes at the deadline itself.
-        if now >= work.deadline_at:
-            return None
         attempt = min(work.attempt, self._backoff.max_attempts - 1)
         retry_at = self._backoff.next_at(attempt, now, self._clock.random())
         return min(retry_at or work.deadline_at, work.deadline_at)

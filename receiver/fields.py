@@ -98,7 +98,7 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_EARLY_LIMIT",
-        accepts.whole(0, 10_000_000),
+        accepts.whole(0, 100_000),
         "10000",
         "how many such callbacks are kept at most",
     ),

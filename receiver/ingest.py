@@ -23,10 +23,21 @@ from receiver.models import (
     Via,
 )
 from receiver.ports import Provider, Store
-from receiver.tokens import Tokens
+from receiver.tokens import TokenClaim, Tokens
 
 # The most files any documented model returns is 15; beyond this a report is not believed.
 MOST_FILES = 100
+
+_UNTOKENED = TokenClaim(proof=Proof.NONE)
+_SIGNED = TokenClaim(proof=Proof.SIGNATURE)
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """A request whose body is worth reading. Made by ``Ingest.admit`` and nowhere else."""
+
+    provider: str
+    token: str | None
+    claim: TokenClaim | None  # None: only a signature over the body can prove it
 
 
 class Ingest:
@@ -50,18 +61,27 @@ class Ingest:
         self._allow_untokened = allow_untokened
         self._wake = wake
 
-    async def accept(self, callback: Callback) -> Receipt:
-        """Verify, parse and record one callback.
+    def admit(self, provider: str, token: str | None) -> Admission:
+        """Decide by the URL alone, so that a stranger's body is neither awaited nor held.
 
-        Raises Rejected (404 unknown provider, 401 not authentic, 400 not JSON, 409 another submission's
-        task) and Unavailable (nothing was recorded).
+        Raises Rejected (404 unknown provider, 401 not authentic) where no byte of a body could change it.
         """
-        provider = self._providers.get(callback.provider)
-        if provider is None:
+        if provider not in self._providers:
             raise Rejected(
                 404, "Unknown provider", f"The providers are {', '.join(sorted(self._providers))}."
             )
-        verified = self.verify(callback, provider)
+        return Admission(provider=provider, token=token, claim=self._claim(provider, token))
+
+    async def accept(
+        self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
+    ) -> Receipt:
+        """Verify, parse and record one callback.
+
+        Raises Rejected (401 not authentic, 400 not JSON, 409 another submission's task) and Unavailable
+        (nothing was recorded).
+        """
+        verified = self.verify(admission, body=body, headers=headers, received_at=received_at)
+        provider = self._providers[verified.provider]
         report = understand(provider, verified.body)
         receipt = await self._store.record(_recording(verified, report, provider))
         if receipt.status is Verdict.REFUSED:
@@ -72,28 +92,51 @@ class Ingest:
             self._wake("")  # it may have bound the task, and so matched an early callback
         return receipt
 
-    def verify(self, callback: Callback, provider: Provider) -> VerifiedCallback:
+    def verify(
+        self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
+    ) -> VerifiedCallback:
         """The only way to a VerifiedCallback: a right token, a right signature, or a rule that needs none."""
-        proof, submission_id = self._proof(callback, provider)
+        claim = admission.claim
+        if claim is None:
+            callback = Callback(
+                provider=admission.provider,
+                token=admission.token,
+                body=body,
+                headers=headers,
+                received_at=received_at,
+            )
+            claim = self._proof(callback)
         return VerifiedCallback(
-            provider=callback.provider,
-            proof=proof,
-            submission_id=submission_id,
-            body=callback.body,
-            received_at=callback.received_at,
+            provider=admission.provider,
+            proof=claim.proof,
+            submission_id=claim.submission_id,
+            body=body,
+            received_at=received_at,
         )
 
-    def _proof(self, callback: Callback, provider: Provider) -> tuple[Proof, str | None]:
-        if callback.token is not None:
-            claim = self._tokens.check(callback.provider, callback.token)
+    def _claim(self, provider: str, token: str | None) -> TokenClaim | None:
+        """What the URL proves; None where the body has to. Raises Rejected where neither can."""
+        if token is not None:
+            claim = self._tokens.check(provider, token)
             if claim is not None:
-                return claim.proof, claim.submission_id
-        elif provider.verify(callback):
-            return Proof.SIGNATURE, None
+                return claim
+        elif self._providers[provider].facts.signs:
+            return None
         elif self._allow_untokened:
-            return Proof.NONE, None
-        # The same words for a missing and a wrong token: the answer tells a stranger nothing.
-        raise Rejected(401, "Not authentic", "The callback URL is not one that this receiver gave out.")
+            return _UNTOKENED
+        raise _not_authentic()
+
+    def _proof(self, callback: Callback) -> TokenClaim:
+        if self._providers[callback.provider].verify(callback):
+            return _SIGNED
+        if self._allow_untokened:
+            return _UNTOKENED
+        raise _not_authentic()
+
+
+def _not_authentic() -> Rejected:
+    # The same words for a missing and a wrong token: the answer tells a stranger nothing.
+    return Rejected(401, "Not authentic", "The callback URL is not one that this receiver gave out.")
 
 
 def understand(provider: Provider, body: bytes) -> Report:

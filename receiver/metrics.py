@@ -1,8 +1,9 @@
 """What happened, counted for Prometheus, and what waits, as gauges read from the store."""
 
+import asyncio
 import math
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import datetime
 from itertools import product
 
@@ -21,6 +22,7 @@ from receiver import __version__
 from receiver.models import OutboxState, Stats, TaskState, Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+RECENT_SECONDS = 5.0
 UNKNOWN = "unknown"  # a label's value where a stranger could make up the real one
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, with its time of birth, that nobody asks for
@@ -76,7 +78,7 @@ class Metrics:
         self._callback_seconds.observe(seconds)
 
     def rejected(self, status: int) -> None:
-        """A callback was refused; nothing was recorded."""
+        """A callback was refused with this status. After a 409 it is recorded all the same, as refused."""
         self._rejected.labels(status).inc()
 
     def asset(self, provider: str, outcome: str, stored_bytes: int = 0) -> None:
@@ -159,3 +161,22 @@ def _ages(stats: Stats, now: datetime) -> Iterator[Metric]:
 
 def _seconds_between(start: datetime | None, end: datetime, *, otherwise: float) -> float:
     return otherwise if start is None else (end - start).total_seconds()
+
+
+class RecentStats:
+    """What the store counted a moment ago. One count serves every scrape in that time, however many ask."""
+
+    def __init__(self, count: Callable[[], Awaitable[Stats]], seconds: Callable[[], float]) -> None:
+        self._count = count
+        self._seconds = seconds
+        self._lock = asyncio.Lock()
+        self._counted_at = -math.inf
+        self._stats: Stats | None = None
+
+    async def get(self) -> Stats:
+        """Raises Unavailable when the store cannot count now."""
+        async with self._lock:
+            if self._stats is None or self._seconds() - self._counted_at >= RECENT_SECONDS:
+                self._stats = await self._count()
+                self._counted_at = self._seconds()
+            return self._stats

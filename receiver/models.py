@@ -175,6 +175,7 @@ class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
     first_poll_seconds: int  # the usual time of a task
     poll_spacing_seconds: int
     polls_per_minute: int
+    signs: bool = False  # whether ``verify`` can ever say yes; without, it is not asked
 
 
 class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):

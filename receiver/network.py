@@ -9,8 +9,9 @@ import asyncio
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import httpcore2
 import httpx2
@@ -21,8 +22,10 @@ from receiver.errors import FetchFailed
 from receiver.models import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+Ask = Callable[[str, int], list[str]]
 Dial = Callable[[str, int, float], Awaitable[httpcore2.AsyncNetworkStream]]
 
+MAX_LOOKUPS = 16  # threads that a dead resolver can hold
 MAX_ADDRESSES = 64  # more answers than any honest name has
 MAX_DIALS = 4  # of them are tried before the host counts as down
 USER_AGENT = f"receiver/{__version__}"
@@ -62,7 +65,7 @@ class GuardedClient:
             max_connections=None,  # whoever leases the work decides how much runs at once
             max_keepalive_connections=0,
             network_backend=_GuardedBackend(
-                self._opened, resolve_seconds, resolve or resolve_by_system, dial or dial_directly
+                self._opened, resolve_seconds, resolve or SystemResolver(), dial or dial_directly
             ),
         )
 
@@ -137,9 +140,60 @@ def _connect_failed(error: httpcore2.ConnectError) -> FetchFailed:
     return FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection")
 
 
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """Every address the system's resolver knows, in its order of preference. Raises OSError."""
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+class SystemResolver:
+    """Asks the system's resolver, in threads of its own. For use in one event loop.
+
+    A dead resolver holds a thread far longer than anybody waits for it. Were it one of asyncio's, disk
+    work would lack it, and the process could not end before it. ``ask`` is what blocks.
+    """
+
+    def __init__(self, ask: Ask | None = None, *, max_lookups: int = MAX_LOOKUPS) -> None:
+        self._ask = ask or ask_system
+        self._free = asyncio.Semaphore(max_lookups)
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Every address of the host, after waiting for a free thread.
+
+        Raises OSError or UnicodeError when there is none, FetchFailed when no thread can be started.
+        Cancelled, it returns at once; its thread is free again when the system lets go of it.
+        """
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[str]] = loop.create_future()
+        lookup = threading.Thread(
+            target=self._look_up, args=(loop, answer, host, port), name="receiver-dns", daemon=True
+        )
+        try:
+            lookup.start()
+        except RuntimeError as exc:
+            self._free.release()
+            raise FetchFailed(Outcome.DNS_FAILED, "no thread is left to look up the host's name") from exc
+        return await answer
+
+    def _look_up(
+        self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[str]], host: str, port: int
+    ) -> None:
+        result: list[str] | Exception
+        try:
+            result = self._ask(host, port)
+        except Exception as exc:  # noqa: BLE001 - it is for whoever asked
+            result = exc
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._settle, answer, result)
+
+    def _settle(self, answer: asyncio.Future[list[str]], result: list[str] | Exception) -> None:
+        self._free.release()
+        if answer.done():  # given up meanwhile
+            return
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+
+def ask_system(host: str, port: int) -> list[str]:
+    """Every address the system knows, in its order of preference; blocks. Raises OSError, UnicodeError."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(answer[4][0]) for answer in answers]
 
 

@@ -66,7 +66,7 @@ class Provider(Protocol):
     def verify(self, callback: Callback) -> bool:
         """Whether the raw bytes carry this provider's own valid signature. Never raises.
 
-        False where the provider does not sign, or no secret for it is set.
+        Asked only where ``facts.signs``; False where no secret for it is set.
         """
 
     def parse(self, document: object) -> Report:

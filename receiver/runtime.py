@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from receiver.assets import AssetLimits, Assets, Fetcher
 from receiver.clock import Clock
 from receiver.download import DownloadLimits
 from receiver.ingest import Ingest
-from receiver.metrics import Metrics
+from receiver.metrics import Metrics, RecentStats
 from receiver.models import AssetWork, OutboxWork
 from receiver.network import GuardedClient, open_plain_client
 from receiver.ports import BlobStore, PartOptions, Provider, Sink, Store, StoreOptions
@@ -36,6 +37,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     clock: Clock
     metrics: Metrics
+    stats: RecentStats
     providers: Mapping[str, Provider]
     tokens: Tokens
     store: Store
@@ -83,6 +85,7 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         settings=settings,
         clock=clock,
         metrics=metrics,
+        stats=RecentStats(store.count_stats, time.monotonic),
         providers=providers,
         tokens=tokens,
         store=store,

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from receiver import media
 from receiver.assets import (
-    FEW_ATTEMPTS,
-    GONE_WAIT_SECONDS,
     MAX_PART_BYTES,
     RETRIED,
     AssetLimits,
@@ -269,12 +267,41 @@ async def test_the_wish_of_the_host_is_obeyed(
         assert retry_at == clock.now() + timedelta(hours=1)
 
 
-async def test_no_retry_is_planned_beyond_the_deadline(host: MediaHost, fetcher: Fetcher) -> None:
+@pytest.mark.parametrize(
+    ("answer", "outcome", "attempt"),
+    [
+        (says(429, b"", "retry-after: 100"), Outcome.RATE_LIMITED, 1),
+        (says(503, b"", "retry-after: 86400"), Outcome.HTTP_ERROR, 1),
+        (says(404), Outcome.GONE, 3),
+    ],
+)
+async def test_a_wait_beyond_the_deadline_is_cut_short_for_a_last_try(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock, answer: Answer, outcome: Outcome, attempt: int
+) -> None:
+    last_try = work(host.put("/x", answer), attempt=attempt, deadline_seconds=99)
+    assert await retry_of(fetcher, last_try) == (outcome, last_try.deadline_at)
+    clock.turn(seconds=99)
+    again = msgspec.structs.replace(last_try, attempt=2)
+    assert await retry_of(fetcher, again) == (outcome, None)
+
+
+async def test_a_growing_wait_that_crosses_the_deadline_is_cut_short_too(
+    host: MediaHost, fetcher: Fetcher
+) -> None:
+    url = host.put("/x", says(500))
+    for attempt in range(1, 30):
+        each = work(url, attempt=attempt, deadline_seconds=0.001)
+        _, retry_at = await retry_of(fetcher, each)
+        assert retry_at is not None
+        assert retry_at <= each.deadline_at
+
+
+async def test_a_wait_that_ends_before_the_deadline_is_kept(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock
+) -> None:
     url = host.put("/x", says(429, b"", "retry-after: 100"))
-    outcome, retry_at = await retry_of(fetcher, work(url, deadline_seconds=99))
-    assert (outcome, retry_at) == (Outcome.RATE_LIMITED, None)
     _, retry_at = await retry_of(fetcher, work(url, deadline_seconds=101))
-    assert retry_at is not None
+    assert retry_at == clock.now() + timedelta(seconds=100)
 
 
 async def test_work_past_its_deadline_gets_one_try(host: MediaHost, fetcher: Fetcher) -> None:
@@ -284,16 +311,18 @@ async def test_work_past_its_deadline_gets_one_try(host: MediaHost, fetcher: Fet
     assert await retry_of(fetcher, work(url, attempt=6, deadline_seconds=-1)) == (Outcome.STORED, None)
 
 
-async def test_a_missing_file_is_asked_for_a_few_times(
-    host: MediaHost, fetcher: Fetcher, clock: TurnableClock
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_missing_file_is_asked_for_again_over_minutes_before_it_is_given_up(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock, status: int
 ) -> None:
-    url = host.put("/x", says(404))
-    last = FEW_ATTEMPTS[Outcome.GONE]
-    for attempt in range(1, last):
-        _, retry_at = await retry_of(fetcher, work(url, attempt=attempt))
+    url = host.put("/x", says(status))
+    for attempt, seconds in enumerate((5, 60, 600), start=1):
+        outcome, retry_at = await retry_of(fetcher, work(url, attempt=attempt))
+        assert outcome is Outcome.GONE
         assert retry_at is not None
-        assert retry_at >= clock.now() + timedelta(seconds=GONE_WAIT_SECONDS)
-    assert await retry_of(fetcher, work(url, attempt=last)) == (Outcome.GONE, None)
+        assert retry_at >= clock.now() + timedelta(seconds=seconds)
+    for attempt in (4, 5, 40):
+        assert await retry_of(fetcher, work(url, attempt=attempt)) == (Outcome.GONE, None)
 
 
 async def test_attempts_come_to_an_end(

@@ -1,5 +1,6 @@
 """From raw bytes to a verdict: authenticity first, then meaning, then the record."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,12 +10,13 @@ import pytest
 
 from receiver.errors import Rejected
 from receiver.ingest import MOST_FILES, Ingest, fingerprint
-from receiver.models import Callback, Receipt, RemoteFile, Verdict
+from receiver.models import Callback, Proof, Receipt, RemoteFile, Verdict
 from receiver.plugins import load_providers
-from receiver.ports import StoreOptions
+from receiver.ports import Provider, StoreOptions
+from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
-from receiver.tokens import Tokens
+from receiver.tokens import TokenClaim, Tokens
 from tests.factories import NOW, completed, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
@@ -29,11 +31,13 @@ class Door:
         self.woken = 0
         self.ingest = self.build(allow_untokened=False)
 
-    def build(self, *, allow_untokened: bool) -> Ingest:
+    def build(
+        self, *, allow_untokened: bool, provider: Provider | None = None, tokens: Tokens = TOKENS
+    ) -> Ingest:
         return Ingest(
             store=self.store,
-            providers=load_providers(),
-            tokens=TOKENS,
+            providers={"vidgo": provider} if provider else load_providers(),
+            tokens=tokens,
             allow_untokened=allow_untokened,
             wake=self._wake,
         )
@@ -43,9 +47,27 @@ class Door:
         self.woken += 1
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
-        return await self.ingest.accept(
-            Callback(provider=provider, token=token, body=body, headers={}, received_at=NOW)
-        )
+        admission = self.ingest.admit(provider, token)
+        return await self.ingest.accept(admission, body=body, headers={}, received_at=NOW)
+
+
+class Signing(Vidgo):
+    """A provider whose bodies prove themselves."""
+
+    facts = msgspec.structs.replace(Vidgo.facts, signs=True)
+
+    def verify(self, callback: Callback) -> bool:
+        return callback.headers.get("signature") == hashlib.sha256(callback.body).hexdigest()
+
+
+class CountingTokens(Tokens):
+    """Knows how often it was asked."""
+
+    checks = 0
+
+    def check(self, provider: str, token: str) -> TokenClaim | None:
+        self.checks += 1
+        return super().check(provider, token)
 
 
 @pytest.fixture
@@ -124,6 +146,51 @@ async def test_untokened_callbacks_pass_only_where_the_operator_says_so(door: Do
     assert receipt.status is Verdict.ACCEPTED
     with pytest.raises(Rejected):
         await door.post(sample_callback("vidgo", "t1", files=[LINK]), "p.wrong")
+
+
+@pytest.mark.parametrize("token", ["p.wrong", TOKENS.for_provider("apidot"), None])
+async def test_without_a_right_token_no_body_is_asked_for(door: Door, token: str | None) -> None:
+    with pytest.raises(Rejected) as refused:
+        door.ingest.admit("vidgo", token)
+
+    assert refused.value.status == 401
+
+
+async def test_a_token_is_checked_once(door: Door) -> None:
+    tokens = CountingTokens(["a-secret-of-enough-length"])
+    door.ingest = door.build(allow_untokened=False, tokens=tokens)
+
+    await door.post(sample_callback("vidgo", "t1"), TOKENS.for_provider("vidgo"))
+
+    assert tokens.checks == 1
+
+
+@pytest.mark.parametrize("allow_untokened", [True, False])
+async def test_a_right_signature_stands_in_for_the_token(door: Door, allow_untokened: bool) -> None:
+    ingest = door.build(allow_untokened=allow_untokened, provider=Signing())
+    body = sample_callback("vidgo", "t1")
+    signature = {"signature": hashlib.sha256(body).hexdigest()}
+
+    verified = ingest.verify(ingest.admit("vidgo", None), body=body, headers=signature, received_at=NOW)
+
+    assert (verified.proof, verified.submission_id) == (Proof.SIGNATURE, None)
+
+
+async def test_a_wrong_signature_is_refused_unless_none_is_needed(door: Door) -> None:
+    strict = door.build(allow_untokened=False, provider=Signing())
+    with pytest.raises(Rejected) as refused:
+        await strict.accept(strict.admit("vidgo", None), body=b"{}", headers={}, received_at=NOW)
+    assert refused.value.status == 401
+    assert (await door.store.count_stats()).deliveries == {}
+
+    lenient = door.build(allow_untokened=True, provider=Signing())
+    verified = lenient.verify(lenient.admit("vidgo", None), body=b"{}", headers={}, received_at=NOW)
+    assert verified.proof is Proof.NONE
+
+
+async def test_no_signature_makes_up_for_a_wrong_token(door: Door) -> None:
+    with pytest.raises(Rejected):
+        door.build(allow_untokened=True, provider=Signing()).admit("vidgo", "p.wrong")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}"])

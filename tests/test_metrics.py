@@ -1,10 +1,11 @@
 """Metrics: counted as it happens, read from the store when asked, with an end to the series."""
 
+import asyncio
 from datetime import timedelta
 
 import msgspec
 
-from receiver.metrics import CONTENT_TYPE, Metrics
+from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
 from receiver.models import Outcome, Stats, Verdict
 from tests.factories import NOW
 
@@ -45,6 +46,15 @@ def test_what_happened_is_counted() -> None:
         "receiver_callback_seconds_count 1.0",
         'receiver_loop_restarts_total{loop="assets"} 1.0',
     } <= lines(metrics)
+
+
+def test_a_conflict_counts_as_refused_and_as_nothing_else() -> None:
+    metrics = Metrics(["vidgo"])
+    before = lines(metrics)
+    metrics.rejected(409)
+    assert {line for line in lines(metrics) - before if not line.startswith("#")} == {
+        'receiver_callbacks_rejected_total{status="409"} 1.0'
+    }
 
 
 def test_names_that_a_stranger_makes_up_become_one_series() -> None:
@@ -100,3 +110,20 @@ def test_two_runtimes_count_apart() -> None:
 
 def test_the_format_is_named() -> None:
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+async def test_many_scrapes_at_once_ask_the_store_once() -> None:
+    now, counted = 0.0, 0
+
+    async def count() -> Stats:
+        nonlocal counted
+        counted += 1
+        await asyncio.sleep(0)
+        return NOTHING
+
+    recent = RecentStats(count, lambda: now)
+    await asyncio.gather(*(recent.get() for _ in range(50)))
+    assert counted == 1
+    now = 6.0
+    await recent.get()
+    assert counted == 2

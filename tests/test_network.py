@@ -1,7 +1,11 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
@@ -10,7 +14,7 @@ import pytest
 from receiver.addresses import Target
 from receiver.errors import FetchFailed
 from receiver.models import Outcome
-from receiver.network import MAX_ADDRESSES, GuardedClient, open_plain_client
+from receiver.network import MAX_ADDRESSES, GuardedClient, SystemResolver, open_plain_client
 from tests.fake_world import OTHER_PUBLIC, PUBLIC, FakeWorld, Trust, make_trust
 from tests.media_host import media_host, says, writes
 
@@ -203,6 +207,122 @@ async def test_the_system_resolver_knows_localhost() -> None:
         opened = (*LOOPBACK, ip_network("::1/128"))
         async with closing(GuardedClient(opened=opened)) as client:
             assert await fetch(client, host.url("/x", "localhost")) == b"bytes"
+
+
+# --- the system's resolver ------------------------------------------------------------------------
+
+
+class DeadResolver:
+    """Answers nobody until it is let go; then with a public address."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.threads: list[threading.Thread] = []
+        self.let_go = threading.Event()
+
+    def __call__(self, host: str, port: int) -> list[str]:
+        self.asked.append(host)
+        self.threads.append(threading.current_thread())
+        self.let_go.wait(30)
+        return [PUBLIC]
+
+
+@pytest.fixture
+def dead() -> Iterator[DeadResolver]:
+    dead = DeadResolver()
+    yield dead
+    dead.let_go.set()
+
+
+async def test_a_dead_resolver_holds_a_few_threads_of_its_own_and_no_more(dead: DeadResolver) -> None:
+    resolve = SystemResolver(dead, max_lookups=2)
+    async with closing(GuardedClient(resolve=resolve, resolve_seconds=0.05)) as client:
+        urls = [f"https://files{n}.example.com/x" for n in range(6)]
+        outcomes = await asyncio.gather(*(outcome_of(client, url) for url in urls))
+    assert outcomes == [Outcome.DNS_FAILED] * 6
+    assert len(dead.asked) == 2
+    assert all(thread.daemon and thread.name == "receiver-dns" for thread in dead.threads)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 5) == "done"
+
+
+async def test_a_resolver_that_is_back_is_asked_again(dead: DeadResolver) -> None:
+    resolve = SystemResolver(dead, max_lookups=1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(resolve("files.example.com", 443), 0.05)
+    dead.let_go.set()
+    assert await asyncio.wait_for(resolve("files.example.com", 443), 5) == [PUBLIC]
+
+
+async def test_more_lookups_than_threads_take_turns() -> None:
+    def ask(host: str, port: int) -> list[str]:
+        time.sleep(0.001)
+        return [host]
+
+    resolve = SystemResolver(ask, max_lookups=3)
+    names = [f"files{n}.example.com" for n in range(50)]
+    assert await asyncio.gather(*(resolve(name, 443) for name in names)) == [[name] for name in names]
+
+
+@pytest.mark.parametrize("error", [OSError(-2, "Name or service not known"), UnicodeError("label too long")])
+async def test_what_the_system_says_of_a_name_is_raised_and_frees_the_thread(error: Exception) -> None:
+    def ask(host: str, port: int) -> list[str]:
+        raise error
+
+    resolve = SystemResolver(ask, max_lookups=1)
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            await asyncio.wait_for(resolve("files.example.com", 443), 5)
+
+
+async def test_no_thread_for_a_lookup_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolve = SystemResolver(lambda host, port: [PUBLIC], max_lookups=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(FetchFailed) as caught:
+            await resolve("files.example.com", 443)
+    assert caught.value.outcome is Outcome.DNS_FAILED
+    assert await asyncio.wait_for(resolve("files.example.com", 443), 5) == [PUBLIC]
+
+
+def test_an_answer_that_comes_after_the_loop_was_closed_disturbs_nobody(dead: DeadResolver) -> None:
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(SystemResolver(dead)("files.example.com", 443), 0.05)
+
+    asyncio.run(give_up())
+    dead.let_go.set()
+    (thread,) = dead.threads
+    thread.join(5)  # an exception in it would be a warning, and warnings are errors
+    assert not thread.is_alive()
+
+
+EXIT_DURING_A_LOOKUP = """
+import asyncio, time
+from receiver.errors import FetchFailed
+from receiver.network import GuardedClient, SystemResolver
+
+async def main():
+    resolve = SystemResolver(lambda host, port: time.sleep(60))
+    client = GuardedClient(resolve=resolve, resolve_seconds=0.05)
+    try:
+        async with client.get(client.check("https://files.example.com/x")):
+            pass
+    except FetchFailed as exc:
+        print(exc.outcome)
+    await client.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_a_lookup_that_hangs_does_not_hold_up_exit() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT_DURING_A_LOOKUP], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert (done.stdout, done.stderr) == ("dns_failed\n", "")
 
 
 # --- TLS ------------------------------------------------------------------------------------------

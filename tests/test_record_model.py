@@ -57,9 +57,10 @@ class Record(RuleBasedStateMachine):
         self.store = self._open()
         self.bound: dict[str, str] = {}  # task -> submission
         self.tasks_of: dict[str, str | None] = {}  # submission -> task
+        self.owner_of: dict[str, str] = {}  # submission -> owner
         self.ends: dict[str, str] = {}  # task -> the first terminal word
         self.early: dict[str, list[str]] = {}  # task -> words that came too soon, in order
-        self.bodies: Counter[tuple[str, bytes]] = Counter()  # what a row stands for -> how often it came
+        self.bodies: Counter[tuple[str, bytes, str]] = Counter()  # what a row stands for -> how often it came
         self.entries: Counter[tuple[str, str]] = Counter()  # (task, sink) delivered
 
     def _open(self) -> SqliteStore:
@@ -87,19 +88,24 @@ class Record(RuleBasedStateMachine):
             return Verdict.ACCEPTED
         return Verdict.DUPLICATE if self.ends[task] == word else Verdict.CONFLICT
 
-    def expect(self, task: str, word: str, claim: str | None, key: tuple[str, bytes]) -> Verdict:
-        repeat = self.bodies[key] > 0
-        self.bodies[key] += 1
-        if claim is not None:
-            if self.tasks_of[claim] is None and task not in self.bound:
-                self.own(task, claim)
-            if self.tasks_of[claim] != task:
-                return Verdict.REFUSED
+    def expect(self, task: str, word: str, claim: str | None, body: bytes) -> Verdict:
+        if claim is not None and not self.may_speak_for(claim, task):
+            self.bodies[claim, body, self.tasks_of[claim] or ""] += 1
+            return Verdict.REFUSED
+        repeat = self.bodies[claim or "", body, task] > 0
+        self.bodies[claim or "", body, task] += 1
         if task not in self.bound:
             if not repeat:
                 self.early.setdefault(task, []).append(word)
             return Verdict.EARLY
         return self.end(task, word)
+
+    def may_speak_for(self, claim: str, task: str) -> bool:
+        if self.tasks_of[claim] is None and task not in self.bound:
+            self.own(task, claim)
+        if self.tasks_of[claim] is not None:
+            return self.tasks_of[claim] == task
+        return self.owner_of[claim] == self.owner_of[self.bound[task]]
 
     # --- what can happen ------------------------------------------------------------------------------
 
@@ -108,6 +114,7 @@ class Record(RuleBasedStateMachine):
         row, created = self.runner.run(self.store.log_submission(submission(None, owner=owner)))
         assert created
         self.tasks_of[row.id] = None
+        self.owner_of[row.id] = owner
         return row
 
     @rule(task=TASKS, owner=OWNERS)
@@ -115,6 +122,7 @@ class Record(RuleBasedStateMachine):
         row, created = self.runner.run(self.store.log_submission(submission(task, owner=owner)))
         assert created == (task not in self.bound)
         if created:
+            self.owner_of[row.id] = owner
             self.own(task, row.id)
         assert row.id == self.bound[task]
 
@@ -141,7 +149,7 @@ class Record(RuleBasedStateMachine):
     def _deliver(self, task: str, word: str, variant: int, times: int, claim: str | None) -> None:
         body = f"{task}/{word}/{variant}".encode()
         delivery = recording(report_of(word, task), body=body, submission_id=claim)
-        expected = [self.expect(task, word, claim, (claim or "", body)) for _ in range(times)]
+        expected = [self.expect(task, word, claim, body) for _ in range(times)]
 
         receipts = self.runner.run(self._all_at_once(delivery, times))
 

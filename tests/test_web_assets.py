@@ -98,6 +98,13 @@ async def test_a_slash_in_the_id_may_be_plain(backend: httpx2.AsyncClient) -> No
     assert (await backend.get("/assets/vidgo/a/b%20%C3%BC%25/0")).content == PNG
 
 
+@pytest.mark.parametrize("index", ["9" * 5000, "1234567", "-1", "x", "%D9%A0", "1_0", "0x0", "0%0A"])
+async def test_an_index_that_is_none_is_an_unknown_file(backend: httpx2.AsyncClient, index: str) -> None:
+    answer = await backend.get(f"/assets/a/b/{index}")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 async def test_the_task_links_to_its_stored_file_and_says_why_the_other_is_not(
     task: dict[str, Any], stranger: httpx2.AsyncClient
 ) -> None:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from receiver.errors import Unavailable
-from receiver.models import Callback, Receipt
+from receiver.models import Receipt
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.loopback import Answer, post, talk
@@ -390,7 +390,7 @@ async def test_a_hostile_task_id_is_an_ordinary_answer(port: int, runtime: Runti
 async def test_a_fault_of_our_own_is_a_500_without_internals(
     port: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
-    async def broken(_: Callback) -> Receipt:
+    async def broken(*_: object, **__: object) -> Receipt:
         raise RuntimeError("a detail that nobody should see")
 
     monkeypatch.setattr(runtime.ingest, "accept", broken)
@@ -403,7 +403,7 @@ async def test_a_fault_of_our_own_is_a_500_without_internals(
 async def test_why_the_store_is_unavailable_is_not_told(
     port: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def unavailable(_: Callback) -> Receipt:
+    async def unavailable(*_: object, **__: object) -> Receipt:
         raise Unavailable("the disk /dev/sda1 is full", retry_after_seconds=1.2)
 
     monkeypatch.setattr(runtime.ingest, "accept", unavailable)

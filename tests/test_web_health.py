@@ -1,5 +1,7 @@
 """The operators' door: alive, ready, numbers."""
 
+import asyncio
+import json
 import sqlite3
 from contextlib import closing
 
@@ -10,8 +12,9 @@ from receiver.errors import Unavailable
 from receiver.runtime import Runtime
 from receiver.settings import Settings
 from receiver.testing import sample_callback
+from receiver.tokens import Tokens
 from receiver.web.app import create_app
-from tests.loopback import Answer, serving, talk
+from tests.loopback import Answer, post, serving, talk
 from tests.web_callers import LogLines, callback_path, log_task
 
 pytest_plugins = ["tests.web_fixtures"]
@@ -72,6 +75,7 @@ async def test_a_loop_that_does_not_run_shows(
 async def test_probes_are_not_in_the_usual_log(stranger: httpx2.AsyncClient, log_lines: LogLines) -> None:
     await stranger.get("/healthz")
     await stranger.get("/readyz")
+    await stranger.get("/metrics")
     assert {line["log_level"] for line in log_lines} == {"debug"}
 
 
@@ -120,6 +124,22 @@ async def test_the_served_app_opens_its_runtime_and_closes_it_at_the_end(web_set
             assert Answer(await talk(port, request)).status == 200
 
 
+async def test_a_request_that_the_stop_interrupts_is_told_no_more_than_is_known(
+    web_settings: Settings,
+) -> None:
+    token = Tokens(web_settings.secrets).for_provider("vidgo")
+    async with serving(create_app(web_settings), lifespan="on") as port:
+        half = asyncio.create_task(talk(port, post(f"/callbacks/vidgo/{token}", b"{}")[:-1]))
+        await asyncio.sleep(0.2)
+        for task in asyncio.all_tasks():  # as the server does when it waits no longer
+            if "run_asgi" in repr(task.get_coro()):
+                task.cancel()
+        answer = Answer(await half)
+    assert answer.status == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert json.loads(answer.body)["detail"] == "The service is stopping; ask or send again."
+
+
 async def test_what_is_nowhere_is_a_problem_too(stranger: httpx2.AsyncClient) -> None:
     for path in ("/", "/admin", "/healthz/", "/../etc/passwd", "/favicon.ico"):
         answer = await stranger.get(path)
@@ -132,7 +152,7 @@ async def test_requests_leave_one_line_without_what_was_in_the_query(
 ) -> None:
     await backend.get("/assets/vidgo/t1/0?expires=1&signature=secret-signature")
     assert [line["event"] for line in log_lines] == ["request.answered"]
-    assert log_lines[0]["route"] == "/assets/{provider}/{task_id:path}/{index:int}"
+    assert log_lines[0]["route"] == "/assets/{provider}/{task_id:path}/{index}"
     assert log_lines[0]["status"] == 404
     assert "secret-signature" not in repr(log_lines)
 

@@ -13,8 +13,9 @@ from receiver.errors import Rejected, Unavailable
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
+from receiver.web.callbacks import CallbackDoor
 from receiver.web.limits import Intake, Limits
-from tests.loopback import Answer, post, talk
+from tests.loopback import Answer, post, serving, talk
 from tests.web_callers import callback_path
 
 pytest_plugins = ["tests.web_fixtures"]
@@ -41,8 +42,10 @@ LIMITS = Limits(max_body_bytes=10, body_timeout_seconds=0.05, max_requests=1, ma
 async def read(
     receive: Receive, headers: dict[str, str] | None = None, *, intake: Intake | None = None
 ) -> bytes:
-    with (intake or Intake(LIMITS)).admit() as waiting:
-        return await waiting.read(receive, headers or {})
+    intake = intake or Intake(LIMITS)
+    intake.check(headers or {})
+    with intake.admit() as waiting:
+        return await waiting.read(receive)
 
 
 async def refusal(receive: Receive, headers: dict[str, str] | None = None) -> int:
@@ -103,10 +106,10 @@ async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
     intake = Intake(msgspec.structs.replace(LIMITS, max_requests=2))
     for _ in range(3):
         with intake.admit() as first, intake.admit() as second:
-            await first.read(sends(b"123456"), {})
+            await first.read(sends(b"123456"))
             with pytest.raises(Unavailable):
-                await second.read(sends(b"12345"), {})
-            await second.read(sends(b"1234"), {})
+                await second.read(sends(b"12345"))
+            await second.read(sends(b"1234"))
 
 
 async def test_a_refused_body_leaves_its_place_to_others() -> None:
@@ -203,6 +206,56 @@ async def test_hundreds_of_slow_senders_do_not_stop_a_real_callback(port: int, r
         assert Answer(await talk(port, request)).status == 200
     answers = [Answer(raw) for raw in await asyncio.gather(*slow)]
     assert {answer.status for answer in answers} == {408}
+
+
+@pytest.mark.parametrize("path", ["/callbacks/vidgo", "/callbacks/vidgo/p.wrong", "/callbacks/nobody/x"])
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("announced", ["Content-Length: 500", "Transfer-Encoding: chunked"])
+async def test_a_stranger_is_answered_before_the_body_and_then_cut_off(
+    port: int, method: str, path: str, announced: str
+) -> None:
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{announced}\r\n\r\n"
+    answer = Answer(await talk(port, head.encode(), timeout_seconds=0.9))  # less than a body may take
+    assert answer.status in {401, 404, 405}
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [("POST /submissions", 401), ("GET /tasks", 401), ("DELETE /tasks", 405), ("POST /nowhere", 404)],
+)
+async def test_every_other_door_cuts_off_an_unread_body_too(
+    port: int, request_line: str, status: int
+) -> None:
+    head = f"{request_line} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
+    answer = Answer(await talk(port, head.encode(), timeout_seconds=0.9))
+    assert (answer.status, answer.headers["connection"]) == (status, "close")
+
+
+@pytest.mark.parametrize("path", ["/callbacks/vidgo/p.wrong", "/submissions", "/nowhere"])
+async def test_a_refusal_with_nothing_left_to_read_keeps_the_connection(port: int, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode()
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert (await talk(port, head, last)).count(b"HTTP/1.1 ") == 2
+
+
+async def test_a_stranger_needs_no_place_and_so_takes_none(runtime: Runtime) -> None:
+    full = Intake(msgspec.structs.replace(LIMITS, max_requests=0))
+    async with serving(CallbackDoor(runtime, full)) as port:
+        stranger = Answer(await talk(port, post("/callbacks/vidgo/p.wrong", b"{}")))
+        sender = Answer(await talk(port, post(callback_path(runtime), b"{}")))
+    assert (stranger.status, sender.status) == (401, 503)
+
+
+async def test_hundreds_of_strangers_keep_nobody_out(runtime: Runtime) -> None:
+    narrow = Intake(msgspec.structs.replace(LIMITS, max_body_bytes=9000, max_waiting_bytes=9000))
+    request = post("/callbacks/vidgo/p.wrong", b" " * 9000)[:-1]
+    async with serving(CallbackDoor(runtime, narrow)) as port:
+        strangers = [asyncio.create_task(talk(port, request)) for _ in range(200)]
+        await asyncio.sleep(0)
+        sender = Answer(await talk(port, post(callback_path(runtime), sample_callback("vidgo", "t1"))))
+        await asyncio.gather(*strangers)
+    assert sender.status == 200
 
 
 async def test_an_endless_body_does_not_grow_memory(port: int, runtime: Runtime) -> None:

@@ -179,6 +179,7 @@ async def test_pages_follow_each_other_while_tasks_are_added(
     [
         "limit=0", "limit=201", "limit=-1", "limit=ten", "state=done", "state=",
         "since=yesterday", "since=2026-01-01", "since=2026-01-01T00:00:00",
+        "since=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59-14:00",
         "until=2026-13-01T00:00:00Z", "cursor=nonsense", "cursor=%00", "order=asc",
     ],
 )  # fmt: skip

@@ -8,11 +8,13 @@ The file only grows at its end. Whoever reads it may rename it away at any time;
 
 import asyncio
 import os
+import threading
 from collections import deque
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Self
 from urllib.parse import unquote
 
@@ -37,9 +39,10 @@ class JsonlSink:
         self._timeout_seconds = timeout_seconds
         self._waiting: deque[_Line] = deque()
         self._synced: tuple[int, int] | None = None  # the file whose name is known to be on the disk
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: the end
         # One thread, so writes come one after the other; its own, so that a disk that hangs here uses
-        # up no thread that others need.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jsonl-sink")
+        # up no thread that others need; a daemon, since exit waits for every thread of an executor.
+        threading.Thread(target=self._run, name="jsonl-sink", daemon=True).start()
 
     @classmethod
     def from_url(cls, url: str, options: PartOptions) -> Self:
@@ -62,11 +65,25 @@ class JsonlSink:
 
     async def aclose(self) -> None:
         # Not waited for: nothing is in flight any more, or it hangs in the kernel.
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._jobs.put(None)
 
     async def _in_thread(self, line: "_Line | None") -> None:
         async with _translated(self._path, self._timeout_seconds):
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._flush, line)
+            done: Future[None] = Future()
+            self._jobs.put((done, line))
+            await asyncio.wrap_future(done)
+
+    def _run(self) -> None:
+        while job := self._jobs.get():
+            done, line = job
+            if not done.set_running_or_notify_cancel():  # given up before its turn came
+                continue
+            try:
+                self._flush(line)
+            except Exception as exc:  # noqa: BLE001 - it is for whoever asked
+                done.set_exception(exc)
+            else:
+                done.set_result(None)
 
     def _flush(self, line: "_Line | None") -> None:
         """Write all that waits. ``line`` came before this call, so afterwards it is settled."""
@@ -102,6 +119,9 @@ class _Line:
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.failure: OSError | None = None
+
+
+_Job = tuple[Future[None], _Line | None]
 
 
 def _path_in(url: str, name: str) -> Path:

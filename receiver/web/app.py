@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.errors import Unavailable
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
 from receiver.web import assets, health, openapi, problems, submissions, tasks
@@ -73,9 +72,8 @@ def create_app(settings: Settings) -> ASGIApp:
 
 async def _cut_short(scope: Scope, receive: Receive, send: Send) -> None:
     """The server stops and waits no longer: by itself it would say 500 and log a fault of ours."""
-    answer = problems.answer(Unavailable("the service is stopping"))
     with suppress(RuntimeError):  # half an answer is out already; the server closes the connection
-        await answer(scope, receive, send)
+        await problems.stopping()(scope, receive, send)
 
 
 def build_app(runtime: Runtime) -> ASGIApp:

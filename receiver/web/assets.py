@@ -40,7 +40,7 @@ def signed_url(runtime: Runtime, provider: str, task_id: str, index: int) -> str
 async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response:
     """The file, or the part of it that is asked for."""
     params = request.path_params
-    provider, task_id, index = params["provider"], params["task_id"], params["index"]
+    provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     if request.state.role < Role.BACKEND:
         _check_link(runtime, query, provider, task_id, index)
     asset = await _find(runtime, provider, task_id, index)
@@ -58,7 +58,7 @@ async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response
 ENDPOINTS = (
     Endpoint(
         method="GET",
-        path="/assets/{provider}/{task_id:path}/{index:int}",
+        path="/assets/{provider}/{task_id:path}/{index}",
         summary="Fetch one stored file",
         access=Access.LINK,
         takes=LinkQuery,
@@ -77,6 +77,13 @@ _HEADERS = {
 }
 
 
+def _index(text: str) -> int:
+    """Not Starlette's own ``int``: it takes digits without end, which Python refuses to convert."""
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise _unknown_file()
+    return int(text)
+
+
 def _check_link(runtime: Runtime, query: LinkQuery, provider: str, task_id: str, index: int) -> None:
     if query.signature is None or query.expires is None:
         require(Role.STRANGER, Role.BACKEND)
@@ -92,11 +99,15 @@ async def _find(runtime: Runtime, provider: str, task_id: str, index: int) -> As
     event = await runtime.store.get_event(provider, task_id)
     asset = next((asset for asset in event.assets if asset.index == index), None) if event else None
     if asset is None:
-        raise Rejected(404, "Unknown file", "No such file of any task is known here.")
+        raise _unknown_file()
     if asset.state is not AssetState.STORED or asset.key is None:
         why = f", because of {asset.outcome}" if asset.outcome else ""
         raise Rejected(404, "File not stored", f"This file is {asset.state}{why}.")
     return asset
+
+
+def _unknown_file() -> Rejected:
+    return Rejected(404, "Unknown file", "No such file of any task is known here.")
 
 
 def _disposition(asset: Asset, task_id: str) -> str:

@@ -4,15 +4,16 @@ import time
 
 import msgspec
 import structlog
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.errors import ReceiverError, Rejected, Unavailable
-from receiver.models import Callback, Proof, Receipt
+from receiver.models import Proof, Receipt
 from receiver.runtime import Runtime
 from receiver.web import problems
-from receiver.web.limits import Intake
+from receiver.web.limits import Intake, announces_body
 
 PREFIX = "/callbacks/"
 MAX_TOKEN_CHARACTERS = 512  # ours have about 70; a longer one is wrong without being looked at
@@ -25,8 +26,8 @@ _HEAD = (b"content-type", b"application/json")
 class CallbackDoor:
     """``POST /callbacks/{provider}`` and ``POST /callbacks/{provider}/{token}``.
 
-    Limits, then the token or signature over the raw bytes, then parse, record and answer: the last
-    four are ``ingest.accept``. The answer is exactly 200 once the delivery is durable.
+    Limits, then the token, then read; then the signature over the raw bytes, parse and record, which
+    are ``ingest.accept``. The answer is exactly 200 once the delivery is durable.
     """
 
     def __init__(self, runtime: Runtime, intake: Intake) -> None:
@@ -55,17 +56,13 @@ class CallbackDoor:
     async def _accept(self, request: "_Request", receive: Receive) -> Receipt:
         _check_route(request, self._runtime)
         headers = _headers(request.scope)
+        self._intake.check(headers)
+        admission = self._runtime.ingest.admit(request.name, request.token)
         with self._intake.admit() as waiting:
-            body = await waiting.read(receive, headers)
+            body = await waiting.read(receive)
             request.bytes = len(body)
             return await self._runtime.ingest.accept(
-                Callback(
-                    provider=request.name,
-                    token=request.token,
-                    body=body,
-                    headers=headers,
-                    received_at=self._runtime.clock.now(),
-                )
+                admission, body=body, headers=headers, received_at=self._runtime.clock.now()
             )
 
     def _note(self, request: "_Request", receipt: Receipt) -> None:
@@ -92,7 +89,9 @@ class CallbackDoor:
             bytes=request.bytes,
             seconds=request.seconds(),
         )
-        return problems.answer(error, {"allow": "POST"} if status == 405 else None)
+        answer = problems.answer(error, {"allow": "POST"} if status == 405 else None)
+        is_unread = request.bytes is None and announces_body(Headers(scope=request.scope))
+        return problems.closing(answer) if is_unread else answer
 
 
 class _Request:
@@ -103,7 +102,7 @@ class _Request:
     def __init__(self, scope: Scope) -> None:
         self.started = time.perf_counter()
         self.scope = scope
-        self.bytes: int | None = None
+        self.bytes: int | None = None  # None until all of the body is read
         self.provider: str | None = None
         # The server has decoded the path; our tokens have no slash, so what has one is just wrong.
         self.name, _, token = scope["path"][len(PREFIX) :].partition("/")

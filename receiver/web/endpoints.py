@@ -14,7 +14,7 @@ from receiver.errors import ReceiverError, Rejected
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.auth import Guard, Role, require
-from receiver.web.limits import Intake
+from receiver.web.limits import Intake, announces_body
 
 log = structlog.get_logger()
 
@@ -30,6 +30,10 @@ class Access(StrEnum):
     ADMIN = "admin"
     LINK = "link"  # a backend, or the holder of a signed link; the endpoint decides
     SETTING = "setting"  # anyone, or admins only if so set; the endpoint decides
+
+
+# Probes and scrapes come every few seconds and say nothing new.
+_PROBED = frozenset({Access.ANYONE, Access.SETTING})
 
 
 class Nothing(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +70,7 @@ class Reception:
     async def answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
         started = time.perf_counter()
         response = await self._answer_anyhow(endpoint, request)
-        # Probes come every few seconds and say nothing new.
-        note = log.debug if endpoint.access is Access.ANYONE else log.info
+        note = log.debug if endpoint.access in _PROBED else log.info
         note(
             "request.answered",
             method=request.method,
@@ -81,7 +84,9 @@ class Reception:
         try:
             return await self._answer(endpoint, request)
         except ReceiverError as error:
-            return problems.answer(error)
+            answer = problems.answer(error)
+            is_unread = not request.state.is_read and announces_body(request.headers)
+            return problems.closing(answer) if is_unread else answer
         except ClientDisconnect:
             return Response(status_code=400)  # for the log; nobody is there to read it
         except Exception:
@@ -90,6 +95,7 @@ class Reception:
             return problems.internal()
 
     async def _answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
+        request.state.is_read = False
         role = self._guard.role_of(request.headers.get("authorization"))
         request.state.role = role
         if endpoint.access is Access.BACKEND:
@@ -98,8 +104,10 @@ class Reception:
             require(role, Role.ADMIN)
         if endpoint.method == "GET":
             return await endpoint.answer(self._runtime, request, _query(endpoint, request))
+        self._intake.check(request.headers)
         with self._intake.admit() as waiting:
-            body = await waiting.read(request.receive, request.headers)
+            body = await waiting.read(request.receive)
+            request.state.is_read = True
             return await endpoint.answer(self._runtime, request, _document(endpoint, body))
 
 

@@ -95,7 +95,7 @@ async def _commit(runtime: Runtime) -> str:
 async def _stats(runtime: Runtime) -> Stats | None:
     """What waits; None while the store is away, when the other numbers are wanted all the more."""
     try:
-        return await runtime.store.count_stats()
+        return await runtime.stats.get()
     except Unavailable:
         return None
 

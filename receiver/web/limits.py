@@ -34,8 +34,29 @@ class Intake:
         self._requests_left = limits.max_requests
         self._bytes_left = limits.max_waiting_bytes
 
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Look at what is announced of a body, before a place is taken for it.
+
+        ``headers`` have lower-case names. Raises Rejected: 400 for a length that is none, 413 for more
+        bytes than allowed, 415 when they are compressed.
+        """
+        coding = headers.get("content-encoding")
+        if coding is not None and coding.strip().lower() not in {"identity", ""}:
+            raise Rejected(415, "Compressed body", "Send the body without Content-Encoding.")
+        length = headers.get("content-length")
+        if length is None:
+            return
+        # Not int() alone: it takes signs, blanks, underscores and other scripts' digits.
+        if not (length.isascii() and length.isdigit()):
+            raise Rejected(400, "Bad Content-Length", "Content-Length must be one decimal number.")
+        if len(length) > 18 or int(length) > self.limits.max_body_bytes:
+            raise _too_large(self.limits.max_body_bytes)
+
     def admit(self) -> "Waiting":
-        """A place for one request, to be used at once as a context manager. Raises Unavailable."""
+        """A place for one request, to be used at once as a context manager. Raises Unavailable.
+
+        Whoever asks has been found good enough to be read: a stranger must not hold a place.
+        """
         if self._requests_left <= 0:
             raise Unavailable("too many requests wait", retry_after_seconds=1)
         return Waiting(self)
@@ -70,16 +91,13 @@ class Waiting:
     ) -> None:
         self._intake.give_back(1, self._held)
 
-    async def read(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
+    async def read(self, receive: Receive) -> bytes:
         """The whole body, as it came.
 
-        ``headers`` have lower-case names. Raises Rejected: 400 for a length that is none, 413 for more
-        bytes than allowed (announced or sent), 408 when they have not come in time, 415 when they are
-        compressed. Raises Unavailable when too much waits already, and ClientDisconnect when the sender
-        left in the middle.
+        Raises Rejected: 413 for more bytes than allowed, 408 when they have not come in time. Raises
+        Unavailable when too much waits already, and ClientDisconnect when the sender left in the middle.
         """
         limits = self._intake.limits
-        _check_announced(headers, limits.max_body_bytes)
         try:
             with self._intake.deadlines.start():
                 return await self._collect(receive, limits.max_body_bytes)
@@ -103,18 +121,9 @@ class Waiting:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _check_announced(headers: Mapping[str, str], max_bytes: int) -> None:
-    coding = headers.get("content-encoding")
-    if coding is not None and coding.strip().lower() not in {"identity", ""}:
-        raise Rejected(415, "Compressed body", "Send the body without Content-Encoding.")
-    length = headers.get("content-length")
-    if length is None:
-        return
-    # Not int() alone: it takes signs, blanks, underscores and other scripts' digits.
-    if not (length.isascii() and length.isdigit()):
-        raise Rejected(400, "Bad Content-Length", "Content-Length must be one decimal number.")
-    if len(length) > 18 or int(length) > max_bytes:
-        raise _too_large(max_bytes)
+def announces_body(headers: Mapping[str, str]) -> bool:
+    """Whether a body comes after these headers, as HTTP/1 tells it."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _too_large(max_bytes: int) -> Rejected:

@@ -15,7 +15,7 @@ from receiver.web.problems import Problem
 
 SchemaOf = dict[object, Any]  # from a type to the reference that stands for it
 
-_PARAMETER = re.compile(r"{(\w+)(?::(\w+))?}")
+_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 _REFERENCE = "#/components/schemas/{name}"
 
 _SECURITY: dict[Access, list[dict[str, list[str]]]] = {
@@ -127,10 +127,9 @@ def _refusals(statuses: Iterable[int], schema_of: SchemaOf) -> dict[str, Any]:
 
 
 def _in_path(path: str) -> list[dict[str, Any]]:
-    kinds = {"int": "integer"}
-    return [
-        _path_parameter(name, kinds.get(converter, "string")) for name, converter in _PARAMETER.findall(path)
-    ]
+    # Endpoints take them all as text; which are numbers is said by name.
+    kinds = {"index": "integer"}
+    return [_path_parameter(name, kinds.get(name, "string")) for name in _PARAMETER.findall(path)]
 
 
 def _path_parameter(name: str, kind: str) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.web.limits import announces_body
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5  # where whoever is unavailable has no wish of its own
 MAX_DETAIL_CHARACTERS = 400  # what quotes the sender may be as long as the sender likes
 
-# After these the rest of the body is still on its way; closing is the only way not to read it.
+# After these the rest of the body is still on its way, whatever was announced of it: see ``closing``.
 _CLOSING = frozenset({408, 413, 415})
 
 
@@ -42,6 +43,18 @@ def answer(error: ReceiverError, headers: Mapping[str, str] | None = None) -> Re
             )
         case _:
             return internal()
+
+
+def stopping() -> Response:
+    """The answer to a request that the stop interrupts: whether it had its effect, nobody knows."""
+    detail = "The service is stopping; ask or send again."
+    return problem(503, "Unavailable for now", detail, {"retry-after": str(RETRY_AFTER_SECONDS)})
+
+
+def closing(response: Response) -> Response:
+    """The same answer, after which the connection ends: the only way not to read the rest of a body."""
+    response.headers["connection"] = "close"
+    return response
 
 
 def internal() -> Response:
@@ -72,7 +85,8 @@ async def for_unrouted(request: Request, error: Exception) -> Response:
     detail = f"{request.method} is not possible on this path."
     if status == 404:
         detail = "There is nothing at this path."
-    return problem(status, HTTPStatus(status).phrase, detail, headers)
+    response = problem(status, HTTPStatus(status).phrase, detail, headers)
+    return closing(response) if announces_body(request.headers) else response
 
 
 def _headers_for(status: int) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Backends look at tasks: a list, and one task with its whole history."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -45,6 +45,10 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     until: When | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
     cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_in_range("since", self.since)
+        _check_in_range("until", self.until)
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,6 +237,15 @@ ENDPOINTS = (
         answer=show_stats,
     ),
 )
+
+
+def _check_in_range(name: str, when: datetime | None) -> None:
+    """At either end of the calendar a time can lie outside of it in UTC."""
+    try:
+        if when is not None:
+            when.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError(f"`{name}` is out of range") from exc
 
 
 def _row(task: TaskSummary) -> TaskRow:

@@ -215,9 +215,11 @@ class StoreContract:
     async def test_an_unowned_callback_that_comes_again_is_looked_at_again(self, store: Store) -> None:
         await store.record(recording(completed("t1")))
         await store.expire_early(later(1))
+        assert (await store.record(recording(completed("t1"), received_at=later(5)))).status is Verdict.EARLY
+        assert await store.expire_early(later(4)) == 0
         await store.log_submission(submission("t1"))
 
-        assert (await store.record(recording(completed("t1")))).status is Verdict.ACCEPTED
+        assert (await store.record(recording(completed("t1")))).status is Verdict.DUPLICATE
 
     async def test_the_first_callback_binds_the_submission_its_token_names(self, store: Store) -> None:
         reserved = submission(None)
@@ -259,6 +261,45 @@ class StoreContract:
         receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
 
         assert receipt.status is Verdict.REFUSED
+
+    async def test_a_reserved_token_may_speak_for_its_owners_task_that_was_logged_again(
+        self, store: Store
+    ) -> None:
+        reserved = submission(None, owner="ann")
+        await store.log_submission(reserved)
+        await store.log_submission(submission("t1", owner="ann"))
+
+        receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
+
+        assert receipt.status is Verdict.ACCEPTED
+
+    async def test_one_token_cannot_pile_up_bodies_without_end(self, store: Store) -> None:
+        mine = submission("mine")
+        await store.log_submission(mine)
+        await store.log_submission(submission("theirs", owner="somebody-else"))
+        await store.record(recording(completed("mine"), submission_id=mine.id))
+
+        for number in range(150):
+            body = f"nonce {number}".encode()
+            again = await store.record(recording(failed("mine"), body=body, submission_id=mine.id))
+            other = await store.record(recording(failed("theirs"), body=body, submission_id=mine.id))
+            assert (again.status, other.status) == (Verdict.CONFLICT, Verdict.REFUSED)
+
+        task = await store.get_task("vidgo", "mine")
+        assert task is not None
+        assert len(task.deliveries) == 100
+        assert sum(delivery.seen for delivery in task.deliveries) == 301
+
+    async def test_an_early_failure_ends_when_it_is_matched_not_before(self, store: Store) -> None:
+        await store.record(recording(failed("t1")))
+        await store.log_submission(submission("t1"))
+
+        event = await store.get_event("vidgo", "t1")
+
+        assert event is not None
+        assert event.received_at == NOW
+        assert event.ended_at is not None
+        assert event.ended_at != NOW
 
     async def test_logging_a_task_twice_gives_the_first_row(self, store: Store) -> None:
         first, created = await store.log_submission(submission("t1"))

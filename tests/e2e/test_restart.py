@@ -89,7 +89,7 @@ async def burst(
     return acknowledged, refusals
 
 
-EARLY = {"RECEIVER_EARLY_LIMIT": "1000000"}
+EARLY = {"RECEIVER_EARLY_LIMIT": "100000"}
 
 
 async def test_what_was_answered_before_a_kill_is_fetched_and_told_once_after_it(tmp_path: Path) -> None:

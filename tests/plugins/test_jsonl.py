@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
 import resource
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +113,45 @@ async def test_a_url_that_names_no_file_is_refused(url: str, tmp_path: Path) -> 
         options = PartOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Misconfigured, match="sink mine: write jsonl:FILE"):
             JsonlSink.from_url(url, options)
+
+
+# A pipe that nobody reads takes some bytes and then lets its writer hang, as a dead disk does.
+EXIT_WHILE_THE_DISK_HANGS = """
+import asyncio, sys
+from pathlib import Path
+from receiver.errors import Unavailable
+from receiver.sinks.jsonl import JsonlSink
+from tests.messages import notification
+
+async def main():
+    sink = JsonlSink(Path(sys.argv[1]), timeout_seconds=0.2)
+    for _ in range(2):
+        try:
+            await sink.publish(notification(metadata={"text": "x" * 2_000_000}))
+        except Unavailable as exc:
+            print(exc.outcome)
+    await sink.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_a_disk_that_hangs_does_not_hold_up_exit(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.jsonl")
+    command = [sys.executable, "-c", EXIT_WHILE_THE_DISK_HANGS, str(tmp_path / "events.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert (done.stdout, done.stderr) == ("timeout\ntimeout\n", "")
+
+
+async def test_the_thread_ends_with_the_sink(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    sink = JsonlSink(tmp_path / "events.jsonl", timeout_seconds=10)
+    await sink.publish(notification())
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon
+    await sink.aclose()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 @contextmanager

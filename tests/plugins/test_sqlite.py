@@ -122,6 +122,33 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         migrate(path)
 
 
+async def test_a_database_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "receiver.db").mkdir()
+
+    with pytest.raises(Misconfigured):
+        await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+
+
+async def test_nobody_else_may_read_the_record(store: SqliteStore, tmp_path: Path) -> None:
+    await store.log_submission(submission("t1"))
+
+    modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
+
+    assert set(modes) >= {"receiver.db", "receiver.db-wal", "receiver.db.lock"}
+    assert set(modes.values()) == {0}
+
+
+async def test_a_bug_in_one_write_stops_neither_its_neighbours_nor_the_writer(store: SqliteStore) -> None:
+    def buggy(db: sqlite3.Cursor) -> None:
+        raise ZeroDivisionError
+
+    results = await asyncio.gather(store._writer.write(buggy), store.ping(), return_exceptions=True)
+
+    assert isinstance(results[0], ZeroDivisionError)
+    assert results[1] is None
+    await store.ping()
+
+
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 

@@ -30,7 +30,10 @@ def migrate(path: Path) -> list[str]:
     Any number of processes may do this at once: each waits for the one before it. Raises Misconfigured
     for a file that is not ours, is damaged, or was made by a newer receiver.
     """
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+    except sqlite3.Error as exc:
+        raise Misconfigured(f"{path} cannot be opened: {exc}") from exc
     try:
         _use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")

@@ -38,10 +38,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # The submission a token names.
-SUBMISSION_BY_ID = "SELECT id, task_id FROM submissions WHERE id = ? AND provider = ?"
+SUBMISSION_BY_ID = "SELECT id, task_id, owner FROM submissions WHERE id = ? AND provider = ?"
 
 # The submission that a task belongs to.
-SUBMISSION_BY_TASK = "SELECT id, task_id FROM submissions WHERE provider = ? AND task_id = ?"
+SUBMISSION_BY_TASK = "SELECT id, owner FROM submissions WHERE provider = ? AND task_id = ?"
 
 # Tie a reserved submission to its task; the unique key refuses a task that another one has.
 BIND = "UPDATE OR IGNORE submissions SET task_id = ?, bound_at = ? WHERE id = ? AND task_id IS NULL"
@@ -67,6 +67,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
     seen = seen + 1,
     last_seen_at = excluded.last_seen_at,
+    received_at = CASE WHEN verdict = 'unowned' THEN excluded.received_at ELSE received_at END,
     submission_id = coalesce(submission_id, excluded.submission_id),
     event_id = coalesce(event_id, excluded.event_id),
     waiting = excluded.waiting,
@@ -78,6 +79,16 @@ ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
 COUNT_OWNERLESS = """
 SELECT count(*) FROM (SELECT 1 FROM deliveries
     WHERE submission_id IS NULL AND verdict IN ('early', 'unrecognised') AND received_at > ? LIMIT ?)
+"""
+
+# What one token may pile up on one task: beyond it a new body is counted on the newest row, not kept.
+MOST_BODIES = 100
+COUNT_BODIES = """
+SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? LIMIT ?)
+"""
+COUNT_ON_NEWEST = """
+UPDATE deliveries SET seen = seen + 1, last_seen_at = ? WHERE number =
+    (SELECT max(number) FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ?)
 """
 
 KNOWN_DELIVERY = "SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?"
@@ -94,7 +105,8 @@ UPDATE deliveries SET verdict = ?, submission_id = ?, event_id = ?, waiting = NU
 
 EXPIRE_EARLY = """
 UPDATE deliveries SET verdict = 'unowned', waiting = NULL
-WHERE submission_id IS NULL AND verdict = 'early' AND received_at < ?
+WHERE submission_id IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
+    AND verdict = 'early' AND received_at < ?
 """
 
 INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
@@ -111,9 +123,22 @@ def record(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> Receipt:
     elif owner is None:
         verdict = Verdict.EARLY
     else:
-        verdict, event_id = _apply(db, recording, owner, rules)
-    if owner is None and not refused:
+        verdict, event_id = _apply(db, recording, owner, rules, recording.received_at)
+    if owner is None:
         _refuse_beyond_limit(db, recording, task_id, rules)
+    if verdict is Verdict.ACCEPTED or not _is_too_much(db, recording, task_id):
+        _keep(db, recording, verdict, task_id, owner, event_id)
+    return Receipt(status=verdict, task_id=recording.report.task_id or task_id)
+
+
+def _keep(
+    db: sqlite3.Cursor,
+    recording: Recording,
+    verdict: Verdict,
+    task_id: str | None,
+    owner: str | None,
+    event_id: str | None,
+) -> None:
     report, moment = recording.report, to_text(recording.received_at)
     values = (
         recording.provider, task_id or "", recording.submission_id or "", recording.digest,
@@ -122,13 +147,22 @@ def record(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> Receipt:
         moment, moment, recording.body,
     )  # fmt: skip
     db.execute(UPSERT_DELIVERY, values)
-    return Receipt(status=verdict, task_id=task_id)
+
+
+def _is_too_much(db: sqlite3.Cursor, recording: Recording, task_id: str | None) -> bool:
+    """Whether one token brought one task so many bodies that a new one is only counted."""
+    place = (recording.provider, task_id or "", recording.submission_id or "")
+    (bodies,) = db.execute(COUNT_BODIES, (*place, MOST_BODIES)).fetchone()
+    if bodies < MOST_BODIES or db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone():
+        return False
+    db.execute(COUNT_ON_NEWEST, (to_text(recording.received_at), *place))
+    return True
 
 
 def _find_owner(
     db: sqlite3.Cursor, recording: Recording, rules: Rules
 ) -> tuple[str | None, str | None, bool]:
-    """The owning submission, the task id, and whether a token was used for another task than its own."""
+    """The owning submission, the task to file it under, and whether a token was used for another's task."""
     task_id = recording.report.task_id
     if recording.submission_id is not None:
         row = db.execute(SUBMISSION_BY_ID, (recording.submission_id, recording.provider)).fetchone()
@@ -141,28 +175,34 @@ def _find_owner(
 
 
 def _claim(
-    db: sqlite3.Cursor, recording: Recording, row: tuple[str, str | None], rules: Rules
+    db: sqlite3.Cursor, recording: Recording, row: tuple[str, str | None, str], rules: Rules
 ) -> tuple[str | None, str | None, bool]:
     """Check the task against the submission its token names, and bind it where it is still free."""
-    owner, bound = row
+    submission_id, bound, owner = row
     asked = recording.report.task_id
     if asked is None or asked == bound:
-        return owner, bound, False
+        return submission_id, bound, False
     if bound is None:
         moment = to_text(recording.received_at)
-        if db.execute(BIND, (asked, moment, owner)).rowcount == 1:
-            _match_early(db, owner, recording.provider, asked, rules)
-            return owner, asked, False
-    return owner, asked, True
+        if db.execute(BIND, (asked, moment, submission_id)).rowcount == 1:
+            _match_early(db, submission_id, recording.provider, asked, rules)
+            return submission_id, asked, False
+        # Reserved, and then logged a second time instead of bound: it is the same owner's task all the same.
+        other_id, other_owner = db.execute(SUBMISSION_BY_TASK, (recording.provider, asked)).fetchone()
+        if other_owner == owner:
+            return other_id, asked, False
+    return submission_id, bound, True
 
 
-def _apply(db: sqlite3.Cursor, recording: Recording, owner: str, rules: Rules) -> tuple[Verdict, str | None]:
-    """What an owned, understood delivery does to its task."""
+def _apply(
+    db: sqlite3.Cursor, recording: Recording, owner: str, rules: Rules, now: datetime
+) -> tuple[Verdict, str | None]:
+    """What an owned, understood delivery does to its task. ``now`` is when a task without files ends."""
     if recording.report.state is ReportState.PROGRESS:
         return Verdict.PROGRESS, None
     event_id = rules.clock.new_id("evt")
     if _insert_event(db, recording, owner, event_id):
-        _insert_consequences(db, recording, event_id, rules)
+        _insert_consequences(db, recording, event_id, rules, now)
         return Verdict.ACCEPTED, event_id
     task = (recording.provider, recording.report.task_id)
     first_id, fingerprint = db.execute(EVENT_BY_TASK, task).fetchone()
@@ -188,10 +228,12 @@ def _error(report: Report) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _insert_consequences(db: sqlite3.Cursor, recording: Recording, event_id: str, rules: Rules) -> None:
+def _insert_consequences(
+    db: sqlite3.Cursor, recording: Recording, event_id: str, rules: Rules, now: datetime
+) -> None:
     report = recording.report
     if report.state is ReportState.FAILED or not report.files:
-        end_event(db, event_id, EventType.FAILED, recording.received_at, rules.routes)
+        end_event(db, event_id, EventType.FAILED, now, rules.routes)
         return
     due, deadline = to_text(recording.received_at), to_text(recording.links_die_at)
     for position, file in enumerate(report.files):
@@ -241,7 +283,7 @@ def _match_early(db: sqlite3.Cursor, owner: str, provider: str, task_id: str, ru
     """Give early deliveries their owner now; whoever reads the log next sees both or neither."""
     for number, waiting in db.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
         recording = msgspec.json.decode(waiting, type=Recording)
-        verdict, event_id = _apply(db, recording, owner, rules)
+        verdict, event_id = _apply(db, recording, owner, rules, rules.clock.now())
         db.execute(MATCH_EARLY, (verdict.value, owner, event_id, number))
 
 

@@ -139,7 +139,7 @@ class SqliteStore:
         return await self._read(viewing.count_stats)
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._readers.shutdown, cancel_futures=True)
         for connection in self._open_readers:
             connection.close()
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
@@ -176,13 +176,15 @@ def path_of(url: str, data_dir: Path) -> Path:
 def _take_lock(path: Path) -> int:
     lock_path = path.with_name(path.name + ".lock")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        # Prompts, raw bodies and media links lie in it: nobody else's to read, whatever the folder allows.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as exc:
         raise Misconfigured(f"the data folder {path.parent} cannot be written: {exc.strerror}") from exc
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
+    except OSError as exc:
         holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         raise Misconfigured(

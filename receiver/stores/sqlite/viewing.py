@@ -55,7 +55,7 @@ FROM assets WHERE event_id = ? ORDER BY position
 DELIVERIES_OF_TASK = """
 SELECT number, via, proof, verdict, provider_state, note, coalesce(length(body), 0), seen,
     received_at, last_seen_at
-FROM deliveries WHERE provider = ? AND task_id = ? ORDER BY number LIMIT 200
+FROM deliveries WHERE provider = ? AND task_id = ? ORDER BY number LIMIT 500
 """
 
 OUTBOX_OF_EVENT = """

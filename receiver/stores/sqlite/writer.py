@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,11 +105,11 @@ class Writer:
         try:
             if not self._try_together(batch):
                 self._try_each_alone(batch)
-        except sqlite3.Error as exc:
+            if self._observe:
+                self._observe(len(batch), time.perf_counter() - started)
+        except Exception as exc:  # noqa: BLE001 - this thread must outlive everything, or all would wait for ever
             self._fail(batch, exc)
         self._loop.call_soon_threadsafe(self._resolve, batch)
-        if self._observe:
-            self._observe(len(batch), time.perf_counter() - started)
 
     def _try_together(self, batch: list[_Job]) -> bool:
         """The usual way: no savepoints. False when a row was bad; then nothing was written."""
@@ -139,14 +140,14 @@ class Writer:
             except Exception as exc:
                 if not self._connection.in_transaction:  # SQLite gave up the whole transaction: disk full
                     raise
-                job.error = _translate(exc) if isinstance(exc, sqlite3.Error) else exc
+                job.error = _translate(exc)
                 cursor.execute("ROLLBACK TO job")
             cursor.execute("RELEASE job")
         cursor.execute("COMMIT")
 
     def _resolve(self, batch: list[_Job]) -> None:
         for job in batch:
-            if job.future.cancelled():
+            if job.future.done():  # cancelled
                 continue
             if job.error is not None:
                 job.future.set_exception(job.error)
@@ -154,10 +155,11 @@ class Writer:
                 job.future.set_result(job.result)
         self._loop.call_soon(self._hand_over, 0)
 
-    def _fail(self, batch: list[_Job], exc: sqlite3.Error) -> None:
+    def _fail(self, batch: list[_Job], exc: Exception) -> None:
         for job in batch:
             job.error = _translate(exc)
-        self._roll_back()
+        with suppress(sqlite3.Error):
+            self._roll_back()
         self._reopen()
 
     def _roll_back(self) -> None:
@@ -170,7 +172,8 @@ class Writer:
             replacement = connect(self._path)
         except sqlite3.Error:
             return
-        self._connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
         self._connection = replacement
         self._cursor = replacement.cursor()
 
@@ -188,11 +191,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _translate(exc: sqlite3.Error) -> Unavailable:
+def _translate(exc: Exception) -> Exception:
+    """What SQLite could not do is Unavailable; anything else is a bug and stays what it is."""
+    if not isinstance(exc, sqlite3.Error):
+        return exc
     # The names are SQLite's own (SQLITE_FULL, SQLITE_BUSY, SQLITE_IOERR_FSYNC), never row contents.
-    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
     unavailable = Unavailable(
-        f"the database cannot commit now ({name})",
+        f"the database cannot commit now ({getattr(exc, 'sqlite_errorname', type(exc).__name__)})",
         outcome=Outcome.STORAGE_FAILED,
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
