@@ -75,21 +75,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, help="of each of the runs")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each server")
+    parser.add_argument("--log-level", default="info", help="of the receiver; info logs every callback")
     chosen = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk is not installed: apt-get install wrk", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder:
-        return compare(Path(folder), chosen.seconds, chosen.rounds)
+        return compare(Path(folder), chosen.seconds, chosen.rounds, chosen.log_level)
 
 
-def compare(folder: Path, seconds: int, rounds: int) -> int:
+def compare(folder: Path, seconds: int, rounds: int, log_level: str) -> int:
     tasks = 12_000 * seconds * rounds
     print(f"logging {tasks} submissions ...", flush=True)
     asyncio.run(log_submissions(folder, tasks))
     pairs: list[tuple[float, float]] = []
     answered = 0
-    with silent_media_host() as media, bare_server() as bare, receiver_server(folder) as receiver:
+    with silent_media_host() as media, bare_server() as bare, receiver_server(folder, log_level) as receiver:
         for number in range(rounds):
             first = number * tasks // rounds
             script = write_load(folder, media, first)
@@ -163,7 +164,7 @@ def bare_server() -> Iterator[str]:
 
 
 @contextmanager
-def receiver_server(folder: Path) -> Iterator[str]:
+def receiver_server(folder: Path, log_level: str) -> Iterator[str]:
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
     environ = kept | {
@@ -174,6 +175,7 @@ def receiver_server(folder: Path) -> Iterator[str]:
         "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",
         "RECEIVER_ASSET_CONCURRENCY": "1",
         "RECEIVER_ASSET_TIMEOUT_SECONDS": "3600",
+        "RECEIVER_LOG_LEVEL": log_level,
     }
     with served([sys.executable, "-m", "receiver", "serve"], environ, port):
         yield f"http://127.0.0.1:{port}"
