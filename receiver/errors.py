@@ -12,6 +12,8 @@ The message of each is written for the person who acts on it. It never carries a
 prompt, a callback URL or a media link.
 """
 
+from collections.abc import Iterator
+
 from receiver.models import Outcome
 
 
@@ -77,3 +79,10 @@ class Misconfigured(ReceiverError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what led to it: drivers wrap the one that tells what happened."""
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__

@@ -7,7 +7,6 @@ from receiver.clock import Clock
 from receiver.ingest import fingerprint
 from receiver.models import (
     AssetWork,
-    OutboxWork,
     Outcome,
     Proof,
     Recording,
@@ -102,7 +101,3 @@ def later(seconds: float) -> datetime:
 
 def indexes(works: list[AssetWork]) -> list[int]:
     return [work.index for work in works]
-
-
-def sinks(works: list[OutboxWork]) -> list[str]:
-    return [work.sink for work in works]

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Self
@@ -22,7 +22,7 @@ import httpx2
 
 from receiver.clock import Clock
 from receiver.envelope import CONTENT_TYPE
-from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
+from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, causes
 from receiver.models import Notification, Outcome
 from receiver.ports import PartOptions
 
@@ -222,15 +222,9 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
 
 
 def _outcome(exc: BaseException) -> Outcome:
-    causes = list(_causes(exc))
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+    chain = list(causes(exc))
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return Outcome.TLS_FAILED
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, socket.gaierror) for cause in chain):
         return Outcome.DNS_FAILED
     return Outcome.CONNECT_FAILED if isinstance(exc, httpx2.ConnectError) else Outcome.INTERRUPTED
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__ or exc.__context__

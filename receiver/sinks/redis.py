@@ -9,7 +9,7 @@ read yet is the consumer's to decide.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -19,7 +19,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from receiver.errors import Misconfigured, Unavailable
+from receiver.errors import Misconfigured, Unavailable, causes
 from receiver.models import Notification, Outcome
 from receiver.ports import PartOptions
 
@@ -192,17 +192,11 @@ def _wrong_type() -> Unavailable:
 
 
 def _outcome(exc: BaseException) -> Outcome:
-    causes = list(_causes(exc))
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+    chain = list(causes(exc))
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return Outcome.TLS_FAILED
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, socket.gaierror) for cause in chain):
         return Outcome.DNS_FAILED
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
         return Outcome.CONNECT_FAILED
     return Outcome.INTERRUPTED
-
-
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    while exc is not None:
-        yield exc
-        exc = exc.__cause__ or exc.__context__

@@ -85,7 +85,6 @@ _M001 = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE UNIQUE INDEX submissions_task ON submissions (provider, task_id) WHERE task_id IS NOT NULL",
-    "CREATE INDEX submissions_owner ON submissions (owner, id)",
     # Every callback and poll answer as it arrived. A repeat raises "seen" and adds no row.
     """
     CREATE TABLE deliveries (
@@ -176,7 +175,6 @@ _M001 = (
     """,
     "CREATE UNIQUE INDEX outbox_key ON outbox (event_id, sink, revision, replay_id)",
     "CREATE INDEX outbox_pending ON outbox (sink, due_at) WHERE state = 'pending'",
-    "CREATE INDEX outbox_dead ON outbox (sink, settled_at) WHERE state = 'dead'",
     # Every try at an asset or a sink.
     """
     CREATE TABLE attempts (

@@ -141,7 +141,7 @@ def _keep(
 ) -> None:
     report, moment = recording.report, to_text(recording.received_at)
     values = (
-        recording.provider, task_id or "", recording.submission_id or "", recording.digest,
+        *_place(recording, task_id), recording.digest,
         owner, event_id, recording.via.value, recording.proof.value, verdict.value,
         report.provider_state, report.note, _waiting(recording) if verdict is Verdict.EARLY else None,
         moment, moment, recording.body,
@@ -149,9 +149,14 @@ def _keep(
     db.execute(UPSERT_DELIVERY, values)
 
 
+def _place(recording: Recording, task_id: str | None) -> tuple[str, str, str]:
+    """Under what a delivery is filed; with its digest, the key that makes a repeat a repeat."""
+    return recording.provider, task_id or "", recording.submission_id or ""
+
+
 def _is_too_much(db: sqlite3.Cursor, recording: Recording, task_id: str | None) -> bool:
     """Whether one token brought one task so many bodies that a new one is only counted."""
-    place = (recording.provider, task_id or "", recording.submission_id or "")
+    place = _place(recording, task_id)
     (bodies,) = db.execute(COUNT_BODIES, (*place, MOST_BODIES)).fetchone()
     if bodies < MOST_BODIES or db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone():
         return False
@@ -245,7 +250,7 @@ def _refuse_beyond_limit(db: sqlite3.Cursor, recording: Recording, task_id: str 
     (waiting,) = db.execute(COUNT_OWNERLESS, (since, rules.early_limit)).fetchone()
     if waiting < rules.early_limit:
         return
-    key = (recording.provider, task_id or "", recording.submission_id or "", recording.digest)
+    key = (*_place(recording, task_id), recording.digest)
     if db.execute(KNOWN_DELIVERY, key).fetchone() is None:
         raise Unavailable(
             f"{rules.early_limit} deliveries wait for a submission already", retry_after_seconds=60.0

@@ -1,9 +1,9 @@
 """One thread that owns the write connection, and commits together what waits together.
 
-Coroutines hand in functions that take its cursor. The thread drains its queue, runs what it found inside
-one ``BEGIN IMMEDIATE`` ... ``COMMIT`` and resolves their futures only after the commit has been fsynced: the
-price of durability is shared by everyone who waits (group commit). This thread also does every checkpoint,
-so no two connections ever write to the WAL.
+Coroutines hand in functions that take its cursor. What waits is gathered on the loop and handed over at
+once; the thread runs it inside one ``BEGIN IMMEDIATE`` ... ``COMMIT`` and resolves the futures only after
+the commit has been fsynced: the price of durability is shared by everyone who waits (group commit). This
+thread also does every checkpoint, so no two connections ever write to the WAL.
 """
 
 import asyncio
