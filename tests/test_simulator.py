@@ -40,7 +40,7 @@ MODELS = {
     "apixo": "gpt-image-1",
     "reapi": "gpt-image-2-official",
 }
-QUICK = SimulatorOptions(task_seconds=0.0, retry_factor=0.01)
+QUICK = SimulatorOptions(task_seconds=0.0, retry_factor=0.01, picture_pixels=64)
 
 
 class Backend:
@@ -317,7 +317,7 @@ async def test_vidgo_gives_up_after_three_retries() -> None:
 
 
 async def test_apixo_takes_nothing_but_200_for_an_answer() -> None:
-    options = SimulatorOptions(task_seconds=0.0, retry_factor=0.001)
+    options = SimulatorOptions(task_seconds=0.0, retry_factor=0.001, picture_pixels=64)
     async with playing(options, statuses=[204, 202, 200]) as backend:
         await backend.submit("apixo")
         await backend.called(3)
@@ -349,7 +349,7 @@ async def test_a_receiver_that_never_answers_is_given_up_after_the_providers_tim
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         patience = Retries(waits_seconds=(1.0,), timeout_seconds=0.05)
-        await caller.call(url, b"{}", patience, 1, attempts.append)
+        await caller.call(url, b"{}", patience, attempts.append)
     await caller.aclose()
     assert [(done.status, done.error) for done in attempts] == [(None, "timeout"), (None, "timeout")]
 
@@ -361,7 +361,7 @@ async def test_a_hundred_and_fifty_duplicates_arrive_at_once() -> None:
 
 
 async def test_a_callback_can_be_repeated_dropped_or_early() -> None:
-    async with playing(SimulatorOptions(task_seconds=60)) as backend:
+    async with playing(SimulatorOptions(task_seconds=60, picture_pixels=64)) as backend:
         await backend.submit("vidgo", duplicate=3, delay_seconds=0)
         assert len(await backend.called(3)) == 3
 

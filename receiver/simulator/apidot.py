@@ -5,14 +5,18 @@ with two accents. How APIDot repeats callbacks is not documented: Vidgo's schedu
 errors are documented, the shape around them is assumed.
 """
 
-from datetime import datetime
-
 from receiver.errors import Rejected
-from receiver.simulator.plot import PlayedTask
+from receiver.simulator.plot import Snapshot
 from receiver.simulator.vidgo import VidgoDialect
 
 # https://github.com/APIDotAI/gpt-image-2-api
-_ERROR_NAMES = {400: "invalid_request", 401: "authentication_error", 404: "not_found"}
+_ERROR_NAMES = {
+    400: "invalid_request",
+    401: "authentication_error",
+    402: "insufficient_credits",
+    404: "not_found",
+    429: "rate_limited",
+}
 
 
 class ApidotDialect(VidgoDialect):
@@ -20,9 +24,9 @@ class ApidotDialect(VidgoDialect):
 
     name = "apidot"
 
-    def status(self, task: PlayedTask, now: datetime) -> object:
+    def status(self, task: Snapshot) -> object:
         """As in curl/generate.md: a finished answer nests its files, while callbacks do not."""
-        data = self.describe(task, now)
+        data = self.describe(task)
         if task.state == "completed":
             data["output"] = {"files": data.pop("files")}
         return {"code": 200, "data": data}

@@ -1,15 +1,15 @@
 """APIXO's words."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 import msgspec
 
 from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Rejected
+from receiver.simulator.faults import Failure
 from receiver.simulator.orders import invalid, read_callback_url, read_count, read_simulate, read_text
-from receiver.simulator.plot import Order, PlayedTask, Retries
+from receiver.simulator.plot import Order, Retries, Snapshot
 
 
 class ApixoDialect:
@@ -21,6 +21,7 @@ class ApixoDialect:
     # Up to three retries with growing delays, of which the first begins with "30": the unit and the rest
     # of the table are assumed.
     retries: Retries | None = Retries(waits_seconds=(30.0, 60.0, 120.0), timeout_seconds=30.0, only_200=True)
+    failure = Failure(code="CONTENT_VIOLATION", message="Content violates usage policy")
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         wanted = payload.mapping(body.get("input"))
@@ -44,23 +45,23 @@ class ApixoDialect:
     def new_id(self, order: Order, clock: Clock) -> str:  # noqa: ARG002 - ids look the same for all models
         return f"task_{clock.new_id('t')[-12:]}"
 
-    def submitted(self, task: PlayedTask) -> object:
-        return _envelope({"taskId": task.id})
+    def submitted(self, task: Snapshot) -> object:
+        return _envelope({"taskId": task.task_id})
 
-    def status(self, task: PlayedTask, now: datetime) -> object:
+    def status(self, task: Snapshot) -> object:
         """The body of the callback too, once the task has ended; only then it has times and results."""
-        waiting = "processing" if task.percent(now) >= 10 else "pending"
+        waiting = "processing" if task.percent >= 10 else "pending"
         state = {"running": waiting, "completed": "success", "failed": "failed"}[task.state]
-        data: dict[str, object] = {"taskId": task.id, "state": state}
+        data: dict[str, object] = {"taskId": task.task_id, "state": state}
         if task.state == "completed":
             data["resultJson"] = msgspec.json.encode({"resultUrls": task.urls}).decode()
         if task.state == "failed":
-            data["failCode"] = str(task.order.simulate.error_code or "CONTENT_VIOLATION")
-            data["failMsg"] = task.order.simulate.error or "Content violates usage policy"
+            data["failCode"] = str(task.error_code)
+            data["failMsg"] = task.error
         return _envelope(data | _times(task))
 
-    def callback(self, task: PlayedTask) -> object:
-        return self.status(task, task.created_at)
+    def callback(self, task: Snapshot) -> object:
+        return self.status(task)
 
     def refusal(self, problem: Rejected) -> object:
         return {"code": problem.status, "message": problem.title, "data": {"error": problem.detail}}
@@ -70,7 +71,7 @@ def _envelope(data: dict[str, object]) -> dict[str, object]:
     return {"code": 200, "message": "success", "data": data}
 
 
-def _times(task: PlayedTask) -> dict[str, int]:
+def _times(task: Snapshot) -> dict[str, int]:
     created_ms = int(task.created_at.timestamp() * 1000)
     if task.ended_at is None:
         return {"createTime": created_ms}

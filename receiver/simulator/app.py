@@ -6,22 +6,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Rejected
 from receiver.simulator.apidot import ApidotDialect
 from receiver.simulator.apixo import ApixoDialect
+from receiver.simulator.orders import read_body
+from receiver.simulator.pace import Pace
 from receiver.simulator.plot import (
+    NO_CREDIT,
     NO_KEY,
     NOT_BEARER,
     NOT_FOUND,
+    TOO_MANY,
     WRONG_KEY,
     Dialect,
+    Picture,
     PlayedTask,
     SimulatorOptions,
 )
@@ -45,7 +50,7 @@ def create_simulator(options: SimulatorOptions | None = None, clock: Clock | Non
         async with stage:
             yield
 
-    desks = [ProviderDesk(dialect, stage, options.keys.get(dialect.name)) for dialect in DIALECTS]
+    desks = [ProviderDesk(dialect, stage, options) for dialect in DIALECTS]
     gallery = Gallery(stage)
     return Starlette(lifespan=lifespan, routes=[*(desk.mount() for desk in desks), *gallery.routes()])
 
@@ -63,10 +68,12 @@ def _load_draw() -> Draw:
 class ProviderDesk:
     """One provider's API: who may ask, what was asked, and the answer in its own words."""
 
-    def __init__(self, dialect: Dialect, stage: Stage, key: str | None) -> None:
+    def __init__(self, dialect: Dialect, stage: Stage, options: SimulatorOptions) -> None:
         self._dialect = dialect
         self._stage = stage
-        self._key = key
+        self._key = options.keys.get(dialect.name)
+        self._has_credit = dialect.name not in options.out_of_credit
+        self._pace = Pace(options.faults.rate_limit)
 
     def mount(self) -> Mount:
         routes = [
@@ -78,7 +85,7 @@ class ProviderDesk:
     async def _submit(self, request: Request) -> Response:
         try:
             self._check_key(request)
-            body = payload.mapping(payload.decode(await request.body()))
+            body = read_body(await request.body())
             order = self._dialect.read_order(body, request.path_params)
         except Rejected as problem:
             return self._refuse(problem)
@@ -86,15 +93,24 @@ class ProviderDesk:
         task = self._stage.start(self._dialect, order, origin)
         if order.simulate.call_before_answer:
             await task.called.wait()
-        return JSONResponse(self._dialect.submitted(task))
+        return JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
 
     async def _status(self, request: Request) -> Response:
         try:
             self._check_key(request)
+            wait_seconds = self._pace.wait_seconds()
+            if wait_seconds:
+                return self._hold_off(wait_seconds)
+            self._check_credit()
             task = self._find(request)
         except Rejected as problem:
             return self._refuse(problem)
-        return JSONResponse(self._dialect.status(task, self._stage.now()))
+        return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
+
+    def _hold_off(self, wait_seconds: int) -> Response:
+        answer = self._refuse(Rejected(429, TOO_MANY, f"Too many requests: try again in {wait_seconds} s."))
+        answer.headers["retry-after"] = str(wait_seconds)
+        return answer
 
     def _check_key(self, request: Request) -> None:
         if self._key is None:
@@ -107,6 +123,10 @@ class ProviderDesk:
             raise Rejected(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
         if not hmac.compare_digest(key.strip().encode(), self._key.encode()):
             raise Rejected(401, WRONG_KEY, "The key is not valid.")
+
+    def _check_credit(self) -> None:
+        if not self._has_credit:
+            raise Rejected(402, NO_CREDIT, "The balance of this account is used up.")
 
     def _find(self, request: Request) -> PlayedTask:
         task_id = self._dialect.asked_for(request.path_params, request.query_params)
@@ -121,7 +141,7 @@ class ProviderDesk:
 
 
 class Gallery:
-    """What is shown to anybody: the media, and the truth about every task."""
+    """What is shown to anybody: the media, what a liar calls media, and the truth about every task."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -129,14 +149,30 @@ class Gallery:
     def routes(self) -> list[Route]:
         return [
             Route("/media/{provider}/{task_id}/{name}", self._media, methods=["GET"]),
+            Route("/forged/{provider}/{task_id}/{name}", self._forged, methods=["GET"]),
             Route("/truth", self._truth, methods=["GET"]),
         ]
 
     async def _media(self, request: Request) -> Response:
-        picture = await self._stage.picture(**request.path_params)
-        if picture is None:
+        found = self._stage.find_file(**request.path_params)
+        if found is None:
             return Response(status_code=404)
-        return Response(picture.content, media_type=picture.media_type)
+        task, file = found
+        if task.links and not task.links.opens(request.url.path, request.query_params, self._stage.now()):
+            return Response(status_code=403)  # as the stores behind signed links say
+        return _shown(await self._stage.draw(task.id, file.index))
+
+    async def _forged(self, request: Request) -> Response:
+        """A good image all the same, so that whoever fetches it has it: nothing else must save him."""
+        task = self._stage.find(request.path_params["provider"], request.path_params["task_id"])
+        if task is None:
+            return Response(status_code=404)
+        task.forged_fetches += 1
+        return _shown(await self._stage.draw(f"forged {task.id}", 0))
 
     async def _truth(self, _: Request) -> Response:
-        return JSONResponse(self._stage.truth())
+        return Response(msgspec.json.encode(self._stage.truth()), media_type="application/json")
+
+
+def _shown(picture: Picture) -> Response:
+    return Response(picture.content, media_type=picture.media_type)

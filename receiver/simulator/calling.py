@@ -11,6 +11,7 @@ from receiver.errors import Rejected
 from receiver.simulator.plot import CallAttempt, Retries
 
 MAX_ANSWER_BYTES = 10_000
+MAX_AT_ONCE = 256  # callbacks under way; the rest wait, so that a burst does not use up the descriptors
 
 
 class Caller:
@@ -19,8 +20,9 @@ class Caller:
     def __init__(self, clock: Clock, retry_factor: float) -> None:
         self._clock = clock
         self._retry_factor = retry_factor
-        # No limits of the client's own: each attempt has the provider's, and duplicates must not queue. A
-        # fresh connection for each attempt, so that a closed idle one is never mistaken for a refusal.
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
+        # No limits of the client's own: waiting for one would count as the receiver's slowness. A fresh
+        # connection for each attempt, so that a closed idle one is never mistaken for a refusal.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
         self._http = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
 
@@ -28,12 +30,23 @@ class Caller:
         await self._http.aclose()
 
     async def call(
-        self, url: str, body: bytes, retries: Retries, copy: int, note: Callable[[CallAttempt], None]
+        self,
+        url: str,
+        body: bytes,
+        retries: Retries,
+        note: Callable[[CallAttempt], None],
+        *,
+        copy: int = 1,
+        wait_seconds: float = 0.0,
     ) -> None:
-        """Send ``body`` until ``retries`` is satisfied or used up; every attempt is noted."""
-        for attempt, wait_seconds in enumerate((0.0, *retries.waits_seconds), start=1):
-            await asyncio.sleep(wait_seconds * self._retry_factor)
-            done = await self._attempt(url, body, retries, copy, attempt)
+        """Send ``body`` until ``retries`` is satisfied or used up; every attempt is noted.
+
+        ``wait_seconds`` comes before the first, and is a provider's wait like those between attempts.
+        """
+        for attempt, seconds in enumerate((wait_seconds, *retries.waits_seconds), start=1):
+            await asyncio.sleep(seconds * self._retry_factor)
+            async with self._at_once:
+                done = await self._attempt(url, body, retries, copy, attempt)
             note(done)
             if retries.satisfied_by(done.status):
                 return

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from receiver.simulator.plot import Picture
 
+LONGEST_EDGE = 1024
 SIZES = ((768, 768), (1024, 576), (576, 1024), (800, 600), (640, 800), (1024, 1024))
 FORMATS = (("PNG", "image/png", "png"), ("JPEG", "image/jpeg", "jpg"), ("WEBP", "image/webp", "webp"))
 _SMOOTH = 2  # everything is drawn this much larger, then shrunk: soft edges
@@ -21,11 +22,16 @@ Colour = tuple[int, int, int]
 
 
 @lru_cache(maxsize=128)
-def draw(task_id: str, index: int) -> Picture:
-    """Image ``index`` of a task. Takes tens of milliseconds, so call it off the event loop."""
+def draw(task_id: str, index: int, longest_edge: int = LONGEST_EDGE) -> Picture:
+    """Image ``index`` of a task, in one of SIZES or as much smaller as ``longest_edge`` pixels are.
+
+    Takes tens of milliseconds for large ones, so call it off the event loop.
+    """
     series = random.Random(task_id)  # what the images of one task share
     hue, first_format, first_size = series.random(), series.randrange(3), series.randrange(len(SIZES))
-    width, height = SIZES[(first_size + index) % len(SIZES)]
+    width, height = (
+        max(1, edge * longest_edge // LONGEST_EDGE) for edge in SIZES[(first_size + index) % len(SIZES)]
+    )
     name, media_type, extension = FORMATS[(first_format + index) % 3]
     image = _landscape(random.Random(f"{task_id}/{index}"), hue, width, height)
     content = io.BytesIO()

@@ -8,12 +8,21 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import Rejected
-from receiver.simulator.plot import INVALID, Simulate
+from receiver.simulator.faults import Simulate
+from receiver.simulator.plot import INVALID
 
 
 def invalid(detail: str) -> Rejected:
     """The refusal of a submission that is wrong."""
     return Rejected(400, INVALID, detail)
+
+
+def read_body(body: bytes) -> Mapping[str, object]:
+    """The JSON object that was sent, its fractions too, which callbacks have no use for."""
+    try:
+        return payload.mapping(msgspec.json.decode(body))
+    except (ValueError, RecursionError) as exc:
+        raise invalid("The body must be one JSON document in UTF-8.") from exc
 
 
 def read_text(fields: Mapping[str, object], key: str, *, where: str = "") -> str:

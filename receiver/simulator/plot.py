@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
 from receiver.models import to_text
+from receiver.simulator.faults import Failure, Fate, Faults, Simulate
+from receiver.simulator.links import Links
 
 # What a submission or a question can be refused for; each provider has its own words for them.
 NO_KEY = "No key"
@@ -17,26 +19,19 @@ NOT_BEARER = "Not a Bearer key"
 WRONG_KEY = "Wrong key"
 INVALID = "Invalid request"
 NOT_FOUND = "No such task"
+NO_CREDIT = "Insufficient credits"
+TOO_MANY = "Rate limit exceeded"
 
 
 class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the whole simulator behaves; ``simulate`` in a submission decides about one task."""
 
     keys: Mapping[str, str] = {}  # by provider; one that is not named here takes any key, or none
+    out_of_credit: frozenset[str] = frozenset()  # providers that take orders, but refuse to be asked for them
     task_seconds: float = 2.0  # from submission to end
     retry_factor: float = 1.0  # multiplies the waits between callback attempts
-
-
-class Simulate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fate of one task, from its submission. Explained in the package's docstring."""
-
-    outcome: Literal["completed", "failed"] = "completed"
-    error: str | None = None
-    error_code: str | int | None = None
-    duplicate: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    delay_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    drop_callback: bool = False
-    call_before_answer: bool = False
+    picture_pixels: int = 1024  # the longest edge; a small picture takes a fiftieth of a large one's time
+    faults: Faults = Faults()
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +80,7 @@ class MadeFile(msgspec.Struct, frozen=True, kw_only=True):
 class CallAttempt(msgspec.Struct, frozen=True, kw_only=True):
     """One callback as it was sent, and the answer to it."""
 
-    copy: int  # from 1; more than one only by ``simulate.duplicate``
+    copy: int  # from 1; more than one only where the callback is repeated
     attempt: int  # from 1
     sent_at: datetime
     status: int | None  # None: no answer came
@@ -93,48 +88,99 @@ class CallAttempt(msgspec.Struct, frozen=True, kw_only=True):
     answer: object | None  # decoded if it was JSON
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to tell of a task at one moment."""
+
+    task_id: str
+    model: str
+    state: Literal["running", "completed", "failed"]
+    percent: int  # from 0 to 99, of a running one
+    urls: tuple[str, ...]
+    error: str | None
+    error_code: str | int | None
+    created_at: datetime
+    ended_at: datetime | None
+
+
 class PlayedTask:
     """One task on the stage. The only thing here that changes."""
 
     def __init__(
-        self, *, task_id: str, provider: str, order: Order, origin: str, created_at: datetime
+        self,
+        *,
+        number: int,
+        task_id: str,
+        provider: str,
+        order: Order,
+        fate: Fate,
+        origin: str,
+        created_at: datetime,
     ) -> None:
+        self.number = number  # in this run, from 0
         self.id = task_id
         self.provider = provider
         self.order = order
+        self.fate = fate
         self.origin = origin  # where its files are served from
         self.created_at = created_at
-        self.seconds = 0.0  # how long it is meant to take
+        self.links: Links | None = None  # None: they live for ever
         self.ended_at: datetime | None = None
         self.files: tuple[MadeFile, ...] = ()
         self.calls: list[CallAttempt] = []
+        self.forgeries: list[CallAttempt] = []
+        self.late_progress: list[CallAttempt] = []
+        self.forged_fetches = 0
         self.called = asyncio.Event()  # the first callback was sent, or none will be
 
     @property
     def state(self) -> Literal["running", "completed", "failed"]:
-        return "running" if self.ended_at is None else self.order.simulate.outcome
+        return "running" if self.ended_at is None else self.fate.outcome
 
-    @property
-    def urls(self) -> list[str]:
-        return [file.url for file in self.files]
+    def snapshot(self, now: datetime) -> Snapshot:
+        """The truth as of ``now``, with links that live from then on."""
+        ended = self.ended_at is not None
+        return Snapshot(
+            task_id=self.id,
+            model=self.order.model,
+            state=self.state,
+            percent=self._percent(now),
+            urls=tuple(self.links.sign(file.url, now) if self.links else file.url for file in self.files),
+            error=self.fate.error if ended else None,
+            error_code=self.fate.error_code if ended else None,
+            created_at=self.created_at,
+            ended_at=self.ended_at,
+        )
 
-    def percent(self, now: datetime) -> int:
-        """How far a running task is, from 0 to 99."""
+    def lie(self, now: datetime) -> Snapshot:
+        """A false one: it is done, and its files are where nobody must fetch them."""
+        where = f"{self.origin}/forged/{self.provider}/{self.id}"
+        urls = tuple(f"{where}/{index}.png" for index in range(self.order.count))
+        return msgspec.structs.replace(self.snapshot(now), state="completed", urls=urls, ended_at=now)
+
+    def _percent(self, now: datetime) -> int:
+        seconds = self.fate.delay_seconds
         elapsed_seconds = (now - self.created_at).total_seconds()
-        return max(0, min(99, int(100 * elapsed_seconds / self.seconds))) if self.seconds else 0
+        return max(0, min(99, int(100 * elapsed_seconds / seconds))) if seconds else 0
 
     def truth(self) -> dict[str, object]:
         """All of it, for ``GET /truth``; the callback URL is left out because it holds a token."""
+        error = Failure(code=self.fate.error_code, message=self.fate.error or "")
         return {
+            "number": self.number,
             "provider": self.provider,
             "task_id": self.id,
             "model": self.order.model,
             "state": self.state,
+            "error": msgspec.to_builtins(error) if self.state == "failed" else None,
             "submitted_at": to_text(self.created_at),
             "ended_at": to_text(self.ended_at) if self.ended_at else None,
-            "simulate": msgspec.to_builtins(self.order.simulate),
+            "simulate": msgspec.to_builtins(self.fate),
             "files": msgspec.to_builtins(self.files),
             "callbacks": msgspec.to_builtins(self.calls),
+            "late_progress": msgspec.to_builtins(self.late_progress),
+            "forged": bool(self.forgeries),
+            "forgeries": msgspec.to_builtins(self.forgeries),
+            "forged_fetches": self.forged_fetches,
         }
 
 
@@ -145,6 +191,7 @@ class Dialect(Protocol):
     submit_path: str
     status_path: str
     retries: Retries | None  # None: it never calls back
+    failure: Failure  # of a task that has to fail, if nobody asks for another
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         """What was ordered. Raises Rejected (400) with INVALID for the provider's reasons."""
@@ -154,10 +201,10 @@ class Dialect(Protocol):
 
     def new_id(self, order: Order, clock: Clock) -> str: ...
 
-    def submitted(self, task: PlayedTask) -> object: ...
+    def submitted(self, task: Snapshot) -> object: ...
 
-    def status(self, task: PlayedTask, now: datetime) -> object: ...
+    def status(self, task: Snapshot) -> object: ...
 
-    def callback(self, task: PlayedTask) -> object: ...
+    def callback(self, task: Snapshot) -> object: ...
 
     def refusal(self, problem: Rejected) -> object: ...

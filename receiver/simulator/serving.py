@@ -43,9 +43,13 @@ def _listen(host: str, port: int) -> socket.socket:
         raise Misconfigured(f"The simulator listens on loopback only; {host} is not a loopback address.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except OSError as exc:
         raise Misconfigured(f"The simulator cannot listen on {host} port {port}: {exc.strerror}.") from exc
+    # Else the second packet of an answer waits for a delayed acknowledgement of its first: 40 ms each time.
+    # Connections inherit it; asyncio sets it only on sockets that name their protocol, and this one does not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class _Server(uvicorn.Server):

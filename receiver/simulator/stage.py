@@ -6,21 +6,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Self
 
-import msgspec
-
 from receiver.clock import Clock
 from receiver.simulator.calling import Caller
-from receiver.simulator.plot import (
-    CallAttempt,
-    Dialect,
-    MadeFile,
-    Order,
-    Picture,
-    PlayedTask,
-    SimulatorOptions,
-)
+from receiver.simulator.faults import decide
+from receiver.simulator.links import Links
+from receiver.simulator.plot import Dialect, MadeFile, Order, Picture, PlayedTask, SimulatorOptions
+from receiver.simulator.telling import Teller
 
-Draw = Callable[[str, int], Picture]
+Draw = Callable[[str, int, int], Picture]
 
 
 class Stage:
@@ -30,7 +23,9 @@ class Stage:
         self._options = options
         self._clock = clock
         self._draw = draw
+        self._links = Links(options.faults.dying_links)
         self._caller = Caller(clock, options.retry_factor)
+        self._teller = Teller(self._caller, clock)
         self._tasks: dict[tuple[str, str], PlayedTask] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -48,14 +43,19 @@ class Stage:
 
     def start(self, dialect: Dialect, order: Order, origin: str) -> PlayedTask:
         """Accept an order; from now on the task plays by itself."""
+        number, faults = len(self._tasks), self._options.faults
+        fate = decide(order.simulate, faults, number, self._options.task_seconds, dialect.failure)
         task = PlayedTask(
+            number=number,
             task_id=dialect.new_id(order, self._clock),
             provider=dialect.name,
             order=order,
+            fate=fate,
             origin=origin,
             created_at=self._clock.now(),
         )
-        task.seconds = self._seconds(order)
+        if faults.dying_links or fate.dead_links:
+            task.links = self._links
         self._tasks[task.provider, task.id] = task
         playing = asyncio.create_task(self._play(dialect, task))
         self._running.add(playing)
@@ -65,35 +65,39 @@ class Stage:
     def find(self, provider: str, task_id: str) -> PlayedTask | None:
         return self._tasks.get((provider, task_id))
 
+    def find_file(self, provider: str, task_id: str, name: str) -> tuple[PlayedTask, MadeFile] | None:
+        """The file that a task's link named ``name`` leads to, if there is one, with its task."""
+        task = self.find(provider, task_id)
+        for file in task.files if task else ():
+            if task and file.url.endswith(f"/{name}"):
+                return task, file
+        return None
+
     def truth(self) -> list[dict[str, object]]:
         """What happened to every task, in the order of submission."""
         return [task.truth() for task in self._tasks.values()]
 
-    async def picture(self, provider: str, task_id: str, name: str) -> Picture | None:
-        """The image that a task's link named ``name`` leads to, if there is one."""
-        task = self.find(provider, task_id)
-        for file in task.files if task else ():
-            if file.url.endswith(f"/{name}"):
-                return await asyncio.to_thread(self._draw, task_id, file.index)
-        return None
-
-    def _seconds(self, order: Order) -> float:
-        if order.simulate.delay_seconds is not None:
-            return order.simulate.delay_seconds
-        return 0.0 if order.simulate.call_before_answer else self._options.task_seconds
+    async def draw(self, task_id: str, index: int) -> Picture:
+        """An image of this run's size."""
+        return await asyncio.to_thread(self._draw, task_id, index, self._options.picture_pixels)
 
     async def _play(self, dialect: Dialect, task: PlayedTask) -> None:
+        half_seconds = task.fate.delay_seconds / 2
         try:
-            await asyncio.sleep(task.seconds)
-            if task.order.simulate.outcome == "completed":
+            await asyncio.sleep(half_seconds)
+            if task.fate.forge:
+                await self._teller.lie(dialect, task)
+            await asyncio.sleep(half_seconds)
+            before = task.snapshot(self._clock.now())
+            if task.fate.outcome == "completed":
                 task.files = tuple([await self._make(task, index) for index in range(task.order.count)])
             task.ended_at = self._clock.now()
-            await self._call_back(dialect, task)
+            await self._teller.tell(dialect, task, before)
         finally:
             task.called.set()
 
     async def _make(self, task: PlayedTask, index: int) -> MadeFile:
-        picture = await asyncio.to_thread(self._draw, task.id, index)
+        picture = await self.draw(task.id, index)
         return MadeFile(
             index=index,
             url=f"{task.origin}/media/{task.provider}/{task.id}/{index}.{picture.extension}",
@@ -103,16 +107,3 @@ class Stage:
             height=picture.height,
             sha256=hashlib.sha256(picture.content).hexdigest(),
         )
-
-    async def _call_back(self, dialect: Dialect, task: PlayedTask) -> None:
-        url, retries, simulate = task.order.callback_url, dialect.retries, task.order.simulate
-        if url is None or retries is None or simulate.drop_callback:
-            return
-        body = msgspec.json.encode(dialect.callback(task))
-
-        def note(attempt: CallAttempt) -> None:
-            task.calls.append(attempt)
-            task.called.set()
-
-        copies = range(1, simulate.duplicate + 1)
-        await asyncio.gather(*(self._caller.call(url, body, retries, copy, note) for copy in copies))

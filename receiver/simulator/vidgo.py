@@ -6,8 +6,9 @@ from datetime import datetime
 from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Rejected
+from receiver.simulator.faults import Failure
 from receiver.simulator.orders import invalid, read_callback_url, read_count, read_simulate, read_text
-from receiver.simulator.plot import Order, PlayedTask, Retries
+from receiver.simulator.plot import Order, Retries, Snapshot
 
 # https://docs.vidgo.ai/api-manual/image-series/gpt-image-2 : one image per request, and no ``n``.
 ONE_IMAGE_MODELS = frozenset({"gpt-image-2", "gpt-image-2-edit"})
@@ -22,6 +23,7 @@ class VidgoDialect:
     submit_path = "/api/generate/submit"
     status_path = "/api/generate/status/{task_id}"
     retries: Retries | None = Retries(waits_seconds=(1.0, 2.0, 4.0), timeout_seconds=10.0)
+    failure = Failure(code=None, message="The prompt violates our content policy")
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:  # noqa: ARG002 - model is in the body
         model = read_text(body, "model")
@@ -45,30 +47,28 @@ class VidgoDialect:
             return unique[-16:].upper()
         return f"task-unified-{int(clock.now().timestamp())}-{unique[-8:]}"
 
-    def submitted(self, task: PlayedTask) -> object:
-        data = {"task_id": task.id, "status": "not_started", "created_time": _naive(task.created_at)}
-        if task.order.model in BARE_ID_MODELS:
+    def submitted(self, task: Snapshot) -> object:
+        data = {"task_id": task.task_id, "status": "not_started", "created_time": _naive(task.created_at)}
+        if task.model in BARE_ID_MODELS:
             del data["status"]
         return {"code": 200, "data": data}
 
-    def status(self, task: PlayedTask, now: datetime) -> object:
-        return {"code": 200, "data": self.describe(task, now)}
+    def status(self, task: Snapshot) -> object:
+        return {"code": 200, "data": self.describe(task)}
 
-    def callback(self, task: PlayedTask) -> object:
-        return {"code": 200, "data": self.describe(task, task.created_at)}
+    def callback(self, task: Snapshot) -> object:
+        return {"code": 200, "data": self.describe(task)}
 
-    def describe(self, task: PlayedTask, now: datetime) -> dict[str, object]:
+    def describe(self, task: Snapshot) -> dict[str, object]:
         """The ``data`` of callback and status answer: the same body."""
-        percent = task.percent(now)
-        running = "running" if percent >= 10 else "not_started"
-        error = task.order.simulate.error or "The prompt violates our content policy"
+        running = "running" if task.percent >= 10 else "not_started"
         return {
-            "task_id": task.id,
+            "task_id": task.task_id,
             "status": {"running": running, "completed": "finished", "failed": "failed"}[task.state],
             "files": [{"file_url": url, "file_type": "image"} for url in task.urls],
             "created_time": _naive(task.created_at),
-            "progress": {"running": percent, "completed": 100, "failed": 0}[task.state],
-            "error_message": error if task.state == "failed" else None,
+            "progress": {"running": task.percent, "completed": 100, "failed": 0}[task.state],
+            "error_message": task.error,
         }
 
     def refusal(self, problem: Rejected) -> object:

@@ -12,23 +12,37 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from receiver.cli.simulate import share, simulate
 
 SIMULATE = (sys.executable, "-m", "receiver", "simulate")
 TIMEOUT_SECONDS = 30
 
 
 @contextmanager
-def simulator(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and the URL that it says it plays at."""
+def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the line that it starts with."""
     with subprocess.Popen([*SIMULATE, *options], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-            assert found is not None
-            yield process, found[0]
+            yield process, process.stdout.readline()
         finally:
             process.kill()
+
+
+@contextmanager
+def simulator(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the URL that it says it plays at."""
+    with started(*options) as (process, line):
+        yield process, url_in(line)
+
+
+def url_in(line: str) -> str:
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found is not None
+    return found[0]
 
 
 def poll(http: httpx2.Client, path: str) -> dict[str, Any]:
@@ -56,6 +70,7 @@ def test_an_order_becomes_an_image_and_the_truth_about_it() -> None:
         image.load()
         size = (image.width, image.height)
     (true_file,) = truth["files"]
+    assert truth["simulate"]["outcome"] == "completed"
     assert (truth["task_id"], truth["state"]) == (task_id, "completed")
     assert size == (true_file["width"], true_file["height"])
     assert len(content) == true_file["bytes"]
@@ -93,3 +108,45 @@ def test_without_pillow_it_names_the_extra() -> None:
     )
     assert done.returncode == 2
     assert "pip install 'receiver[demo]'" in done.stderr
+
+
+def test_faults_are_typed_as_options_and_repeated_by_the_seed_it_prints() -> None:
+    order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
+    typed = ("--port", "0", "--task-seconds", "0", "--picture-pixels", "64")
+    faults = ("--fail", "50%", "--drop", "0.5", "--delay", "60", "--rate-limit", "10", "--dying-links", "5")
+    with started(*typed, *faults) as (_, line):
+        first = fates(url_in(line), order)
+    found = re.search(r"--seed (\d+)", line)
+    assert found is not None
+    with started(*typed, *faults, "--seed", found[1]) as (_, line):
+        assert fates(url_in(line), order) == first
+    assert {fate["outcome"] for fate in first} == {"completed", "failed"}
+    assert {fate["drop_callback"] for fate in first} == {True, False}
+
+
+def fates(url: str, order: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of twenty tasks."""
+    with httpx2.Client(base_url=url, trust_env=False) as http:
+        for _ in range(20):
+            http.post("/vidgo/api/generate/submit", json=order)
+        return [task["simulate"] for task in http.get("/truth").json()]
+
+
+def test_without_faults_there_is_no_seed_to_speak_of() -> None:
+    with started("--port", "0", "--seed", "4") as (_, line):
+        assert "seed" not in line
+
+
+@pytest.mark.parametrize("typed", ["130%", "-0.1", "1.01", "nan", "half", "%"])
+def test_a_share_out_of_range_is_refused_with_the_range(typed: str) -> None:
+    result = CliRunner().invoke(simulate, [f"--forge={typed}"])
+    assert result.exit_code == 2
+    assert "'--forge'" in result.output
+    assert typed in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("0.3", 0.3), ("30%", 0.3), (" 1 ", 1.0), ("100%", 1.0), ("0", 0)]
+)
+def test_a_share_is_a_number_or_a_percentage(typed: str, meant: float) -> None:
+    assert share(typed) == pytest.approx(meant)

@@ -1,0 +1,31 @@
+"""How often a provider lets itself be asked."""
+
+import math
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """So many questions a minute, a tenth of them at once; 0: no limit.
+
+    A bucket that fills evenly, so that whoever waits as told gets through.
+    """
+
+    def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_minute / 60
+        self._most = max(1.0, per_minute / 10)
+        self._monotonic = monotonic
+        self._left = self._most
+        self._seen_at = monotonic()
+
+    def wait_seconds(self) -> int:
+        """0 if one more question is within the limit, and then it counts; else whole seconds to wait."""
+        if not self._per_second:
+            return 0
+        now = self._monotonic()
+        self._left = min(self._most, self._left + (now - self._seen_at) * self._per_second)
+        self._seen_at = now
+        if self._left < 1:
+            return math.ceil((1 - self._left) / self._per_second)
+        self._left -= 1
+        return 0
