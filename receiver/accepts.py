@@ -42,6 +42,11 @@ def some_of(*words: str) -> Accepts:
     )
 
 
+def optional(accepts: Accepts) -> Accepts:
+    """The same, and None where nothing is given."""
+    return Accepts(accepts.words, lambda text: accepts.parse(text) if text else None)
+
+
 def _bounded(number: Callable[[str], float], low: int, high: int) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = number(text)
@@ -93,6 +98,27 @@ def _web_address(text: str) -> str | None:
     return text.rstrip("/")
 
 
+def _api_address(text: str) -> str | None:
+    url = _web_address(text)
+    parts = urlsplit(url or "")
+    if parts.scheme == "http" and not _is_here(parts.hostname or ""):
+        raise ValueError
+    return url
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
+
+
+def _key(text: str) -> str | None:
+    if not re.fullmatch(r"[!-~]*", text):
+        raise ValueError
+    return text or None
+
+
 def _secret(text: str) -> str:
     if len(text) < MIN_SECRET_CHARACTERS or not re.fullmatch(r"[!-~]+", text):
         raise ValueError
@@ -141,6 +167,12 @@ FOLDER = Accepts("the path of a folder", _folder)
 HOST = Accepts("a host name or address to listen on", _host)
 LOCATION = Accepts("a URL such as scheme:path", _location)
 WEB_ADDRESS = Accepts("an http(s) URL without user, password, query and fragment", _web_address)
+API_ADDRESS = Accepts(
+    "an https URL (http only on this machine, as the key is sent there)"
+    " without user, password, query and fragment",
+    _api_address,
+)
+KEY = Accepts("printable characters without blanks", _key)
 SECRET = Accepts(
     f"at least {MIN_SECRET_CHARACTERS} printable characters",
     lambda text: _secret(text) if text else None,

@@ -107,8 +107,8 @@ def judge(address: str, opened: Iterable[Network] = ()) -> Standing:
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    if isinstance(ip, IPv6Address) and (ip not in GLOBAL_UNICAST or _is_isatap(ip)):
-        return False
+    if isinstance(ip, IPv6Address) and (ip not in GLOBAL_UNICAST or _is_isatap(ip) or ip.scope_id):
+        return False  # a zone means something on one link only, and no public address lies on one
     return not any(ip in network for network in REFUSED_NETWORKS)
 
 
@@ -146,7 +146,7 @@ def _parse(url: str) -> Target:
     # Plain http on 443 would look like https to the backend, which sees the port and not the scheme.
     if port > 65535 or (scheme, port) == ("http", 443):
         raise bad_url("its port is out of the question")
-    return Target(scheme=scheme, host=_host(place[1].lower()), port=port, path=_path(path or "/", query))
+    return Target(scheme=scheme, host=_host(place[1].lower()), port=port, path=_path((path or "/") + query))
 
 
 def _host(text: str) -> str:
@@ -165,12 +165,15 @@ def _host(text: str) -> str:
     return text
 
 
-def _path(path: str, query: str) -> str:
+def _path(text: str) -> str:
     # ASCII goes out byte for byte, since many links are signed; the rest is escaped as browsers do.
     try:
-        return "".join(letter if letter.isascii() else quote(letter) for letter in path + query)
+        escaped = "".join(letter if letter.isascii() else quote(letter) for letter in text)
     except UnicodeEncodeError as exc:
         raise bad_url("it is not Unicode text") from exc
+    if len(escaped) > MAX_URL_LENGTH:
+        raise bad_url("it is too long once it is escaped")
+    return escaped
 
 
 def _check_host(target: Target, opened: Sequence[Network]) -> None:
@@ -182,13 +185,14 @@ def _check_host(target: Target, opened: Sequence[Network]) -> None:
         raise bad_url("only https on port 443 is allowed")
 
 
-def admit(address: str, host: str, port: int, opened: Sequence[Network]) -> None:
+def admit(address: str, host: str, port: int, opened: Sequence[Network]) -> Standing:
     """Judge an address for the link that led to it. Raises FetchFailed where it may not be dialled."""
-    match judge(address, opened):
-        case Standing.REFUSED:
-            raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is not a public one")
-        case Standing.PUBLIC if port != 443 or _is_internal(host):
-            raise bad_url("outside opened networks only https on port 443 is allowed")
+    standing = judge(address, opened)
+    if standing is Standing.REFUSED:
+        raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is not a public one")
+    if standing is Standing.PUBLIC and (port != 443 or _is_internal(host)):
+        raise bad_url("outside opened networks only https on port 443 is allowed")
+    return standing
 
 
 def _is_internal(host: str) -> bool:

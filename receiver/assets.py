@@ -1,10 +1,10 @@
-"""One leased asset: downloaded, inspected, stored, settled."""
+"""One leased asset: downloaded, inspected, stored, settled; a dead link is renewed once."""
 
 import asyncio
 import hashlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -59,12 +59,32 @@ class AssetLimits(msgspec.Struct, frozen=True, kw_only=True):
     kinds: frozenset[str] = frozenset({media.IMAGE})
 
 
-class Assets:
-    """Settles leased assets, and says in one line of the log how each attempt ended."""
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """What asking a provider for an asset's link anew came to, as of ``at``.
 
-    def __init__(self, *, store: Store, fetcher: "Fetcher") -> None:
+    Without ``links_die_at`` it could not be asked now, and ``retry_at`` is when to come again.
+    """
+
+    at: datetime
+    detail: str
+    retry_at: datetime | None = None
+    links: tuple[str, ...] = ()  # of all the task's files, as the provider names them now
+    links_die_at: datetime | None = None
+
+
+Renew = Callable[[AssetWork], Awaitable[Renewal | None]]  # None: the provider cannot be asked at all
+
+
+class Assets:
+    """Settles leased assets, and says in one line of the log how each attempt ended.
+
+    ``renew`` asks the provider for the links anew, once for each file whose link is dead.
+    """
+
+    def __init__(self, *, store: Store, fetcher: "Fetcher", renew: Renew) -> None:
         self._store = store
         self._fetcher = fetcher
+        self._renew = renew
 
     async def run(self, work: AssetWork) -> Settlement:
         """Fetch one asset, settle it, and say how that ended.
@@ -74,12 +94,41 @@ class Assets:
         cancelled.
         """
         settlement = await self._fetcher.fetch(work)
+        if settlement.outcome is Outcome.GONE and not work.renewed:
+            settlement = await self._fetch_anew(work, settlement)
         settled = False
         try:
             settled = await self._store.settle_asset(work, settlement)
         finally:
             _log(work, settlement, settled=settled)
         return settlement
+
+    async def _fetch_anew(self, work: AssetWork, gone: Settlement) -> Settlement:
+        """The same attempt goes on with a fresh link, at once: it may live no longer than the first."""
+        renewal = await self._renew(work)
+        if renewal is None:
+            return gone
+        if work.index >= len(renewal.links) or renewal.links[work.index] == work.url:
+            return _with_renewal(gone, renewal)
+        fresh = msgspec.structs.replace(
+            work,
+            url=renewal.links[work.index],
+            deadline_at=renewal.links_die_at or work.deadline_at,
+        )
+        settlement = await self._fetcher.fetch(fresh)
+        return _with_renewal(msgspec.structs.replace(settlement, started_at=gone.started_at), renewal)
+
+
+def _with_renewal(settlement: Settlement, renewal: Renewal) -> Settlement:
+    """How an attempt on a dead link ended, with what the provider said when asked for another."""
+    return msgspec.structs.replace(
+        settlement,
+        settled_at=max(settlement.settled_at, renewal.at),
+        retry_at=renewal.retry_at or settlement.retry_at,
+        detail="; ".join(filter(None, (settlement.detail, renewal.detail))),
+        links=renewal.links,
+        links_die_at=renewal.links_die_at,
+    )
 
 
 def _log(work: AssetWork, settlement: Settlement, *, settled: bool) -> None:

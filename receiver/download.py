@@ -21,6 +21,7 @@ from receiver.errors import FetchFailed
 from receiver.models import Outcome
 from receiver.network import GuardedClient
 
+FREE_PIECES = 2_000  # of a body, before their average size counts
 FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold
 
 
@@ -31,6 +32,7 @@ class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
     deadline_seconds: float = 300.0  # redirects and all
     min_bytes_per_second: int = 10_000  # on average over any window
     window_seconds: float = 15.0
+    min_bytes_per_piece: int = 256  # on average; pieces cost time, however small they are
     max_redirects: int = 3
 
 
@@ -83,8 +85,9 @@ async def _follow(
 
 
 def _next_place(client: GuardedClient, place: Target, location: str, hosts: tuple[str, ...]) -> Target:
-    if not location:
-        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to nowhere")
+    # Joining drops tabs and line ends wherever they are, and what was hidden by them would be followed.
+    if not location or not location.isprintable():
+        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to nowhere, or to what is no text")
     try:
         following = client.check(urljoin(place.url, location), hosts)
     except ValueError as exc:
@@ -180,15 +183,23 @@ def _header(response: httpcore2.Response, wanted: bytes) -> str:
 
 
 class _Pace:
-    """Watches the average speed over each window; a stall is the read timeout's to end."""
+    """Watches the average speed over each window; a stall is the read timeout's to end.
+
+    It watches the average piece over the whole body too: bytes that come one to a chunk may come fast
+    enough and still keep us busy with nothing else, at a hundred times the work.
+    """
 
     def __init__(self, limits: DownloadLimits) -> None:
         self._limits = limits
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         self._bytes = 0
+        self._spare_pieces = float(FREE_PIECES)
 
     def count(self, size: int) -> None:
+        self._spare_pieces += size / self._limits.min_bytes_per_piece - 1
+        if self._spare_pieces < 0:
+            raise FetchFailed(Outcome.TOO_SLOW, "the body comes in too many pieces, a few bytes each")
         self._bytes += size
         seconds = self._now() - self._began
         if seconds < self._limits.window_seconds:

@@ -68,7 +68,8 @@ def _data(event: Event, link: Callable[[int], str]) -> dict[str, object]:
 
 def _asset(asset: Asset, link: Callable[[int], str]) -> dict[str, object]:
     if asset.state is not AssetState.STORED:
-        return {"index": asset.index, "state": asset.state.value, "outcome": asset.outcome}
+        # One that is tried again was failed when the event ended, and is until it is had.
+        return {"index": asset.index, "state": AssetState.FAILED.value, "outcome": asset.outcome}
     return {
         "index": asset.index,
         "state": asset.state.value,

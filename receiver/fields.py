@@ -1,9 +1,12 @@
 """Every variable in one table: what it may hold, its default, what it means."""
 
+import re
+
 import msgspec
 
 from receiver import accepts
 from receiver.accepts import Accepts
+from receiver.models import Confirm
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -103,6 +106,19 @@ FIELDS = (
         "how many such callbacks are kept at most",
     ),
     Field(
+        "RECEIVER_CONFIRM",
+        accepts.one_of(*Confirm),
+        Confirm.WEAK,
+        "which callbacks count only once their provider, asked with our key, says the same:"
+        " weak are those without a token of their own task",
+    ),
+    Field(
+        "RECEIVER_LOST_AFTER_SECONDS",
+        accepts.seconds(60, 30 * DAY_SECONDS),
+        "86400",
+        "how long after its submission a task without an end is given up as lost",
+    ),
+    Field(
         "RECEIVER_ALLOW_NETWORKS",
         accepts.NETWORKS,
         "",
@@ -173,6 +189,44 @@ FIELDS = (
     ),
 )
 
+# One provider's variables, written for a provider called <PROVIDER>; unset ones are as its adapter says.
+PROVIDER_FIELDS = (
+    Field(
+        "<PROVIDER>_API_KEY",
+        accepts.KEY,
+        "",
+        "with what a provider's API is asked about tasks, as in `VIDGO_API_KEY`, `APIDOT_API_KEY`,"
+        " `APIXO_API_KEY`, `REAPI_API_KEY`",
+        secret=True,
+        shown="none: it is not asked",
+        name="api_key",
+    ),
+    Field(
+        "<PROVIDER>_BASE_URL",
+        accepts.API_ADDRESS,
+        "",
+        "where its API is",
+        shown="the provider's own",
+        name="base_url",
+    ),
+    Field(
+        "<PROVIDER>_POLLS_PER_MINUTE",
+        accepts.optional(accepts.whole(1, 6000)),
+        "",
+        "how often it is asked at most, about all tasks together",
+        shown="by provider",
+        name="polls_per_minute",
+    ),
+    Field(
+        "<PROVIDER>_FIRST_POLL_SECONDS",
+        accepts.optional(accepts.seconds(0, DAY_SECONDS)),
+        "",
+        "how long after its submission a task is asked about for the first time",
+        shown="by provider",
+        name="first_poll_seconds",
+    ),
+)
+
 # One sink's variables, written for a sink called <NAME>.
 SINK_FIELDS = (
     Field(
@@ -225,11 +279,24 @@ SINK_FIELDS = (
 )
 
 
+ALL_FIELDS = (*FIELDS, *PROVIDER_FIELDS, *SINK_FIELDS)
+
+
+def variable_of(template: str, provider: str) -> str:
+    """A variable of ``PROVIDER_FIELDS`` as it is written for one provider."""
+    return template.replace("<PROVIDER>", re.sub(r"[^A-Z0-9]", "_", provider.upper()))
+
+
+def key_variable(provider: str) -> str:
+    """The variable that holds a provider's API key."""
+    return variable_of("<PROVIDER>_API_KEY", provider)
+
+
 def settings_table() -> str:
     """Every variable as a Markdown table, for the README."""
     rows = [
         f"| `{field.variable}` | {_default_text(field)} | {field.accepts.words} | {field.help} |"
-        for field in (*FIELDS, *SINK_FIELDS)
+        for field in ALL_FIELDS
     ]
     return "\n".join(["| variable | default | accepts | meaning |", "|---|---|---|---|", *rows]) + "\n"
 

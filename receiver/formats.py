@@ -2,11 +2,13 @@
 
 Each ``*_frames`` yields the size in pixels that the header claims, then that of every frame it passes,
 and returns only at the format's own end. A tail behind it is left alone: phones and CDNs append things.
-Hostile files cost little: every step is bounded, and so is the number of steps.
+Claims that contradict each other are refused, for decoders differ in which of them they believe.
+Hostile files cost little: every step is bounded, and so is the number of steps, by the file's size.
 """
 
 import io
 import re
+import zlib
 from collections.abc import Iterator
 from struct import unpack
 from typing import BinaryIO
@@ -18,11 +20,16 @@ from receiver.models import Outcome
 
 Frames = Iterator[tuple[int, int]]
 
-MAX_READS = 500_000  # parts of one file; honest ones have far fewer
-MAX_META_BYTES = 1 << 20  # of an AVIF's description; honest ones have a few hundred
+FREE_READS = 20_000  # of one file, whatever its size: enough for every part of the longest animation
+BYTES_PER_READ = 128  # of a file that has more; the blocks of an honest GIF are 255 bytes long
+MAX_SCANS = 1_000  # of a JPEG; honest ones have about ten
+MAX_META_BYTES = 1 << 17  # of an AVIF's description; honest ones have a few hundred, and a colour profile
 
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by colour type
+_DEFLATE_AT_BEST = 1032  # bytes out of one byte in
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_AVIF_SIZE = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)
 
 
 class Bytes:
@@ -31,7 +38,7 @@ class Bytes:
     def __init__(self, file: BinaryIO) -> None:
         self.size = file.seek(0, io.SEEK_END)
         self._file = file
-        self._reads = 0
+        self._reads_left = FREE_READS + self.size // BYTES_PER_READ
 
     def at(self, offset: int, count: int) -> bytes:
         """Exactly ``count`` bytes; a file that has not so many ends early."""
@@ -41,8 +48,8 @@ class Bytes:
 
     def some(self, offset: int, count: int) -> bytes:
         """At most ``count`` bytes."""
-        self._reads += 1
-        if self._reads > MAX_READS:
+        self._reads_left -= 1
+        if self._reads_left < 0:
             raise malformed("it is made of too many parts")
         self._file.seek(offset)
         return self._file.read(count)
@@ -54,24 +61,36 @@ def malformed(reason: str) -> FetchFailed:
 
 
 def png_frames(data: Bytes) -> Frames:
-    offset, names = 8, set[bytes]()
-    while b"IEND" not in names:
+    width, height, bits = _png_header(data)
+    yield width, height
+    offset, name, packed = 33, b"", 0
+    while name != b"IEND":
         length, name = unpack(">I4s", data.at(offset, 8))
         data.at(offset + 8 + length, 4)  # the checksum, and with it the whole chunk, is there
-        if not name.isalpha() or (name == b"IHDR") != (offset == 8):
+        if not name.isalpha() or name == b"IHDR" or (name == b"IEND" and length):
             raise malformed("a chunk is out of place")
-        if name == b"IHDR":
-            yield unpack(">II", data.at(offset + 8, 8))
-        if name == b"fcTL":
+        if name == b"IDAT":
+            packed += length
+        elif name == b"fcTL":
             yield unpack(">II", data.at(offset + 12, 8))
-        names.add(name)
         offset += 12 + length
-    if b"IDAT" not in names:
-        raise malformed("it has no pixels")
+    if width * height * bits // 8 > packed * _DEFLATE_AT_BEST:
+        raise malformed("it has fewer pixels than it claims")
+
+
+def _png_header(data: Bytes) -> tuple[int, int, int]:
+    """Width, height and bits per pixel."""
+    header = data.at(8, 25)
+    if header[:8] != b"\0\0\0\x0dIHDR" or zlib.crc32(header[4:21]) != int.from_bytes(header[21:], "big"):
+        raise malformed("its header is damaged")
+    width, height, depth, colours = unpack(">IIBB", header[8:18])
+    if depth not in (1, 2, 4, 8, 16) or colours not in _PNG_SAMPLES:
+        raise malformed("its pixels are of no known kind")
+    return width, height, depth * _PNG_SAMPLES[colours]
 
 
 def jpeg_frames(data: Bytes) -> Frames:
-    offset, scans = 2, 0
+    offset, sizes, scans = 2, 0, 0
     while True:
         fill, marker = data.at(offset, 2)
         if fill != 0xFF:
@@ -81,15 +100,26 @@ def jpeg_frames(data: Bytes) -> Frames:
         offset += 1 if marker == 0xFF else 2
         if marker in (0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
             continue
+        if marker < 0xC0:
+            raise malformed("a marker is of no known type")
         if marker in _JPEG_SIZES:
-            height, width = unpack(">HH", data.at(offset + 3, 4))
-            yield width, height
+            yield _jpeg_size(data, offset)
+            sizes += 1
         offset += int.from_bytes(data.at(offset, 2), "big")
         if marker == 0xDA:
             scans += 1
             offset = _next_jpeg_marker(data, offset)
+        if sizes > 1 or scans > MAX_SCANS or (scans and not sizes):
+            raise malformed("it has several sizes, too many scans, or pixels before their size")
     if not scans:
         raise malformed("it has no pixels")
+
+
+def _jpeg_size(data: Bytes, offset: int) -> tuple[int, int]:
+    length, height, width, components = unpack(">HxHHB", data.at(offset, 8))
+    if length != 8 + 3 * components:
+        raise malformed("its header is of a wrong length")
+    return width, height
 
 
 def _next_jpeg_marker(data: Bytes, offset: int) -> int:
@@ -111,8 +141,9 @@ def gif_frames(data: Bytes) -> Frames:
             case b"\x2c":
                 left, top, width, height, flags = unpack("<HHHHB", data.at(offset + 1, 9))
                 yield left + width, top + height
-                offset = _after_blocks(data, offset + 11 + _colours(flags))
-                frames += 1
+                start = offset + 11 + _colours(flags)
+                offset = _after_blocks(data, start)
+                frames += offset > start + 1  # one without a byte of pixels does not count
             case b"\x21":
                 offset = _after_blocks(data, offset + 2)
             case b"\x00":  # a stray terminator: every viewer passes over it
@@ -134,18 +165,19 @@ def _after_blocks(data: Bytes, offset: int) -> int:
 
 
 def webp_frames(data: Bytes) -> Frames:
-    end = check_riff(data)
-    pixels = False
-    for name, body, length in _webp_chunks(data, 12, end):
+    canvas, pixels = None, False
+    for name, body, length in _webp_chunks(data, 12, check_riff(data)):
         if name == b"VP8X":
-            canvas = data.at(body + 4, 6)
-            yield int.from_bytes(canvas[:3], "little") + 1, int.from_bytes(canvas[3:], "little") + 1
+            canvas = _webp_canvas(data, body)
+            yield canvas
         elif name == b"ANMF":
-            for inner, place, _ in _webp_chunks(data, body + 16, body + length):
-                yield from _webp_bitstream(data, inner, place)
+            yield from _webp_animation_frame(data, body, length, canvas)
             pixels = True
         elif name in (b"VP8 ", b"VP8L"):
-            yield from _webp_bitstream(data, name, body)
+            size = _webp_bitstream(data, name, body, length)
+            yield size
+            if canvas not in (None, size):
+                raise malformed("its pixels are not of the size it claims")
             pixels = True
     if not pixels:
         raise malformed("it has no pixels")
@@ -160,14 +192,34 @@ def _webp_chunks(data: Bytes, offset: int, end: int) -> Iterator[tuple[bytes, in
         offset += 8 + length + (length & 1)
 
 
-def _webp_bitstream(data: Bytes, name: bytes, body: int) -> Frames:
+def _webp_canvas(data: Bytes, place: int) -> tuple[int, int]:
+    width, high_width, height, high_height = unpack("<HBHB", data.at(place + 4, 6))
+    return width + (high_width << 16) + 1, height + (high_height << 16) + 1
+
+
+def _webp_animation_frame(data: Bytes, body: int, length: int, canvas: tuple[int, int] | None) -> Frames:
+    claimed = _webp_canvas(data, body + 2)  # the same six bytes, after the frame's place on the canvas
+    found = None
+    for name, place, size in _webp_chunks(data, body + 16, body + length):
+        if name in (b"VP8 ", b"VP8L"):
+            found = _webp_bitstream(data, name, place, size)
+            yield found
+    if canvas is None or found != claimed or found[0] > canvas[0] or found[1] > canvas[1]:
+        raise malformed("a frame is not of the size it claims, or larger than the canvas")
+
+
+def _webp_bitstream(data: Bytes, name: bytes, body: int, length: int) -> tuple[int, int]:
     # The frame's own size, since the canvas around it may claim a smaller one.
     if name == b"VP8 ":
-        width, height = unpack("<HH", data.at(body + 6, 4))
-        yield width & 0x3FFF, height & 0x3FFF
-    elif name == b"VP8L":
-        bits = int.from_bytes(data.at(body + 1, 4), "little")
-        yield (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        tag, high_tag, code, width, height = unpack("<HB3sHH", data.at(body, 10))
+        first_part_bytes = (tag | high_tag << 16) >> 5
+        if tag & 1 or code != b"\x9d\x01\x2a" or length < 10 + first_part_bytes:
+            raise malformed("its pixels are no WebP's")
+        return width & 0x3FFF, height & 0x3FFF
+    signature, bits = unpack("<BI", data.at(body, 5))
+    if signature != 0x2F or bits >> 29 or length < 5:
+        raise malformed("its pixels are no WebP's")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
 
 
 def check_riff(data: Bytes) -> int:
@@ -184,16 +236,22 @@ def avif_frames(data: Bytes) -> Frames:
     if min(size) < 0:
         raise malformed("its description has no size in pixels")
     yield size
-    names = {name for name, _, _ in boxes(data)}
-    if b"mdat" not in names and b"idat" not in header:
+    for claim in _AVIF_SIZE.finditer(header):  # of parts, thumbnails and whatever else is in there
+        yield unpack(">II", claim[1])
+    pixels = [start for name, start, _ in boxes(data) if name == b"mdat"]
+    if not pixels and b"idat" not in header:
         raise FetchFailed(Outcome.TRUNCATED, "the file ends before its pixels")
+    if any(data.at(start, 4) == b"\0\0\0\0" for start in pixels):
+        raise malformed("it does not say where its pixels end, so nobody can tell whether they are all there")
 
 
 def _avif_header(data: Bytes) -> bytes:
     found: dict[bytes, bytes] = {}
     for name, start, end in boxes(data):
         if name in (b"ftyp", b"meta") and name not in found:
-            found[name] = data.some(start, min(end - start, MAX_META_BYTES))
+            if end - start > MAX_META_BYTES:
+                raise malformed("its description is too long")
+            found[name] = data.at(start, end - start)
         if len(found) == 2:
             break
     return found.get(b"ftyp", b"") + found.get(b"meta", b"")

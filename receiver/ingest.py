@@ -13,6 +13,7 @@ from receiver import payload
 from receiver.errors import Rejected
 from receiver.models import (
     Callback,
+    Outcome,
     Proof,
     Receipt,
     Recording,
@@ -43,7 +44,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 class Ingest:
     """The one way in, for callbacks and poll answers alike.
 
-    ``wake`` is told which loops may have work now: ``assets``, ``sink``, or both by an empty name.
+    ``wake`` is told which loops may have work now, by the beginning of their names: ``assets``, ``sink``,
+    ``poll PROVIDER``, or all by an empty one.
     """
 
     def __init__(
@@ -87,10 +89,47 @@ class Ingest:
         if receipt.status is Verdict.REFUSED:
             raise Rejected(409, "Token of another task", "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
-            self._wake("assets" if report.files else "sink")
+            self._wake(_follow_up(report))
+            self._wake(f"poll {verified.provider}")  # it may have to be confirmed
         elif verified.submission_id is not None:
             self._wake("")  # it may have bound the task, and so matched an early callback
         return receipt
+
+    async def accept_answer(
+        self, provider: str, report: Report, body: bytes, received_at: datetime
+    ) -> Receipt:
+        """Record what a provider answered about a task when it was asked; ``report`` names that task.
+
+        Raises Unavailable (nothing was recorded).
+        """
+        recording = Recording(
+            provider=provider,
+            via=Via.POLL,
+            proof=Proof.POLL,
+            submission_id=None,
+            body=body,
+            digest=_digest(body),
+            fingerprint=fingerprint(report),
+            report=report,
+            received_at=received_at,
+            links_die_at=links_die_at(self._providers[provider], received_at),
+        )
+        receipt = await self._store.record(recording)
+        if receipt.status is Verdict.ACCEPTED:
+            self._wake(_follow_up(report))
+        return receipt
+
+    async def lose(self, provider: str, task_id: str, reason: str, at: datetime) -> Receipt:
+        """Record that a task will not be asked about any more: it has failed, in our words.
+
+        Raises Unavailable (nothing was recorded).
+        """
+        report = Report(
+            task_id=task_id, state=ReportState.FAILED, error_code=Outcome.LOST.value, error_message=reason
+        )
+        # There is no document of the provider's to keep, so ours stands in for it.
+        body = msgspec.json.encode({"task_id": task_id, "lost": reason})
+        return await self.accept_answer(provider, report, body, at)
 
     def verify(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
@@ -134,14 +173,29 @@ class Ingest:
         raise _not_authentic()
 
 
+def _follow_up(report: Report) -> str:
+    """Which loop goes on with the event of a report."""
+    return "assets" if report.files else "sink"
+
+
 def _not_authentic() -> Rejected:
     # The same words for a missing and a wrong token: the answer tells a stranger nothing.
     return Rejected(401, "Not authentic", "The callback URL is not one that this receiver gave out.")
 
 
 def understand(provider: Provider, body: bytes) -> Report:
-    """What a body says. Raises Rejected (400) when it is not JSON at all."""
-    report = provider.parse(payload.decode(body))
+    """What a body says. Raises Rejected (400) when it is not JSON at all.
+
+    An adapter may be anybody's code: what makes one crash is kept raw until it is mended.
+    """
+    document = payload.decode(body)
+    try:
+        report = provider.parse(document)
+    except Exception as exc:  # noqa: BLE001 - the sender is authentic, and the bug is ours
+        # Only the type: what it says may be the body it choked on.
+        return Report(
+            task_id=None, state=ReportState.UNCLEAR, note=f"the adapter crashed: {type(exc).__name__}"
+        )
     if len(report.files) > MOST_FILES:
         note = f"names {len(report.files)} files, more than {MOST_FILES}"
         return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
@@ -169,12 +223,16 @@ def _recording(verified: VerifiedCallback, report: Report, provider: Provider) -
         proof=verified.proof,
         submission_id=verified.submission_id,
         body=verified.body,
-        digest=hashlib.sha256(verified.body).hexdigest()[:32],
+        digest=_digest(verified.body),
         fingerprint=fingerprint(report),
         report=report,
         received_at=verified.received_at,
         links_die_at=links_die_at(provider, verified.received_at),
     )
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 def links_die_at(provider: Provider, received_at: datetime) -> datetime:

@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import lru_cache
+from types import NoneType
 from typing import BinaryIO, TextIO
 
 import msgspec
@@ -51,8 +51,12 @@ _SECRET_TEXT = re.compile(
     r"|((?:signature|token|secret|key)=)[^\s&\"']+"
     r"|(\b[sp]\.)(?:[\w-]+\.)?[\w-]{32}(?![\w-])"  # a callback token on its own
 )
+# Every one of these patterns needs one of these, and JSON leaves them as they are.
+_SUSPICIOUS = ("/", "=", "s.", "p.", "earer ")
+_PLAIN = frozenset({str, int, float, bool, NoneType})
 _OURS = frozenset({"timestamp", "level"})  # made here: nothing to hide
 _LEVELS = {"warn": "warning", "exception": "error"}  # structlog's methods that are not their level's name
+_format_exception = structlog.processors.format_exc_info
 _DEPTH = 6  # deeper than anything we log; bounds the work on anything else
 
 # What the server says at every start and stop is said by a line of ours.
@@ -68,12 +72,9 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     structlog.configure(
-        processors=[
-            structlog.processors.format_exc_info,
-            *(_text_renderers(colours=stream.isatty()) if as_text else (_render_json,)),
-        ],
+        processors=[*_text_renderers(colours=stream.isatty())] if as_text else [_render_json],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=(structlog.WriteLoggerFactory(stream) if as_text else _Lines(stream.buffer)),
+        logger_factory=_Lines(stream.buffer),
         cache_logger_on_first_use=True,
     )
     _forward_standard_library(number)
@@ -83,7 +84,8 @@ class _Lines:
     """Writes lines through the stream's own buffer: good news within a moment, bad news at once.
 
     A system call for every callback would cost as much as verifying it. The record is in the database;
-    of the log a SIGKILL may take the last tenth of a second.
+    of the log a SIGKILL may take the last tenth of a second. What cannot be written, as on a full disk, is
+    dropped: it must not hold up what it tells of.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -95,17 +97,22 @@ class _Lines:
     def __call__(self, *_args: object) -> "_Lines":
         return self  # structlog asks its factory for a logger; one serves all
 
-    def info(self, line: bytes) -> None:
-        self._stream.write(line + b"\n")
+    def info(self, line: str | bytes) -> None:
+        self._write(line)
         if not self._due.is_set():
             self._due.set()
 
-    def error(self, line: bytes) -> None:
-        self._stream.write(line + b"\n")
+    def error(self, line: str | bytes) -> None:
+        self._write(line)
         self._flush()
 
     debug = info
     warning = critical = exception = error
+
+    def _write(self, line: str | bytes) -> None:
+        encoded = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
+        with suppress(ValueError, OSError):
+            self._stream.write(encoded + b"\n")
 
     def _flush_when_due(self) -> None:
         while True:
@@ -115,7 +122,7 @@ class _Lines:
             self._flush()
 
     def _flush(self) -> None:
-        with suppress(ValueError, OSError):  # closed, or nobody reads any more
+        with suppress(ValueError, OSError):  # closed, full, or nobody reads any more
             self._stream.flush()
 
 
@@ -146,40 +153,53 @@ def _is_secret(key: str) -> bool:
     return key in _SECRET_KEYS or key.endswith(_SECRET_ENDINGS)
 
 
-@lru_cache(1024)  # and often the same words under them
 def _masked_text(text: str) -> str:
-    # Every pattern needs one of these, and most values have none: it halves the price of a line.
-    if "/" in text or "." in text or "=" in text or "earer " in text:
-        return _SECRET_TEXT.sub(_mask_match, text)
-    return text
+    return _SECRET_TEXT.sub(_mask_match, text)
 
 
 def _mask_match(match: re.Match[str]) -> str:
     return (match[match.lastindex] if match.lastindex else "") + _MASK
 
 
-def _render_json(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    """Time, level and event first. In one pass, for every callback pays for it."""
-    line: EventDict = {"timestamp": _timestamp(), "level": _LEVELS.get(method, method), "event": None}
-    for key, value in event.items():
-        if type(value) is str:
-            line[key] = _MASK if _is_secret(key) else _masked_text(value)
-        else:
-            line[key] = _masked(key, value, _DEPTH)
+def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    """Time, level and event first."""
+    if "exc_info" in event:
+        event = _format_exception(logger, method, event)
+    head: EventDict = {"timestamp": _timestamp(), "level": _LEVELS.get(method, method), "event": None}
+    # Every callback pays for a line: where one look at the whole shows nothing to hide, the parts need none.
+    if _PLAIN.issuperset(map(type, event.values())) and not _names_secret(tuple(event)):
+        line = _encode({**head, **event})
+        if not any(map(line.decode().__contains__, _SUSPICIOUS)):
+            return line
+    return _encode({**head, **redact(logger, method, event)})
+
+
+def _encode(line: EventDict) -> bytes:
     try:
         return msgspec.json.encode(line)
     except (ValueError, OverflowError):  # a lone surrogate, a number beyond 64 bits
         return json.dumps(line).encode()
 
 
+@lru_cache(1024)  # a program logs few different kinds of line
+def _names_secret(keys: tuple[str, ...]) -> bool:
+    return any(map(_is_secret, keys))
+
+
 def _timestamp() -> str:
-    return datetime.now(UTC).isoformat()[:-6] + "Z"
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _text_renderers(*, colours: bool) -> tuple[Processor, ...]:
     pretty = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    return structlog.processors.add_log_level, stamp, redact, _escape_controls, pretty
+    return _format_exception, structlog.processors.add_log_level, stamp, redact, _escape_controls, pretty
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

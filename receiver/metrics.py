@@ -3,9 +3,10 @@
 import asyncio
 import math
 import platform
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import datetime
-from itertools import product
+from itertools import accumulate, product
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -15,14 +16,21 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from receiver import __version__
 from receiver.models import OutboxState, Stats, TaskState, Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+# A count stands for so long: at least, at most, and by the time that counting took. It looks at the whole
+# record, and so a record that grows for years is still looked at only a twentieth of the time.
 RECENT_SECONDS = 5.0
+LONGEST_RECENT_SECONDS = 600.0
+RECENT_TO_COUNTING = 20
+NEVER = "never"  # asked about, so without an outcome
+NO_PROVIDERS: Mapping[str, bool] = {}
 UNKNOWN = "unknown"  # a label's value where a stranger could make up the real one
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, with its time of birth, that nobody asks for
@@ -40,13 +48,8 @@ class Metrics:
     def __init__(self, providers: Collection[str] = (), sinks: Collection[str] = ()) -> None:
         registry = self._registry = CollectorRegistry()
         self._providers = frozenset(providers)
-        callbacks = Counter(
-            "receiver_callbacks", "Callbacks recorded.", ["provider", "verdict"], registry=registry
-        )
-        # Bound once: looking a child up costs more than counting.
-        self._callbacks = {
-            labels: callbacks.labels(*labels) for labels in product((*self._providers, UNKNOWN), Verdict)
-        }
+        self._callbacks = _Callbacks((*self._providers, UNKNOWN))
+        registry.register(self._callbacks)
         self._rejected = Counter(
             "receiver_callbacks_rejected", "Callbacks refused, by HTTP status.", ["status"], registry=registry
         )
@@ -57,11 +60,11 @@ class Metrics:
         self._notifications = Counter(
             "receiver_notifications", "Attempts at sinks.", ["sink", "outcome"], registry=registry
         )
+        self._polls = Counter(
+            "receiver_polls", "Questions to providers.", ["provider", "outcome"], registry=registry
+        )
         self._restarts = Counter(
             "receiver_loop_restarts", "Loops started again after a crash.", ["loop"], registry=registry
-        )
-        self._callback_seconds = Histogram(
-            "receiver_callback_seconds", "From request to answer.", buckets=_SECONDS, registry=registry
         )
         self._commit_seconds = Histogram(
             "receiver_commit_seconds", "Time of a group commit.", buckets=_SECONDS, registry=registry
@@ -69,13 +72,12 @@ class Metrics:
         self._commit_rows = Histogram(
             "receiver_commit_rows", "Writes that shared a commit.", buckets=_ROWS, registry=registry
         )
-        self._waiting = _Waiting(sinks)
+        self._waiting = _Waiting(providers, sinks)
         registry.register(self._waiting)
 
     def callback(self, provider: str, verdict: Verdict, seconds: float) -> None:
         """A callback was recorded and answered."""
-        self._callbacks[self._provider(provider), verdict].inc()
-        self._callback_seconds.observe(seconds)
+        self._callbacks.count(self._provider(provider), verdict, seconds)
 
     def rejected(self, status: int) -> None:
         """A callback was refused with this status. After a 409 it is recorded all the same, as refused."""
@@ -90,6 +92,10 @@ class Metrics:
         """An attempt at a sink ended."""
         self._notifications.labels(sink, outcome).inc()
 
+    def poll(self, provider: str, outcome: str) -> None:
+        """A question to a provider ended."""
+        self._polls.labels(self._provider(provider), outcome).inc()
+
     def commit(self, rows: int, seconds: float) -> None:
         """A group of writes was committed. May be called from any thread."""
         self._commit_rows.observe(rows)
@@ -99,32 +105,80 @@ class Metrics:
         """A loop crashed and was started again."""
         self._restarts.labels(name).inc()
 
-    def render(self, stats: Stats | None, now: datetime) -> bytes:
-        """Everything in Prometheus' text format; without ``stats`` what waits is left out."""
-        self._waiting.show(stats, now)
+    def render(
+        self, stats: Stats | None, now: datetime, troubled: Mapping[str, bool] = NO_PROVIDERS
+    ) -> bytes:
+        """Everything in Prometheus' text format; without ``stats`` what waits is left out.
+
+        ``troubled`` says of each provider that we have a key for whether something keeps us from asking it:
+        its host, our key, our credit.
+        """
+        self._waiting.show(stats, now, troubled)
         return generate_latest(self._registry)
 
     def _provider(self, name: str) -> str:
         return name if name in self._providers else UNKNOWN
 
 
-class _Waiting(Collector):
-    """Gauges of what the store held when it was last asked, made anew at every scrape."""
+class _Callbacks(Collector):
+    """Callbacks by verdict, and their time: plain numbers, for every callback waits until it is counted.
 
-    def __init__(self, sinks: Collection[str]) -> None:
+    The library's own counters are made for many threads; these are the event loop's alone.
+    """
+
+    def __init__(self, providers: Collection[str]) -> None:
+        self._verdicts = dict.fromkeys(product(providers, Verdict), 0)
+        self._seconds_sum = 0.0
+        self._in_bucket = [0] * (len(_SECONDS) + 1)
+
+    def count(self, provider: str, verdict: Verdict, seconds: float) -> None:
+        self._verdicts[provider, verdict] += 1
+        self._seconds_sum += seconds
+        self._in_bucket[bisect_left(_SECONDS, seconds)] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        verdicts = CounterMetricFamily(
+            "receiver_callbacks", "Callbacks recorded.", labels=["provider", "verdict"]
+        )
+        for labels, number in self._verdicts.items():
+            verdicts.add_metric(labels, number)
+        yield verdicts
+        bounds = map(floatToGoString, (*_SECONDS, math.inf))
+        yield HistogramMetricFamily(
+            "receiver_callback_seconds",
+            "From request to answer.",
+            buckets=list(zip(bounds, accumulate(self._in_bucket), strict=True)),
+            sum_value=self._seconds_sum,
+        )
+
+
+class _Waiting(Collector):
+    """Gauges of how things stand, made anew at every scrape; of the store's as it was last asked."""
+
+    def __init__(self, providers: Collection[str], sinks: Collection[str]) -> None:
+        self._providers = providers
         self._sinks = sinks
         self._held: tuple[Stats, datetime] | None = None
+        self._troubled = NO_PROVIDERS
 
-    def show(self, stats: Stats | None, now: datetime) -> None:
+    def show(self, stats: Stats | None, now: datetime, troubled: Mapping[str, bool]) -> None:
         self._held = None if stats is None else (stats, now)
+        self._troubled = troubled
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("receiver_build_info", "Always 1.", labels=["version", "python"])
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
+        trouble = GaugeMetricFamily(
+            "receiver_provider_trouble", "1 while a provider cannot be asked.", labels=["provider"]
+        )
+        for provider, is_troubled in self._troubled.items():
+            trouble.add_metric([provider], is_troubled)
+        yield trouble
         if self._held is not None:
             stats, now = self._held
             yield from _counts(stats, self._sinks)
+            yield _unended(stats, self._providers)
             yield from _ages(stats, now)
 
 
@@ -139,6 +193,20 @@ def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
     yield outbox
     early = stats.deliveries.get(Verdict.EARLY, 0)
     yield GaugeMetricFamily("receiver_early_deliveries", "Deliveries without a submission yet.", early)
+    held = stats.deliveries.get(Verdict.UNCONFIRMED, 0)
+    yield GaugeMetricFamily("receiver_unconfirmed_deliveries", "Deliveries not confirmed yet.", held)
+
+
+def _unended(stats: Stats, providers: Collection[str]) -> Metric:
+    unended = GaugeMetricFamily(
+        "receiver_tasks_unended",
+        "Tasks without an end, by how the last question about each ended.",
+        labels=["provider", "last_outcome"],
+    )
+    for provider in sorted({*providers, *stats.polls}):
+        for outcome, count in ({NEVER: 0} | dict(stats.polls.get(provider, {}))).items():
+            unended.add_metric([provider, outcome], count)
+    return unended
 
 
 def _ages(stats: Stats, now: datetime) -> Iterator[Metric]:
@@ -164,19 +232,22 @@ def _seconds_between(start: datetime | None, end: datetime, *, otherwise: float)
 
 
 class RecentStats:
-    """What the store counted a moment ago. One count serves every scrape in that time, however many ask."""
+    """What the store counted a while ago. One count serves every scrape in that time, however many ask."""
 
     def __init__(self, count: Callable[[], Awaitable[Stats]], seconds: Callable[[], float]) -> None:
         self._count = count
         self._seconds = seconds
         self._lock = asyncio.Lock()
-        self._counted_at = -math.inf
+        self._stands_until = -math.inf
         self._stats: Stats | None = None
 
     async def get(self) -> Stats:
         """Raises Unavailable when the store cannot count now."""
         async with self._lock:
-            if self._stats is None or self._seconds() - self._counted_at >= RECENT_SECONDS:
+            begun = self._seconds()
+            if self._stats is None or begun >= self._stands_until:
                 self._stats = await self._count()
-                self._counted_at = self._seconds()
+                ended = self._seconds()
+                stands = max(RECENT_SECONDS, RECENT_TO_COUNTING * (ended - begun))
+                self._stands_until = ended + min(stands, LONGEST_RECENT_SECONDS)
             return self._stats

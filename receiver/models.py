@@ -1,7 +1,7 @@
 """The values that pass between modules: frozen, keyword-only, without behaviour of their own.
 
 All times are aware UTC. All ids are text with a prefix that tells what they name (``sub_``, ``dlv_``,
-``evt_``, ``out_``).
+``evt_``, ``out_``, ``rpl_``).
 """
 
 from collections.abc import Mapping
@@ -39,6 +39,7 @@ class Verdict(StrEnum):
     EARLY = "early"  # authentic, but its submission is not in the log yet
     CONFLICT = "conflict"  # contradicts the terminal state that came first
     UNRECOGNISED = "unrecognised"  # authentic, but not understood; kept raw
+    UNCONFIRMED = "unconfirmed"  # an end, but on weak proof: counts once the provider has confirmed it
     REFUSED = "refused"  # a submission's token used for another task
     UNOWNED = "unowned"  # was early, and no submission ever came
 
@@ -86,12 +87,46 @@ class OutboxState(StrEnum):
     DEAD = "dead"
 
 
+class Confirm(StrEnum):
+    """Which callbacks count only once the provider has confirmed them, where it can be asked."""
+
+    WEAK = "weak"  # those that came by a mere provider token, or untokened
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Stage(StrEnum):
+    """What a replay does again."""
+
+    NOTIFY = "notify"  # send events to the sinks
+    FETCH = "fetch"  # download files that could not be had
+    REPROCESS = "reprocess"  # read kept raw deliveries with today's adapter
+    POLL = "poll"  # ask the provider about tasks that have not ended
+
+
+class ReplayState(StrEnum):
+    """Where a replay stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+
+
 class Outcome(StrEnum):
-    """How one attempt at an asset or at a sink ended. The README explains each in a line."""
+    """How one attempt at an asset, at a sink or at a provider ended. The README explains each in a line."""
 
     # good ends
     STORED = "stored"
     DELIVERED = "delivered"
+    # what a provider said when it was asked about a task
+    ANSWERED = "answered"
+    IN_PROGRESS = "in_progress"
+    UNKNOWN_TASK = "unknown_task"
+    UNREADABLE = "unreadable"
+    KEY_REFUSED = "key_refused"
+    OUT_OF_CREDIT = "out_of_credit"
+    NO_MODEL = "no_model"
     # the link or its host is not acceptable
     BAD_URL = "bad_url"
     PRIVATE_ADDRESS = "private_address"
@@ -119,6 +154,7 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     # ends of a task that no single attempt explains
     NO_FILES = "no_files"
+    LOST = "lost"
 
 
 # --- what comes in --------------------------------------------------------------------------------
@@ -285,6 +321,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
 
 
+class Poll(msgspec.Struct, frozen=True, kw_only=True):
+    """How far asking a provider about a task that has not ended has come."""
+
+    asked: int  # times so far
+    outcome: Outcome | None  # of the last
+    detail: str | None
+    asked_at: datetime | None
+    due_at: datetime  # when to ask next
+
+
 class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One event on its way to one sink."""
 
@@ -308,6 +354,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     waiting_on: str | None
     submission: Submission
     event: Event | None
+    poll: Poll | None  # while it has no event
     deliveries: tuple[Delivery, ...]
     notifications: tuple[OutboxEntry, ...]
     attempts: tuple[Attempt, ...]
@@ -342,6 +389,9 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     attempt: int  # this one's number, from 1
     deadline_at: datetime
+    model: str | None
+    renewed: bool  # its link was asked for anew already
+    replay_id: str | None
     lease: str
 
 
@@ -357,7 +407,11 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended, and what follows: done, again at ``retry_at``, or never."""
+    """How an attempt ended, and what follows: done, again at ``retry_at``, or never.
+
+    ``links`` are the event's files as its provider names them now, in order: the asset's own link is
+    replaced by its own there, and so are those of the event's other files that wait.
+    """
 
     outcome: Outcome
     started_at: datetime
@@ -365,6 +419,22 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     detail: str | None = None
     file: StoredFile | None = None
+    links: tuple[str, ...] = ()
+    links_die_at: datetime | None = None
+
+
+class PollWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A leased question: how did this task end?"""
+
+    submission_id: str
+    provider: str
+    task_id: str
+    model: str | None
+    submitted_at: datetime
+    attempt: int  # this one's number, from 1
+    held: bool  # a callback waits for the answer
+    replay_id: str | None
+    lease: str
 
 
 class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -420,6 +490,85 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
+class WorkFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay or a requeue applies to; unset fields let everything pass.
+
+    ``since`` and ``until`` compare with when the task was submitted (``poll``), its result came
+    (``fetch``, ``reprocess``) or its event ended (``notify``, dead letters).
+    """
+
+    provider: str | None = None
+    owner: str | None = None
+    state: TaskState | None = None
+    type: EventType | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    task_ids: tuple[str, ...] = ()
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable job that does a stage again for everything that matched when it was asked for.
+
+    It looks at one match after the other, and queues what there is to do: notifications, files, polls.
+    ``results`` counts by outcome what has settled. It is done when all is looked at and settled.
+    """
+
+    id: str
+    stage: Stage
+    filter: WorkFilter
+    sinks: tuple[str, ...]  # for notify; empty: every sink that wants the event
+    rate: float | None  # matches a second; None: as fast as they settle
+    state: ReplayState
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    matched: int
+    looked_at: int
+    queued: int
+    settled: int
+    results: Mapping[str, int]
+
+
+class ReplayWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A replay whose next step is due; ``lease`` must still be on its row when the step is made."""
+
+    replay: Replay
+    lease: str
+
+
+class KeptDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw delivery that was not understood when it came."""
+
+    number: int
+    recording: Recording  # as it came; its report is still to be read again
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A notification that was given up."""
+
+    id: str
+    sink: str
+    event_id: str
+    provider: str
+    task_id: str
+    owner: str
+    type: EventType
+    revision: int
+    replay_id: str | None
+    attempts: int
+    outcome: Outcome
+    detail: str | None  # of the last attempt
+    created_at: datetime
+    settled_at: datetime
+
+
+class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a list, newest first, and where the next part begins."""
+
+    dead_letters: tuple[DeadLetter, ...]
+    next_cursor: str | None
+
+
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a list, newest first, and where the next part begins."""
 
@@ -438,13 +587,15 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_undelivered_at: datetime | None
     oldest_undownloaded_at: datetime | None
     next_deadline_at: datetime | None  # of an asset still to be downloaded
+    polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
 
 
 def to_text(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds and ``Z``; sorts as text in the order of time."""
     if moment.tzinfo is not UTC:  # ours always are, and converting costs more than writing
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+    text: str = msgspec.to_builtins(moment)  # five times as fast as isoformat; leaves a zero fraction out
+    return f"{text[:23]}Z" if len(text) == 27 else f"{text[:19]}.000Z"
 
 
 def from_text(text: str) -> datetime:

@@ -12,22 +12,25 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 
 import httpcore2
 import httpx2
 
 from receiver import __version__
-from receiver.addresses import Network, Target, admit, bad_url, check_url, is_literal
+from receiver.addresses import Network, Standing, Target, admit, bad_url, check_url, is_literal
 from receiver.errors import FetchFailed
 from receiver.models import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Ask = Callable[[str, int], list[str]]
 Dial = Callable[[str, int, float], Awaitable[httpcore2.AsyncNetworkStream]]
+IsOurs = Callable[[str], bool]
 
 MAX_LOOKUPS = 16  # threads that a dead resolver can hold
 MAX_ADDRESSES = 64  # more answers than any honest name has
 MAX_DIALS = 4  # of them are tried before the host counts as down
+MAX_HEAD_BYTES = 64 * 1024  # of all that comes before a body; honest hosts send a few hundred bytes
 USER_AGENT = f"receiver/{__version__}"
 
 _HEADERS = (
@@ -43,10 +46,11 @@ class GuardedClient:
 
     No connection is kept for a second request: each is resolved and judged anew, and nothing that one
     response leaves behind can be taken for the next. ``resolve`` and ``dial`` are how the world is
-    reached; ``tls`` replaces the system's certificate authorities. Closed by whoever opened it.
+    reached, ``is_ours`` how this machine's own addresses are known; ``tls`` replaces the system's
+    certificate authorities. Closed by whoever opened it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
         self,
         *,
         opened: Sequence[Network] = (),
@@ -56,16 +60,21 @@ class GuardedClient:
         tls: ssl.SSLContext | None = None,
         resolve: Resolve | None = None,
         dial: Dial | None = None,
+        is_ours: IsOurs | None = None,
     ) -> None:
         self._opened = tuple(opened)
         self._timeouts = {"connect": connect_seconds, "read": read_seconds, "write": read_seconds}
         _hush()
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=tls or httpx2.create_ssl_context(),
+            ssl_context=_strict(tls or httpx2.create_ssl_context()),
             max_connections=None,  # whoever leases the work decides how much runs at once
             max_keepalive_connections=0,
             network_backend=_GuardedBackend(
-                self._opened, resolve_seconds, resolve or SystemResolver(), dial or dial_directly
+                self._opened,
+                resolve_seconds,
+                resolve or SystemResolver(),
+                dial or dial_directly,
+                is_ours or is_our_address,
             ),
         )
 
@@ -84,6 +93,9 @@ class GuardedClient:
         extensions = {"timeout": self._timeouts}
         with _translated():
             async with self._pool.stream("GET", url, headers=headers, extensions=extensions) as response:
+                stream = response.extensions["network_stream"]
+                if isinstance(stream, _Impatient):
+                    stream.head_is_over = True
                 yield response
 
     async def aclose(self) -> None:
@@ -106,6 +118,13 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
         follow_redirects=False,
         headers={"User-Agent": USER_AGENT},
     )
+
+
+def _strict(tls: ssl.SSLContext) -> ssl.SSLContext:
+    # RFC 9110, section 4.3.4: a certificate is for the names it lists as such, and its free-text common
+    # name is none. OpenSSL would fall back on that.
+    tls.hostname_checks_common_name = False
+    return tls
 
 
 def _hush() -> None:
@@ -202,16 +221,40 @@ async def dial_directly(address: str, port: int, timeout_seconds: float) -> http
     return await httpcore2.AnyIOBackend().connect_tcp(address, port, timeout=timeout_seconds)
 
 
+def is_our_address(address: str) -> bool:
+    """Whether an address is this machine's own, known by the system letting us bind it. Sends nothing.
+
+    Some systems let any address be bound (``ip_nonlocal_bind``); there nothing is taken for our own.
+    """
+    family, nobodys = (socket.AF_INET6, "2001:db8::1") if ":" in address else (socket.AF_INET, "192.0.2.1")
+    return _can_bind(family, address) and not _can_bind(family, nobodys)
+
+
+def _can_bind(family: socket.AddressFamily, address: str) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Where every connection passes through, whatever asked for it."""
 
     def __init__(
-        self, opened: Sequence[Network], resolve_seconds: float, resolve: Resolve, dial: Dial
+        self,
+        opened: Sequence[Network],
+        resolve_seconds: float,
+        resolve: Resolve,
+        dial: Dial,
+        is_ours: IsOurs,
     ) -> None:
         self._opened = opened
         self._resolve_seconds = resolve_seconds
         self._resolve = resolve
         self._dial = dial
+        self._is_ours = is_ours
 
     async def connect_tcp(
         self,
@@ -223,8 +266,8 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         addresses = [host] if is_literal(host) else await self._look_up(host, port)
         for address in addresses:
-            admit(address, host, port, self._opened)
-        return await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0)
+            self._admit(address, host, port)
+        return _Impatient(await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0))
 
     async def connect_unix_socket(
         self,
@@ -236,6 +279,12 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def _admit(self, address: str, host: str, port: int) -> None:
+        # A public address of this machine is reached from within: past the firewall, and taken for a
+        # neighbour by whatever else listens there.
+        if admit(address, host, port, self._opened) is Standing.PUBLIC and self._is_ours(address):
+            raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is this machine's own")
 
     async def _look_up(self, host: str, port: int) -> list[str]:
         try:
@@ -262,3 +311,48 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
         return await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1))
+
+
+class _Impatient(httpcore2.AsyncNetworkStream):
+    """A connection to a host that has to come to its answer.
+
+    The driver bounds each interim answer (1xx), but not how many there are; a host that sends nothing
+    else would keep us parsing for ever. Set ``head_is_over`` where the body begins.
+    """
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self.head_is_over = False
+        self._stream = stream
+        self._head_bytes = 0
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
+    ) -> bytes:
+        if self._head_bytes >= MAX_HEAD_BYTES and not self.head_is_over:
+            raise FetchFailed(Outcome.INTERRUPTED, "the host sent headers without end")
+        part = await self._stream.read(max_bytes, timeout)
+        self._head_bytes += len(part)
+        return part
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
+    ) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
+    ) -> httpcore2.AsyncNetworkStream:
+        return _Impatient(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

@@ -5,10 +5,10 @@ are translated inside it, ``from exc``; only the exceptions named here come out.
 closes it, once, and calls nothing on it afterwards.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import msgspec
 
@@ -16,25 +16,38 @@ from receiver.clock import Clock
 from receiver.models import (
     AssetWork,
     Callback,
+    DeadLetters,
     Event,
+    KeptDelivery,
     Notification,
     OutboxWork,
     Page,
+    PollWork,
+    Proof,
     ProviderFacts,
     Receipt,
     Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
     Report,
     Route,
     Settlement,
+    Stage,
     Stats,
     StatusRequest,
     Submission,
     Task,
     TaskFilter,
+    Verdict,
+    WorkFilter,
 )
 
 if TYPE_CHECKING:
     import httpx2
+
+
+Due = Literal["assets", "outbox", "polls", "replays"]
 
 
 class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,12 +60,23 @@ class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float = 10.0
 
 
+def never(_provider: str, _proof: Proof) -> bool:
+    """Ask for no confirmation."""
+    return False
+
+
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a store needs besides its URL."""
 
     data_dir: Path  # relative paths in URLs are taken from here
     clock: Clock
     routes: Sequence[Route] = ()  # the sinks that events are addressed to
+    first_poll_seconds: Mapping[str, float] = {}  # by provider: the usual time of a task
+    link_life_seconds: Mapping[str, float] = {}  # by provider: for files that are fetched once more
+    # Whether an end that a callback of this provider reports on this proof counts only once the provider has
+    # said so itself. Asked in the transaction, on any thread.
+    confirms: Callable[[str, Proof], bool] = never
+    unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
     early_limit: int = 10_000  # of deliveries that nobody owns, in any ``early_ttl_seconds``
     early_ttl_seconds: float = 86_400.0
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
@@ -100,6 +124,10 @@ class Store(Protocol):
 
         Ownership, verdict, event, pending assets or outbox entries are decided and written together.
         A repeat raises a counter; one that arrives while the first is uncommitted waits for it.
+        An end that must be confirmed (``StoreOptions.confirms``) makes no event: it is held as
+        ``unconfirmed``, and the task is due to be polled now. The event of another delivery settles what is
+        held: accepted where both say the same, conflict where not. A submission's token on a task that is
+        not its own proves no more than the provider's; an early delivery is judged when it is matched.
         """
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
@@ -126,7 +154,8 @@ class Store(Protocol):
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
         """Record how a download ended. Without ``retry_at`` and ``file`` the asset has failed.
 
-        Settling an event's last asset ends the event and writes its outbox entries.
+        Settling an event's last asset ends the event and writes its outbox entries. An event that had
+        ended and has more of its files now is sent again, its revision raised.
         """
 
     async def lease_outbox(
@@ -137,8 +166,84 @@ class Store(Protocol):
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         """Record how a publish ended: delivered, again at ``retry_at``, or dead."""
 
-    async def next_due_at(self, sink: str | None) -> datetime | None:
-        """When the next entry of a sink (None: the next asset) falls due or its lease runs out, if any."""
+    async def lease_polls(
+        self, provider: str, now: datetime, lease_until: datetime, limit: int
+    ) -> list[PollWork]:
+        """Take up to ``limit`` tasks of one provider that are due to be asked about.
+
+        First those about which a callback waits for confirmation, then the others, each the oldest first.
+        A task becomes due ``first_poll_seconds`` after it was logged with its id, or at once when a
+        callback waits for confirmation. Those that have ended meanwhile are forgotten on the way.
+        """
+
+    async def settle_poll(self, work: PollWork, settlement: Settlement) -> bool:
+        """Record how a question ended: ask again at ``retry_at``, or never."""
+
+    async def forget_polls(self, now: datetime, limit: int) -> int:
+        """Follow up to ``limit`` deliveries that came since, and drop the polls of tasks that they ended.
+
+        How many were followed; 0 when nothing is left. It is for providers that nobody asks: whoever
+        leases polls drops them on the way.
+        """
+
+    async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
+        """When the next work of a kind falls due or its lease runs out, if any.
+
+        ``name`` is the sink of an outbox entry, the provider of a poll.
+        """
+
+    async def start_replay(self, replay: Replay) -> Replay:
+        """Keep a new replay, and count what it matches; it will touch nothing that comes later."""
+
+    async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
+        """How much a replay would match now."""
+
+    async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
+        """Take up to ``limit`` running replays whose next step is due.
+
+        One of which more than a thousand pieces have not settled is put off; of notifications, at every
+        sink it has any for.
+        One that is done is handed out once more, for its end to be told.
+        """
+
+    async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
+        """Queue what the next ``limit`` matches of a notify, fetch or poll replay need.
+
+        It is due again at ``next_at``. The cursor moves in the same transaction, so a crash repeats nothing.
+        """
+
+    async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
+        """The next matches of a reprocess replay."""
+
+    async def reprocess(
+        self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
+    ) -> bool:
+        """Apply kept deliveries whose reports were read anew, and move the cursor behind them.
+
+        With an empty ``read`` the replay has looked at everything.
+        """
+
+    async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
+        """Pause, resume (``running``) or cancel. A cancelled one takes back what it queued and nobody holds.
+
+        Raises Rejected: 404 for an unknown id, 409 for one that has ended.
+        """
+
+    async def get_replay(self, replay_id: str) -> Replay | None: ...
+
+    async def list_replays(self, limit: int) -> list[Replay]:
+        """The newest replays."""
+
+    async def list_dead(
+        self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
+    ) -> DeadLetters:
+        """A page of dead letters; Rejected (400) for a cursor that is not ours."""
+
+    async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
+        """How many dead letters a requeue would revive; no ``sinks`` means every one."""
+
+    async def requeue_dead(self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int) -> int:
+        """Make up to ``limit`` dead letters due again with all their attempts before them; how many."""
 
     async def expire_early(self, received_before: datetime) -> int:
         """Turn early deliveries that nobody claimed into unowned ones."""
@@ -158,6 +263,9 @@ class Store(Protocol):
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
         """One owned task with its whole history. Strangers' tasks are not found."""
+
+    async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
+        """What the deliveries of a task that has not ended turned out to be; None where there is no such."""
 
     async def get_event(self, provider: str, task_id: str) -> Event | None: ...
 

@@ -3,32 +3,32 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx2
 import msgspec
 
 from receiver import plugins
+from receiver.asking import Asker
 from receiver.assets import AssetLimits, Assets, Fetcher
 from receiver.clock import Clock
 from receiver.download import DownloadLimits
+from receiver.fields import key_variable
 from receiver.ingest import Ingest
+from receiver.lanes import ASK_SECONDS, Lanes
 from receiver.metrics import Metrics, RecentStats
-from receiver.models import AssetWork, OutboxWork
 from receiver.network import GuardedClient, open_plain_client
 from receiver.ports import BlobStore, PartOptions, Provider, Sink, Store, StoreOptions
+from receiver.reconcile import Reconciler, confirmation
 from receiver.relay import Relay, SinkPolicy, link_maker
+from receiver.replay import Replayer
 from receiver.settings import Settings, SinkSettings
 from receiver.tokens import Tokens
-from receiver.upkeep import Upkeep
-from receiver.worker import Chore, Lane, Worker
+from receiver.worker import Loop, Worker
 
 DRAIN_SECONDS = 4.0  # after as long for requests: the platforms give 10 s at least
-LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
-UPKEEP_SECONDS = 30.0
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     blobs: BlobStore
     sinks: Mapping[str, Sink]
+    asker: Asker
     ingest: Ingest
     worker: Worker
 
@@ -68,19 +69,41 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
     metrics = Metrics(providers, [sink.name for sink in settings.sinks])
     tokens = Tokens(settings.secrets)
     http = await stack.enter_async_context(open_plain_client())
-    store = await _open_store(settings, clock, metrics, stack)
+    asker = Asker(
+        providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
+    )
+    store = await _open_store(settings, _store_options(settings, clock, metrics, asker, providers), stack)
     blobs = await _open_blobs(settings, http, stack)
     sinks = await _open_sinks(settings, http, stack)
     fetcher = await _open_fetcher(settings, clock, blobs, stack)
-    relay = _relay(settings, clock, store, sinks, tokens)
-    worker = _worker(settings, clock, metrics, store, fetcher, relay)
+
+    def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
+        worker.wake(kind)
+
     ingest = Ingest(
         store=store,
         providers=providers,
         tokens=tokens,
         allow_untokened=settings.allow_untokened,
-        wake=worker.wake,
+        wake=wake,
     )
+    reconciler = Reconciler(
+        store=store,
+        asker=asker,
+        ingest=ingest,
+        providers=providers,
+        clock=clock,
+        lost_after_seconds=settings.lost_after_seconds,
+    )
+    lanes = Lanes(settings=settings, clock=clock, metrics=metrics, store=store, wake=wake)
+    loops: list[Loop] = [
+        lanes.files(Assets(store=store, fetcher=fetcher, renew=reconciler.renew)),
+        *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),
+        *lanes.sinks(_relay(settings, clock, store, sinks, tokens)),
+        lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
+        lanes.upkeep(),
+    ]
+    worker = Worker(loops, count_restart=metrics.loop_restarted)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -91,20 +114,32 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         store=store,
         blobs=blobs,
         sinks=sinks,
+        asker=asker,
         ingest=ingest,
         worker=worker,
     )
 
 
-async def _open_store(settings: Settings, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> Store:
-    options = StoreOptions(
+def _store_options(
+    settings: Settings, clock: Clock, metrics: Metrics, asker: Asker, providers: Mapping[str, Provider]
+) -> StoreOptions:
+    return StoreOptions(
         data_dir=settings.data_dir,
         clock=clock,
         routes=[sink.route for sink in settings.sinks],
         early_limit=settings.early_limit,
         early_ttl_seconds=settings.early_ttl_seconds,
+        first_poll_seconds={name: access.first_poll_seconds for name, access in settings.providers.items()},
+        link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
+        confirms=confirmation(settings.confirm, asker),
+        unpolled={
+            name: f"no {key_variable(name)} is set" for name in settings.providers if not asker.can_ask(name)
+        },
         observe=metrics.commit,
     )
+
+
+async def _open_store(settings: Settings, options: StoreOptions, stack: AsyncExitStack) -> Store:
     kind: type[Store] = plugins.load("stores", settings.database_scheme)
     store = await kind.open(settings.database_url, options)
     stack.push_async_callback(store.aclose)
@@ -180,63 +215,3 @@ def _policy(sink: SinkSettings) -> SinkPolicy:
         concurrency=sink.concurrency,
         max_attempts=sink.max_attempts,
     )
-
-
-def _worker(
-    settings: Settings, clock: Clock, metrics: Metrics, store: Store, fetcher: Fetcher, relay: Relay
-) -> Worker:
-    """One lane for files, one for each sink, so that a slow or dead one holds up no other."""
-    lanes: list[Lane[OutboxWork]] = [
-        _sink_lane(sink, clock, metrics, store, relay) for sink in settings.sinks
-    ]
-
-    assets = Assets(store=store, fetcher=fetcher)
-
-    async def fetch(work: AssetWork) -> None:
-        settlement = await assets.run(work)
-        metrics.asset(work.provider, settlement.outcome, settlement.file.bytes if settlement.file else 0)
-        for lane in lanes:  # it may have been the event's last
-            lane.wake()
-
-    files: Lane[AssetWork] = Lane(
-        "assets",
-        lease=store.lease_assets,
-        run=fetch,
-        next_due_at=partial(store.next_due_at, None),
-        concurrency=settings.asset_concurrency,
-        lease_seconds=settings.asset_timeout_seconds + LEASE_GRACE_SECONDS,
-        clock=clock,
-    )
-    upkeep = Upkeep(
-        store=store,
-        clock=clock,
-        early_ttl_seconds=settings.early_ttl_seconds,
-        retention_days=settings.retention_days,
-    )
-    chore = Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS)
-    loops: Sequence[Lane[AssetWork] | Lane[OutboxWork] | Chore] = [files, *lanes, chore]
-    return Worker(loops, count_restart=metrics.loop_restarted)
-
-
-def _sink_lane(
-    sink: SinkSettings, clock: Clock, metrics: Metrics, store: Store, relay: Relay
-) -> Lane[OutboxWork]:
-    async def publish(work: OutboxWork) -> None:
-        settlement = await relay.run(work)
-        metrics.notification(sink.name, settlement.outcome)
-
-    return Lane(
-        f"sink {sink.name}",
-        lease=partial(store.lease_outbox, sink.name),
-        run=publish,
-        next_due_at=partial(store.next_due_at, sink.name),
-        concurrency=sink.concurrency,
-        lease_seconds=sink.timeout_seconds + LEASE_GRACE_SECONDS,
-        clock=clock,
-        stopped=lambda: _stopped(relay, sink.name),
-    )
-
-
-def _stopped(relay: Relay, sink: str) -> str | None:
-    reason = relay.stopped.get(sink)
-    return f"stopped: {reason}" if reason else None

@@ -10,9 +10,11 @@ import msgspec
 
 from receiver import plugins, relay
 from receiver.accepts import Network
+from receiver.asking import Access
 from receiver.errors import Misconfigured
-from receiver.fields import FIELDS, SINK_FIELDS, Field
-from receiver.models import Route
+from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, variable_of
+from receiver.models import Confirm, Route
+from receiver.ports import Provider
 
 
 class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout_seconds: float
     early_ttl_seconds: float
     early_limit: int
+    confirm: Confirm
+    lost_after_seconds: float
     allow_networks: tuple[Network, ...]
     asset_types: frozenset[str]
     asset_hosts: Mapping[str, tuple[str, ...]]  # provider -> the only hosts its files may come from
@@ -67,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # of the running service, for the command line
     token: str | None
     sinks: tuple[SinkSettings, ...]
+    providers: Mapping[str, Access]  # every provider there is, with a key or without
     ephemeral_disk: bool  # the host wipes its disk at every restart
 
     @property
@@ -98,10 +103,15 @@ def load_settings(
     Raises Misconfigured with every problem at once. Empty variables count as unset.
     """
     given = _given(os.environ if environ is None else environ)
-    problems = _unknown(given)
+    problems = _unknown(given) + _misspelt(given)
     values = {field.attribute: _read(field, field.variable, given, problems) for field in FIELDS}
     values |= _addresses(values, given, host, port)
-    settings = Settings(**values, sinks=_sinks(given, problems), ephemeral_disk="DYNO" in given)
+    settings = Settings(
+        **values,
+        sinks=_sinks(given, problems),
+        providers=_providers(given, problems),
+        ephemeral_disk="DYNO" in given,
+    )
     problems += _missing_parts(settings, given) + _vanishing_disk(settings)
     if problems:
         raise Misconfigured(*problems)
@@ -125,8 +135,42 @@ def _unknown(given: Mapping[str, str]) -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    bare = name.removeprefix("RECEIVER_")  # some variables are not ours alone: PORT, VIDGO_API_KEY
+    if bare in {*known, *_variables_of_providers()}:
+        return f"; did you mean {bare}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return f"; did you mean {near[0]}?" if near else "; unset it, or see the table of settings in the README"
+
+
+def _variables_of_providers() -> dict[str, str]:
+    """Each by its name, with what it is called after its provider's prefix."""
+    return {
+        variable_of(field.variable, provider): field.variable.removeprefix("<PROVIDER>_")
+        for provider in plugins.names("providers")
+        for field in PROVIDER_FIELDS
+    }
+
+
+def _misspelt(given: Mapping[str, str]) -> list[str]:
+    """Variables of providers that are nearly ours, where the one that is ours is not set.
+
+    Other programs read variables of these names too, so the rest is none of our business.
+    """
+    known = _variables_of_providers()
+    return [
+        f"{name} is not a setting; did you mean {variable}?"
+        for variable, option in known.items()
+        if variable not in given
+        for name in sorted(given.keys() - known.keys())
+        if name.startswith(prefix := variable.removesuffix(option))
+        if _means(name.removeprefix(prefix), option)
+    ]
+
+
+def _means(written: str, option: str) -> bool:
+    if (written, option) == ("KEY", "API_KEY"):  # far off by its letters, and the likeliest of all
+        return True
+    return difflib.SequenceMatcher(None, written, option).ratio() >= 0.85
 
 
 def _read(field: Field, variable: str, given: Mapping[str, str], problems: list[str]) -> Any:
@@ -160,6 +204,31 @@ def _reachable(host: str) -> str:
     if host in {_ANY, "::"}:
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
+
+
+def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Access]:
+    accesses = {}
+    for name in plugins.names("providers"):
+        try:
+            provider: Provider = plugins.load("providers", name)()
+        except Misconfigured as exc:
+            problems += exc.problems
+        else:
+            accesses[name] = _access(name, provider, given, problems)
+    return accesses
+
+
+def _access(name: str, provider: Provider, given: Mapping[str, str], problems: list[str]) -> Access:
+    values: dict[str, Any] = {
+        field.attribute: _read(field, variable_of(field.variable, name), given, problems)
+        for field in PROVIDER_FIELDS
+    }
+    own = {
+        "base_url": provider.facts.base_url.rstrip("/"),
+        "polls_per_minute": provider.facts.polls_per_minute,
+        "first_poll_seconds": float(provider.facts.first_poll_seconds),
+    }
+    return Access(**values | {key: value for key, value in own.items() if values[key] is None})
 
 
 def _sinks(given: Mapping[str, str], problems: list[str]) -> tuple[SinkSettings, ...]:

@@ -1,4 +1,4 @@
-"""What time does to the record: early deliveries that nobody claimed, and bodies kept long enough."""
+"""What time does to the record: early deliveries nobody claimed, needless polls, bodies kept long enough."""
 
 import asyncio
 from datetime import timedelta
@@ -10,7 +10,8 @@ from receiver.ports import Store
 
 log = structlog.get_logger()
 
-PURGE_AT_ONCE = 200  # rows of a kind in one transaction: callbacks wait behind it for milliseconds only
+FORGET_AT_ONCE = 500  # deliveries that are followed to the polls they made needless, in one transaction
+PURGE_AT_ONCE = 50  # rows of a kind in one transaction: callbacks wait behind it for milliseconds only
 BREATH_SECONDS = 0.05  # between two, in which the callbacks go first
 
 
@@ -26,9 +27,12 @@ class Upkeep:
         self._retention = timedelta(days=retention_days)
 
     async def run(self) -> None:
-        """Expire and purge whatever is due now."""
+        """Expire, forget and purge whatever is due now."""
         now = self._clock.now()
         expired = await self._store.expire_early(now - self._early_ttl)
+        # Less than a full step was all there was; what came since is for the next round.
+        while await self._store.forget_polls(now, FORGET_AT_ONCE) >= FORGET_AT_ONCE:  # noqa: ASYNC110 - it works, it does not wait
+            await asyncio.sleep(BREATH_SECONDS)
         purged = 0
         while dropped := await self._store.purge(now - self._retention, PURGE_AT_ONCE):
             purged += dropped

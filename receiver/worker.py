@@ -5,8 +5,10 @@ that crashes is started again and shows in ``status``; one that cannot reach the
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -19,8 +21,11 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 FALLBACK_SECONDS = 5.0
+EMPTY_SECONDS = 0.05  # after finding nothing where something was due
 BREATH_SECONDS = 0.01  # a storm of wake-ups is one look at the store in this time
 RESTART_SECONDS = 1.0
+USUAL_WAIT = timedelta(hours=1)  # hardly anything is planned for later than that
+RUNNING = "running"
 
 
 class Loop(Protocol):
@@ -33,6 +38,9 @@ class Loop(Protocol):
 
     def stopped(self) -> str | None:
         """Why it takes no more work, if it does not."""
+
+    def note(self) -> str | None:
+        """What people should know of it though it runs."""
 
     async def loop(self) -> None:
         """Work until cancelled; what is running goes on after that, see ``drain``."""
@@ -55,6 +63,7 @@ class Lane(Generic[T]):
         lease_seconds: float,
         clock: Clock,
         stopped: Callable[[], str | None] = lambda: None,
+        note: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.name = name
         self._lease = lease
@@ -64,6 +73,8 @@ class Lane(Generic[T]):
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._stopped = stopped
+        self._note = note
+        self._setbacks = Setbacks(clock)
         self._running: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
 
@@ -72,6 +83,9 @@ class Lane(Generic[T]):
 
     def stopped(self) -> str | None:
         return self._stopped()
+
+    def note(self) -> str | None:
+        return self._note()
 
     async def loop(self) -> None:
         while True:
@@ -94,13 +108,19 @@ class Lane(Generic[T]):
     async def _turn(self) -> float:
         """Start what is due and there is room for; seconds until looking again."""
         room = self._concurrency - len(self._running)
+        self._setbacks.look()
         due_at = await self._next_due_at() if room > 0 and not self._stopped() else None
         if due_at is None:
             return FALLBACK_SECONDS
         now = self._clock.now()
-        if due_at > now:
-            return min(FALLBACK_SECONDS, (due_at - now).total_seconds() + 0.001)
-        for work in await self._lease(now, now + timedelta(seconds=self._lease_seconds), room):
+        late = self._setbacks.lateness(due_at, now)
+        wait_seconds = (due_at - late - now).total_seconds()
+        if wait_seconds > 0:
+            return min(FALLBACK_SECONDS, wait_seconds + 0.001)
+        leased = await self._lease(now + late, now + timedelta(seconds=self._lease_seconds), room)
+        if not leased:  # due, yet not to be had: looking again at once could go on for ever
+            await asyncio.sleep(EMPTY_SECONDS)
+        for work in leased:
             self._start(work)
         return 0.0 if len(self._running) < self._concurrency else FALLBACK_SECONDS
 
@@ -122,6 +142,35 @@ class Lane(Generic[T]):
         self._awake.set()
 
 
+class Setbacks:
+    """Whether the wall clock was set back, and what was planned before would therefore come late.
+
+    It is told from a clock that only runs forward. A setback of less than two usual waits is let pass: it
+    makes nothing much later than a wait for the next attempt does. One before the start is not noticed.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen = (clock.now(), time.monotonic())
+        self._lost = timedelta()
+        self._shown = clock.now()  # before it was set back
+
+    def look(self) -> None:
+        """Compare the clocks; to be called every few seconds."""
+        now, tick = self._clock.now(), time.monotonic()
+        expected = self._seen[0] + timedelta(seconds=tick - self._seen[1])
+        self._seen = (now, tick)
+        if expected - now >= 2 * USUAL_WAIT:
+            self._lost, self._shown = expected - now, expected
+            log.warning("clock.set_back", seconds=round(self._lost.total_seconds()))
+
+    def lateness(self, due_at: datetime, now: datetime) -> timedelta:
+        """By how much the earliest of all that waits is planned too late."""
+        # So long nothing that is planned now, by a usual wait, can be taken for what was planned before.
+        is_told_apart = now + USUAL_WAIT < self._shown
+        return self._lost if is_told_apart and due_at > now + USUAL_WAIT else timedelta()
+
+
 class Chore:
     """Work that comes round by the clock."""
 
@@ -134,6 +183,9 @@ class Chore:
         pass  # chores keep to the clock
 
     def stopped(self) -> str | None:
+        return None
+
+    def note(self) -> str | None:
         return None
 
     async def loop(self) -> None:
@@ -152,11 +204,13 @@ class Worker:
         self._loops = loops
         self._count_restart = count_restart
         self._states: dict[str, str] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_draining = False
 
     def start(self) -> None:
         """Start every loop."""
-        self._tasks = [asyncio.create_task(self._keep(loop), name=loop.name) for loop in self._loops]
+        for loop in self._loops:
+            self._start(loop)
 
     def wake(self, kind: str = "") -> None:
         """Tell every loop whose name starts with ``kind`` that there may be work."""
@@ -165,31 +219,52 @@ class Worker:
                 loop.wake()
 
     def status(self) -> Mapping[str, str]:
-        """Each loop by name: ``running``, or what is wrong with it."""
-        return {
-            loop.name: loop.stopped() or self._states.get(loop.name, "not started") for loop in self._loops
-        }
+        """Each loop by name: ``running``, ``running, but`` and what people should know, or what is wrong."""
+        return {loop.name: self._state(loop) for loop in self._loops}
 
     async def drain(self, timeout_seconds: float) -> None:
         """Take no more work, finish what runs, within the time given."""
+        self._is_draining = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         cut = await asyncio.gather(*(loop.drain(timeout_seconds) for loop in self._loops))
         log.info("worker.drained", cut_short=sum(cut))
 
+    def _state(self, loop: Loop) -> str:
+        state = loop.stopped() or self._states.get(loop.name, "not started")
+        note = loop.note()
+        return f"{state}, but {note}" if note and state == RUNNING else state
+
+    def _start(self, loop: Loop) -> None:
+        if not self._is_draining:
+            task = asyncio.create_task(self._keep(loop), name=loop.name)
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, loop))
+
+    def _ended(self, loop: Loop, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._is_draining:
+            # Cancelled by a stranger's mistake. Not caught where it is raised, and started again only
+            # after a while: where everything is cancelled, as at the end of the program, it must end.
+            self._note_crash(loop, asyncio.CancelledError())
+            asyncio.get_running_loop().call_later(RESTART_SECONDS, self._start, loop)
+
     async def _keep(self, loop: Loop) -> None:
         while True:
-            self._states[loop.name] = "running"
+            self._states[loop.name] = RUNNING
             try:
                 await loop.loop()
             except Unavailable as exc:
                 self._states[loop.name] = f"waiting: {exc}"
-            except Exception as exc:  # a loop must survive what nobody foresaw
-                self._states[loop.name] = f"restarting after {type(exc).__name__}"
-                self._count_restart(loop.name)
-                log.exception("loop.crashed", loop=loop.name, error=type(exc).__name__)
+            except Exception as exc:  # noqa: BLE001 - a loop must survive what nobody foresaw
+                self._note_crash(loop, exc)
             await asyncio.sleep(RESTART_SECONDS)
+
+    def _note_crash(self, loop: Loop, exc: BaseException) -> None:
+        self._states[loop.name] = f"restarting after {type(exc).__name__}"
+        self._count_restart(loop.name)
+        log.error("loop.crashed", loop=loop.name, error=type(exc).__name__, exc_info=exc)
 
 
 async def _first_of(event: asyncio.Event, seconds: float) -> None:

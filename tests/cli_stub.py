@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-Answers = Mapping[str, tuple[int, object]]  # "GET /path" -> status, document; bytes go out as they are
+Answer = tuple[int, object]  # status, document; bytes go out as they are
+# From "GET /path" to its answer, or to one after the other, of which the last stays.
+Answers = Mapping[str, Answer | list[Answer]]
 
 
 class Stub:
@@ -32,12 +34,19 @@ def answering(answers: Answers) -> Iterator[Stub]:
         def _answer(self) -> None:
             stub.asked.append(f"{self.command} {self.path}")
             stub.tokens.add(self.headers.get("Authorization", ""))
-            status, document = answers[f"{self.command} {self.path.partition('?')[0]}"]
+            status, document = self._next(f"{self.command} {self.path.partition('?')[0]}")
             body = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def _next(self, request: str) -> Answer:
+            answer = answers[request]
+            if isinstance(answer, tuple):
+                return answer
+            times = sum(asked.partition("?")[0] == request for asked in stub.asked)
+            return answer[min(times, len(answer)) - 1]
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             """Quiet."""

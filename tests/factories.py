@@ -3,6 +3,8 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from receiver.clock import Clock
 from receiver.ingest import fingerprint
 from receiver.models import (
@@ -63,12 +65,14 @@ def recording(
     provider: str = "vidgo",
     received_at: datetime = NOW,
     links_die_at: datetime | None = None,
+    weak: bool = False,
 ) -> Recording:
+    """What a callback brings: by a submission's token, by its provider's (``weak``), or else signed."""
     body = repr(report).encode() if body is None else body
     return Recording(
         provider=provider,
         via=Via.CALLBACK,
-        proof=Proof.SUBMISSION if submission_id else Proof.PROVIDER,
+        proof=Proof.SUBMISSION if submission_id else Proof.PROVIDER if weak else Proof.SIGNATURE,
         submission_id=submission_id,
         body=body,
         digest=hashlib.sha256(body).hexdigest()[:32],
@@ -77,6 +81,17 @@ def recording(
         received_at=received_at,
         links_die_at=links_die_at or received_at + timedelta(days=1),
     )
+
+
+def confirms_weak(provider: str, proof: Proof) -> bool:
+    """What a store is told that believes no provider's token."""
+    return proof is Proof.PROVIDER
+
+
+def answer(report: Report, *, body: bytes | None = None, received_at: datetime = NOW) -> Recording:
+    """What the provider says when it is asked."""
+    callback = recording(report, body=body, received_at=received_at)
+    return msgspec.structs.replace(callback, via=Via.POLL, proof=Proof.POLL)
 
 
 def stored(work: AssetWork, *, at: datetime = NOW) -> Settlement:
@@ -93,6 +108,12 @@ def stored(work: AssetWork, *, at: datetime = NOW) -> Settlement:
 
 def settlement(outcome: Outcome, *, at: datetime = NOW, retry_at: datetime | None = None) -> Settlement:
     return Settlement(outcome=outcome, started_at=at, settled_at=at, retry_at=retry_at)
+
+
+def renewed(*links: str, at: datetime = NOW, retry_at: datetime | None = None) -> Settlement:
+    """A dead link, and what the provider names now; a new link lives for a day."""
+    gone = settlement(Outcome.GONE, at=at, retry_at=retry_at or at)
+    return msgspec.structs.replace(gone, links=links, links_die_at=at + timedelta(days=1))
 
 
 def later(seconds: float) -> datetime:

@@ -16,7 +16,13 @@ from receiver.web.connections import ImpatientProtocol
 async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[int]:
     """The port on which ``app`` is served as `receiver serve` does it, until left."""
     config = uvicorn.Config(
-        app, http=ImpatientProtocol, ws="none", lifespan=lifespan, log_config=None, access_log=False
+        app,
+        interface="asgi3",
+        http=ImpatientProtocol,
+        ws="none",
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:

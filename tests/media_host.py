@@ -18,6 +18,7 @@ class MediaHost:
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.otherwise = says(404)
         self.requests: list[str] = []  # whole heads
         self.port = 0
 
@@ -33,7 +34,7 @@ class MediaHost:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.requests.append(head)
-            await self.answers[head.split(" ")[1]](writer)
+            await self.answers.get(head.split(" ")[1], self.otherwise)(writer)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass

@@ -43,6 +43,8 @@ def outcome_of(url: str, *, opened: bool = False, hosts: tuple[str, ...] = ()) -
         *("fe80::5efe:7f00:1", "::5efe:7f00:1", "2a00:1450::5efe:7f00:1", "2a00:1450::200:5efe:808:808"),
         # assignments and documentation within global unicast
         *("2001::1", "2001:1ff:ffff::1", "2001:db8::1", "2620:4f:8000::1", "3fff::1", "3fff:fff::1"),
+        # a zone, which no public address has
+        "2606:4700:4700::1111%eth0",
         # not addresses
         *("", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost", "1.2.3.4.5", "::1::"),
     ],
@@ -215,6 +217,11 @@ def test_an_honest_link_is_taken_as_it_is(url: str, target: Target) -> None:
 
 def test_letters_beyond_ascii_in_a_path_are_escaped() -> None:
     assert check_url("https://example.com/图片.png?n=é").path == "/%E5%9B%BE%E7%89%87.png?n=%C3%A9"
+
+
+def test_a_link_that_grows_too_long_by_escaping_is_refused() -> None:
+    assert outcome_of("https://example.com/" + "图" * (MAX_URL_LENGTH // 9)) is None
+    assert outcome_of("https://example.com/" + "图" * (MAX_URL_LENGTH // 9 + 1)) is Outcome.BAD_URL
 
 
 def test_an_ipv6_host_gets_its_brackets_back() -> None:

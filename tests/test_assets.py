@@ -1,5 +1,7 @@
 import asyncio
 import os
+import struct
+import zlib
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -19,12 +21,13 @@ from receiver.assets import (
     AssetLimits,
     Assets,
     Fetcher,
+    Renewal,
     asset_key,
 )
 from receiver.backoff import Backoff
 from receiver.blobs.local import LocalBlobs
 from receiver.download import DownloadLimits
-from receiver.models import AssetState, AssetWork, EventType, Outcome, RemoteFile, StoredFile
+from receiver.models import AssetState, AssetWork, EventType, Outcome, RemoteFile, StoredFile, TaskState
 from receiver.network import GuardedClient
 from receiver.ports import StoreOptions
 from receiver.stores.sqlite import SqliteStore
@@ -84,8 +87,17 @@ def work(
         kind=kind,
         attempt=attempt,
         deadline_at=CLOCK_START + timedelta(seconds=deadline_seconds),
+        model=None,
+        renewed=False,
+        replay_id=None,
         lease="lease",
     )
+
+
+def claims_to_be(width: int, height: int) -> bytes:
+    """The beginning of a PNG of this size."""
+    header = b"IHDR" + struct.pack(">II", width, height) + b"\x08\x02\0\0\0"
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + struct.pack(">I", zlib.crc32(header))
 
 
 def left_behind(blobs: LocalBlobs) -> list[str]:
@@ -127,10 +139,7 @@ async def test_an_image_is_stored_under_its_key_with_its_facts(
         (says(200, b"x" * 100_001), Outcome.TOO_LARGE),
         (repeats(b"x" * 10_000), Outcome.TOO_LARGE),
         (repeats(b"x", pause_seconds=0.02), Outcome.TOO_SLOW),
-        (
-            says(200, picture("PNG", (2000, 1))[:33].replace(b"\0\0\7\xd0\0\0\0\1", b"\0\0\xea\x60" * 2)),
-            Outcome.TOO_MANY_PIXELS,
-        ),
+        (says(200, claims_to_be(60_000, 60_000)), Outcome.TOO_MANY_PIXELS),
         (says(403), Outcome.GONE),
         (says(404), Outcome.GONE),
         (says(429), Outcome.RATE_LIMITED),
@@ -408,6 +417,11 @@ async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteSto
     await store.aclose()
 
 
+async def ask_nobody(work: AssetWork) -> Renewal | None:
+    """Where no provider can be asked for a new link."""
+    return None
+
+
 async def leased(store: SqliteStore, clock: TurnableClock, *urls: str) -> list[AssetWork]:
     await store.log_submission(submission())
     files = tuple(RemoteFile(url=url, kind="image") for url in urls)
@@ -423,7 +437,7 @@ async def test_an_events_assets_are_settled_and_told_in_one_line_each(
     good, bad = host.put("/secret-good", says(200, picture())), host.put("/secret-bad", says(200, b"<html>"))
     with structlog.testing.capture_logs() as lines:
         for each in await leased(store, clock, good, bad):
-            await Assets(store=store, fetcher=fetcher).run(each)
+            await Assets(store=store, fetcher=fetcher, renew=ask_nobody).run(each)
 
     event = await store.get_event("vidgo", "t1")
     assert event is not None
@@ -445,8 +459,77 @@ async def test_a_lost_lease_shows_in_the_line(
 ) -> None:
     (each,) = await leased(store, clock, host.put("/x", says(200, picture())))
     with structlog.testing.capture_logs() as lines:
-        await Assets(store=store, fetcher=fetcher).run(msgspec.structs.replace(each, lease="another"))
+        await Assets(store=store, fetcher=fetcher, renew=ask_nobody).run(
+            msgspec.structs.replace(each, lease="another")
+        )
     assert [line["settled"] for line in lines] == [False]
+
+
+@pytest.mark.parametrize(
+    ("status", "renewed", "asks"),
+    [(404, False, True), (403, False, True), (404, True, False), (500, False, False), (200, False, False)],
+)
+async def test_a_new_link_is_asked_for_once_and_only_where_the_old_one_is_dead(
+    host: MediaHost,
+    fetcher: Fetcher,
+    store: SqliteStore,
+    clock: TurnableClock,
+    status: int,
+    renewed: bool,
+    asks: bool,
+) -> None:
+    asked = []
+
+    async def renew(work: AssetWork) -> Renewal | None:
+        asked.append(work)
+        return None
+
+    (each,) = await leased(store, clock, host.put("/x", says(status, picture())))
+    each = msgspec.structs.replace(each, renewed=renewed)
+    await Assets(store=store, fetcher=fetcher, renew=renew).run(each)
+    assert asked == [each] * asks
+
+
+async def test_a_dead_link_is_renewed_and_fetched_in_the_same_attempt_which_says_so(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
+) -> None:
+    new = host.put("/new", says(200, picture()))
+
+    async def renew(work: AssetWork) -> Renewal | None:
+        now = clock.now()
+        dies_at = now + timedelta(hours=1)
+        return Renewal(at=now, detail="link renewed", links=(new,), links_die_at=dies_at)
+
+    assets = Assets(store=store, fetcher=fetcher, renew=renew)
+    (each,) = await leased(store, clock, host.put("/old", says(404)))
+    assert (await assets.run(each)).outcome is Outcome.STORED
+    task = await store.get_task("vidgo", "t1")
+    assert task is not None
+    assert task.state is TaskState.COMPLETED
+    assert [(attempt.outcome, attempt.detail) for attempt in task.attempts] == [
+        (Outcome.STORED, "link renewed")
+    ]
+
+
+async def test_a_new_link_that_is_dead_too_has_the_usual_waits_before_it(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
+) -> None:
+    new = host.put("/new", says(404))
+
+    async def renew(work: AssetWork) -> Renewal | None:
+        now = clock.now()
+        dies_at = now + timedelta(hours=1)
+        return Renewal(at=now, detail="link renewed", links=(new,), links_die_at=dies_at)
+
+    assets = Assets(store=store, fetcher=fetcher, renew=renew)
+    (each,) = await leased(store, clock, host.put("/old", says(404)))
+    settlement = await assets.run(each)
+    assert settlement.outcome is Outcome.GONE
+    assert settlement.retry_at is not None
+    assert settlement.retry_at >= clock.now() + timedelta(seconds=5)
+    clock.turn(60)
+    (again,) = await store.lease_assets(clock.now(), clock.now() + timedelta(minutes=1), 10)
+    assert (again.url, again.renewed, again.attempt) == (new, True, 2)
 
 
 # --- keys -----------------------------------------------------------------------------------------

@@ -10,17 +10,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx2
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
 from receiver.cli import COMMANDS, main
-from receiver.cli.checks import State, check_clock, check_disk, check_sqlite
 from receiver.cli.reach import obstacles
 from receiver.credentials import credentials_path, ensure_credentials
 from receiver.fields import FIELDS
@@ -30,6 +29,7 @@ from receiver.tokens import Tokens
 from tests.cli_stub import answering
 
 TOKEN = "a-token-for-the-command-line"
+OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
 TASK: dict[str, Any] = {
     "provider": "vidgo",
     "task_id": "t/1",
@@ -48,6 +48,7 @@ TASK: dict[str, Any] = {
     "type": "task.partial",
     "revision": 1,
     "error": {"code": "gone", "message": None},
+    "poll": None,
     "assets": [
         {
             "index": 0,
@@ -73,7 +74,16 @@ TASK: dict[str, Any] = {
         }
     ],
     "notifications": [
-        {"sink": "jsonl", "state": "delivered", "attempts": 1, "outcome": "delivered", "due_at": None}
+        {
+            "sink": "jsonl",
+            "state": "delivered",
+            "revision": 1,
+            "replay_id": None,
+            "attempts": 1,
+            "outcome": "delivered",
+            "due_at": "2026-11-21T10:00:07.000Z",
+            "settled_at": "2026-11-21T10:00:07.002Z",
+        }
     ],
     "attempts": [
         {
@@ -89,10 +99,17 @@ TASK: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A `serve` in this process says where its logs go; the tests after it want them elsewhere."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """None of the machine's own settings, and a folder to make things in."""
     for name in list(os.environ):
-        if name.startswith("RECEIVER_") or name in {"PORT", "DYNO", "DATABASE_URL"}:
+        if name.startswith(OWN_PREFIXES) or name in {"PORT", "DYNO", "DATABASE_URL"}:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
@@ -215,20 +232,15 @@ def test_listing_tasks_passes_the_filters_on_and_shows_where_to_go_on() -> None:
     assert "provider" not in asked
 
 
-def test_a_task_is_shown_as_a_timeline_in_the_order_of_time() -> None:
+def test_a_task_is_shown_with_its_files_its_notifications_and_a_timeline() -> None:
     with answering({"GET /tasks/vidgo/t%2F1": (200, TASK)}) as stub:
         result = run("tasks", "show", "vidgo", "t/1", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
     assert result.exit_code == 0
-    told = result.stdout.partition("Timeline")[2].strip().splitlines()
-    assert [line.split("  ")[1].strip() for line in told] == [
-        "submitted",
-        "bound",
-        "callback received",
-        "asset 0",
-        "ended",
-    ]
-    assert "accepted, said finished, proof submission, seen 3 times" in result.stdout
-    assert "stored (attempt 1, 0.250 s)" in result.stdout
+    words = " ".join(result.stdout.split())
+    assert "vidgo t/1 state partial owner" in words
+    assert "0 stored stored image/png 5 k" in words
+    assert "jsonl delivered 1 delivered 1 - 2026-11-21T10:00:07.002Z -" in words
+    assert "+7.0 s ended partial" in words
 
 
 def test_a_strangers_text_cannot_move_the_cursor() -> None:
@@ -259,11 +271,15 @@ def test_stats_are_shown_by_kind() -> None:
         "oldest_undelivered_at": None,
         "oldest_undownloaded_at": None,
         "next_deadline_at": None,
+        "polls": {"vidgo": {"never": 1, "in_progress": 4}},
     }
     with answering({"GET /stats": (200, held)}) as stub:
         result = run("stats", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
     assert result.exit_code == 0
-    said = "submissions 3 tasks completed 2 deliveries none 0 assets stored 2 sink jsonl delivered 2"
+    said = (
+        "submissions 3 tasks completed 2 deliveries none 0 assets stored 2 sink jsonl delivered 2"
+        " polls vidgo never 1 in_progress 4"
+    )
     assert " ".join(result.stdout.split()) == said
 
 
@@ -316,6 +332,12 @@ def test_callback_url_warns_of_what_keeps_the_provider_away() -> None:
     assert "sends no callbacks" in run("callback-url", "reapi", **PUBLIC).stderr
 
 
+def test_callback_url_warns_where_callbacks_would_never_count() -> None:
+    always = {**PUBLIC, "RECEIVER_CONFIRM": "always"}
+    assert "no VIDGO_API_KEY: every callback is held" in run("callback-url", "vidgo", **always).stderr
+    assert run("callback-url", "vidgo", VIDGO_API_KEY="k", **always).stderr == ""
+
+
 def test_callback_url_of_an_unknown_provider_lists_the_known_ones() -> None:
     result = run("callback-url", "midjourney", **PUBLIC)
     assert result.exit_code == 2
@@ -347,85 +369,7 @@ def test_obstacles_between_a_provider_and_us_are_found(url: str, found: int) -> 
     assert len(obstacles(url)) == found
 
 
-# --- doctor and migrate -----------------------------------------------------------------------------
-
-
-def examined(**environ: str) -> tuple[int, dict[str, dict[str, str]]]:
-    result = run("doctor", "--json", **{"PORT": str(free_port()), **environ})
-    return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)["checks"]}
-
-
-def test_doctor_before_the_first_start_tries_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    code, checks = examined()
-    assert code == 0
-    assert {"settings", "secrets", "disk", "clock", "sqlite", "database", "assets", "sink jsonl"} <= set(
-        checks
-    )
-    assert checks["database"]["state"] == "ok"
-    assert checks["callbacks vidgo"]["state"] == "warn"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_doctor_goes_on_after_the_first_problem() -> None:
-    nobody = f"127.0.0.1:{free_port()}"
-    code, checks = examined(
-        RECEIVER_SINK_HOOK=f"http://{nobody}/in",
-        RECEIVER_SINK_FILE="jsonl:events.jsonl",
-        RECEIVER_SINK_QUEUE=f"redis://{nobody}/0?stream=s",
-    )
-    assert code == 1
-    states = {name: checks[f"sink {name}"]["state"] for name in ("hook", "file", "queue")}
-    assert states == {"hook": "fail", "file": "ok", "queue": "fail"}
-    assert checks["database"]["state"] == "ok"
-
-
-def test_doctor_shows_every_problem_of_the_settings_and_still_looks_at_the_machine() -> None:
-    result = run("doctor", RECEIVER_LOG_LEVEL="loud", RECEIVER_NONSENSE="1")
-    assert result.exit_code == 1
-    assert "RECEIVER_LOG_LEVEL must be" in result.stdout
-    assert "RECEIVER_NONSENSE is not a setting" in result.stdout
-    assert "sqlite" in result.stdout
-
-
-def test_doctor_finds_a_credentials_file_that_others_can_read(tmp_path: Path) -> None:
-    ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
-    credentials_path(tmp_path).chmod(0o644)
-    code, checks = examined(RECEIVER_DATA_DIR=str(tmp_path))
-    assert code == 1
-    assert "chmod 600" in checks["secrets"]["detail"]
-
-
-def test_doctor_tells_another_program_from_a_receiver(tmp_path: Path) -> None:
-    with answering({"GET /readyz": (200, b"hello")}) as stub:
-        code, checks = examined(RECEIVER_URL=stub.url)
-    assert code == 1
-    assert "is no receiver" in checks["service"]["detail"]
-
-
-def test_doctor_passes_on_what_a_running_service_says_of_itself() -> None:
-    document = {"status": "not ready", "parts": {"store": "cannot commit", "assets": "running"}}
-    with answering({"GET /readyz": (503, document)}) as stub:
-        code, checks = examined(RECEIVER_URL=stub.url)
-    assert code == 1
-    assert checks["service store"] == {"name": "service store", "state": "fail", "detail": "cannot commit"}
-    assert checks["service assets"]["state"] == "ok"
-    assert "database" not in checks
-
-
-def test_a_clock_behind_our_own_files_is_found(tmp_path: Path) -> None:
-    now = datetime.now(UTC)
-    assert check_clock(tmp_path, now).state is State.OK
-    assert check_clock(tmp_path, now - timedelta(days=1)).state is State.FAIL
-
-
-def test_the_sqlite_versions_with_the_wal_reset_bug_are_noted() -> None:
-    assert "WAL-reset bug" in check_sqlite((3, 40, 1)).detail
-    assert "WAL-reset bug" in check_sqlite((3, 51, 2)).detail
-    assert check_sqlite((3, 51, 3)).detail == "3.51.3"
-
-
-def test_room_on_the_disk_is_looked_at_where_the_folder_will_be(tmp_path: Path) -> None:
-    assert str(tmp_path) in check_disk(tmp_path / "not" / "yet").detail
+# --- migrate -----------------------------------------------------------------------------------------
 
 
 def test_migrate_makes_the_database_and_may_be_repeated(tmp_path: Path) -> None:
@@ -497,7 +441,7 @@ def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
         assert "Traceback" not in second.stderr
         service.send_signal(signal.SIGTERM)
         stdout, stderr = service.communicate(timeout=20)
-    assert service.returncode == -signal.SIGTERM
+    assert service.returncode == 0
     assert stdout == ""
     assert "receiver submissions add" in stderr
     kept = json.loads(credentials_path(tmp_path / "data").read_text())
@@ -514,7 +458,34 @@ def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
         _, stderr = service.communicate(timeout=20)
     assert service.returncode == 0
     assert "Next" not in stderr
-    assert all(json.loads(line)["event"] for line in stderr.splitlines())
+    lines = [json.loads(line) for line in stderr.splitlines()]
+    assert all(line["event"] for line in lines)
+    (unasked,) = (line for line in lines if line["event"] == "providers.unasked")
+    assert unasked["level"] == "warning"
+    assert unasked["providers"] == ["vidgo", "apidot", "apixo", "reapi"]
+    assert "trusted on the submission log alone" in unasked["consequence"]
+    assert "reAPI sends no callbacks, so its tasks never end" in unasked["consequence"]
+
+
+@pytest.mark.parametrize(
+    ("keyed", "unasked"),
+    [(["VIDGO", "REAPI"], ["apidot", "apixo"]), (["VIDGO", "APIDOT", "APIXO", "REAPI"], None)],
+)
+def test_serve_is_loud_about_callbacks_that_it_would_hold_for_ever(
+    tmp_path: Path, keyed: list[str], unasked: list[str] | None
+) -> None:
+    (tmp_path / "receiver.db").write_bytes(b"not a database at all" * 100)  # so that it ends by itself
+    keys = {f"{name}_API_KEY": "a-key-of-the-operator" for name in keyed}
+    done = subprocess.run(
+        [sys.executable, "-m", "receiver", "serve", "--port", str(free_port())],
+        env={**os.environ, "RECEIVER_DATA_DIR": str(tmp_path), "RECEIVER_CONFIRM": "always", **keys},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines() if "providers.unasked" in line]
+    assert [(line["level"], line["providers"]) for line in lines] == ([("error", unasked)] if unasked else [])
+    assert "a-key-of-the-operator" not in done.stderr
 
 
 def test_serve_on_a_port_in_use_fails_with_its_number(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ LINKS = "Every signed link leads to these very bytes"
 FILES = "The images folder holds these files and no others"
 REPEATS = "A repeated callback raised a counter and changed nothing else"
 EARLY = "A callback before its submission waited for it and was matched"
+SILENT = "A task without a callback was asked about and ended all the same"
+LIE = "A lie told with a leaked token was seen through: nothing of it was fetched"
 FORGERY = "A forged callback was refused and left no trace"
 
 SHA = "a" * 64
@@ -53,6 +55,8 @@ def job(provider: str, number: int, **changes: Any) -> Job:
         images=1,
         owner="user-1",
         early=False,
+        forged=False,
+        lost=False,
         repeats=1,
         fails=False,
     )
@@ -63,7 +67,7 @@ def call(verdict: str, status: int = 200) -> TrueCall:
     return TrueCall(status=status, answer={"status": verdict})
 
 
-def seen(provider: str, task_id: str, state: str, delivery: SeenDelivery) -> SeenTask:
+def seen(provider: str, task_id: str, state: str, *deliveries: SeenDelivery) -> SeenTask:
     return SeenTask(
         provider=provider,
         task_id=task_id,
@@ -71,7 +75,7 @@ def seen(provider: str, task_id: str, state: str, delivery: SeenDelivery) -> See
         submitted_at="2026-11-21T10:00:01.000Z",
         event_id=f"evt_{task_id}",
         assets=(SeenAsset(state="stored", bytes=9),) if state == "completed" else (),
-        deliveries=(delivery,),
+        deliveries=deliveries,
     )
 
 
@@ -101,10 +105,18 @@ TOLD_IMAGE = ToldImage(
     index=0, state="stored", key=KEY, url="http://127.0.0.1:1/assets/x", media_type="image/png",
     bytes=9, width=4, height=3, sha256=SHA,
 )  # fmt: skip
-AFTER = SeenDelivery(verdict="accepted", proof="submission", seen=3, received_at="2026-11-21T10:00:02.000Z")
-BEFORE = SeenDelivery(verdict="accepted", proof="provider", seen=1, received_at="2026-11-21T10:00:00.000Z")
+AFTER = SeenDelivery(
+    via="callback", verdict="accepted", proof="submission", seen=3, received_at="2026-11-21T10:00:02.000Z"
+)
+BEFORE = SeenDelivery(
+    via="callback", verdict="accepted", proof="provider", seen=1, received_at="2026-11-21T10:00:00.000Z"
+)
+LIED = replace(BEFORE, verdict="conflict")
+ASKED = SeenDelivery(
+    via="poll", verdict="accepted", proof="poll", seen=1, received_at="2026-11-21T10:00:09.000Z"
+)
 
-# One completed task with a repeated callback, and one that failed early.
+# One completed with a repeated callback, one that failed early and was lied about, one without a callback.
 DONE = TrueTask(
     provider="vidgo",
     task_id="t-1",
@@ -120,22 +132,31 @@ LOST = TrueTask(
     simulate=Fate(error=FAILURE),
     files=(),
     callbacks=(call("early"),),
+    forged=True,
+)
+MUTE = TrueTask(
+    provider="reapi", task_id="t-3", state="failed", simulate=Fate(error=FAILURE), files=(), callbacks=()
 )
 TOLD_DONE = told("vidgo", "t-1", 1, images=(TOLD_IMAGE,), error=None)
 TOLD_LOST = told("apixo", "t-2", 2, images=(), error=FAILURE)
 SEEN_DONE = seen("vidgo", "t-1", "completed", AFTER)
-SEEN_LOST = seen("apixo", "t-2", "failed", BEFORE)
+TOLD_MUTE = told("reapi", "t-3", 3, images=(), error=FAILURE)
+SEEN_LOST = seen("apixo", "t-2", "failed", BEFORE, LIED)
+SEEN_MUTE = seen("reapi", "t-3", "failed", ASKED)
 TRUE = Evidence(
     handed=(
         Handed(job=job("vidgo", 1, repeats=3), task_id="t-1", submission_id="sub_t-1"),
-        Handed(job=job("apixo", 2, early=True, fails=True), task_id="t-2", submission_id="sub_t-2"),
+        Handed(
+            job=job("apixo", 2, early=True, forged=True, fails=True), task_id="t-2", submission_id="sub_t-2"
+        ),
+        Handed(job=job("reapi", 3, lost=True, fails=True), task_id="t-3", submission_id="sub_t-3"),
     ),
-    truth=(DONE, LOST),
-    seen=(SEEN_DONE, SEEN_LOST),
-    told=(TOLD_DONE, TOLD_LOST),
+    truth=(DONE, LOST, MUTE),
+    seen=(SEEN_DONE, SEEN_LOST, SEEN_MUTE),
+    told=(TOLD_DONE, TOLD_LOST, TOLD_MUTE),
     linked={("vidgo/t-1", 0): Copy(bytes=9, sha256=SHA, media_type="image/png")},
     files={KEY: Copy(bytes=9, sha256=SHA)},
-    forgery=Forgery(victim="vidgo/t-1", answer=401, deliveries=2),
+    forgery=Forgery(victim="vidgo/t-1", answer=401, deliveries=4),
 )
 
 
@@ -144,7 +165,7 @@ def broken(evidence: Evidence) -> set[str]:
 
 
 def with_truth(**changes: Any) -> Evidence:
-    return replace(TRUE, truth=(replace(DONE, **changes), LOST))
+    return replace(TRUE, truth=(replace(DONE, **changes), LOST, MUTE))
 
 
 def with_image(**changes: Any) -> Evidence:
@@ -152,15 +173,19 @@ def with_image(**changes: Any) -> Evidence:
 
 
 def with_told(**changes: Any) -> Evidence:
-    return replace(TRUE, told=(replace(TOLD_DONE, **changes), TOLD_LOST))
+    return replace(TRUE, told=(replace(TOLD_DONE, **changes), TOLD_LOST, TOLD_MUTE))
 
 
 def with_seen(delivery: SeenDelivery) -> Evidence:
-    return replace(TRUE, seen=(replace(SEEN_DONE, deliveries=(delivery,)), SEEN_LOST))
+    return replace(TRUE, seen=(replace(SEEN_DONE, deliveries=(delivery,)), SEEN_LOST, SEEN_MUTE))
 
 
-def with_early(delivery: SeenDelivery) -> Evidence:
-    return replace(TRUE, seen=(SEEN_DONE, replace(SEEN_LOST, deliveries=(delivery,))))
+def with_early(*deliveries: SeenDelivery) -> Evidence:
+    return replace(TRUE, seen=(SEEN_DONE, replace(SEEN_LOST, deliveries=deliveries), SEEN_MUTE))
+
+
+def with_mute(*deliveries: SeenDelivery) -> Evidence:
+    return replace(TRUE, seen=(SEEN_DONE, SEEN_LOST, replace(SEEN_MUTE, deliveries=deliveries)))
 
 
 def test_true_evidence_breaks_no_promise() -> None:
@@ -180,11 +205,11 @@ LIES: dict[str, tuple[Evidence, set[str]]] = {
     "no file": (replace(TRUE, files={}), {FILES}),
     "file left over": (replace(TRUE, files={**TRUE.files, "x": Copy(bytes=1, sha256=SHA)}), {FILES}),
     "failed at the provider": (with_truth(state="failed"), {ENDS, EVENTS}),
-    "unknown at the provider": (replace(TRUE, truth=(LOST,)), {ENDS, DESCRIPTIONS, REPEATS}),
-    "unknown here": (replace(TRUE, seen=(SEEN_LOST,)), {ENDS, EVENTS, FORGERY}),
-    "not told": (replace(TRUE, told=(TOLD_LOST,)), {EVENTS, DESCRIPTIONS, FILES}),
-    "told twice": (replace(TRUE, told=(TOLD_DONE, TOLD_DONE, TOLD_LOST)), {EVENTS}),
-    "a stranger told": (replace(TRUE, handed=TRUE.handed[:1]), {EVENTS}),
+    "unknown at the provider": (replace(TRUE, truth=(LOST, MUTE)), {ENDS, DESCRIPTIONS, REPEATS}),
+    "unknown here": (replace(TRUE, seen=(SEEN_LOST, SEEN_MUTE)), {ENDS, EVENTS, FORGERY}),
+    "not told": (replace(TRUE, told=(TOLD_LOST, TOLD_MUTE)), {EVENTS, DESCRIPTIONS, FILES}),
+    "told twice": (replace(TRUE, told=(TOLD_DONE, TOLD_DONE, TOLD_LOST, TOLD_MUTE)), {EVENTS}),
+    "a stranger told": (replace(TRUE, handed=TRUE.handed[:2]), {EVENTS}),
     "wrong event type": (with_told(type="task.partial"), {EVENTS}),
     "wrong owner": (with_told(data=replace(TOLD_DONE.data, owner="user-2")), {EVENTS}),
     "too few callbacks": (with_truth(callbacks=(call("accepted"),)), {ANSWERS, REPEATS}),
@@ -194,10 +219,17 @@ LIES: dict[str, tuple[Evidence, set[str]]] = {
         {REPEATS},
     ),
     "repeats not counted": (with_seen(replace(AFTER, seen=1)), {REPEATS}),
-    "early and never matched": (with_early(replace(BEFORE, verdict="early")), {EARLY}),
-    "not early at all": (replace(TRUE, truth=(DONE, replace(LOST, callbacks=(call("accepted"),)))), {EARLY}),
+    "early and never matched": (with_early(replace(BEFORE, verdict="early"), LIED), {EARLY}),
+    "not early at all": (
+        replace(TRUE, truth=(DONE, replace(LOST, callbacks=(call("accepted"),)), MUTE)),
+        {EARLY},
+    ),
+    "ended by nobody": (with_mute(replace(ASKED, verdict="progress")), {SILENT}),
+    "a silent one called": (with_mute(replace(ASKED, via="callback")), {SILENT, REPEATS}),
+    "a lie fetched": (replace(TRUE, truth=(DONE, replace(LOST, forged_fetches=1), MUTE)), {LIE}),
+    "a lie without a trace": (with_early(BEFORE, replace(LIED, via="poll", verdict="duplicate")), {LIE}),
     "a lie believed": (replace(TRUE, forgery=replace(TRUE.forgery, answer=200)), {FORGERY}),
-    "a lie recorded": (replace(TRUE, forgery=replace(TRUE.forgery, deliveries=3)), {FORGERY}),
+    "a lie recorded": (replace(TRUE, forgery=replace(TRUE.forgery, deliveries=5)), {FORGERY}),
 }
 
 
@@ -221,7 +253,7 @@ def test_a_broken_promise_is_printed_and_exits_with_1(
     assert "5x3" in printed
     if not as_json:
         assert f"FAILED  {DESCRIPTIONS} (1)" in printed
-        assert f"1 of 9 promises did not hold: {DESCRIPTIONS}." in printed
+        assert f"1 of 11 promises did not hold: {DESCRIPTIONS}." in printed
 
 
 def test_only_the_first_problems_of_many_are_printed(
@@ -241,7 +273,9 @@ def test_the_first_four_jobs_show_every_kind() -> None:
     assert any(job.fails for job in plan)
     assert any(job.repeats > 1 for job in plan)
     assert any(job.images > 1 for job in plan)
-    assert {job.provider for job in plan} == {"vidgo", "apidot", "apixo"}
+    assert any(job.lost and "drop_callback" in job.simulate for job in plan)
+    assert any(job.forged for job in plan)
+    assert {job.provider for job in plan} == {"vidgo", "apidot", "apixo", "reapi"}
 
 
 def test_every_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import receiver
 from receiver import plugins
 from receiver.cli import main
-from receiver.fields import FIELDS, SINK_FIELDS, settings_table
+from receiver.fields import ALL_FIELDS, settings_table
 from receiver.metrics import Metrics
 from receiver.models import EventType, Outcome, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
@@ -22,7 +22,7 @@ from tests.test_metrics import NOTHING
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-MANUALS = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy/README.md")
+MANUALS = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md"))
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:deploy|receiver|tests|\.ci)/[\w./-]+)`")
@@ -58,7 +58,7 @@ def test_the_table_of_settings_is_the_generated_one() -> None:
 
 
 def test_every_setting_is_in_the_readme() -> None:
-    for field in (*FIELDS, *SINK_FIELDS):
+    for field in ALL_FIELDS:
         assert f"`{field.variable}`" in README
 
 
@@ -66,7 +66,7 @@ def test_every_setting_is_in_the_readme() -> None:
     ("heading", "words"),
     [
         ("### Verdicts: what a callback turned out to be", Verdict),
-        ("### Outcomes: how one attempt at a file or at a sink ended", Outcome),
+        ("### Outcomes: how one attempt at a file, at a sink or at a provider ended", Outcome),
         ("### States of a task", TaskState),
         ("### Types of events", EventType),
         ("## Providers", plugins.names("providers")),

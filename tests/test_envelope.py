@@ -9,7 +9,7 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 
 from receiver.envelope import CONTENT_TYPE, render
-from receiver.models import EventType, Notification, OutboxWork, Outcome
+from receiver.models import AssetState, EventType, Notification, OutboxWork, Outcome
 from tests.factories import submission
 from tests.messages import SOURCE, cloud_event, event, failed_asset, link, outbox_work, stored_asset
 
@@ -96,6 +96,13 @@ def test_a_file_that_could_not_be_had_says_why_and_offers_no_link() -> None:
     assets = message(outbox_work(event(assets=(stored_asset(), failed_asset(1)))))["data"]["assets"]
     assert assets[1] == {"index": 1, "state": "failed", "outcome": "gone"}
     assert assets[0]["url"].startswith(SOURCE)
+
+
+def test_a_file_that_is_tried_again_after_the_end_is_as_it_was_at_the_end() -> None:
+    again = msgspec.structs.replace(failed_asset(1), state=AssetState.PENDING, settled_at=None)
+    of = event(type_=EventType.PARTIAL, assets=(stored_asset(), failed_asset(1)))
+    meanwhile = msgspec.structs.replace(of, assets=(stored_asset(), again))
+    assert rendered(outbox_work(meanwhile)) == rendered(outbox_work(of))
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

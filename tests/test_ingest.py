@@ -1,50 +1,53 @@
 """From raw bytes to a verdict: authenticity first, then meaning, then the record."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from receiver import payload
 from receiver.errors import Rejected
 from receiver.ingest import MOST_FILES, Ingest, fingerprint
-from receiver.models import Callback, Proof, Receipt, RemoteFile, Verdict
+from receiver.models import Callback, EventType, Proof, Receipt, RemoteFile, Report, Verdict, Via
 from receiver.plugins import load_providers
-from receiver.ports import Provider, StoreOptions
+from receiver.ports import Provider, StoreOptions, never
 from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
-from tests.factories import NOW, completed, failed, submission
+from tests.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
 LINK = "https://cdn.test/1.png"
 
 
 class Door:
-    """An ingest over a real store, and how often it woke the loops."""
+    """An ingest over a real store, and which loops it woke."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
-        self.woken = 0
+        self.woken: list[str] = []
         self.ingest = self.build(allow_untokened=False)
 
     def build(
-        self, *, allow_untokened: bool, provider: Provider | None = None, tokens: Tokens = TOKENS
+        self,
+        *,
+        allow_untokened: bool,
+        provider: Provider | None = None,
+        tokens: Tokens = TOKENS,
     ) -> Ingest:
         return Ingest(
             store=self.store,
             providers={"vidgo": provider} if provider else load_providers(),
             tokens=tokens,
             allow_untokened=allow_untokened,
-            wake=self._wake,
+            wake=self.woken.append,
         )
-
-    def _wake(self, kind: str) -> None:
-        assert kind == "assets"
-        self.woken += 1
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
         admission = self.ingest.admit(provider, token)
@@ -70,12 +73,18 @@ class CountingTokens(Tokens):
         return super().check(provider, token)
 
 
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    clock = TurnableClock(NOW)
-    store = await SqliteStore.open("sqlite:r.db", StoreOptions(data_dir=tmp_path, clock=clock))
+@asynccontextmanager
+async def opened(data_dir: Path, confirms: Callable[[str, Proof], bool] = never) -> AsyncIterator[Door]:
+    options = StoreOptions(data_dir=data_dir, clock=TurnableClock(NOW), confirms=confirms)
+    store = await SqliteStore.open("sqlite:r.db", options)
     yield Door(store)
     await store.aclose()
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with opened(tmp_path) as door:
+        yield door
 
 
 @pytest.mark.parametrize("provider", ["vidgo", "apidot", "apixo", "reapi"])
@@ -88,7 +97,7 @@ async def test_every_providers_callback_is_accepted_once(door: Door, provider: s
     second = await door.post(body, token, provider)
 
     assert (first.status, second.status) == (Verdict.ACCEPTED, Verdict.DUPLICATE)
-    assert door.woken == 1
+    assert door.woken == ["assets", f"poll {provider}"]
 
 
 async def test_a_submissions_token_binds_its_task(door: Door) -> None:
@@ -238,6 +247,126 @@ async def test_assets_carry_the_deadline_of_the_providers_links(door: Door) -> N
 
     assert event is not None
     assert event.assets[0].deadline_at == NOW + timedelta(hours=24)
+
+
+# --- what has to be confirmed, and what the provider answers itself -------------------------------------
+
+
+@pytest.fixture
+async def weak(tmp_path: Path) -> AsyncIterator[Door]:
+    """A door that believes no provider token, over a task that is ours."""
+    async with opened(tmp_path, confirms_weak) as door:
+        await door.store.log_submission(submission("t1"))
+        yield door
+
+
+def answered(files: list[str], *, error: str | None = None) -> tuple[Report, bytes]:
+    body = sample_callback("vidgo", "t1", files=files, error=error)
+    return Vidgo().parse(payload.decode(body)), body
+
+
+async def test_an_end_on_weak_proof_waits_for_the_provider_and_asks_it_now(weak: Door) -> None:
+    receipt = await weak.post(sample_callback("vidgo", "t1", files=[LINK]), TOKENS.for_provider("vidgo"))
+
+    assert receipt == Receipt(status=Verdict.ACCEPTED, task_id="t1")  # its sender learns nothing else
+    assert await weak.store.get_event("vidgo", "t1") is None
+    assert (await weak.store.count_stats()).deliveries == {"unconfirmed": 1}
+    assert weak.woken == ["assets", "poll vidgo"]
+    assert await weak.store.next_due_at("polls", "vidgo") == NOW
+
+
+async def test_the_providers_own_files_take_the_place_of_the_callbacks(weak: Door) -> None:
+    forged = "https://evil.test/1.png"
+    await weak.post(sample_callback("vidgo", "t1", files=[forged]), TOKENS.for_provider("vidgo"))
+
+    receipt = await weak.ingest.accept_answer("vidgo", *answered([LINK]), NOW)
+
+    assert receipt.status is Verdict.ACCEPTED
+    assert weak.woken == ["assets", "poll vidgo", "assets"]
+    assert [work.url for work in await weak.store.lease_assets(NOW, NOW, 10)] == [LINK]
+    task = await weak.store.get_task("vidgo", "t1")
+    assert task is not None
+    assert task.event is not None
+    assert task.event.via is Via.POLL
+    assert [(each.proof, each.verdict) for each in task.deliveries] == [
+        (Proof.PROVIDER, Verdict.CONFLICT),
+        (Proof.POLL, Verdict.ACCEPTED),
+    ]
+
+
+async def test_stronger_proof_counts_at_once(weak: Door) -> None:
+    reserved = submission(None)
+    await weak.store.log_submission(reserved)
+    token = TOKENS.for_submission("vidgo", reserved.id)
+
+    await weak.post(sample_callback("vidgo", "t2", files=[LINK]), token)
+
+    assert await weak.store.get_event("vidgo", "t2") is not None
+
+
+@pytest.mark.parametrize("named", ["sub_lost", "sub_reserved"])
+async def test_a_submissions_token_proves_nothing_about_another_task(weak: Door, named: str) -> None:
+    await weak.store.log_submission(submission(None, id_="sub_reserved"))
+    forged = sample_callback("vidgo", "t1", files=["https://evil.test/1.png"])
+
+    receipt = await weak.post(forged, TOKENS.for_submission("vidgo", named))
+
+    task = await weak.store.get_task("vidgo", "t1")
+    assert receipt.status is Verdict.ACCEPTED
+    assert task is not None
+    assert task.event is None
+    assert [(each.proof, each.verdict) for each in task.deliveries] == [
+        (Proof.SUBMISSION, Verdict.UNCONFIRMED)
+    ]
+    assert await weak.store.lease_assets(NOW, NOW, 10) == []
+
+
+async def test_what_ends_nothing_needs_no_confirmation(weak: Door) -> None:
+    running = b'{"code": 200, "data": {"task_id": "t1", "status": "running"}}'
+
+    receipt = await weak.post(running, TOKENS.for_provider("vidgo"))
+
+    assert receipt.status is Verdict.PROGRESS
+    assert weak.woken == []
+
+
+async def test_callback_and_answer_at_once_make_one_event(door: Door) -> None:
+    await door.store.log_submission(submission("t1"))
+    report, body = answered([LINK])
+
+    receipts = await asyncio.gather(
+        door.post(body, TOKENS.for_provider("vidgo")),
+        door.ingest.accept_answer("vidgo", report, body, NOW),
+    )
+
+    assert sorted(receipt.status for receipt in receipts) == [Verdict.ACCEPTED, Verdict.DUPLICATE]
+    assert door.woken.count("assets") == 1
+
+
+async def test_an_answer_that_says_failed_ends_the_task_without_files(door: Door) -> None:
+    await door.store.log_submission(submission("t1"))
+
+    await door.ingest.accept_answer("vidgo", *answered([], error="too dark"), NOW)
+
+    event = await door.store.get_event("vidgo", "t1")
+    assert event is not None
+    assert (event.type, event.error_message) == (EventType.FAILED, "too dark")
+    assert door.woken == ["sink"]
+
+
+async def test_a_lost_task_fails_in_our_words(door: Door) -> None:
+    await door.store.log_submission(submission("t1"))
+
+    await door.ingest.lose("vidgo", "t1", "asked 7 times", NOW)
+
+    event = await door.store.get_event("vidgo", "t1")
+    assert event is not None
+    assert (event.type, event.via) == (EventType.FAILED, Via.POLL)
+    assert (event.error_code, event.error_message) == ("lost", "asked 7 times")
+    assert door.woken == ["sink"]
+
+
+# --- what means the same --------------------------------------------------------------------------------
 
 
 def test_a_newly_signed_link_to_the_same_file_means_the_same() -> None:

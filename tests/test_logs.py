@@ -4,6 +4,8 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +147,14 @@ def test_text_without_a_terminal_has_no_colours_and_nothing_that_moves_a_cursor(
     structlog.get_logger().info("work.done", said="a\x1b[2Jb\n2026 [info] forged")
     assert "\x1b" not in lines.text
     assert len(lines.text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_log_that_cannot_be_written_stops_nothing(log_format: str) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
+    configure_logs("info", log_format, full)
+    for number in range(200):  # more than any buffer holds
+        structlog.get_logger().info("work.done", number=number, padding="x" * 100)
+        structlog.get_logger().warning("work.failed")
+    with suppress(OSError):
+        full.close()

@@ -1,9 +1,11 @@
 """Metrics: counted as it happens, read from the store when asked, with an end to the series."""
 
 import asyncio
+import re
 from datetime import timedelta
 
 import msgspec
+import pytest
 
 from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
 from receiver.models import Outcome, Stats, Verdict
@@ -18,6 +20,7 @@ NOTHING = Stats(
     oldest_undelivered_at=None,
     oldest_undownloaded_at=None,
     next_deadline_at=None,
+    polls={},
 )
 
 
@@ -32,6 +35,7 @@ def test_what_happened_is_counted() -> None:
     metrics.asset("vidgo", Outcome.STORED, 1000)
     metrics.asset("vidgo", Outcome.TIMEOUT)
     metrics.notification("jsonl", Outcome.DELIVERED)
+    metrics.poll("vidgo", Outcome.IN_PROGRESS)
     metrics.commit(12, 0.002)
     metrics.loop_restarted("assets")
     assert {
@@ -41,10 +45,25 @@ def test_what_happened_is_counted() -> None:
         'receiver_assets_total{outcome="timeout",provider="vidgo"} 1.0',
         "receiver_asset_bytes_total 1000.0",
         'receiver_notifications_total{outcome="delivered",sink="jsonl"} 1.0',
+        'receiver_polls_total{outcome="in_progress",provider="vidgo"} 1.0',
         "receiver_commit_rows_sum 12.0",
         "receiver_commit_seconds_count 1.0",
         "receiver_callback_seconds_count 1.0",
         'receiver_loop_restarts_total{loop="assets"} 1.0',
+    } <= lines(metrics)
+
+
+def test_the_times_of_callbacks_add_up_from_bucket_to_bucket() -> None:
+    metrics = Metrics(["vidgo"])
+    for seconds in (0.0005, 0.001, 0.002, 60):
+        metrics.callback("vidgo", Verdict.ACCEPTED, seconds)
+    assert {
+        'receiver_callback_seconds_bucket{le="0.001"} 2.0',  # a bound belongs to its bucket
+        'receiver_callback_seconds_bucket{le="0.0025"} 3.0',
+        'receiver_callback_seconds_bucket{le="10.0"} 3.0',
+        'receiver_callback_seconds_bucket{le="+Inf"} 4.0',
+        "receiver_callback_seconds_count 4.0",
+        "receiver_callback_seconds_sum 60.0035",
     } <= lines(metrics)
 
 
@@ -71,7 +90,8 @@ def test_what_waits_is_read_from_the_store_at_every_scrape() -> None:
     stats = msgspec.structs.replace(
         NOTHING,
         tasks={"completed": 7},
-        deliveries={"early": 2},
+        deliveries={"early": 2, "unconfirmed": 3},
+        polls={"vidgo": {"key_refused": 4}, "reapi": {"never": 5}},
         outbox={"gone": {"dead": 1}},
         oldest_undelivered_at=NOW - timedelta(seconds=30),
         oldest_undownloaded_at=NOW - timedelta(seconds=4),
@@ -81,6 +101,10 @@ def test_what_waits_is_read_from_the_store_at_every_scrape() -> None:
         'receiver_tasks{state="completed"} 7.0',
         'receiver_tasks{state="failed"} 0.0',
         "receiver_early_deliveries 2.0",
+        "receiver_unconfirmed_deliveries 3.0",
+        'receiver_tasks_unended{last_outcome="never",provider="vidgo"} 0.0',
+        'receiver_tasks_unended{last_outcome="key_refused",provider="vidgo"} 4.0',
+        'receiver_tasks_unended{last_outcome="never",provider="reapi"} 5.0',
         'receiver_outbox{sink="gone",state="dead"} 1.0',
         'receiver_outbox{sink="jsonl",state="pending"} 0.0',
         "receiver_oldest_undelivered_seconds 30.0",
@@ -92,6 +116,14 @@ def test_what_waits_is_read_from_the_store_at_every_scrape() -> None:
     assert "receiver_oldest_undelivered_seconds 0.0" in calm
     assert "receiver_next_deadline_seconds +Inf" in calm
     assert not any('sink="gone"' in line for line in calm)
+
+
+def test_a_providers_trouble_is_told_as_it_is_now() -> None:
+    metrics = Metrics(["vidgo", "reapi"])
+    for troubled in (True, False):
+        shown = metrics.render(None, NOW, {"vidgo": troubled}).decode()
+        assert f'receiver_provider_trouble{{provider="vidgo"}} {troubled:.1f}' in shown.splitlines()
+        assert 'provider="reapi"' not in "".join(re.findall("receiver_provider_trouble{.*", shown))
 
 
 def test_counters_are_told_even_when_the_store_cannot_be_asked() -> None:
@@ -125,5 +157,24 @@ async def test_many_scrapes_at_once_ask_the_store_once() -> None:
     await asyncio.gather(*(recent.get() for _ in range(50)))
     assert counted == 1
     now = 6.0
+    await recent.get()
+    assert counted == 2
+
+
+@pytest.mark.parametrize(("took", "stands"), [(0.001, 5.0), (3.0, 60.0), (300.0, 600.0)])
+async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, stands: float) -> None:
+    now, counted = 0.0, 0
+
+    async def count() -> Stats:
+        nonlocal now, counted
+        now, counted = now + took, counted + 1
+        return NOTHING
+
+    recent = RecentStats(count, lambda: now)
+    await recent.get()
+    now = took + stands - 0.01
+    await recent.get()
+    assert counted == 1
+    now = took + stands
     await recent.get()
     assert counted == 2

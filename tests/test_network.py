@@ -14,7 +14,13 @@ import pytest
 from receiver.addresses import Target
 from receiver.errors import FetchFailed
 from receiver.models import Outcome
-from receiver.network import MAX_ADDRESSES, GuardedClient, SystemResolver, open_plain_client
+from receiver.network import (
+    MAX_ADDRESSES,
+    GuardedClient,
+    SystemResolver,
+    is_our_address,
+    open_plain_client,
+)
 from tests.fake_world import OTHER_PUBLIC, PUBLIC, FakeWorld, Trust, make_trust
 from tests.media_host import media_host, says, writes
 
@@ -127,6 +133,32 @@ async def test_a_target_that_nobody_checked_is_still_judged_when_dialled() -> No
                 pass
         assert caught.value.outcome is Outcome.BAD_URL
     assert world.dialled == []
+
+
+# --- our own addresses ----------------------------------------------------------------------------
+
+
+def test_this_machines_own_addresses_are_known() -> None:
+    assert is_our_address("127.0.0.1")
+    for address in (PUBLIC, OTHER_PUBLIC, "10.99.99.99", "not an address"):
+        assert not is_our_address(address)
+
+
+async def test_an_own_public_address_is_refused_unless_its_network_is_open() -> None:
+    async with media_host() as host:
+        host.put("/x", says(200, b"bytes"))
+        world = FakeWorld({"files.example.com": [[PUBLIC]]}, host.port)
+        async with closing(
+            GuardedClient(resolve=world.resolve, dial=world.dial, is_ours={PUBLIC}.__contains__)
+        ) as client:
+            assert await outcome_of(client, "https://files.example.com/x") is Outcome.PRIVATE_ADDRESS
+        assert world.dialled == []
+        opened = (ip_network(f"{PUBLIC}/32"),)
+        async with closing(
+            GuardedClient(opened=opened, dial=world.dial, is_ours={PUBLIC}.__contains__)
+        ) as client:
+            assert await fetch(client, f"http://{PUBLIC}/x") == b"bytes"
+        assert world.dialled == [PUBLIC]
 
 
 # --- opened networks ------------------------------------------------------------------------------

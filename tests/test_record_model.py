@@ -2,7 +2,9 @@
 
 The model knows nothing of SQL: it is the contract's sentences as a dictionary. One task ends once, the
 first end wins, nothing happens for a task nobody submitted, repeats add no rows, every end reaches every
-sink that wants it, exactly one entry each.
+sink that wants it, exactly one entry each. A callback that must be confirmed when its task is known never
+makes an event by itself, a submission's token proves nothing about other tasks, and exactly the tasks without
+an end are asked about.
 """
 
 import asyncio
@@ -30,11 +32,26 @@ from receiver.models import (
 )
 from receiver.ports import StoreOptions
 from receiver.stores.sqlite import SqliteStore
-from tests.factories import NOW, completed, failed, later, progress, recording, settlement, stored, submission
+from tests.factories import (
+    NOW,
+    answer,
+    completed,
+    confirms_weak,
+    failed,
+    later,
+    progress,
+    recording,
+    settlement,
+    stored,
+    submission,
+)
 
 ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({EventType.FAILED.value})))
 TASKS = st.sampled_from(["t1", "t2", "t3"])
 OWNERS = st.sampled_from(["ann", "bob"])
+VARIANTS = st.sampled_from(["strong 0", "strong 1", "weak 0", "weak 1"])  # weak: by the provider's token
+LOST = "sub_lost"  # was in a log that was lost; its token still proves that we gave it out
+FAR = 10**9  # seconds; by then everything is due
 REPORTS = st.sampled_from(["completed-1", "completed-2", "completed-0", "failed", "progress"])
 
 
@@ -54,17 +71,25 @@ class Record(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="receiver-model-"))
         self.clock = Clock()
+        self.has_key = True  # without, what is weak is trusted, as nobody could confirm it
         self.store = self._open()
         self.bound: dict[str, str] = {}  # task -> submission
         self.tasks_of: dict[str, str | None] = {}  # submission -> task
         self.owner_of: dict[str, str] = {}  # submission -> owner
         self.ends: dict[str, str] = {}  # task -> the first terminal word
-        self.early: dict[str, list[str]] = {}  # task -> words that came too soon, in order
+        self.early: dict[str, list[tuple[str, bool]]] = {}  # task -> words that came too soon, and how weak
+        self.held: dict[str, int] = {}  # task without an end -> rows that wait for the provider's word
         self.bodies: Counter[tuple[str, bytes, str]] = Counter()  # what a row stands for -> how often it came
         self.entries: Counter[tuple[str, str]] = Counter()  # (task, sink) delivered
 
     def _open(self) -> SqliteStore:
-        options = StoreOptions(data_dir=self.folder, clock=self.clock, routes=ROUTES)
+        options = StoreOptions(
+            data_dir=self.folder,
+            clock=self.clock,
+            routes=ROUTES,
+            first_poll_seconds={"vidgo": 0},
+            confirms=lambda provider, proof: self.has_key and confirms_weak(provider, proof),
+        )
         return self.runner.run(SqliteStore.open("sqlite:r.db", options))
 
     def teardown(self) -> None:
@@ -77,28 +102,37 @@ class Record(RuleBasedStateMachine):
     def own(self, task: str, submission_id: str) -> None:
         self.bound[task] = submission_id
         self.tasks_of[submission_id] = task
-        for word in self.early.pop(task, []):
-            self.end(task, word)
+        for word, weak in self.early.pop(task, []):
+            self.apply(task, word, weak=weak, repeat=False)
+
+    def apply(self, task: str, word: str, *, weak: bool, repeat: bool) -> Verdict:
+        if weak and self.has_key and word != "progress" and task not in self.ends:
+            self.held[task] = self.held.get(task, 0) + (not repeat)
+            return Verdict.ACCEPTED  # as far as the sender is told
+        return self.end(task, word)
 
     def end(self, task: str, word: str) -> Verdict:
         if word == "progress":
             return Verdict.PROGRESS
         if task not in self.ends:
             self.ends[task] = word
+            self.held.pop(task, None)
             return Verdict.ACCEPTED
         return Verdict.DUPLICATE if self.ends[task] == word else Verdict.CONFLICT
 
-    def expect(self, task: str, word: str, claim: str | None, body: bytes) -> Verdict:
-        if claim is not None and not self.may_speak_for(claim, task):
-            self.bodies[claim, body, self.tasks_of[claim] or ""] += 1
-            return Verdict.REFUSED
+    def expect(self, task: str, word: str, claim: str | None, body: bytes, *, weak: bool) -> Verdict:
+        if claim in self.tasks_of:
+            if not self.may_speak_for(claim, task):
+                self.bodies[claim, body, self.tasks_of[claim] or ""] += 1
+                return Verdict.REFUSED
+            weak = self.tasks_of[claim] != task
         repeat = self.bodies[claim or "", body, task] > 0
         self.bodies[claim or "", body, task] += 1
         if task not in self.bound:
             if not repeat:
-                self.early.setdefault(task, []).append(word)
+                self.early.setdefault(task, []).append((word, weak))
             return Verdict.EARLY
-        return self.end(task, word)
+        return self.apply(task, word, weak=weak, repeat=repeat)
 
     def may_speak_for(self, claim: str, task: str) -> bool:
         if self.tasks_of[claim] is None and task not in self.bound:
@@ -138,18 +172,26 @@ class Record(RuleBasedStateMachine):
             self.own(task, row.id)
         assert bound.task_id == self.tasks_of[row.id]
 
-    @rule(task=TASKS, word=REPORTS, variant=st.integers(0, 2), times=st.integers(1, 4))
-    def callback(self, task: str, word: str, variant: int, times: int) -> None:
+    @rule(task=TASKS, word=REPORTS, variant=VARIANTS, times=st.integers(1, 4))
+    def callback(self, task: str, word: str, variant: str, times: int) -> None:
         self._deliver(task, word, variant, times, None)
 
-    @rule(row=submissions, task=TASKS, word=REPORTS, variant=st.integers(0, 1), times=st.integers(1, 3))
-    def callback_with_token(self, row: Submission, task: str, word: str, variant: int, times: int) -> None:
+    @rule(row=submissions, task=TASKS, word=REPORTS, variant=VARIANTS, times=st.integers(1, 3))
+    def callback_with_token(self, row: Submission, task: str, word: str, variant: str, times: int) -> None:
         self._deliver(task, word, variant, times, row.id)
 
-    def _deliver(self, task: str, word: str, variant: int, times: int, claim: str | None) -> None:
-        body = f"{task}/{word}/{variant}".encode()
-        delivery = recording(report_of(word, task), body=body, submission_id=claim)
-        expected = [self.expect(task, word, claim, body) for _ in range(times)]
+    @rule(task=TASKS, word=REPORTS, times=st.integers(1, 3))
+    def callback_with_the_token_of_a_lost_submission(self, task: str, word: str, times: int) -> None:
+        self._deliver(task, word, "weak 0", times, LOST)
+
+    @rule(has_key=st.booleans())
+    def set_or_drop_the_key(self, has_key: bool) -> None:
+        self.has_key = has_key
+
+    def _deliver(self, task: str, word: str, variant: str, times: int, claim: str | None) -> None:
+        body, weak = f"{task}/{word}/{variant}".encode(), variant.startswith("weak")
+        delivery = recording(report_of(word, task), body=body, submission_id=claim, weak=weak)
+        expected = [self.expect(task, word, claim, body, weak=weak) for _ in range(times)]
 
         receipts = self.runner.run(self._all_at_once(delivery, times))
 
@@ -158,6 +200,38 @@ class Record(RuleBasedStateMachine):
     async def _all_at_once(self, delivery: Recording, times: int) -> list[Verdict]:
         receipts = await asyncio.gather(*(self.store.record(delivery) for _ in range(times)))
         return [receipt.status for receipt in receipts]
+
+    @rule(word=REPORTS)
+    def ask_about_every_open_task(self, word: str) -> None:
+        works = self.runner.run(self.store.lease_polls("vidgo", later(FAR), later(FAR + 60), 10))
+        held = {work.task_id: work.held for work in works}
+        assert held == {task: task in self.held for task in set(self.bound) - set(self.ends)}
+        for work in works:
+            again = NOW if word == "progress" else None
+            self._answer(work.task_id, word)
+            assert self.runner.run(self.store.settle_poll(work, settlement(Outcome.ANSWERED, retry_at=again)))
+            assert not self.runner.run(self.store.settle_poll(work, settlement(Outcome.ANSWERED)))
+
+    @rule(task=TASKS, word=REPORTS)
+    def answer_that_was_on_its_way(self, task: str, word: str) -> None:
+        if task in self.bound:
+            self._answer(task, word)
+
+    def _answer(self, task: str, word: str) -> None:
+        body = f"{task}/{word}/strong 0".encode()  # a callback may say it in the same bytes
+        self.bodies["poll", body, task] += 1
+        expected = self.end(task, word)
+
+        receipt = self.runner.run(self.store.record(answer(report_of(word, task), body=body)))
+
+        assert receipt.status is expected
+
+    @rule()
+    def forget_polls(self) -> None:
+        while self.runner.run(self.store.forget_polls(NOW, 2)):
+            pass
+        stats = self.runner.run(self.store.count_stats())
+        assert stats.deliveries.get(Verdict.UNCONFIRMED, 0) == sum(self.held.values())
 
     @rule(good=st.booleans(), limit=st.integers(1, 3))
     def settle_assets(self, good: bool, limit: int) -> None:

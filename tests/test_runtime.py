@@ -224,7 +224,7 @@ async def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/receiver.db").write_bytes(b"these are not the pages you are looking for" * 100)
     said = await refusal(settings(tmp_path))
-    assert "receiver.db cannot be opened as the receiver's database" in said
+    assert "receiver.db is damaged (file is not a database)" in said
     assert not is_locked(tmp_path / "data/receiver.db.lock")
 
 
@@ -253,11 +253,15 @@ async def test_a_missing_driver_names_its_extra_and_not_the_url(
 # --- the loops ------------------------------------------------------------------------------------------
 
 
-async def test_there_is_one_loop_for_files_one_for_each_sink_and_one_for_upkeep(tmp_path: Path) -> None:
-    two = {"RECEIVER_SINK_A": "jsonl:a.jsonl", "RECEIVER_SINK_B": "jsonl:b.jsonl"}
+async def test_there_is_a_loop_for_files_each_provider_with_a_key_each_sink_replays_and_upkeep(
+    tmp_path: Path,
+) -> None:
+    two = {"RECEIVER_SINK_A": "jsonl:a.jsonl", "RECEIVER_SINK_B": "jsonl:b.jsonl", "VIDGO_API_KEY": "a-key"}
     async with open_runtime(settings(tmp_path, **two)) as runtime:
         await until(lambda: set(runtime.worker.status().values()) == {"running"})
-        assert list(runtime.worker.status()) == ["assets", "sink a", "sink b", "upkeep"]
+        assert list(runtime.worker.status()) == [
+            "assets", "poll vidgo", "sink a", "sink b", "replay", "upkeep",
+        ]  # fmt: skip
 
 
 async def test_a_crashed_loop_takes_readiness_away_until_it_runs_again(

@@ -1,12 +1,16 @@
 """Settings: the environment becomes one value, or every problem at once."""
 
+import sys
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from receiver.asking import Access
 from receiver.errors import Misconfigured
-from receiver.fields import FIELDS, SINK_FIELDS, settings_table
+from receiver.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
+from receiver.models import Confirm
+from receiver.plugins import load_providers
 from receiver.settings import Settings, SinkSettings, load_settings
 
 SECRET = "a-secret-of-some-length"
@@ -33,18 +37,21 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert settings.max_body_bytes == 2_097_152
     assert settings.asset_types == {"image"}
     assert not settings.allow_untokened
+    assert settings.confirm is Confirm.WEAK
+    assert settings.lost_after_seconds == 86_400
     assert settings.embedded
 
 
 def test_every_field_of_the_table_is_a_setting_and_every_setting_is_in_the_table() -> None:
     in_table = {field.attribute for field in FIELDS}
-    assert in_table | {"sinks", "ephemeral_disk"} == set(Settings.__struct_fields__)
+    assert in_table | {"sinks", "providers", "ephemeral_disk"} == set(Settings.__struct_fields__)
+    assert {field.attribute for field in PROVIDER_FIELDS} == set(Access.__struct_fields__)
     in_sink_table = {field.attribute for field in SINK_FIELDS} - {"filter"} | {"name", "route"}
     assert in_sink_table == set(SinkSettings.__struct_fields__)
 
 
 def test_every_default_in_the_table_is_acceptable() -> None:
-    for field in (*FIELDS, *SINK_FIELDS):
+    for field in ALL_FIELDS:
         field.accepts.parse(field.default)
 
 
@@ -57,6 +64,8 @@ def test_values_are_read_in_their_types() -> None:
             "RECEIVER_ALLOW_UNTOKENED": "Yes",
             "RECEIVER_BODY_TIMEOUT_SECONDS": "2.5",
             "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8, fd00::/8",
+            "RECEIVER_CONFIRM": "Always",
+            "RECEIVER_LOST_AFTER_SECONDS": "3600",
             "RECEIVER_ASSET_TYPES": "image,Video",
             "RECEIVER_ASSET_HOSTS": "vidgo=storage.vidgo.ai,CDN.example.com apixo=cdn.apixo.ai",
         }
@@ -66,6 +75,8 @@ def test_values_are_read_in_their_types() -> None:
     assert settings.secrets == (SECRET, f"{SECRET}-old")
     assert settings.allow_untokened is True
     assert settings.body_timeout_seconds == 2.5
+    assert settings.confirm is Confirm.ALWAYS
+    assert settings.lost_after_seconds == 3600
     assert settings.allow_networks == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
     assert settings.asset_types == {"image", "video"}
     assert settings.asset_hosts == {
@@ -114,6 +125,11 @@ def test_an_empty_variable_counts_as_unset(text: str) -> None:
         ("RECEIVER_PUBLIC_URL", "https://hooks.example.com/?a=b"),
         ("RECEIVER_PUBLIC_URL", "https://hooks.example.com:99999"),
         ("RECEIVER_HOST", "not a host"),
+        ("RECEIVER_CONFIRM", "sometimes"),
+        ("RECEIVER_LOST_AFTER_SECONDS", "59"),
+        ("RECEIVER_LOST_AFTER_SECONDS", "2592001"),
+        ("VIDGO_POLLS_PER_MINUTE", "0"),
+        ("REAPI_FIRST_POLL_SECONDS", "soon"),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_shown(variable: str, text: str) -> None:
@@ -139,6 +155,10 @@ def test_a_filter_that_selects_nothing_known_is_refused(text: str) -> None:
         ("RECEIVER_DATABASE_URL", "my-password@host"),
         ("RECEIVER_PUBLIC_URL", "https://user:my-password@host/"),
         ("RECEIVER_SINK_A_SECRET", "too-short"),
+        ("VIDGO_API_KEY", "Bearer sk-something"),
+        ("VIDGO_API_KEY", "sk-sömething"),
+        ("VIDGO_BASE_URL", "https://user:my-password@host/"),
+        ("VIDGO_APIKEY", "sk-something"),
     ],
 )
 def test_a_secret_never_appears_in_a_message(variable: str, text: str) -> None:
@@ -152,8 +172,11 @@ def test_a_list_of_nothing_is_no_list_of_secrets() -> None:
 
 
 def test_printing_settings_shows_no_secret() -> None:
-    settings = load_settings({"RECEIVER_SECRET": SECRET, "RECEIVER_SINK_A": f"redis://:{SECRET}@h/0"})
-    assert SECRET not in f"{settings!r} {settings.sinks!r}"
+    settings = load_settings(
+        {"RECEIVER_SECRET": SECRET, "RECEIVER_SINK_A": f"redis://:{SECRET}@h/0", "VIDGO_API_KEY": SECRET}
+    )
+    assert settings.providers["vidgo"].api_key == SECRET
+    assert SECRET not in f"{settings!r} {settings.sinks!r} {settings.providers!r}"
 
 
 def test_a_host_that_gives_a_port_is_listened_to_from_outside() -> None:
@@ -168,8 +191,100 @@ def test_a_port_from_the_command_line_opens_nothing_to_the_network() -> None:
     assert load_settings({"RECEIVER_HOST": "10.0.0.5"}, host="127.0.0.2").host == "127.0.0.2"
 
 
-def test_the_providers_own_variables_are_no_error() -> None:
-    load_settings({"VIDGO_API_KEY": "k", "REAPI_BASE_URL": "http://127.0.0.1:1"})
+def test_without_variables_of_its_own_a_provider_is_as_its_adapter_says_and_has_no_key() -> None:
+    accesses = load_settings({}).providers
+    for name, provider in load_providers().items():
+        facts = provider.facts
+        assert accesses[name] == Access(
+            api_key=None,
+            base_url=facts.base_url,
+            polls_per_minute=facts.polls_per_minute,
+            first_poll_seconds=facts.first_poll_seconds,
+        )
+    assert len(accesses) == 4
+
+
+def test_each_provider_has_its_own_key_address_and_pace() -> None:
+    accesses = load_settings(
+        {
+            "VIDGO_API_KEY": "k",
+            "VIDGO_FIRST_POLL_SECONDS": "0.5",
+            "REAPI_BASE_URL": "http://127.0.0.1:9000/reapi/",
+            "REAPI_POLLS_PER_MINUTE": "600",
+        }
+    ).providers
+    assert (accesses["vidgo"].api_key, accesses["vidgo"].first_poll_seconds) == ("k", 0.5)
+    assert accesses["reapi"].api_key is None
+    assert accesses["reapi"].base_url == "http://127.0.0.1:9000/reapi"
+    assert accesses["reapi"].polls_per_minute == 600
+
+
+@pytest.mark.parametrize("url", ["https://proxy.internal:8443/v", "http://localhost:1", "http://[::1]:1"])
+def test_a_key_may_be_sent_encrypted_or_within_this_machine(url: str) -> None:
+    assert load_settings({"APIXO_BASE_URL": url}).providers["apixo"].base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.apixo.ai",
+        "http://10.0.0.1",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "ftp://127.0.0.1",
+        "https://",
+    ],
+)
+def test_a_key_is_not_sent_readable_over_a_network(url: str) -> None:
+    problem = only_problem_of({"APIXO_BASE_URL": url})
+    assert problem.startswith("APIXO_BASE_URL must be an https URL (http only on this machine, as the key")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("VIDGO_APIKEY", "VIDGO_API_KEY"),
+        ("VIDGO_API_KEYS", "VIDGO_API_KEY"),
+        ("REAPI_KEY", "REAPI_API_KEY"),
+        ("APIXO_BASEURL", "APIXO_BASE_URL"),
+        ("APIDOT_POLL_PER_MINUTE", "APIDOT_POLLS_PER_MINUTE"),
+        ("RECEIVER_VIDGO_API_KEY", "VIDGO_API_KEY"),
+        ("RECEIVER_PORT", "PORT"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_known_one_is_named_with_it(written: str, meant: str) -> None:
+    assert only_problem_of({written: "1"}) == f"{written} is not a setting; did you mean {meant}?"
+
+
+def test_variables_of_other_programs_that_use_the_same_provider_are_no_error() -> None:
+    load_settings({"VIDGO_TIMEOUT": "3", "VIDGO_API_KEY_ID": "7", "VIDGO_WEBHOOK_URL": "x", "VIDGOLIKE": "x"})
+    load_settings({"VIDGO_API_KEYS": "a,b", "VIDGO_API_KEY": "a"})  # not misspelt: the real one is there
+
+
+def test_a_provider_of_a_third_party_has_these_variables_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pixel_farm.py").write_text(
+        "from receiver.providers.reapi import Reapi\n"
+        "import msgspec\n"
+        "class Farm(Reapi):\n"
+        "    facts = msgspec.structs.replace(Reapi.facts, name='pixel-farm', base_url='https://farm.test/')\n"
+    )
+    info = tmp_path / "pixel_farm-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pixel-farm\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[receiver.providers]\npixel-farm = pixel_farm:Farm\nlost-farm = no_such_module:Farm\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "pixel_farm", raising=False)
+
+    (problem,) = problems_of({"PIXEL_FARM_API_KEY": "k"})
+    assert problem.startswith("provider lost-farm is registered by no_such_module:Farm")
+
+    (info / "entry_points.txt").write_text("[receiver.providers]\npixel-farm = pixel_farm:Farm\n")
+    farm = load_settings({"PIXEL_FARM_API_KEY": "k"}).providers["pixel-farm"]
+    assert (farm.api_key, farm.base_url) == ("k", "https://farm.test")
 
 
 def test_a_database_of_the_host_that_this_release_cannot_use_is_explained() -> None:
@@ -237,5 +352,5 @@ def test_what_is_wrong_with_a_sink_is_named(environ: dict[str, str], said: str) 
 
 def test_the_table_for_the_readme_has_every_variable_and_no_secret_default() -> None:
     table = settings_table()
-    assert all(f"| `{field.variable}` |" in table for field in (*FIELDS, *SINK_FIELDS))
+    assert all(f"| `{field.variable}` |" in table for field in ALL_FIELDS)
     assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -1,11 +1,13 @@
 """Callback tokens and link signatures: each proves one thing, and nothing else passes."""
 
+import hmac
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.models import Proof
-from receiver.tokens import Tokens
+from receiver.tokens import MAC_CHARACTERS, Tokens
 
 OLD, NEW = "an old secret of some length", "a new secret of some length"
 TOKENS = Tokens([NEW])
@@ -74,6 +76,25 @@ def test_during_a_rotation_old_tokens_verify_and_new_ones_are_signed_anew() -> N
 def test_after_a_rotation_old_tokens_are_refused() -> None:
     assert TOKENS.check("vidgo", Tokens([OLD]).for_provider("vidgo")) is None
     assert not TOKENS.check_link("vidgo", "t", 0, 9, Tokens([OLD]).sign_link("vidgo", "t", 0, 9))
+
+
+def test_only_what_is_equally_long_is_compared_and_with_every_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def compare(left: bytes, right: bytes) -> bool:
+        compared.append((len(left), len(right)))
+        return real(left, right)
+
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    both = Tokens([NEW, OLD])
+    for token in (PROVIDER_TOKEN, SUBMISSION_TOKEN, "p." + "A" * MAC_CHARACTERS):
+        both.check("vidgo", token)
+    assert compared == [(MAC_CHARACTERS, MAC_CHARACTERS)] * 6  # the first secret's match stops nothing
+    for mac in ("", "A", "A" * (MAC_CHARACTERS + 1), "\u00e9" * MAC_CHARACTERS):
+        assert both.check("vidgo", f"p.{mac}") is None
+        assert not both.check_link("vidgo", "t", 0, 0, mac)
+    assert len(compared) == 6
 
 
 def test_a_token_fits_in_a_callback_url_many_times_over() -> None:

@@ -135,6 +135,30 @@ async def test_unowned_bodies_go_with_retention(
         assert count(tmp_path, BODIES) == bodies
 
 
+# --- polls of providers nobody asks ---------------------------------------------------------------------
+
+
+POLLS = "SELECT count(*) FROM polls"
+
+
+async def test_a_task_that_has_ended_is_not_waited_for_any_more(
+    tmp_path: Path, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "FORGET_AT_ONCE", 2)
+    options = StoreOptions(data_dir=tmp_path, clock=clock, first_poll_seconds={"vidgo": 300.0})
+    store = await SqliteStore.open("sqlite:receiver.db", options)
+    try:
+        for number in range(7):
+            await store.log_submission(submission(f"t{number}"))
+        for number in range(6):
+            await store.record(recording(failed(f"t{number}")))
+        assert count(tmp_path, POLLS) == 7
+        await Upkeep(store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30).run()
+        assert count(tmp_path, POLLS) == 1  # of the one that still runs
+    finally:
+        await store.aclose()
+
+
 # --- retention ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sqlite3
 from contextlib import closing
 
@@ -54,6 +55,7 @@ async def test_without_a_commit_it_lives_but_is_not_ready(
     ("state", "status"),
     [
         ("running", 200),
+        ("running, but its key is refused", 200),
         ("stopped: answered 410", 200),
         ("restarting after KeyError", 503),
         ("not started", 503),
@@ -115,6 +117,43 @@ class TestPrivateMetrics:
     ) -> None:
         statuses = [(await client.get("/metrics")).status_code for client in (stranger, backend, admin)]
         assert statuses == [401, 403, 200]
+
+
+class TestAProviderThatCannotBeReached:
+    @pytest.fixture
+    def environment(self) -> dict[str, str]:
+        with socket.socket() as probe:  # free again when it is asked for
+            probe.bind(("127.0.0.1", 0))
+            nobody = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        return {"VIDGO_API_KEY": "k", "VIDGO_BASE_URL": nobody, "VIDGO_FIRST_POLL_SECONDS": "0"}
+
+    async def test_shows_beside_its_loop_and_leaves_the_service_ready(
+        self, stranger: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime
+    ) -> None:
+        calm = (await stranger.get("/metrics")).text
+        assert 'receiver_provider_trouble{provider="vidgo"} 0.0' in calm
+        assert 'receiver_provider_trouble{provider="reapi"}' not in calm
+        parts = (await stranger.get("/readyz")).json()["parts"]
+        assert parts["poll vidgo"] == "running"
+        assert "poll reapi" not in parts  # nobody is asked without a key
+        await log_task(backend, "t1")
+        runtime.worker.wake("poll vidgo")
+        async with asyncio.timeout(10):
+            while parts["poll vidgo"] == "running":
+                await asyncio.sleep(0.02)
+                answer = await stranger.get("/readyz")
+                parts = answer.json()["parts"]
+        assert parts["poll vidgo"].startswith("running, but ")
+        assert answer.status_code == 200
+        numbers = (await stranger.get("/metrics")).text
+        assert 'receiver_provider_trouble{provider="vidgo"} 1.0' in numbers
+        assert 'receiver_polls_total{outcome="connect_failed",provider="vidgo"} 1.0' in numbers
+
+    async def test_is_told_whoever_met_the_trouble(
+        self, stranger: httpx2.AsyncClient, runtime: Runtime
+    ) -> None:
+        await runtime.asker.ask("vidgo", "t1", None)  # as for a new link, with no poll at all
+        assert 'receiver_provider_trouble{provider="vidgo"} 1.0' in (await stranger.get("/metrics")).text
 
 
 async def test_the_served_app_opens_its_runtime_and_closes_it_at_the_end(web_settings: Settings) -> None:

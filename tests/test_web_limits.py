@@ -1,7 +1,9 @@
 """What a request may cost: bytes, seconds, places."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ from receiver.errors import Rejected, Unavailable
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
+from receiver.web.app import OPENAPI
 from receiver.web.callbacks import CallbackDoor
 from receiver.web.limits import Intake, Limits
 from tests.loopback import Answer, post, serving, talk
@@ -80,6 +83,12 @@ async def test_a_body_that_stalls_is_given_up() -> None:
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "unheard-of"])
 async def test_a_compressed_body_is_refused(coding: str) -> None:
     assert await refusal(sends(b"12345"), {"content-encoding": coding}) == 415
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "identity, chunked", ""])
+async def test_a_transfer_coding_beside_chunks_is_refused(coding: str) -> None:
+    assert await refusal(sends(b"12345"), {"transfer-encoding": coding}) == 415
+    assert await read(sends(b"12345"), {"transfer-encoding": " Chunked"}) == b"12345"
 
 
 async def test_identity_is_no_compression() -> None:
@@ -190,6 +199,44 @@ async def test_the_deadline_for_headers_leaves_slow_bodies_alone(port: int, runt
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
     answer = Answer(await talk(port, request[:-9], request[-9:], pause_seconds=0.7))
     assert answer.status == 200
+
+
+@pytest.mark.usefixtures("short_head_timeout")
+async def test_blank_lines_after_a_request_do_not_keep_a_connection_open(port: int) -> None:
+    whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with asyncio.timeout(2.5):
+        raw = await talk(port, whole, *[b"\r\n"] * 30, pause_seconds=0.1)
+    assert raw.count(b"HTTP/1.1 200 OK") == 1
+
+
+async def test_a_reader_that_takes_nothing_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
+    many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(reader, ("127.0.0.1", port))
+        await loop.sock_sendall(reader, many)
+        await asyncio.sleep(1)
+        got = 0
+        with suppress(ConnectionResetError):
+            while piece := await loop.sock_recv(reader, 65_536):
+                got += len(piece)
+    assert 0 < got < 300 * len(OPENAPI)  # all that it had not taken is gone
+
+
+async def test_a_reader_that_takes_little_is_served(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
+    many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 40 + b"GET /healthz HTTP/1.0\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=4096)
+    writer.write(many)
+    raw = b""
+    while piece := await reader.read(65_536):
+        raw += piece
+        await asyncio.sleep(0.005)
+    assert raw.count(b"HTTP/1.1 200 OK") == 41
+    writer.close()
 
 
 async def test_endless_headers_are_cut_off(port: int) -> None:

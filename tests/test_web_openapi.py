@@ -124,8 +124,33 @@ async def test_real_answers_are_as_announced(
     check(document, await admin.get("/tasks/vidgo/t3"), "get", "/tasks/{provider}/{task_id}")
     check(document, await admin.get("/stats"), "get", "/stats")
     check(document, await admin.get("/assets/x/y/0"), "get", "/assets/{provider}/{task_id}/{index}")
+
+    replay = {"filter": {"owner": "user-17"}, "stage": "notify", "rate": 0.01}
+    started = await admin.post("/replays", json=replay)
+    check(document, started, "post", "/replays")
+    check(document, await admin.post("/replays", json=replay | {"dry_run": True}), "post", "/replays")
+    check(document, await admin.post("/replays", json=replay | {"rate": 0}), "post", "/replays")
+    check(document, await admin.get("/replays"), "get", "/replays")
+    check(document, await admin.get(f"/replays/{started.json()['id']}"), "get", "/replays/{id}")
+    for verb in ("pause", "resume", "cancel", "pause"):
+        answer = await admin.post(f"/replays/{started.json()['id']}/{verb}")
+        check(document, answer, "post", f"/replays/{{id}}/{verb}")
+    check(document, await admin.post("/replays/x/pause"), "post", "/replays/{id}/pause")
+    check(document, await admin.get("/dead-letters"), "get", "/dead-letters")
+    requeue = ("post", "/dead-letters/requeue")
+    asks: list[Document] = [{"filter": {}}, {"filter": {}, "dry_run": True}, {}]
+    for asked in asks:
+        check(document, await admin.post("/dead-letters/requeue", json=asked), *requeue)
+
     check(document, await stranger.get("/healthz"), "get", "/healthz")
     check(document, await stranger.get("/readyz"), "get", "/readyz")
+
+
+async def test_what_takes_no_body_announces_none_and_what_repeats_is_a_list(document: Document) -> None:
+    assert "requestBody" not in document["paths"]["/replays/{id}/pause"]["post"]
+    parameters = document["paths"]["/dead-letters"]["get"]["parameters"]
+    (task_ids,) = (each for each in parameters if each["name"] == "task_ids")
+    assert task_ids["schema"]["type"] == "array"
 
 
 async def test_a_new_submission_that_the_schema_refuses_is_refused(

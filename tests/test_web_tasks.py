@@ -34,6 +34,13 @@ ODD_IDS = [
 ]
 
 
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Vidgo could be asked, though not before a test is long over; nobody else can be."""
+    closed = {"VIDGO_API_KEY": "a-key-for-tests", "VIDGO_BASE_URL": "http://127.0.0.1:9"}
+    return closed | {"RECEIVER_CONFIRM": "never"}
+
+
 async def listed(client: httpx2.AsyncClient, **params: str) -> list[str]:
     answer = await client.get("/tasks", params=params)
     assert answer.status_code == 200, answer.text
@@ -51,6 +58,16 @@ async def test_a_submitted_task_waits_for_its_result(backend: httpx2.AsyncClient
     assert task["event_id"] is None
     assert task["error"] is None
     assert task["assets"] == task["deliveries"] == task["notifications"] == task["attempts"] == []
+    poll = task["poll"]
+    assert (poll["asked"], poll["outcome"], poll["asked_at"]) == (0, None, None)
+    assert poll["due_at"] > submission["created_at"]
+
+
+async def test_a_task_whose_provider_cannot_be_asked_says_so(backend: httpx2.AsyncClient) -> None:
+    await log_task(backend, "t1", provider="apixo")
+    task = (await backend.get("/tasks/apixo/t1")).json()
+    assert "APIXO_API_KEY" in task["waiting_on"]
+    assert task["poll"]["due_at"] is None
 
 
 async def test_a_task_shows_its_whole_history(
@@ -74,6 +91,7 @@ async def test_a_task_shows_its_whole_history(
     assert [n["state"] for n in task["notifications"]] == ["delivered"]
     assert [a["outcome"] for a in task["attempts"]] == ["delivered"]
     assert task["waiting_on"] is None
+    assert task["poll"] is None
 
 
 async def ended(client: httpx2.AsyncClient, task_id: str) -> dict[str, Any]:

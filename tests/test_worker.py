@@ -8,6 +8,7 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
+from receiver.testing import TurnableClock
 from receiver.worker import Chore, Lane, Worker
 
 
@@ -126,6 +127,123 @@ async def test_a_crashed_loop_is_counted_shown_and_started_again(monkeypatch: py
     await worker.drain(1)
 
 
+async def test_a_loop_that_a_stranger_cancels_is_counted_and_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.worker.RESTART_SECONDS", 0.05)
+    shelf = Shelf()
+    restarts: list[str] = []
+    done: list[str] = []
+
+    async def run(name: str) -> None:
+        done.append(name)
+
+    worker = Worker([lane(shelf, run)], count_restart=restarts.append)
+    worker.start()
+    await asyncio.sleep(0.02)
+    (task,) = (task for task in asyncio.all_tasks() if task.get_name() == "assets")
+    task.cancel()
+    await until(lambda: restarts == ["assets"])
+    assert worker.status() == {"assets": "restarting after CancelledError"}
+    shelf.due.append("a")
+    await until(lambda: done == ["a"])
+    assert worker.status() == {"assets": "running"}
+    await worker.drain(1)
+    assert task.done()
+
+
+class Plan:
+    """Work that each time is planned for some seconds later by the clock, until it has run often enough."""
+
+    def __init__(self, clock: TurnableClock, *waits_seconds: float, due_in_seconds: float = 0.0) -> None:
+        self._clock = clock
+        self._waits = list(waits_seconds)
+        self.due_at: datetime | None = clock.now() + timedelta(seconds=due_in_seconds)
+        self.leases_until: list[datetime] = []
+
+    async def lease(self, now: datetime, until: datetime, limit: int) -> list[str]:
+        if self.due_at is None or self.due_at > now:
+            return []
+        self.leases_until.append(until)
+        self.due_at = until
+        return ["work"]
+
+    async def next_due_at(self) -> datetime | None:
+        return self.due_at
+
+    async def run(self, name: str) -> None:
+        wait = self._waits.pop(0) if self._waits else None
+        self.due_at = None if wait is None else self._clock.now() + timedelta(seconds=wait)
+
+    def worker(self) -> Worker:
+        lane = Lane(
+            "sink x", lease=self.lease, run=self.run, next_due_at=self.next_due_at,
+            concurrency=1, lease_seconds=30, clock=self._clock,
+        )  # fmt: skip
+        return Worker([lane], count_restart=lambda name: None)
+
+
+async def looked(worker: Worker) -> None:
+    """The loop has looked at the clock and at its work since."""
+    for _ in range(2):
+        worker.wake()
+        await asyncio.sleep(0.05)
+
+
+DAY_SECONDS = 86_400.0
+
+
+@pytest.mark.parametrize("due_in_seconds", [-600.0, 30.0])
+async def test_a_clock_set_back_by_a_day_does_not_put_off_by_a_day_what_was_planned_before(
+    due_in_seconds: float,
+) -> None:
+    clock = TurnableClock()
+    planned = Plan(clock, due_in_seconds=30.0)
+    worker = planned.worker()
+    worker.start()
+    await looked(worker)
+    planned.due_at = clock.now() + timedelta(seconds=due_in_seconds)  # work that had to queue is overdue
+    clock.turn(-DAY_SECONDS)
+    await looked(worker)
+    assert len(planned.leases_until) == (due_in_seconds < 0)  # not a moment too early either
+    clock.turn(31)
+    await looked(worker)
+    assert planned.leases_until == [clock.now() + timedelta(seconds=30 if due_in_seconds > 0 else -1)]
+    await worker.drain(1)
+
+
+async def test_after_a_clock_was_set_back_the_next_attempts_keep_their_waits() -> None:
+    clock = TurnableClock()
+    planned = Plan(clock, 10.0, 3600.0, 10.0, due_in_seconds=30.0)
+    worker = planned.worker()
+    worker.start()
+    await looked(worker)
+    clock.turn(-DAY_SECONDS)
+    await looked(worker)
+    clock.turn(31)
+    await looked(worker)
+    attempts = [1]
+    for seconds in (9, 2, 3599, 2, 9, 2):
+        clock.turn(seconds)
+        await looked(worker)
+        attempts.append(len(planned.leases_until))
+    assert attempts == [1, 1, 2, 2, 3, 3, 4]
+    await worker.drain(1)
+
+
+async def test_a_clock_set_forward_by_a_day_makes_one_attempt_early_and_no_more() -> None:
+    clock = TurnableClock()
+    planned = Plan(clock, *[60.0] * 100, due_in_seconds=30.0)
+    worker = planned.worker()
+    worker.start()
+    await looked(worker)
+    clock.turn(DAY_SECONDS)
+    await looked(worker)
+    await looked(worker)
+    assert len(planned.leases_until) == 1
+    await worker.drain(1)
+
+
 async def test_a_loop_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.worker.RESTART_SECONDS", 0.05)
     shelf = Shelf("a")
@@ -209,3 +327,80 @@ async def test_a_stopped_lane_takes_no_work_and_says_why() -> None:
     assert shelf.due == ["a"]
     assert worker.status() == {"sink x": "it asked us to stop"}
     await worker.drain(1)
+
+
+async def test_a_note_shows_beside_a_loop_that_runs_and_goes_with_its_reason() -> None:
+    shelf = Shelf("a", "b")
+    done: list[str] = []
+    trouble: str | None = "its key is refused"
+
+    async def run(name: str) -> None:
+        done.append(name)
+
+    noted = Lane(
+        "poll vidgo", lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
+        lease_seconds=30, clock=Clock(), note=lambda: trouble,
+    )  # fmt: skip
+    worker = Worker([noted], count_restart=lambda name: None)
+    assert worker.status() == {"poll vidgo": "not started"}
+    worker.start()
+    await until(lambda: done == ["a", "b"])
+
+    assert worker.status() == {"poll vidgo": "running, but its key is refused"}
+    trouble = None
+    assert worker.status() == {"poll vidgo": "running"}
+    await worker.drain(1)
+
+
+@pytest.mark.parametrize("kind", ["poll vidgo", "poll", ""])
+async def test_a_wake_up_reaches_every_loop_whose_name_begins_so(kind: str) -> None:
+    shelves = {name: Shelf() for name in ("poll vidgo", "assets")}
+    done: list[str] = []
+
+    async def run(name: str) -> None:
+        done.append(name)
+
+    lanes = [
+        Lane(
+            name, lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
+            lease_seconds=30, clock=Clock(),
+        )
+        for name, shelf in shelves.items()
+    ]  # fmt: skip
+    worker = Worker(lanes, count_restart=lambda name: None)
+    worker.start()
+    await asyncio.sleep(0.05)
+    for name, shelf in shelves.items():
+        shelf.due.append(name)
+    worker.wake(kind)
+    await until(lambda: "poll vidgo" in done, seconds=1)
+    await asyncio.sleep(0.05)
+    assert ("assets" in done) is (kind == "")
+    await worker.drain(1)
+
+
+async def test_work_that_is_due_and_cannot_be_leased_is_not_asked_for_without_a_pause() -> None:
+    leases = 0
+
+    async def lease(now: datetime, until: datetime, limit: int) -> list[str]:
+        nonlocal leases
+        leases += 1
+        worker.wake()  # a storm of wake-ups changes nothing
+        return []
+
+    async def next_due_at() -> datetime | None:
+        return Clock().now() - timedelta(seconds=1)
+
+    async def run(name: str) -> None:
+        raise AssertionError(name)
+
+    empty = Lane(
+        "poll vidgo", lease=lease, run=run, next_due_at=next_due_at,
+        concurrency=4, lease_seconds=30, clock=Clock(),
+    )  # fmt: skip
+    worker = Worker([empty], count_restart=lambda name: None)
+    worker.start()
+    await asyncio.sleep(0.5)
+    await worker.drain(1)
+
+    assert 1 < leases <= 11

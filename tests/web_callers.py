@@ -1,15 +1,18 @@
 """Who calls the doors in tests, and what they send."""
 
+import asyncio
 import json
-from collections.abc import MutableMapping, MutableSequence
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping, MutableSequence
+from typing import Any, TypeVar
 
 import httpx2
 from starlette.types import ASGIApp
 
 from receiver.runtime import Runtime
+from receiver.testing import sample_callback
 
 LogLines = MutableSequence[MutableMapping[str, Any]]
+Found = TypeVar("Found")
 
 API_TOKEN = "a-backend-of-the-tests"
 ADMIN_TOKEN = "an-admin-of-the-tests"
@@ -41,6 +44,21 @@ async def log_task(client: httpx2.AsyncClient, task_id: str, **fields: Any) -> d
     answer.raise_for_status()
     document: dict[str, Any] = answer.json()
     return document
+
+
+async def fail_task(client: httpx2.AsyncClient, runtime: Runtime, task_id: str, **fields: Any) -> None:
+    """Log a task of Vidgo's and have it fail: an event without files, so it goes to the sinks at once."""
+    await log_task(client, task_id, **fields)
+    body = sample_callback("vidgo", task_id, error="no")
+    (await client.post(callback_path(runtime), content=body)).raise_for_status()
+
+
+async def until(look: Callable[[], Awaitable[Found | None]], seconds: float = 10.0) -> Found:
+    """Look until there is something, and hand it over."""
+    async with asyncio.timeout(seconds):
+        while not (found := await look()):
+            await asyncio.sleep(0.01)
+    return found
 
 
 async def verdicts(runtime: Runtime) -> dict[str, int]:

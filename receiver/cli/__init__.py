@@ -15,9 +15,13 @@ COMMANDS = {
     "simulate": ("receiver.cli.simulate:simulate", "Play the four providers' APIs on loopback."),
     "submissions": ("receiver.cli.submissions:submissions", "Add, list and show submissions."),
     "tasks": ("receiver.cli.tasks:tasks", "List tasks, and show one with its whole history."),
+    "replay": ("receiver.cli.replay:replay", "Send, download, read or ask again, on purpose."),
+    "replays": ("receiver.cli.replay:replays", "List, show, follow, pause, resume and cancel replays."),
+    "dead": ("receiver.cli.dead:dead", "List dead letters, and have them sent after all."),
     "stats": ("receiver.cli.stats:stats", "Count what the service holds."),
     "callback-url": ("receiver.cli.callback_url:callback_url", "Print a provider's callback URL."),
     "migrate": ("receiver.cli.migrate:migrate", "Bring the database to this release's schema."),
+    "backup": ("receiver.cli.backup:backup", "Copy everything while the service runs."),
     "doctor": ("receiver.cli.doctor:doctor", "Print every problem there is, not just the first."),
 }
 

@@ -4,10 +4,12 @@ from urllib.parse import quote
 
 import click
 
+from receiver.cli.keys import consequence
 from receiver.cli.reach import obstacles
 from receiver.credentials import read_credentials
 from receiver.errors import Misconfigured
-from receiver.models import ProviderFacts
+from receiver.fields import key_variable
+from receiver.models import Confirm, ProviderFacts
 from receiver.plugins import load_providers
 from receiver.settings import Settings, load_settings
 from receiver.tokens import Tokens
@@ -27,7 +29,8 @@ def callback_url(*, provider: str) -> None:
     settings = load_settings()
     url = provider_url(settings, Tokens(_secrets(settings)), provider)
     click.echo(url)
-    for warning in warnings(url, providers[provider].facts):
+    facts = providers[provider].facts
+    for warning in (*warnings(url, facts), *_held_back(settings, facts)):
         click.echo(f"receiver: {warning}", err=True)
 
 
@@ -43,6 +46,13 @@ def warnings(url: str, facts: ProviderFacts) -> list[str]:
     if not found:
         return []
     return [f"{facts.title} may not call this URL: {'; '.join(found)}. Its rules: {facts.callback_rules}"]
+
+
+def _held_back(settings: Settings, facts: ProviderFacts) -> list[str]:
+    """What would keep a callback of this provider from counting once it has come."""
+    if settings.confirm is not Confirm.ALWAYS or settings.providers[facts.name].api_key or not facts.pushes:
+        return []
+    return [f"no {key_variable(facts.name)}: {consequence(settings.confirm, facts)}"]
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:

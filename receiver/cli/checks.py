@@ -1,7 +1,8 @@
 """What doctor looks at: each check looks at one thing and says what it found."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +13,16 @@ import msgspec
 
 import receiver
 from receiver import plugins
+from receiver.asking import Answer, Asker
 from receiver.cli.callback_url import provider_url, warnings
+from receiver.cli.keys import bottleneck, consequence
 from receiver.clock import Clock
 from receiver.credentials import credentials_path, ensure_credentials, open_to_others, read_credentials
 from receiver.errors import Misconfigured, ReceiverError
+from receiver.fields import key_variable
+from receiver.models import Outcome
 from receiver.network import open_plain_client
-from receiver.ports import PartOptions, StoreOptions
+from receiver.ports import PartOptions, Provider, StoreOptions
 from receiver.settings import Settings
 from receiver.tokens import Tokens
 
@@ -25,6 +30,24 @@ LITTLE_ROOM_BYTES = 2**30
 NO_ROOM_BYTES = 100 * 2**20
 CLOCK_SLACK_SECONDS = 120.0
 READY_TIMEOUT_SECONDS = 10.0
+ASK_TIMEOUT_SECONDS = 10.0
+RECORD_SECONDS = 30.0
+
+# What every provider is asked about: no task has this id; some want to know the model, too.
+NO_TASK_ID = "receiver-doctor"
+NO_TASKS_MODEL = "gpt-image-2"
+
+_KEY_WORKS = frozenset({Outcome.UNKNOWN_TASK, Outcome.IN_PROGRESS, Outcome.ANSWERED})
+# It is there, and that is all that can be said: an odd id, a busy hour or a wrong base URL all look so.
+_NOT_SURE = frozenset(
+    {
+        Outcome.REFUSED,
+        Outcome.UNREADABLE,
+        Outcome.RATE_LIMITED,
+        Outcome.HTTP_ERROR,
+        Outcome.NO_MODEL,
+    }
+)
 
 # Two connections that write or checkpoint at the same instant can damage a file: fixed in 3.51.3.
 WAL_RESET_BUG = ((3, 7, 0), (3, 51, 2))
@@ -126,6 +149,49 @@ def check_public_url(settings: Settings) -> Iterator[Check]:
             yield ok(f"callbacks {name}", found[0] if found else settings.public_url)
 
 
+# --- providers, by a real question ------------------------------------------------------------------
+
+
+async def check_keys(settings: Settings) -> list[Check]:
+    """What each provider answers to our key, all asked at once, and which confirm slowly.
+
+    Nobody is asked without a key.
+    """
+    providers = plugins.load_providers()
+    async with open_plain_client() as http:
+        asker = Asker(
+            providers=providers,
+            accesses=settings.providers,
+            http=http,
+            clock=Clock(),
+            timeout_seconds=ASK_TIMEOUT_SECONDS,
+        )
+
+        async def ask(name: str) -> Check:
+            if settings.providers[name].api_key is None:
+                without = consequence(settings.confirm, providers[name].facts)
+                return warn(f"asking {name}", f"no {key_variable(name)}: {without}")
+            return _judged(name, await asker.ask(name, NO_TASK_ID, NO_TASKS_MODEL))
+
+        asked = await asyncio.gather(*(ask(name) for name in providers))
+    return [*asked, *_slow(settings, providers)]
+
+
+def _slow(settings: Settings, providers: Mapping[str, Provider]) -> Iterator[Check]:
+    for name, provider in providers.items():
+        access = settings.providers[name]
+        limit = bottleneck(settings.confirm, provider.facts, access.polls_per_minute)
+        if access.api_key is not None and limit:
+            yield warn(f"confirming {name}", limit)
+
+
+def _judged(name: str, answer: Answer) -> Check:
+    detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
+    if answer.outcome in _KEY_WORKS:
+        return ok(f"asking {name}", f"{key_variable(name)} works ({detail})")
+    return (warn if answer.outcome in _NOT_SURE else fail)(f"asking {name}", detail)
+
+
 # --- parts, by a real round trip --------------------------------------------------------------------
 
 
@@ -145,15 +211,34 @@ async def check_service(settings: Settings) -> list[Check] | None:
     whole = ok if response.status_code == 200 else fail
     return [
         whole("service", f"running at {settings.url}"),
-        *((ok if state in _GOOD else fail)(f"service {name}", state) for name, state in parts.items()),
+        *(_heard(name, state) for name, state in parts.items()),
     ]
+
+
+def _heard(name: str, state: str) -> Check:
+    said = ok if state in {"ok", "running"} else warn if state.startswith("running, but ") else fail
+    return said(f"service {name}", state)
 
 
 class _Readiness(msgspec.Struct):
     parts: dict[str, str]
 
 
-_GOOD = frozenset({"ok", "running"})
+async def check_record(settings: Settings) -> Check:
+    """Every page of the database, whoever has it open; but not for longer than a person waits."""
+    store_class = plugins.load("stores", settings.database_scheme)
+    if not hasattr(store_class, "examine"):
+        return ok("record", f"{settings.database_scheme} looks after itself")
+    path = store_class.file_of(settings.database_url, settings.data_dir)
+    if not path.exists():
+        return ok("record", "made at the first start")
+    try:
+        is_done = await asyncio.to_thread(store_class.examine, path, RECORD_SECONDS)
+    except ReceiverError as exc:
+        return fail("record", "; ".join(str(exc).splitlines()))
+    if is_done:
+        return ok("record", "every page is sound")
+    return ok("record", "too large to look at every page now; `receiver backup` does")
 
 
 async def check_store(settings: Settings) -> Check:

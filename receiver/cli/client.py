@@ -32,8 +32,15 @@ class Service:
         self._client = client
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Answer:
-        """GET with the query's set values. Raises Rejected, or Unavailable when nobody answers."""
-        wanted = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        """GET with the query's set values; the items of a tuple go one by one, under the same name.
+
+        Raises Rejected, or Unavailable when nobody answers.
+        """
+        wanted = {
+            name: [str(each) for each in value] if isinstance(value, tuple) else str(value)
+            for name, value in (query or {}).items()
+            if value is not None
+        }
         return self._ask("GET", path, params=wanted)
 
     def post(self, path: str, document: Mapping[str, object]) -> Answer:

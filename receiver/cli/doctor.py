@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from structlog.testing import capture_logs
 
 from receiver.cli import checks
 from receiver.cli.checks import Check, State
@@ -28,12 +29,13 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def doctor(*, as_json: bool) -> None:
-    """Look at settings, secrets, public URL, disk, clock, SQLite, database and every sink.
+    """Look at settings, secrets, public URL, disk, clock, SQLite, database, every key and every sink.
 
-    Exits 1 if any check fails; a warning is no failure. Nothing is published, and before the first start
-    nothing is left behind.
+    Each provider with a key is asked about a task that does not exist. Exits 1 if any check fails; a
+    warning is no failure. Nothing is published, and before the first start nothing is left behind.
     """
-    found = asyncio.run(_collect())
+    with capture_logs():  # what the parts would log is in the table, and must not be in the JSON
+        found = asyncio.run(_collect())
     healthy = all(check.state is not State.FAIL for check in found)
     if as_json:
         document = msgspec.json.encode(Examination(healthy=healthy, checks=found))
@@ -59,6 +61,8 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
     yield checks.check_secrets(settings)
     for check in (*checks.check_public_url(settings), *_machine(settings.data_dir)):
         yield check
+    for check in await checks.check_keys(settings):
+        yield check
     running = await checks.check_service(settings)
     for check in running or []:
         yield check
@@ -76,6 +80,7 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
 
 
 async def _round_trips(settings: Settings, *, running: bool) -> AsyncIterator[Check]:
+    yield await checks.check_record(settings)
     if not running:  # else the record is the service's alone, and it has spoken for it
         yield await checks.check_store(settings)
     async for check in checks.check_parts(settings):

@@ -1,11 +1,13 @@
 """`receiver serve`: doors and loops in one process, until it is told to stop."""
 
 import gc
+import os
 import pkgutil
+import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
@@ -15,10 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver import __version__
 from receiver.cli.exits import Exit
+from receiver.cli.keys import bottleneck, consequence
 from receiver.credentials import credentials_path, ensure_credentials
 from receiver.errors import ReceiverError, Unavailable
-from receiver.fields import FIELDS, SINK_FIELDS
+from receiver.fields import ALL_FIELDS
 from receiver.logs import configure_logs
+from receiver.models import Confirm
+from receiver.plugins import load_providers
 from receiver.settings import Settings, load_settings
 
 APP = "receiver.web.app:create_app"  # one door starts another by name only
@@ -28,6 +33,7 @@ GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and
 # Longer than the proxies in front of us keep an idle connection: else one is reused while we close it.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
+LOOKUPS_AT_ONCE = "64"  # of names of sinks and providers
 
 log = structlog.get_logger()
 
@@ -37,7 +43,7 @@ class ListsSettings(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Environment"):
-            formatter.write_dl([(field.variable, field.summary) for field in (*FIELDS, *SINK_FIELDS)])
+            formatter.write_dl([(field.variable, field.summary) for field in ALL_FIELDS])
 
 
 @click.command(cls=ListsSettings)
@@ -65,8 +71,40 @@ def serve(*, host: str | None, port: int | None) -> None:
         port=settings.port,
         sqlite=sqlite3.sqlite_version,
     )
+    _tell_who_is_not_asked(settings)
+    _tell_who_is_asked_slowly(settings)
     _spare_the_collector()
     _run(create_app(settings), listener)
+
+
+def _tell_who_is_not_asked(settings: Settings) -> None:
+    """Once, as it decides what a callback proves: see ``Confirm``."""
+    unasked = {
+        name: provider.facts
+        for name, provider in load_providers().items()
+        if settings.providers[name].api_key is None
+    }
+    if not unasked:
+        return
+    held = settings.confirm is Confirm.ALWAYS and any(facts.pushes for facts in unasked.values())
+    said = dict.fromkeys(consequence(settings.confirm, facts) for facts in unasked.values())
+    write = log.error if held else log.warning
+    write(
+        "providers.unasked", providers=list(unasked), reason="no API key is set", consequence="; ".join(said)
+    )
+
+
+def _tell_who_is_asked_slowly(settings: Settings) -> None:
+    """Once, as more callbacks than that wait in line."""
+    slow = {}
+    for name, provider in load_providers().items():
+        access = settings.providers[name]
+        limit = bottleneck(settings.confirm, provider.facts, access.polls_per_minute)
+        if access.api_key is not None and limit:
+            slow[name] = limit
+    if slow:
+        consequence = "; ".join(f"{name}: {limit}" for name, limit in slow.items())
+        log.warning("providers.slow", providers=list(slow), consequence=consequence)
 
 
 def _spare_the_collector() -> None:
@@ -94,6 +132,7 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
     start = _Start(app)
     config = uvicorn.Config(
         start,
+        interface="asgi3",
         loop="auto",  # uvloop where it is installed
         http=PROTOCOL,
         ws="none",
@@ -107,6 +146,11 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    # A name that nobody resolves holds a thread for as long as the system tries, much longer than any sink
+    # waits for it. The loop has four of them for all names, unless it is told otherwise before the first.
+    os.putenv("UV_THREADPOOL_SIZE", LOOKUPS_AT_ONCE)
+    # uvicorn raises the signal again once all is in order; by default that would be exit code 143.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
@@ -124,10 +168,10 @@ class _Start:
         self._app = app
         self.failure: ReceiverError | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (self._live if scope["type"] == "lifespan" else self._app)(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         held: list[Message] = []
 
         async def send_or_hold(message: Message) -> None:

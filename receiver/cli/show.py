@@ -1,6 +1,6 @@
 """What people see: tables, pairs, times and colours; and JSON for machines."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,8 +11,10 @@ from receiver.cli.client import Answer
 
 _COLOURS = {
     "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",
-    "partial": "yellow", "fetching": "yellow", "pending": "yellow", "early": "yellow", "warn": "yellow",
-    "failed": "red", "dead": "red", "conflict": "red", "refused": "red", "unowned": "red", "fail": "red",
+    "done": "green", "answered": "green", "partial": "yellow", "fetching": "yellow", "pending": "yellow",
+    "early": "yellow", "warn": "yellow", "running": "yellow", "paused": "yellow", "unconfirmed": "yellow",
+    "in_progress": "yellow", "failed": "red", "dead": "red", "conflict": "red", "refused": "red",
+    "unowned": "red", "fail": "red", "cancelled": "red",
 }  # fmt: skip
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer instead.")
@@ -34,6 +36,14 @@ def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
     click.echo(tabulate(cells, tablefmt="plain", disable_numparse=True))
 
 
+def print_lines(rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> None:
+    """Aligned columns without headings; the cells are painted already, those ``right`` lean that way."""
+    cells = [list(row) for row in rows]
+    sides = ["right" if column in right else "left" for column in range(len(cells[0]))]
+    for line in tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides).splitlines():
+        click.echo(line.rstrip())
+
+
 def print_heading(text: str) -> None:
     click.echo()
     click.secho(text, bold=True)
@@ -50,3 +60,8 @@ def paint(value: object) -> str:
 def printable(text: str) -> str:
     """Ids, owners and error texts come from outside; a control character in them stays a picture."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """``1 event``, ``2 events``; ``many`` where it is not ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

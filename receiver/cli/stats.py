@@ -20,6 +20,7 @@ def stats(*, as_json: bool) -> None:
     print_pairs([("submissions", held["submissions"]), *((name, held[name]) for name in times)])
     counts = {name: held[name] for name in ("tasks", "deliveries", "assets")}
     counts |= {f"sink {name}": states for name, states in held["outbox"].items()}
+    counts |= {f"polls {name}": outcomes for name, outcomes in held["polls"].items()}
     for name, states in counts.items():
         print_heading(name)
         print_pairs([(state, str(count)) for state, count in states.items()] or [("none", "0")])

@@ -1,6 +1,5 @@
 """`receiver tasks`: list them, or show one with its whole history."""
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -8,8 +7,25 @@ import click
 
 from receiver.cli.client import connect
 from receiver.cli.exits import nothing_found
-from receiver.cli.show import as_json, paint, print_heading, print_json, print_pairs, print_table, printable
-from receiver.models import TaskState
+from receiver.cli.filters import (
+    cursor_option,
+    limit_option,
+    owner_option,
+    provider_option,
+    since_option,
+    state_option,
+    until_option,
+)
+from receiver.cli.show import (
+    as_json,
+    print_heading,
+    print_json,
+    print_lines,
+    print_pairs,
+    print_table,
+    printable,
+)
+from receiver.cli.timeline import timeline
 
 
 @click.group()
@@ -18,15 +34,13 @@ def tasks() -> None:
 
 
 @tasks.command("list")
-@click.option("--provider", help="Only this provider's.")
-@click.option(
-    "--state", type=click.Choice([state.value for state in TaskState]), help="Only those in this state."
-)
-@click.option("--owner", help="Only this owner's.")
-@click.option("--since", metavar="TIME", help="Submitted at or after, such as 2026-11-21T10:00:00Z.")
-@click.option("--until", metavar="TIME", help="Submitted before.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
-@click.option("--cursor", help="Where the page before this one ended.")
+@provider_option
+@state_option
+@owner_option
+@since_option
+@until_option
+@limit_option
+@cursor_option
 @as_json
 def list_(*, as_json: bool, **query: str | int | None) -> None:
     """List tasks, the newest first."""
@@ -71,32 +85,10 @@ def _print_task(task: dict[str, Any]) -> None:
         )
     if task["notifications"]:
         print_heading("Notifications")
-        print_table(task["notifications"], {n: n for n in ("sink", "state", "attempts", "outcome", "due_at")})
+        columns = ("sink", "state", "attempts", "outcome", "revision", "replay_id", "settled_at", "due_at")
+        rows = [
+            row | ({} if row["state"] == "pending" else {"due_at": None}) for row in task["notifications"]
+        ]
+        print_table(rows, {name: name for name in columns})
     print_heading("Timeline")
-    for moment, what, detail in sorted(_timeline(task), key=lambda entry: entry[0]):
-        click.echo(f"{moment}  {what:<18} {detail}".rstrip())
-
-
-def _timeline(task: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(when, what, how) of everything that happened; times sort as text."""
-    yield task["submitted_at"], "submitted", ""
-    if task["bound_at"] and task["bound_at"] != task["submitted_at"]:
-        yield task["bound_at"], "bound", ""
-    for delivery in task["deliveries"]:
-        yield delivery["received_at"], f"{delivery['via']} received", _delivery(delivery)
-    for attempt in task["attempts"]:
-        yield attempt["started_at"], printable(attempt["target"]), _attempt(attempt)
-    if task["ended_at"]:
-        yield task["ended_at"], "ended", paint(task["type"].removeprefix("task."))
-
-
-def _delivery(delivery: dict[str, Any]) -> str:
-    seen = f"seen {delivery['seen']} times, last {delivery['last_seen_at']}" if delivery["seen"] > 1 else ""
-    said = f"said {delivery['provider_state']}" if delivery["provider_state"] else ""
-    parts = [delivery["verdict"], said, f"proof {delivery['proof']}", seen, delivery["note"]]
-    return ", ".join([paint(parts[0]), *(printable(part) for part in parts[1:] if part)])
-
-
-def _attempt(attempt: dict[str, Any]) -> str:
-    detail = f": {printable(attempt['detail'])}" if attempt["detail"] else ""
-    return f"{paint(attempt['outcome'])} (attempt {attempt['number']}, {attempt['seconds']:.3f} s){detail}"
+    print_lines(timeline(task), right=(1,))

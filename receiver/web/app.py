@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
-from receiver.web import assets, health, openapi, problems, submissions, tasks
+from receiver.web import assets, dead_letters, health, openapi, problems, replays, submissions, tasks
 from receiver.web.callbacks import PREFIX, CallbackDoor
 from receiver.web.endpoints import Access, Endpoint, Nothing, Reception
 from receiver.web.limits import Intake, Limits
@@ -31,6 +31,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *submissions.ENDPOINTS,
     *tasks.ENDPOINTS,
     *assets.ENDPOINTS,
+    *replays.ENDPOINTS,
+    *dead_letters.ENDPOINTS,
     *health.ENDPOINTS,
     Endpoint(
         method="GET",
@@ -86,9 +88,9 @@ def build_app(runtime: Runtime) -> ASGIApp:
     callbacks = CallbackDoor(runtime, intake)
     rest = _routed(Reception(runtime, intake))
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         is_callback = scope["type"] == "http" and scope["path"].startswith(PREFIX)
-        await (callbacks if is_callback else rest)(scope, receive, send)
+        return (callbacks if is_callback else rest)(scope, receive, send)
 
     return app
 

@@ -1,32 +1,48 @@
-"""A server protocol that gives up on connections whose request never comes, and answers in one piece."""
+"""A server protocol that waits for nobody without end, and answers in one piece and in the API's words."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from receiver.web import problems
+
 MAX_HEAD_BYTES = 65_536
+MAX_HEADERS = 200
 HEAD_TIMEOUT_SECONDS = 10.0
+STALL_SECONDS = 60.0  # how long a reader of ours may take nothing
+LINGER_SECONDS = 2.0
+
+_VERSIONS = frozenset({"1.1", "1.0"})  # the parser takes a head without one for HTTP/0.9
+
+log = structlog.get_logger()
 
 
 class ImpatientProtocol(HttpToolsProtocol):
-    """uvicorn's own, with a deadline and a size limit for the request line and headers.
+    """uvicorn's own, for connections of strangers.
 
-    uvicorn waits without end for the first request of a connection and for the rest of its headers,
-    and keeps headers however long they are. Bodies have their limits in ``limits``; the pause between
-    two requests is uvicorn's ``timeout_keep_alive``.
+    The request line and headers have a deadline and a size limit, and so has the reading of answers;
+    uvicorn waits for both without end. Bodies have their limits in ``limits``; the pause between two
+    requests is uvicorn's ``timeout_keep_alive``. Who asks for another protocol is answered in this one,
+    body and all. What is no request is refused as everything else is, and never inside the answer to
+    the request before it.
     """
 
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes: int | None = None  # set while a head is half here
+    _read_deadline: asyncio.TimerHandle | None = None
+    _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Together(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(Together(transport, self.loop, self._is_half_read))  # type: ignore[arg-type]
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_deadline()
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # which resumes writing
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -35,17 +51,92 @@ class ImpatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = None
         self._stop_deadline()
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise ValueError("a head without a version")  # to the parser, which calls it an error of its own
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
+            raise ValueError("too long a head, and here at once")
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head_bytes is None or self.transport.is_closing():
+        if self.transport.is_closing():
+            return  # the rest of what was refused is read only so that the refusal arrives
+        is_inside_head = self._head_bytes is not None
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # neither is the other
+            self.send_400_response("This cannot be read as a request of HTTP 1.0 or 1.1.")
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.send_400_response("Request line and headers are too long.")
-        elif self._head_deadline is None:
+        if self._head_bytes is not None and is_inside_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("Request line and headers are too long.")
+                return
+        # Blank lines between two requests begin no head, and yet end the pause that uvicorn allows.
+        if self._head_deadline is None and (self._head_bytes is not None or self._is_idle()):
             self._start_deadline()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":
+                raise
+            # The parser takes what follows for the other protocol, and it is the body: so it gets the
+            # head again, without the wish (RFC 9110, 7.8, lets a server pass it over).
+            self.parser.feed_data(self._head_without_upgrade())
+            self.parser.feed_data(data[upgrade.args[0] :])
+
+    def _should_upgrade(self) -> bool:
+        return True  # so that uvicorn leaves the request alone until it comes again
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
+        kept = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"".join((first, *kept, b"\r\n"))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read, as a problem document; a whole request before it is answered first."""
+        log.warning("request.malformed", reason=msg)
+        cycle = self.cycle
+        if not self._is_idle() and (cycle.response_started or not cycle.more_body):
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if not self.pipeline:  # else others are answered before, and it would seem to be theirs
+            self.transport.write(self._refusal(msg))
+        self._is_refused = True
+        self.transport.close()
+        if not self._is_idle():  # it reads a body that never comes whole
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    def _refusal(self, detail: str) -> bytes:
+        response = problems.closing(problems.problem(400, "Malformed request", detail))
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        lines = [b"%s: %s\r\n" % pair for pair in headers]
+        return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", response.body))
+
+    def pause_writing(self) -> None:
+        self._read_deadline = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+            self._read_deadline = None
+        super().resume_writing()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _is_half_read(self) -> bool:
+        """Whether what was answered last is perhaps still being sent."""
+        if self._is_refused:
+            return True
+        return self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
 
     def _start_deadline(self) -> None:
         self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.transport.close)
@@ -57,17 +148,27 @@ class ImpatientProtocol(HttpToolsProtocol):
 
 
 class Together:
-    """A transport whose small writes of one moment leave as one packet.
+    """A transport whose small writes of one moment leave as one packet, and that is closed with care.
 
     uvicorn writes head and body of an answer apart, and each would cost a system call, a packet and a
     wake-up at the other end: more than verifying a callback does.
+
+    A socket closed while the sender is still sending is reset, and most senders then never see the
+    answer that says why: so the rest is read for a moment, and thrown away.
     """
 
-    __slots__ = ("_loop", "_pieces", "_transport")
+    __slots__ = ("_is_closing", "_is_half_read", "_loop", "_pieces", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        is_half_read: Callable[[], bool],
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._is_half_read = is_half_read
+        self._is_closing = False
         self._pieces: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -76,13 +177,29 @@ class Together:
         self._pieces.append(data)
 
     def close(self) -> None:
+        if self.is_closing():
+            return
         self._flush()
-        self._transport.close()
+        self._is_closing = True
+        if self._is_half_read():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._loop.call_later(LINGER_SECONDS, self._end)
+        else:
+            self._end()
+
+    def is_closing(self) -> bool:
+        return self._is_closing or self._transport.is_closing()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def _end(self) -> None:
+        self._transport.close()
+        if self._transport.get_write_buffer_size():  # and perhaps nobody ever reads it
+            self._loop.call_later(STALL_SECONDS, self._transport.abort)
+
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces and not self._transport.is_closing():
+        if pieces and not self.is_closing():
             self._transport.write(b"".join(pieces))

@@ -1,12 +1,15 @@
 """One endpoint as data: who may ask, what it takes and gives; and the way it is answered."""
 
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from typing import Generic, TypeVar
 
 import msgspec
 import structlog
+from msgspec.inspect import EnumType, ListType, StructType, UnionType, VarTupleType, type_info
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -35,6 +38,9 @@ class Access(StrEnum):
 # Probes and scrapes come every few seconds and say nothing new.
 _PROBED = frozenset({Access.ANYONE, Access.SETTING})
 
+# msgspec names the value that is wrong, and not those that are right.
+_UNKNOWN_WORD = re.compile(r"Invalid enum value .* - at `\$\.([\w.]+)`", re.DOTALL)
+
 
 class Nothing(msgspec.Struct, frozen=True, kw_only=True):
     """What an endpoint without parameters takes: whatever is sent is passed over."""
@@ -43,7 +49,8 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(msgspec.Struct, Generic[Taken], frozen=True, kw_only=True):
     """The app is assembled from these and openapi.json is written from them, so neither can lack one.
 
-    ``takes`` is the query of a GET and the JSON body of everything else, and what validates it.
+    ``takes`` is the query of a GET and the JSON body of everything else, and what validates it. A list
+    is given in a query by repeating its name; no body at all is the same as ``{}``.
     ``gives`` says the answer of each good status: a JSON shape, a media type, or None without a body.
     ``refuses`` lists the statuses that come as problem documents.
     """
@@ -96,12 +103,12 @@ class Reception:
 
     async def _answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
         request.state.is_read = False
-        role = self._guard.role_of(request.headers.get("authorization"))
-        request.state.role = role
+        caller = self._guard.identify(request.headers.get("authorization"))
+        request.state.role, request.state.caller = caller.role, caller.name
         if endpoint.access is Access.BACKEND:
-            require(role, Role.BACKEND)
+            require(caller.role, Role.BACKEND)
         if endpoint.access is Access.ADMIN:
-            require(role, Role.ADMIN)
+            require(caller.role, Role.ADMIN)
         if endpoint.method == "GET":
             return await endpoint.answer(self._runtime, request, _query(endpoint, request))
         self._intake.check(request.headers)
@@ -112,20 +119,48 @@ class Reception:
 
 
 def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
+    given, lists = request.query_params, _lists(endpoint.takes)
+    document = {name: given.getlist(name) if name in lists else text for name, text in given.items()}
     try:
-        return msgspec.convert(dict(request.query_params), endpoint.takes, strict=False)
+        return msgspec.convert(document, endpoint.takes, strict=False)
     except msgspec.ValidationError as exc:
-        raise Rejected(400, "Bad query", _in_words(exc)) from exc
+        raise Rejected(400, "Bad query", _in_words(exc, endpoint.takes)) from exc
+
+
+@cache
+def _lists(takes: type[msgspec.Struct]) -> frozenset[str]:
+    """The parameters that may come more than once."""
+    info = type_info(takes)
+    assert isinstance(info, StructType)  # noqa: S101 - for mypy
+    return frozenset(
+        field.encode_name for field in info.fields if isinstance(field.type, ListType | VarTupleType)
+    )
 
 
 def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:
     try:
-        return msgspec.json.decode(body, type=endpoint.takes)
+        return msgspec.json.decode(body or b"{}", type=endpoint.takes)
     except RecursionError as exc:
         raise Rejected(400, "Bad body", "The JSON is nested too deeply.") from exc
     except ValueError as exc:  # also what is not UTF-8, which is no msgspec error
-        raise Rejected(400, "Bad body", _in_words(exc)) from exc
+        raise Rejected(400, "Bad body", _in_words(exc, endpoint.takes)) from exc
 
 
-def _in_words(error: Exception) -> str:
-    return str(error).replace("`$.", "`").replace(" - at `$`", "")
+def _in_words(error: Exception, takes: type[msgspec.Struct]) -> str:
+    text = str(error)
+    if unknown := _UNKNOWN_WORD.fullmatch(text):
+        path = unknown[1]
+        return f"`{path}` must be one of: {', '.join(_words_at(takes, path.split('.')))}."
+    return text.replace("`$.", "`").replace(" - at `$`", "")
+
+
+def _words_at(takes: type[msgspec.Struct], path: Sequence[str]) -> list[str]:
+    """The words that a field takes; ``path`` leads to it through the shapes around it."""
+    kind = type_info(takes)
+    for name in path:
+        assert isinstance(kind, StructType)  # noqa: S101 - for mypy
+        kind = next(field.type for field in kind.fields if field.encode_name == name)
+        if isinstance(kind, UnionType):  # with None
+            kind = next(each for each in kind.types if isinstance(each, EnumType | StructType))
+    assert isinstance(kind, EnumType)  # noqa: S101 - for mypy
+    return [word.value for word in kind.cls]

@@ -22,7 +22,7 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Every part by name: ``ok``, ``running``, or what is wrong with it."""
+    """Every part by name: ``ok``, ``running``, ``running, but ...``, or what is wrong with it."""
 
     status: str
     parts: dict[str, str]
@@ -45,7 +45,9 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
     """Everything that is counted, for Prometheus."""
     if runtime.settings.metrics_private:
         require(request.state.role, Role.ADMIN)
-    numbers = runtime.metrics.render(await _stats(runtime), runtime.clock.now())
+    asker = runtime.asker
+    troubled = {name: asker.trouble(name) is not None for name in runtime.providers if asker.can_ask(name)}
+    numbers = runtime.metrics.render(await _stats(runtime), runtime.clock.now(), troubled)
     return Response(numbers, headers={"content-type": CONTENT_TYPE})
 
 
@@ -87,8 +89,8 @@ async def _commit(runtime: Runtime) -> str:
             await runtime.store.ping()
     except TimeoutError:
         return f"no commit within {COMMIT_TIMEOUT_SECONDS:g} seconds"
-    except Unavailable:
-        return "cannot commit"
+    except Unavailable as exc:
+        return str(exc)
     return "ok"
 
 
@@ -101,5 +103,5 @@ async def _stats(runtime: Runtime) -> Stats | None:
 
 
 def _is_fine(state: str) -> bool:
-    """A sink that asked us to stop is shown, but takes nothing away from the others."""
-    return state in {"ok", "running"} or state.startswith("stopped")
+    """A sink that asked us to stop, or a provider that refuses us, takes nothing away from the others."""
+    return state in {"ok", "running"} or state.startswith(("running, but ", "stopped"))

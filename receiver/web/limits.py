@@ -43,6 +43,9 @@ class Intake:
         coding = headers.get("content-encoding")
         if coding is not None and coding.strip().lower() not in {"identity", ""}:
             raise Rejected(415, "Compressed body", "Send the body without Content-Encoding.")
+        # The server undoes the chunks, and nothing that was done before them.
+        if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
+            raise Rejected(415, "Compressed body", "The only Transfer-Encoding is chunked.")
         length = headers.get("content-length")
         if length is None:
             return

@@ -9,7 +9,7 @@ import msgspec
 
 import receiver
 from receiver.models import Receipt
-from receiver.web.endpoints import Access, Endpoint
+from receiver.web.endpoints import Access, Endpoint, Nothing
 from receiver.web.problems import CONTENT_TYPE as PROBLEM_TYPE
 from receiver.web.problems import Problem
 
@@ -89,7 +89,7 @@ def _operation(endpoint: Endpoint[Any], schema_of: SchemaOf, components: dict[st
     }
     if endpoint.method == "GET":
         operation["parameters"] += _in_query(components[endpoint.takes.__name__])
-    else:
+    elif endpoint.takes is not Nothing:
         content = {"application/json": {"schema": schema_of[endpoint.takes]}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation

@@ -1,6 +1,5 @@
 """Backends look at tasks: a list, and one task with its whole history."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +17,7 @@ from receiver.models import (
     OutboxEntry,
     OutboxState,
     Outcome,
+    Poll,
     Proof,
     Stats,
     Task,
@@ -30,9 +30,8 @@ from receiver.models import (
 from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.endpoints import Access, Endpoint, Nothing
+from receiver.web.filters import When, check_in_range
 from receiver.web.shapes import Moment, reply, shape, text_or_none
-
-When = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,8 +46,8 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cursor: str | None = None
 
     def __post_init__(self) -> None:
-        _check_in_range("since", self.since)
-        _check_in_range("until", self.until)
+        check_in_range("since", self.since)
+        check_in_range("until", self.until)
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +138,19 @@ class AttemptShown(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None
 
 
+class PollShown(msgspec.Struct, frozen=True, kw_only=True):
+    """How far asking the provider has come: how often so far, what it last said, when it is asked next.
+
+    ``due_at`` is unset where the provider cannot be asked.
+    """
+
+    asked: int
+    outcome: Outcome | None
+    detail: str | None
+    asked_at: Moment | None
+    due_at: Moment | None
+
+
 class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
     """One task with its whole history."""
 
@@ -159,6 +171,7 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
     type: EventType | None
     revision: int | None
     error: ErrorShown | None
+    poll: PollShown | None
     assets: list[AssetShown]
     deliveries: list[DeliveryShown]
     notifications: list[NotificationShown]
@@ -176,6 +189,7 @@ class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
     oldest_undelivered_at: Moment | None
     oldest_undownloaded_at: Moment | None
     next_deadline_at: Moment | None
+    polls: dict[str, dict[str, int]]
 
 
 async def list_page(runtime: Runtime, _: Request, query: TasksQuery) -> Response:
@@ -239,15 +253,6 @@ ENDPOINTS = (
 )
 
 
-def _check_in_range(name: str, when: datetime | None) -> None:
-    """At either end of the calendar a time can lie outside of it in UTC."""
-    try:
-        if when is not None:
-            when.astimezone(UTC)
-    except OverflowError as exc:
-        raise ValueError(f"`{name}` is out of range") from exc
-
-
 def _row(task: TaskSummary) -> TaskRow:
     return shape(TaskRow, task)
 
@@ -270,6 +275,7 @@ def _shown(runtime: Runtime, task: Task) -> TaskShown:
         type=event.type if event else None,
         revision=event.revision if event else None,
         error=_error(event) if event else None,
+        poll=_poll(runtime, task.provider, task.poll) if task.poll else None,
         assets=[_asset(runtime, task, asset) for asset in event.assets] if event else [],
         deliveries=[_delivery(delivery) for delivery in task.deliveries],
         notifications=[_notification(entry) for entry in task.notifications],
@@ -281,6 +287,11 @@ def _error(event: Event) -> ErrorShown | None:
     if event.error_code is None and event.error_message is None:
         return None
     return ErrorShown(code=event.error_code, message=event.error_message)
+
+
+def _poll(runtime: Runtime, provider: str, poll: Poll) -> PollShown:
+    due_at = poll.due_at if runtime.asker.can_ask(provider) else None
+    return shape(PollShown, poll, due_at=text_or_none(due_at))
 
 
 def _asset(runtime: Runtime, task: Task, asset: Asset) -> AssetShown:

@@ -449,7 +449,7 @@ class StoreContract:
         task = await store.get_task("vidgo", "t1")
         assert task is not None
         assert await store.lease_assets(later(99), later(200), 10) == []
-        assert await store.next_due_at(None) == later(100)
+        assert await store.next_due_at("assets") == later(100)
         assert len(await store.lease_assets(later(100), later(200), 10)) == 1
         assert (task.state, task.waiting_on) == (TaskState.FETCHING, "1 of 1 files, last try: timeout")
         assert [(a.target, a.number, a.outcome) for a in task.attempts] == [("asset 0", 1, Outcome.TIMEOUT)]

@@ -1,17 +1,24 @@
 """One real service with several sinks: each has its own fate, and none decides another's."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.service import Receiver, consumer, receiver, until
-from tests.sink_hosts import SharedRedis
+from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, consumer, receiver, until
+from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
+from tests.media_host import media_host, picture, says
+from tests.sink_hosts import HttpServer, RedisServer, SharedRedis
 
 SOON_SECONDS = 4.0  # less than a time-out, or the interval at which loops look unasked
+
+
+LATER_SECONDS = 25.0  # a few retries; a busy machine takes its time
 
 
 @pytest.fixture
@@ -197,3 +204,216 @@ async def test_what_a_sink_never_takes_becomes_a_dead_letter_and_the_next_passes
             await until(settled)
             numbers = (await service.http.get("/metrics")).text
             assert 'receiver_outbox{sink="hook",state="dead"} 2.0' in numbers
+
+
+def _uses_up_memory(server: RedisServer) -> None:
+    with server.client() as admin:
+        admin.config_set("maxmemory-policy", "noeviction")
+        admin.config_set("maxmemory", "1mb")
+
+
+def _gives_memory(server: RedisServer) -> None:
+    with server.client() as admin:
+        admin.config_set("maxmemory", "0")
+
+
+def _changes_password(server: RedisServer) -> None:
+    with server.client() as admin:
+        admin.config_set("requirepass", "another")
+        admin.client_kill_filter(_type="normal", skipme=True)
+
+
+def _restores_password(server: RedisServer) -> None:
+    with server.client(password="another") as admin:
+        admin.config_set("requirepass", "")
+
+
+def _is_demoted(server: RedisServer) -> None:
+    with server.client() as admin:
+        admin.replicaof("127.0.0.1", str(server.port))
+
+
+def _is_promoted(server: RedisServer) -> None:
+    with server.client() as admin:
+        admin.replicaof("NO", "ONE")
+
+
+Deed = Callable[[RedisServer], None]
+
+# By the name of the sink: what happens to its server, what ends it, and how attempts end meanwhile.
+TROUBLES: dict[str, tuple[Deed, Deed, set[str]]] = {
+    "full": (_uses_up_memory, _gives_memory, {"unavailable"}),
+    "locked": (_changes_password, _restores_password, {"refused"}),
+    "replica": (_is_demoted, _is_promoted, {"unavailable"}),
+    "frozen": (RedisServer.freeze, RedisServer.thaw, {"timeout"}),
+    "killed": (RedisServer.stop, RedisServer.start, {"connect_failed", "interrupted"}),
+}
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[dict[str, RedisServer]]:
+    """A Redis of its own for every trouble."""
+    opened = {}
+    for name in TROUBLES:
+        (tmp_path / name).mkdir()
+        opened[name] = RedisServer(tmp_path / name)
+        opened[name].start()
+    yield opened
+    for server in opened.values():
+        server.stop()
+
+
+async def test_what_happens_to_one_redis_holds_up_no_other_sink_and_every_event_is_there_in_the_end(
+    tmp_path: Path, servers: dict[str, RedisServer]
+) -> None:
+    settings = {"RECEIVER_SINK_FILE": "jsonl:events.jsonl"}
+    for name, server in servers.items():
+        settings |= {
+            f"RECEIVER_SINK_{name.upper()}": server.url,
+            f"RECEIVER_SINK_{name.upper()}_TIMEOUT_SECONDS": "1",
+        }
+    async with receiver(tmp_path, settings) as service:
+        await service.finish("before")
+        await until(lambda: all(len(server.received()) == 1 for server in servers.values()))
+        for name, (trouble, _, _) in TROUBLES.items():
+            trouble(servers[name])
+        tasks = ["t0", "t1", "t2"]
+        for task_id in tasks:
+            await service.finish(task_id)
+        await until(lambda: service.told() == ["before", *tasks], SOON_SECONDS)
+
+        async def all_tried() -> bool:
+            task = await service.task("t0")
+            return len({each["target"] for each in task["attempts"]}) == 1 + len(TROUBLES)
+
+        await until(all_tried)
+        outcomes = {each["target"]: each["outcome"] for each in (await service.task("t0"))["attempts"]}
+        for name, (_, remedy, expected) in TROUBLES.items():
+            assert outcomes[f"sink {name}"] in expected, name
+            remedy(servers[name])
+        assert (await service.parts())[""] == "200"
+
+        def all_arrived() -> bool:
+            return all(len(server.received()) == 1 + len(tasks) for server in servers.values())
+
+        await until(all_arrived, LATER_SECONDS)
+        for name, server in servers.items():
+            assert sorted(server.received()) == sorted(service.lines()), name
+        assert "another" not in service.output()
+
+
+@pytest.mark.parametrize("loss", ["flushall", "delete"])
+async def test_a_redis_that_lost_all_it_had_takes_what_comes_and_gets_the_rest_by_a_replay(
+    tmp_path: Path, loss: str
+) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    server.start()
+    try:
+        async with receiver(tmp_path, {"RECEIVER_SINK_STREAM": server.url}) as service:
+            await service.finish("lost")
+            await until(lambda: len(server.received()) == 1)
+            with server.client() as admin:
+                # A consumer's group goes with it; only the consumer can make another.
+                admin.flushall() if loss == "flushall" else admin.delete("events")
+            await service.finish("new")
+            await until(lambda: told(server) == ["new"])
+            wanted = {"stage": "notify", "filter": {"provider": "vidgo", "task_ids": ["lost"]}}
+            answer = await service.http.post("/replays", json=wanted, headers=bearer(ADMIN_TOKEN))
+            assert answer.status_code == 202, answer.text
+            await until(lambda: told(server) == ["lost", "new"])
+    finally:
+        server.stop()
+
+
+def told(server: RedisServer) -> list[str]:
+    return sorted(json.loads(body)["data"]["task_id"] for body in server.received())
+
+
+# By the name of the sink: how a consumer answers at first, and how attempts end then. Later it takes all.
+ODD_ANSWERS = {
+    "late": (None, "timeout"),  # the 200 comes when nobody waits for it any more
+    "moved": (b"HTTP/1.1 301 X\r\nlocation: http://127.0.0.1:1/elsewhere", "bad_redirect"),
+    "busy": (b"HTTP/1.1 429 X\r\nretry-after: 1", "rate_limited"),
+    "broken": (b"HTTP/1.1 500 X", "http_error"),
+}
+
+
+async def test_a_webhook_that_answers_oddly_holds_up_no_other_and_gets_all_once_it_answers_well(
+    tmp_path: Path,
+) -> None:
+    stub = HttpServer(tmp_path)
+    make_authority(tmp_path)
+    selfsigned = make_server(tmp_path, CERTIFICATES["self-signed"])
+    async with AsyncExitStack() as stack:
+        stack.callback(stub.stop)
+        stub.start()
+        hidden = await stack.enter_async_context(media_host(selfsigned))
+        sinks = {
+            "endless": f"{stub.root}/endless",
+            "plain": f"https://127.0.0.1:{stub.port}/hook",
+            "selfsigned": f"https://127.0.0.1:{hidden.port}/hook",
+        }
+        odd = {name: await stack.enter_async_context(consumer()) for name in ODD_ANSWERS}
+        for name, host in odd.items():
+            await host.start()
+            host.silent, host.head = ODD_ANSWERS[name][0] is None, ODD_ANSWERS[name][0] or host.head
+            sinks[name] = host.url
+        settings = {"RECEIVER_SINK_FILE": "jsonl:events.jsonl"}
+        for name, url in sinks.items():
+            settings[f"RECEIVER_SINK_{name.upper()}"] = url
+            settings[f"RECEIVER_SINK_{name.upper()}_TIMEOUT_SECONDS"] = "1"
+        service = await stack.enter_async_context(receiver(tmp_path, settings))
+
+        await service.finish("t1")
+        await until(lambda: service.told() == ["t1"], SOON_SECONDS)
+        expected = {name: outcome for name, (_, outcome) in ODD_ANSWERS.items()}
+        expected |= {"file": "delivered", "endless": "delivered"}
+        expected |= {"plain": "tls_failed", "selfsigned": "tls_failed"}
+
+        async def all_tried() -> bool:
+            return all(entry["outcome"] for entry in (await entries(service, "t1")).values())
+
+        await until(all_tried)
+        assert {name: entry["outcome"] for name, entry in (await entries(service, "t1")).items()} == expected
+        assert stub.received() == service.lines()  # once, though the answer never ended
+
+        for host in odd.values():
+            host.head, host.silent = b"HTTP/1.1 200 X", False
+
+        async def all_told() -> bool:
+            return {
+                name
+                for name, entry in (await entries(service, "t1")).items()
+                if entry["state"] == "delivered"
+            } == {*odd, "file", "endless"}
+
+        await until(all_told, LATER_SECONDS)
+        assert all(set(host.bodies) == set(service.lines()) for host in odd.values())
+
+
+async def test_one_of_four_images_is_told_as_partial_and_its_later_arrival_as_a_revision(
+    tmp_path: Path,
+) -> None:
+    async with media_host() as host, receiver(tmp_path) as service:
+        links = [host.put(f"/{number}.png", says(200, picture())) for number in range(4)]
+        host.put("/2.png", says(200, b"<html>not now</html>"))
+        await service.finish("t1", *links)
+        await until(lambda: len(service.events()) == 1)
+        (partial,) = service.events()
+        assert (partial["type"], partial["revision"]) == ("task.partial", 1)
+        assert (await service.task("t1"))["state"] == "partial"
+        states = [(asset["state"], asset.get("outcome")) for asset in partial["data"]["assets"]]
+        assert states == [("stored", None)] * 2 + [("failed", "not_an_image"), ("stored", None)]
+
+        host.put("/2.png", says(200, picture()))
+        wanted = {"stage": "fetch", "filter": {"task_ids": ["t1"]}}
+        answer = await service.http.post("/replays", json=wanted, headers=bearer(ADMIN_TOKEN))
+        assert answer.status_code == 202, answer.text
+        await until(lambda: len(service.events()) == 2)
+        complete = service.events()[1]
+        assert (complete["type"], complete["revision"]) == ("task.completed", 2)
+        assert complete["id"] == partial["id"]
+        assert {asset["state"] for asset in complete["data"]["assets"]} == {"stored"}
+        assert len(host.requests) == 5  # the three that were there are not fetched again

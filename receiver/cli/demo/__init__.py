@@ -3,11 +3,12 @@
 import asyncio
 import os
 import pkgutil
+import random
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,23 @@ from receiver.cli.demo.backend import Backend, Handed, open_backend
 from receiver.cli.demo.evidence import Evidence, TrueTask, ask_truth, gather
 from receiver.cli.demo.expectations import Expectation, check, judge
 from receiver.cli.demo.folder import RunFolder, make_run_folder
-from receiver.cli.demo.plan import make_plan
-from receiver.cli.demo.service import STOP_SECONDS, Service, find_port, run_service, service_environment
+from receiver.cli.demo.plan import Job, make_plan
+from receiver.cli.demo.service import (
+    STOP_SECONDS,
+    Service,
+    asking,
+    find_port,
+    run_service,
+    service_environment,
+)
 from receiver.cli.demo.summary import Report, make_report, print_expectation, print_report
-from receiver.cli.simulate import SIMULATOR
+from receiver.cli.simulate import MAX_SEED, SIMULATOR, fault_options
 from receiver.credentials import credentials_path
 from receiver.models import TaskState
 from receiver.settings import Settings, load_settings
 
 TASK_SECONDS = 0.5
+PICTURE_PIXELS = 640  # larger ones take the machine longer to draw than all the rest
 RETRY_FACTOR = 0.05  # a provider's seconds are too long for a demo
 REST_SECONDS = 20.0
 REST_SECONDS_PER_TASK = 0.2
@@ -39,23 +48,32 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What was typed."""
 
     keep: bool
+    outage: float  # seconds; 0: none
     tasks: int
     folder: Path
     as_json: bool
     port: int
+    faults: Mapping[str, Any]  # of the simulator
 
     def say(self, text: str) -> None:
         """A line of the story; with --json beside the document, not in it."""
         click.echo(text, err=self.as_json)
 
-    def progress(self, label: str) -> Any:
+    def progress(self, label: str, length: int | None = None) -> Any:
         """A bar on a terminal, the label alone elsewhere."""
         stream = sys.stderr if self.as_json else sys.stdout
-        return click.progressbar(length=self.tasks, label=label, file=stream)
+        return click.progressbar(length=length or self.tasks, label=label, file=stream)
 
 
 @click.command(short_help="The whole story on this machine: no keys, no network.")
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+@click.option(
+    "--outage",
+    type=click.FloatRange(0, 600),
+    default=0,
+    metavar="SECONDS",
+    help="Stop the service in the middle of the burst for so long, and start it again.",
+)
 @click.option(
     "--tasks", type=click.IntRange(4, 500), default=24, show_default=True, help="How many to submit."
 )
@@ -74,16 +92,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     show_default=True,
     help="The service's; 0: any free one.",
 )
+@fault_options
 @click.pass_context
 def demo(context: click.Context, /, **typed: Any) -> None:
     """Show everything at work: no keys, no network.
 
     Starts the service and a simulator of the providers, submits tasks with several images, repeated and
-    early callbacks and a failure, waits for the notifications, and checks every promise against what
-    really happened. Exits 0 only if all of them held.
+    early callbacks, some that never come, a lie and a failure, waits for the notifications, and checks
+    every promise against what really happened. Exits 0 only if all of them held.
     """
-    report = asyncio.run(_until_interrupted(_tell(Options(**typed))))
+    own = {name: typed.pop(name) for name in Options.__struct_fields__ if name != "faults"}
+    report = asyncio.run(_until_interrupted(_tell(Options(**own, faults=_seeded(typed)))))
     context.exit(report.exit_code)
+
+
+def _seeded(faults: dict[str, Any]) -> dict[str, Any]:
+    return faults | ({"seed": random.randint(0, MAX_SEED)} if faults["seed"] is None else {})
 
 
 async def _until_interrupted(story: Awaitable[Report]) -> Report:
@@ -109,15 +133,20 @@ def _on_signals(action: Callable[[], None]) -> None:
 async def _tell(options: Options) -> Report:
     started = time.perf_counter()
     simulator: Any = pkgutil.resolve_name(SIMULATOR)
-    rules = simulator.SimulatorOptions(task_seconds=TASK_SECONDS, retry_factor=RETRY_FACTOR)
+    rules = simulator.SimulatorOptions(
+        task_seconds=TASK_SECONDS,
+        retry_factor=RETRY_FACTOR,
+        picture_pixels=PICTURE_PIXELS,
+        faults=simulator.Faults(**options.faults),
+    )
     async with simulator.serve_simulator(options=rules) as providers_url:
         port = find_port(options.port)
         folder = make_run_folder(options.folder)  # last, so that nothing is left where one cannot start
-        environment = service_environment(os.environ, folder.data, port)
+        environment = service_environment(os.environ, folder.data, port) | asking(providers_url)
         settings = load_settings(environment)
         async with run_service(environment, settings.url, folder.log) as service:
             options.say(f"The service is at {settings.url}, the providers are played at {providers_url}.")
-            evidence = await _act(options, folder, settings, providers_url)
+            evidence = await _act(options, folder, settings, service, providers_url)
             expectations = check(evidence)
             if options.keep:
                 seconds = time.perf_counter() - started
@@ -133,24 +162,55 @@ async def _tell(options: Options) -> Report:
     return report
 
 
-async def _act(options: Options, folder: RunFolder, settings: Settings, providers_url: str) -> Evidence:
+async def _act(
+    options: Options, folder: RunFolder, settings: Settings, service: Service, providers_url: str
+) -> Evidence:
     """Play the backend from the first submission until all has come to rest, and a stranger who lies."""
     async with open_backend(settings, providers_url) as backend:
         handed = await _submit(backend, options)
+        if options.outage:
+            await _interrupt(options, service)
         victim = next(each for each in reversed(handed) if each.job.provider == "vidgo")
         forgery_answer = await backend.forge(victim)
         await _rest(backend, options)
         options.say("Comparing what is here with what really happened.")
-        return await gather(backend, folder, handed, victim, forgery_answer)
+        outage = bool(options.outage)
+        return await gather(backend, folder, handed, victim, forgery_answer, outage=outage)
 
 
 async def _submit(backend: Backend, options: Options) -> list[Handed]:
     handed = []
     with options.progress(f"Submitting {options.tasks} tasks") as bar:
-        for job in make_plan(options.tasks):
+        for job in _jobs(options):
             handed.append(await backend.submit(job))
             bar.update(1)
     return handed
+
+
+def _jobs(options: Options) -> list[Job]:
+    """With an outage, those of the second half end in the middle of it."""
+    jobs = make_plan(options.tasks)
+    if not options.outage:
+        return jobs
+    seconds = TASK_SECONDS + options.outage / 2
+    half = len(jobs) // 2
+    return [
+        *jobs[:half],
+        *(msgspec.structs.replace(job, early=False, forged=False, seconds=seconds) for job in jobs[half:]),
+    ]
+
+
+async def _interrupt(options: Options, service: Service) -> None:
+    """The providers go on meanwhile, and nobody hears their callbacks."""
+    problems = await service.stop()
+    if problems:
+        raise service.failure(f"the service did not stop in good order: {problems[0]}")
+    tenths = round(options.outage * 10)
+    with options.progress(f"The service is down for {options.outage:g} seconds", tenths) as bar:
+        for _ in range(tenths):
+            await asyncio.sleep(0.1)
+            bar.update(1)
+    await service.start()
 
 
 async def _rest(backend: Backend, options: Options) -> None:
@@ -158,22 +218,25 @@ async def _rest(backend: Backend, options: Options) -> None:
     with options.progress("Waiting for callbacks, images and notifications") as bar, suppress(TimeoutError):
         async with asyncio.timeout(REST_SECONDS + options.tasks * REST_SECONDS_PER_TASK):
             while True:
-                if await _is_at_rest(backend, bar):
+                if await _is_at_rest(backend, bar, is_over=bool(options.outage)):
                     return
                 await asyncio.sleep(0.1)
 
 
-async def _is_at_rest(backend: Backend, bar: Any) -> bool:
+async def _is_at_rest(backend: Backend, bar: Any, *, is_over: bool) -> bool:
+    """``is_over``: callbacks that found nobody are not sent again, so nobody waits for them."""
     stats = await backend.stats()
     ended = sum(count for state, count in stats["tasks"].items() if state in ENDED)
     bar.update(ended - bar.pos)
     undelivered = sum(counts.get("pending", 0) for counts in stats["outbox"].values())
-    return ended == bar.length and not undelivered and all(map(_is_called, await ask_truth(backend)))
+    if ended < bar.length or undelivered:
+        return False
+    return is_over or all(map(_is_called, await ask_truth(backend)))
 
 
 def _is_called(task: TrueTask) -> bool:
     """Whether its provider has sent all it wanted to, and got it acknowledged."""
-    return sum(call.status == 200 for call in task.callbacks) >= task.simulate.duplicate
+    return sum(call.status == 200 for call in task.callbacks) >= task.calls
 
 
 async def _keep(options: Options, settings: Settings, service: Service, providers_url: str) -> None:

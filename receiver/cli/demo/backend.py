@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 
 from receiver.cli.callback_url import provider_url
-from receiver.cli.demo.plan import PROVIDERS, Job
+from receiver.cli.demo.plan import PROVIDERS, SILENT, Job
 from receiver.credentials import read_credentials
 from receiver.errors import Unavailable
 from receiver.settings import Settings
@@ -50,8 +50,8 @@ class Backend:
         self._callback_urls = callback_urls
 
     async def submit(self, job: Job) -> Handed:
-        """Log first and order then, which is the stronger way; the early jobs do it the other way round."""
-        if job.early:
+        """Log first and order then, which is the stronger way; early and silent jobs the other way round."""
+        if job.early or job.provider == SILENT:
             return await self._order_then_log(job)
         return await self._log_then_order(job)
 
@@ -69,8 +69,15 @@ class Backend:
     async def _order(self, job: Job, callback_url: str) -> str:
         path, body = _order_for(job, callback_url)
         answer = await self._providers.post(path, json=body | {"simulate": job.simulate})
-        document = _document(answer, f"an order at {job.provider}")["data"]
-        task_id: str = document["taskId" if job.provider == "apixo" else "task_id"]
+        document = _document(answer, f"an order at {job.provider}")
+        task_id: str
+        match job.provider:
+            case "reapi":
+                task_id = document["id"]
+            case "apixo":
+                task_id = document["data"]["taskId"]
+            case _:
+                task_id = document["data"]["task_id"]
         return task_id
 
     async def forge(self, victim: Handed) -> int:
@@ -150,6 +157,9 @@ def _order_for(job: Job, callback_url: str) -> tuple[str, dict[str, object]]:
             "callback_url": callback_url,
             "input": wanted,
         }
+    if job.provider == "reapi":
+        wanted = {"model": job.model, "prompt": job.prompt, "n": job.images}
+        return "/reapi/api/v1/images/generations", wanted
     wanted = {"prompt": job.prompt} | ({"n": job.images} if job.images > 1 else {})
     return f"/{job.provider}/api/generate/submit", {
         "model": job.model,

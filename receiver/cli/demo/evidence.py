@@ -10,6 +10,7 @@ import msgspec
 
 from receiver.cli.demo.backend import Backend, Handed
 from receiver.cli.demo.folder import RunFolder
+from receiver.cli.demo.plan import SILENT
 
 ImageKey = tuple[str, int]  # "provider/task_id" and the image's index
 
@@ -22,6 +23,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str | None = None
     duplicate: int = 1
+    drop_callback: bool = False
 
 
 class TrueImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,20 +57,38 @@ class TrueTask(msgspec.Struct, frozen=True, kw_only=True):
     simulate: Fate
     files: tuple[TrueImage, ...]
     callbacks: tuple[TrueCall, ...]
+    forged: bool = False
+    forged_fetches: int = 0
 
     @property
     def name(self) -> str:
         return f"{self.provider}/{self.task_id}"
+
+    @property
+    def calls(self) -> int:
+        """How many callbacks its provider means to send."""
+        silent = self.provider == SILENT or self.simulate.drop_callback
+        return 0 if silent else self.simulate.duplicate
 
 
 # --- what the service says: its API, and its events -------------------------------------------------
 
 
 class SeenDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    via: str
     verdict: str
     proof: str
     seen: int
     received_at: str
+
+    @property
+    def is_true_callback(self) -> bool:
+        """The end as the provider told it: what contradicts it here is a lie, and progress is no end."""
+        return self.via == "callback" and self.verdict not in {"conflict", "progress"}
+
+    @property
+    def ended_by_poll(self) -> bool:
+        return (self.via, self.verdict) == ("poll", "accepted")
 
 
 class SeenAsset(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,10 +183,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     linked: Mapping[ImageKey, Copy]
     files: Mapping[str, Copy]  # by key
     forgery: Forgery
+    outage: bool = False  # the service was down for a while
 
 
 async def gather(
-    backend: Backend, folder: RunFolder, handed: Sequence[Handed], victim: Handed, forgery_answer: int
+    backend: Backend,
+    folder: RunFolder,
+    handed: Sequence[Handed],
+    victim: Handed,
+    forgery_answer: int,
+    *,
+    outage: bool,
 ) -> Evidence:
     """Ask everybody, and look into the folder. Nothing may be under way any more."""
     told = await asyncio.to_thread(_read_events, folder.events)
@@ -181,6 +208,7 @@ async def gather(
         forgery=Forgery(
             victim=victim.name, answer=forgery_answer, deliveries=sum(stats["deliveries"].values())
         ),
+        outage=outage,
     )
 
 

@@ -35,7 +35,7 @@ def check(evidence: Evidence) -> list[Expectation]:
     tasks, images = len(evidence.handed), sum(len(task.files) for task in evidence.truth)
     promises: list[tuple[str, int, Callable[[Evidence], Iterator[str]]]] = [
         ("Every task ended as its provider ended it", tasks, _ends),
-        ("Every callback was answered with 200", _count_calls(evidence), _answers),
+        (_ANSWERED_AWAKE if evidence.outage else _ANSWERED, _count_calls(evidence), _answers),
         ("Each task is told in one event, of the right type and to the right owner", tasks, _events),
         ("Every image is described as the provider made it", images, _descriptions),
         ("Every signed link leads to these very bytes", images, _links),
@@ -46,9 +46,19 @@ def check(evidence: Evidence) -> list[Expectation]:
             _repeats,
         ),
         ("A callback before its submission waited for it and was matched", _count_early(evidence), _early),
+        (
+            "A task without a callback was asked about and ended all the same",
+            _count_silent(evidence),
+            _silent,
+        ),
+        ("A lie told with a leaked token was seen through: nothing of it was fetched", *_lies(evidence)),
         ("A forged callback was refused and left no trace", 1, _forgery),
     ]
     return [judge(promise, checked, find(evidence)) for promise, checked, find in promises]
+
+
+_ANSWERED = "Every callback was answered with 200"
+_ANSWERED_AWAKE = "Every callback that found the service awake was answered with 200"
 
 
 def judge(promise: str, checked: int, problems: Iterable[str]) -> Expectation:
@@ -59,6 +69,19 @@ def judge(promise: str, checked: int, problems: Iterable[str]) -> Expectation:
 
 def _count_calls(evidence: Evidence) -> int:
     return sum(len(task.callbacks) for task in evidence.truth)
+
+
+def _count_silent(evidence: Evidence) -> int:
+    return sum(not _heard_of(task) for task in evidence.truth)
+
+
+def _heard_of(task: TrueTask) -> bool:
+    """Whether any of its callbacks got through."""
+    return any(call.status == 200 for call in task.callbacks)
+
+
+def _lies(evidence: Evidence) -> tuple[int, Callable[[Evidence], Iterator[str]]]:
+    return sum(task.forged for task in evidence.truth), _fetched_lies
 
 
 def _count_repeated(evidence: Evidence) -> int:
@@ -74,18 +97,17 @@ def _ends(evidence: Evidence) -> Iterator[str]:
     true = {task.name: task.state for task in evidence.truth}
     for handed in evidence.handed:
         here, there = seen.get(handed.name, "unknown"), true.get(handed.name, "unknown")
-        wanted = "failed" if handed.job.fails else "completed"
-        if not here == there == wanted:
-            yield f"{handed.name} should be {wanted}: here it is {here}, at its provider {there}"
+        if here != there or (handed.job.fails and here != "failed"):
+            yield f"{handed.name}: here it is {here}, at its provider {there}"
 
 
 def _answers(evidence: Evidence) -> Iterator[str]:
     for task in evidence.truth:
         for call in task.callbacks:
-            if call.status != 200:
+            if call.status != 200 and not (evidence.outage and call.status is None):
                 yield f"{task.name}: answered with {call.status or 'nothing'}"
-        if len(task.callbacks) < task.simulate.duplicate:
-            yield f"{task.name}: only {len(task.callbacks)} of {task.simulate.duplicate} callbacks were sent"
+        if len(task.callbacks) < task.calls:
+            yield f"{task.name}: only {len(task.callbacks)} of {task.calls} callbacks were sent"
 
 
 def _events(evidence: Evidence) -> Iterator[str]:
@@ -196,8 +218,9 @@ def _repeats(evidence: Evidence) -> Iterator[str]:
         task.name: [call.verdict for call in task.callbacks if call.status == 200] for task in evidence.truth
     }
     for task in evidence.seen:
-        got, counted = answers.get(task.name, []), [delivery.seen for delivery in task.deliveries]
-        if counted != [len(got)]:
+        got = answers.get(task.name, [])
+        counted = [delivery.seen for delivery in task.deliveries if delivery.is_true_callback]
+        if counted != ([len(got)] if got else []):
             yield f"{task.name}: acknowledged {len(got)} times, on record as {counted}"
         if got.count("accepted") > 1 or set(got) - {"accepted", "duplicate", "early"}:
             yield f"{task.name}: answered with {', '.join(map(str, got))}"
@@ -221,6 +244,25 @@ def _is_matched(task: SeenTask | None) -> bool:
         and delivery.received_at <= task.submitted_at
         for delivery in task.deliveries
     )
+
+
+def _silent(evidence: Evidence) -> Iterator[str]:
+    """That it ended rightly is promised of every task; here, that it was an answer to us which ended it."""
+    seen = {task.name: task for task in evidence.seen}
+    for task in evidence.truth:
+        found = seen.get(task.name)
+        if not _heard_of(task) and not (found and any(each.ended_by_poll for each in found.deliveries)):
+            yield f"{task.name}: no callback came through, and no answer of its provider either"
+
+
+def _fetched_lies(evidence: Evidence) -> Iterator[str]:
+    seen = {task.name: task for task in evidence.seen}
+    for task in evidence.truth:
+        if task.forged_fetches:
+            yield f"{task.name}: a forged link was fetched {task.forged_fetches} times"
+        found = seen.get(task.name)
+        if task.forged and not (found and any(each.verdict == "conflict" for each in found.deliveries)):
+            yield f"{task.name}: the lie is not on record as one"
 
 
 def _forgery(evidence: Evidence) -> Iterator[str]:

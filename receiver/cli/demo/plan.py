@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-PROVIDERS = ("vidgo", "apidot", "apixo")  # those that call back
+PROVIDERS = ("vidgo", "apidot", "apixo", "reapi")
+SILENT = "reapi"  # sends no callbacks at all
 FAILURE = "The prompt violates our content policy"
 REPEATS = 3
 
@@ -18,8 +19,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     images: int
     owner: str
     early: bool  # its callback comes before its submission is logged
+    forged: bool  # somebody lies about it first, with a token that leaked
+    lost: bool  # its callback never comes
     repeats: int  # how often its callback is sent
     fails: bool
+    seconds: float | None = None  # from submission to end; None: as long as the others take
 
     @property
     def prompt(self) -> str:
@@ -31,26 +35,42 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def simulate(self) -> Mapping[str, object]:
-        """The fate in the simulator's words."""
-        failure = {"outcome": "failed", "error": FAILURE} if self.fails else {}
-        return {"duplicate": self.repeats, "call_before_answer": self.early, **failure}
+        """The fate in the simulator's words; where it says nothing, the faults of the run decide."""
+        fate: dict[str, object] = {}
+        if self.repeats > 1:
+            fate["duplicate"] = self.repeats
+        if self.early:
+            fate["call_before_answer"] = True
+        if self.fails:
+            fate |= {"outcome": "failed", "error": FAILURE}
+        if self.lost and self.provider != SILENT:
+            fate["drop_callback"] = True
+        if self.forged:
+            fate["forge"] = True
+        if self.seconds is not None:
+            fate["delay_seconds"] = self.seconds
+        return fate
 
 
 def make_plan(count: int) -> list[Job]:
-    """Jobs of every kind among the first four, and at every provider from a dozen on."""
+    """Jobs of every kind among the first four, and at every provider from sixteen on."""
     return [_job(number) for number in range(count)]
 
 
 def _job(number: int) -> Job:
-    provider, images = PROVIDERS[number % 3], 4 - number % 4
+    turn = number + number // 4
+    provider, images = PROVIDERS[number % 4], 4 - turn % 4
+    calls = provider != SILENT
     return Job(
         number=number,
         provider=provider,
         model=_model(provider, images),
         images=images,
         owner=f"user-{number % 5 + 1}",
-        early=number % 5 == 2,
-        repeats=REPEATS if number % 4 == 1 else 1,
+        early=calls and turn % 4 == 1,
+        forged=calls and turn % 8 == 1,
+        lost=not calls or turn % 4 == 0,
+        repeats=REPEATS if calls and turn % 4 == 2 else 1,
         fails=number % 24 == 3,
     )
 
@@ -60,6 +80,8 @@ def _model(provider: str, images: int) -> str:
     match provider, images:
         case "apixo", _:
             return "gpt-image-1"
+        case "reapi", _:
+            return "gpt-image-2-official"
         case _, 1:
             return "gpt-image-2"
         case "apidot", _:

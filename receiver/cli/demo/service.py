@@ -12,9 +12,12 @@ from pathlib import Path
 
 import httpx2
 
+from receiver.cli.demo.plan import PROVIDERS
 from receiver.errors import Misconfigured, Unavailable
 
 HOST = "127.0.0.1"
+FIRST_POLL_SECONDS = 3.0  # minutes in earnest
+POLLS_PER_MINUTE = 1200  # likewise: the providers' own limits would make it a long demo
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0  # what the service promises
 TAIL_LINES = 15
@@ -39,6 +42,19 @@ def service_environment(inherited: Mapping[str, str], data: Path, port: int) -> 
     }
 
 
+def asking(providers_url: str) -> dict[str, str]:
+    """Settings with which the service asks the played providers about tasks that stay silent."""
+    settings: dict[str, str] = {}
+    for name in PROVIDERS:
+        settings |= {
+            f"{name.upper()}_API_KEY": "any-key-will-do-here",
+            f"{name.upper()}_BASE_URL": f"{providers_url}/{name}",
+            f"{name.upper()}_FIRST_POLL_SECONDS": f"{FIRST_POLL_SECONDS:g}",
+            f"{name.upper()}_POLLS_PER_MINUTE": str(POLLS_PER_MINUTE),
+        }
+    return settings
+
+
 def find_port(wanted: int) -> int:
     """``wanted`` if it is free, any free one for 0. Raises Misconfigured."""
     try:
@@ -51,12 +67,25 @@ def find_port(wanted: int) -> int:
 
 
 class Service:
-    """The running child process."""
+    """The child process: one after another, where it is started again."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self._process = process
+    def __init__(self, environment: Mapping[str, str], url: str, log: Path) -> None:
+        self._environment = environment
+        self._url = url
         self._log = log
+        self._started: asyncio.subprocess.Process | None = None
         self._problems: tuple[str, ...] | None = None
+
+    @property
+    def _process(self) -> asyncio.subprocess.Process:
+        assert self._started is not None, "start comes first"  # noqa: S101
+        return self._started
+
+    async def start(self) -> None:
+        """Start it, for the first time or again, and wait until it is ready. Raises Unavailable."""
+        self._started = await _start(self._environment, self._log)
+        self._problems = None
+        await self._wait_ready(self._url)
 
     @property
     def pid(self) -> int:
@@ -66,7 +95,7 @@ class Service:
         """Wait until the process is gone, for whatever reason."""
         await self._process.wait()
 
-    async def wait_ready(self, url: str) -> None:
+    async def _wait_ready(self, url: str) -> None:
         """Raises Unavailable, with the end of its log, if it never gets there."""
         problem = f"it was not ready within {READY_SECONDS:g} seconds"
         with suppress(TimeoutError):
@@ -121,9 +150,9 @@ async def run_service(environment: Mapping[str, str], url: str, log: Path) -> As
 
     Raises Unavailable if it does not start, and in place of what happens when nobody answers.
     """
-    service = Service(await _start(environment, log), log)
+    service = Service(environment, url, log)
     try:
-        await service.wait_ready(url)
+        await service.start()
         yield service
     except httpx2.HTTPError as exc:
         raise service.failure(f"the demo cannot go on: no answer ({type(exc).__name__})") from exc
@@ -132,7 +161,7 @@ async def run_service(environment: Mapping[str, str], url: str, log: Path) -> As
 
 
 async def _start(environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "receiver", "serve"),
             env=environment,

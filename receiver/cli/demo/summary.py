@@ -16,10 +16,6 @@ from receiver.cli.show import print_heading, printable
 from receiver.plugins import load_providers
 
 SHOWN_PROBLEMS = 5
-LEFT_OUT = (
-    "Left out: reAPI, which sends no callbacks, and callbacks that never come."
-    " Both need polling, which joins in the next release."
-)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +30,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     callbacks: int
     duplicates: int
     early: int
+    polled: int
     notifications: int
 
 
@@ -45,7 +42,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[Account, ...]
     expectations: tuple[Expectation, ...]
     places: Mapping[str, str]
-    left_out: str = LEFT_OUT
 
     @property
     def exit_code(self) -> Exit:
@@ -72,7 +68,7 @@ def make_report(
 def _account(provider: str, evidence: Evidence) -> Account:
     seen = [task for task in evidence.seen if task.provider == provider]
     sizes = [asset.bytes or 0 for task in seen for asset in task.assets if asset.state == "stored"]
-    counters = [delivery.seen for task in seen for delivery in task.deliveries]
+    counters = [each.seen for task in seen for each in task.deliveries if each.is_true_callback]
     return Account(
         provider=provider,
         tasks=len(seen),
@@ -83,6 +79,7 @@ def _account(provider: str, evidence: Evidence) -> Account:
         callbacks=sum(counters),
         duplicates=sum(counters) - len(counters),
         early=sum(_was_early(task) for task in evidence.truth if task.provider == provider),
+        polled=sum(any(each.ended_by_poll for each in task.deliveries) for task in seen),
         notifications=sum(event.data.provider == provider for event in evidence.told),
     )
 
@@ -106,7 +103,7 @@ def print_report(report: Report, *, as_json: bool) -> None:
         print_expectation(expectation)
     print_heading("Where everything is")
     _print_places(report.places)
-    click.echo(f"\n{report.left_out}\n")
+    click.echo()
     _print_verdict(report)
 
 

@@ -1,11 +1,17 @@
 """The record in one SQLite file, for one process.
 
-store       the port: each method one transaction
-writer      the one thread that writes, and commits in groups
-recording   what a delivery or a submission does to the tables
-settling    what is leased, and how it ends
-viewing     what is read
-migrations  the schema
+store         the port: each method one transaction
+writer        the one thread that writes, and commits in groups
+recording     what a delivery or a submission does to the tables
+polling       whom to ask about what, and what waits for the answer
+settling      what is leased, and how it ends
+replaying     replays: what was asked for, how far it is
+stepping      what a replay does to the other tables
+matching      what a filter matches, as SQL
+dead_letters  notifications that were given up
+viewing       what is read
+migrations    the schema
+backup        a copy, and whether a record is sound
 """
 
 from receiver.stores.sqlite.store import SqliteStore

@@ -2,6 +2,7 @@
 
 Applied names are kept by sqlite-utils in ``_sqlite_migrations``. A released migration is never edited: a
 change is a new one below it. Times are RFC 3339 text in UTC, so that they sort, and read, as they stand.
+Checks of more than two words are written with OR: for IN, SQLite would fill a table at every insert.
 """
 
 import sqlite3
@@ -24,6 +25,27 @@ def m001_the_record(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_numbers(db: Database) -> None:
+    """What follows from a task, keyed by its submission's number."""
+    for statement in _M002:
+        db.execute(statement)
+
+
+@migrations()
+def m003_polls(db: Database) -> None:
+    """Questions to providers, links asked for anew, and how much of an event was told."""
+    for statement in _M003:
+        db.execute(statement)
+
+
+@migrations()
+def m004_replays(db: Database) -> None:
+    """Replays, and ways to the few rows that they and dead letters are about."""
+    for statement in _M004:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -43,7 +65,10 @@ def migrate(path: Path) -> list[str]:
         migrations.apply(db)
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as exc:
-        raise Misconfigured(f"{path} cannot be opened as the receiver's database: {exc}") from exc
+        raise Misconfigured(
+            f"{path} cannot be opened as the receiver's database: {exc}; to start on a backup, set"
+            " RECEIVER_DATA_DIR (README, Backups)"
+        ) from exc
     finally:
         connection.close()
     return names
@@ -225,4 +250,321 @@ _M001 = (
     UNION ALL SELECT provider, task_id, ended_at, 'event', type FROM events WHERE ended_at IS NOT NULL
     ORDER BY provider, task_id, at
     """,
+)
+
+_M002 = (
+    # Out of the way. What looks at them is made anew below.
+    "DROP VIEW tasks",
+    "DROP VIEW task_timeline",
+    "DROP INDEX submissions_task",
+    "DROP INDEX deliveries_key",
+    "DROP INDEX deliveries_ownerless",
+    "DROP INDEX events_task",
+    "DROP INDEX assets_pending",
+    "DROP INDEX outbox_key",
+    "DROP INDEX outbox_pending",
+    "DROP INDEX attempts_event",
+    "ALTER TABLE submissions RENAME TO old_submissions",
+    "ALTER TABLE deliveries RENAME TO old_deliveries",
+    "ALTER TABLE events RENAME TO old_events",
+    "ALTER TABLE assets RENAME TO old_assets",
+    "ALTER TABLE outbox RENAME TO old_outbox",
+    "ALTER TABLE attempts RENAME TO old_attempts",
+    "ALTER TABLE retention RENAME TO old_retention",
+    # What we asked providers for: the proof of ownership.
+    """
+    CREATE TABLE submissions (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        provider TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        task_id TEXT,           -- unset while only reserved
+        model TEXT,
+        request TEXT,           -- JSON, as the backend gave it
+        metadata TEXT NOT NULL, -- JSON object, handed on to consumers
+        created_at TEXT NOT NULL,
+        bound_at TEXT
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX submissions_task ON submissions (provider, task_id) WHERE task_id IS NOT NULL",
+    # Every callback and poll answer as it arrived. A repeat raises "seen" and adds no row.
+    """
+    CREATE TABLE deliveries (
+        number INTEGER PRIMARY KEY,
+        provider TEXT NOT NULL,
+        task_id TEXT NOT NULL,  -- '' where the body names none
+        claim TEXT NOT NULL,    -- the submission that the token names, or ''
+        digest TEXT NOT NULL,   -- the first half of the body's SHA-256
+        submission INTEGER REFERENCES submissions (number), -- the owner's, where there is one
+        via TEXT NOT NULL CHECK (via IN ('callback', 'poll')),
+        proof TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        provider_state TEXT,
+        note TEXT,
+        waiting TEXT,           -- JSON: what it says, while it waits for its submission
+        received_at TEXT NOT NULL,
+        last_seen_at TEXT NOT NULL,
+        seen INTEGER NOT NULL DEFAULT 1,
+        body BLOB               -- verbatim; dropped by retention, the key above stays
+    ) STRICT
+    """,
+    # By task first: one index serves the repeats and the timeline, and a busy hour stays on few pages.
+    "CREATE UNIQUE INDEX deliveries_key ON deliveries (provider, task_id, claim, digest)",
+    # The few that nobody owns (yet): what is bounded, matched and expired.
+    """
+    CREATE INDEX deliveries_ownerless ON deliveries (verdict, received_at)
+    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised')
+    """,
+    # How a task ended: one row per task, for ever. A task has one submission, so the submission's number is
+    # the key that lets it end only once; and what happens together lies together, however random its id.
+    """
+    CREATE TABLE events (
+        number INTEGER PRIMARY KEY REFERENCES submissions (number),
+        id TEXT NOT NULL,       -- as consumers know it
+        via TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        received_at TEXT NOT NULL,
+        type TEXT,              -- unset until the last asset settles
+        ended_at TEXT,
+        revision INTEGER NOT NULL DEFAULT 1,
+        error_code TEXT,
+        error_message TEXT
+    ) STRICT
+    """,
+    # The files an event names. "due_at" is when to try next; under a lease, when the lease runs out.
+    """
+    CREATE TABLE assets (
+        event INTEGER NOT NULL REFERENCES events (number),
+        position INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'pending'
+            CHECK (state = 'pending' OR state = 'stored' OR state = 'failed'),
+        outcome TEXT,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due_at TEXT NOT NULL,
+        lease TEXT,
+        deadline_at TEXT NOT NULL,
+        key TEXT,
+        media_type TEXT,
+        bytes INTEGER,
+        width INTEGER,
+        height INTEGER,
+        sha256 TEXT,
+        settled_at TEXT,
+        PRIMARY KEY (event, position)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX assets_pending ON assets (deadline_at, due_at) WHERE state = 'pending'",
+    # One event on its way to one sink.
+    """
+    CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY,
+        event INTEGER NOT NULL REFERENCES events (number),
+        sink TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        replay_id TEXT NOT NULL DEFAULT '',
+        state TEXT NOT NULL DEFAULT 'pending'
+            CHECK (state = 'pending' OR state = 'delivered' OR state = 'dead'),
+        outcome TEXT,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due_at TEXT NOT NULL,
+        lease TEXT,
+        created_at TEXT NOT NULL,
+        settled_at TEXT
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX outbox_key ON outbox (event, sink, revision, replay_id)",
+    "CREATE INDEX outbox_pending ON outbox (sink, due_at) WHERE state = 'pending'",
+    # Every try at an asset or a sink.
+    """
+    CREATE TABLE attempts (
+        number INTEGER PRIMARY KEY,
+        event INTEGER NOT NULL REFERENCES events (number),
+        target TEXT NOT NULL,   -- "asset 0", "sink jsonl"
+        attempt INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        seconds REAL NOT NULL,
+        detail TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX attempts_event ON attempts (event)",
+    # One row: up to where retention has dropped bodies and requests.
+    """
+    CREATE TABLE retention (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        deliveries_to INTEGER NOT NULL,
+        submissions_to INTEGER NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO retention VALUES (1, 0, 0)",
+    # For people: one row per task, with its state in the words of the API.
+    """
+    CREATE VIEW tasks AS
+    SELECT s.provider, s.task_id,
+           CASE WHEN e.id IS NULL THEN 'submitted' WHEN e.type IS NULL THEN 'fetching'
+                ELSE substr(e.type, 6) END AS state,
+           s.owner, s.model, s.id AS submission_id, e.id AS event_id,
+           s.created_at AS submitted_at, e.received_at, e.ended_at, e.error_code, e.error_message, s.number
+    FROM submissions s LEFT JOIN events e ON e.number = s.number
+    WHERE s.task_id IS NOT NULL
+    """,
+    # For people: everything that happened to a task, in order.
+    """
+    CREATE VIEW task_timeline AS
+    SELECT provider, task_id, created_at AS at, 'submission' AS what, 'logged for ' || owner AS detail
+        FROM submissions WHERE task_id IS NOT NULL
+    UNION ALL SELECT provider, task_id, received_at, 'delivery', verdict || ' by ' || via ||
+        CASE WHEN seen > 1 THEN ', seen ' || seen || ' times' ELSE '' END
+        FROM deliveries WHERE task_id <> ''
+    UNION ALL SELECT s.provider, s.task_id, a.started_at, a.target, a.outcome || ', attempt ' || a.attempt
+        FROM attempts a JOIN submissions s ON s.number = a.event
+    UNION ALL SELECT s.provider, s.task_id, e.ended_at, 'event', e.type
+        FROM events e JOIN submissions s USING (number) WHERE e.ended_at IS NOT NULL
+    ORDER BY provider, task_id, at
+    """,
+    # What there was, in the order in which it came.
+    """
+    INSERT INTO submissions (id, provider, owner, task_id, model, request, metadata, created_at, bound_at)
+    SELECT id, provider, owner, task_id, model, request, metadata, created_at, bound_at
+    FROM old_submissions ORDER BY id
+    """,
+    """
+    INSERT INTO deliveries (number, provider, task_id, claim, digest, submission, via, proof, verdict,
+        provider_state, note, waiting, received_at, last_seen_at, seen, body)
+    SELECT d.number, d.provider, d.task_id, d.claim, d.digest, s.number, d.via, d.proof, d.verdict,
+        d.provider_state, d.note, d.waiting, d.received_at, d.last_seen_at, d.seen, d.body
+    FROM old_deliveries d LEFT JOIN submissions s ON s.id = d.submission_id
+    """,
+    """
+    INSERT INTO events (number, id, via, fingerprint, received_at, type, ended_at, revision, error_code,
+        error_message)
+    SELECT s.number, e.id, e.via, e.fingerprint, e.received_at, e.type, e.ended_at, e.revision, e.error_code,
+        e.error_message
+    FROM old_events e JOIN submissions s ON s.id = e.submission_id
+    """,
+    "CREATE TABLE moved (id TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO moved SELECT id, number FROM events",
+    """
+    INSERT INTO assets (event, position, url, kind, state, outcome, attempts, due_at, lease, deadline_at, key,
+        media_type, bytes, width, height, sha256, settled_at)
+    SELECT e.number, a.position, a.url, a.kind, a.state, a.outcome, a.attempts, a.due_at, a.lease,
+        a.deadline_at, a.key, a.media_type, a.bytes, a.width, a.height, a.sha256, a.settled_at
+    FROM old_assets a JOIN moved e ON e.id = a.event_id
+    """,
+    """
+    INSERT INTO outbox (number, event, sink, revision, replay_id, state, outcome, attempts, due_at, lease,
+        created_at, settled_at)
+    SELECT o.number, e.number, o.sink, o.revision, o.replay_id, o.state, o.outcome, o.attempts, o.due_at,
+        o.lease, o.created_at, o.settled_at
+    FROM old_outbox o JOIN moved e ON e.id = o.event_id
+    """,
+    """
+    INSERT INTO attempts (number, event, target, attempt, outcome, started_at, seconds, detail)
+    SELECT t.number, e.number, t.target, t.attempt, t.outcome, t.started_at, t.seconds, t.detail
+    FROM old_attempts t JOIN moved e ON e.id = t.event_id
+    """,
+    """
+    UPDATE retention SET deliveries_to = o.deliveries_to, submissions_to =
+        (SELECT coalesce(max(number), 0) FROM submissions WHERE id <= o.submissions_to)
+    FROM old_retention o
+    """,
+    "DROP TABLE moved",
+    "DROP TABLE old_attempts",
+    "DROP TABLE old_outbox",
+    "DROP TABLE old_assets",
+    "DROP TABLE old_events",
+    "DROP TABLE old_deliveries",
+    "DROP TABLE old_submissions",
+    "DROP TABLE old_retention",
+)
+
+_M003 = (
+    # Whom to ask about what, and when: one row for each task without an end, under its submission's number.
+    # "due_at" is as for assets. A row outlives its task's end by a while: callbacks leave it to others.
+    """
+    CREATE TABLE polls (
+        number INTEGER PRIMARY KEY REFERENCES submissions (number),
+        provider TEXT NOT NULL,
+        due_at TEXT NOT NULL,
+        lease TEXT,
+        asked INTEGER NOT NULL DEFAULT 0,
+        outcome TEXT,           -- of the last question
+        detail TEXT,
+        asked_at TEXT,
+        held INTEGER NOT NULL DEFAULT 0, -- 1: callbacks wait for the answer; what they say is in "waiting"
+        replay_id TEXT          -- the replay that wants the next question asked
+    ) STRICT
+    """,
+    "CREATE INDEX polls_due ON polls (provider, due_at)",
+    "CREATE INDEX polls_held ON polls (provider, due_at) WHERE held = 1",
+    """
+    INSERT INTO polls (number, provider, due_at)
+    SELECT number, provider, coalesce(bound_at, created_at) FROM submissions
+    WHERE task_id IS NOT NULL AND number NOT IN (SELECT number FROM events)
+    """,
+    # Up to which delivery the polls of tasks that ended have been dropped.
+    "ALTER TABLE retention ADD COLUMN polls_to INTEGER NOT NULL DEFAULT 0",
+    "UPDATE retention SET polls_to = (SELECT coalesce(max(number), 0) FROM deliveries)",
+    # Whether the provider was asked for the link once more, and the replay that wants the file.
+    "ALTER TABLE assets ADD COLUMN renewed INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE assets ADD COLUMN replay_id TEXT",
+    # Of how many files consumers were told; more of them raise the revision.
+    "ALTER TABLE events ADD COLUMN announced INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE events SET announced =
+        (SELECT count(*) FROM assets WHERE event = events.number AND state = 'stored')
+    WHERE type IS NOT NULL
+    """,
+    # For people: now with the last question to the provider.
+    "DROP VIEW task_timeline",
+    """
+    CREATE VIEW task_timeline AS
+    SELECT provider, task_id, created_at AS at, 'submission' AS what, 'logged for ' || owner AS detail
+        FROM submissions WHERE task_id IS NOT NULL
+    UNION ALL SELECT provider, task_id, received_at, 'delivery', verdict || ' by ' || via ||
+        CASE WHEN seen > 1 THEN ', seen ' || seen || ' times' ELSE '' END
+        FROM deliveries WHERE task_id <> ''
+    UNION ALL SELECT p.provider, s.task_id, p.asked_at, 'poll', p.outcome || ', attempt ' || p.asked
+        FROM polls p JOIN submissions s USING (number) WHERE p.asked_at IS NOT NULL
+    UNION ALL SELECT s.provider, s.task_id, a.started_at, a.target, a.outcome || ', attempt ' || a.attempt
+        FROM attempts a JOIN submissions s ON s.number = a.event
+    UNION ALL SELECT s.provider, s.task_id, e.ended_at, 'event', e.type
+        FROM events e JOIN submissions s USING (number) WHERE e.ended_at IS NOT NULL
+    ORDER BY provider, task_id, at
+    """,
+)
+
+_M004 = (
+    # What people asked to be done again, for ever. "due_at" is when to make the next step; under a lease,
+    # when the lease runs out; unset once all was looked at.
+    """
+    CREATE TABLE replays (
+        id TEXT PRIMARY KEY,
+        stage TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'cancelled', 'done')),
+        requested_by TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        finished_at TEXT,
+        rate REAL CHECK (rate >= 0.001), -- matches a second
+        due_at TEXT,
+        lease TEXT,
+        matched INTEGER NOT NULL,   -- when it was asked for
+        looked_at INTEGER NOT NULL DEFAULT 0,
+        queued INTEGER NOT NULL DEFAULT 0,
+        settled INTEGER NOT NULL DEFAULT 0,
+        cursor INTEGER NOT NULL DEFAULT 0, -- the last submission (reprocess: delivery) that was looked at
+        up_to INTEGER NOT NULL,     -- the newest when it was asked for
+        results TEXT NOT NULL DEFAULT '{}', -- JSON: what has settled, by outcome
+        filter TEXT NOT NULL,       -- JSON
+        sinks TEXT NOT NULL         -- JSON
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX deliveries_unrecognised ON deliveries (number) WHERE verdict = 'unrecognised'",
+    "CREATE INDEX outbox_dead ON outbox (number) WHERE state = 'dead'",
+    # What a replay has queued, by sink; what was never replayed is left out.
+    "CREATE INDEX outbox_replayed ON outbox (replay_id, sink, state) WHERE replay_id <> ''",
+    # 1: was given up before, and counted by its replay as such; people have it sent after all.
+    "ALTER TABLE outbox ADD COLUMN revived INTEGER NOT NULL DEFAULT 0",
 )

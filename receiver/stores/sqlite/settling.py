@@ -19,7 +19,9 @@ from receiver.models import (
     from_text,
     to_text,
 )
-from receiver.stores.sqlite.viewing import event_by_id
+from receiver.stores.sqlite import polling
+from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_cancelled
+from receiver.stores.sqlite.viewing import event_of
 
 # After a start nobody holds a lease: the process that held them is gone.
 FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"
@@ -27,49 +29,74 @@ FREE_OUTBOX = "UPDATE outbox SET lease = NULL, due_at = ? WHERE state = 'pending
 
 # The due assets whose links die first.
 DUE_ASSETS = """
-SELECT a.event_id, e.provider, e.task_id, a.position, a.url, a.kind, a.attempts + 1, a.deadline_at
-FROM assets a JOIN events e ON e.id = a.event_id
+SELECT a.event, a.position, e.id, s.provider, s.task_id, a.url, a.kind, a.attempts + 1, a.deadline_at,
+    s.model, a.renewed, a.replay_id
+FROM assets a JOIN events e ON e.number = a.event JOIN submissions s ON s.number = a.event
 WHERE a.state = 'pending' AND a.due_at <= ? ORDER BY a.deadline_at LIMIT ?
 """
 
 LEASE_ASSET = """
-UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event_id = ? AND position = ?
+UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ? AND position = ?
 """
 
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
 UPDATE assets SET lease = NULL, state = ?, outcome = ?, due_at = ?, settled_at = ?, key = ?, media_type = ?,
     bytes = ?, width = ?, height = ?, sha256 = ?
-WHERE event_id = ? AND position = ? AND lease = ?
+WHERE event = (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)
+    AND position = ? AND lease = ?
+RETURNING event
+"""
+
+# The provider was asked for an asset's link anew, whatever it said.
+SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = ? AND position = ?"
+
+# It named another link than before: a new start for the event's other files that wait, each of which may
+# still ask for itself. The one that asked has tried it already.
+RENEW_LINK = """
+UPDATE assets SET url = ?1, deadline_at = ?2, due_at = iif(position = ?6, due_at, ?3)
+WHERE event = ?4 AND position = ?5 AND state = 'pending' AND lease IS NULL AND url <> ?1
+    AND (renewed = 0 OR position = ?6)
 """
 
 # How an event's assets stand: pending, stored, in all.
 COUNT_ASSETS = """
 SELECT coalesce(sum(state = 'pending'), 0), coalesce(sum(state = 'stored'), 0), count(*)
-FROM assets WHERE event_id = ?
+FROM assets WHERE event = ?
 """
 
 FIRST_FAILURE = """
-SELECT outcome FROM assets WHERE event_id = ? AND state = 'failed' ORDER BY position LIMIT 1
+SELECT outcome FROM assets WHERE event = ? AND state = 'failed' ORDER BY position LIMIT 1
 """
 
-SET_ERROR = "UPDATE events SET error_code = ?, error_message = ? WHERE id = ?"
+# An event that had ended has more of its files than consumers were told of: it ends anew.
+REOPEN = """
+UPDATE events SET type = NULL, error_code = NULL, error_message = NULL, revision = revision + 1
+WHERE number = ? AND type IS NOT NULL AND announced < ?
+"""
 
-END_EVENT = "UPDATE events SET type = ?, ended_at = ? WHERE id = ? AND type IS NULL"
+SET_ERROR = "UPDATE events SET error_code = ?, error_message = ? WHERE number = ? AND type IS NULL"
+
+END_EVENT = "UPDATE events SET type = ?, ended_at = ?, announced = ? WHERE number = ? AND type IS NULL"
 
 EVENT_ADDRESS = """
-SELECT e.provider, s.owner, e.revision FROM events e JOIN submissions s ON s.id = e.submission_id
-WHERE e.id = ?
+SELECT provider, owner, revision FROM events JOIN submissions USING (number) WHERE number = ?
 """
 
 INSERT_OUTBOX = """
-INSERT INTO outbox (event_id, sink, revision, due_at, created_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (event_id, sink, revision, replay_id) DO NOTHING
+INSERT INTO outbox (event, sink, revision, due_at, created_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (event, sink, revision, replay_id) DO NOTHING
+"""
+
+# What is still to be said of an event before a newer revision of it. It would say the same as that one.
+SUPERSEDE = """
+DELETE FROM outbox
+WHERE event = ? AND revision < ? AND replay_id = '' AND state = 'pending' AND (lease IS NULL OR due_at <= ?)
 """
 
 # The due entries of one sink, the oldest first.
 DUE_OUTBOX = """
-SELECT number, event_id, attempts + 1, created_at, revision, replay_id
+SELECT number, event, attempts + 1, created_at, revision, replay_id
 FROM outbox WHERE state = 'pending' AND sink = ? AND due_at <= ? ORDER BY due_at LIMIT ?
 """
 
@@ -77,26 +104,30 @@ LEASE_OUTBOX = "UPDATE outbox SET lease = ?, due_at = ?, attempts = attempts + 1
 
 SETTLE_OUTBOX = """
 UPDATE outbox SET lease = NULL, state = ?, outcome = ?, due_at = ?, settled_at = ?
-WHERE number = ? AND lease = ?
+WHERE number = ? AND lease = ? RETURNING event, revived
 """
 
+IS_SUPERSEDED = "SELECT 1 FROM events WHERE number = ? AND revision > ?"
+
+DROP_OUTBOX = "DELETE FROM outbox WHERE number = ?"
+
 INSERT_ATTEMPT = """
-INSERT INTO attempts (event_id, target, attempt, outcome, started_at, seconds, detail)
+INSERT INTO attempts (event, target, attempt, outcome, started_at, seconds, detail)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 # How far retention has come: everything up to here has been dropped already.
 RETENTION = "SELECT deliveries_to, submissions_to FROM retention"
 
-# The next rows behind the mark, old enough or not: numbers and ids rise with time, so looking stops at the
+# The next rows behind the mark, old enough or not: numbers rise with time, so looking stops at the
 # first that is young, and a round with nothing to do reads a few rows however long the history is.
 NEXT_DELIVERIES = "SELECT number, received_at FROM deliveries WHERE number > ? ORDER BY number LIMIT ?"
-NEXT_SUBMISSIONS = "SELECT id, created_at FROM submissions WHERE id > ? ORDER BY id LIMIT ?"
+NEXT_SUBMISSIONS = "SELECT number, created_at FROM submissions WHERE number > ? ORDER BY number LIMIT ?"
 NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts ORDER BY number LIMIT ?"
 
 # The row stays, so that a very late repeat is still a repeat.
 DROP_BODY = "UPDATE deliveries SET body = NULL WHERE number = ?"
-DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE id = ?"
+DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = ?"
 DROP_ATTEMPT = "DELETE FROM attempts WHERE number = ?"
 MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
 MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
@@ -107,6 +138,7 @@ def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
     moment = (to_text(now),)
     db.execute(FREE_ASSETS, moment)
     db.execute(FREE_OUTBOX, moment)
+    polling.free_leases(db, now)
 
 
 def lease_assets(
@@ -115,17 +147,20 @@ def lease_assets(
     """Take due assets; see ``ports.Store.lease_assets``."""
     rows = db.execute(DUE_ASSETS, (to_text(now), limit)).fetchall()
     until = to_text(lease_until)
-    db.executemany(LEASE_ASSET, [(lease, until, row[0], row[3]) for row in rows])
+    db.executemany(LEASE_ASSET, [(lease, until, row[0], row[1]) for row in rows])
     return [
         AssetWork(
-            event_id=row[0],
-            provider=row[1],
-            task_id=row[2],
-            index=row[3],
-            url=row[4],
-            kind=row[5],
-            attempt=row[6],
-            deadline_at=from_text(row[7]),
+            event_id=row[2],
+            provider=row[3],
+            task_id=row[4],
+            index=row[1],
+            url=row[5],
+            kind=row[6],
+            attempt=row[7],
+            deadline_at=from_text(row[8]),
+            model=row[9],
+            renewed=bool(row[10]),
+            replay_id=row[11],
             lease=lease,
         )
         for row in rows
@@ -137,6 +172,10 @@ def settle_asset(
 ) -> bool:
     """Record how a download ended, and the event with its last one; see ``ports.Store.settle_asset``."""
     file, again = settlement.file, settlement.retry_at
+    # What was on its way when its replay was cancelled ends with this attempt.
+    is_withdrawn = again is not None and is_cancelled(db, work.replay_id)
+    if is_withdrawn:
+        again = None
     state = "stored" if file else "pending" if again else "failed"
     moment = to_text(settlement.settled_at)
     facts = (
@@ -144,49 +183,70 @@ def settle_asset(
     )
     values = (
         state, settlement.outcome.value, to_text(again) if again else moment,
-        None if again else moment, *facts, work.event_id, work.index, work.lease,
+        None if again else moment, *facts, work.provider, work.task_id, work.index, work.lease,
     )  # fmt: skip
-    if db.execute(SETTLE_ASSET, values).rowcount == 0:
+    settled = db.execute(SETTLE_ASSET, values).fetchone()
+    if settled is None:
         return False
-    _insert_attempt(db, work.event_id, f"asset {work.index}", work.attempt, settlement)
+    (event,) = settled
+    _insert_attempt(db, event, f"asset {work.index}", work.attempt, settlement)
+    if settlement.links_die_at is not None:
+        _renew(db, event, work.index, settlement, settlement.links_die_at)
     if not again:
-        _end_if_last(db, work.event_id, settlement.settled_at, routes)
+        end_if_last(db, event, settlement.settled_at, routes)
+        if work.replay_id is not None:
+            outcome = WITHDRAWN if is_withdrawn else settlement.outcome.value
+            count_settled(db, work.replay_id, outcome, settlement.settled_at)
     return True
 
 
-def _end_if_last(db: sqlite3.Cursor, event_id: str, now: datetime, routes: Sequence[Route]) -> None:
-    pending, stored, total = db.execute(COUNT_ASSETS, (event_id,)).fetchone()
+def _renew(db: sqlite3.Cursor, event: int, asker: int, settlement: Settlement, dies_at: datetime) -> None:
+    """Give the files that wait the links of the provider's new answer: perhaps none, perhaps the old ones."""
+    db.execute(SPEND_RENEWAL, (event, asker))
+    dies, due = to_text(dies_at), to_text(settlement.settled_at)
+    for position, url in enumerate(settlement.links):
+        db.execute(RENEW_LINK, (url, dies, due, event, position, asker))
+
+
+def end_if_last(db: sqlite3.Cursor, event: int, now: datetime, routes: Sequence[Route]) -> None:
+    pending, stored, total = db.execute(COUNT_ASSETS, (event,)).fetchone()
     if pending:
         return
+    db.execute(REOPEN, (event, stored))
     if stored == total:
         event_type = EventType.COMPLETED
     elif stored:
         event_type = EventType.PARTIAL
     else:
         event_type = EventType.FAILED
-        (outcome,) = db.execute(FIRST_FAILURE, (event_id,)).fetchone()
+        (outcome,) = db.execute(FIRST_FAILURE, (event,)).fetchone()
         message = "the file could not be had" if total == 1 else f"none of {total} files could be had"
-        db.execute(SET_ERROR, (outcome, message, event_id))
-    end_event(db, event_id, event_type, now, routes)
+        db.execute(SET_ERROR, (outcome, message, event))
+    end_event(db, event, event_type, now, routes, stored=stored)
 
 
 def end_event(
     db: sqlite3.Cursor,
-    event_id: str,
+    event: int,
     event_type: EventType,
     now: datetime,
     routes: Sequence[Route],
+    *,
+    stored: int = 0,
 ) -> None:
-    """Say how the event ended, and address it to every sink that wants to know."""
+    """Say how the event ended, and address it to every sink that wants to know; once for all it has."""
     moment = to_text(now)
-    db.execute(END_EVENT, (event_type.value, moment, event_id))
-    provider, owner, revision = db.execute(EVENT_ADDRESS, (event_id,)).fetchone()
+    if db.execute(END_EVENT, (event_type.value, moment, stored, event)).rowcount == 0:
+        return
+    provider, owner, revision = db.execute(EVENT_ADDRESS, (event,)).fetchone()
     entries = [
-        (event_id, route.sink, revision, moment, moment)
+        (event, route.sink, revision, moment, moment)
         for route in routes
         if route.wants(provider, event_type.value, owner)
     ]
     db.executemany(INSERT_OUTBOX, entries)
+    if revision > 1:
+        db.execute(SUPERSEDE, (event, revision, moment))
 
 
 def lease_outbox(
@@ -204,7 +264,7 @@ def lease_outbox(
             created_at=from_text(row[3]),
             revision=row[4],
             replay_id=row[5] or None,
-            event=event_by_id(db, row[1]),
+            event=event_of(db, row[1]),
             lease=lease,
         )
         for row in rows
@@ -216,23 +276,38 @@ def settle_outbox(db: sqlite3.Cursor, work: OutboxWork, settlement: Settlement) 
     again = settlement.retry_at
     delivered = settlement.outcome is Outcome.DELIVERED
     state = "delivered" if delivered else "pending" if again else "dead"
-    moment = to_text(settlement.settled_at)
+    moment, number = to_text(settlement.settled_at), int(work.id.removeprefix("out_"))
     values = (
         state, settlement.outcome.value, to_text(again) if again else moment,
-        None if again else moment, int(work.id.removeprefix("out_")), work.lease,
+        None if again else moment, number, work.lease,
     )  # fmt: skip
-    if db.execute(SETTLE_OUTBOX, values).rowcount == 0:
+    settled = db.execute(SETTLE_OUTBOX, values).fetchone()
+    if settled is None:
         return False
-    _insert_attempt(db, work.event.id, f"sink {work.sink}", work.attempt, settlement)
+    event, is_revived = settled
+    _insert_attempt(db, event, f"sink {work.sink}", work.attempt, settlement)
+    counted = None if is_revived else work.replay_id  # a revived one was counted when it was given up
+    outcome = settlement.outcome.value
+    if state == "pending":
+        if not (is_cancelled(db, counted) or _is_superseded(db, event, work)):
+            return True
+        db.execute(DROP_OUTBOX, (number,))
+        outcome = WITHDRAWN
+    if counted is not None:
+        count_settled(db, counted, outcome, settlement.settled_at)
     return True
 
 
-def _insert_attempt(
-    db: sqlite3.Cursor, event_id: str, target: str, number: int, settlement: Settlement
-) -> None:
+def _is_superseded(db: sqlite3.Cursor, event: int, work: OutboxWork) -> bool:
+    """Whether the sink was told more of the event while this was on its way."""
+    place = (event, work.revision)
+    return work.replay_id is None and db.execute(IS_SUPERSEDED, place).fetchone() is not None
+
+
+def _insert_attempt(db: sqlite3.Cursor, event: int, target: str, number: int, settlement: Settlement) -> None:
     seconds = (settlement.settled_at - settlement.started_at).total_seconds()
     values = (
-        event_id, target, number, settlement.outcome.value, to_text(settlement.started_at), seconds,
+        event, target, number, settlement.outcome.value, to_text(settlement.started_at), seconds,
         settlement.detail,
     )  # fmt: skip
     db.execute(INSERT_ATTEMPT, values)
@@ -255,5 +330,5 @@ def purge(db: sqlite3.Cursor, before: datetime, limit: int) -> int:
     return len(deliveries) + len(submissions) + len(attempts)
 
 
-def _old(rows: sqlite3.Cursor, moment: str) -> list[tuple[int | str]]:
+def _old(rows: sqlite3.Cursor, moment: str) -> list[tuple[int]]:
     return [(key,) for key, _ in takewhile(lambda row: row[1] < moment, rows.fetchall())]

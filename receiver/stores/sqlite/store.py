@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,20 +18,39 @@ from typing import Self, TypeVar
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import (
     AssetWork,
+    DeadLetters,
     Event,
+    KeptDelivery,
     OutboxWork,
     Outcome,
     Page,
+    PollWork,
     Receipt,
     Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
     Settlement,
+    Stage,
     Stats,
     Submission,
     Task,
     TaskFilter,
+    Verdict,
+    WorkFilter,
 )
-from receiver.ports import StoreOptions
-from receiver.stores.sqlite import recording, settling, viewing
+from receiver.ports import Due, StoreOptions
+from receiver.stores.sqlite import (
+    backup,
+    dead_letters,
+    matching,
+    polling,
+    recording,
+    replaying,
+    settling,
+    stepping,
+    viewing,
+)
 from receiver.stores.sqlite.migrations import migrate
 from receiver.stores.sqlite.writer import Writer
 
@@ -42,11 +61,14 @@ READERS = 4
 class SqliteStore:
     """Implements ``ports.Store``. Build it with ``open``."""
 
-    def __init__(self, path: Path, lock: int, *, writer: Writer, rules: recording.Rules) -> None:
+    def __init__(
+        self, path: Path, lock: int, *, writer: Writer, rules: recording.Rules, unpolled: Mapping[str, str]
+    ) -> None:
         self._path = path
         self._lock = lock
         self._writer = writer
         self._rules = rules
+        self._unpolled = unpolled
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="receiver-reader")
         self._local = threading.local()
         self._open_readers: list[sqlite3.Connection] = []
@@ -60,16 +82,37 @@ class SqliteStore:
             await asyncio.to_thread(migrate, path)
             rules = recording.Rules(
                 routes=options.routes,
+                first_poll_seconds=options.first_poll_seconds,
+                link_life_seconds=options.link_life_seconds,
+                confirms=options.confirms,
                 early_limit=options.early_limit,
                 early_ttl=timedelta(seconds=options.early_ttl_seconds),
                 clock=options.clock,
             )
-            store = cls(path, lock, writer=Writer(path, options.observe), rules=rules)
+            writer = Writer(path, options.observe)
+            store = cls(path, lock, writer=writer, rules=rules, unpolled=options.unpolled)
             await store._writer.write(lambda c: settling.free_all_leases(c, options.clock.now()))
-        except BaseException:
+            await store._writer.write(lambda c: replaying.free_leases(c, options.clock.now()))
+            if options.routes:  # whoever opens the record for a look around knows of no sinks
+                await store._writer.write(
+                    lambda c: stepping.withdraw_unsendable(c, options.clock.now(), rules)
+                )
+        except BaseException as exc:
             os.close(lock)
+            if backup.is_damage(exc.__cause__):
+                raise backup.damaged(path, [str(exc.__cause__)]) from exc
             raise
         return store
+
+    # --- the file, whoever has it open -----------------------------------------------------------------
+
+    @staticmethod
+    def file_of(url: str, data_dir: Path) -> Path:
+        return path_of(url, data_dir)
+
+    copy_record = staticmethod(backup.copy_record)
+    check_copy = staticmethod(backup.check_copy)
+    examine = staticmethod(backup.examine)
 
     # --- writes ---------------------------------------------------------------------------------------
 
@@ -104,6 +147,60 @@ class SqliteStore:
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         return await self._writer.write(lambda c: settling.settle_outbox(c, work, settlement))
 
+    async def lease_polls(
+        self, provider: str, now: datetime, lease_until: datetime, limit: int
+    ) -> list[PollWork]:
+        lease = self._rules.clock.new_id("lease")
+        return await self._writer.write(
+            lambda c: polling.lease_polls(c, provider, now, lease_until, lease, limit)
+        )
+
+    async def settle_poll(self, work: PollWork, settlement: Settlement) -> bool:
+        return await self._writer.write(lambda c: polling.settle_poll(c, work, settlement))
+
+    async def forget_polls(self, now: datetime, limit: int) -> int:
+        return await self._writer.write(lambda c: polling.forget_polls(c, now, limit))
+
+    async def start_replay(self, replay: Replay) -> Replay:
+        matched, up_to = await self._read(lambda c: matching.measure(c, replay))
+        return await self._writer.write(lambda c: replaying.start(c, replay, matched, up_to))
+
+    async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
+        lease = self._rules.clock.new_id("lease")
+        return await self._writer.write(lambda c: replaying.lease_replays(c, now, lease_until, lease, limit))
+
+    async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
+        rows = await self._read(lambda c: matching.next_matches(c, work, limit))
+        found = [number for (number,) in rows]
+        return await self._writer.write(
+            lambda c: stepping.step(
+                c,
+                work,
+                found,
+                is_last=len(found) < limit,
+                now=now,
+                next_at=next_at,
+                rules=self._rules,
+                unpolled=self._unpolled,
+            )
+        )
+
+    async def reprocess(
+        self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
+    ) -> bool:
+        return await self._writer.write(
+            lambda c: stepping.reprocess(c, work, read, now=now, next_at=next_at, rules=self._rules)
+        )
+
+    async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
+        return await self._writer.write(
+            lambda c: stepping.change_replay(c, replay_id, state, now, self._rules)
+        )
+
+    async def requeue_dead(self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int) -> int:
+        found = await self._read(lambda c: dead_letters.find_dead(c, wanted, sinks, limit))
+        return await self._writer.write(lambda c: dead_letters.revive(c, found, now))
+
     async def expire_early(self, received_before: datetime) -> int:
         return await self._writer.write(lambda c: recording.expire_early(c, received_before))
 
@@ -115,8 +212,8 @@ class SqliteStore:
 
     # --- reads ----------------------------------------------------------------------------------------
 
-    async def next_due_at(self, sink: str | None) -> datetime | None:
-        return await self._read(lambda c: viewing.next_due_at(c, sink))
+    async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
+        return await self._read(lambda c: viewing.next_due_at(c, kind, name))
 
     async def get_submission(self, submission_id: str) -> Submission | None:
         return await self._read(lambda c: viewing.get_submission(c, submission_id))
@@ -127,13 +224,36 @@ class SqliteStore:
         return await self._read(lambda c: viewing.list_submissions(c, provider, owner, limit))
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
-        return await self._read(lambda c: viewing.get_task(c, provider, task_id))
+        return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._unpolled))
+
+    async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
+        return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id))
 
     async def get_event(self, provider: str, task_id: str) -> Event | None:
         return await self._read(lambda c: viewing.get_event(c, provider, task_id))
 
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
         return await self._read(lambda c: viewing.list_tasks(c, wanted, limit, cursor))
+
+    async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
+        return await self._read(lambda c: matching.count(c, matching.ROWS[stage], wanted))
+
+    async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
+        return await self._read(lambda c: stepping.list_kept(c, work, limit))
+
+    async def get_replay(self, replay_id: str) -> Replay | None:
+        return await self._read(lambda c: replaying.get_replay(c, replay_id))
+
+    async def list_replays(self, limit: int) -> list[Replay]:
+        return await self._read(lambda c: replaying.list_replays(c, limit))
+
+    async def list_dead(
+        self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
+    ) -> DeadLetters:
+        return await self._read(lambda c: dead_letters.list_dead(c, wanted, sink, limit, cursor))
+
+    async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
+        return await self._read(lambda c: dead_letters.count_dead(c, wanted, sinks))
 
     async def count_stats(self) -> Stats:
         return await self._read(viewing.count_stats)

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from receiver.models import (
     OutboxState,
     Outcome,
     Page,
+    Poll,
     Proof,
     Stats,
     Submission,
@@ -31,6 +33,7 @@ from receiver.models import (
     from_text,
     to_text,
 )
+from receiver.ports import Due
 
 SUBMISSION_COLUMNS = "id, provider, owner, task_id, model, request, metadata, created_at, bound_at"
 
@@ -41,15 +44,19 @@ SELECT {SUBMISSION_COLUMNS} FROM submissions
 WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2) ORDER BY id DESC LIMIT ?3
 """  # noqa: S608
 
-# One event with its submission's columns behind its own.
-EVENT_COLUMNS = "id, provider, task_id, via, received_at, type, ended_at, revision, error_code, error_message"
-EVENT_BY_ID = f"SELECT {EVENT_COLUMNS}, submission_id FROM events WHERE id = ?"  # noqa: S608
-EVENT_ID_OF_TASK = "SELECT id FROM events WHERE provider = ? AND task_id = ?"
+# An event has its submission's number.
+EVENT = """
+SELECT id, via, received_at, type, ended_at, revision, error_code, error_message FROM events WHERE number = ?
+"""
+SUBMISSION_OF_EVENT = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE number = ?"  # noqa: S608
+EVENT_OF_TASK = """
+SELECT number FROM submissions JOIN events USING (number) WHERE provider = ? AND task_id = ?
+"""
 
 ASSETS_OF_EVENT = """
 SELECT position, state, kind, outcome, attempts, deadline_at, key, media_type, bytes, width, height,
     sha256, settled_at
-FROM assets WHERE event_id = ? ORDER BY position
+FROM assets WHERE event = ? ORDER BY position
 """
 
 DELIVERIES_OF_TASK = """
@@ -60,19 +67,30 @@ FROM deliveries WHERE provider = ? AND task_id = ? ORDER BY number LIMIT 500
 
 OUTBOX_OF_EVENT = """
 SELECT number, sink, state, revision, replay_id, attempts, outcome, due_at, settled_at
-FROM outbox WHERE event_id = ? ORDER BY number
+FROM outbox WHERE event = ? ORDER BY number
 """
 
 ATTEMPTS_OF_EVENT = """
 SELECT target, attempt, outcome, started_at, seconds, detail
-FROM attempts WHERE event_id = ? ORDER BY number LIMIT 500
+FROM attempts WHERE event = ? ORDER BY number LIMIT 500
+"""
+
+# What the deliveries of a task turned out to be; no row where it has ended, or nobody logged it.
+VERDICTS_OF_UNENDED = """
+SELECT DISTINCT d.verdict FROM submissions s LEFT JOIN deliveries d USING (provider, task_id)
+WHERE s.provider = ? AND s.task_id = ? AND s.number NOT IN (SELECT number FROM events)
+"""
+
+POLL_OF_TASK = """
+SELECT asked, outcome, detail, asked_at, due_at, held FROM submissions JOIN polls USING (number)
+WHERE submissions.provider = ? AND task_id = ?
 """
 
 # A page of tasks, newest first; ids sort by age, so the last one shown is the cursor.
 TASKS = """
 SELECT provider, task_id, state, owner, model, submission_id, submitted_at, ended_at,
-    (SELECT count(*) FROM assets a WHERE a.event_id = t.event_id AND a.state = 'stored'),
-    (SELECT count(*) FROM assets a WHERE a.event_id = t.event_id)
+    (SELECT count(*) FROM assets a WHERE a.event = t.number AND a.state = 'stored'),
+    (SELECT count(*) FROM assets a WHERE a.event = t.number)
 FROM tasks t
 WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR owner = ?3)
     AND (?4 IS NULL OR submitted_at >= ?4) AND (?5 IS NULL OR submitted_at < ?5)
@@ -81,8 +99,12 @@ ORDER BY submission_id DESC LIMIT ?7
 """
 
 # When the next one falls due; a leased one does so when its lease runs out.
-NEXT_ASSET = "SELECT min(due_at) FROM assets WHERE state = 'pending'"
-NEXT_OUTBOX = "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = ?"
+NEXT_DUE: Mapping[Due, str] = {
+    "assets": "SELECT min(due_at) FROM assets WHERE state = 'pending'",
+    "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
+    "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
+    "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'done')",
+}
 
 COUNTS = {
     "tasks": "SELECT state, count(*) FROM tasks GROUP BY state",
@@ -90,9 +112,13 @@ COUNTS = {
     "assets": "SELECT state, count(*) FROM assets GROUP BY state",
 }
 COUNT_OUTBOX = "SELECT sink, state, count(*) FROM outbox GROUP BY sink, state"
+COUNT_POLLS = """
+SELECT provider, coalesce(outcome, 'never') AS last, count(*) FROM polls
+WHERE number NOT IN (SELECT number FROM events) GROUP BY provider, last
+"""
 OLDEST_UNDELIVERED = "SELECT min(created_at) FROM outbox WHERE state = 'pending'"
 OLDEST_UNDOWNLOADED = """
-SELECT min(e.received_at) FROM events e WHERE e.id IN (SELECT event_id FROM assets WHERE state = 'pending')
+SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')
 """
 NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
 
@@ -132,16 +158,15 @@ def _submission(row: tuple[Any, ...]) -> Submission:
     )
 
 
-def event_by_id(db: sqlite3.Cursor, event_id: str) -> Event:
+def event_of(db: sqlite3.Cursor, number: int) -> Event:
     """One event with its submission and assets. It must exist."""
-    *own, submission_id = db.execute(EVENT_BY_ID, (event_id,)).fetchone()
-    id_, provider, task_id, via, received_at, type_, ended_at, revision, code, message = own
-    submission = get_submission(db, submission_id)
-    assert submission is not None, "a foreign key keeps it"  # noqa: S101
+    id_, via, received_at, type_, ended_at, revision, code, message = db.execute(EVENT, (number,)).fetchone()
+    submission = _submission(db.execute(SUBMISSION_OF_EVENT, (number,)).fetchone())
+    assert submission.task_id is not None, "a submission without a task has no event"  # noqa: S101
     return Event(
         id=id_,
-        provider=provider,
-        task_id=task_id,
+        provider=submission.provider,
+        task_id=submission.task_id,
         submission=submission,
         via=Via(via),
         received_at=from_text(received_at),
@@ -150,40 +175,57 @@ def event_by_id(db: sqlite3.Cursor, event_id: str) -> Event:
         revision=revision,
         error_code=code,
         error_message=message,
-        assets=tuple(_asset(row) for row in db.execute(ASSETS_OF_EVENT, (event_id,))),
+        assets=tuple(_asset(row) for row in db.execute(ASSETS_OF_EVENT, (number,))),
     )
 
 
 def get_event(db: sqlite3.Cursor, provider: str, task_id: str) -> Event | None:
-    row = db.execute(EVENT_ID_OF_TASK, (provider, task_id)).fetchone()
-    return event_by_id(db, row[0]) if row else None
+    row = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone()
+    return event_of(db, row[0]) if row else None
 
 
-def get_task(db: sqlite3.Cursor, provider: str, task_id: str) -> Task | None:
-    """One owned task with its whole history, read in one snapshot."""
+def get_verdicts(db: sqlite3.Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:
+    """What came for a task that has not ended; see ``ports.Store.get_verdicts``."""
+    rows = db.execute(VERDICTS_OF_UNENDED, (provider, task_id)).fetchall()
+    return frozenset(Verdict(verdict) for (verdict,) in rows if verdict) if rows else None
+
+
+def get_task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str, str]) -> Task | None:
+    """One owned task with its whole history, read in one snapshot.
+
+    ``unpolled`` says why providers are not asked, where they are not.
+    """
     db.execute("BEGIN")
     try:
-        return _task(db, provider, task_id)
+        return _task(db, provider, task_id, unpolled)
     finally:
         db.execute("COMMIT")
 
 
-def _task(db: sqlite3.Cursor, provider: str, task_id: str) -> Task | None:
+def _task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str, str]) -> Task | None:
     submission = submission_of_task(db, provider, task_id)
     if submission is None:
         return None
-    event = get_event(db, provider, task_id)
-    notifications = _notifications(db, event)
+    (number,) = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone() or (None,)
+    event = None if number is None else event_of(db, number)
+    poll, held = (None, False) if event else _poll(db, provider, task_id)
+    notifications = _notifications(db, number)
+    deliveries = tuple(_delivery(row) for row in db.execute(DELIVERIES_OF_TASK, (provider, task_id)))
     return Task(
         provider=provider,
         task_id=task_id,
         state=_state(event),
-        waiting_on=_waiting_on(event, notifications),
+        waiting_on=(
+            _waiting_on(event, notifications)
+            if event
+            else _waiting_for(poll, held, unpolled.get(provider)) + _unread(poll, deliveries)
+        ),
         submission=submission,
         event=event,
-        deliveries=tuple(_delivery(row) for row in db.execute(DELIVERIES_OF_TASK, (provider, task_id))),
+        poll=poll,
+        deliveries=deliveries,
         notifications=notifications,
-        attempts=_attempts(db, event),
+        attempts=_attempts(db, number),
     )
 
 
@@ -195,9 +237,41 @@ def _state(event: Event | None) -> TaskState:
     return TaskState(event.type.value.removeprefix("task."))
 
 
-def _waiting_on(event: Event | None, notifications: tuple[OutboxEntry, ...]) -> str | None:
-    if event is None:
-        return "the provider's callback"
+def _poll(db: sqlite3.Cursor, provider: str, task_id: str) -> tuple[Poll | None, bool]:
+    """How far asking has come, and whether a callback waits for the answer."""
+    row = db.execute(POLL_OF_TASK, (provider, task_id)).fetchone()
+    if row is None:
+        return None, False
+    poll = Poll(
+        asked=row[0],
+        outcome=Outcome(row[1]) if row[1] else None,
+        detail=row[2],
+        asked_at=_moment(row[3]),
+        due_at=from_text(row[4]),
+    )
+    return poll, bool(row[5])
+
+
+def _waiting_for(poll: Poll | None, held: bool, not_asked: str | None) -> str:
+    """What a task without an end waits for, in words for people."""
+    what = "the provider's confirmation" if held else "the provider's callback"
+    if not_asked:
+        return f"{what}; it cannot be asked: {not_asked}"
+    if poll is None or poll.outcome is None:
+        return what
+    times = "once" if poll.asked == 1 else f"{poll.asked} times"
+    return f"{what if held else 'the provider'}, asked {times}, last: {poll.outcome}"
+
+
+def _unread(poll: Poll | None, deliveries: tuple[Delivery, ...]) -> str:
+    """What a release that understands more could end the task with, if there is anything."""
+    is_unread = poll is not None and poll.outcome is Outcome.UNREADABLE
+    if is_unread or any(each.verdict is Verdict.UNRECOGNISED for each in deliveries):
+        return "; it gave an answer that is not understood"
+    return ""
+
+
+def _waiting_on(event: Event, notifications: tuple[OutboxEntry, ...]) -> str | None:
     pending = [asset for asset in event.assets if asset.state is AssetState.PENDING]
     if pending:
         last = next((f", last try: {asset.outcome}" for asset in pending if asset.outcome), "")
@@ -239,9 +313,7 @@ def _delivery(row: tuple[Any, ...]) -> Delivery:
     )
 
 
-def _notifications(db: sqlite3.Cursor, event: Event | None) -> tuple[OutboxEntry, ...]:
-    if event is None:
-        return ()
+def _notifications(db: sqlite3.Cursor, event: int | None) -> tuple[OutboxEntry, ...]:
     return tuple(
         OutboxEntry(
             id=f"out_{row[0]}",
@@ -254,13 +326,11 @@ def _notifications(db: sqlite3.Cursor, event: Event | None) -> tuple[OutboxEntry
             due_at=from_text(row[7]),
             settled_at=_moment(row[8]),
         )
-        for row in db.execute(OUTBOX_OF_EVENT, (event.id,))
+        for row in db.execute(OUTBOX_OF_EVENT, (event,))
     )
 
 
-def _attempts(db: sqlite3.Cursor, event: Event | None) -> tuple[Attempt, ...]:
-    if event is None:
-        return ()
+def _attempts(db: sqlite3.Cursor, event: int | None) -> tuple[Attempt, ...]:
     return tuple(
         Attempt(
             target=row[0],
@@ -270,7 +340,7 @@ def _attempts(db: sqlite3.Cursor, event: Event | None) -> tuple[Attempt, ...]:
             seconds=row[4],
             detail=row[5],
         )
-        for row in db.execute(ATTEMPTS_OF_EVENT, (event.id,))
+        for row in db.execute(ATTEMPTS_OF_EVENT, (event,))
     )
 
 
@@ -307,29 +377,31 @@ def _summary(row: tuple[Any, ...]) -> TaskSummary:
     )
 
 
-def next_due_at(db: sqlite3.Cursor, sink: str | None) -> datetime | None:
-    """When the next asset (or entry of a sink) falls due; see ``ports.Store.next_due_at``."""
-    if sink is None:
-        (moment,) = db.execute(NEXT_ASSET).fetchone()
-    else:
-        (moment,) = db.execute(NEXT_OUTBOX, (sink,)).fetchone()
+def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
+    """When the next work of a kind falls due; see ``ports.Store.next_due_at``."""
+    (moment,) = db.execute(NEXT_DUE[kind], {"name": name}).fetchone()
     return _moment(moment)
 
 
 def count_stats(db: sqlite3.Cursor) -> Stats:
     """How much there is of everything, and how old the oldest is."""
     counts = {name: dict(db.execute(sql).fetchall()) for name, sql in COUNTS.items()}
-    outbox: dict[str, dict[str, int]] = {}
-    for sink, state, count in db.execute(COUNT_OUTBOX):
-        outbox.setdefault(sink, {})[state] = count
     return Stats(
         submissions=db.execute("SELECT count(*) FROM submissions").fetchone()[0],
-        outbox=outbox,
+        outbox=_count_twofold(db, COUNT_OUTBOX),
+        polls=_count_twofold(db, COUNT_POLLS),
         oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED),
         oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
         next_deadline_at=_only_moment(db, NEXT_DEADLINE),
         **counts,
     )
+
+
+def _count_twofold(db: sqlite3.Cursor, query: str) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {}
+    for name, state, count in db.execute(query):
+        counts.setdefault(name, {})[state] = count
+    return counts
 
 
 def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:

@@ -16,8 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from receiver.errors import ReceiverError, Unavailable
 from receiver.models import Outcome
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Cursor], T]
@@ -52,6 +56,7 @@ class Writer:
         self._waiting: list[_Job] = []
         self._gathering = False  # a batch is being gathered or committed; the next one follows it
         self._closed = False
+        self._trouble: str | None = None  # why nothing can be committed now
         self._connection = connect(path)
         self._cursor = self._connection.cursor()  # one for all: making one costs half a statement
         self._thread = threading.Thread(target=self._run, name="receiver-writer", daemon=True)
@@ -105,6 +110,7 @@ class Writer:
         try:
             if not self._try_together(batch):
                 self._try_each_alone(batch)
+            self._tell(None)
             if self._observe:
                 self._observe(len(batch), time.perf_counter() - started)
         except Exception as exc:  # noqa: BLE001 - this thread must outlive everything, or all would wait for ever
@@ -158,9 +164,19 @@ class Writer:
     def _fail(self, batch: list[_Job], exc: Exception) -> None:
         for job in batch:
             job.error = _translate(exc)
-        with suppress(sqlite3.Error):
+        with suppress(Exception):  # short of memory it may be anything
+            self._tell(getattr(exc, "sqlite_errorname", type(exc).__name__))
             self._roll_back()
-        self._reopen()
+        with suppress(Exception):
+            self._reopen()
+
+    def _tell(self, trouble: str | None) -> None:
+        """One line when nothing can be committed any more, and one when it can again."""
+        before, self._trouble = self._trouble, trouble
+        if trouble and trouble != before:
+            log.error("store.failed", reason=trouble)
+        elif before and not trouble:
+            log.info("store.recovered", after=before)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -168,10 +184,7 @@ class Writer:
 
     def _reopen(self) -> None:
         # After an I/O error the connection's idea of the file may be wrong; a new one reads it afresh.
-        try:
-            replacement = connect(self._path)
-        except sqlite3.Error:
-            return
+        replacement = connect(self._path)
         with suppress(sqlite3.Error):
             self._connection.close()
         self._connection = replacement

@@ -1,0 +1,256 @@
+"""`receiver backup`: one consistent copy of everything, made while the service runs."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from receiver import plugins
+from receiver.cli.exits import Exit, nothing_found
+from receiver.cli.show import count, print_pairs, printable
+from receiver.credentials import credentials_path
+from receiver.errors import Misconfigured, Unavailable
+from receiver.network import open_plain_client
+from receiver.ports import PartOptions
+from receiver.settings import Settings, load_settings
+
+MOST_SHOWN = 10
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """The copy of the record: how much is in it."""
+
+    bytes: int
+    submissions: int
+    deliveries: int
+    events: int
+    unfetched: int  # files that a restored service fetches
+    undelivered: int  # notifications that it sends
+
+
+class Files(msgspec.Struct, kw_only=True):
+    """The stored files that the copy of the record names."""
+
+    folder: str
+    bytes: int = 0
+    linked: int = 0
+    copied: int = 0
+    wrong: list[str] = []  # not as the record says
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json`` prints."""
+
+    path: str
+    seconds: float
+    database: Database
+    files: Files | None  # None: they are not kept as files on this machine
+    credentials: bool
+    restore: dict[str, str]  # settings for a start on it
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a summary.")
+def backup(*, path: Path, as_json: bool) -> None:
+    """Copy the database, the stored files and the credentials to the new folder PATH.
+
+    The service may run and go on writing: the copy shows one instant of it, is checked page by page, and PATH
+    appears only when it is whole. Files are linked where PATH is on their disk, so copy PATH to another. To
+    restore, stop the service and start it with RECEIVER_DATA_DIR=PATH. Exits 1 if a stored file is not as the
+    database says, 3 if there is nothing to back up.
+    """
+    settings = load_settings()
+    source = _database(settings).file_of(settings.database_url, settings.data_dir)
+    if not source.exists():
+        nothing_found(f"database at {source}")
+    path = _free(path)
+    with _becoming(path) as draft:
+        made = _fill(settings, source, draft, path)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(made), indent=2))
+    else:
+        _print(made)
+    if made.files and made.files.wrong:
+        _complain(made.files.wrong)
+
+
+def _database(settings: Settings) -> Any:
+    store_class = plugins.load("stores", settings.database_scheme)
+    if not hasattr(store_class, "copy_record"):
+        raise Misconfigured(f"{settings.database_scheme} has backups of its own: this copies SQLite only")
+    return store_class
+
+
+def _free(path: Path) -> Path:
+    path = path.resolve()
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as exc:
+        raise Misconfigured(f"{path} cannot be looked into: {exc.strerror}") from exc
+    if taken:
+        raise Misconfigured(f"{path} is there already, and not empty: name a new folder")
+    return path
+
+
+@contextmanager
+def _becoming(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` that gets its name when all is in it and on the disk; gone if that fails."""
+    draft = path.with_name(path.name + ".unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir(mode=0o700)
+    except FileExistsError as exc:
+        raise Misconfigured(
+            f"{draft} is there: another backup to {path} is being made, or one was killed and left it; if so,"
+            " remove it"
+        ) from exc
+    except OSError as exc:
+        raise Misconfigured(f"{draft} cannot be made: {exc.strerror}") from exc
+    try:
+        yield draft
+        # One sync for all: an fsync for each of very many folders would hold up the service's own.
+        os.sync()
+        draft.rename(path)
+        os.sync()
+    except BaseException as exc:
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(exc, OSError):
+            raise Unavailable(f"the backup cannot be written: {exc.strerror}") from exc
+        raise
+
+
+def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
+    """Copy everything, the record first: whatever file it names is there by then."""
+    began = time.monotonic()
+    store_class, place = _database(settings), _place(source, settings.data_dir)
+    copy = _copy_database(store_class, source, draft / place)
+    assets, expected_assets = asyncio.run(_assets_folders(settings, path))
+    files = _copy_files(assets, _place(assets, settings.data_dir), copy, draft) if assets else None
+    credentials = _copy_credentials(settings.data_dir, draft)
+    restore = {"RECEIVER_DATA_DIR": str(path)}
+    if store_class.file_of(settings.database_url, path) != path / place:
+        restore["RECEIVER_DATABASE_URL"] = f"{settings.database_scheme}:{place}"
+    if files and expected_assets != path / files.folder:
+        restore["RECEIVER_ASSETS_URL"] = f"{settings.assets_scheme}:{files.folder}"
+    return Backup(
+        path=str(path),
+        seconds=round(time.monotonic() - began, 3),
+        database=msgspec.convert(copy, Database, from_attributes=True),
+        files=files,
+        credentials=credentials,
+        restore=restore,
+    )
+
+
+def _place(source: Path, data_dir: Path) -> Path:
+    """Where it goes in the copy: as in the data folder, or by its bare name from anywhere else."""
+    inside = source.relative_to(data_dir) if source.is_relative_to(data_dir) else Path(source.name)
+    return Path(source.name) if ".." in inside.parts else inside
+
+
+def _copy_database(store_class: Any, source: Path, target: Path) -> Any:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with click.progressbar(length=1, label="Database", file=sys.stderr) as bar:
+
+        def progress(done: int, pages: int) -> None:
+            bar.length = pages
+            bar.update(done - bar.pos)
+
+        store_class.copy_record(source, target, progress)
+    click.echo("Checking every page and index of the copy", err=True)
+    return store_class.check_copy(source, target)
+
+
+async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, Path | None]:
+    """Where the asset store keeps its files, now and in a service started on ``path``; None: not here."""
+    roots: list[Path | None] = []
+    async with open_plain_client() as http:
+        for data_dir in (settings.data_dir, path):
+            options = PartOptions(name=settings.assets_scheme, data_dir=data_dir, http=http)
+            blobs = plugins.load("blobs", settings.assets_scheme).from_url(settings.assets_url, options)
+            roots.append(getattr(blobs, "root", None))
+            await blobs.aclose()
+    return roots[0], roots[1]
+
+
+def _copy_files(source: Path, place: Path, copy: Any, draft: Path) -> Files:
+    found = Files(folder=str(place))
+    with click.progressbar(copy.files(), length=copy.stored, label="Files   ", file=sys.stderr) as files:
+        for key, size in files:
+            _take(source, draft / place, key, size, found)
+    return found
+
+
+def _take(source: Path, target: Path, key: str, size: int, found: Files) -> None:
+    """Link or copy one file. A file is never changed once it has its name, so a link stays what it is."""
+    if ".." in Path(key).parts or Path(key).is_absolute():
+        found.wrong.append(f"{key}: a key that no file can have")
+        return
+    here, there = source / key, target / key
+    there.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        there.hardlink_to(here)
+        found.linked += 1
+    except FileNotFoundError:
+        found.wrong.append(f"{key}: missing")
+        return
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(here, there)
+        found.copied += 1
+    bytes_here = there.stat().st_size
+    found.bytes += bytes_here
+    if bytes_here != size:
+        found.wrong.append(f"{key}: {bytes_here} bytes, not {size}")
+
+
+def _copy_credentials(data_dir: Path, draft: Path) -> bool:
+    source, target = credentials_path(data_dir), credentials_path(draft)
+    if not source.exists():
+        return False
+    target.touch(mode=0o600)
+    shutil.copyfile(source, target)
+    return True
+
+
+def _print(made: Backup) -> None:
+    database, files = made.database, made.files
+    events, deliveries = count(database.events, "event"), count(database.deliveries, "delivery", "deliveries")
+    pairs = [
+        ("backup", made.path),
+        ("database", f"{database.bytes:,} bytes, every page and index is sound"),
+        ("holds", f"{count(database.submissions, 'submission')}, {events}, {deliveries}"),
+        (
+            "to do",
+            f"{count(database.unfetched, 'file')} to fetch, {database.undelivered:,} to be told to sinks",
+        ),
+        ("files", _told(files) if files else "not on this machine: left where they are"),
+        ("credentials", "copied" if made.credentials else "none there: keep those of the environment"),
+        ("took", f"{made.seconds:.1f} s"),
+    ]
+    print_pairs(pairs)
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in made.restore.items())
+    click.echo(f"\nTo restore, stop the service, then:\n  {variables} receiver serve")
+
+
+def _told(files: Files) -> str:
+    return f"{files.linked:,} linked, {files.copied:,} copied, {files.bytes:,} bytes"
+
+
+def _complain(wrong: list[str]) -> None:
+    """The copy is as good as what it was made of, which is not good."""
+    click.echo(f"receiver: {count(len(wrong), 'stored file')} not as the database says:", err=True)
+    for line in wrong[:MOST_SHOWN]:
+        click.echo(f"receiver:   {printable(line)}", err=True)
+    if len(wrong) > MOST_SHOWN:
+        click.echo(f"receiver:   and {len(wrong) - MOST_SHOWN:,} more; --json lists all", err=True)
+    click.get_current_context().exit(Exit.FAILED)

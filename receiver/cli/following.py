@@ -1,0 +1,157 @@
+"""A running replay on a terminal: how far it is until it ends, and what came of it."""
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from receiver.cli.client import Answer, Service
+from receiver.cli.exits import Exit
+from receiver.cli.show import print_table, printable
+from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.models import Outcome, Stage, Verdict
+
+PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
+LINE_SECONDS = 5.0  # between two lines where there is no terminal
+FIRST_LOOK_SECONDS = 0.1
+LAST_LOOK_SECONDS = 1.0
+BAR_STEPS = 1000
+
+# What it looks at, and what it queues, by stage.
+NOUNS = {
+    Stage.NOTIFY: ("events", "notifications"),
+    Stage.FETCH: ("tasks", "files"),
+    Stage.REPROCESS: ("deliveries", "deliveries"),
+    Stage.POLL: ("tasks", "questions"),
+}
+
+# Why a replay may have found matches and had nothing to do for any of them.
+_IDLE = {
+    Stage.NOTIFY: "no sink wants any of them",
+    Stage.FETCH: "none of them lacks a file any more",
+    Stage.REPROCESS: "none of them was left to read",
+    Stage.POLL: "they have ended meanwhile, or another replay asks about them already",
+}
+
+_GOOD = frozenset(
+    {
+        Outcome.DELIVERED, Outcome.STORED, Outcome.ANSWERED, Outcome.IN_PROGRESS,
+        Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.PROGRESS, Verdict.EARLY, Verdict.UNCONFIRMED,
+        Verdict.CONFLICT,
+    }
+)  # fmt: skip
+
+
+def follow(service: Service, replay: Answer) -> Answer:
+    """Show how a replay comes along until it has ended; its last answer. Ctrl-C leaves it running."""
+    replay_id = replay.document["id"]
+    looks = _looks(service, replay)
+    try:
+        return _draw(looks) if sys.stderr.isatty() else _write(looks)
+    except KeyboardInterrupt:
+        click.echo(_goes_on(replay_id), err=True)
+        click.get_current_context().exit(Exit.FAILED)
+    except ReceiverError:
+        click.echo(_goes_on(replay_id), err=True)
+        raise
+
+
+def exit_code(replay: dict[str, Any]) -> Exit:
+    """Done is only what was done to the end and without a failure; and something must have been done."""
+    if replay["state"] != "done" or not replay["results"].keys() <= _GOOD:
+        return Exit.FAILED
+    return Exit.DONE if replay["results"] else Exit.NOTHING_FOUND
+
+
+def print_results(replay: dict[str, Any]) -> None:
+    """How it ended, and how often each outcome came of it."""
+    stage, results = Stage(replay["stage"]), sorted(replay["results"].items())
+    why = f"; {_IDLE[stage]}" if replay["state"] == "done" and not results else ""
+    counts = f"{replay['looked_at']:,} of {replay['matched']:,} {NOUNS[stage][0]} looked at"
+    click.echo(f"Replay {printable(replay['id'])} is {replay['state']}: {counts}{why}.", err=True)
+    if results:
+        rows = [{"outcome": outcome, "count": f"{number:,}"} for outcome, number in results]
+        print_table(rows, {name: name for name in ("outcome", "count")})
+    if "unpolled" in replay["results"]:
+        click.echo("Unpolled are tasks whose provider cannot be asked: no API key of it is set.", err=True)
+    if replay["state"] == "done" and "withdrawn" in replay["results"]:
+        click.echo("Withdrawn are notifications for sinks that are not set any more.", err=True)
+
+
+def how_to_follow(replay_id: str) -> str:
+    return (
+        f"Follow it with `receiver replays follow {replay_id}`,"
+        f" stop it with `receiver replays cancel {replay_id}`."
+    )
+
+
+def _goes_on(replay_id: str) -> str:
+    return f"The replay goes on by itself. {how_to_follow(replay_id)}"
+
+
+def _looks(service: Service, replay: Answer) -> Iterator[Answer]:
+    """The replay again and again, until it has ended."""
+    path = f"/replays/{quote(replay.document['id'], safe='')}"
+    pause = FIRST_LOOK_SECONDS
+    while True:
+        yield replay
+        if replay.document["state"] in {"done", "cancelled"}:
+            return
+        time.sleep(pause)
+        pause = min(LAST_LOOK_SECONDS, pause * 1.5)
+        replay = _look(service, path)
+
+
+def _look(service: Service, path: str) -> Answer:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return service.get(path)
+        except (Unavailable, Rejected) as exc:
+            passes = isinstance(exc, Unavailable) or exc.status >= 500
+            if not passes or time.monotonic() > deadline:
+                raise
+        time.sleep(LAST_LOOK_SECONDS)
+
+
+def _draw(looks: Iterator[Answer]) -> Answer:
+    """As a bar, for a terminal."""
+    with click.progressbar(length=BAR_STEPS, file=sys.stderr, show_eta=False, item_show_func=_words) as bar:
+        for replay in looks:
+            bar.current_item = replay.document
+            bar.update(max(0, _steps(replay.document) - bar.pos))
+            bar.render_progress()  # the words may have changed where the bar has not
+    return replay
+
+
+def _write(looks: Iterator[Answer]) -> Answer:
+    """As a line now and then, for a file."""
+    next_line_at = time.monotonic() + LINE_SECONDS
+    for replay in looks:
+        if time.monotonic() >= next_line_at:
+            click.echo(_words(replay.document), err=True)
+            next_line_at = time.monotonic() + LINE_SECONDS
+    return replay
+
+
+def _steps(replay: dict[str, Any]) -> int:
+    """How much of the bar is full: the share that was looked at, times the share of that which settled."""
+    if replay["state"] == "done":
+        return BAR_STEPS
+    looked_at = replay["looked_at"] / max(1, replay["matched"])
+    settled = replay["settled"] / replay["queued"] if replay["queued"] else 1.0
+    return int(BAR_STEPS * min(1.0, looked_at * settled))
+
+
+def _words(replay: dict[str, Any] | None) -> str:
+    if replay is None:  # before the first look
+        return ""
+    paused = "paused, " if replay["state"] == "paused" else ""
+    looked_at, queued = NOUNS[Stage(replay["stage"])]
+    return (
+        f"{paused}{replay['looked_at']:,} of {replay['matched']:,} {looked_at} looked at,"
+        f" {replay['settled']:,} of {replay['queued']:,} {queued} settled"
+    )

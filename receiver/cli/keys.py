@@ -1,0 +1,30 @@
+"""What follows where a provider cannot be asked, as no API key of it is set, or only slowly."""
+
+from receiver.models import Confirm, ProviderFacts
+
+# So many tasks a minute may well end: where fewer can be asked about, confirmation holds them up.
+ENOUGH_A_MINUTE = 30
+
+
+def consequence(confirm: Confirm, facts: ProviderFacts) -> str:
+    """In words that go after "no API key:"."""
+    if not facts.pushes:
+        return f"{facts.title} sends no callbacks, so its tasks never end"
+    match confirm:
+        case Confirm.ALWAYS:
+            return "every callback is held until it can be confirmed, and a lost one stays lost"
+        case Confirm.WEAK:
+            return (
+                "a lost callback stays lost, and one without a token of its own task is trusted"
+                " on the submission log alone"
+            )
+        case Confirm.NEVER:
+            return "a lost callback stays lost"
+
+
+def bottleneck(confirm: Confirm, facts: ProviderFacts, polls_per_minute: float) -> str | None:
+    """What its pace limits where a provider is asked to confirm; None where it limits nothing."""
+    if not facts.pushes or confirm is Confirm.NEVER or polls_per_minute >= ENOUGH_A_MINUTE:
+        return None
+    which = "all" if confirm is Confirm.ALWAYS else "provider-token"
+    return f"confirmation of {which} callbacks is limited to {polls_per_minute:g} a minute"

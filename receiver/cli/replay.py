@@ -1,0 +1,217 @@
+"""`receiver replay`: do a stage again for what a filter matches; `receiver replays`: those there are."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from receiver.cli.client import Answer, connect
+from receiver.cli.consent import ask, dry_run_option, yes_option
+from receiver.cli.exits import nothing_found
+from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
+from receiver.cli.following import NOUNS, exit_code, follow, how_to_follow, print_results
+from receiver.cli.show import as_json, count, print_heading, print_json, print_pairs, print_table, printable
+from receiver.models import EventType, Stage, TaskState
+from receiver.replay import check_can_match
+
+
+@click.command()
+@click.option(
+    "--stage",
+    type=click.Choice([stage.value for stage in Stage]),
+    required=True,
+    help="notify: send events to the sinks. fetch: download files that could not be had. reprocess: read"
+    " kept deliveries with today's adapter. poll: ask the provider about tasks that have not ended.",
+)
+@filter_options
+@click.option("--sink", "sinks", metavar="NAME", multiple=True, help="Only to this one; may be repeated.")
+@click.option("--rate", type=click.FloatRange(0.001, 100_000), help="At most so many a second.")
+@dry_run_option
+@yes_option
+@click.option("--no-wait", is_flag=True, help="Start it, and do not wait for its end.")
+@as_json
+def replay(
+    *,
+    stage: str,
+    sinks: tuple[str, ...],
+    rate: float | None,
+    dry_run: bool,
+    yes: bool,
+    no_wait: bool,
+    as_json: bool,
+    **clauses: Any,
+) -> None:
+    """Do a stage again for everything that matches the filter.
+
+    Shows what it would do and asks, then follows it to its end. The replay is the service's own: Ctrl-C
+    here leaves it running. Exits 0 when all went well, 1 when anything failed, 3 when nothing matched.
+    """
+    _check(stage, rate, clauses)
+    asked = {"stage": stage, "filter": filter_document(clauses), "sinks": sinks, "rate": rate}
+    with connect() as service:
+        plan = service.post("/replays", asked | {"dry_run": True})
+        if dry_run or not plan.document["matched"]:
+            _tell_plan(plan, as_json=as_json)
+            return
+        ask(_plan(plan.document), yes=yes)
+        started = service.post("/replays", asked)
+        ended = started if no_wait else follow(service, started)
+    if as_json:
+        print_json(ended)
+    elif no_wait:
+        click.echo(printable(ended.document["id"]))
+        click.echo(how_to_follow(printable(ended.document["id"])), err=True)
+    else:
+        print_results(ended.document)
+    if not no_wait:
+        click.get_current_context().exit(exit_code(ended.document))
+
+
+@click.group()
+def replays() -> None:
+    """List, show, follow, pause, resume and cancel replays."""
+
+
+@replays.command("list")
+@limit_option
+@as_json
+def list_(*, limit: int, as_json: bool) -> None:
+    """List the newest replays."""
+    with connect() as service:
+        answer = service.get("/replays", {"limit": limit})
+    rows = answer.document["replays"]
+    if as_json:
+        print_json(answer)
+    elif rows:
+        columns = (
+            "id",
+            "stage",
+            "state",
+            "looked at",
+            "settled",
+            "requested_by",
+            "created_at",
+            "finished_at",
+        )
+        print_table([row | _progress(row) for row in rows], {name: name for name in columns})
+    if not rows:
+        nothing_found("replays")
+
+
+@replays.command()
+@click.argument("replay_id", metavar="ID")
+@as_json
+def show(*, replay_id: str, as_json: bool) -> None:
+    """Show one replay: what was asked for, by whom, how far it is, and what came of it."""
+    with connect() as service:
+        answer = service.get(_path(replay_id))
+    _print_replay(answer, as_json=as_json)
+
+
+@replays.command("follow")
+@click.argument("replay_id", metavar="ID")
+@as_json
+def follow_(*, replay_id: str, as_json: bool) -> None:
+    """Show how one replay comes along until it ends; exits as `receiver replay` does."""
+    with connect() as service:
+        ended = follow(service, service.get(_path(replay_id)))
+    if as_json:
+        print_json(ended)
+    else:
+        print_results(ended.document)
+    click.get_current_context().exit(exit_code(ended.document))
+
+
+@replays.command()
+@click.argument("replay_id", metavar="ID")
+@as_json
+def pause(*, replay_id: str, as_json: bool) -> None:
+    """Let a replay queue no more until it is resumed; what is queued goes on."""
+    _change(replay_id, "pause", as_json=as_json)
+
+
+@replays.command()
+@click.argument("replay_id", metavar="ID")
+@as_json
+def resume(*, replay_id: str, as_json: bool) -> None:
+    """Let a paused replay go on where it was."""
+    _change(replay_id, "resume", as_json=as_json)
+
+
+@replays.command()
+@click.argument("replay_id", metavar="ID")
+@as_json
+def cancel(*, replay_id: str, as_json: bool) -> None:
+    """End a replay for good, and take back what it queued and nobody has begun."""
+    _change(replay_id, "cancel", as_json=as_json)
+
+
+def _check(stage: str, rate: float | None, clauses: Mapping[str, Any]) -> None:
+    if rate is not None and math.isnan(rate):  # it lies in every range
+        raise click.BadParameter("nan is no number", param_hint="--rate")
+    state, kind = clauses["state"], clauses["type"]
+    try:
+        check_can_match(Stage(stage), TaskState(state) if state else None, EventType(kind) if kind else None)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def _tell_plan(plan: Answer, *, as_json: bool) -> None:
+    matched = plan.document["matched"]
+    if as_json:
+        print_json(plan)
+    elif matched:
+        click.echo(_plan(plan.document))
+    if not matched:
+        nothing_found(f"matching {NOUNS[Stage(plan.document['stage'])][0]}")
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    pace = f", at most {plan['rate']:g} a second" if plan["rate"] else ""
+    return f"{_deed(plan)}{pace}.\nThe filter: {printable(filter_words(plan['filter']))}."
+
+
+def _deed(plan: dict[str, Any]) -> str:
+    matched = plan["matched"]
+    match Stage(plan["stage"]):
+        case Stage.NOTIFY:
+            return f"This sends {count(matched, 'event')} again to {printable(', '.join(plan['sinks']))}"
+        case Stage.FETCH:
+            return f"This downloads what is missing of {count(matched, 'task')} again"
+        case Stage.REPROCESS:
+            return f"This reads {count(matched, 'kept delivery', 'kept deliveries')} with today's adapters"
+        case Stage.POLL:
+            return f"This asks the providers now about {count(matched, 'task')} without an end"
+
+
+def _path(replay_id: str) -> str:
+    return f"/replays/{quote(replay_id, safe='')}"
+
+
+def _change(replay_id: str, verb: str, *, as_json: bool) -> None:
+    with connect() as service:
+        answer = service.post(f"{_path(replay_id)}/{verb}", {})
+    _print_replay(answer, as_json=as_json)
+
+
+def _print_replay(answer: Answer, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    shown = answer.document
+    names = ("id", "stage", "state", "filter", "sinks", "rate", "requested_by", "created_at", "finished_at")
+    pairs = {name: shown[name] for name in names}
+    pairs |= {"filter": filter_words(shown["filter"]), "sinks": ", ".join(shown["sinks"])} | _progress(shown)
+    print_pairs(list(pairs.items()))
+    if shown["results"]:
+        print_heading("Results")
+        print_pairs([(outcome, f"{number:,}") for outcome, number in sorted(shown["results"].items())])
+
+
+def _progress(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "looked at": f"{row['looked_at']:,} of {row['matched']:,}",
+        "settled": f"{row['settled']:,} of {row['queued']:,}",
+    }

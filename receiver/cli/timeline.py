@@ -1,0 +1,99 @@
+"""A task's history as people read it: when, how long after it was submitted, what, and how."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from receiver.cli.show import count, paint, printable
+from receiver.models import from_text
+
+
+class Entry(NamedTuple):
+    at: str  # RFC 3339 in UTC, so it sorts as text
+    what: str
+    how: str
+
+
+def timeline(task: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Everything that happened to a task as ``GET /tasks/...`` tells it, and what is due next, in order.
+
+    Time, seconds since the submission, what, how: painted for a terminal.
+    """
+    submitted_at = from_text(task["submitted_at"])
+    entries = sorted([*_past(task, submitted_at), *_future(task)], key=lambda entry: entry.at)
+    return [
+        (entry.at, elapsed(submitted_at, entry.at), printable(entry.what), entry.how) for entry in entries
+    ]
+
+
+def elapsed(since: datetime, at: str) -> str:
+    """``+3.2 s``, ``+5 min 12 s``, ``+2 h 5 min``, ``+3 d 4 h``; with a minus for what came before."""
+    exact = (from_text(at) - since).total_seconds()
+    if abs(exact) < 59.95:
+        return f"{exact:+.1f} s"
+    sign, seconds = "+-"[exact < 0], round(abs(exact))
+    for size, unit, smaller, smaller_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= size:
+            return f"{sign}{seconds // size} {unit} {seconds % size // smaller} {smaller_unit}"
+    return f"{sign}{seconds // 60} min {seconds % 60} s"
+
+
+def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:
+    yield Entry(task["submitted_at"], "submitted", "")
+    if task["bound_at"] and task["bound_at"] != task["submitted_at"]:
+        yield Entry(task["bound_at"], "bound", "")
+    for delivery in task["deliveries"]:
+        what = "poll answered" if delivery["via"] == "poll" else "callback received"
+        yield Entry(delivery["received_at"], what, _delivery(delivery, submitted_at))
+    if task["poll"] and task["poll"]["asked_at"]:
+        yield Entry(task["poll"]["asked_at"], "provider asked", _question(task["poll"]))
+    for attempt in task["attempts"]:
+        yield Entry(attempt["started_at"], attempt["target"], _attempt(attempt))
+    if task["ended_at"]:
+        revision = f", revision {task['revision']}" if task["revision"] > 1 else ""
+        yield Entry(task["ended_at"], "ended", paint(task["type"].removeprefix("task.")) + revision)
+    for entry in task["notifications"]:
+        # What was sent for the first time is told by its attempts.
+        if entry["settled_at"] and (entry["replay_id"] or entry["state"] == "dead"):
+            yield Entry(entry["settled_at"], f"sink {entry['sink']}", _notification(entry))
+
+
+def _future(task: dict[str, Any]) -> Iterator[Entry]:
+    if task["poll"] and task["poll"]["due_at"]:
+        yield Entry(task["poll"]["due_at"], "provider", f"to be asked, question {task['poll']['asked'] + 1}")
+    for entry in task["notifications"]:
+        if entry["state"] == "pending":
+            yield Entry(entry["due_at"], f"sink {entry['sink']}", f"attempt {entry['attempts'] + 1} due")
+
+
+def _delivery(delivery: dict[str, Any], submitted_at: datetime) -> str:
+    last = elapsed(submitted_at, delivery["last_seen_at"])
+    parts = [
+        "held until the provider confirms" if delivery["verdict"] == "unconfirmed" else "",
+        f"said {delivery['provider_state']}" if delivery["provider_state"] else "",
+        f"proof {delivery['proof']}",
+        f"seen {delivery['seen']} times, last {last}" if delivery["seen"] > 1 else "",
+        delivery["note"],
+    ]
+    return ", ".join([paint(delivery["verdict"]), *(printable(part) for part in parts if part)])
+
+
+def _question(poll: dict[str, Any]) -> str:
+    return f"{paint(poll['outcome'])} (asked {count(poll['asked'], 'time')}){_detail(poll)}"
+
+
+def _attempt(attempt: dict[str, Any]) -> str:
+    numbers = f"attempt {attempt['number']}, {attempt['seconds']:.3f} s"
+    return f"{paint(attempt['outcome'])} ({numbers}){_detail(attempt)}"
+
+
+def _notification(entry: dict[str, Any]) -> str:
+    given_up = "given up" if entry["state"] == "dead" else entry["state"]
+    parts = [f"{given_up} after {count(entry['attempts'], 'attempt')}"]
+    parts += [f"revision {entry['revision']}"] if entry["revision"] > 1 else []
+    parts += [f"replay {printable(entry['replay_id'])}"] if entry["replay_id"] else []
+    return ", ".join(parts)
+
+
+def _detail(happened: dict[str, Any]) -> str:
+    return f": {printable(happened['detail'])}" if happened["detail"] else ""

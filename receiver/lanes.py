@@ -1,0 +1,119 @@
+"""Which loops there are, and what each one runs: files, polls, sinks, replays, upkeep."""
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from receiver.asking import Asker
+from receiver.assets import Assets
+from receiver.clock import Clock
+from receiver.metrics import Metrics
+from receiver.models import AssetWork, OutboxWork, Outcome, PollWork, ReplayWork
+from receiver.ports import Store
+from receiver.reconcile import Reconciler
+from receiver.relay import Relay
+from receiver.replay import Replayer
+from receiver.settings import Settings, SinkSettings
+from receiver.upkeep import Upkeep
+from receiver.worker import Chore, Lane
+
+LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
+UPKEEP_SECONDS = 30.0
+ASK_SECONDS = 10.0  # the longest that one question to a provider may take
+POLLS_AT_ONCE = 4  # questions to one provider
+REPLAYS_AT_ONCE = 4
+
+
+class Lanes(msgspec.Struct, frozen=True, kw_only=True):
+    """Makes the loops. Each sink and each provider has its own, so that a dead one holds up no other."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    store: Store
+    wake: Callable[[str], None]
+
+    def files(self, assets: Assets) -> Lane[AssetWork]:
+        full: list[str] = []  # what our own disk said last, while it takes no files
+
+        async def fetch(work: AssetWork) -> None:
+            settlement = await assets.run(work)
+            full[:] = [f"storage_failed: {settlement.detail}"] * (
+                settlement.outcome is Outcome.STORAGE_FAILED
+            )
+            size = settlement.file.bytes if settlement.file else 0
+            self.metrics.asset(work.provider, settlement.outcome, size)
+            self.wake("sink")  # it may have been the event's last
+
+        return Lane(
+            "assets",
+            lease=self.store.lease_assets,
+            run=fetch,
+            next_due_at=partial(self.store.next_due_at, "assets"),
+            concurrency=self.settings.asset_concurrency,
+            # A dead link, the provider asked for another, and that one fetched.
+            lease_seconds=2 * self.settings.asset_timeout_seconds + ASK_SECONDS + LEASE_GRACE_SECONDS,
+            clock=self.clock,
+            note=lambda: next(iter(full), None),
+        )
+
+    def polls(self, provider: str, asker: Asker, reconciler: Reconciler) -> Lane[PollWork]:
+        async def ask(work: PollWork) -> None:
+            settlement = await reconciler.run(work)
+            self.metrics.poll(provider, settlement.outcome)
+
+        return Lane(
+            f"poll {provider}",
+            lease=partial(reconciler.lease, provider),
+            run=ask,
+            next_due_at=partial(reconciler.next_due_at, provider),
+            concurrency=POLLS_AT_ONCE,
+            lease_seconds=ASK_SECONDS + LEASE_GRACE_SECONDS,
+            clock=self.clock,
+            note=partial(asker.trouble, provider),
+        )
+
+    def sinks(self, relay: Relay) -> list[Lane[OutboxWork]]:
+        return [self._sink(sink, relay) for sink in self.settings.sinks]
+
+    def _sink(self, sink: SinkSettings, relay: Relay) -> Lane[OutboxWork]:
+        async def publish(work: OutboxWork) -> None:
+            settlement = await relay.run(work)
+            self.metrics.notification(sink.name, settlement.outcome)
+
+        return Lane(
+            f"sink {sink.name}",
+            lease=partial(self.store.lease_outbox, sink.name),
+            run=publish,
+            next_due_at=partial(self.store.next_due_at, "outbox", sink.name),
+            concurrency=sink.concurrency,
+            lease_seconds=sink.timeout_seconds + LEASE_GRACE_SECONDS,
+            clock=self.clock,
+            stopped=lambda: _stopped(relay, sink.name),
+        )
+
+    def replays(self, replayer: Replayer) -> Lane[ReplayWork]:
+        return Lane(
+            "replay",
+            lease=self.store.lease_replays,
+            run=replayer.run,
+            next_due_at=partial(self.store.next_due_at, "replays"),
+            concurrency=REPLAYS_AT_ONCE,
+            lease_seconds=LEASE_GRACE_SECONDS,
+            clock=self.clock,
+        )
+
+    def upkeep(self) -> Chore:
+        upkeep = Upkeep(
+            store=self.store,
+            clock=self.clock,
+            early_ttl_seconds=self.settings.early_ttl_seconds,
+            retention_days=self.settings.retention_days,
+        )
+        return Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS)
+
+
+def _stopped(relay: Relay, sink: str) -> str | None:
+    reason = relay.stopped.get(sink)
+    return f"stopped: {reason}" if reason else None

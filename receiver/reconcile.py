@@ -1,0 +1,229 @@
+"""One due task -> its provider asked -> what it answered recorded, or asked again; dead links renewed.
+
+A poll result enters by the same door as a callback, so that both at once make one event.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from receiver.asking import Answer, Asker
+from receiver.assets import Renewal
+from receiver.clock import Clock
+from receiver.ingest import Ingest, links_die_at
+from receiver.models import (
+    AssetWork,
+    Confirm,
+    Outcome,
+    PollWork,
+    Proof,
+    Settlement,
+    Verdict,
+    to_text,
+)
+from receiver.pace import TROUBLES
+from receiver.ports import Provider, Store
+
+log = structlog.get_logger()
+
+GROWTH = 1.5  # from one wait to the next
+LONGEST_WAIT_SECONDS = 900.0
+JITTER = 0.1  # of a wait, either way: tasks that were submitted together are not asked about together
+RARE_WAIT_SECONDS = 3600.0  # only a new release, or another adapter, will know better
+# Those who were sent away come again one after the other, in this part of their own wait.
+SPREAD = 1 / 15
+
+# What the operator can mend: while it stands, no task is given up for it.
+MENDABLE = frozenset({Outcome.KEY_REFUSED, Outcome.OUT_OF_CREDIT})
+# What only a new release, or a model, makes better: no task is given up for it either.
+NOT_UNDERSTOOD = frozenset({Outcome.UNREADABLE, Outcome.NO_MODEL})
+# Nobody asked about a task, for the provider was away: for less than this it is not given up.
+UNASKED_LOSS = timedelta(hours=1)
+
+# A provider that cannot be asked now is no reason to give up a file; but some time its event has to end.
+MOST_ATTEMPTS_UNASKED = 50
+
+_WEAK = frozenset({Proof.PROVIDER, Proof.NONE})
+
+
+def confirmation(policy: Confirm, asker: Asker) -> Callable[[str, Proof], bool]:
+    """Whether a callback of a provider, on some proof, counts only once the provider has said the same.
+
+    Where the provider cannot be asked, ``weak`` trusts it, and ``always`` holds it until it can.
+    """
+
+    def confirms(provider: str, proof: Proof) -> bool:
+        if policy is Confirm.WEAK:
+            return proof in _WEAK and asker.can_ask(provider)
+        return policy is Confirm.ALWAYS
+
+    return confirms
+
+
+class Reconciler:
+    """Asks about leased tasks, and says in one line of the log how each question ended."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        asker: Asker,
+        ingest: Ingest,
+        providers: Mapping[str, Provider],
+        clock: Clock,
+        lost_after_seconds: float,
+    ) -> None:
+        self._store = store
+        self._asker = asker
+        self._ingest = ingest
+        self._providers = providers
+        self._clock = clock
+        self._lost_after = timedelta(seconds=lost_after_seconds)
+
+    async def lease(self, provider: str, now: datetime, until: datetime, limit: int) -> list[PollWork]:
+        """Take up to ``limit`` due tasks, no more than the provider's pace allows now.
+
+        While it cannot be asked for long, all that are due are taken: they are told so at once.
+        """
+        room = limit if self._asker.sends_away(provider) else min(limit, self._asker.room(provider))
+        return await self._store.lease_polls(provider, now, until, room) if room else []
+
+    async def next_due_at(self, provider: str) -> datetime | None:
+        """When a task is due and the pace allows to ask about it, or to send it away."""
+        due_at = await self._store.next_due_at("polls", provider)
+        if due_at is None or self._asker.sends_away(provider):
+            return due_at
+        return max(due_at, self._asker.free_at(provider))
+
+    async def run(self, work: PollWork) -> Settlement:
+        """Ask about one task, record what that means for it, and settle the question.
+
+        Raises nothing about the provider. Raises Unavailable when the store cannot record or settle;
+        then the lease runs out, and the provider is asked again. So it is when the caller is cancelled.
+        """
+        started_at = self._clock.now()
+        answer = await self._asker.ask(work.provider, work.task_id, work.model)
+        settlement = self._settlement(work, answer, started_at)
+        settled = False
+        try:
+            if await self._is_lost(work, answer, settlement.settled_at):
+                settlement = await self._lose(work, settlement)
+            elif answer.report is not None and answer.outcome is not Outcome.IN_PROGRESS:
+                await self._ingest.accept_answer(
+                    work.provider, answer.report, answer.body, settlement.settled_at
+                )
+            settled = await self._store.settle_poll(work, settlement)
+        finally:
+            _log(work, settlement, asked=answer.asked, settled=settled)
+        return settlement
+
+    def _settlement(self, work: PollWork, answer: Answer, started_at: datetime) -> Settlement:
+        now = self._clock.now()
+        return Settlement(
+            outcome=answer.outcome,
+            started_at=started_at,
+            settled_at=now,
+            retry_at=None if answer.outcome is Outcome.ANSWERED else self._retry_at(work, answer, now),
+            detail=answer.detail,
+        )
+
+    def _retry_at(self, work: PollWork, answer: Answer, now: datetime) -> datetime:
+        lost_at = work.submitted_at + self._lost_after
+        spacing = self._providers[work.provider].facts.poll_spacing_seconds
+        seconds = wait_seconds(work.attempt, spacing, self._clock.random())
+        wish = answer.retry_after_seconds or 0.0
+        if not answer.asked:
+            # The newest first: an old one may be what the provider stumbles over.
+            seconds = max(seconds, min(wish, LONGEST_WAIT_SECONDS) + seconds * SPREAD)
+        elif answer.outcome is Outcome.NO_MODEL or (answer.outcome is Outcome.UNREADABLE and now >= lost_at):
+            seconds = RARE_WAIT_SECONDS
+        elif answer.outcome not in MENDABLE:  # those are over once somebody has mended them
+            seconds = max(seconds, wish)
+        retry_at = now + timedelta(seconds=seconds)
+        return min(retry_at, lost_at) if lost_at > now else retry_at
+
+    async def _is_lost(self, work: PollWork, answer: Answer, now: datetime) -> bool:
+        is_late = now >= work.submitted_at + self._lost_after
+        if not is_late or answer.outcome is Outcome.ANSWERED or self._may_be_mended(work.provider, answer):
+            return False
+        # A callback may have come while we asked: an end, or one that asks for another question.
+        verdicts = await self._store.get_verdicts(work.provider, work.task_id)
+        if verdicts is None or Verdict.UNRECOGNISED in verdicts:
+            return False
+        return work.held or Verdict.UNCONFIRMED not in verdicts
+
+    def _may_be_mended(self, provider: str, answer: Answer) -> bool:
+        """Whether somebody, or a little time, can make the next answer a better one."""
+        if answer.outcome in NOT_UNDERSTOOD:
+            return True
+        if answer.outcome in MENDABLE:
+            return self._asker.lasting(provider, MENDABLE) is not None
+        lasting = None if answer.asked else self._asker.lasting(provider, {answer.outcome})
+        return lasting is not None and lasting < UNASKED_LOSS
+
+    async def _lose(self, work: PollWork, settlement: Settlement) -> Settlement:
+        reason = (
+            f"no result within {self._lost_after.total_seconds():g} s and {work.attempt}"
+            f" attempts to ask the provider, the last with the outcome {settlement.outcome}"
+        )
+        if work.held:
+            reason += "; a callback came, which it did not confirm"
+        await self._ingest.lose(work.provider, work.task_id, reason, settlement.settled_at)
+        return msgspec.structs.replace(settlement, outcome=Outcome.LOST, detail=reason, retry_at=None)
+
+    async def renew(self, work: AssetWork) -> Renewal | None:
+        """Ask for an asset's link anew; None where its provider cannot be asked, or could not for long."""
+        if not self._asker.can_ask(work.provider) or work.attempt > MOST_ATTEMPTS_UNASKED:
+            return None
+        again_at = self._asker.out_of_turn(work.provider)
+        if again_at is not None:
+            detail = "a new link will be asked for when the provider's pace allows"
+            return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
+        answer = await self._asker.ask(work.provider, work.task_id, work.model)
+        if answer.outcome in TROUBLES:
+            detail = f"a new link could not be asked for: {answer.outcome}"
+            again_at = self._asker.free_at(work.provider)
+            return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
+        return self._renewal(work, answer)
+
+    def _renewal(self, work: AssetWork, answer: Answer) -> Renewal:
+        now = self._clock.now()
+        files = answer.report.files if answer.report is not None else ()
+        links = tuple(file.url for file in files)
+        is_new = work.index < len(links) and links[work.index] != work.url
+        return Renewal(
+            at=now,
+            detail="link renewed" if is_new else f"the provider has no other link: {answer.outcome}",
+            links=links,
+            links_die_at=links_die_at(self._providers[work.provider], now),
+        )
+
+
+def wait_seconds(asked: int, spacing_seconds: float, chance: float) -> float:
+    """How long to wait after question number ``asked`` (from 1); pure. ``chance`` is in [0, 1)."""
+    # The exponent is bounded, lest a number that is asked for years overflow.
+    growing = spacing_seconds * GROWTH ** min(asked - 1, 40)
+    return min(growing, LONGEST_WAIT_SECONDS) * (1 - JITTER + 2 * JITTER * chance)
+
+
+def _log(work: PollWork, settlement: Settlement, *, asked: bool, settled: bool) -> None:
+    retry_at = settlement.retry_at
+    unusual = settlement.outcome not in {Outcome.ANSWERED, Outcome.IN_PROGRESS}
+    write = log.warning if unusual else log.info
+    if not asked and retry_at:  # the provider's trouble has a line of its own
+        write = log.debug
+    write(
+        "poll.settled",
+        provider=work.provider,
+        task_id=work.task_id,
+        outcome=settlement.outcome.value,
+        detail=settlement.detail,
+        attempt=work.attempt,
+        asked=asked,
+        seconds=round((settlement.settled_at - settlement.started_at).total_seconds(), 3),
+        retry_at=to_text(retry_at) if retry_at else None,
+        # False: the lease was lost, to a callback or to somebody else, or the store is away.
+        settled=settled,
+    )

@@ -1,0 +1,148 @@
+"""One leased replay -> its next step: what matches is queued again, or kept deliveries are read again."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from receiver.clock import Clock
+from receiver.errors import Rejected
+from receiver.ingest import fingerprint, links_die_at, understand
+from receiver.models import (
+    EventType,
+    KeptDelivery,
+    Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Stage,
+    TaskState,
+    Via,
+)
+from receiver.ports import Provider, Store
+
+log = structlog.get_logger()
+
+MOST_AT_ONCE = 100  # matches in one step: callbacks wait behind it for milliseconds only
+MOST_BODIES_AT_ONCE = 10  # kept deliveries in one step: all of them are in memory, and each may be large
+BREATH_SECONDS = 0.05  # between two steps, in which the callbacks go first
+STRIDE_SECONDS = 0.5  # the least between two steps of a slow replay, so that it writes seldom
+
+# Whom the pieces of a stage are for; an empty name is everybody.
+WOKEN = {Stage.NOTIFY: "sink", Stage.FETCH: "assets", Stage.POLL: "poll", Stage.REPROCESS: ""}
+
+# The tasks that a stage is about, by their state; a kept delivery may be of any, or of none.
+_STATES = {
+    Stage.NOTIFY: frozenset({TaskState.COMPLETED, TaskState.PARTIAL, TaskState.FAILED}),
+    Stage.FETCH: frozenset({TaskState.PARTIAL, TaskState.FAILED}),
+    Stage.REPROCESS: frozenset(TaskState),
+    Stage.POLL: frozenset({TaskState.SUBMITTED}),
+}
+
+
+class Replayer:
+    """Makes the steps of replays. ``wake`` is told which loops may have work now."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        providers: Mapping[str, Provider],
+        clock: Clock,
+        wake: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._clock = clock
+        self._wake = wake
+
+    async def run(self, work: ReplayWork) -> None:
+        """Make one step, or tell of a replay's end.
+
+        Raises Unavailable when the store cannot make it; then the lease runs out, and the same step is
+        made again. So it is when the caller is cancelled.
+        """
+        replay = work.replay
+        if replay.state is ReplayState.DONE:
+            _log_done(replay)
+            return
+        limit, wait_seconds = pace(replay)
+        now = self._clock.now()
+        next_at = now + timedelta(seconds=wait_seconds)
+        if replay.stage is Stage.REPROCESS:
+            moved = await self._reprocess(work, limit, now, next_at)
+        else:
+            moved = await self._store.step_replay(work, limit, now, next_at)
+        if moved:
+            self._wake(WOKEN[replay.stage])
+
+    async def _reprocess(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
+        read = []
+        for kept in await self._store.list_kept(work, limit):
+            read.append(msgspec.structs.replace(kept, recording=self._read(kept)))
+            await asyncio.sleep(0)  # a body may be large, and callbacks wait for the same loop
+        return await self._store.reprocess(work, read, now, next_at)
+
+    def _read(self, kept: KeptDelivery) -> Recording:
+        """As it came where it is still not understood, else with what it means today."""
+        came = kept.recording
+        provider = self._providers.get(came.provider)
+        if provider is None:
+            return came
+        try:
+            report = understand(provider, came.body)
+        except Rejected:  # not even JSON
+            return came
+        except Exception as exc:  # noqa: BLE001 - an adapter may be anybody's code; one body must not stop the rest
+            log.warning("delivery.unreadable", provider=came.provider, error=type(exc).__name__)
+            return came
+        if came.via is Via.POLL and report.task_id != came.report.task_id:
+            return came  # an answer about another task is no answer
+        return msgspec.structs.replace(
+            came,
+            report=report,
+            fingerprint=fingerprint(report),
+            links_die_at=links_die_at(provider, came.received_at),
+        )
+
+
+def pace(replay: Replay) -> tuple[int, float]:
+    """How many matches to look at now, and the seconds until the next step; pure.
+
+    Over time it is the replay's ``rate``, or without one as fast as what it queues is settled.
+    """
+    most = MOST_BODIES_AT_ONCE if replay.stage is Stage.REPROCESS else MOST_AT_ONCE
+    if replay.rate is None:
+        return most, BREATH_SECONDS
+    limit = min(most, max(1, int(replay.rate * STRIDE_SECONDS)))
+    return limit, limit / replay.rate
+
+
+def check_can_match(stage: Stage, state: TaskState | None, kind: EventType | None) -> None:
+    """Raises ValueError where a filter asks a stage for tasks that it is never about."""
+    told = TaskState(kind.removeprefix("task.")) if kind else None
+    if state and told and state is not told:
+        raise ValueError(f"nothing can match: {kind} is the end of tasks in state {told}, not {state}")
+    wanted = state or told
+    if wanted and wanted not in _STATES[stage]:
+        states = ", ".join(each for each in TaskState if each in _STATES[stage])
+        raise ValueError(
+            f"nothing can match: the stage {stage} is only about tasks in state {states}, not {wanted}"
+        )
+
+
+def _log_done(replay: Replay) -> None:
+    ended_at = replay.finished_at or replay.created_at
+    log.info(
+        "replay.done",
+        replay_id=replay.id,
+        stage=replay.stage.value,
+        matched=replay.matched,
+        looked_at=replay.looked_at,
+        queued=replay.queued,
+        settled=replay.settled,
+        results=dict(replay.results),
+        seconds=round((ended_at - replay.created_at).total_seconds(), 3),
+    )

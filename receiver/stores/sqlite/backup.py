@@ -1,0 +1,150 @@
+"""A copy of the record while a service writes it, and whether a record is sound.
+
+The copy is made by SQLite's online backup, a few pages at a time, inside ONE read transaction. Without that
+transaction the backup would begin anew whenever another process has written in between: under load, for
+ever. With it every step sees the same instant, and in WAL mode no reader holds up the writer; what is
+written meanwhile only makes the WAL longer, so there is no pause between the steps. ``VACUUM INTO`` reads in
+one transaction, too, but sorts every index anew meanwhile and cannot say how far it is.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Outcome
+
+Progress = Callable[[int, int], None]  # pages copied, of how many
+
+PAGES_AT_ONCE = 1024
+BUSY_TIMEOUT_SECONDS = 30.0
+INSTRUCTIONS_PER_LOOK = 100_000  # of SQLite's machine, between two looks at the watch
+MOST_PROBLEMS = 5
+
+IS_OURS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'submissions'"
+
+# What there is of everything.
+COUNTS = """
+SELECT (SELECT count(*) FROM submissions), (SELECT count(*) FROM deliveries), (SELECT count(*) FROM events),
+    (SELECT count(*) FROM assets WHERE state = 'stored'),
+    (SELECT count(*) FROM assets WHERE state = 'pending'),
+    (SELECT count(*) FROM outbox WHERE state = 'pending')
+"""
+
+# The files that the record says are there; one folder after the other.
+STORED_FILES = "SELECT key, bytes FROM assets WHERE state = 'stored' ORDER BY event, position"
+
+
+class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy that was found sound, and what is in it."""
+
+    path: Path
+    bytes: int
+    submissions: int
+    deliveries: int
+    events: int
+    stored: int  # files
+    unfetched: int
+    undelivered: int
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """The key and the bytes of every file that the copy says is stored."""
+        with _translated(self.path), closing(_open_read_only(self.path)) as connection:
+            yield from connection.execute(STORED_FILES)
+
+
+def copy_record(source: Path, target: Path, progress: Progress) -> None:
+    """Copy the record at ``source``, which another process may be writing, to a new file at ``target``.
+
+    Raises Misconfigured when ``source`` is damaged or no record of ours, Unavailable when there is no room.
+    """
+    target.touch(mode=0o600)
+    with (
+        _translated(source),
+        closing(_open_read_only(source)) as original,
+        closing(sqlite3.connect(target, isolation_level=None)) as copy,
+    ):
+        original.execute("BEGIN")  # takes effect with what is read next
+        if original.execute(IS_OURS).fetchone() is None:
+            raise Misconfigured(f"{source} holds no record of a receiver")
+        original.backup(
+            copy, pages=PAGES_AT_ONCE, progress=lambda _, left, pages: progress(pages - left, pages)
+        )
+        # One file that anything can read from anywhere. The next start turns the WAL on again.
+        copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def check_copy(source: Path, target: Path) -> RecordCopy:
+    """Check every page and every index of a copy of ``source``. Raises Misconfigured for damage."""
+    with _translated(source), closing(_open_read_only(target)) as copy:
+        problems = [text for (text,) in copy.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})")]
+        if problems != ["ok"]:
+            raise damaged(source, problems)
+        submissions, deliveries, events, stored, unfetched, undelivered = copy.execute(COUNTS).fetchone()
+    return RecordCopy(
+        path=target,
+        bytes=target.stat().st_size,
+        submissions=submissions,
+        deliveries=deliveries,
+        events=events,
+        stored=stored,
+        unfetched=unfetched,
+        undelivered=undelivered,
+    )
+
+
+def examine(path: Path, most_seconds: float) -> bool:
+    """Look at every page of the record, running or not; False when that takes longer than it may.
+
+    Raises Misconfigured, saying what is wrong, when a page is damaged.
+    """
+    deadline = time.monotonic() + most_seconds
+    with _translated(path), closing(_open_read_only(path)) as connection:
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS_PER_LOOK)
+        try:
+            problems = [text for (text,) in connection.execute(f"PRAGMA quick_check({MOST_PROBLEMS})")]
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            return False
+    if problems != ["ok"]:
+        raise damaged(path, problems)
+    return True
+
+
+def damaged(path: Path, problems: list[str]) -> Misconfigured:
+    """What an operator must know of a record with damaged pages."""
+    what = "; ".join(" ".join(problem.split()) for problem in problems)
+    return Misconfigured(
+        f"{path} is damaged ({what}): stop the service, keep the folder for later, and start it on a backup"
+        " by setting RECEIVER_DATA_DIR (README, Backups)"
+    )
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite found the file itself to be wrong."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    # It never checkpoints, not even as the last to leave: that is for the one writer to do.
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as exc:  # no room, no rights, locked: not the file's fault
+        raise Unavailable(
+            f"the database cannot be copied now: {exc}", outcome=Outcome.STORAGE_FAILED
+        ) from exc
+    except sqlite3.DatabaseError as exc:
+        raise damaged(path, [str(exc)]) from exc

@@ -1,0 +1,225 @@
+"""Replays as durable jobs: what was asked for, how far it is, and what has come of it.
+
+What a step does to other tables is in ``stepping``; what settles there is counted here.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from receiver.models import Replay, ReplayState, ReplayWork, Stage, WorkFilter, from_text, to_text
+
+MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
+PATIENCE = timedelta(seconds=1)  # until looking again whether they have
+
+WITHDRAWN = "withdrawn"  # the outcome of a piece that was taken back
+
+REPLAY_COLUMNS = """id, stage, filter, sinks, rate, state, requested_by, created_at, finished_at,
+    matched, looked_at, queued, settled, results"""
+
+# After a start nobody holds a lease: the process that held them is gone.
+FREE_REPLAYS = "UPDATE replays SET lease = NULL, due_at = ? WHERE state = 'running' AND lease IS NOT NULL"
+
+INSERT_REPLAY = """
+INSERT INTO replays (id, stage, filter, sinks, rate, requested_by, created_at, matched, up_to, due_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+ONE_REPLAY = f"SELECT {REPLAY_COLUMNS} FROM replays WHERE id = ?"  # noqa: S608
+NEWEST_REPLAYS = f"SELECT {REPLAY_COLUMNS} FROM replays ORDER BY id DESC LIMIT ?"  # noqa: S608
+
+# The replays whose next step is due, and those that have ended and were not handed out since.
+DUE_REPLAYS = f"""
+SELECT {REPLAY_COLUMNS} FROM replays
+WHERE state IN ('running', 'done') AND due_at <= ? ORDER BY due_at LIMIT ?
+"""  # noqa: S608
+
+# One that has ended is handed out once, for its end to be told.
+LEASE_REPLAY = """
+UPDATE replays SET lease = ?, due_at = CASE state WHEN 'running' THEN ? END WHERE id = ?
+"""
+
+# The next step has to wait for the pieces of those before it.
+PUT_OFF = "UPDATE replays SET lease = NULL, due_at = ? WHERE id = ?"
+
+# How many notifications of a replay wait at the sink that is the least behind with them; counting stops at
+# the limit. A sink that was never to get one does not count.
+LEAST_BEHIND = """
+WITH RECURSIVE sinks (name) AS (
+    SELECT min(sink) FROM outbox WHERE replay_id = ?1 AND replay_id <> ''
+    UNION ALL
+    SELECT (SELECT min(sink) FROM outbox WHERE replay_id = ?1 AND replay_id <> '' AND sink > name)
+    FROM sinks WHERE name IS NOT NULL
+)
+SELECT min((SELECT count(*) FROM (
+    SELECT 1 FROM outbox
+    WHERE replay_id = ?1 AND replay_id <> '' AND sink = name AND state = 'pending' LIMIT ?2
+)))
+FROM sinks WHERE name IS NOT NULL
+"""
+
+IS_CANCELLED = "SELECT 1 FROM replays WHERE id = ? AND state = 'cancelled'"
+
+IS_LEASED = "SELECT 1 FROM replays WHERE id = ? AND lease = ? AND state = 'running'"
+
+# One step is made. Without a time for the next there is nothing left to look at.
+MOVE = """
+UPDATE replays SET lease = NULL, due_at = ?, cursor = coalesce(?, cursor), looked_at = looked_at + ?,
+    queued = queued + ?
+WHERE id = ?
+"""
+
+# Pieces have settled.
+COUNT_SETTLED = """
+UPDATE replays SET settled = settled + ?1,
+    results = json_set(results, '$.' || ?2, coalesce(json_extract(results, '$.' || ?2), 0) + ?1)
+WHERE id = ?3
+"""
+
+# All was looked at and has settled. It falls due once more, for its end to be told.
+FINISH = """
+UPDATE replays SET state = 'done', finished_at = ?1, due_at = ?1
+WHERE id = ?2 AND state IN ('running', 'paused') AND due_at IS NULL AND settled >= queued
+"""
+
+# Somebody has paused or resumed it. Where there is a next step, a resumed one makes it at once.
+CHANGE = """
+UPDATE replays SET state = ?1, lease = NULL, due_at = CASE WHEN due_at IS NULL THEN NULL ELSE ?2 END
+WHERE id = ?3
+"""
+CANCEL = "UPDATE replays SET state = 'cancelled', lease = NULL, due_at = NULL, finished_at = ? WHERE id = ?"
+
+
+def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
+    """What an earlier process was at goes on."""
+    db.execute(FREE_REPLAYS, (to_text(now),))
+
+
+def start(db: sqlite3.Cursor, replay: Replay, matched: int, up_to: int) -> Replay:
+    """Keep a new replay that was measured; see ``ports.Store.start_replay``."""
+    moment = to_text(replay.created_at)
+    values = (
+        replay.id, replay.stage.value, _json(replay.filter), _json(replay.sinks), replay.rate,
+        replay.requested_by, moment, matched, up_to, moment,
+    )  # fmt: skip
+    db.execute(INSERT_REPLAY, values)
+    return msgspec.structs.replace(replay, matched=matched)
+
+
+def lease_replays(
+    db: sqlite3.Cursor, now: datetime, lease_until: datetime, lease: str, limit: int
+) -> list[ReplayWork]:
+    """Take due replays; see ``ports.Store.lease_replays``."""
+    due = [_replay(row) for row in db.execute(DUE_REPLAYS, (to_text(now), limit)).fetchall()]
+    works = [ReplayWork(replay=replay, lease=lease) for replay in due if not _is_ahead(db, replay)]
+    taken = {work.replay.id for work in works}
+    patience, until = to_text(now + PATIENCE), to_text(lease_until)
+    db.executemany(PUT_OFF, [(patience, replay.id) for replay in due if replay.id not in taken])
+    db.executemany(LEASE_REPLAY, [(lease, until, replay_id) for replay_id in taken])
+    return works
+
+
+def _is_ahead(db: sqlite3.Cursor, replay: Replay) -> bool:
+    """Whether so much of a replay has not settled that its next step has to wait.
+
+    Of notifications, at every sink: one that is down must not hold up the others.
+    """
+    if replay.state is ReplayState.DONE or replay.queued - replay.settled <= MOST_UNSETTLED:
+        return False
+    if replay.stage is not Stage.NOTIFY:
+        return True
+    (waiting,) = db.execute(LEAST_BEHIND, (replay.id, MOST_UNSETTLED + 1)).fetchone()
+    return (waiting or 0) > MOST_UNSETTLED
+
+
+def is_leased(db: sqlite3.Cursor, work: ReplayWork) -> bool:
+    """Whether nobody paused or ended the replay, or took it over, since this step was leased."""
+    return db.execute(IS_LEASED, (work.replay.id, work.lease)).fetchone() is not None
+
+
+def move(
+    db: sqlite3.Cursor,
+    replay_id: str,
+    looked_at: Sequence[int],
+    *,
+    queued: int,
+    results: Mapping[str, int],
+    now: datetime,
+    next_at: datetime | None,
+) -> None:
+    """A step is made: the cursor stands behind the last number ``looked_at``. None: it was the last step.
+
+    ``results`` are of those pieces among the ``queued`` that have settled already.
+    """
+    last = looked_at[-1] if looked_at else None
+    due_at = to_text(next_at) if next_at else None
+    db.execute(MOVE, (due_at, last, len(looked_at), queued, replay_id))
+    add_results(db, replay_id, results)
+    _finish(db, replay_id, now)
+
+
+def is_cancelled(db: sqlite3.Cursor, replay_id: str | None) -> bool:
+    """Whether a piece belongs to a replay that was ended before its time."""
+    return replay_id is not None and db.execute(IS_CANCELLED, (replay_id,)).fetchone() is not None
+
+
+def count_settled(
+    db: sqlite3.Cursor, replay_id: str, outcome: str, now: datetime, *, pieces: int = 1
+) -> None:
+    """Pieces that a replay queued have ended, each for the only time; the last one ends the replay."""
+    add_results(db, replay_id, {outcome: pieces})
+    _finish(db, replay_id, now)
+
+
+def add_results(db: sqlite3.Cursor, replay_id: str, results: Mapping[str, int]) -> None:
+    """So many more pieces have settled, by outcome."""
+    db.executemany(COUNT_SETTLED, [(number, outcome, replay_id) for outcome, number in results.items()])
+
+
+def _finish(db: sqlite3.Cursor, replay_id: str, now: datetime) -> None:
+    db.execute(FINISH, (to_text(now), replay_id))
+
+
+def change(db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime) -> None:
+    """Pause or resume. The step that is being made, if any, will find its lease gone and change nothing."""
+    db.execute(CHANGE, (state.value, to_text(now), replay_id))
+
+
+def cancel(db: sqlite3.Cursor, replay_id: str, now: datetime) -> None:
+    """End a replay before its time."""
+    db.execute(CANCEL, (to_text(now), replay_id))
+
+
+def get_replay(db: sqlite3.Cursor, replay_id: str) -> Replay | None:
+    row = db.execute(ONE_REPLAY, (replay_id,)).fetchone()
+    return _replay(row) if row else None
+
+
+def list_replays(db: sqlite3.Cursor, limit: int) -> list[Replay]:
+    return [_replay(row) for row in db.execute(NEWEST_REPLAYS, (limit,))]
+
+
+def _replay(row: tuple[Any, ...]) -> Replay:
+    return Replay(
+        id=row[0],
+        stage=Stage(row[1]),
+        filter=msgspec.json.decode(row[2], type=WorkFilter),
+        sinks=msgspec.json.decode(row[3], type=tuple[str, ...]),
+        rate=row[4],
+        state=ReplayState(row[5]),
+        requested_by=row[6],
+        created_at=from_text(row[7]),
+        finished_at=from_text(row[8]) if row[8] else None,
+        matched=row[9],
+        looked_at=row[10],
+        queued=row[11],
+        settled=row[12],
+        results=msgspec.json.decode(row[13], type=dict[str, int]),
+    )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,301 @@
+"""What a replay does to the other tables: a step, and taking back what a cancelled one has queued.
+
+What matches is looked for on a reading connection, for that may take long. What follows from it is written
+together with the move of the cursor in one short transaction, after a second look at those few rows: a
+crash repeats nothing and skips nothing.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from receiver.errors import Rejected
+from receiver.models import (
+    KeptDelivery,
+    Proof,
+    Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Report,
+    ReportState,
+    Stage,
+    Verdict,
+    Via,
+    from_text,
+    to_text,
+)
+from receiver.stores.sqlite import polling, replaying
+from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
+from receiver.stores.sqlite.recording import Rules, apply, find_claimed, waiting
+from receiver.stores.sqlite.replaying import WITHDRAWN
+from receiver.stores.sqlite.settling import end_if_last
+
+# The same event, sink and revision once in each replay: the key sees to that.
+QUEUE_NOTIFICATION = """
+INSERT INTO outbox (event, sink, revision, replay_id, due_at, created_at) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (event, sink, revision, replay_id) DO NOTHING
+"""
+
+# A file that could not be had gets all its attempts again, and its link may be asked for anew. With the
+# deadline that is long over it would go before files whose links still live, and be tried only once.
+QUEUE_ASSETS = """
+UPDATE assets SET state = 'pending', attempts = 0, renewed = 0, lease = NULL, settled_at = NULL, due_at = ?,
+    deadline_at = ?, replay_id = ?
+WHERE event = ? AND state = 'failed'
+"""
+
+# Asked now, or in the question that is on its way; and once for all replays: the first one counts the answer.
+QUEUE_POLL = """
+INSERT INTO polls (number, provider, due_at, replay_id)
+SELECT number, provider, ?, ? FROM submissions WHERE number = ?
+ON CONFLICT (number) DO UPDATE SET replay_id = excluded.replay_id,
+    due_at = CASE WHEN lease IS NULL THEN min(due_at, excluded.due_at) ELSE due_at END
+WHERE replay_id IS NULL OR replay_id NOT IN (SELECT id FROM replays WHERE state IN ('running', 'paused'))
+"""
+
+# What nobody holds of a replay's pieces is taken back. Dead letters that people have sent after all were
+# asked for, and counted, by themselves.
+WITHDRAW_NOTIFICATIONS = """
+DELETE FROM outbox
+WHERE replay_id = ? AND replay_id <> '' AND state = 'pending' AND revived = 0
+    AND (lease IS NULL OR due_at <= ?)
+"""
+# Nobody would ever send these.
+WITHDRAW_UNSENDABLE = """
+DELETE FROM outbox
+WHERE replay_id <> '' AND state = 'pending' AND revived = 0
+    AND sink NOT IN (SELECT value FROM json_each(?))
+RETURNING replay_id
+"""
+WITHDRAW_ASSETS = """
+UPDATE assets SET state = 'failed', replay_id = NULL, lease = NULL, settled_at = ?2
+WHERE state = 'pending' AND replay_id = ?1 AND (lease IS NULL OR due_at <= ?2) RETURNING event
+"""
+WITHDRAW_POLLS = "UPDATE polls SET replay_id = NULL WHERE replay_id = ? AND (lease IS NULL OR due_at <= ?)"
+
+# Before that, they are put off by their provider's usual time: when they were due without the replay is gone.
+POSTPONE_POLLS = """
+UPDATE polls SET lease = NULL, due_at = ?4
+WHERE provider = ?3 AND replay_id = ?1 AND held = 0 AND (lease IS NULL OR due_at <= ?2)
+"""
+
+KEPT_COLUMNS = """
+d.number, d.provider, d.via, d.proof, d.claim, d.digest, d.received_at, d.body, d.task_id, d.note
+"""
+
+FILED = "SELECT verdict, task_id FROM deliveries WHERE number = ?"
+
+# A body in which yesterday's adapter found no task may name one now.
+FILE_UNDER_TASK = "UPDATE OR IGNORE deliveries SET task_id = ? WHERE number = ?"
+
+UNDERSTAND = """
+UPDATE deliveries SET verdict = ?, submission = coalesce(?, submission), provider_state = ?, note = ?,
+    waiting = ?
+WHERE number = ?
+"""
+
+# Of tasks whose provider cannot be asked.
+UNPOLLED = "unpolled"
+
+# What a link's life is taken for where nothing is said of it.
+LINK_LIFE_SECONDS = 86_400.0
+
+
+def step(  # noqa: PLR0913 - by keyword, each a thing of its own
+    db: sqlite3.Cursor,
+    work: ReplayWork,
+    found: Sequence[int],
+    *,
+    is_last: bool,
+    now: datetime,
+    next_at: datetime,
+    rules: Rules,
+    unpolled: Collection[str],
+) -> bool:
+    """Queue what the matches that were found need; see ``ports.Store.step_replay``."""
+    if not replaying.is_leased(db, work):
+        return False
+    replay = work.replay
+    results: Mapping[str, int] = {}
+    match replay.stage:
+        case Stage.NOTIFY:
+            queued = _queue_notifications(db, replay, found, now, rules)
+        case Stage.FETCH:
+            queued = _queue_assets(db, replay, found, now, rules)
+        case _:
+            queued, results = _queue_polls(db, replay, found, now, unpolled)
+    replaying.move(
+        db, replay.id, found, queued=queued, results=results, now=now, next_at=None if is_last else next_at
+    )
+    return True
+
+
+def _queue_notifications(
+    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, rules: Rules
+) -> int:
+    moment = to_text(now)
+    entries = [
+        (event, sink, revision, replay.id, moment, moment)
+        for event, revision, *address in still_matching(
+            db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found
+        )
+        for sink in _sinks(replay, rules, *address)
+    ]
+    return _changed(db, QUEUE_NOTIFICATION, entries)
+
+
+def _sinks(replay: Replay, rules: Rules, provider: str, event_type: str, owner: str) -> list[str]:
+    """Those that were named, or else those that want the event; never one that is not set any more."""
+    return [
+        route.sink
+        for route in rules.routes
+        if (route.sink in replay.sinks if replay.sinks else route.wants(provider, event_type, owner))
+    ]
+
+
+def _queue_assets(
+    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, rules: Rules
+) -> int:
+    values = []
+    for event, provider in still_matching(db, replay, "e.number, s.provider", found):
+        life = timedelta(seconds=rules.link_life_seconds.get(provider, LINK_LIFE_SECONDS))
+        values.append((to_text(now), to_text(now + life), replay.id, event))
+    return _changed(db, QUEUE_ASSETS, values)
+
+
+def _queue_polls(
+    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, unpolled: Collection[str]
+) -> tuple[int, dict[str, int]]:
+    tasks = still_matching(db, replay, "s.number, s.provider", found)
+    askable = [number for number, provider in tasks if provider not in unpolled]
+    queued = _changed(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
+    left_out = len(tasks) - len(askable)
+    return queued + left_out, {UNPOLLED: left_out} if left_out else {}
+
+
+def _changed(db: sqlite3.Cursor, sql: str, values: Sequence[tuple[Any, ...]]) -> int:
+    """How many rows a statement changed, run for each of ``values``."""
+    return db.executemany(sql, values).rowcount if values else 0
+
+
+def list_kept(db: sqlite3.Cursor, work: ReplayWork, limit: int) -> list[KeptDelivery]:
+    """The next deliveries to be read again; see ``ports.Store.list_kept``."""
+    return [_kept(row) for row in next_matches(db, work, limit, KEPT_COLUMNS)]
+
+
+def _kept(row: tuple[Any, ...]) -> KeptDelivery:
+    number, provider, via, proof, claim, digest, received_at, body, task_id, note = row
+    came = Recording(
+        provider=provider,
+        via=Via(via),
+        proof=Proof(proof),
+        submission_id=claim or None if via == Via.CALLBACK else None,
+        body=body,
+        digest=digest,
+        fingerprint="",
+        report=Report(task_id=task_id or None, state=ReportState.UNCLEAR, note=note),
+        received_at=from_text(received_at),
+        links_die_at=from_text(received_at),
+    )
+    return KeptDelivery(number=number, recording=came)
+
+
+def reprocess(
+    db: sqlite3.Cursor,
+    work: ReplayWork,
+    read: Sequence[KeptDelivery],
+    *,
+    now: datetime,
+    next_at: datetime,
+    rules: Rules,
+) -> bool:
+    """Do what follows from deliveries that were read again; see ``ports.Store.reprocess``."""
+    if not replaying.is_leased(db, work):
+        return False
+    results = Counter(_apply_again(db, kept, now, rules).value for kept in read)
+    replaying.move(
+        db,
+        work.replay.id,
+        [kept.number for kept in read],
+        queued=len(read),
+        results=results,
+        now=now,
+        next_at=next_at if read else None,
+    )
+    return True
+
+
+def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, rules: Rules) -> Verdict:
+    """What a delivery turns out to be, now that it is understood, or still is not."""
+    verdict, filed = db.execute(FILED, (kept.number,)).fetchone()
+    if verdict != Verdict.UNRECOGNISED:  # a repeat that was understood has come meanwhile
+        return Verdict(verdict)
+    again = kept.recording
+    if again.report.state is ReportState.UNCLEAR:
+        return Verdict.UNRECOGNISED
+    claim = find_claimed(db, again, rules)
+    owner, task_id = claim.submission, claim.task_id
+    if task_id and task_id != filed and not db.execute(FILE_UNDER_TASK, (task_id, kept.number)).rowcount:
+        result = Verdict.DUPLICATE  # the same body came again, and was filed there
+    elif claim.is_refused:
+        result = Verdict.REFUSED
+    else:
+        result, owner = apply(db, again, claim.proof, rules, now)
+    _keep_verdict(db, kept, result, owner)
+    if result is Verdict.ACCEPTED and owner is not None and task_id is not None:
+        polling.drop(db, owner, again.provider, task_id, now)  # others may have been held
+    return result
+
+
+def _keep_verdict(db: sqlite3.Cursor, kept: KeptDelivery, verdict: Verdict, owner: int | None) -> None:
+    again = kept.recording
+    waits = verdict in {Verdict.EARLY, Verdict.UNCONFIRMED}
+    values = (
+        verdict.value, owner, again.report.provider_state, again.report.note,
+        waiting(again) if waits else None, kept.number,
+    )  # fmt: skip
+    db.execute(UNDERSTAND, values)
+
+
+def change_replay(
+    db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime, rules: Rules
+) -> Replay:
+    """Pause, resume or cancel; see ``ports.Store.change_replay``."""
+    replay = replaying.get_replay(db, replay_id)
+    if replay is None:
+        raise Rejected(404, "Unknown replay", "No replay has this id.")
+    if replay.state in {ReplayState.DONE, ReplayState.CANCELLED}:
+        raise Rejected(409, "Replay has ended", f"This replay is {replay.state.value} already.")
+    if state is ReplayState.CANCELLED:
+        replaying.cancel(db, replay_id, now)
+        _withdraw(db, replay_id, now, rules)
+    elif state is not replay.state:
+        replaying.change(db, replay_id, state, now)
+    changed = replaying.get_replay(db, replay_id)
+    assert changed is not None, "replays are never deleted"  # noqa: S101
+    return changed
+
+
+def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, rules: Rules) -> None:
+    place = (replay_id, to_text(now))
+    withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, place).rowcount
+    for provider, seconds in rules.first_poll_seconds.items():
+        db.execute(POSTPONE_POLLS, (*place, provider, to_text(now + timedelta(seconds=seconds))))
+    withdrawn += db.execute(WITHDRAW_POLLS, place).rowcount
+    events = [event for (event,) in db.execute(WITHDRAW_ASSETS, place).fetchall()]
+    for event in dict.fromkeys(events):  # what came of its other files may be more than was told
+        end_if_last(db, event, now, rules.routes)
+    withdrawn += len(events)
+    if withdrawn:
+        replaying.add_results(db, replay_id, {WITHDRAWN: withdrawn})
+
+
+def withdraw_unsendable(db: sqlite3.Cursor, now: datetime, rules: Rules) -> None:
+    """Take back what replays have queued for sinks that are not set any more: they would never end."""
+    sinks = json_list([route.sink for route in rules.routes])
+    withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, (sinks,)).fetchall())
+    for replay_id, pieces in withdrawn.items():
+        replaying.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)

@@ -1,0 +1,133 @@
+"""Admins look at notifications that were given up, and have them sent after all."""
+
+from typing import Annotated
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.models import EventType, Outcome, WorkFilter
+from receiver.runtime import Runtime
+from receiver.web.endpoints import Access, Endpoint
+from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
+from receiver.web.shapes import Moment, reply, shape
+
+BATCH = 500  # revived in one transaction, so that callbacks need not wait for a long one
+
+log = structlog.get_logger()
+
+
+class DeadLettersQuery(Filter, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead letters to list; ``task_ids`` may be repeated."""
+
+    sink: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    cursor: str | None = None
+
+
+class Requeue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which dead letters to send again. Without ``sinks`` those of every sink that is set."""
+
+    filter: Filter
+    sinks: Sinks = ()
+    dry_run: bool = False  # only count what matches
+
+
+class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One notification that was given up; ``outcome`` and ``detail`` are those of its last attempt."""
+
+    id: str
+    sink: str
+    event_id: str
+    provider: str
+    task_id: str
+    owner: str
+    type: EventType
+    revision: int
+    replay_id: str | None
+    attempts: int
+    outcome: Outcome
+    detail: str | None
+    created_at: Moment
+    settled_at: Moment
+
+
+class DeadLetterList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of dead letters, the newest first; ``next_cursor`` leads to the next page, if there is one."""
+
+    dead_letters: list[DeadLetterRow]
+    next_cursor: str | None
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many are due again; of a dry run, how many would be."""
+
+    requeued: int | None = None
+    dry_run: bool = False
+    matched: int | None = None
+
+
+async def list_page(runtime: Runtime, _: Request, query: DeadLettersQuery) -> Response:
+    """A page of dead letters."""
+    check_provider(runtime, query.provider)
+    check_sinks(runtime, [query.sink] if query.sink else [])
+    page = await runtime.store.list_dead(work_filter(query), query.sink, query.limit, query.cursor)
+    rows = [shape(DeadLetterRow, letter) for letter in page.dead_letters]
+    return reply(DeadLetterList(dead_letters=rows, next_cursor=page.next_cursor))
+
+
+async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Response:
+    """Give dead letters all their attempts again, or only say how many there are."""
+    check_provider(runtime, asked.filter.provider)
+    check_sinks(runtime, asked.sinks)
+    wanted = work_filter(asked.filter)
+    # Those of a sink that is not set any more stay: nobody would ever send them.
+    sinks = asked.sinks or tuple(runtime.sinks)
+    matched = await runtime.store.count_dead(wanted, sinks)
+    if asked.dry_run:
+        return reply(Requeued(dry_run=True, matched=matched))
+    requeued = 0
+    try:
+        while requeued < matched and (more := await _requeue(runtime, wanted, sinks, matched - requeued)):
+            requeued += more
+    finally:  # also where the store gives up in the middle: what is due again is due
+        runtime.worker.wake("sink")
+        log.info(
+            "dead_letters.requeued",
+            who=request.state.caller,
+            clauses=clauses(asked.filter),
+            task_ids=len(asked.filter.task_ids),
+            sinks=asked.sinks,
+            requeued=requeued,
+        )
+    return reply(Requeued(requeued=requeued))
+
+
+async def _requeue(runtime: Runtime, wanted: WorkFilter, sinks: tuple[str, ...], left: int) -> int:
+    """One batch. No more than there were at first, for some may have died again meanwhile."""
+    return await runtime.store.requeue_dead(wanted, sinks, runtime.clock.now(), min(BATCH, left))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/dead-letters",
+        summary="List notifications that were given up, the newest first",
+        access=Access.ADMIN,
+        takes=DeadLettersQuery,
+        gives={200: DeadLetterList},
+        refuses=(400, 401, 403, 503),
+        answer=list_page,
+    ),
+    Endpoint(
+        method="POST",
+        path="/dead-letters/requeue",
+        summary="Send notifications that were given up after all",
+        access=Access.ADMIN,
+        takes=Requeue,
+        gives={200: Requeued},
+        refuses=(400, 401, 403, 408, 413, 415, 503),
+        answer=requeue,
+    ),
+)

@@ -1,0 +1,74 @@
+"""Which work an admin's request is about: times in range, and names that are known here."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from receiver.errors import Rejected
+from receiver.models import EventType, TaskState, WorkFilter
+from receiver.payload import MAX_TASK_ID_CHARS
+from receiver.runtime import Runtime
+
+MAX_TASK_IDS = 1000
+
+When = Annotated[datetime, msgspec.Meta(tz=True)]
+Sinks = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
+TaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a request applies to; what is left out lets everything pass. Times are RFC 3339.
+
+    They compare with when the task was submitted (stage ``poll``), its result came (``fetch``,
+    ``reprocess``) or its event ended (``notify``, dead letters).
+    """
+
+    provider: str | None = None
+    owner: str | None = None
+    state: TaskState | None = None
+    type: EventType | None = None
+    since: When | None = None
+    until: When | None = None
+    task_ids: Annotated[tuple[TaskId, ...], msgspec.Meta(max_length=MAX_TASK_IDS)] = ()
+
+    def __post_init__(self) -> None:
+        check_in_range("since", self.since)
+        check_in_range("until", self.until)
+        if self.since and self.until and self.since >= self.until:
+            raise ValueError("nothing can match: `since` must be before `until`")
+
+
+def check_in_range(name: str, when: datetime | None) -> None:
+    """Raises ValueError: at either end of the calendar a time can lie outside of it in UTC."""
+    try:
+        if when is not None:
+            when.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError(f"`{name}` is out of range") from exc
+
+
+def work_filter(wanted: Filter) -> WorkFilter:
+    return WorkFilter(**{name: getattr(wanted, name) for name in WorkFilter.__struct_fields__})
+
+
+def clauses(wanted: Filter) -> list[str]:
+    """The names of the fields that are set: what a log line says of a filter."""
+    return [name for name in WorkFilter.__struct_fields__ if getattr(wanted, name)]
+
+
+def check_provider(runtime: Runtime, name: str | None) -> None:
+    """Raises Rejected, naming those that are known."""
+    if name is not None and name not in runtime.providers:
+        raise _unknown("provider", runtime.providers)
+
+
+def check_sinks(runtime: Runtime, names: Iterable[str]) -> None:
+    """Raises Rejected, naming those that are set."""
+    if not runtime.sinks.keys() >= set(names):
+        raise _unknown("sink", runtime.sinks)
+
+
+def _unknown(what: str, known: Iterable[str]) -> Rejected:
+    return Rejected(400, f"Unknown {what}", f"A {what} must be one of: {', '.join(sorted(known))}.")

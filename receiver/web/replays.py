@@ -1,0 +1,240 @@
+"""Admins do a stage again for what a filter matches: start a replay, look at it, pause, resume, cancel it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Rejected
+from receiver.models import EventType, Replay, ReplayState, Stage, TaskState, WorkFilter
+from receiver.replay import check_can_match
+from receiver.runtime import Runtime
+from receiver.web.endpoints import Access, Endpoint, Nothing
+from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
+from receiver.web.shapes import Moment, reply, shape, text_or_none
+
+log = structlog.get_logger()
+
+
+class NewReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to do again, and for which work. Without ``sinks`` each event goes to those that want it."""
+
+    filter: Filter
+    stage: Stage
+    sinks: Sinks = ()  # with notify only
+    rate: Annotated[float, msgspec.Meta(ge=0.001, le=100_000)] | None = None  # matches a second
+    dry_run: bool = False  # only count what matches
+
+    def __post_init__(self) -> None:
+        if self.sinks and self.stage is not Stage.NOTIFY:
+            raise ValueError("`sinks` can only be named with the stage notify")
+        check_can_match(self.stage, self.filter.state, self.filter.type)
+
+
+class ReplaysQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many replays to list, the newest first."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+
+
+class FilterShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The clauses that were set."""
+
+    provider: str | None = None
+    owner: str | None = None
+    state: TaskState | None = None
+    type: EventType | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    task_ids: tuple[str, ...] = ()
+
+
+class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay would do now; ``sinks`` are those that may be sent something."""
+
+    dry_run: bool
+    matched: int
+    stage: Stage
+    filter: FilterShown
+    sinks: tuple[str, ...]
+    rate: float | None
+
+
+class ReplayShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One replay: what was asked for, by whom, and how far it is.
+
+    Of ``matched`` pieces it has ``looked_at`` so many; that ``queued`` notifications, files or polls, of
+    which so many have ``settled``, counted by their outcome in ``results``.
+    """
+
+    id: str
+    stage: Stage
+    filter: FilterShown
+    sinks: tuple[str, ...]
+    rate: float | None
+    state: ReplayState
+    requested_by: str
+    created_at: Moment
+    finished_at: Moment | None
+    matched: int
+    looked_at: int
+    queued: int
+    settled: int
+    results: Mapping[str, int]
+
+
+class ReplayList(msgspec.Struct, frozen=True, kw_only=True):
+    replays: list[ReplayShown]
+
+
+async def start(runtime: Runtime, request: Request, asked: NewReplay) -> Response:
+    """Start a replay, or only say what it would match."""
+    check_provider(runtime, asked.filter.provider)
+    check_sinks(runtime, asked.sinks)
+    if asked.dry_run:
+        return reply(await _plan(runtime, asked))
+    replay = await runtime.store.start_replay(_replay(runtime, request, asked))
+    runtime.worker.wake("replay")
+    log.info(
+        "replay.requested",
+        who=replay.requested_by,
+        replay_id=replay.id,
+        stage=replay.stage,
+        clauses=clauses(asked.filter),
+        task_ids=len(asked.filter.task_ids),
+        sinks=replay.sinks,
+        rate=replay.rate,
+        matched=replay.matched,
+    )
+    return reply(_shown(replay), 202)
+
+
+async def list_newest(runtime: Runtime, _: Request, query: ReplaysQuery) -> Response:
+    """The newest replays."""
+    replays = await runtime.store.list_replays(query.limit)
+    return reply(ReplayList(replays=[_shown(replay) for replay in replays]))
+
+
+async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """One replay."""
+    replay = await runtime.store.get_replay(request.path_params["id"])
+    if replay is None:
+        raise Rejected(404, "Unknown replay", "No replay has this id.")
+    return reply(_shown(replay))
+
+
+async def pause(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """Queue no more until it is resumed; what is queued goes on."""
+    return await _change(runtime, request, ReplayState.PAUSED, "replay.paused")
+
+
+async def resume(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """Go on where it was paused."""
+    return await _change(runtime, request, ReplayState.RUNNING, "replay.resumed")
+
+
+async def cancel(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """End it for good, and take back what it queued and nobody has begun."""
+    return await _change(runtime, request, ReplayState.CANCELLED, "replay.cancelled")
+
+
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint(
+        method="POST",
+        path="/replays",
+        summary="Do a stage again for everything that a filter matches",
+        access=Access.ADMIN,
+        takes=NewReplay,
+        gives={202: ReplayShown, 200: ReplayPlan},
+        refuses=(400, 401, 403, 408, 413, 415, 503),
+        answer=start,
+    ),
+    Endpoint(
+        method="GET",
+        path="/replays",
+        summary="List the newest replays",
+        access=Access.ADMIN,
+        takes=ReplaysQuery,
+        gives={200: ReplayList},
+        refuses=(400, 401, 403, 503),
+        answer=list_newest,
+    ),
+    Endpoint(
+        method="GET",
+        path="/replays/{id}",
+        summary="Show how far one replay is",
+        access=Access.ADMIN,
+        takes=Nothing,
+        gives={200: ReplayShown},
+        refuses=(401, 403, 404, 503),
+        answer=show,
+    ),
+    *(
+        Endpoint(
+            method="POST",
+            path=f"/replays/{{id}}/{answer.__name__}",
+            summary=summary,
+            access=Access.ADMIN,
+            takes=Nothing,
+            gives={200: ReplayShown},
+            refuses=(400, 401, 403, 404, 408, 409, 413, 415, 503),
+            answer=answer,
+        )
+        for answer, summary in (
+            (pause, "Pause a running replay"),
+            (resume, "Let a paused replay go on"),
+            (cancel, "End a replay, and take back what it queued"),
+        )
+    ),
+)
+
+
+async def _plan(runtime: Runtime, asked: NewReplay) -> ReplayPlan:
+    wanted = work_filter(asked.filter)
+    every = tuple(runtime.sinks) if asked.stage is Stage.NOTIFY else ()
+    return ReplayPlan(
+        dry_run=True,
+        matched=await runtime.store.count_matches(asked.stage, wanted),
+        stage=asked.stage,
+        filter=_filter(wanted),
+        sinks=asked.sinks or every,
+        rate=asked.rate,
+    )
+
+
+def _replay(runtime: Runtime, request: Request, asked: NewReplay) -> Replay:
+    """As it is before its first step; the store counts what it matches."""
+    return Replay(
+        id=runtime.clock.new_id("rpl"),
+        stage=asked.stage,
+        filter=work_filter(asked.filter),
+        sinks=tuple(dict.fromkeys(asked.sinks)),
+        rate=asked.rate,
+        state=ReplayState.RUNNING,
+        requested_by=request.state.caller,
+        created_at=runtime.clock.now(),
+        finished_at=None,
+        matched=0,
+        looked_at=0,
+        queued=0,
+        settled=0,
+        results={},
+    )
+
+
+async def _change(runtime: Runtime, request: Request, state: ReplayState, event: str) -> Response:
+    replay = await runtime.store.change_replay(request.path_params["id"], state, runtime.clock.now())
+    runtime.worker.wake("replay")
+    log.info(event, who=request.state.caller, replay_id=replay.id, stage=replay.stage, state=replay.state)
+    return reply(_shown(replay))
+
+
+def _shown(replay: Replay) -> ReplayShown:
+    return shape(ReplayShown, replay, filter=_filter(replay.filter))
+
+
+def _filter(wanted: WorkFilter) -> FilterShown:
+    return shape(FilterShown, wanted, since=text_or_none(wanted.since), until=text_or_none(wanted.until))

@@ -1,0 +1,268 @@
+"""The real parts, each with one plausible mistake: what the suite has to catch."""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from receiver.blobs.local import LocalBlobs
+from receiver.ingest import Admission, Ingest, understand
+from receiver.models import (
+    AssetWork,
+    OutboxWork,
+    Outcome,
+    Proof,
+    Receipt,
+    Recording,
+    ReportState,
+    Settlement,
+    Submission,
+    Verdict,
+)
+from receiver.ports import never
+from receiver.relay import Relay
+from receiver.stores.sqlite import SqliteStore, recording, settling
+from receiver.tokens import TokenClaim
+
+FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
+ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
+
+
+class ChecksThenInserts(SqliteStore):
+    """Looks for the event in one transaction and writes it in another."""
+
+    async def record(self, record: Recording) -> Receipt:
+        if record.report.state in ENDS and await self._writer.write(lambda c: event_of(c, record)) is None:
+            return await self._writer.write(lambda c: self._insert(c, record))
+        return await super().record(record)
+
+    def _insert(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
+        forget(db, record)  # INSERT OR REPLACE, so that the key does not get in the way
+        return recording.record(db, record, self._rules)
+
+
+class AnswersBeforeCommit(SqliteStore):
+    """Knows what it will write, says so, and writes it a moment later."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._later: set[asyncio.Task[Receipt]] = set()
+
+    async def record(self, record: Recording) -> Receipt:
+        receipt = await self._writer.write(lambda c: self._rehearse(c, record))
+        self._later.add(asyncio.create_task(super().record(record)))
+        return receipt
+
+    def _rehearse(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
+        db.execute("SAVEPOINT rehearsal")
+        try:
+            return recording.record(db, record, self._rules)
+        finally:
+            db.execute("ROLLBACK TO rehearsal")
+            db.execute("RELEASE rehearsal")
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*self._later)
+        await super().aclose()
+
+
+class DedupesInMemory(SqliteStore):
+    """Knows a repeat by what this process has seen."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._seen: set[tuple[str, str | None, bool]] = set()
+
+    async def record(self, record: Recording) -> Receipt:
+        key = (record.provider, record.report.task_id, record.report.state in ENDS)
+        is_new = key not in self._seen and record.report.state in ENDS
+        self._seen.add(key)
+        return await self._writer.write(lambda c: self._record(c, record, is_new=is_new))
+
+    def _record(self, db: sqlite3.Cursor, record: Recording, *, is_new: bool) -> Receipt:
+        if is_new:
+            forget(db, record)
+        return recording.record(db, record, self._rules)
+
+
+class LetsTheLastEndWin(SqliteStore):
+    """Takes a later terminal state for the better one."""
+
+    async def record(self, record: Recording) -> Receipt:
+        return await self._writer.write(lambda c: self._overwrite(c, record))
+
+    def _overwrite(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
+        known = event_of(db, record)
+        if known is not None and known != record.fingerprint and record.report.state in ENDS:
+            forget(db, record)
+        return recording.record(db, record, self._rules)
+
+
+class TrustsWhatIsHeld(SqliteStore):
+    """Takes a callback that must be confirmed for one that was."""
+
+    async def record(self, record: Recording) -> Receipt:
+        trusting = msgspec.structs.replace(self._rules, confirms=never)
+        return await self._writer.write(lambda c: recording.record(c, record, trusting))
+
+
+class ForgetsWhatWasEarly(SqliteStore):
+    """Logs and binds submissions without a look at the callbacks that came before."""
+
+    async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
+        def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
+            hide_early(db)
+            row = recording.log_submission(db, submission, self._rules)
+            show_early(db)
+            return row
+
+        return await self._writer.write(log)
+
+    async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
+        def bind(db: sqlite3.Cursor) -> Submission:
+            hide_early(db)
+            row = recording.bind_submission(db, submission_id, task_id, now, self._rules)
+            show_early(db)
+            return row
+
+        return await self._writer.write(bind)
+
+
+class SettlesWithoutLooking(SqliteStore):
+    """Takes whoever settles for whoever holds the lease."""
+
+    async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
+        def settle(db: sqlite3.Cursor) -> bool:
+            db.execute(
+                "UPDATE assets SET lease = ? WHERE position = ? AND event ="
+                " (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)",
+                (work.lease, work.index, work.provider, work.task_id),
+            )
+            return settling.settle_asset(db, work, settlement, self._rules.routes)
+
+        return await self._writer.write(settle)
+
+    async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
+        def settle(db: sqlite3.Cursor) -> bool:
+            number = int(work.id.removeprefix("out_"))
+            db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, number))
+            return settling.settle_outbox(db, work, settlement)
+
+        return await self._writer.write(settle)
+
+
+class LeasesForEver(SqliteStore):
+    """Leaves what a dead worker held to the dead worker."""
+
+    async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
+        return await super().lease_assets(now, FAR, limit)
+
+    async def lease_outbox(
+        self, sink: str, now: datetime, lease_until: datetime, limit: int
+    ) -> list[OutboxWork]:
+        return await super().lease_outbox(sink, now, FAR, limit)
+
+
+class AddressesAfterwards(SqliteStore):
+    """Ends the event in one transaction and writes its outbox entries in the next."""
+
+    async def record(self, record: Recording) -> Receipt:
+        rules = msgspec.structs.replace(self._rules, routes=())
+        receipt = await self._writer.write(lambda c: recording.record(c, record, rules))
+        await self._writer.write(self._address)
+        return receipt
+
+    async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
+        settled = await self._writer.write(lambda c: settling.settle_asset(c, work, settlement, ()))
+        await self._writer.write(self._address)
+        return settled
+
+    def _address(self, db: sqlite3.Cursor) -> None:
+        ended = db.execute(
+            "SELECT e.number, e.type, e.revision, e.ended_at, s.provider, s.owner"
+            " FROM events e JOIN submissions s USING (number) WHERE e.type IS NOT NULL"
+        ).fetchall()
+        for number, type_, revision, moment, provider, owner in ended:
+            for route in self._rules.routes:
+                if route.wants(provider, type_, owner):
+                    db.execute(settling.INSERT_OUTBOX, (number, route.sink, revision, moment, moment))
+
+
+class VerifiesAfterRecording(Ingest):
+    """Reads and records first, and looks at the proof when nothing else is left to do."""
+
+    def admit(self, provider: str, token: str | None) -> Admission:
+        claim = TokenClaim(proof=Proof.PROVIDER)
+        return Admission(provider=provider, token=token, claim=claim)
+
+    async def accept(
+        self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
+    ) -> Receipt:
+        receipt = await super().accept(admission, body=body, headers=headers, received_at=received_at)
+        super().admit(admission.provider, admission.token)
+        return receipt
+
+
+class AnswersBeforeRecording(Ingest):
+    """Leaves the record to a task of its own, so that the answer is quick."""
+
+    async def accept(
+        self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
+    ) -> Receipt:
+        report = understand(self._providers[admission.provider], body)
+        later = super().accept(admission, body=body, headers=headers, received_at=received_at)
+        self._later = asyncio.create_task(later)
+        return Receipt(status=Verdict.ACCEPTED, task_id=report.task_id)
+
+
+class SettlesBeforePublishing(Relay):
+    """Marks an entry as delivered, and then delivers it."""
+
+    async def run(self, work: OutboxWork) -> Settlement:
+        now = self._clock.now()
+        settlement = Settlement(outcome=Outcome.DELIVERED, started_at=now, settled_at=now)
+        await self._store.settle_outbox(work, settlement)
+        await super().run(work)
+        return settlement
+
+
+class WritesInPlace(LocalBlobs):
+    """Writes a file under its own name, byte after byte."""
+
+    async def put(self, key: str, source: Path, media_type: str) -> None:
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for part in (source.read_bytes()[:half] for half in (1000, None)):
+                file.seek(0)
+                file.write(part)
+                file.flush()
+                await asyncio.sleep(0.001)
+        source.unlink()
+
+
+def event_of(db: sqlite3.Cursor, record: Recording) -> str | None:
+    """The fingerprint of the end that the task of a delivery has."""
+    row = db.execute(recording.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
+    return row[1] if row else None
+
+
+def forget(db: sqlite3.Cursor, record: Recording) -> None:
+    """Take back the event of a delivery's task, with all that hangs on it."""
+    row = db.execute(recording.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
+    for table in ("outbox", "attempts", "assets") if row else ():
+        db.execute(f"DELETE FROM {table} WHERE event = ?", row[:1])
+    if row:
+        db.execute("DELETE FROM events WHERE number = ?", row[:1])
+
+
+def hide_early(db: sqlite3.Cursor) -> None:
+    db.execute("UPDATE deliveries SET verdict = 'hidden' WHERE verdict = 'early'")
+
+
+def show_early(db: sqlite3.Cursor) -> None:
+    db.execute("UPDATE deliveries SET verdict = 'early' WHERE verdict = 'hidden'")

@@ -1,0 +1,255 @@
+"""Replays in the SQLite store: the contract, and what is special to a file."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from receiver.clock import Clock
+from receiver.errors import Unavailable
+from receiver.models import Outcome, ReplayState, Route, Stage, WorkFilter
+from receiver.ports import Store, StoreOptions
+from receiver.stores.sqlite import SqliteStore, matching, replaying
+from tests.contracts.store import ROUTES, OpenStore
+from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
+from tests.contracts.store_replays import (
+    LINK_LIFE_SECONDS,
+    ReplaysContract,
+    end_task,
+    end_with_files,
+    get,
+    lease,
+    make_step,
+    publish,
+    replay,
+)
+from tests.factories import confirms_weak, failed, later, recording, submission
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> OpenStore:
+    async def open_store() -> Store:
+        options = StoreOptions(
+            data_dir=tmp_path,
+            clock=Clock(),
+            routes=ROUTES,
+            first_poll_seconds=FIRST_POLL_SECONDS,
+            link_life_seconds=LINK_LIFE_SECONDS,
+            confirms=confirms_weak,
+            unpolled=UNPOLLED,
+        )
+        return await SqliteStore.open("sqlite:receiver.db", options)
+
+    return open_store
+
+
+class TestSqliteReplays(ReplaysContract):
+    """What is done again."""
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> AsyncIterator[Store]:
+    store = await open_store()
+    yield store
+    await store.aclose()
+
+
+def run(folder: Path, statement: str) -> list[tuple[object, ...]]:
+    """What a person does with the file while it is in use."""
+    with closing(sqlite3.connect(folder / "receiver.db")) as connection:
+        rows = connection.execute(statement).fetchall()
+        connection.commit()
+        return rows
+
+
+async def test_a_step_that_fails_half_way_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
+    for number in range(4):
+        await end_task(store, f"t{number}")
+    started = await store.start_replay(replay(Stage.NOTIFY))
+    work = await lease(store, 200)
+    run(
+        tmp_path,
+        """
+        CREATE TRIGGER full BEFORE INSERT ON outbox WHEN NEW.event = (SELECT max(number) FROM events)
+        BEGIN SELECT RAISE(ABORT, 'disk full'); END
+        """,
+    )
+
+    with pytest.raises(Unavailable):
+        await store.step_replay(work, 100, later(201), later(201))
+
+    assert await publish(store, "all", at=202) == []
+    assert await get(store, started.id) == started
+    run(tmp_path, "DROP TRIGGER full")
+    await make_step(store, 261)
+    assert len(await publish(store, "all", at=262)) == 4
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-12])
+async def test_a_rate_of_nothing_is_refused_by_the_record(store: Store, rate: float) -> None:
+    with pytest.raises(Unavailable):
+        await store.start_replay(replay(Stage.NOTIFY, rate=rate))
+    assert await store.list_replays(10) == []
+
+
+# --- back-pressure ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "MOST_UNSETTLED", 4)
+
+
+async def step_while_due(store: Store, replay_id: str, *, at: float) -> int:
+    """Steps of three until it has to wait; how much it has looked at."""
+    while works := await store.lease_replays(later(at), later(at + 60), 10):
+        assert await store.step_replay(works[0], 3, later(at), later(at))
+    return (await get(store, replay_id)).looked_at
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_a_sink_that_is_down_does_not_hold_up_what_a_replay_has_for_the_others(store: Store) -> None:
+    for number in range(20):
+        await end_task(store, f"t{number}")
+    started = await store.start_replay(replay(Stage.NOTIFY))
+
+    got = 0
+    for second in range(10):
+        await step_while_due(store, started.id, at=200 + second)
+        got += len(await publish(store, "all", at=200 + second))
+
+    assert got == 20
+    assert (await get(store, started.id)).state is ReplayState.RUNNING  # "failures" takes none
+    assert len(await publish(store, "failures", at=300)) == 20
+    assert (await get(store, started.id)).state is ReplayState.DONE
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_a_replay_waits_where_every_sink_is_behind_and_says_when_it_looks_again(store: Store) -> None:
+    for number in range(20):
+        await end_task(store, f"t{number}")
+    started = await store.start_replay(replay(Stage.NOTIFY))
+
+    assert await step_while_due(store, started.id, at=200) == 6
+    assert await store.next_due_at("replays") == later(201)
+    assert await step_while_due(store, started.id, at=201) == 6
+
+    await publish(store, "failures", at=202, limit=2)
+    assert await step_while_due(store, started.id, at=203) == 9
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_a_sink_that_wants_none_of_a_replay_is_not_the_one_that_is_least_behind(store: Store) -> None:
+    for number in range(20):
+        await end_with_files(store, f"t{number}", Outcome.STORED)
+    started = await store.start_replay(replay(Stage.NOTIFY))
+
+    assert await step_while_due(store, started.id, at=200) == 6
+
+
+async def test_looking_who_is_behind_is_served_by_an_index(store: Store, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        plan = [
+            row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {replaying.LEAST_BEHIND}", ("rpl_1", 9))
+        ]
+
+    looks = [line for line in plan if "outbox" in line]
+    assert looks
+    assert all("COVERING INDEX outbox_replayed" in line for line in looks)
+
+
+# --- sinks that are not set any more ----------------------------------------------------------------------
+
+
+async def reopen(folder: Path, *sinks: str) -> Store:
+    options = StoreOptions(data_dir=folder, clock=Clock(), routes=[Route(sink=sink) for sink in sinks])
+    return await SqliteStore.open("sqlite:receiver.db", options)
+
+
+async def test_what_a_replay_has_for_a_sink_that_is_gone_is_taken_back_at_the_next_start(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    store = await open_store()
+    for number in range(3):
+        await end_task(store, f"t{number}")
+    await store.log_submission(submission("live"))
+    await store.record(recording(failed("live")))
+    started = await store.start_replay(replay(Stage.NOTIFY, WorkFilter(task_ids=("t0", "t1", "t2"))))
+    await make_step(store, 200)
+    await store.lease_outbox("failures", later(200), later(260), 1)
+    await store.aclose()
+
+    again = await reopen(tmp_path, "all")
+
+    running = await get(again, started.id)
+    assert (running.settled, running.results) == (3, {"withdrawn": 3})
+    assert len(await publish(again, "all", at=10**9)) == 4
+    done = await get(again, started.id)
+    assert (done.state, done.results) == (ReplayState.DONE, {"withdrawn": 3, "delivered": 3})
+    # What was to be told anyway stays: the sink may come back.
+    assert (await again.count_stats()).outbox["failures"]["pending"] == 1
+    await again.aclose()
+
+
+async def test_a_replay_that_was_waiting_for_such_a_sink_alone_ends_at_the_next_start(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    store = await open_store()
+    await end_task(store, "t1")
+    started = await store.start_replay(replay(Stage.NOTIFY, sinks=("failures",)))
+    await make_step(store, 200)
+    await store.aclose()
+
+    again = await reopen(tmp_path, "all")
+
+    assert (await get(again, started.id)).state is ReplayState.DONE
+    await again.aclose()
+
+
+async def test_a_replay_queues_nothing_for_a_sink_that_was_named_and_is_gone(
+    open_store: OpenStore, tmp_path: Path
+) -> None:
+    store = await open_store()
+    await end_task(store, "t1")
+    started = await store.start_replay(replay(Stage.NOTIFY, sinks=("failures", "all")))
+    await store.aclose()
+    again = await reopen(tmp_path, "all")
+
+    await make_step(again, 200)
+
+    assert (await get(again, started.id)).queued == 1
+    await again.aclose()
+
+
+EVERY_ROWS = {**{stage.value: rows for stage, rows in matching.ROWS.items()}, "dead": matching.DEAD}
+
+
+@pytest.mark.parametrize("name", EVERY_ROWS)
+async def test_a_page_is_read_in_order_without_collecting_and_sorting_all_that_matches(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    rows = EVERY_ROWS[name]
+    conditions, values = matching.clauses(rows, WorkFilter(provider="vidgo", owner="ann", since=later(0)))
+    sql = matching.query(rows.number, rows, [*conditions, f"{rows.number} > 7"], f"ORDER BY {rows.number}")
+
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+    assert not [line for line in plan if "TEMP B-TREE" in line or "AUTOMATIC" in line]
+    if name == "dead":
+        assert "outbox_dead" in plan[0]
+    if name == "reprocess":
+        assert "deliveries_unrecognised" in plan[0]
+
+
+async def test_single_tasks_are_found_by_their_key(store: Store, tmp_path: Path) -> None:
+    rows = matching.ROWS[Stage.NOTIFY]
+    conditions, values = matching.clauses(rows, WorkFilter(provider="vidgo", task_ids=("t1", "t2")))
+    sql = matching.query("count(*)", rows, conditions)
+
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+    assert any("submissions_task (provider=? AND task_id=?)" in line for line in plan)

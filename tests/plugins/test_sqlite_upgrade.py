@@ -1,0 +1,248 @@
+"""A record of the first release, opened by today's: what was on its way ends, however the upgrade went."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from receiver.models import AssetState, EventType, OutboxState, Outcome, Task, Verdict, WorkFilter
+from receiver.ports import StoreOptions
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.migrations import migrate
+from receiver.testing import TurnableClock
+from tests.contracts.store import ROUTES
+from tests.factories import NOW, answer, failed, later, recording, settlement, stored, submission
+
+# A record as 0.1.0 itself wrote it, something in every table and every state, at the instant of a kill.
+FIRST_RELEASE = Path(__file__).parent.parent / "samples/record-0.1.0.sql"
+LONG_AGO = "2026-01-01T00:00:00.000Z"
+
+
+def make_first_release(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(FIRST_RELEASE.read_text())
+
+
+async def open_today(folder: Path) -> SqliteStore:
+    options = StoreOptions(
+        data_dir=folder,
+        clock=TurnableClock(later(3600)),
+        routes=ROUTES,
+        first_poll_seconds={"vidgo": 0.0},
+    )
+    return await SqliteStore.open("sqlite:receiver.db", options)
+
+
+async def work_off(store: SqliteStore) -> list[str]:
+    """Ask, fetch and tell until nothing is due; the tasks that were asked about."""
+    asked = []
+    now, until = later(7200), later(9000)
+    for poll in await store.lease_polls("vidgo", now, until, 100):
+        asked.append(poll.task_id)
+        await store.record(answer(failed(poll.task_id)))
+        assert await store.settle_poll(poll, settlement(Outcome.ANSWERED))
+    for asset in await store.lease_assets(now, until, 100):
+        assert await store.settle_asset(asset, stored(asset))
+    for sink in ("all", "failures"):
+        for entry in await store.lease_outbox(sink, now, until, 100):
+            assert await store.settle_outbox(entry, settlement(Outcome.DELIVERED))
+    return asked
+
+
+async def task_of(store: SqliteStore, task_id: str) -> Task:
+    task = await store.get_task("vidgo", task_id)
+    assert task is not None
+    return task
+
+
+async def test_everything_that_the_first_release_left_undone_is_done(tmp_path: Path) -> None:
+    make_first_release(tmp_path / "receiver.db")
+    store = await open_today(tmp_path)
+    await store.log_submission(submission("early"))
+    await store.bind_submission("sub_reserved", "bound since", NOW)
+
+    asked = await work_off(store)
+
+    ends = {
+        "submitted": EventType.FAILED,  # as the provider said when it was asked
+        "bound since": EventType.FAILED,
+        "early": EventType.COMPLETED,
+        "fetching": EventType.COMPLETED,
+        "untold": EventType.FAILED,
+        "told": EventType.FAILED,
+        "partial": EventType.PARTIAL,
+    }
+    tasks = {task_id: await task_of(store, task_id) for task_id in ends}
+    assert {task_id: task.event and task.event.type for task_id, task in tasks.items()} == ends
+    assert sorted(asked) == ["bound since", "submitted"]
+    for task_id in ends.keys() - {"partial"}:
+        assert {entry.state for entry in tasks[task_id].notifications} == {OutboxState.DELIVERED}, task_id
+    assert tasks["submitted"].submission.metadata == {"order": 7}
+    fetching = tasks["fetching"].event
+    assert fetching is not None
+    assert [asset.attempts for asset in fetching.assets] == [2, 2]
+    assert (await store.count_stats()).outbox["all"] == {"delivered": 6, "dead": 1}
+    await store.aclose()
+
+
+async def test_what_the_first_release_ended_stays_as_it_was(tmp_path: Path) -> None:
+    make_first_release(tmp_path / "receiver.db")
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        known = dict(connection.execute("SELECT task_id, id FROM events").fetchall())
+    store = await open_today(tmp_path)
+    await work_off(store)
+
+    repeat = await store.record(recording(failed("told")))
+
+    told, partial = await task_of(store, "told"), await task_of(store, "partial")
+    assert repeat.status is Verdict.DUPLICATE  # its body is long gone
+    assert told.event is not None
+    assert partial.event is not None
+    assert (told.event.id, told.event.revision, told.deliveries[0].seen) == (known["told"], 1, 2)
+    assert (partial.event.id, partial.event.revision) == (known["partial"], 1)
+    assert [asset.state for asset in partial.event.assets] == [AssetState.STORED, AssetState.FAILED]
+    assert [attempt.target for attempt in partial.attempts] == ["asset 0", "asset 1", "sink all"]
+    assert await store.requeue_dead(WorkFilter(), (), NOW, 10) == 1
+    await store.aclose()
+
+
+async def test_retention_goes_on_where_the_first_release_stopped(tmp_path: Path) -> None:
+    make_first_release(tmp_path / "receiver.db")  # which had dropped one body, and all requests but the last
+    store = await open_today(tmp_path)
+
+    dropped = await store.purge(later(7200), 100)
+
+    untold = await store.get_submission("sub_untold")
+    assert untold is not None
+    assert untold.request is None
+    assert dropped == 6 + 1 + 4  # bodies, requests, attempts
+    await store.aclose()
+
+
+def test_an_upgraded_record_has_the_schema_of_a_new_one(tmp_path: Path) -> None:
+    make_first_release(tmp_path / "old.db")
+    migrate(tmp_path / "old.db")
+    migrate(tmp_path / "new.db")
+
+    assert sorted(schema(tmp_path / "old.db")) == sorted(schema(tmp_path / "new.db"))
+
+
+# --- killed in the middle -----------------------------------------------------------------------------
+
+# Migrates again and again in children of its own, each killed a few statements later than the one before
+# it, until one survives. Prints how many were killed.
+KILLER = """
+import os, shutil, signal, sqlite3, sys
+from pathlib import Path
+from receiver.stores.sqlite import migrations
+
+original, folder = Path(sys.argv[1]), Path(sys.argv[2])
+connect = sqlite3.connect
+
+def connect_and_count(*args, **options):
+    connection = connect(*args, **options)
+    def trace(statement):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    connection.set_trace_callback(trace)
+    return connection
+
+number, killed = 0, True
+while killed:
+    path = folder / f"{number}.db"
+    shutil.copy(original, path)
+    child = os.fork()
+    if child == 0:
+        left = 3 * number
+        migrations.sqlite3.connect = connect_and_count
+        migrations.migrate(path)
+        os._exit(0)
+    killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    number += 1
+print(number - 1)
+"""
+
+
+def schema(path: Path) -> list[tuple[str]]:
+    """Every table, index and view, and every name of a migration."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL"
+            " UNION ALL SELECT name FROM _sqlite_migrations"
+        ).fetchall()
+
+
+def test_a_kill_before_any_statement_of_the_upgrade_leaves_the_old_schema_or_the_new(tmp_path: Path) -> None:
+    original, folder = tmp_path / "first.db", tmp_path / "killed"
+    make_first_release(original)
+    folder.mkdir()
+    old = schema(original)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLER, str(original), str(folder)], capture_output=True, text=True, check=True
+    )
+
+    kills = int(ended.stdout)
+    new = schema(folder / f"{kills}.db")
+    assert kills > 20
+    assert new != old
+    for number in range(kills):
+        path = folder / f"{number}.db"
+        assert schema(path) in (old, new), number
+        migrate(path)
+        assert schema(path) == new
+        assert sound(path)
+
+
+def test_a_kill_while_much_is_moved_leaves_the_old_schema_or_the_new(tmp_path: Path) -> None:
+    original = tmp_path / "large.db"
+    make_first_release(original)
+    with closing(sqlite3.connect(original)) as connection:
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)"
+            " INSERT INTO submissions (id, provider, owner, task_id, metadata, created_at)"
+            " SELECT 'sub_' || i, 'vidgo', 'ann', 'task ' || i, '{}', ? FROM n",
+            (LONG_AGO,),
+        )
+        connection.commit()
+    old = schema(original)
+
+    seen = [schema(killed_after(original, seconds)) for seconds in (0.03, 0.1, 0.3)]
+
+    migrate(original)
+    assert all(each in (old, schema(original)) for each in seen)
+
+
+def killed_after(original: Path, seconds: float) -> Path:
+    """A copy whose migration was killed so long after it began; migrated again, it is whole."""
+    path = original.with_name(f"after-{seconds}.db")
+    path.write_bytes(original.read_bytes())
+    program = (
+        "import sys; from pathlib import Path; from receiver.stores.sqlite.migrations import migrate;"
+        "print(flush=True); migrate(Path(sys.argv[1]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    found = path.with_name(f"found-{path.name}")
+    for suffix in ("", "-wal"):
+        if (left := path.with_name(path.name + suffix)).exists():
+            found.with_name(found.name + suffix).write_bytes(left.read_bytes())
+    migrate(path)
+    assert sound(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM polls").fetchone() == (60_001,)
+    return found
+
+
+def sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))

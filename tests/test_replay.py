@@ -1,0 +1,351 @@
+"""The steps of a replay: their pace, and kept deliveries read with today's adapter, on a real store."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from receiver.models import (
+    EventType,
+    Outcome,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Report,
+    Route,
+    Stage,
+    TaskState,
+    Verdict,
+)
+from receiver.ports import Provider, StoreOptions
+from receiver.providers.vidgo import Vidgo
+from receiver.replay import MOST_BODIES_AT_ONCE, Replayer
+from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.replaying import MOST_UNSETTLED
+from receiver.testing import TurnableClock, sample_callback
+from tests.contracts.store_replays import replay
+from tests.factories import (
+    NOW,
+    answer,
+    confirms_weak,
+    failed,
+    recording,
+    settlement,
+    submission,
+    unclear,
+)
+
+FIRST_POLL_SECONDS = {"vidgo": 300.0}
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    return TurnableClock(NOW)
+
+
+@pytest.fixture
+async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteStore]:
+    options = StoreOptions(
+        data_dir=tmp_path,
+        clock=clock,
+        routes=[Route(sink="all")],
+        first_poll_seconds=FIRST_POLL_SECONDS,
+        confirms=confirms_weak,
+    )
+    store = await SqliteStore.open("sqlite:receiver.db", options)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def woken() -> list[str]:
+    return []
+
+
+class Lane:
+    """Leases and runs what is due, as the worker's lane does."""
+
+    def __init__(self, store: SqliteStore, clock: TurnableClock, replayer: Replayer) -> None:
+        self.replayer = replayer
+        self._store = store
+        self._clock = clock
+
+    async def lease(self) -> list[ReplayWork]:
+        now = self._clock.now()
+        return await self._store.lease_replays(now, now + timedelta(seconds=30), 4)
+
+    async def run_due(self) -> None:
+        for work in await self.lease():
+            await self.replayer.run(work)
+
+    async def run_for(self, seconds: float) -> None:
+        """Everything that falls due until then, each at its time."""
+        end = self._clock.now() + timedelta(seconds=seconds)
+        while (due_at := await self._store.next_due_at("replays")) and due_at < end:
+            self._clock.turn_to(max(due_at, self._clock.now()))
+            await self.run_due()
+        self._clock.turn_to(end)
+
+
+@pytest.fixture
+def make_lane(store: SqliteStore, clock: TurnableClock, woken: list[str]) -> Callable[..., Lane]:
+    def make_lane(vidgo: Provider | None = None) -> Lane:
+        replayer = Replayer(
+            store=store, providers={"vidgo": vidgo or Vidgo()}, clock=clock, wake=woken.append
+        )
+        return Lane(store, clock, replayer)
+
+    return make_lane
+
+
+@pytest.fixture
+def lane(make_lane: Callable[..., Lane]) -> Lane:
+    return make_lane()
+
+
+async def end_tasks(store: SqliteStore, number: int) -> None:
+    """Tasks that have failed, and whose failure was told."""
+    names = [f"t{index}" for index in range(number)]
+    await asyncio.gather(*(store.log_submission(submission(name)) for name in names))
+    await asyncio.gather(*(store.record(recording(failed(name))) for name in names))
+    await publish(store, NOW)
+
+
+async def publish(store: SqliteStore, now: datetime, outcome: Outcome = Outcome.DELIVERED) -> int:
+    """Settle all that is due for the sink; how much that was."""
+    works = await store.lease_outbox("all", now, now + timedelta(seconds=30), 10_000)
+    settled = settlement(outcome, at=now)
+    await asyncio.gather(*(store.settle_outbox(work, settled) for work in works))
+    return len(works)
+
+
+async def look(store: SqliteStore, replay_id: str) -> Replay:
+    found = await store.get_replay(replay_id)
+    assert found is not None
+    return found
+
+
+# --- pace -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0.2, 50), (1, 10), (3, 5), (7.5, 4), (40, 2)])
+async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
+    store: SqliteStore, clock: TurnableClock, lane: Lane, rate: float, seconds: float
+) -> None:
+    await end_tasks(store, 100)
+    started = await store.start_replay(replay(Stage.NOTIFY, rate=rate, created_at=NOW))
+
+    looked_at = []
+    for _ in range(2):
+        await lane.run_for(seconds / 2)
+        looked_at.append((await look(store, started.id)).looked_at)
+
+    stride = max(1, int(rate / 2))  # what one step may be ahead
+    for half, number in enumerate(looked_at, 1):
+        assert rate * seconds / 2 * half <= number + 0.001 <= rate * seconds / 2 * half + stride + 0.001
+    assert clock.now() == NOW + timedelta(seconds=seconds)
+
+
+async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore, lane: Lane) -> None:
+    await end_tasks(store, 250)
+    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+
+    looked_at = []
+    for _ in range(3):
+        await lane.run_for(0.05)
+        looked_at.append((await look(store, started.id)).looked_at)
+
+    assert looked_at == [100, 200, 250]
+
+
+async def test_a_replay_waits_while_much_of_it_has_not_settled(
+    store: SqliteStore, clock: TurnableClock, lane: Lane
+) -> None:
+    ended = MOST_UNSETTLED + 250
+    await end_tasks(store, ended)
+    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+
+    await lane.run_for(60)
+    stuck = await look(store, started.id)
+    assert MOST_UNSETTLED < stuck.queued <= MOST_UNSETTLED + 100
+    assert stuck.looked_at == stuck.queued
+
+    while await publish(store, clock.now()):
+        await lane.run_for(10)
+    done = await look(store, started.id)
+    assert (done.state, done.looked_at, done.results) == (ReplayState.DONE, ended, {"delivered": ended})
+
+
+@pytest.mark.parametrize(
+    ("stage", "loops"),
+    [(Stage.NOTIFY, "sink"), (Stage.FETCH, "assets"), (Stage.POLL, "poll"), (Stage.REPROCESS, "")],
+)
+async def test_a_step_wakes_those_who_have_work_now(
+    store: SqliteStore, lane: Lane, woken: list[str], stage: Stage, loops: str
+) -> None:
+    await store.start_replay(replay(stage, created_at=NOW))
+    await lane.run_due()
+    assert woken == [loops]
+
+
+async def test_a_step_that_was_overtaken_wakes_nobody(
+    store: SqliteStore, lane: Lane, woken: list[str]
+) -> None:
+    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    (work,) = await lane.lease()
+    await store.change_replay(started.id, ReplayState.CANCELLED, NOW)
+    await lane.replayer.run(work)
+    assert woken == []
+
+
+async def test_the_end_of_a_replay_is_told_once(store: SqliteStore, clock: TurnableClock, lane: Lane) -> None:
+    await end_tasks(store, 2)
+    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    with capture_logs() as lines:
+        await lane.run_for(10)
+        assert lines == []
+        await publish(store, clock.now(), Outcome.REFUSED)
+        clock.turn(5)
+        await lane.run_for(60)
+    assert lines == [
+        {
+            "event": "replay.done",
+            "log_level": "info",
+            "replay_id": started.id,
+            "stage": "notify",
+            "matched": 2,
+            "looked_at": 2,
+            "queued": 2,
+            "settled": 2,
+            "results": {"refused": 2},
+            "seconds": 10.0,
+        }
+    ]
+
+
+# --- reading again ----------------------------------------------------------------------------------------
+
+
+async def test_todays_adapter_makes_an_event_of_what_was_not_understood(
+    store: SqliteStore, clock: TurnableClock, lane: Lane
+) -> None:
+    body = sample_callback(
+        "vidgo", "t1", files=["https://media.example/0.png", "https://media.example/1.png"]
+    )
+    await store.log_submission(submission("t1"))
+    await store.record(recording(unclear("t1"), body=body))
+    clock.turn(3600)
+    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+
+    await lane.run_for(1)
+
+    event = await store.get_event("vidgo", "t1")
+    assert event is not None
+    assert [asset.deadline_at for asset in event.assets] == [NOW + timedelta(days=1)] * 2  # Vidgo's link life
+    repeat = recording(Vidgo().parse(json.loads(body)), body=body)
+    assert (await store.record(repeat)).status is Verdict.DUPLICATE
+    done = await look(store, started.id)
+    assert (done.state, done.results) == (ReplayState.DONE, {"accepted": 1})
+
+
+async def test_few_bodies_are_in_memory_at_once(store: SqliteStore, clock: TurnableClock, lane: Lane) -> None:
+    bodies = 2 * MOST_BODIES_AT_ONCE + 1
+    for number in range(bodies):
+        await store.record(recording(unclear(f"t{number}")))
+    started = await store.start_replay(replay(Stage.REPROCESS, rate=100_000, created_at=clock.now()))
+
+    await lane.run_due()
+    assert (await look(store, started.id)).looked_at == MOST_BODIES_AT_ONCE <= 10
+
+    await lane.run_for(1)
+    assert (await look(store, started.id)).results == {"unrecognised": bodies}
+
+
+async def test_a_repeat_in_another_body_is_the_same_end_after_it(
+    store: SqliteStore, clock: TurnableClock, lane: Lane
+) -> None:
+    await store.log_submission(submission("t1"))
+    await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1", error="nsfw")))
+    await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1", error="NSFW!")))
+    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    await lane.run_for(1)
+    assert (await look(store, started.id)).results == {"accepted": 1, "duplicate": 1}
+
+
+@pytest.mark.parametrize("body", [b"not JSON", b'{"data": {"task_id": "t1", "status": "odd"}}', b"[]"])
+async def test_what_is_still_not_understood_stays_as_it_is(
+    store: SqliteStore, clock: TurnableClock, lane: Lane, body: bytes
+) -> None:
+    await store.log_submission(submission("t1"))
+    await store.record(recording(unclear("t1"), body=body))
+    before = await store.get_task("vidgo", "t1")
+    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    await lane.run_for(1)
+    assert await store.get_task("vidgo", "t1") == before
+    assert (await look(store, started.id)).results == {"unrecognised": 1}
+
+
+async def test_an_adapter_that_crashes_on_one_body_reads_the_others(
+    store: SqliteStore, clock: TurnableClock, make_lane: Callable[..., Lane]
+) -> None:
+    class Fragile(Vidgo):
+        def parse(self, document: object) -> Report:
+            if "t1" in json.dumps(document):
+                raise ZeroDivisionError("the prompt was: a lighthouse")
+            return super().parse(document)
+
+    for task_id in ("t1", "t2"):
+        await store.log_submission(submission(task_id))
+        await store.record(recording(unclear(task_id), body=sample_callback("vidgo", task_id, error="x")))
+    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    with capture_logs() as lines:
+        await make_lane(Fragile()).run_for(1)
+    assert (await look(store, started.id)).results == {"unrecognised": 1, "accepted": 1}
+    assert "lighthouse" not in json.dumps(lines, default=str)
+
+
+async def test_deliveries_of_a_provider_that_is_not_known_any_more_stay(
+    store: SqliteStore, clock: TurnableClock, lane: Lane
+) -> None:
+    await store.record(recording(unclear("t1"), provider="bygone"))
+    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    await lane.run_for(1)
+    assert (await look(store, started.id)).results == {"unrecognised": 1}
+
+
+async def test_a_weak_callback_read_again_must_be_confirmed_all_the_same(
+    store: SqliteStore, clock: TurnableClock, lane: Lane
+) -> None:
+    await store.log_submission(submission("t1"))
+    await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1"), weak=True))
+    await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+
+    await lane.run_for(1)
+
+    task = await store.get_task("vidgo", "t1")
+    assert task is not None
+    assert (task.state, task.deliveries[0].verdict) == (TaskState.SUBMITTED, Verdict.UNCONFIRMED)
+    assert await store.lease_assets(clock.now(), clock.now(), 10) == []
+
+
+@pytest.mark.parametrize(("named", "state"), [("t1", TaskState.FAILED), ("t2", TaskState.SUBMITTED)])
+async def test_a_providers_answer_counts_only_for_the_task_that_was_asked_about(
+    store: SqliteStore, clock: TurnableClock, lane: Lane, named: str, state: TaskState
+) -> None:
+    for task_id in ("t1", "t2"):
+        await store.log_submission(submission(task_id))
+    await store.record(answer(unclear("t1"), body=sample_callback("vidgo", named, error="nsfw")))
+    await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+
+    await lane.run_for(1)
+
+    asked, other = await store.get_task("vidgo", "t1"), await store.get_task("vidgo", "t2")
+    assert asked is not None
+    assert other is not None
+    assert (asked.state, other.state) == (state, TaskState.SUBMITTED)
+    if asked.event:
+        assert (asked.event.type, asked.event.via) == (EventType.FAILED, "poll")
