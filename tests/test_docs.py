@@ -22,7 +22,7 @@ from tests.test_metrics import NOTHING
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-MANUALS = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md"))
+MANUALS = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md", "tests/README.md"))
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:deploy|receiver|tests|\.ci)/[\w./-]+)`")
@@ -122,6 +122,14 @@ def test_every_file_that_a_manual_leads_to_is_there(manual: Path) -> None:
             assert not anchor or anchor in anchors(target), link
     for path in NAMED_FILE.findall(text):
         assert (ROOT / path).exists(), path
+
+
+def test_every_test_that_the_table_of_faults_names_is_there() -> None:
+    files = list((ROOT / "tests").rglob("*.py"))
+    known = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
+    known |= {file.stem for file in files}
+    for name, is_cut in re.findall(r"\b(test_\w+)(…)?", (ROOT / "tests/README.md").read_text()):
+        assert name in known or (is_cut and any(each.startswith(name) for each in known)), name
 
 
 def anchors(manual: Path) -> set[str]:
