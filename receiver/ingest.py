@@ -85,7 +85,16 @@ class Ingest:
         verified = self.verify(admission, body=body, headers=headers, received_at=received_at)
         provider = self._providers[verified.provider]
         report = understand(provider, verified.body)
-        receipt = await self._store.record(_recording(verified, report, provider))
+        recording = self._recording(
+            verified.provider,
+            report,
+            via=Via.CALLBACK,
+            proof=verified.proof,
+            submission_id=verified.submission_id,
+            body=verified.body,
+            received_at=verified.received_at,
+        )
+        receipt = await self._store.record(recording)
         if receipt.status is Verdict.REFUSED:
             raise Rejected(409, "Token of another task", "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
@@ -102,17 +111,14 @@ class Ingest:
 
         Raises Unavailable (nothing was recorded).
         """
-        recording = Recording(
-            provider=provider,
+        recording = self._recording(
+            provider,
+            report,
             via=Via.POLL,
             proof=Proof.POLL,
             submission_id=None,
             body=body,
-            digest=_digest(body),
-            fingerprint=fingerprint(report),
-            report=report,
             received_at=received_at,
-            links_die_at=links_die_at(self._providers[provider], received_at),
         )
         receipt = await self._store.record(recording)
         if receipt.status is Verdict.ACCEPTED:
@@ -172,6 +178,31 @@ class Ingest:
             return _UNTOKENED
         raise _not_authentic()
 
+    def _recording(
+        self,
+        provider: str,
+        report: Report,
+        *,
+        via: Via,
+        proof: Proof,
+        submission_id: str | None,
+        body: bytes,
+        received_at: datetime,
+    ) -> Recording:
+        """All that the record needs, of a callback and of an answer alike."""
+        return Recording(
+            provider=provider,
+            via=via,
+            proof=proof,
+            submission_id=submission_id,
+            body=body,
+            digest=hashlib.sha256(body).hexdigest()[:32],
+            fingerprint=fingerprint(report),
+            report=report,
+            received_at=received_at,
+            links_die_at=links_die_at(self._providers[provider], received_at),
+        )
+
 
 def _follow_up(report: Report) -> str:
     """Which loop goes on with the event of a report."""
@@ -190,12 +221,15 @@ def understand(provider: Provider, body: bytes) -> Report:
     """
     document = payload.decode(body)
     try:
-        report = provider.parse(document)
+        return _believable(provider.parse(document))
     except Exception as exc:  # noqa: BLE001 - the sender is authentic, and the bug is ours
         # Only the type: what it says may be the body it choked on.
         return Report(
             task_id=None, state=ReportState.UNCLEAR, note=f"the adapter crashed: {type(exc).__name__}"
         )
+
+
+def _believable(report: Report) -> Report:
     if len(report.files) > MOST_FILES:
         note = f"names {len(report.files)} files, more than {MOST_FILES}"
         return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
@@ -214,25 +248,6 @@ def fingerprint(report: Report) -> str:
 
 def _without_query(url: str) -> str:
     return url.partition("#")[0].partition("?")[0]
-
-
-def _recording(verified: VerifiedCallback, report: Report, provider: Provider) -> Recording:
-    return Recording(
-        provider=verified.provider,
-        via=Via.CALLBACK,
-        proof=verified.proof,
-        submission_id=verified.submission_id,
-        body=verified.body,
-        digest=_digest(verified.body),
-        fingerprint=fingerprint(report),
-        report=report,
-        received_at=verified.received_at,
-        links_die_at=links_die_at(provider, verified.received_at),
-    )
-
-
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:32]
 
 
 def links_die_at(provider: Provider, received_at: datetime) -> datetime:

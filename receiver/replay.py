@@ -95,9 +95,6 @@ class Replayer:
             report = understand(provider, came.body)
         except Rejected:  # not even JSON
             return came
-        except Exception as exc:  # noqa: BLE001 - an adapter may be anybody's code; one body must not stop the rest
-            log.warning("delivery.unreadable", provider=came.provider, error=type(exc).__name__)
-            return came
         if came.via is Via.POLL and report.task_id != came.report.task_id:
             return came  # an answer about another task is no answer
         return msgspec.structs.replace(

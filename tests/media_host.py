@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class MediaHost:
@@ -43,30 +44,36 @@ class MediaHost:
 
 
 @asynccontextmanager
-async def media_host(tls: ssl.SSLContext | None = None) -> AsyncIterator[MediaHost]:
-    host = MediaHost()
+async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve connections on a port of loopback until the block is left; then those that run are cut."""
     running: set[asyncio.Task[None]] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         running.add(task)
         try:
-            await host.serve(reader, writer)
+            await serve(reader, writer)
         except asyncio.CancelledError:
             writer.transport.abort()
         finally:
             running.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    host.port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, ssl=tls)
     try:
-        yield host
+        yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for task in list(running):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+@asynccontextmanager
+async def media_host(tls: ssl.SSLContext | None = None) -> AsyncIterator[MediaHost]:
+    host = MediaHost()
+    async with listening(host.serve, tls) as host.port:
+        yield host
 
 
 def says(status: int, body: bytes = b"", *lines: str, length: int | None = None) -> Answer:

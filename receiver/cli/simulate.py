@@ -67,6 +67,12 @@ def fault_options(command: Command) -> Command:
     return command
 
 
+def seeded(faults: Mapping[str, Any]) -> dict[str, Any]:
+    """The faults that were typed, with a seed of their own where none was."""
+    seed = random.randint(0, MAX_SEED) if faults["seed"] is None else faults["seed"]
+    return {**faults, "seed": seed}
+
+
 def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=0, show_default=True, **more)
 
@@ -116,15 +122,15 @@ def simulate(
 
 async def _simulate(port: int, options: Mapping[str, Any], faults: Mapping[str, Any]) -> None:
     simulator: Any = pkgutil.resolve_name(SIMULATOR)
-    seed = random.randint(0, MAX_SEED) if faults["seed"] is None else faults["seed"]
+    faults = seeded(faults)
     some = any(amount for name, amount in faults.items() if name != "seed")
-    rules = simulator.SimulatorOptions(**options, faults=simulator.Faults(**{**faults, "seed": seed}))
+    rules = simulator.SimulatorOptions(**options, faults=simulator.Faults(**faults))
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with simulator.serve_simulator(port=port, options=rules) as url:
         click.echo(
             f"Providers play at {url}/vidgo, /apidot, /apixo and /reapi; what really happened: {url}/truth"
-            + (f"; faults are on, --seed {seed} repeats them" if some else "")
+            + (f"; faults are on, --seed {faults['seed']} repeats them" if some else "")
         )
         await stopping.wait()

@@ -1,7 +1,5 @@
 """Admins look at notifications that were given up, and have them sent after all."""
 
-from typing import Annotated
-
 import msgspec
 import structlog
 from starlette.requests import Request
@@ -11,7 +9,7 @@ from receiver.models import EventType, Outcome, WorkFilter
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Access, Endpoint
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
-from receiver.web.shapes import Moment, reply, shape
+from receiver.web.shapes import Limit, Moment, reply, shape
 
 BATCH = 500  # revived in one transaction, so that callbacks need not wait for a long one
 
@@ -22,7 +20,7 @@ class DeadLettersQuery(Filter, frozen=True, kw_only=True, forbid_unknown_fields=
     """Which dead letters to list; ``task_ids`` may be repeated."""
 
     sink: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    limit: Limit = 50
     cursor: str | None = None
 
 

@@ -14,7 +14,7 @@ from receiver.replay import check_can_match
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Access, Endpoint, Nothing
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
-from receiver.web.shapes import Moment, reply, shape, text_or_none
+from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class NewReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ReplaysQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many replays to list, the newest first."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    limit: Limit = 50
 
 
 class FilterShown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

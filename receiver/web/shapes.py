@@ -10,6 +10,9 @@ from receiver.models import to_text
 
 Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
+# How many rows a list has at most.
+Limit = Annotated[int, msgspec.Meta(ge=1, le=200)]
+
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 

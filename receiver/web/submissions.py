@@ -14,7 +14,7 @@ from receiver.payload import task_id as usable_task_id
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Access, Endpoint
 from receiver.web.endpoints import Nothing as NoQuery
-from receiver.web.shapes import Moment, reply, shape
+from receiver.web.shapes import Limit, Moment, reply, shape
 
 MAX_METADATA_BYTES = 4096
 MAX_REQUEST_BYTES = 65_536
@@ -56,7 +56,7 @@ class SubmissionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     provider: str | None = None
     owner: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    limit: Limit = 50
 
 
 class SubmissionRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Backends look at tasks: a list, and one task with its whole history."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -31,7 +31,7 @@ from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.endpoints import Access, Endpoint, Nothing
 from receiver.web.filters import When, check_in_range
-from receiver.web.shapes import Moment, reply, shape, text_or_none
+from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     owner: str | None = None
     since: When | None = None
     until: When | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    limit: Limit = 50
     cursor: str | None = None
 
     def __post_init__(self) -> None:

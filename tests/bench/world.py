@@ -25,7 +25,7 @@ import msgspec
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, SECRET, Receiver, bearer
-from tests.media_host import picture
+from tests.media_host import listening, picture
 
 PROVIDER = "vidgo"
 AT_ONCE = 8  # downloads, and publishes to one sink: what may be in flight when the service dies
@@ -188,28 +188,8 @@ class World:
 @asynccontextmanager
 async def open_world(fates: Fates) -> AsyncIterator[World]:
     world = World(fates)
-    running: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running.add(task)
-        try:
-            await world.serve(reader, writer)
-        except asyncio.CancelledError:
-            writer.transport.abort()
-        finally:
-            running.discard(task)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    world.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(world.serve) as world.port:
         yield world
-    finally:
-        server.close()
-        for task in list(running):
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 def settings(world: World, *, first_poll_seconds: float) -> dict[str, str]:

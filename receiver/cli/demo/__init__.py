@@ -3,7 +3,6 @@
 import asyncio
 import os
 import pkgutil
-import random
 import shlex
 import signal
 import sys
@@ -30,7 +29,7 @@ from receiver.cli.demo.service import (
     service_environment,
 )
 from receiver.cli.demo.summary import Report, make_report, print_expectation, print_report
-from receiver.cli.simulate import MAX_SEED, SIMULATOR, fault_options
+from receiver.cli.simulate import SIMULATOR, fault_options, seeded
 from receiver.credentials import credentials_path
 from receiver.models import TaskState
 from receiver.settings import Settings, load_settings
@@ -102,12 +101,8 @@ def demo(context: click.Context, /, **typed: Any) -> None:
     every promise against what really happened. Exits 0 only if all of them held.
     """
     own = {name: typed.pop(name) for name in Options.__struct_fields__ if name != "faults"}
-    report = asyncio.run(_until_interrupted(_tell(Options(**own, faults=_seeded(typed)))))
+    report = asyncio.run(_until_interrupted(_tell(Options(**own, faults=seeded(typed)))))
     context.exit(report.exit_code)
-
-
-def _seeded(faults: dict[str, Any]) -> dict[str, Any]:
-    return faults | ({"seed": random.randint(0, MAX_SEED)} if faults["seed"] is None else {})
 
 
 async def _until_interrupted(story: Awaitable[Report]) -> Report:

@@ -9,7 +9,8 @@ import httpx2
 import msgspec
 
 from receiver.cli.callback_url import provider_url
-from receiver.cli.demo.plan import PROVIDERS, SILENT, Job
+from receiver.cli.demo.plan import SILENT, Job
+from receiver.cli.simulate import PROVIDERS
 from receiver.credentials import read_credentials
 from receiver.errors import Unavailable
 from receiver.settings import Settings

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-PROVIDERS = ("vidgo", "apidot", "apixo", "reapi")
+from receiver.cli.simulate import PROVIDERS
+
 SILENT = "reapi"  # sends no callbacks at all
 FAILURE = "The prompt violates our content policy"
 REPEATS = 3

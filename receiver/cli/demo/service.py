@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 
-from receiver.cli.demo.plan import PROVIDERS
+from receiver.cli.simulate import PROVIDERS
 from receiver.errors import Misconfigured, Unavailable
 
 HOST = "127.0.0.1"

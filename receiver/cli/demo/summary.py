@@ -10,9 +10,9 @@ from tabulate import tabulate
 from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
-from receiver.cli.demo.plan import PROVIDERS
 from receiver.cli.exits import Exit
 from receiver.cli.show import print_heading, printable
+from receiver.cli.simulate import PROVIDERS
 from receiver.plugins import load_providers
 
 SHOWN_PROBLEMS = 5

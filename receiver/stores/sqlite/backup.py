@@ -17,6 +17,7 @@ import msgspec
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Outcome
+from receiver.stores.sqlite.viewing import connect_read_only
 
 Progress = Callable[[int, int], None]  # pages copied, of how many
 
@@ -53,7 +54,10 @@ class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
 
     def files(self) -> Iterator[tuple[str, int]]:
         """The key and the bytes of every file that the copy says is stored."""
-        with _translated(self.path), closing(_open_read_only(self.path)) as connection:
+        with (
+            _translated(self.path),
+            closing(connect_read_only(self.path, BUSY_TIMEOUT_SECONDS)) as connection,
+        ):
             yield from connection.execute(STORED_FILES)
 
 
@@ -65,7 +69,7 @@ def copy_record(source: Path, target: Path, progress: Progress) -> None:
     target.touch(mode=0o600)
     with (
         _translated(source),
-        closing(_open_read_only(source)) as original,
+        closing(connect_read_only(source, BUSY_TIMEOUT_SECONDS)) as original,
         closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
         original.execute("BEGIN")  # takes effect with what is read next
@@ -80,7 +84,7 @@ def copy_record(source: Path, target: Path, progress: Progress) -> None:
 
 def check_copy(source: Path, target: Path) -> RecordCopy:
     """Check every page and every index of a copy of ``source``. Raises Misconfigured for damage."""
-    with _translated(source), closing(_open_read_only(target)) as copy:
+    with _translated(source), closing(connect_read_only(target, BUSY_TIMEOUT_SECONDS)) as copy:
         problems = [text for (text,) in copy.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})")]
         if problems != ["ok"]:
             raise damaged(source, problems)
@@ -103,7 +107,7 @@ def examine(path: Path, most_seconds: float) -> bool:
     Raises Misconfigured, saying what is wrong, when a page is damaged.
     """
     deadline = time.monotonic() + most_seconds
-    with _translated(path), closing(_open_read_only(path)) as connection:
+    with _translated(path), closing(connect_read_only(path, BUSY_TIMEOUT_SECONDS)) as connection:
         connection.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS_PER_LOOK)
         try:
             problems = [text for (text,) in connection.execute(f"PRAGMA quick_check({MOST_PROBLEMS})")]
@@ -130,12 +134,6 @@ def is_damage(error: BaseException | None) -> bool:
     if not isinstance(error, sqlite3.Error):
         return False
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    # It never checkpoints, not even as the last to leave: that is for the one writer to do.
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from receiver.models import (
 )
 from receiver.stores.sqlite import polling, replaying
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
-from receiver.stores.sqlite.recording import Rules, apply, find_claimed, waiting
+from receiver.stores.sqlite.recording import WAITING, Rules, apply, find_claimed, waiting
 from receiver.stores.sqlite.replaying import WITHDRAWN
 from receiver.stores.sqlite.settling import end_if_last
 
@@ -252,10 +252,9 @@ def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, rules: R
 
 def _keep_verdict(db: sqlite3.Cursor, kept: KeptDelivery, verdict: Verdict, owner: int | None) -> None:
     again = kept.recording
-    waits = verdict in {Verdict.EARLY, Verdict.UNCONFIRMED}
     values = (
         verdict.value, owner, again.report.provider_state, again.report.note,
-        waiting(again) if waits else None, kept.number,
+        waiting(again) if verdict in WAITING else None, kept.number,
     )  # fmt: skip
     db.execute(UNDERSTAND, values)
 

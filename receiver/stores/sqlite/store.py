@@ -56,6 +56,7 @@ from receiver.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
 READERS = 4
+READ_BUSY_SECONDS = 3.0
 
 
 class SqliteStore:
@@ -272,7 +273,8 @@ class SqliteStore:
     def _run_read(self, query: Callable[[sqlite3.Cursor], T]) -> T:
         try:
             if not hasattr(self._local, "cursor"):
-                connection = _connect_read_only(self._path)
+                # Closed by the thread that closes the store, when the reading threads have ended.
+                connection = viewing.connect_read_only(self._path, READ_BUSY_SECONDS)
                 self._open_readers.append(connection)
                 self._local.cursor = connection.cursor()
             return query(self._local.cursor)
@@ -314,14 +316,6 @@ def _take_lock(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
-
-
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    # Closed by the thread that closes the store, when the reading threads have ended.
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA busy_timeout = 3000")
-    return connection
 
 
 def _beat(db: sqlite3.Cursor) -> None:

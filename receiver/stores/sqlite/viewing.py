@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -123,6 +124,15 @@ SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM ass
 NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
 
 CURSOR = re.compile(r"sub_[0-9a-z]{1,40}")
+
+
+def connect_read_only(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection for reading, from any one thread at a time.
+
+    It never checkpoints, not even as the last to leave: that is for the one writer to do.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_seconds, check_same_thread=False)
 
 
 def get_submission(db: sqlite3.Cursor, submission_id: str) -> Submission | None:
