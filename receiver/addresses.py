@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 Network = IPv4Network | IPv6Network
 

@@ -15,9 +15,10 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Rejected, causes
 from receiver.ingest import understand
-from receiver.models import Outcome, Report, ReportState, StatusRequest
+from receiver.models import Report, StatusRequest
 from receiver.pace import TROUBLES, Pace, Trouble
 from receiver.ports import Provider
+from receiver.words import Outcome, ReportState
 
 log = structlog.get_logger()
 

@@ -17,10 +17,12 @@ from receiver.backoff import Backoff
 from receiver.clock import Clock
 from receiver.download import Downloaded, DownloadLimits, download
 from receiver.errors import FetchFailed, Unavailable
+from receiver.leased import AssetWork, Settlement, StoredFile
 from receiver.media import MediaInfo
-from receiver.models import AssetWork, Outcome, Settlement, StoredFile, to_text
 from receiver.network import GuardedClient
 from receiver.ports import BlobStore, Store
+from receiver.times import to_text
+from receiver.words import Outcome
 
 log = structlog.get_logger()
 

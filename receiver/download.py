@@ -18,8 +18,8 @@ import msgspec
 from receiver.addresses import Target
 from receiver.clock import Clock
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
 from receiver.network import GuardedClient
+from receiver.words import Outcome
 
 FREE_PIECES = 2_000  # of a body, before their average size counts
 FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold

@@ -8,7 +8,10 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import Asset, AssetState, Event, Notification, OutboxWork, to_text
+from receiver.leased import OutboxWork
+from receiver.models import Asset, Event, Notification
+from receiver.times import to_text
+from receiver.words import AssetState
 
 CONTENT_TYPE = "application/cloudevents+json"
 

@@ -14,7 +14,7 @@ prompt, a callback URL or a media link.
 
 from collections.abc import Iterator
 
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 
 class ReceiverError(Exception):

@@ -6,7 +6,7 @@ import msgspec
 
 from receiver import accepts
 from receiver.accepts import Accepts
-from receiver.models import Confirm
+from receiver.words import Confirm
 
 
 class Field(msgspec.Struct, frozen=True):

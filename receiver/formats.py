@@ -16,7 +16,7 @@ from typing import BinaryIO
 import imagesize
 
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 Frames = Iterator[tuple[int, int]]
 

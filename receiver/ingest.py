@@ -11,20 +11,10 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import Rejected
-from receiver.models import (
-    Callback,
-    Outcome,
-    Proof,
-    Receipt,
-    Recording,
-    Report,
-    ReportState,
-    Verdict,
-    VerifiedCallback,
-    Via,
-)
+from receiver.models import Callback, Receipt, Recording, Report, VerifiedCallback
 from receiver.ports import Provider, Store
 from receiver.tokens import TokenClaim, Tokens
+from receiver.words import Outcome, Proof, ReportState, Verdict, Via
 
 # The most files any documented model returns is 15; beyond this a report is not believed.
 MOST_FILES = 100

@@ -8,14 +8,16 @@ import msgspec
 from receiver.asking import Asker
 from receiver.assets import Assets
 from receiver.clock import Clock
+from receiver.leased import AssetWork, OutboxWork, PollWork
 from receiver.metrics import Metrics
-from receiver.models import AssetWork, OutboxWork, Outcome, PollWork, ReplayWork
 from receiver.ports import Store
 from receiver.reconcile import Reconciler
 from receiver.relay import Relay
+from receiver.repairs import ReplayWork
 from receiver.replay import Replayer
 from receiver.settings import Settings, SinkSettings
 from receiver.upkeep import Upkeep
+from receiver.words import Outcome
 from receiver.worker import Chore, Lane
 
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take

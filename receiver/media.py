@@ -11,7 +11,7 @@ import msgspec
 from receiver import formats
 from receiver.errors import FetchFailed
 from receiver.formats import Bytes, Frames
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 IMAGE, VIDEO, AUDIO, MODEL = "image", "video", "audio", "model"
 KINDS = frozenset({IMAGE, VIDEO, AUDIO, MODEL})

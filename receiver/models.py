@@ -5,157 +5,21 @@ All times are aware UTC. All ids are text with a prefix that tells what they nam
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 
 import msgspec
 
-# --- states and outcomes: one word each, the same in code, database, log, metric and README ---------
-
-
-class Via(StrEnum):
-    """How a result reached us."""
-
-    CALLBACK = "callback"
-    POLL = "poll"
-
-
-class Proof(StrEnum):
-    """What showed that a callback is authentic, from strongest to weakest."""
-
-    SUBMISSION = "submission"  # a token made for one submission
-    SIGNATURE = "signature"  # the provider signed the raw bytes
-    PROVIDER = "provider"  # the one token per provider
-    NONE = "none"  # untokened, and the operator allows that
-    POLL = "poll"  # we asked the provider ourselves
-
-
-class Verdict(StrEnum):
-    """What a delivery turned out to be."""
-
-    ACCEPTED = "accepted"  # the first terminal state of an owned task
-    DUPLICATE = "duplicate"  # says what is known already
-    PROGRESS = "progress"  # a known state that ends nothing
-    EARLY = "early"  # authentic, but its submission is not in the log yet
-    CONFLICT = "conflict"  # contradicts the terminal state that came first
-    UNRECOGNISED = "unrecognised"  # authentic, but not understood; kept raw
-    UNCONFIRMED = "unconfirmed"  # an end, but on weak proof: counts once the provider has confirmed it
-    REFUSED = "refused"  # a submission's token used for another task
-    UNOWNED = "unowned"  # was early, and no submission ever came
-
-
-class ReportState(StrEnum):
-    """What a provider's document says about its task."""
-
-    PROGRESS = "progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    UNCLEAR = "unclear"  # not understood: never treated as an end
-
-
-class TaskState(StrEnum):
-    """Where a task stands, as a backend sees it."""
-
-    SUBMITTED = "submitted"  # no terminal result yet
-    FETCHING = "fetching"  # ended at the provider; files still to come
-    COMPLETED = "completed"
-    PARTIAL = "partial"
-    FAILED = "failed"
-
-
-class EventType(StrEnum):
-    """What consumers are told, and the CloudEvents ``type``."""
-
-    COMPLETED = "task.completed"
-    PARTIAL = "task.partial"
-    FAILED = "task.failed"
-
-
-class AssetState(StrEnum):
-    """Where one file stands."""
-
-    PENDING = "pending"
-    STORED = "stored"
-    FAILED = "failed"
-
-
-class OutboxState(StrEnum):
-    """Where one event stands on its way to one sink."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-
-
-class Confirm(StrEnum):
-    """Which callbacks count only once the provider has confirmed them, where it can be asked."""
-
-    WEAK = "weak"  # those that came by a mere provider token, or untokened
-    ALWAYS = "always"
-    NEVER = "never"
-
-
-class Stage(StrEnum):
-    """What a replay does again."""
-
-    NOTIFY = "notify"  # send events to the sinks
-    FETCH = "fetch"  # download files that could not be had
-    REPROCESS = "reprocess"  # read kept raw deliveries with today's adapter
-    POLL = "poll"  # ask the provider about tasks that have not ended
-
-
-class ReplayState(StrEnum):
-    """Where a replay stands."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    CANCELLED = "cancelled"
-    DONE = "done"
-
-
-class Outcome(StrEnum):
-    """How one attempt at an asset, at a sink or at a provider ended. The README explains each in a line."""
-
-    # good ends
-    STORED = "stored"
-    DELIVERED = "delivered"
-    # what a provider said when it was asked about a task
-    ANSWERED = "answered"
-    IN_PROGRESS = "in_progress"
-    UNKNOWN_TASK = "unknown_task"
-    UNREADABLE = "unreadable"
-    KEY_REFUSED = "key_refused"
-    OUT_OF_CREDIT = "out_of_credit"
-    NO_MODEL = "no_model"
-    # the link or its host is not acceptable
-    BAD_URL = "bad_url"
-    PRIVATE_ADDRESS = "private_address"
-    HOST_NOT_ALLOWED = "host_not_allowed"
-    BAD_REDIRECT = "bad_redirect"
-    # the network or the other side failed
-    DNS_FAILED = "dns_failed"
-    CONNECT_FAILED = "connect_failed"
-    TLS_FAILED = "tls_failed"
-    TIMEOUT = "timeout"
-    TOO_SLOW = "too_slow"
-    INTERRUPTED = "interrupted"
-    RATE_LIMITED = "rate_limited"
-    HTTP_ERROR = "http_error"
-    GONE = "gone"
-    UNAVAILABLE = "unavailable"
-    REFUSED = "refused"
-    # the bytes are not what they should be
-    TOO_LARGE = "too_large"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    NOT_AN_IMAGE = "not_an_image"
-    TRUNCATED = "truncated"
-    # our own side
-    STORAGE_FAILED = "storage_failed"
-    CRASHED = "crashed"
-    # ends of a task that no single attempt explains
-    NO_FILES = "no_files"
-    LOST = "lost"
-
+from receiver.words import (
+    AssetState,
+    EventType,
+    OutboxState,
+    Outcome,
+    Proof,
+    ReportState,
+    TaskState,
+    Verdict,
+    Via,
+)
 
 # --- what comes in --------------------------------------------------------------------------------
 
@@ -375,81 +239,6 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
     assets_total: int
 
 
-# --- what is leased and settled -------------------------------------------------------------------
-
-
-class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A leased asset. ``lease`` must still be on the row when the work is settled."""
-
-    event_id: str
-    provider: str
-    task_id: str
-    index: int
-    url: str
-    kind: str
-    attempt: int  # this one's number, from 1
-    deadline_at: datetime
-    model: str | None
-    renewed: bool  # its link was asked for anew already
-    replay_id: str | None
-    lease: str
-
-
-class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished download is: the facts a consumer gets."""
-
-    key: str
-    media_type: str
-    bytes: int
-    width: int | None
-    height: int | None
-    sha256: str
-
-
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended, and what follows: done, again at ``retry_at``, or never.
-
-    ``links`` are the event's files as its provider names them now, in order: the asset's own link is
-    replaced by its own there, and so are those of the event's other files that wait.
-    """
-
-    outcome: Outcome
-    started_at: datetime
-    settled_at: datetime
-    retry_at: datetime | None = None
-    detail: str | None = None
-    file: StoredFile | None = None
-    links: tuple[str, ...] = ()
-    links_die_at: datetime | None = None
-
-
-class PollWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A leased question: how did this task end?"""
-
-    submission_id: str
-    provider: str
-    task_id: str
-    model: str | None
-    submitted_at: datetime
-    attempt: int  # this one's number, from 1
-    held: bool  # a callback waits for the answer
-    replay_id: str | None
-    lease: str
-
-
-class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A leased outbox entry with everything its message is made of."""
-
-    id: str
-    sink: str
-    attempt: int  # this one's number, from 1
-    created_at: datetime
-    revision: int
-    replay_id: str | None
-    event: Event
-    lease: str
-
-
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """One message as a sink gets it. Equal ``dedupe_key`` means: the consumer has seen it."""
 
@@ -490,86 +279,7 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
-class WorkFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay or a requeue applies to; unset fields let everything pass.
-
-    ``since`` and ``until`` compare with when the task was submitted (``poll``), its result came
-    (``fetch``, ``reprocess``) or its event ended (``notify``, dead letters).
-    """
-
-    provider: str | None = None
-    owner: str | None = None
-    state: TaskState | None = None
-    type: EventType | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    task_ids: tuple[str, ...] = ()
-
-
-class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable job that does a stage again for everything that matched when it was asked for.
-
-    It looks at one match after the other, and queues what there is to do: notifications, files, polls.
-    ``results`` counts by outcome what has settled. It is done when all is looked at and settled.
-    """
-
-    id: str
-    stage: Stage
-    filter: WorkFilter
-    sinks: tuple[str, ...]  # for notify; empty: every sink that wants the event
-    rate: float | None  # matches a second; None: as fast as they settle
-    state: ReplayState
-    requested_by: str
-    created_at: datetime
-    finished_at: datetime | None
-    matched: int
-    looked_at: int
-    queued: int
-    settled: int
-    results: Mapping[str, int]
-
-
-class ReplayWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A replay whose next step is due; ``lease`` must still be on its row when the step is made."""
-
-    replay: Replay
-    lease: str
-
-
-class KeptDelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A raw delivery that was not understood when it came."""
-
-    number: int
-    recording: Recording  # as it came; its report is still to be read again
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A notification that was given up."""
-
-    id: str
-    sink: str
-    event_id: str
-    provider: str
-    task_id: str
-    owner: str
-    type: EventType
-    revision: int
-    replay_id: str | None
-    attempts: int
-    outcome: Outcome
-    detail: str | None  # of the last attempt
-    created_at: datetime
-    settled_at: datetime
-
-
-class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of a list, newest first, and where the next part begins."""
-
-    dead_letters: tuple[DeadLetter, ...]
-    next_cursor: str | None
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a list, newest first, and where the next part begins."""
 
     tasks: tuple[TaskSummary, ...]
@@ -588,19 +298,3 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_undownloaded_at: datetime | None
     next_deadline_at: datetime | None  # of an asset still to be downloaded
     polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
-
-
-def to_text(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds and ``Z``; sorts as text in the order of time."""
-    if moment.tzinfo is not UTC:  # ours always are, and converting costs more than writing
-        moment = moment.astimezone(UTC)
-    text: str = msgspec.to_builtins(moment)  # five times as fast as isoformat; leaves a zero fraction out
-    return f"{text[:23]}Z" if len(text) == 27 else f"{text[:19]}.000Z"
-
-
-def from_text(text: str) -> datetime:
-    """The inverse of ``to_text``; takes any RFC 3339 text. Raises ValueError without a zone."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone; end it with Z for UTC")
-    return moment.astimezone(UTC)

@@ -20,7 +20,7 @@ import httpx2
 from receiver import __version__
 from receiver.addresses import Network, Standing, Target, admit, bad_url, check_url, is_literal
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Ask = Callable[[str, int], list[str]]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 # While it is not known whether a trouble is over, one question at a time finds out, in so many seconds.
 PROBE_SECONDS = 30.0

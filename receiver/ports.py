@@ -13,35 +13,25 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 import msgspec
 
 from receiver.clock import Clock
+from receiver.leased import AssetWork, OutboxWork, PollWork, Settlement
 from receiver.models import (
-    AssetWork,
     Callback,
-    DeadLetters,
     Event,
-    KeptDelivery,
     Notification,
-    OutboxWork,
-    Page,
-    PollWork,
-    Proof,
     ProviderFacts,
     Receipt,
     Recording,
-    Replay,
-    ReplayState,
-    ReplayWork,
     Report,
     Route,
-    Settlement,
-    Stage,
     Stats,
     StatusRequest,
     Submission,
     Task,
     TaskFilter,
-    Verdict,
-    WorkFilter,
+    TaskPage,
 )
+from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
+from receiver.words import Proof, ReplayState, Stage, Verdict
 
 if TYPE_CHECKING:
     import httpx2
@@ -236,7 +226,7 @@ class Store(Protocol):
 
     async def list_dead(
         self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
-    ) -> DeadLetters:
+    ) -> DeadLetterPage:
         """A page of dead letters; Rejected (400) for a cursor that is not ours."""
 
     async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
@@ -269,7 +259,7 @@ class Store(Protocol):
 
     async def get_event(self, provider: str, task_id: str) -> Event | None: ...
 
-    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
+    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
         """A page of tasks; Rejected (400) for a cursor that is not ours."""
 
     async def count_stats(self) -> Stats: ...

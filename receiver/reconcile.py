@@ -13,18 +13,11 @@ from receiver.asking import Answer, Asker
 from receiver.assets import Renewal
 from receiver.clock import Clock
 from receiver.ingest import Ingest, links_die_at
-from receiver.models import (
-    AssetWork,
-    Confirm,
-    Outcome,
-    PollWork,
-    Proof,
-    Settlement,
-    Verdict,
-    to_text,
-)
+from receiver.leased import AssetWork, PollWork, Settlement
 from receiver.pace import TROUBLES
 from receiver.ports import Provider, Store
+from receiver.times import to_text
+from receiver.words import Confirm, Outcome, Proof, Verdict
 
 log = structlog.get_logger()
 

@@ -11,10 +11,13 @@ from receiver.backoff import Backoff
 from receiver.clock import Clock
 from receiver.envelope import LinkMaker, render
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.models import EventType, OutboxWork, Outcome, Route, Settlement, to_text
+from receiver.leased import OutboxWork, Settlement
+from receiver.models import Route
 from receiver.payload import path_part
 from receiver.ports import Sink, Store
+from receiver.times import to_text
 from receiver.tokens import Tokens
+from receiver.words import EventType, Outcome
 
 log = structlog.get_logger()
 

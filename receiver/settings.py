@@ -13,8 +13,9 @@ from receiver.accepts import Network
 from receiver.asking import Access
 from receiver.errors import Misconfigured
 from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, variable_of
-from receiver.models import Confirm, Route
+from receiver.models import Route
 from receiver.ports import Provider
+from receiver.words import Confirm
 
 
 class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):

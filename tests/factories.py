@@ -7,19 +7,9 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.ingest import fingerprint
-from receiver.models import (
-    AssetWork,
-    Outcome,
-    Proof,
-    Recording,
-    RemoteFile,
-    Report,
-    ReportState,
-    Settlement,
-    StoredFile,
-    Submission,
-    Via,
-)
+from receiver.leased import AssetWork, Settlement, StoredFile
+from receiver.models import Recording, RemoteFile, Report, Submission
+from receiver.words import Outcome, Proof, ReportState, Via
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from receiver.addresses import MAX_URL_LENGTH, Standing, Target, check_url, judge
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 

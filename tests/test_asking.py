@@ -14,12 +14,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver.asking import Access, Asker
-from receiver.models import Outcome, Report, ReportState, StatusRequest
+from receiver.models import Report, StatusRequest
 from receiver.network import open_plain_client
 from receiver.plugins import load_providers
 from receiver.providers.vidgo import Vidgo
 from receiver.simulator import SimulatorOptions, serve_simulator
 from receiver.testing import TurnableClock, sample_callback
+from receiver.words import Outcome, ReportState
 from tests.factories import NOW
 from tests.media_host import Answer as Told
 from tests.media_host import MediaHost, media_host, redirects, repeats, writes

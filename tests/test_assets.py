@@ -27,11 +27,13 @@ from receiver.assets import (
 from receiver.backoff import Backoff
 from receiver.blobs.local import LocalBlobs
 from receiver.download import DownloadLimits
-from receiver.models import AssetState, AssetWork, EventType, Outcome, RemoteFile, StoredFile, TaskState
+from receiver.leased import AssetWork, StoredFile
+from receiver.models import RemoteFile
 from receiver.network import GuardedClient
 from receiver.ports import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
+from receiver.words import AssetState, EventType, Outcome, TaskState
 from tests.factories import completed, recording, submission
 from tests.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
 

@@ -23,9 +23,9 @@ from receiver.cli import COMMANDS, main
 from receiver.cli.reach import obstacles
 from receiver.credentials import credentials_path, ensure_credentials
 from receiver.fields import FIELDS
-from receiver.models import Proof
 from receiver.settings import load_settings
 from receiver.tokens import Tokens
+from receiver.words import Proof
 from tests.cli_stub import answering
 
 TOKEN = "a-token-for-the-command-line"

@@ -10,9 +10,9 @@ import pytest
 
 from receiver.cli import checks
 from receiver.cli.keys import bottleneck
-from receiver.models import Confirm
 from receiver.plugins import load_providers
 from receiver.settings import load_settings
+from receiver.words import Confirm
 from tests.sink_hosts import free_port
 
 LIMIT = "confirmation of provider-token callbacks is limited to 5 a minute"

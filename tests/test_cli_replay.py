@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from receiver.cli import following, main
-from receiver.models import from_text
+from receiver.times import from_text
 from tests.cli_stub import Answer, Answers, Stub, answering
 
 TOKEN = "a-token-for-the-command-line"

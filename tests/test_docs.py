@@ -14,9 +14,9 @@ from receiver import plugins
 from receiver.cli import main
 from receiver.fields import ALL_FIELDS, settings_table
 from receiver.metrics import Metrics
-from receiver.models import EventType, Outcome, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
+from receiver.words import EventType, Outcome, TaskState, Verdict
 from tests.factories import NOW
 from tests.test_metrics import NOTHING
 

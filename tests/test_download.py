@@ -14,9 +14,9 @@ import pytest
 
 from receiver.download import FLUSH_BYTES, Downloaded, DownloadLimits, download
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
 from receiver.network import GuardedClient
 from receiver.testing import TurnableClock
+from receiver.words import Outcome
 from tests.fake_world import PUBLIC, FakeWorld, make_trust
 from tests.media_host import Answer, MediaHost, media_host, redirects, repeats, says, writes
 

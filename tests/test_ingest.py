@@ -13,13 +13,14 @@ import pytest
 from receiver import payload
 from receiver.errors import Rejected
 from receiver.ingest import MOST_FILES, Ingest, fingerprint
-from receiver.models import Callback, EventType, Proof, Receipt, RemoteFile, Report, Verdict, Via
+from receiver.models import Callback, Receipt, RemoteFile, Report
 from receiver.plugins import load_providers
 from receiver.ports import Provider, StoreOptions, never
 from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
+from receiver.words import EventType, Proof, Verdict, Via
 from tests.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])

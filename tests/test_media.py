@@ -10,7 +10,7 @@ from PIL import Image
 from receiver import media
 from receiver.errors import FetchFailed
 from receiver.media import MediaInfo
-from receiver.models import Outcome
+from receiver.words import Outcome
 from tests.image_bytes import (
     SIZE,
     animated,

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
-from receiver.models import Outcome, Stats, Verdict
+from receiver.models import Stats
+from receiver.words import Outcome, Verdict
 from tests.factories import NOW
 
 NOTHING = Stats(

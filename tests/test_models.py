@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from receiver.models import from_text, to_text
+from receiver.times import from_text, to_text
 
 SECOND = datetime(2026, 11, 21, 10, 0, 5, tzinfo=UTC)
 

@@ -13,7 +13,6 @@ import pytest
 
 from receiver.addresses import Target
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
 from receiver.network import (
     MAX_ADDRESSES,
     GuardedClient,
@@ -21,6 +20,7 @@ from receiver.network import (
     is_our_address,
     open_plain_client,
 )
+from receiver.words import Outcome
 from tests.fake_world import OTHER_PUBLIC, PUBLIC, FakeWorld, Trust, make_trust
 from tests.media_host import media_host, says, writes
 

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from receiver.models import Outcome
 from receiver.pace import Pace
+from receiver.words import Outcome
 from tests.factories import NOW, later
 
 

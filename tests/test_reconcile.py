@@ -15,24 +15,8 @@ from receiver.asking import Asker
 from receiver.assets import Assets, Fetcher
 from receiver.blobs.local import LocalBlobs
 from receiver.ingest import Ingest
-from receiver.models import (
-    AssetState,
-    AssetWork,
-    Confirm,
-    Event,
-    EventType,
-    Outcome,
-    Poll,
-    PollWork,
-    Proof,
-    RemoteFile,
-    Route,
-    Settlement,
-    Stage,
-    Task,
-    Verdict,
-    Via,
-)
+from receiver.leased import AssetWork, PollWork, Settlement
+from receiver.models import Event, Poll, RemoteFile, Route, Task
 from receiver.network import GuardedClient
 from receiver.plugins import load_providers
 from receiver.ports import StoreOptions
@@ -40,6 +24,7 @@ from receiver.reconcile import MOST_ATTEMPTS_UNASKED, Reconciler, confirmation, 
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
+from receiver.words import AssetState, Confirm, EventType, Outcome, Proof, Stage, Verdict, Via
 from tests.contracts.store_replays import replay
 from tests.factories import NOW, completed, later, recording, submission
 from tests.media_host import Answer, MediaHost, media_host, picture, says

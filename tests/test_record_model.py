@@ -20,18 +20,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
-from receiver.models import (
-    AssetState,
-    EventType,
-    Outcome,
-    Recording,
-    Report,
-    Route,
-    Submission,
-    Verdict,
-)
+from receiver.models import Recording, Report, Route, Submission
 from receiver.ports import StoreOptions
 from receiver.stores.sqlite import SqliteStore
+from receiver.words import AssetState, EventType, Outcome, Verdict
 from tests.factories import (
     NOW,
     answer,

@@ -11,12 +11,14 @@ from structlog.testing import capture_logs
 
 from receiver.backoff import Backoff
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.models import EventType, Notification, OutboxState, OutboxWork, Outcome, Route, Settlement
+from receiver.leased import OutboxWork, Settlement
+from receiver.models import Notification, Route
 from receiver.ports import Sink, StoreOptions
 from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker, route
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
 from receiver.tokens import Tokens
+from receiver.words import EventType, OutboxState, Outcome
 from tests.factories import NOW, failed, later, recording, submission
 from tests.messages import SOURCE, link, outbox_work
 

@@ -9,9 +9,9 @@ import pytest
 from receiver.asking import Access
 from receiver.errors import Misconfigured
 from receiver.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
-from receiver.models import Confirm
 from receiver.plugins import load_providers
 from receiver.settings import Settings, SinkSettings, load_settings
+from receiver.words import Confirm
 
 SECRET = "a-secret-of-some-length"
 

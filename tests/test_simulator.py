@@ -16,7 +16,7 @@ from PIL import Image
 from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
-from receiver.models import Report, ReportState
+from receiver.models import Report
 from receiver.ports import Provider
 from receiver.providers.apidot import Apidot
 from receiver.providers.apixo import Apixo
@@ -26,6 +26,7 @@ from receiver.simulator import SimulatorOptions, create_simulator, serve_simulat
 from receiver.simulator.calling import Caller
 from receiver.simulator.drawing import FORMATS, SIZES, draw
 from receiver.simulator.plot import CallAttempt, Retries
+from receiver.words import ReportState
 
 PROVIDERS: dict[str, Provider] = {
     "vidgo": Vidgo(),

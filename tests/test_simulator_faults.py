@@ -10,11 +10,12 @@ import pytest
 
 from receiver import payload
 from receiver.errors import Misconfigured
-from receiver.models import Report, ReportState
+from receiver.models import Report
 from receiver.simulator import Faults, SimulatorOptions
 from receiver.simulator.drawing import SIZES, draw
 from receiver.simulator.faults import Failure, Fate, Simulate, decide
 from receiver.simulator.pace import Pace
+from receiver.words import ReportState
 from tests.test_simulator import PROVIDERS, PUSHING, Backend, id_in, playing
 
 FAILURE = Failure(code=None, message="no")

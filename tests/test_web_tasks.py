@@ -8,9 +8,9 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from receiver.models import to_text
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
+from receiver.times import to_text
 from tests.loopback import Answer, talk
 from tests.web_callers import API_TOKEN, callback_path, log_task, progress_callback
 

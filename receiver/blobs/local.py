@@ -14,8 +14,8 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Outcome
 from receiver.ports import PartOptions
+from receiver.words import Outcome
 
 INCOMING = ".incoming"  # what is still being written; no key can name it
 CHUNK_BYTES = 256 * 1024

@@ -9,10 +9,11 @@ from receiver.cli.reach import obstacles
 from receiver.credentials import read_credentials
 from receiver.errors import Misconfigured
 from receiver.fields import key_variable
-from receiver.models import Confirm, ProviderFacts
+from receiver.models import ProviderFacts
 from receiver.plugins import load_providers
 from receiver.settings import Settings, load_settings
 from receiver.tokens import Tokens
+from receiver.words import Confirm
 
 
 @click.command("callback-url")

@@ -20,11 +20,11 @@ from receiver.clock import Clock
 from receiver.credentials import credentials_path, ensure_credentials, open_to_others, read_credentials
 from receiver.errors import Misconfigured, ReceiverError
 from receiver.fields import key_variable
-from receiver.models import Outcome
 from receiver.network import open_plain_client
 from receiver.ports import PartOptions, Provider, StoreOptions
 from receiver.settings import Settings
 from receiver.tokens import Tokens
+from receiver.words import Outcome
 
 LITTLE_ROOM_BYTES = 2**30
 NO_ROOM_BYTES = 100 * 2**20

@@ -12,7 +12,7 @@ from receiver.cli.client import Answer, Service
 from receiver.cli.exits import Exit
 from receiver.cli.show import print_table, printable
 from receiver.errors import ReceiverError, Rejected, Unavailable
-from receiver.models import Outcome, Stage, Verdict
+from receiver.words import Outcome, Stage, Verdict
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
 LINE_SECONDS = 5.0  # between two lines where there is no terminal

@@ -13,8 +13,8 @@ from receiver.cli.exits import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
 from receiver.cli.following import NOUNS, exit_code, follow, how_to_follow, print_results
 from receiver.cli.show import as_json, count, print_heading, print_json, print_pairs, print_table, printable
-from receiver.models import EventType, Stage, TaskState
 from receiver.replay import check_can_match
+from receiver.words import EventType, Stage, TaskState
 
 
 @click.command()

@@ -22,9 +22,9 @@ from receiver.credentials import credentials_path, ensure_credentials
 from receiver.errors import ReceiverError, Unavailable
 from receiver.fields import ALL_FIELDS
 from receiver.logs import configure_logs
-from receiver.models import Confirm
 from receiver.plugins import load_providers
 from receiver.settings import Settings, load_settings
+from receiver.words import Confirm
 
 APP = "receiver.web.app:create_app"  # one door starts another by name only
 PROTOCOL = "receiver.web.connections:ImpatientProtocol"

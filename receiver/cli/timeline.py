@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from receiver.cli.show import count, paint, printable
-from receiver.models import from_text
+from receiver.times import from_text
 
 
 class Entry(NamedTuple):

@@ -7,7 +7,8 @@ https://github.com/APIDotAI/gpt-image-2-api and https://github.com/APIDotAI/apid
 from collections.abc import Mapping
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.models import Callback, ProviderFacts, RemoteFile, Report, StatusRequest
+from receiver.words import ReportState
 
 # apidot-examples, polling/task-status.md; ``running`` is assumed. The outer ``code`` is 0 or 200 and says
 # nothing about the task.

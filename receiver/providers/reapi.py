@@ -6,7 +6,8 @@ Documented at https://reapi.ai/docs ; the page behind each fact is named beside 
 from collections.abc import Iterator
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.models import Callback, ProviderFacts, RemoteFile, Report, StatusRequest
+from receiver.words import ReportState
 
 # docs/api/tasks
 _STATES = {

@@ -6,7 +6,8 @@ Documented at https://docs.vidgo.ai/api-manual ; the page behind each fact is na
 from collections.abc import Iterator
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.models import Callback, ProviderFacts, RemoteFile, Report, StatusRequest
+from receiver.words import ReportState
 
 # task-management/status and task-management/webhooks; the outer ``code`` is 200 even for a failed task.
 _STATES = {

@@ -9,9 +9,9 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
-from receiver.models import to_text
 from receiver.simulator.faults import Failure, Fate, Faults, Simulate
 from receiver.simulator.links import Links
+from receiver.times import to_text
 
 # What a submission or a question can be refused for; each provider has its own words for them.
 NO_KEY = "No key"

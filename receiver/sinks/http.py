@@ -23,8 +23,9 @@ import httpx2
 from receiver.clock import Clock
 from receiver.envelope import CONTENT_TYPE
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, causes
-from receiver.models import Notification, Outcome
+from receiver.models import Notification
 from receiver.ports import PartOptions
+from receiver.words import Outcome
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 SHORTEST_KEY_BYTES = 24  # the least that Standard Webhooks allows

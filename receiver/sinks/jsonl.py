@@ -19,8 +19,9 @@ from typing import Self
 from urllib.parse import unquote
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Notification, Outcome
+from receiver.models import Notification
 from receiver.ports import PartOptions
+from receiver.words import Outcome
 
 # The lines carry links that open assets: for the owner and the group, not for everybody.
 FILE_MODE = 0o640

@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from receiver.errors import Rejected
-from receiver.models import Asset, AssetState
+from receiver.models import Asset
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.auth import Role, require
 from receiver.web.endpoints import Access, Endpoint
+from receiver.words import AssetState
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
 _SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif"})

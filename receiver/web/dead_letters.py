@@ -5,11 +5,12 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.models import EventType, Outcome, WorkFilter
+from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Access, Endpoint
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
 from receiver.web.shapes import Limit, Moment, reply, shape
+from receiver.words import EventType, Outcome
 
 BATCH = 500  # revived in one transaction, so that callbacks need not wait for a long one
 

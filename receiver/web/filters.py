@@ -7,9 +7,10 @@ from typing import Annotated
 import msgspec
 
 from receiver.errors import Rejected
-from receiver.models import EventType, TaskState, WorkFilter
 from receiver.payload import MAX_TASK_ID_CHARS
+from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
+from receiver.words import EventType, TaskState
 
 MAX_TASK_IDS = 1000
 

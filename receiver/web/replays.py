@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
-from receiver.models import EventType, Replay, ReplayState, Stage, TaskState, WorkFilter
+from receiver.repairs import Replay, WorkFilter
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Access, Endpoint, Nothing
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
+from receiver.words import EventType, ReplayState, Stage, TaskState
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from starlette.responses import Response
 
-from receiver.models import to_text
+from receiver.times import to_text
 
 Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 

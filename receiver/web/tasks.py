@@ -9,29 +9,22 @@ from starlette.responses import Response
 from receiver.errors import Rejected
 from receiver.models import (
     Asset,
-    AssetState,
     Attempt,
     Delivery,
     Event,
-    EventType,
     OutboxEntry,
-    OutboxState,
-    Outcome,
     Poll,
-    Proof,
     Stats,
     Task,
     TaskFilter,
-    TaskState,
     TaskSummary,
-    Verdict,
-    Via,
 )
 from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.endpoints import Access, Endpoint, Nothing
 from receiver.web.filters import When, check_in_range
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
+from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.models import Callback, Report, ReportState
+from receiver.models import Callback, Report
 from receiver.ports import Provider
+from receiver.words import ReportState
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

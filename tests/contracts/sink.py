@@ -10,8 +10,9 @@ import httpx2
 import pytest
 
 from receiver.errors import Unavailable
-from receiver.models import Notification, Outcome
+from receiver.models import Notification
 from receiver.ports import PartOptions, Sink
+from receiver.words import Outcome
 from tests.messages import cloud_event, notification
 from tests.sink_hosts import Host, Server
 

@@ -7,17 +7,9 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected, Unavailable
-from receiver.models import (
-    AssetState,
-    EventType,
-    OutboxState,
-    Outcome,
-    Route,
-    TaskFilter,
-    TaskState,
-    Verdict,
-)
+from receiver.models import Route, TaskFilter
 from receiver.ports import Store
+from receiver.words import AssetState, EventType, OutboxState, Outcome, TaskState, Verdict
 from tests.factories import (
     NOW,
     completed,

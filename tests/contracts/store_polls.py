@@ -4,20 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from receiver.models import (
-    EventType,
-    Outcome,
-    PollWork,
-    Proof,
-    Replay,
-    ReplayState,
-    Stage,
-    Task,
-    TaskState,
-    Verdict,
-    WorkFilter,
-)
+from receiver.leased import PollWork
+from receiver.models import Task
 from receiver.ports import Store
+from receiver.repairs import Replay, WorkFilter
+from receiver.words import EventType, Outcome, Proof, ReplayState, Stage, TaskState, Verdict
 from tests.contracts.store import OpenStore
 from tests.factories import (
     NOW,

@@ -9,24 +9,11 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
-from receiver.models import (
-    AssetState,
-    DeadLetter,
-    EventType,
-    KeptDelivery,
-    OutboxWork,
-    Outcome,
-    Replay,
-    ReplayState,
-    ReplayWork,
-    Report,
-    Stage,
-    Task,
-    TaskState,
-    Verdict,
-    WorkFilter,
-)
+from receiver.leased import OutboxWork
+from receiver.models import Report, Task
 from receiver.ports import Store
+from receiver.repairs import DeadLetter, KeptDelivery, Replay, ReplayWork, WorkFilter
+from receiver.words import AssetState, EventType, Outcome, ReplayState, Stage, TaskState, Verdict
 from tests.contracts.store import OpenStore
 from tests.factories import (
     answer,

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from receiver.models import Outcome
+from receiver.words import Outcome
 from tests.image_bytes import (
     animated,
     avif,

@@ -8,7 +8,7 @@ import pytest
 
 from receiver import media
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
+from receiver.words import Outcome
 from tests.hostile.images import CASES, COSTLY, MAX_PIXELS, MEGABYTE
 
 MEDIA_TYPES = {

@@ -17,9 +17,9 @@ import pytest
 from receiver.assets import AssetLimits, Fetcher
 from receiver.blobs.local import LocalBlobs
 from receiver.download import FREE_PIECES, DownloadLimits
-from receiver.models import Outcome
 from receiver.network import GuardedClient
 from receiver.testing import TurnableClock
+from receiver.words import Outcome
 from tests.fake_world import PUBLIC, FakeWorld
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.hostile.corpus import NO_TRUST

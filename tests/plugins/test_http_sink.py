@@ -13,10 +13,11 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.models import EventType, Notification, Outcome
+from receiver.models import Notification
 from receiver.ports import PartOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
+from receiver.words import EventType, Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.messages import notification
 from tests.sink_hosts import HttpServer

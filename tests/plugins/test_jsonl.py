@@ -15,9 +15,9 @@ import httpx2
 import pytest
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Outcome
 from receiver.ports import PartOptions, Sink
 from receiver.sinks.jsonl import JsonlSink
+from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, SinkContract, failure
 from tests.messages import notification
 

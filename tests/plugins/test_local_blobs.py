@@ -7,9 +7,9 @@ import pytest
 
 from receiver.blobs.local import INCOMING, LocalBlobs
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Outcome
 from receiver.network import open_plain_client
 from receiver.ports import BlobStore, PartOptions
+from receiver.words import Outcome
 from tests.contracts.blobs import BlobContract, read
 
 

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from receiver.models import RemoteFile, ReportState, StatusRequest
+from receiver.models import RemoteFile, StatusRequest
 from receiver.ports import Provider
 from receiver.providers.reapi import Reapi
+from receiver.words import ReportState
 from tests.contracts.provider import ProviderContract
 
 MEDIA = "https://cdn.reapi.ai/media"

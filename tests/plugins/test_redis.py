@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Outcome
 from receiver.ports import PartOptions
 from receiver.sinks.redis import RedisSink
+from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.messages import notification
 from tests.sink_hosts import HttpServer, RedisServer, SharedRedis

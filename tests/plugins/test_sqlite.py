@@ -16,12 +16,12 @@ from sqlite_utils import Database
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Outcome, Verdict
 from receiver.ports import Store, StoreOptions, never
 from receiver.stores.sqlite import SqliteStore, polling
 from receiver.stores.sqlite import recording as recording_module
 from receiver.stores.sqlite.migrations import migrate, migrations
 from receiver.stores.sqlite.writer import connect
+from receiver.words import Outcome, Verdict
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
 from tests.factories import (

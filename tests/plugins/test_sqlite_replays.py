@@ -9,9 +9,11 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
-from receiver.models import Outcome, ReplayState, Route, Stage, WorkFilter
+from receiver.models import Route
 from receiver.ports import Store, StoreOptions
+from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore, matching, replaying
+from receiver.words import Outcome, ReplayState, Stage
 from tests.contracts.store import ROUTES, OpenStore
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
 from tests.contracts.store_replays import (

@@ -6,11 +6,13 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from receiver.models import AssetState, EventType, OutboxState, Outcome, Task, Verdict, WorkFilter
+from receiver.models import Task
 from receiver.ports import StoreOptions
+from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate
 from receiver.testing import TurnableClock
+from receiver.words import AssetState, EventType, OutboxState, Outcome, Verdict
 from tests.contracts.store import ROUTES
 from tests.factories import NOW, answer, failed, later, recording, settlement, stored, submission
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Outcome
 from receiver.stores.sqlite.viewing import connect_read_only
+from receiver.words import Outcome
 
 Progress = Callable[[int, int], None]  # pages copied, of how many
 

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from receiver.errors import Rejected
-from receiver.models import DeadLetter, DeadLetters, EventType, Outcome, WorkFilter, from_text, to_text
+from receiver.repairs import DeadLetter, DeadLetterPage, WorkFilter
 from receiver.stores.sqlite.matching import DEAD, clauses, count, json_list, query
+from receiver.times import from_text, to_text
+from receiver.words import EventType, Outcome
 
 # With what the last attempt said, as long as retention keeps it.
 LETTER_COLUMNS = """
@@ -31,7 +33,7 @@ CURSOR = re.compile(r"out_([0-9]{1,18})")
 
 def list_dead(
     db: sqlite3.Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
-) -> DeadLetters:
+) -> DeadLetterPage:
     """A page of dead letters, the newest first; see ``ports.Store.list_dead``."""
     conditions, values = clauses(DEAD, wanted)
     if sink is not None:
@@ -42,7 +44,7 @@ def list_dead(
     sql = query(LETTER_COLUMNS, DEAD, conditions, "ORDER BY o.number DESC LIMIT :limit")
     rows = db.execute(sql, values | {"sink": sink, "limit": limit + 1}).fetchall()
     letters = tuple(_letter(row) for row in rows[:limit])
-    return DeadLetters(dead_letters=letters, next_cursor=letters[-1].id if len(rows) > limit else None)
+    return DeadLetterPage(dead_letters=letters, next_cursor=letters[-1].id if len(rows) > limit else None)
 
 
 def count_dead(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> int:

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from receiver.models import Replay, ReplayWork, Stage, WorkFilter, to_text
+from receiver.repairs import Replay, ReplayWork, WorkFilter
+from receiver.times import to_text
+from receiver.words import Stage
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):

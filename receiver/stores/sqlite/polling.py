@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.models import Outcome, PollWork, Settlement, from_text, to_text
+from receiver.leased import PollWork, Settlement
 from receiver.stores.sqlite.replaying import count_settled
+from receiver.times import from_text, to_text
+from receiver.words import Outcome
 
 # After a start nobody holds a lease: the process that held them is gone.
 FREE_POLLS = "UPDATE polls SET lease = NULL, due_at = ? WHERE lease IS NOT NULL"

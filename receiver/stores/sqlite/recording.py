@@ -12,23 +12,12 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.errors import Rejected, Unavailable
-from receiver.models import (
-    EventType,
-    Outcome,
-    Proof,
-    Receipt,
-    Recording,
-    Report,
-    ReportState,
-    Route,
-    Submission,
-    Verdict,
-    Via,
-    to_text,
-)
+from receiver.models import Receipt, Recording, Report, Route, Submission
 from receiver.stores.sqlite import polling
 from receiver.stores.sqlite.settling import end_event
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, get_submission, submission_of_task
+from receiver.times import to_text
+from receiver.words import EventType, Outcome, Proof, ReportState, Verdict, Via
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

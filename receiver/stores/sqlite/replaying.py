@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-from receiver.models import Replay, ReplayState, ReplayWork, Stage, WorkFilter, from_text, to_text
+from receiver.repairs import Replay, ReplayWork, WorkFilter
+from receiver.times import from_text, to_text
+from receiver.words import ReplayState, Stage
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
 PATIENCE = timedelta(seconds=1)  # until looking again whether they have

@@ -12,26 +12,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.errors import Rejected
-from receiver.models import (
-    KeptDelivery,
-    Proof,
-    Recording,
-    Replay,
-    ReplayState,
-    ReplayWork,
-    Report,
-    ReportState,
-    Stage,
-    Verdict,
-    Via,
-    from_text,
-    to_text,
-)
+from receiver.models import Recording, Report
+from receiver.repairs import KeptDelivery, Replay, ReplayWork
 from receiver.stores.sqlite import polling, replaying
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
 from receiver.stores.sqlite.recording import WAITING, Rules, apply, find_claimed, waiting
 from receiver.stores.sqlite.replaying import WITHDRAWN
 from receiver.stores.sqlite.settling import end_if_last
+from receiver.times import from_text, to_text
+from receiver.words import Proof, ReplayState, ReportState, Stage, Verdict, Via
 
 # The same event, sink and revision once in each replay: the key sees to that.
 QUEUE_NOTIFICATION = """

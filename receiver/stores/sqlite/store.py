@@ -16,30 +16,10 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import (
-    AssetWork,
-    DeadLetters,
-    Event,
-    KeptDelivery,
-    OutboxWork,
-    Outcome,
-    Page,
-    PollWork,
-    Receipt,
-    Recording,
-    Replay,
-    ReplayState,
-    ReplayWork,
-    Settlement,
-    Stage,
-    Stats,
-    Submission,
-    Task,
-    TaskFilter,
-    Verdict,
-    WorkFilter,
-)
+from receiver.leased import AssetWork, OutboxWork, PollWork, Settlement
+from receiver.models import Event, Receipt, Recording, Stats, Submission, Task, TaskFilter, TaskPage
 from receiver.ports import Due, StoreOptions
+from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
 from receiver.stores.sqlite import (
     backup,
     dead_letters,
@@ -53,6 +33,7 @@ from receiver.stores.sqlite import (
 )
 from receiver.stores.sqlite.migrations import migrate
 from receiver.stores.sqlite.writer import Writer
+from receiver.words import Outcome, ReplayState, Stage, Verdict
 
 T = TypeVar("T")
 READERS = 4
@@ -233,7 +214,7 @@ class SqliteStore:
     async def get_event(self, provider: str, task_id: str) -> Event | None:
         return await self._read(lambda c: viewing.get_event(c, provider, task_id))
 
-    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
+    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
         return await self._read(lambda c: viewing.list_tasks(c, wanted, limit, cursor))
 
     async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
@@ -250,7 +231,7 @@ class SqliteStore:
 
     async def list_dead(
         self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
-    ) -> DeadLetters:
+    ) -> DeadLetterPage:
         return await self._read(lambda c: dead_letters.list_dead(c, wanted, sink, limit, cursor))
 
     async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:

@@ -12,29 +12,21 @@ import msgspec
 from receiver.errors import Rejected
 from receiver.models import (
     Asset,
-    AssetState,
     Attempt,
     Delivery,
     Event,
-    EventType,
     OutboxEntry,
-    OutboxState,
-    Outcome,
-    Page,
     Poll,
-    Proof,
     Stats,
     Submission,
     Task,
     TaskFilter,
-    TaskState,
+    TaskPage,
     TaskSummary,
-    Verdict,
-    Via,
-    from_text,
-    to_text,
 )
 from receiver.ports import Due
+from receiver.times import from_text, to_text
+from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
 
 SUBMISSION_COLUMNS = "id, provider, owner, task_id, model, request, metadata, created_at, bound_at"
 
@@ -354,7 +346,7 @@ def _attempts(db: sqlite3.Cursor, event: int | None) -> tuple[Attempt, ...]:
     )
 
 
-def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> Page:
+def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
     """A page of tasks; see ``ports.Store.list_tasks``."""
     if cursor is not None and not CURSOR.fullmatch(cursor):
         raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
@@ -369,7 +361,7 @@ def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str |
     )
     rows = db.execute(TASKS, values).fetchall()
     tasks = tuple(_summary(row) for row in rows[:limit])
-    return Page(tasks=tasks, next_cursor=tasks[-1].submission_id if len(rows) > limit else None)
+    return TaskPage(tasks=tasks, next_cursor=tasks[-1].submission_id if len(rows) > limit else None)
 
 
 def _summary(row: tuple[Any, ...]) -> TaskSummary:

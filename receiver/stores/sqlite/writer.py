@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from receiver.errors import ReceiverError, Unavailable
-from receiver.models import Outcome
+from receiver.words import Outcome
 
 log = structlog.get_logger()
 

@@ -1,0 +1,83 @@
+"""What is leased, and how an attempt at it ended.
+
+A lease must still be on its row when the work is settled.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from receiver.models import Event
+from receiver.words import Outcome
+
+
+class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A leased asset. ``lease`` must still be on the row when the work is settled."""
+
+    event_id: str
+    provider: str
+    task_id: str
+    index: int
+    url: str
+    kind: str
+    attempt: int  # this one's number, from 1
+    deadline_at: datetime
+    model: str | None
+    renewed: bool  # its link was asked for anew already
+    replay_id: str | None
+    lease: str
+
+
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished download is: the facts a consumer gets."""
+
+    key: str
+    media_type: str
+    bytes: int
+    width: int | None
+    height: int | None
+    sha256: str
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended, and what follows: done, again at ``retry_at``, or never.
+
+    ``links`` are the event's files as its provider names them now, in order: the asset's own link is
+    replaced by its own there, and so are those of the event's other files that wait.
+    """
+
+    outcome: Outcome
+    started_at: datetime
+    settled_at: datetime
+    retry_at: datetime | None = None
+    detail: str | None = None
+    file: StoredFile | None = None
+    links: tuple[str, ...] = ()
+    links_die_at: datetime | None = None
+
+
+class PollWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A leased question: how did this task end?"""
+
+    submission_id: str
+    provider: str
+    task_id: str
+    model: str | None
+    submitted_at: datetime
+    attempt: int  # this one's number, from 1
+    held: bool  # a callback waits for the answer
+    replay_id: str | None
+    lease: str
+
+
+class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A leased outbox entry with everything its message is made of."""
+
+    id: str
+    sink: str
+    attempt: int  # this one's number, from 1
+    created_at: datetime
+    revision: int
+    replay_id: str | None
+    event: Event
+    lease: str

@@ -1,0 +1,88 @@
+"""What admins do again: replays, dead letters, and the filter that picks what they apply to."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from receiver.models import Recording
+from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
+
+
+class WorkFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay or a requeue applies to; unset fields let everything pass.
+
+    ``since`` and ``until`` compare with when the task was submitted (``poll``), its result came
+    (``fetch``, ``reprocess``) or its event ended (``notify``, dead letters).
+    """
+
+    provider: str | None = None
+    owner: str | None = None
+    state: TaskState | None = None
+    type: EventType | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    task_ids: tuple[str, ...] = ()
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable job that does a stage again for everything that matched when it was asked for.
+
+    It looks at one match after the other, and queues what there is to do: notifications, files, polls.
+    ``results`` counts by outcome what has settled. It is done when all is looked at and settled.
+    """
+
+    id: str
+    stage: Stage
+    filter: WorkFilter
+    sinks: tuple[str, ...]  # for notify; empty: every sink that wants the event
+    rate: float | None  # matches a second; None: as fast as they settle
+    state: ReplayState
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    matched: int
+    looked_at: int
+    queued: int
+    settled: int
+    results: Mapping[str, int]
+
+
+class ReplayWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A replay whose next step is due; ``lease`` must still be on its row when the step is made."""
+
+    replay: Replay
+    lease: str
+
+
+class KeptDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw delivery that was not understood when it came."""
+
+    number: int
+    recording: Recording  # as it came; its report is still to be read again
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A notification that was given up."""
+
+    id: str
+    sink: str
+    event_id: str
+    provider: str
+    task_id: str
+    owner: str
+    type: EventType
+    revision: int
+    replay_id: str | None
+    attempts: int
+    outcome: Outcome
+    detail: str | None  # of the last attempt
+    created_at: datetime
+    settled_at: datetime
+
+
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a list, newest first, and where the next part begins."""
+
+    dead_letters: tuple[DeadLetter, ...]
+    next_cursor: str | None

@@ -1,0 +1,21 @@
+"""Times as text, the same in the record, in answers and in messages."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+
+def to_text(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds and ``Z``; sorts as text in the order of time."""
+    if moment.tzinfo is not UTC:  # ours always are, and converting costs more than writing
+        moment = moment.astimezone(UTC)
+    text: str = msgspec.to_builtins(moment)  # five times as fast as isoformat; leaves a zero fraction out
+    return f"{text[:23]}Z" if len(text) == 27 else f"{text[:19]}.000Z"
+
+
+def from_text(text: str) -> datetime:
+    """The inverse of ``to_text``; takes any RFC 3339 text. Raises ValueError without a zone."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone; end it with Z for UTC")
+    return moment.astimezone(UTC)

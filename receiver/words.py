@@ -1,0 +1,147 @@
+"""States and outcomes: one word each, the same in code, database, log, metric and README."""
+
+from enum import StrEnum
+
+
+class Via(StrEnum):
+    """How a result reached us."""
+
+    CALLBACK = "callback"
+    POLL = "poll"
+
+
+class Proof(StrEnum):
+    """What showed that a callback is authentic, from strongest to weakest."""
+
+    SUBMISSION = "submission"  # a token made for one submission
+    SIGNATURE = "signature"  # the provider signed the raw bytes
+    PROVIDER = "provider"  # the one token per provider
+    NONE = "none"  # untokened, and the operator allows that
+    POLL = "poll"  # we asked the provider ourselves
+
+
+class Verdict(StrEnum):
+    """What a delivery turned out to be."""
+
+    ACCEPTED = "accepted"  # the first terminal state of an owned task
+    DUPLICATE = "duplicate"  # says what is known already
+    PROGRESS = "progress"  # a known state that ends nothing
+    EARLY = "early"  # authentic, but its submission is not in the log yet
+    CONFLICT = "conflict"  # contradicts the terminal state that came first
+    UNRECOGNISED = "unrecognised"  # authentic, but not understood; kept raw
+    UNCONFIRMED = "unconfirmed"  # an end, but on weak proof: counts once the provider has confirmed it
+    REFUSED = "refused"  # a submission's token used for another task
+    UNOWNED = "unowned"  # was early, and no submission ever came
+
+
+class ReportState(StrEnum):
+    """What a provider's document says about its task."""
+
+    PROGRESS = "progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNCLEAR = "unclear"  # not understood: never treated as an end
+
+
+class TaskState(StrEnum):
+    """Where a task stands, as a backend sees it."""
+
+    SUBMITTED = "submitted"  # no terminal result yet
+    FETCHING = "fetching"  # ended at the provider; files still to come
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class EventType(StrEnum):
+    """What consumers are told, and the CloudEvents ``type``."""
+
+    COMPLETED = "task.completed"
+    PARTIAL = "task.partial"
+    FAILED = "task.failed"
+
+
+class AssetState(StrEnum):
+    """Where one file stands."""
+
+    PENDING = "pending"
+    STORED = "stored"
+    FAILED = "failed"
+
+
+class OutboxState(StrEnum):
+    """Where one event stands on its way to one sink."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class Confirm(StrEnum):
+    """Which callbacks count only once the provider has confirmed them, where it can be asked."""
+
+    WEAK = "weak"  # those that came by a mere provider token, or untokened
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Stage(StrEnum):
+    """What a replay does again."""
+
+    NOTIFY = "notify"  # send events to the sinks
+    FETCH = "fetch"  # download files that could not be had
+    REPROCESS = "reprocess"  # read kept raw deliveries with today's adapter
+    POLL = "poll"  # ask the provider about tasks that have not ended
+
+
+class ReplayState(StrEnum):
+    """Where a replay stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+
+
+class Outcome(StrEnum):
+    """How one attempt at an asset, at a sink or at a provider ended. The README explains each in a line."""
+
+    # good ends
+    STORED = "stored"
+    DELIVERED = "delivered"
+    # what a provider said when it was asked about a task
+    ANSWERED = "answered"
+    IN_PROGRESS = "in_progress"
+    UNKNOWN_TASK = "unknown_task"
+    UNREADABLE = "unreadable"
+    KEY_REFUSED = "key_refused"
+    OUT_OF_CREDIT = "out_of_credit"
+    NO_MODEL = "no_model"
+    # the link or its host is not acceptable
+    BAD_URL = "bad_url"
+    PRIVATE_ADDRESS = "private_address"
+    HOST_NOT_ALLOWED = "host_not_allowed"
+    BAD_REDIRECT = "bad_redirect"
+    # the network or the other side failed
+    DNS_FAILED = "dns_failed"
+    CONNECT_FAILED = "connect_failed"
+    TLS_FAILED = "tls_failed"
+    TIMEOUT = "timeout"
+    TOO_SLOW = "too_slow"
+    INTERRUPTED = "interrupted"
+    RATE_LIMITED = "rate_limited"
+    HTTP_ERROR = "http_error"
+    GONE = "gone"
+    UNAVAILABLE = "unavailable"
+    REFUSED = "refused"
+    # the bytes are not what they should be
+    TOO_LARGE = "too_large"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    # our own side
+    STORAGE_FAILED = "storage_failed"
+    CRASHED = "crashed"
+    # ends of a task that no single attempt explains
+    NO_FILES = "no_files"
+    LOST = "lost"
