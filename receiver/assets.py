@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +28,11 @@ from receiver.words import Outcome
 log = structlog.get_logger()
 
 MAX_PART_BYTES = 200  # of a key; file systems take 255
+
+# Of the disk, this part at most is left to the record, which is often on the same one: images can come
+# later, but a callback that cannot be recorded is turned away.
+RESERVED_PART = 20
+MOST_RESERVED_BYTES = 1 << 30
 
 # Worth another try while the link lives. All other failures would only happen again.
 RETRIED = frozenset(
@@ -80,24 +86,40 @@ Renew = Callable[[AssetWork], Awaitable[Renewal | None]]  # None: the provider c
 class Assets:
     """Settles leased assets, and says in one line of the log how each attempt ended.
 
-    ``renew`` asks the provider for the links anew, once for each file whose link is dead.
+    ``renew`` asks the provider for the links anew, once for each file whose link is dead. ``disk_trouble``
+    is why our own disk took no file last, if it did not.
     """
 
     def __init__(self, *, store: Store, fetcher: "Fetcher", renew: Renew) -> None:
         self._store = store
         self._fetcher = fetcher
         self._renew = renew
+        self._running: set[tuple[str, str, int]] = set()
+        self.disk_trouble: str | None = None
 
     async def run(self, work: AssetWork) -> Settlement:
         """Fetch one asset, settle it, and say how that ended.
 
         Raises nothing about the link or what is behind it. Raises Unavailable when the store cannot
-        settle; then the lease runs out, and the file is fetched again. So it is when the caller is
-        cancelled.
+        settle, or an attempt whose lease ran out is still at it; then the lease runs out, and the file is
+        fetched again. So it is when the caller is cancelled.
         """
+        file = work.provider, work.task_id, work.index
+        if file in self._running:
+            # Two at once could leave the bytes of one under the facts of the other.
+            raise Unavailable("an earlier attempt at this file is still running")
+        self._running.add(file)
+        try:
+            return await self._run(work)
+        finally:
+            self._running.discard(file)
+
+    async def _run(self, work: AssetWork) -> Settlement:
         settlement = await self._fetcher.fetch(work)
         if settlement.outcome is Outcome.GONE and not work.renewed:
             settlement = await self._fetch_anew(work, settlement)
+        is_ours = settlement.outcome is Outcome.STORAGE_FAILED
+        self.disk_trouble = f"{settlement.outcome}: {settlement.detail}" if is_ours else None
         settled = False
         try:
             settled = await self._store.settle_asset(work, settlement)
@@ -213,9 +235,14 @@ class Fetcher:
     def _new_path(self) -> Path:
         try:
             self._staging.mkdir(parents=True, exist_ok=True)
+            disk = shutil.disk_usage(self._staging)
         except OSError as exc:
             detail = f"no folder for downloads: {exc.strerror}"
             raise FetchFailed(Outcome.STORAGE_FAILED, detail) from exc
+        reserve = min(disk.total // RESERVED_PART, MOST_RESERVED_BYTES)
+        if disk.free < reserve:
+            detail = f"{disk.free >> 20} MiB are free, and the last {reserve >> 20} are kept for the record"
+            raise FetchFailed(Outcome.STORAGE_FAILED, detail)
         return self._staging / self._clock.new_id("tmp")
 
     async def _fetch_to(self, path: Path, work: AssetWork) -> StoredFile:

@@ -17,7 +17,6 @@ from receiver.repairs import ReplayWork
 from receiver.replay import Replayer
 from receiver.settings import Settings, SinkSettings
 from receiver.upkeep import Upkeep
-from receiver.words import Outcome
 from receiver.worker import Chore, Lane
 
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
@@ -37,13 +36,8 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     wake: Callable[[str], None]
 
     def files(self, assets: Assets) -> Lane[AssetWork]:
-        full: list[str] = []  # what our own disk said last, while it takes no files
-
         async def fetch(work: AssetWork) -> None:
             settlement = await assets.run(work)
-            full[:] = [f"storage_failed: {settlement.detail}"] * (
-                settlement.outcome is Outcome.STORAGE_FAILED
-            )
             size = settlement.file.bytes if settlement.file else 0
             self.metrics.asset(work.provider, settlement.outcome, size)
             self.wake("sink")  # it may have been the event's last
@@ -57,7 +51,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             # A dead link, the provider asked for another, and that one fetched.
             lease_seconds=2 * self.settings.asset_timeout_seconds + ASK_SECONDS + LEASE_GRACE_SECONDS,
             clock=self.clock,
-            note=lambda: next(iter(full), None),
+            note=lambda: assets.disk_trouble,
         )
 
     def polls(self, provider: str, asker: Asker, reconciler: Reconciler) -> Lane[PollWork]:

@@ -27,6 +27,7 @@ from receiver.assets import (
 from receiver.backoff import Backoff
 from receiver.blobs.local import LocalBlobs
 from receiver.download import DownloadLimits
+from receiver.errors import Unavailable
 from receiver.leased import AssetWork, StoredFile
 from receiver.models import RemoteFile
 from receiver.network import GuardedClient
@@ -465,6 +466,43 @@ async def test_a_lost_lease_shows_in_the_line(
             msgspec.structs.replace(each, lease="another")
         )
     assert [line["settled"] for line in lines] == [False]
+
+
+async def test_a_file_that_is_still_being_fetched_is_not_fetched_a_second_time_beside_it(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock, blobs: LocalBlobs
+) -> None:
+    first_bytes, second_bytes = picture(size=(8, 8)), picture(size=(9, 9))
+    is_asked, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(writer: asyncio.StreamWriter) -> None:
+        is_asked.set()
+        await may_go_on.wait()
+        await says(200, first_bytes)(writer)
+
+    url = host.put("/x", slow)
+    (first,) = await leased(store, clock, url)
+    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    running = asyncio.create_task(assets.run(first))
+    await is_asked.wait()
+    clock.turn(3600)  # as after a sleep: the lease has run out, but not the attempt
+    now = clock.now()
+    (second,) = await store.lease_assets(now, now + timedelta(minutes=10), 10)
+    host.put("/x", says(200, second_bytes))
+
+    with pytest.raises(Unavailable, match="still running"):
+        await assets.run(second)
+    may_go_on.set()
+    await running
+    event = await store.get_event("vidgo", "t1")
+    assert event is not None
+    assert event.assets[0].state is AssetState.PENDING  # what the first one brought came too late
+
+    clock.turn(3600)
+    (third,) = await store.lease_assets(clock.now(), clock.now() + timedelta(minutes=10), 10)
+    settlement = await assets.run(third)
+    assert settlement.file is not None
+    stored = (blobs.root / settlement.file.key).read_bytes()
+    assert sha256(stored).hexdigest() == settlement.file.sha256 == sha256(second_bytes).hexdigest()
 
 
 @pytest.mark.parametrize(
