@@ -1,3 +1,3 @@
 """A webhook receiver for asynchronous image-generation APIs."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -6,7 +6,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -52,6 +52,8 @@ RETRIED = frozenset(
         Outcome.CRASHED,
     }
 )
+# A disk that is full stays so for a while. The wait cannot grow: such a try does not count as an attempt.
+STORAGE_WAIT_SECONDS = 30.0
 # Right after a task's end a file may not have reached every corner of a CDN yet, and a corner may remember
 # for minutes that it had none. After these waits, by attempt, it is there, or the link is dead.
 GONE_WAITS_SECONDS = (5.0, 60.0, 600.0)
@@ -62,9 +64,9 @@ FEW_ATTEMPTS = {Outcome.GONE: len(GONE_WAITS_SECONDS) + 1, Outcome.CRASHED: 3}
 class AssetLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored, and how large it may be. ``kinds`` are words from ``media.KINDS``."""
 
-    download: DownloadLimits = DownloadLimits()
-    max_pixels: int = 100_000_000
-    kinds: frozenset[str] = frozenset({media.IMAGE})
+    download: DownloadLimits
+    max_pixels: int
+    kinds: frozenset[str]
 
 
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +190,7 @@ class Fetcher:
         blobs: BlobStore,
         clock: Clock,
         staging: Path,
-        limits: AssetLimits | None = None,
+        limits: AssetLimits,
         backoff: Backoff | None = None,
         hosts: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
@@ -196,7 +198,7 @@ class Fetcher:
         self._blobs = blobs
         self._clock = clock
         self._staging = staging
-        self._limits = limits or AssetLimits()
+        self._limits = limits
         self._backoff = backoff or Backoff()
         self._hosts = hosts or {}
 
@@ -277,12 +279,11 @@ class Fetcher:
         # A wait beyond the deadline is cut short: a last try may save the file, giving up saves nothing.
         return min(retry_at, work.deadline_at) if retry_at else None
 
-    def _retry_storage_at(self, work: AssetWork, now: datetime) -> datetime | None:
+    def _retry_storage_at(self, work: AssetWork, now: datetime) -> datetime:
         # A full disk is ours to mend, not the link's fault: it uses up no attempts, and the last try
         # comes at the deadline itself.
-        attempt = min(work.attempt, self._backoff.max_attempts - 1)
-        retry_at = self._backoff.next_at(attempt, now, self._clock.random())
-        return min(retry_at or work.deadline_at, work.deadline_at)
+        wait = STORAGE_WAIT_SECONDS * (0.5 + self._clock.random())  # not all at once
+        return min(now + timedelta(seconds=wait), work.deadline_at)
 
 
 def _whereabouts(error: Exception) -> str:

@@ -7,8 +7,6 @@ an outcome; its text says what happened and never where, since links and their h
 import asyncio
 import hashlib
 from contextlib import aclosing
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -16,6 +14,7 @@ import httpcore2
 import msgspec
 
 from receiver.addresses import Target
+from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.errors import FetchFailed
 from receiver.network import GuardedClient
@@ -26,10 +25,10 @@ FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing,
 
 
 class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one download may take."""
+    """How much one download may take. What people may choose has its default in the settings, not here."""
 
-    max_bytes: int = 50 * 1024 * 1024
-    deadline_seconds: float = 300.0  # redirects and all
+    max_bytes: int
+    deadline_seconds: float  # redirects and all
     min_bytes_per_second: int = 10_000  # on average over any window
     window_seconds: float = 15.0
     min_bytes_per_piece: int = 256  # on average; pieces cost time, however small they are
@@ -105,10 +104,11 @@ def _check_status(response: httpcore2.Response, clock: Clock) -> None:
     status = response.status
     if status == 200:
         return
+    wish = _header(response, b"retry-after") if status in (429, 503) else ""
     raise FetchFailed(
         _outcome_of(status),
         f"the host answered {status}",
-        retry_after_seconds=_retry_after(response, clock) if status in (429, 503) else None,
+        retry_after_seconds=retry_after_seconds(wish, clock.now()),
     )
 
 
@@ -122,26 +122,14 @@ def _outcome_of(status: int) -> Outcome:
     return Outcome.HTTP_ERROR
 
 
-def _retry_after(response: httpcore2.Response, clock: Clock) -> float | None:
-    value = _header(response, b"retry-after")
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max((moment - clock.now()).total_seconds(), 0.0)
-
-
 async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits) -> Downloaded:
     declared = _declared_bytes(response, limits)
-    pace = _Pace(limits)
+    watch = _SpeedWatch(limits)
     spool = _Spool(target)
     try:
         async with aclosing(response.aiter_stream()) as chunks:
             async for chunk in chunks:
-                pace.count(len(chunk))
+                watch.count(len(chunk))
                 _check_bytes(spool.bytes + len(chunk), limits)
                 await spool.add(chunk)
         await spool.flush()
@@ -182,7 +170,7 @@ def _header(response: httpcore2.Response, wanted: bytes) -> str:
     return next(values, b"").decode("utf-8", "surrogateescape").strip()
 
 
-class _Pace:
+class _SpeedWatch:
     """Watches the average speed over each window; a stall is the read timeout's to end.
 
     It watches the average piece over the whole body too: bytes that come one to a chunk may come fast

@@ -20,7 +20,7 @@ LinkMaker = Callable[[str, str, int, datetime], str]
 
 
 def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
-    """The message for one outbox entry; pure, so a retry renders the same bytes."""
+    """The message for one outbox entry; as pure as ``link``, so a retry renders the same bytes."""
     event = work.event
     if event.type is None or event.ended_at is None:
         raise ValueError(f"event {event.id} has not ended")

@@ -12,6 +12,8 @@ The message of each is written for the person who acts on it. It never carries a
 prompt, a callback URL or a media link.
 """
 
+import socket
+import ssl
 from collections.abc import Iterator
 
 from receiver.words import Outcome
@@ -86,3 +88,16 @@ def causes(exc: BaseException | None) -> Iterator[BaseException]:
     while exc is not None:
         yield exc
         exc = exc.__cause__ or exc.__context__
+
+
+def wire_outcome(exc: BaseException) -> Outcome | None:
+    """What went wrong on the wire, where a cause says so that is the same under every driver.
+
+    None: what is left to tell, the driver's own exceptions tell.
+    """
+    chain = list(causes(exc))
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
+        return Outcome.TLS_FAILED
+    if any(isinstance(cause, socket.gaierror) for cause in chain):
+        return Outcome.DNS_FAILED
+    return None

@@ -250,7 +250,8 @@ SINK_FIELDS = (
         "RECEIVER_SINK_<NAME>_SECRET",
         accepts.SECRET,
         "",
-        "what its notifications are signed with",
+        "what its notifications are signed with; webhooks want `whsec_` and the base64 of 24 random bytes or"
+        " more, several separated by commas",
         secret=True,
         shown="unsigned",
         name="secret",

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from receiver import payload
+from receiver.addresses import MAX_URL_LENGTH
 from receiver.errors import Rejected
 from receiver.models import Callback, Receipt, Recording, Report, VerifiedCallback
 from receiver.ports import Provider, Store
@@ -18,6 +19,8 @@ from receiver.words import Outcome, Proof, ReportState, Verdict, Via
 
 # The most files any documented model returns is 15; beyond this a report is not believed.
 MOST_FILES = 100
+# A longer link is followed by nobody. It is kept so far as to be too long still, and no further.
+MOST_LINK_CHARS = MAX_URL_LENGTH + 1
 
 _UNTOKENED = TokenClaim(proof=Proof.NONE)
 _SIGNED = TokenClaim(proof=Proof.SIGNATURE)
@@ -56,18 +59,15 @@ class Ingest:
     def admit(self, provider: str, token: str | None) -> Admission:
         """Decide by the URL alone, so that a stranger's body is neither awaited nor held.
 
-        Raises Rejected (404 unknown provider, 401 not authentic) where no byte of a body could change it.
+        ``provider`` is one that is known. Raises Rejected (401 not authentic) where no byte of a body could
+        change it.
         """
-        if provider not in self._providers:
-            raise Rejected(
-                404, "Unknown provider", f"The providers are {', '.join(sorted(self._providers))}."
-            )
         return Admission(provider=provider, token=token, claim=self._claim(provider, token))
 
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
-    ) -> Receipt:
-        """Verify, parse and record one callback.
+    ) -> tuple[Receipt, Proof]:
+        """Verify, parse and record one callback: what became of it, and what showed that it is authentic.
 
         Raises Rejected (401 not authentic, 400 not JSON, 409 another submission's task) and Unavailable
         (nothing was recorded).
@@ -92,7 +92,7 @@ class Ingest:
             self._wake(f"poll {verified.provider}")  # it may have to be confirmed
         elif verified.submission_id is not None:
             self._wake("")  # it may have bound the task, and so matched an early callback
-        return receipt
+        return receipt, verified.proof
 
     async def accept_answer(
         self, provider: str, report: Report, body: bytes, received_at: datetime
@@ -223,6 +223,9 @@ def _believable(report: Report) -> Report:
     if len(report.files) > MOST_FILES:
         note = f"names {len(report.files)} files, more than {MOST_FILES}"
         return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
+    if any(len(file.url) > MOST_LINK_CHARS for file in report.files):
+        files = [msgspec.structs.replace(file, url=file.url[:MOST_LINK_CHARS]) for file in report.files]
+        return msgspec.structs.replace(report, files=tuple(files))
     return report
 
 

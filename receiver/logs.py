@@ -6,9 +6,10 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from queue import SimpleQueue
 from types import NoneType
 from typing import BinaryIO, TextIO
 
@@ -17,6 +18,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 FLUSH_SECONDS = 0.1
+AGAIN_SECONDS = 1.0  # until writing is tried again where it failed
+END_SECONDS = 1.0  # how long an end waits for a reader that takes nothing
+MOST_WAITING = 10_000  # lines; and as many that are being written
 
 # Redaction is a safety net: code does not log these in the first place.
 _MASK = "***"
@@ -63,67 +67,117 @@ _DEPTH = 6  # deeper than anything we log; bounds the work on anything else
 _CHATTY = ("uvicorn.error",)
 
 
-def configure_logs(level: str, log_format: str, stream: TextIO) -> None:
+def configure_logs(level: str, log_format: str, stream: TextIO) -> Callable[[], None]:
     """Send every log line of this process to ``stream``.
 
     ``level`` is debug, info, warning or error. ``log_format`` is json (an object per line), text, or
-    auto: text where the stream is a terminal. Only a terminal gets colours.
+    auto: text where the stream is a terminal. Only a terminal gets colours. What is returned waits,
+    a second at most, until all that was logged so far is written.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
+    lines = _Lines(stream.buffer)
     structlog.configure(
         processors=[*_text_renderers(colours=stream.isatty())] if as_text else [_render_json],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=_Lines(stream.buffer),
+        logger_factory=lines,
         cache_logger_on_first_use=True,
     )
     _forward_standard_library(number)
+    return lines.flush
 
 
 class _Lines:
-    """Writes lines through the stream's own buffer: good news within a moment, bad news at once.
+    """Writes lines in a thread of its own: good news within a moment, bad news at once.
 
-    A system call for every callback would cost as much as verifying it. The record is in the database;
-    of the log a SIGKILL may take the last tenth of a second. What cannot be written, as on a full disk, is
-    dropped: it must not hold up what it tells of.
+    A system call for every callback would cost as much as verifying it, and whoever reads our lines must
+    not hold up what they tell of. Where he takes nothing, or the disk is full, lines wait; beyond
+    ``MOST_WAITING`` they are dropped and counted, and a line says how many once there is room. The record
+    is in the database; of the log a SIGKILL may take the last tenth of a second.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._due = threading.Event()
-        atexit.register(self._flush)
-        threading.Thread(target=self._flush_when_due, name="receiver-log", daemon=True).start()
+        # Without the buffer: the interpreter cannot end while a thread hangs with its lock.
+        self._stream = getattr(stream, "raw", stream)
+        # Both may be used anywhere, even where the collector interrupts their own use.
+        self._waiting: SimpleQueue[bytes | str | threading.Event] = SimpleQueue()
+        self._calm = threading.Lock()  # let go of when it is urgent
+        self._calm.acquire()
+        self._dropped = self._told = 0  # since the start
+        self._is_ending = False
+        atexit.register(self._end)
+        threading.Thread(target=self._run, name="receiver-log", daemon=True).start()
 
     def __call__(self, *_args: object) -> "_Lines":
         return self  # structlog asks its factory for a logger; one serves all
 
     def info(self, line: str | bytes) -> None:
-        self._write(line)
-        if not self._due.is_set():
-            self._due.set()
+        if self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put(line)
+        else:
+            self._dropped += 1
 
     def error(self, line: str | bytes) -> None:
-        self._write(line)
-        self._flush()
+        self.info(line)
+        self._hurry()
 
     debug = info
     warning = critical = exception = error
 
-    def _write(self, line: str | bytes) -> None:
-        encoded = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
-        with suppress(ValueError, OSError):
-            self._stream.write(encoded + b"\n")
+    def flush(self) -> None:
+        """Wait until what was logged so far is written, for ``END_SECONDS`` at most."""
+        written = threading.Event()
+        self._waiting.put(written)
+        self._hurry()
+        written.wait(END_SECONDS)
 
-    def _flush_when_due(self) -> None:
+    def _end(self) -> None:
+        self._is_ending = True
+        self.flush()
+
+    def _hurry(self) -> None:
+        with suppress(RuntimeError):  # it is urgent already
+            self._calm.release()
+
+    def _pause(self, seconds: float) -> None:
+        self._calm.acquire(timeout=seconds)
+
+    def _run(self) -> None:
         while True:
-            self._due.wait()
-            time.sleep(FLUSH_SECONDS)
-            self._due.clear()
-            self._flush()
+            with suppress(Exception):  # short of memory it may be anything
+                self._write_batch()
 
-    def _flush(self) -> None:
-        with suppress(ValueError, OSError):  # closed, full, or nobody reads any more
-            self._stream.flush()
+    def _write_batch(self) -> None:
+        batch = [self._waiting.get()]
+        self._pause(FLUSH_SECONDS)
+        batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
+        if self._dropped > self._told:  # between these lines and those that find room from now on
+            lost, self._told = self._dropped - self._told, self._dropped
+            structlog.get_logger().error("log.overflowed", lines=lost)
+        self._write(b"".join(_encoded(line) for line in batch if not isinstance(line, threading.Event)))
+        for written in batch:
+            if isinstance(written, threading.Event):
+                written.set()
+
+    def _write(self, text: bytes) -> None:
+        left = memoryview(text)
+        while left:
+            try:
+                taken = self._stream.write(left)
+            except (ValueError, BrokenPipeError):  # closed, at this end or the other
+                return
+            except OSError:  # full: there may be room again
+                if self._is_ending:
+                    return
+                self._pause(AGAIN_SECONDS)
+                continue
+            left = left[taken or 0 :]
+            if not taken:  # it does not wait by itself
+                self._pause(FLUSH_SECONDS)
+
+
+def _encoded(line: str | bytes) -> bytes:
+    return (line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")) + b"\n"
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -233,22 +233,34 @@ def _seconds_between(start: datetime | None, end: datetime, *, otherwise: float)
 
 
 class RecentStats:
-    """What the store counted a while ago. One count serves every scrape in that time, however many ask."""
+    """What the store counted a while ago. One count serves all who ask in that time, however many."""
 
     def __init__(self, count: Callable[[], Awaitable[Stats]], seconds: Callable[[], float]) -> None:
         self._count = count
         self._seconds = seconds
         self._lock = asyncio.Lock()
-        self._stands_until = -math.inf
+        self._begun = self._ended = -math.inf
         self._stats: Stats | None = None
 
-    async def get(self) -> Stats:
-        """Raises Unavailable when the store cannot count now."""
+    async def get(self, *, anew: bool = False) -> Stats:
+        """Raises Unavailable when the store cannot count now.
+
+        ``anew``: only what is counted from now on will do, unless counting costs too much for that.
+        """
+        asked = self._seconds()
         async with self._lock:
-            begun = self._seconds()
-            if self._stats is None or begun >= self._stands_until:
+            if self._stats is None or self._is_old(asked, anew=anew):
+                begun = self._seconds()
                 self._stats = await self._count()
-                ended = self._seconds()
-                stands = max(RECENT_SECONDS, RECENT_TO_COUNTING * (ended - begun))
-                self._stands_until = ended + min(stands, LONGEST_RECENT_SECONDS)
+                self._begun, self._ended = begun, self._seconds()
             return self._stats
+
+    def age_seconds(self) -> float:
+        """How long ago the last count began."""
+        return self._seconds() - self._begun
+
+    def _is_old(self, asked: float, *, anew: bool) -> bool:
+        stands = RECENT_TO_COUNTING * (self._ended - self._begun)
+        if anew and stands <= RECENT_SECONDS:
+            return self._begun < asked
+        return self._seconds() >= self._ended + min(max(stands, RECENT_SECONDS), LONGEST_RECENT_SECONDS)

@@ -298,3 +298,15 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_undownloaded_at: datetime | None
     next_deadline_at: datetime | None  # of an asset still to be downloaded
     polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
+
+
+class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy of the record that was found sound, and how much is in it."""
+
+    bytes: int
+    submissions: int
+    deliveries: int
+    events: int
+    stored: int  # files
+    unfetched: int  # files
+    undelivered: int  # outbox entries

@@ -1,18 +1,17 @@
 """The four seams: Provider, Store, BlobStore and Sink, and what each one promises.
 
+``FileRecord`` is what a Store can do besides where the record is a file that people back up with us.
+
 An implementation is one class in one file, found by name or URL scheme (see ``plugins``). Driver errors
 are translated inside it, ``from exc``; only the exceptions named here come out. Whoever opened a part
 closes it, once, and calls nothing on it afterwards.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
-import msgspec
-
-from receiver.clock import Clock
 from receiver.leased import AssetWork, OutboxWork, PollWork, Settlement
 from receiver.models import (
     Callback,
@@ -20,9 +19,9 @@ from receiver.models import (
     Notification,
     ProviderFacts,
     Receipt,
+    RecordCopy,
     Recording,
     Report,
-    Route,
     Stats,
     StatusRequest,
     Submission,
@@ -30,46 +29,11 @@ from receiver.models import (
     TaskFilter,
     TaskPage,
 )
+from receiver.options import PartOptions, StoreOptions
 from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
-from receiver.words import Proof, ReplayState, Stage, Verdict
-
-if TYPE_CHECKING:
-    import httpx2
-
+from receiver.words import ReplayState, Stage, Verdict
 
 Due = Literal["assets", "outbox", "polls", "replays"]
-
-
-class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plug-in may need besides its URL."""
-
-    name: str  # the sink's own name; the scheme for a blob store
-    data_dir: Path  # relative paths in URLs are taken from here
-    http: "httpx2.AsyncClient"  # for parts that speak HTTP: no redirects, no proxy from the environment
-    secret: str | None = None
-    timeout_seconds: float = 10.0
-
-
-def never(_provider: str, _proof: Proof) -> bool:
-    """Ask for no confirmation."""
-    return False
-
-
-class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store needs besides its URL."""
-
-    data_dir: Path  # relative paths in URLs are taken from here
-    clock: Clock
-    routes: Sequence[Route] = ()  # the sinks that events are addressed to
-    first_poll_seconds: Mapping[str, float] = {}  # by provider: the usual time of a task
-    link_life_seconds: Mapping[str, float] = {}  # by provider: for files that are fetched once more
-    # Whether an end that a callback of this provider reports on this proof counts only once the provider has
-    # said so itself. Asked in the transaction, on any thread.
-    confirms: Callable[[str, Proof], bool] = never
-    unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
-    early_limit: int = 10_000  # of deliveries that nobody owns, in any ``early_ttl_seconds``
-    early_ttl_seconds: float = 86_400.0
-    observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
 
 
 class Provider(Protocol):
@@ -109,11 +73,22 @@ class Store(Protocol):
         Raises Misconfigured when it is in use, damaged, too new or not there to be had.
         """
 
+    @classmethod
+    async def pending_migrations(cls, url: str, data_dir: Path) -> list[str] | None:
+        """What ``open`` would do to the schema now, which only a backup undoes; None where it would make it.
+
+        Changes nothing, whoever has the record open. Raises what ``open`` raises.
+        """
+
     async def record(self, recording: Recording) -> Receipt:
         """Keep a delivery and everything that follows from it, all or nothing.
 
         Ownership, verdict, event, pending assets or outbox entries are decided and written together.
         A repeat raises a counter; one that arrives while the first is uncommitted waits for it.
+        Of bodies that one token brings about one task a hundred of each verdict are kept, of ends that wait
+        twenty. Beyond that what may still count (early, unconfirmed, unrecognised) is Unavailable, and the
+        rest is counted. So is Unavailable what nobody owns beyond ``StoreOptions.early_limit``, or, where it
+        is large, beyond a hundred.
         An end that must be confirmed (``StoreOptions.confirms``) makes no event: it is held as
         ``unconfirmed``, and the task is due to be polled now. The event of another delivery settles what is
         held: accepted where both say the same, conflict where not. A submission's token on a task that is
@@ -136,13 +111,18 @@ class Store(Protocol):
         """
 
     async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
-        """Take up to ``limit`` due assets, the earliest deadline first; an attempt is counted now.
+        """Take up to ``limit`` due assets; an attempt is counted now.
 
-        A lease that ran out makes the work due again, whoever held it.
+        Those that were tried less go first (three times and more is all the same), so that files that cannot
+        be had keep no others waiting; of these the earliest deadline, as long as only some hundreds that were
+        tried before are due at once. A lease that ran out makes the work due again, whoever held it.
         """
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
         """Record how a download ended. Without ``retry_at`` and ``file`` the asset has failed.
+
+        One that our own storage failed, and that is made again, is not counted as an attempt: the next has
+        its number.
 
         Settling an event's last asset ends the event and writes its outbox entries. An event that had
         ended and has more of its files now is sent again, its revision raised.
@@ -233,10 +213,17 @@ class Store(Protocol):
         """How many dead letters a requeue would revive; no ``sinks`` means every one."""
 
     async def requeue_dead(self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int) -> int:
-        """Make up to ``limit`` dead letters due again with all their attempts before them; how many."""
+        """Make up to ``limit`` dead letters due again with all their attempts before them; how many.
 
-    async def expire_early(self, received_before: datetime) -> int:
-        """Turn early deliveries that nobody claimed into unowned ones."""
+        They are as if made now, so that the links in them live.
+        """
+
+    async def expire_early(self, received_before: datetime, limit: int) -> int:
+        """Turn up to ``limit`` early deliveries that nobody claimed into unowned ones; how many.
+
+        Of an unowned one the key and the times are kept, not the body. When it comes again it is as good
+        as new, but for its count.
+        """
 
     async def purge(self, before: datetime, limit: int) -> int:
         """Drop up to ``limit`` of each: raw bodies, requests and attempts from before ``before``.
@@ -270,8 +257,42 @@ class Store(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class FileRecord(Protocol):
+    """What the class of a Store offers besides, where the record is one file on this machine.
+
+    Everything here looks at a file from outside, whoever has it open: nothing writes to it, waits for its
+    service or holds that up. Raises Misconfigured where it is damaged or no record of ours, Unavailable
+    where it cannot be read now.
+    """
+
+    @staticmethod
+    def file_of(url: str, data_dir: Path) -> Path:
+        """The file that ``url`` names, there or not. Raises Misconfigured where it names none."""
+
+    @staticmethod
+    def examine(path: Path, most_seconds: float) -> bool:
+        """Look at every page; False when that takes longer than it may."""
+
+    @staticmethod
+    def copy_record(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
+        """Copy the record as it is at one instant to a new file; ``progress``: pages copied, of how many."""
+
+    @staticmethod
+    def check_copy(source: Path, target: Path) -> RecordCopy:
+        """Look at every page and every index of a copy, and count what is in it."""
+
+    @staticmethod
+    def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
+        """The key and the bytes of every file that a copy says is stored."""
+
+
 class BlobStore(Protocol):
     """Where bytes live. Keys are relative paths whose parts are already percent-encoded."""
+
+    @property
+    def root(self) -> Path | None:
+        """The folder in which each file lies under its key, where that is on this machine; else None."""
 
     @classmethod
     def from_url(cls, url: str, options: PartOptions) -> Self:
@@ -286,8 +307,6 @@ class BlobStore(Protocol):
 
     def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         """The bytes from ``start``, at most ``length``, in chunks. FileNotFoundError if absent."""
-
-    async def exists(self, key: str) -> bool: ...
 
     async def sweep(self) -> int:
         """Remove what interrupted puts left behind; how much. Only while nothing is being put."""

@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from receiver.asking import Answer, Asker
+from receiver.answers import Answer
+from receiver.asking import Asker
 from receiver.assets import Renewal
-from receiver.clock import Clock
+from receiver.clock import Clock, Leaps
 from receiver.ingest import Ingest, links_die_at
 from receiver.leased import AssetWork, PollWork, Settlement
-from receiver.pace import TROUBLES
 from receiver.ports import Provider, Store
 from receiver.times import to_text
+from receiver.trouble import TROUBLES
 from receiver.words import Confirm, Outcome, Proof, Verdict
 
 log = structlog.get_logger()
@@ -73,6 +74,7 @@ class Reconciler:
         self._ingest = ingest
         self._providers = providers
         self._clock = clock
+        self._leaps = Leaps(clock)
         self._lost_after = timedelta(seconds=lost_after_seconds)
 
     async def lease(self, provider: str, now: datetime, until: datetime, limit: int) -> list[PollWork]:
@@ -139,7 +141,10 @@ class Reconciler:
 
     async def _is_lost(self, work: PollWork, answer: Answer, now: datetime) -> bool:
         is_late = now >= work.submitted_at + self._lost_after
-        if not is_late or answer.outcome is Outcome.ANSWERED or self._may_be_mended(work.provider, answer):
+        # After a leap of the clock a task has as long again: it may be no older than a minute.
+        if not is_late or not self._leaps.lived(self._lost_after):
+            return False
+        if answer.outcome is Outcome.ANSWERED or self._may_be_mended(work.provider, answer):
             return False
         # A callback may have come while we asked: an end, or one that asks for another question.
         verdicts = await self._store.get_verdicts(work.provider, work.task_id)

@@ -28,9 +28,8 @@ GRACE_SECONDS = 1.0
 class SinkPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How one sink is treated."""
 
-    timeout_seconds: float = 10.0  # of one publish
-    concurrency: int = 8  # publishes at a time
-    max_attempts: int = Backoff().max_attempts
+    timeout_seconds: float  # of one publish
+    max_attempts: int
 
 
 class Relay:
@@ -161,12 +160,17 @@ def _log(work: OutboxWork, settlement: Settlement, *, settled: bool) -> None:
     )
 
 
-def link_maker(tokens: Tokens, public_url: str, *, life_seconds: float) -> LinkMaker:
-    """Signed links to assets that die ``life_seconds`` after the notification was made."""
+def link_maker(tokens: Tokens, public_url: str, *, life_seconds: float, clock: Clock) -> LinkMaker:
+    """Signed links to assets that die ``life_seconds`` after the notification was made.
+
+    One that is sent late, to a sink that was stopped for long, still has half of that life before it: it is
+    signed anew whenever half a life has passed, so that a retry names the same link as the try before it.
+    """
     root = public_url.rstrip("/")
 
     def link(provider: str, task_id: str, index: int, made_at: datetime) -> str:
-        expires = int(made_at.timestamp() + life_seconds)
+        halves_gone = max(0, (clock.now() - made_at).total_seconds() // (life_seconds / 2))
+        expires = int(made_at.timestamp() + life_seconds + halves_gone * life_seconds / 2)
         signature = tokens.sign_link(provider, task_id, index, expires)
         place = f"{path_part(provider)}/{path_part(task_id)}/{index}"
         return f"{root}/assets/{place}?expires={expires}&signature={signature}"

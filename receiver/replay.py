@@ -60,7 +60,7 @@ class Replayer:
         if replay.state is ReplayState.DONE:
             _log_done(replay)
             return
-        limit, wait_seconds = pace(replay)
+        limit, wait_seconds = plan_step(replay)
         now = self._clock.now()
         next_at = now + timedelta(seconds=wait_seconds)
         if replay.stage is Stage.REPROCESS:
@@ -97,7 +97,7 @@ class Replayer:
         )
 
 
-def pace(replay: Replay) -> tuple[int, float]:
+def plan_step(replay: Replay) -> tuple[int, float]:
     """How many matches to look at now, and the seconds until the next step; pure.
 
     Over time it is the replay's ``rate``, or without one as fast as what it queues is settled.

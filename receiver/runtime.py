@@ -20,7 +20,9 @@ from receiver.ingest import Ingest
 from receiver.lanes import ASK_SECONDS, Lanes
 from receiver.metrics import Metrics, RecentStats
 from receiver.network import GuardedClient, open_plain_client
-from receiver.ports import BlobStore, PartOptions, Provider, Sink, Store, StoreOptions
+from receiver.options import PartOptions, StoreOptions
+from receiver.ports import BlobStore, Provider, Sink, Store
+from receiver.pulse import Pulse
 from receiver.reconcile import Reconciler, confirmation
 from receiver.relay import Relay, SinkPolicy, link_maker
 from receiver.replay import Replayer
@@ -38,6 +40,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     metrics: Metrics
     stats: RecentStats
+    pulse: Pulse
     providers: Mapping[str, Provider]
     tokens: Tokens
     store: Store
@@ -109,6 +112,7 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         clock=clock,
         metrics=metrics,
         stats=RecentStats(store.count_stats, time.monotonic),
+        pulse=Pulse(store.ping, time.monotonic),
         providers=providers,
         tokens=tokens,
         store=store,
@@ -204,14 +208,10 @@ def _relay(
         sinks=sinks,
         policies={sink.name: _policy(sink) for sink in settings.sinks},
         source=settings.public_url,
-        link=link_maker(tokens, settings.public_url, life_seconds=settings.link_ttl_seconds),
+        link=link_maker(tokens, settings.public_url, life_seconds=settings.link_ttl_seconds, clock=clock),
         clock=clock,
     )
 
 
 def _policy(sink: SinkSettings) -> SinkPolicy:
-    return SinkPolicy(
-        timeout_seconds=sink.timeout_seconds,
-        concurrency=sink.concurrency,
-        max_attempts=sink.max_attempts,
-    )
+    return SinkPolicy(timeout_seconds=sink.timeout_seconds, max_attempts=sink.max_attempts)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from receiver.clock import Clock
 from receiver.models import Notification
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 
 # Counted over all clocks of the process: a test that makes a second clock for a second run on the same
 # store must not get the ids of the first.
@@ -28,18 +28,27 @@ class TurnableClock(Clock):
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, seed: int = 0) -> None:
         self._now = start
+        self._uptime = timedelta()
         self._random = random.Random(seed)
 
     def now(self) -> datetime:
         return self._now
 
+    def uptime(self) -> timedelta:
+        return self._uptime
+
     def turn(self, seconds: float) -> None:
-        """Move the hands; backwards, too."""
-        self._now += timedelta(seconds=seconds)
+        """Move the hands; backwards, too, and then ``uptime`` stands still."""
+        self.turn_to(self._now + timedelta(seconds=seconds))
 
     def turn_to(self, moment: datetime) -> None:
         """Set the hands; ``moment`` is aware."""
+        self._uptime += max(moment - self._now, timedelta())
         self._now = moment.astimezone(UTC)
+
+    def leap(self, seconds: float) -> None:
+        """Set the wall clock forward, or let the machine sleep: ``uptime`` stands still."""
+        self._now += timedelta(seconds=seconds)
 
     def random(self) -> float:
         return self._random.random()

@@ -1,17 +1,18 @@
 """What time does to the record: early deliveries nobody claimed, needless polls, bodies kept long enough."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
-from receiver.clock import Clock
+from receiver.clock import Clock, Leaps
 from receiver.ports import Store
 
 log = structlog.get_logger()
 
 FORGET_AT_ONCE = 500  # deliveries that are followed to the polls they made needless, in one transaction
 PURGE_AT_ONCE = 50  # rows of a kind in one transaction: callbacks wait behind it for milliseconds only
+TIME_TO_MEND = timedelta(days=1)  # after a leap of the clock nothing is dropped: it may be set right again
 BREATH_SECONDS = 0.05  # between two, in which the callbacks go first
 
 
@@ -23,19 +24,31 @@ class Upkeep:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._leaps = Leaps(clock)
         self._early_ttl = timedelta(seconds=early_ttl_seconds)
         self._retention = timedelta(days=retention_days)
 
     async def run(self) -> None:
         """Expire, forget and purge whatever is due now."""
         now = self._clock.now()
-        expired = await self._store.expire_early(now - self._early_ttl)
+        expired = await self._expire(now) if self._leaps.lived(self._early_ttl) else 0
         # Less than a full step was all there was; what came since is for the next round.
         while await self._store.forget_polls(now, FORGET_AT_ONCE) >= FORGET_AT_ONCE:  # noqa: ASYNC110 - it works, it does not wait
             await asyncio.sleep(BREATH_SECONDS)
+        purged = await self._purge(now) if self._leaps.lived(TIME_TO_MEND) else 0
+        if expired or purged:
+            log.info("upkeep.done", expired_early=expired, purged=purged)
+
+    async def _expire(self, now: datetime) -> int:
+        expired = 0
+        while step := await self._store.expire_early(now - self._early_ttl, PURGE_AT_ONCE):
+            expired += step
+            await asyncio.sleep(BREATH_SECONDS)
+        return expired
+
+    async def _purge(self, now: datetime) -> int:
         purged = 0
         while dropped := await self._store.purge(now - self._retention, PURGE_AT_ONCE):
             purged += dropped
             await asyncio.sleep(BREATH_SECONDS)
-        if expired or purged:
-            log.info("upkeep.done", expired_early=expired, purged=purged)
+        return purged

@@ -5,7 +5,6 @@ that crashes is started again and shows in ``status``; one that cannot reach the
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from receiver.clock import Clock
+from receiver.clock import Clock, Drift
 from receiver.errors import Unavailable
 
 log = structlog.get_logger()
@@ -151,17 +150,15 @@ class Setbacks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._seen = (clock.now(), time.monotonic())
+        self._drift = Drift(clock)
         self._lost = timedelta()
         self._shown = clock.now()  # before it was set back
 
     def look(self) -> None:
         """Compare the clocks; to be called every few seconds."""
-        now, tick = self._clock.now(), time.monotonic()
-        expected = self._seen[0] + timedelta(seconds=tick - self._seen[1])
-        self._seen = (now, tick)
-        if expected - now >= 2 * USUAL_WAIT:
-            self._lost, self._shown = expected - now, expected
+        lost = -self._drift.look()
+        if lost >= 2 * USUAL_WAIT:
+            self._lost, self._shown = lost, self._clock.now() + lost
             log.warning("clock.set_back", seconds=round(self._lost.total_seconds()))
 
     def lateness(self, due_at: datetime, now: datetime) -> timedelta:

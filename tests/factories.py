@@ -8,10 +8,24 @@ import msgspec
 from receiver.clock import Clock
 from receiver.ingest import fingerprint
 from receiver.leased import AssetWork, Settlement, StoredFile
-from receiver.models import Recording, RemoteFile, Report, Submission
+from receiver.models import Recording, RemoteFile, Report, Stats, Submission
+from receiver.testing import TurnableClock
 from receiver.words import Outcome, Proof, ReportState, Via
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
+
+# What is counted where nothing has been recorded yet.
+EMPTY_RECORD = Stats(
+    submissions=0,
+    tasks={},
+    deliveries={},
+    assets={},
+    outbox={},
+    oldest_undelivered_at=None,
+    oldest_undownloaded_at=None,
+    next_deadline_at=None,
+    polls={},
+)
 
 
 def submission(
@@ -82,6 +96,32 @@ def answer(report: Report, *, body: bytes | None = None, received_at: datetime =
     """What the provider says when it is asked."""
     callback = recording(report, body=body, received_at=received_at)
     return msgspec.structs.replace(callback, via=Via.POLL, proof=Proof.POLL)
+
+
+def asset_work(
+    url: str,
+    *,
+    attempt: int = 1,
+    kind: str = "image",
+    deadline_seconds: float = 86_400,
+    provider: str = "vidgo",
+    task_id: str = "t/1",
+) -> AssetWork:
+    """A leased file, whose deadline is told from the first moment of a turnable clock."""
+    return AssetWork(
+        event_id="evt_1",
+        provider=provider,
+        task_id=task_id,
+        index=0,
+        url=url,
+        kind=kind,
+        attempt=attempt,
+        deadline_at=TurnableClock().now() + timedelta(seconds=deadline_seconds),
+        model=None,
+        renewed=False,
+        replay_id=None,
+        lease="lease",
+    )
 
 
 def stored(work: AssetWork, *, at: datetime = NOW) -> Settlement:

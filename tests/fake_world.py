@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpcore2
-import pytest
+
+from tests.missing import missing
 
 PUBLIC, OTHER_PUBLIC = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
 
@@ -48,9 +49,9 @@ class Trust(NamedTuple):
 
 
 def make_trust(folder: Path, names: Sequence[str] = ("DNS:files.example.com",)) -> Trust:
-    """Make a certificate for this run; skips where there is no openssl command."""
+    """Make a certificate for this run."""
     if not shutil.which("openssl"):
-        pytest.skip("the openssl command is not installed")
+        missing("the openssl command is not installed")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=x"
     key, certificate = folder / "key.pem", folder / "cert.pem"
     out = ["-keyout", str(key), "-out", str(certificate)]

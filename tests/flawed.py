@@ -13,7 +13,7 @@ from receiver.blobs.local import LocalBlobs
 from receiver.ingest import Admission, Ingest, understand
 from receiver.leased import AssetWork, OutboxWork, Settlement
 from receiver.models import Receipt, Recording, Submission
-from receiver.ports import never
+from receiver.options import never
 from receiver.relay import Relay
 from receiver.stores.sqlite import SqliteStore, recording, settling
 from receiver.tokens import TokenClaim
@@ -33,7 +33,7 @@ class ChecksThenInserts(SqliteStore):
 
     def _insert(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
         forget(db, record)  # INSERT OR REPLACE, so that the key does not get in the way
-        return recording.record(db, record, self._rules)
+        return recording.record(db, record, self._options)
 
 
 class AnswersBeforeCommit(SqliteStore):
@@ -51,7 +51,7 @@ class AnswersBeforeCommit(SqliteStore):
     def _rehearse(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
         db.execute("SAVEPOINT rehearsal")
         try:
-            return recording.record(db, record, self._rules)
+            return recording.record(db, record, self._options)
         finally:
             db.execute("ROLLBACK TO rehearsal")
             db.execute("RELEASE rehearsal")
@@ -77,7 +77,7 @@ class DedupesInMemory(SqliteStore):
     def _record(self, db: sqlite3.Cursor, record: Recording, *, is_new: bool) -> Receipt:
         if is_new:
             forget(db, record)
-        return recording.record(db, record, self._rules)
+        return recording.record(db, record, self._options)
 
 
 class LetsTheLastEndWin(SqliteStore):
@@ -90,14 +90,14 @@ class LetsTheLastEndWin(SqliteStore):
         known = event_of(db, record)
         if known is not None and known != record.fingerprint and record.report.state in ENDS:
             forget(db, record)
-        return recording.record(db, record, self._rules)
+        return recording.record(db, record, self._options)
 
 
 class TrustsWhatIsHeld(SqliteStore):
     """Takes a callback that must be confirmed for one that was."""
 
     async def record(self, record: Recording) -> Receipt:
-        trusting = msgspec.structs.replace(self._rules, confirms=never)
+        trusting = msgspec.structs.replace(self._options, confirms=never)
         return await self._writer.write(lambda c: recording.record(c, record, trusting))
 
 
@@ -107,7 +107,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
         def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
             hide_early(db)
-            row = recording.log_submission(db, submission, self._rules)
+            row = recording.log_submission(db, submission, self._options)
             show_early(db)
             return row
 
@@ -116,7 +116,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         def bind(db: sqlite3.Cursor) -> Submission:
             hide_early(db)
-            row = recording.bind_submission(db, submission_id, task_id, now, self._rules)
+            row = recording.bind_submission(db, submission_id, task_id, now, self._options)
             show_early(db)
             return row
 
@@ -133,7 +133,7 @@ class SettlesWithoutLooking(SqliteStore):
                 " (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)",
                 (work.lease, work.index, work.provider, work.task_id),
             )
-            return settling.settle_asset(db, work, settlement, self._rules.routes)
+            return settling.settle_asset(db, work, settlement, self._options.routes)
 
         return await self._writer.write(settle)
 
@@ -162,8 +162,8 @@ class AddressesAfterwards(SqliteStore):
     """Ends the event in one transaction and writes its outbox entries in the next."""
 
     async def record(self, record: Recording) -> Receipt:
-        rules = msgspec.structs.replace(self._rules, routes=())
-        receipt = await self._writer.write(lambda c: recording.record(c, record, rules))
+        options = msgspec.structs.replace(self._options, routes=())
+        receipt = await self._writer.write(lambda c: recording.record(c, record, options))
         await self._writer.write(self._address)
         return receipt
 
@@ -178,7 +178,7 @@ class AddressesAfterwards(SqliteStore):
             " FROM events e JOIN submissions s USING (number) WHERE e.type IS NOT NULL"
         ).fetchall()
         for number, type_, revision, moment, provider, owner in ended:
-            for route in self._rules.routes:
+            for route in self._options.routes:
                 if route.wants(provider, type_, owner):
                     db.execute(settling.INSERT_OUTBOX, (number, route.sink, revision, moment, moment))
 
@@ -192,10 +192,10 @@ class VerifiesAfterRecording(Ingest):
 
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
-    ) -> Receipt:
-        receipt = await super().accept(admission, body=body, headers=headers, received_at=received_at)
+    ) -> tuple[Receipt, Proof]:
+        accepted = await super().accept(admission, body=body, headers=headers, received_at=received_at)
         super().admit(admission.provider, admission.token)
-        return receipt
+        return accepted
 
 
 class AnswersBeforeRecording(Ingest):
@@ -203,11 +203,11 @@ class AnswersBeforeRecording(Ingest):
 
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
-    ) -> Receipt:
+    ) -> tuple[Receipt, Proof]:
         report = understand(self._providers[admission.provider], body)
         later = super().accept(admission, body=body, headers=headers, received_at=received_at)
         self._later = asyncio.create_task(later)
-        return Receipt(status=Verdict.ACCEPTED, task_id=report.task_id)
+        return Receipt(status=Verdict.ACCEPTED, task_id=report.task_id), Proof.PROVIDER
 
 
 class SettlesBeforePublishing(Relay):

@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from receiver.web.connections import ImpatientProtocol
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -28,8 +29,7 @@ async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> As
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         running = asyncio.create_task(server.serve([listener]))
-        while not server.started:
-            await asyncio.sleep(0.005)
+        await until(lambda: server.started)
         yield listener.getsockname()[1]
         server.should_exit = True
         await running

@@ -8,14 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import pytest
 from redis import Redis
+
+from tests.missing import missing
+from tests.waiting import wait_until
 
 STUB = Path(__file__).with_name("http_stub.py")
 
@@ -148,13 +149,6 @@ def stream_events(client: "Redis", stream: str) -> list[bytes]:
     return [fields[b"event"] for _, fields in entries]
 
 
-def missing(reason: str) -> Any:
-    """Skip on a newcomer's machine, fail where everything is meant to be there."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -165,10 +159,3 @@ def free_port() -> int:
 def accepts(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)

@@ -25,6 +25,7 @@ from tests.factories import NOW
 from tests.media_host import Answer as Told
 from tests.media_host import MediaHost, media_host, redirects, repeats, writes
 from tests.status_host import KEY, access, asking, running, status_path, tells
+from tests.waiting import until
 
 PATH = status_path("vidgo", "t1")
 LINK = "https://cdn.test/secret-link.png"
@@ -443,6 +444,98 @@ async def test_a_refused_key_is_told_until_it_works(
     ]
 
 
+async def test_after_a_trouble_one_question_finds_out_while_the_others_wait(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(b"{}", "retry-after: 40", status=429))
+    clock.turn(39)
+    assert asker.room("vidgo") == 0
+    clock.turn(1)
+    assert asker.room("vidgo") == 1
+    host.put(PATH, writes(b"", pause_seconds=5))
+    finding_out = asyncio.create_task(asker.ask("vidgo", "t1", None))
+    await until(lambda: len(host.requests) == 2)
+    assert asker.room("vidgo") == 0
+    assert asker.free_at("vidgo") == NOW + timedelta(seconds=70)
+    finding_out.cancel()  # and its answer never comes
+    clock.turn(30)
+    assert asker.room("vidgo") == 1
+    await outcome(asker, host, tells(running()))
+    assert asker.room("vidgo") > 1
+
+
+async def test_from_a_long_trouble_those_who_wait_are_sent_away(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(b"{}", status=500))
+    assert not asker.sends_away("vidgo")
+    clock.turn(5)
+    await outcome(asker, host, tells(b"{}", status=401))
+    assert asker.sends_away("vidgo")
+    assert not asker.sends_away("apidot")
+    clock.turn(60)
+    assert not asker.sends_away("vidgo")
+
+
+async def test_how_long_a_trouble_lasts_is_told_to_those_it_concerns(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    assert asker.lasting("vidgo", {Outcome.KEY_REFUSED}) is None
+    await outcome(asker, host, tells(b"{}", status=401))
+    clock.turn(60)
+    await outcome(asker, host, tells(b"{}", status=402))
+    clock.turn(10)
+    assert asker.lasting("vidgo", {Outcome.OUT_OF_CREDIT}) == timedelta(seconds=70)
+    assert asker.lasting("vidgo", {Outcome.KEY_REFUSED, Outcome.TIMEOUT}) is None
+
+
+async def test_a_key_that_worked_is_doubted_again_after_a_trouble(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(running()))
+    await outcome(asker, host, tells(b"{}", status=500))
+    clock.turn(5)
+    # The host is there again, but who is refused has not been let in.
+    assert await outcome(asker, host, tells(b"{}", status=400)) is Outcome.REFUSED
+    assert asker.trouble("vidgo") is None
+    assert await outcome(asker, host, tells(b"{}", status=403)) is Outcome.KEY_REFUSED
+
+
+async def test_questions_out_of_turn_have_half_of_the_pace_and_wait_for_a_trouble_to_end(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    host.put(PATH, tells(running()))
+    for _ in range(6):
+        await asker.ask("vidgo", "t1", None)
+    assert asker.room("vidgo") == 0
+    again = [asker.out_of_turn("vidgo") for _ in range(4)]
+    assert again == [None, None, None, NOW + timedelta(seconds=2)]
+    clock.turn(10)
+    await outcome(asker, host, tells(b"{}", status=401))
+    again_at = asker.out_of_turn("vidgo")
+    assert again_at == NOW + timedelta(seconds=70)
+    clock.turn_to(again_at)
+    assert asker.out_of_turn("vidgo") is None
+
+
+@pytest.mark.parametrize("back_seconds", [1, 86_400, 1e9])
+async def test_a_clock_that_is_set_back_makes_nobody_wait_longer(
+    host: MediaHost, asker: Asker, clock: TurnableClock, back_seconds: float
+) -> None:
+    host.put(PATH, tells(running(), status=500))
+    await asyncio.gather(*(asker.ask("vidgo", "t1", None) for _ in range(6)))
+    clock.turn(-back_seconds)
+    assert asker.free_at("vidgo") - clock.now() == timedelta(seconds=5)
+    assert asker.trouble("vidgo") == "http_error: the provider answered (500), asked again in 5 s"
+    again_at = asker.out_of_turn("vidgo")
+    assert again_at == clock.now() + timedelta(seconds=5)
+    clock.turn(5)
+    assert asker.room("vidgo") == 1
+    assert asker.out_of_turn("vidgo") is None
+    assert (await asker.ask("vidgo", "t1", None)).asked
+    assert asker.free_at("vidgo") - clock.now() == timedelta(seconds=10)
+
+
 async def test_many_questions_on_their_way_make_one_trouble(host: MediaHost, asker: Asker) -> None:
     host.put(PATH, tells(b"{}", status=500))
     await asyncio.gather(*(asker.ask("vidgo", "t1", None) for _ in range(6)))
@@ -454,8 +547,7 @@ async def test_a_question_that_is_cancelled_leaves_the_provider_to_others(
 ) -> None:
     host.put(PATH, writes(b"", pause_seconds=5))
     asking_it = asyncio.create_task(asker.ask("vidgo", "t1", None))
-    while not host.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: host.requests)
     asking_it.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking_it

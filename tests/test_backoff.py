@@ -3,12 +3,13 @@
 import math
 import statistics
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.backoff import Backoff
+from receiver.backoff import LONGEST_WISH_SECONDS, Backoff, retry_after_seconds
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 
@@ -68,3 +69,69 @@ def test_the_defaults_go_on_for_about_a_day() -> None:
 )
 def test_no_wait_is_negative_or_longer_than_a_day(attempt: int, chance: float, wish: float | None) -> None:
     assert 0 <= wait(Backoff(max_attempts=10**7), attempt, chance, wish) <= 86_400
+
+
+# --- Retry-After ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("000000000000120", 120),
+        # The three forms of RFC 9110, section 5.6.7.
+        ("Sat, 21 Nov 2026 10:02:00 GMT", 120),
+        ("Saturday, 21-Nov-26 10:02:00 GMT", 120),
+        ("Sat Nov 21 10:02:00 2026", 120),
+        ("Sat, 21 Nov 2026 10:02:00 -0000", 120),
+        ("Sat, 21 Nov 2026 12:02:00 +0200", 120),
+        ("Sat, 21 Nov 2026 09:00:00 GMT", 0),
+    ],
+)
+def test_a_retry_after_is_a_number_of_seconds_or_a_date(value: str, seconds: float) -> None:
+    assert retry_after_seconds(value, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", " ", "soon", "-5", "+5", "1.5", "1e9", "0x10", "1_000", "5 s", "5, 10", "inf", "nan", "1\0", "\0",
+        "٣", "١٢٠", "²", "Sat, 99 Nov 2026 10:02:00 GMT", "Sat, 21 Nov 2026 25:00:00 GMT",
+        "Sat, 21 Nov 99999999999999999999 10:02:00 GMT",
+        "Sat, 21 Nov 2026 10:02:00 +9999999999", "2026-11-21T10:02:00Z", "x" * 65_536, "," * 65_536,
+    ],
+)  # fmt: skip
+def test_a_retry_after_that_makes_no_sense_is_none(value: str) -> None:
+    assert retry_after_seconds(value, NOW) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "86401", "999999999", "9" * 400, "9" * 65_536,
+        "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 -0900",
+    ],
+)  # fmt: skip
+def test_a_hostile_retry_after_is_one_of_a_day(value: str) -> None:
+    assert retry_after_seconds(value, NOW) == LONGEST_WISH_SECONDS == 86_400
+
+
+def test_a_date_before_all_others_is_no_time_to_wait() -> None:
+    assert retry_after_seconds("Mon, 01 Jan 0001 00:00:00 +0900", NOW) == 0
+
+
+@given(st.datetimes(min_value=datetime(1900, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - its zone is given
+def test_any_date_is_as_far_away_as_it_is(moment: datetime) -> None:
+    away = (moment.replace(microsecond=0) - NOW).total_seconds()
+    wanted = min(max(away, 0), LONGEST_WISH_SECONDS)
+    assert retry_after_seconds(format_datetime(moment, usegmt=True), NOW) == wanted
+
+
+PIECES = ["Sat,", "Sunday,", "21", "21-Nov-26", "Nov", "2026", "10:02:00", "GMT", "-0000", "+99999", ":", ","]
+
+
+@given(st.text() | st.lists(st.sampled_from(PIECES)).map(" ".join))
+def test_any_text_is_a_wait_of_up_to_a_day_or_none(value: str) -> None:
+    seconds = retry_after_seconds(value, NOW)
+    assert seconds is None or 0 <= seconds <= LONGEST_WISH_SECONDS

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,19 +16,25 @@ import click
 import httpx2
 import pytest
 import structlog
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
+from receiver import plugins
 from receiver.cli import COMMANDS, main
 from receiver.cli.reach import obstacles
 from receiver.credentials import credentials_path, ensure_credentials
-from receiver.fields import FIELDS
+from receiver.fields import ALL_FIELDS
 from receiver.settings import load_settings
 from receiver.tokens import Tokens
 from receiver.words import Proof
+from tests.cli_callers import run
 from tests.cli_stub import answering
+from tests.sink_hosts import free_port
+from tests.waiting import wait_until
+
+pytest_plugins = ["tests.cli_fixtures"]
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 TOKEN = "a-token-for-the-command-line"
-OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
 TASK: dict[str, Any] = {
     "provider": "vidgo",
     "task_id": "t/1",
@@ -105,26 +110,6 @@ def logs_as_they_were() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """None of the machine's own settings, and a folder to make things in."""
-    for name in list(os.environ):
-        if name.startswith(OWN_PREFIXES) or name in {"PORT", "DYNO", "DATABASE_URL"}:
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: str, **environ: str) -> Result:
-    return CliRunner().invoke(main, arguments, env=environ)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 # --- the group --------------------------------------------------------------------------------------
 
 
@@ -154,7 +139,7 @@ def test_help_imports_no_server_and_no_client() -> None:
 
 def test_serve_help_lists_every_variable() -> None:
     output = run("serve", "--help").output
-    assert all(field.variable in output for field in FIELDS)
+    assert all(field.variable in output for field in ALL_FIELDS)
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
@@ -263,6 +248,7 @@ def test_json_is_the_apis_own_answer() -> None:
 
 def test_stats_are_shown_by_kind() -> None:
     held = {
+        "counted_at": "2026-11-21T10:00:00.000Z",
         "submissions": 3,
         "tasks": {"completed": 2},
         "deliveries": {},
@@ -277,8 +263,8 @@ def test_stats_are_shown_by_kind() -> None:
         result = run("stats", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
     assert result.exit_code == 0
     said = (
-        "submissions 3 tasks completed 2 deliveries none 0 assets stored 2 sink jsonl delivered 2"
-        " polls vidgo never 1 in_progress 4"
+        "submissions 3 counted_at 2026-11-21T10:00:00.000Z tasks completed 2 deliveries none 0"
+        " assets stored 2 sink jsonl delivered 2 polls vidgo never 1 in_progress 4"
     )
     assert " ".join(result.stdout.split()) == said
 
@@ -288,6 +274,7 @@ def test_stats_are_shown_by_kind() -> None:
     [
         (404, {"title": "Unknown", "detail": "No submission has this id."}, 3, "No submission has this id."),
         (401, {"title": "Not authorised", "detail": "Send a token."}, 1, "RECEIVER_TOKEN"),
+        (400, {"title": "Unknown provider", "detail": "Known: a."}, 2, "Unknown provider: Known: a."),
         (503, {"title": "Unavailable", "detail": "Later."}, 1, "Unavailable: Later."),
         (502, b"<html>bad gateway</html>", 1, "HTTP 502"),
         (500, b"[1]", 1, "HTTP 500"),
@@ -401,15 +388,14 @@ def started(*arguments: str, environ: Mapping[str, str]) -> Iterator[subprocess.
 
 def wait_for(port: int) -> None:
     """Until the service answers; it listens a little earlier."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def answers() -> bool:
         try:
-            httpx2.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).raise_for_status()
-        except httpx2.HTTPError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"nothing answers on port {port}")
+            return httpx2.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
+        except httpx2.TransportError:
+            return False
+
+    wait_until(answers, 20)
 
 
 def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
@@ -445,18 +431,14 @@ def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
     assert stdout == ""
     assert "receiver submissions add" in stderr
     kept = json.loads(credentials_path(tmp_path / "data").read_text())
+    assert len(kept) == 3
     assert not any(secret in stderr for secret in kept.values())
     assert "Traceback" not in stderr
 
 
 def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
-    ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
-    port = free_port()
-    with started("serve", "--port", str(port), environ={"RECEIVER_DATA_DIR": str(tmp_path)}) as service:
-        wait_for(port)
-        service.send_signal(signal.SIGINT)
-        _, stderr = service.communicate(timeout=20)
-    assert service.returncode == 0
+    first, stderr = served_until_ctrl_c(tmp_path), served_until_ctrl_c(tmp_path)
+    assert "Next, in another terminal" in first
     assert "Next" not in stderr
     lines = [json.loads(line) for line in stderr.splitlines()]
     assert all(line["event"] for line in lines)
@@ -465,6 +447,17 @@ def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
     assert unasked["providers"] == ["vidgo", "apidot", "apixo", "reapi"]
     assert "trusted on the submission log alone" in unasked["consequence"]
     assert "reAPI sends no callbacks, so its tasks never end" in unasked["consequence"]
+
+
+def served_until_ctrl_c(folder: Path) -> str:
+    """What a whole life of a service says on stderr."""
+    port = free_port()
+    with started("serve", "--port", str(port), environ={"RECEIVER_DATA_DIR": str(folder)}) as service:
+        wait_for(port)
+        service.send_signal(signal.SIGINT)
+        _, stderr = service.communicate(timeout=20)
+    assert service.returncode == 0
+    return stderr
 
 
 @pytest.mark.parametrize(
@@ -517,3 +510,28 @@ def test_simulate_plays_until_it_is_told_to_stop() -> None:
         simulator.send_signal(signal.SIGTERM)
         assert simulator.wait(timeout=20) == 0
     assert "http://127.0.0.1:" in line
+
+
+# --- what to do next --------------------------------------------------------------------------------
+
+
+def test_a_list_before_the_first_start_says_how_to_start() -> None:
+    result = run("tasks", "list")
+    assert result.exit_code == 2
+    assert "start `receiver serve` here once" in result.stderr
+
+
+def test_tasks_of_a_span_that_ends_before_it_begins_are_a_usage_error() -> None:
+    result = run("tasks", "list", "--since", "1h", "--until", "2h", RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 2
+    assert "--since must be before --until" in result.stderr
+
+
+def test_the_help_of_submissions_add_names_every_provider() -> None:
+    help_text = run("submissions", "add", "--help").stdout
+    assert all(name in help_text for name in plugins.names("providers"))
+
+
+def test_callback_url_says_which_variable_to_set() -> None:
+    result = run("callback-url", "vidgo", RECEIVER_SECRET=PUBLIC["RECEIVER_SECRET"])
+    assert "set RECEIVER_PUBLIC_URL to the https URL that providers reach" in result.stderr

@@ -18,18 +18,27 @@ import receiver
 from receiver.clock import Clock
 from receiver.credentials import credentials_path, ensure_credentials
 from receiver.errors import Misconfigured
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.settings import load_settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.backup import copy_record, examine
+from tests.cli_callers import run
+from tests.earlier_releases import make_first_release
 from tests.factories import completed, later, recording, stored, submission
-from tests.test_cli import free_port, plain_environment, run  # noqa: F401 - a fixture
+from tests.sink_hosts import free_port
+
+pytest_plugins = ["tests.cli_fixtures"]
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 IMAGE = b"a hundred bytes that are a picture to whoever believes it".ljust(100, b".")
 
 
 def keys(data: Path) -> list[str]:
     return sorted(str(path.relative_to(data / "assets")) for path in (data / "assets").rglob("*.png"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 async def fill(data: Path) -> None:
@@ -146,8 +155,11 @@ def test_files_are_copied_where_they_cannot_be_linked(
 
 def test_a_second_one_beside_the_first_leaves_the_first_alone(data: Path, tmp_path: Path) -> None:
     backed_up("monday")
+    first = contents(tmp_path / "monday")
     backed_up("tuesday")
 
+    assert contents(tmp_path / "monday") == first
+    assert "receiver.db" in first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["monday", "receiver-data", "tuesday"]
 
 
@@ -352,3 +364,16 @@ def test_without_room_nothing_is_left_behind(data: Path, tmp_path: Path) -> None
     assert ended.returncode == 1
     assert "receiver: the database cannot be copied now" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["receiver-data"]
+
+
+def test_a_record_of_an_older_release_is_copied_before_it_is_migrated(tmp_path: Path) -> None:
+    (tmp_path / "receiver-data").mkdir()
+    make_first_release(tmp_path / "receiver-data/receiver.db")
+
+    result = run("backup", "copy", "--json")
+
+    said = json.loads(result.stdout)
+    assert (said["database"]["submissions"], said["database"]["events"]) == (6, 4)
+    assert said["files"]["wrong"] == ["vidgo/partial/0.png: missing"]  # the sample has none
+    with closing(sqlite3.connect(tmp_path / "copy/receiver.db")) as copy:
+        assert copy.execute("SELECT name FROM _sqlite_migrations").fetchall() == [("m001_the_record",)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.cli import checks
+from receiver.cli import probes
+from receiver.cli.checks import State
 from receiver.cli.keys import bottleneck
 from receiver.plugins import load_providers
 from receiver.settings import load_settings
@@ -63,7 +64,8 @@ async def test_doctor_says_whose_confirmations_are_slow() -> None:
         }
     )
 
-    found = await checks.check_keys(settings)
+    found = await probes.check_keys(settings)
 
-    slow = [check for check in found if check.name.startswith("confirming")]
-    assert slow == [checks.warn("confirming apixo", LIMIT)]
+    (slow,) = (check for check in found if check.name.startswith("confirming"))
+    assert (slow.name, slow.state, slow.detail) == ("confirming apixo", State.WARN, LIMIT)
+    assert slow.todo == "set APIXO_POLLS_PER_MINUTE to what your plan allows"

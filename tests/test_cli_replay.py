@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +17,10 @@ from click.testing import CliRunner, Result
 from receiver.cli import following, main
 from receiver.times import from_text
 from tests.cli_stub import Answer, Answers, Stub, answering
+from tests.waiting import wait_until
+
+pytest_plugins = ["tests.cli_fixtures"]
+pytestmark = pytest.mark.usefixtures("plain_environment", "quick_looks")
 
 TOKEN = "a-token-for-the-command-line"
 
@@ -73,11 +76,9 @@ LETTER = {
 NO_MATCH = PLAN | {"matched": 0}
 
 
-@pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("RECEIVER_") or name in {"PORT", "DYNO", "DATABASE_URL"}:
-            monkeypatch.delenv(name)
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows a replay looks again at once."""
     monkeypatch.setattr(following, "FIRST_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(following, "LAST_LOOK_SECONDS", 0.01)
 
@@ -167,7 +168,7 @@ def test_a_dry_run_says_what_each_stage_would_do_and_starts_nothing(stage: str, 
         as_json = run(stub, "replay", "--stage", stage, "--dry-run", "--json")
     assert result.stdout == f"{said}\nThe filter: everything.\n"
     assert result.exit_code == as_json.exit_code == 0
-    assert all(body["dry_run"] for body in stub.bodies[:1] if isinstance(body, dict))
+    assert [body["dry_run"] for body in stub.bodies if isinstance(body, dict)] == [True, True]
     assert stub.asked == ["POST /replays"] * 2
 
 
@@ -258,7 +259,7 @@ def test_what_the_service_refuses_is_told_in_its_words() -> None:
     problem = {"title": "Unknown sink", "detail": "A sink must be one of: jsonl."}
     with answering({"POST /replays": (400, problem)}) as stub:
         result = run(stub, "replay", "--stage", "notify", "--sink", "nope", "--yes")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == "receiver: Unknown sink: A sink must be one of: jsonl.\n"
 
 
@@ -333,8 +334,7 @@ def test_ctrl_c_leaves_the_replay_running_and_says_how_to_stop_it(monkeypatch: p
         with answering(answers(HALFWAY)) as stub:
 
             def interrupt() -> None:
-                while "GET /replays/rpl_1" not in stub.asked:
-                    time.sleep(0.01)
+                wait_until(lambda: "GET /replays/rpl_1" in stub.asked)
                 os.kill(os.getpid(), signal.SIGINT)
 
             thread = threading.Thread(target=interrupt)
@@ -438,7 +438,7 @@ def test_a_dry_run_of_a_requeue_changes_nothing() -> None:
         as_json = run(stub, "dead", "requeue", "--dry-run", "--json")
     assert result.stdout == "This sends 1 dead letter again.\nThe filter: everything.\n"
     assert json.loads(as_json.stdout) == plan
-    assert all(isinstance(body, dict) and body["dry_run"] for body in stub.bodies)
+    assert stub.bodies == [{"filter": {}, "sinks": [], "dry_run": True}] * 2
 
 
 # --- times ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from receiver.clock import Clock
+from receiver.clock import Clock, Drift, Leaps
 from receiver.testing import TurnableClock
 
 
@@ -36,6 +36,49 @@ def test_now_is_aware_utc() -> None:
     assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
 
 
+def test_uptime_runs_forward_as_time_goes_by() -> None:
+    clock = Clock()
+    began, uptimes = time.monotonic(), [clock.uptime() for _ in range(1000)]
+    time.sleep(0.01)
+    uptimes.append(clock.uptime())
+    assert uptimes == sorted(uptimes)
+    passed = (uptimes[-1] - uptimes[0]).total_seconds()
+    assert 0.01 <= passed <= time.monotonic() - began + 0.001
+
+
 def test_chance_is_at_least_0_and_below_1() -> None:
     chances = [Clock().random() for _ in range(1000)]
     assert 0 <= min(chances) < max(chances) < 1
+
+
+def test_drift_is_what_the_wall_clock_was_moved_by_and_not_what_went_by() -> None:
+    clock = TurnableClock()
+    drift = Drift(clock)
+    clock.turn(3600)
+    assert drift.look() == timedelta()
+    clock.leap(60)
+    assert drift.look() == timedelta(seconds=60)
+    clock.turn(-90)
+    assert drift.look() == timedelta(seconds=-90)
+    assert drift.look() == timedelta()
+
+
+def test_time_that_a_clock_leapt_over_was_not_lived() -> None:
+    clock = TurnableClock()
+    leaps = Leaps(clock)
+    assert leaps.lived(timedelta(days=400))  # nobody knows better
+    clock.leap(86_400)
+    assert not leaps.lived(timedelta(hours=1))
+    clock.turn(3599)
+    assert not leaps.lived(timedelta(hours=1))
+    clock.turn(1)
+    assert leaps.lived(timedelta(hours=1))
+
+
+def test_a_clock_that_is_kept_right_does_not_leap() -> None:
+    clock = TurnableClock()
+    leaps = Leaps(clock)
+    for _ in range(10):
+        clock.leap(40)
+        assert leaps.lived(timedelta(days=1))
+        clock.turn(3600)

@@ -17,16 +17,15 @@ from receiver.metrics import Metrics
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
 from receiver.words import EventType, Outcome, TaskState, Verdict
-from tests.factories import NOW
-from tests.test_metrics import NOTHING
+from tests.factories import EMPTY_RECORD, NOW
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 MANUALS = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md", "tests/README.md"))
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:deploy|receiver|tests|\.ci)/[\w./-]+)`")
-NOTES_OF_OURS = str(Path("..", "shared"))  # put together here, so that this file does not hold it
+CLIMBING = re.compile(r"(?<![\w./-])(?:[\w.-]+/)*\.\.(?:/[\w.-]*)+")  # a relative path that goes up somewhere
 
 
 def first_cells(heading: str) -> list[str]:
@@ -84,7 +83,7 @@ def test_the_table_of_doors_has_every_path_once_and_no_other() -> None:
 
 
 def test_every_metric_is_in_the_readme() -> None:
-    shown = Metrics(["vidgo"], ["jsonl"]).render(NOTHING, NOW).decode()
+    shown = Metrics(["vidgo"], ["jsonl"]).render(EMPTY_RECORD, NOW).decode()
     names = re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE)
     assert len(names) > 10
     assert sorted(set(first_cells("## Running it"))) == sorted(names)
@@ -111,6 +110,12 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest[1] == receiver.__version__
 
 
+def test_the_list_of_contents_leads_to_every_chapter() -> None:
+    contents = README.partition("\n**Contents**\n")[2].partition("\n## ")[0]
+    chapters = [f"#{anchor_of(heading)}" for heading in re.findall(r"^## (.+)$", README, re.MULTILINE)]
+    assert [link for link in LINK.findall(contents) if link in chapters] == chapters
+
+
 @pytest.mark.parametrize("manual", MANUALS, ids=lambda manual: str(manual.relative_to(ROOT)))
 def test_every_file_that_a_manual_leads_to_is_there(manual: Path) -> None:
     text = manual.read_text()
@@ -118,6 +123,7 @@ def test_every_file_that_a_manual_leads_to_is_there(manual: Path) -> None:
         path, _, anchor = link.partition("#")
         if not link.startswith("https://"):
             target = (manual.parent / path).resolve() if path else manual
+            assert target.is_relative_to(ROOT), link
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
     for path in NAMED_FILE.findall(text):
@@ -136,8 +142,11 @@ def anchors(manual: Path) -> set[str]:
     """Where links into a manual can lead: its headings, as they are rendered, and what is marked by hand."""
     text = manual.read_text()
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+    return {anchor_of(heading) for heading in headings} | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def anchor_of(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
 
 
 def test_no_file_names_a_place_outside_the_checkout() -> None:
@@ -149,6 +158,9 @@ def test_no_file_names_a_place_outside_the_checkout() -> None:
         path = ROOT / name
         if path.is_file():
             text = path.read_text(errors="replace")
-            assert NOTES_OF_OURS not in text, name
+            for climb in CLIMBING.finditer(text):
+                is_within = (path.parent / climb[0]).resolve().is_relative_to(ROOT)
+                is_bait = name.startswith("tests/") and text[climb.start() - 1] == '"'  # for our own doors
+                assert is_within or is_bait, (name, climb[0])
             # The files for hosts name folders on those hosts, where somebody's checkout may well be.
             assert name.startswith("deploy/") or f"{ROOT}/" not in text, name

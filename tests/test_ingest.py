@@ -11,16 +11,18 @@ import msgspec
 import pytest
 
 from receiver import payload
-from receiver.errors import Rejected
+from receiver.addresses import MAX_URL_LENGTH, check_url
+from receiver.errors import FetchFailed, Rejected
 from receiver.ingest import MOST_FILES, Ingest, fingerprint
 from receiver.models import Callback, Receipt, RemoteFile, Report
+from receiver.options import StoreOptions, never
 from receiver.plugins import load_providers
-from receiver.ports import Provider, StoreOptions, never
+from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
-from receiver.words import EventType, Proof, Verdict, Via
+from receiver.words import EventType, Outcome, Proof, Verdict, Via
 from tests.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
@@ -52,7 +54,8 @@ class Door:
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
         admission = self.ingest.admit(provider, token)
-        return await self.ingest.accept(admission, body=body, headers={}, received_at=NOW)
+        receipt, _ = await self.ingest.accept(admission, body=body, headers={}, received_at=NOW)
+        return receipt
 
 
 class Signing(Vidgo):
@@ -182,8 +185,10 @@ async def test_a_right_signature_stands_in_for_the_token(door: Door, allow_untok
     signature = {"signature": hashlib.sha256(body).hexdigest()}
 
     verified = ingest.verify(ingest.admit("vidgo", None), body=body, headers=signature, received_at=NOW)
+    _, told = await ingest.accept(ingest.admit("vidgo", None), body=body, headers=signature, received_at=NOW)
 
     assert (verified.proof, verified.submission_id) == (Proof.SIGNATURE, None)
+    assert told is Proof.SIGNATURE
 
 
 async def test_a_wrong_signature_is_refused_unless_none_is_needed(door: Door) -> None:
@@ -222,13 +227,6 @@ async def test_json_of_another_shape_is_kept_as_unrecognised(door: Door, body: b
     assert (await door.store.count_stats()).deliveries == {"unrecognised": 1}
 
 
-async def test_an_unknown_provider_is_not_found(door: Door) -> None:
-    with pytest.raises(Rejected) as rejected:
-        await door.post(b"{}", None, "nobody")
-
-    assert rejected.value.status == 404
-
-
 async def test_a_report_with_absurdly_many_files_is_not_believed(door: Door) -> None:
     await door.store.log_submission(submission("t1"))
     links = [f"https://cdn.test/{n}.png" for n in range(MOST_FILES + 1)]
@@ -236,6 +234,24 @@ async def test_a_report_with_absurdly_many_files_is_not_believed(door: Door) -> 
     receipt = await door.post(sample_callback("vidgo", "t1", files=links), TOKENS.for_provider("vidgo"))
 
     assert receipt.status is Verdict.UNRECOGNISED
+
+
+async def test_a_link_that_nobody_would_follow_is_kept_no_longer_than_it_takes_to_refuse_it(
+    door: Door,
+) -> None:
+    await door.store.log_submission(submission("t1"))
+    longest = f"https://cdn.test/{'x' * MAX_URL_LENGTH}"[:MAX_URL_LENGTH]
+    links = [longest, f"{longest}/1.png", f"https://cdn.test/{'y' * 1_000_000}.png"]
+    await door.post(sample_callback("vidgo", "t1", files=links), TOKENS.for_provider("vidgo"))
+
+    works = sorted(await door.store.lease_assets(NOW, NOW, 10), key=lambda work: work.index)
+
+    assert [len(work.url) - MAX_URL_LENGTH for work in works] == [0, 1, 1]
+    assert check_url(works[0].url).host == "cdn.test"
+    for work in works[1:]:
+        with pytest.raises(FetchFailed) as failure:
+            check_url(work.url)
+        assert failure.value.outcome is Outcome.BAD_URL
 
 
 async def test_assets_carry_the_deadline_of_the_providers_links(door: Door) -> None:

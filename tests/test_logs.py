@@ -3,6 +3,12 @@
 import io
 import json
 import logging
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +17,7 @@ from typing import Any
 import pytest
 import structlog
 
+from receiver import logs
 from receiver.logs import configure_logs
 
 MAC = "A1b2-_" * 5 + "xy"
@@ -45,8 +52,9 @@ def restored_logging() -> Iterator[None]:
 
 def logged(**fields: object) -> dict[str, Any]:
     lines = Lines()
-    configure_logs("info", "json", lines.stream)
+    flush = configure_logs("info", "json", lines.stream)
     structlog.get_logger().info("work.done", **fields)
+    flush()
     (document,) = lines.documents
     return document
 
@@ -88,10 +96,11 @@ def test_what_looks_like_a_link_or_a_token_is_masked_in_any_text(text: str, show
 
 def test_a_traceback_is_kept_without_the_links_in_it() -> None:
     lines = Lines()
-    configure_logs("info", "json", lines.stream)
+    flush = configure_logs("info", "json", lines.stream)
     structlog.get_logger().error(
         "work.crashed", exc_info=ValueError("cannot fetch https://cdn.example.com/a")
     )
+    flush()
     assert "ValueError: cannot fetch https://***" in lines.documents[0]["exception"]
 
 
@@ -102,9 +111,10 @@ def test_no_value_can_break_a_line(value: object) -> None:
 
 def test_the_standard_library_goes_the_same_way() -> None:
     lines = Lines()
-    configure_logs("info", "json", lines.stream)
+    flush = configure_logs("info", "json", lines.stream)
     logging.getLogger("some.library").warning("asked %s", "https://host/path")
     logging.getLogger("some.library").error("failed", exc_info=RuntimeError("boom"))
+    flush()
     first, second = lines.documents
     assert (first["event"], first["level"], first["logger"]) == (
         "asked https://***",
@@ -116,26 +126,29 @@ def test_the_standard_library_goes_the_same_way() -> None:
 
 def test_lines_below_the_level_are_left_out() -> None:
     lines = Lines()
-    configure_logs("warning", "json", lines.stream)
+    flush = configure_logs("warning", "json", lines.stream)
     structlog.get_logger().info("work.done")
     logging.getLogger("some.library").info("chatter")
     logging.getLogger("some.library").log(5, "less than debug")
+    flush()
     assert lines.text == ""
 
 
 def test_configuring_twice_does_not_log_twice() -> None:
     lines = Lines()
     configure_logs("info", "json", lines.stream)
-    configure_logs("info", "json", lines.stream)
+    flush = configure_logs("info", "json", lines.stream)
     logging.getLogger("some.library").warning("once")
+    flush()
     assert len(lines.documents) == 1
 
 
 def test_auto_is_text_with_colours_on_a_terminal_and_json_elsewhere() -> None:
     terminal, pipe = Lines(terminal=True), Lines()
     for lines in (terminal, pipe):
-        configure_logs("info", "auto", lines.stream)
+        flush = configure_logs("info", "auto", lines.stream)
         structlog.get_logger().info("work.done", token="hush")
+        flush()
     assert "\x1b[" in terminal.text
     assert "hush" not in terminal.text
     assert pipe.documents[0]["event"] == "work.done"
@@ -143,8 +156,9 @@ def test_auto_is_text_with_colours_on_a_terminal_and_json_elsewhere() -> None:
 
 def test_text_without_a_terminal_has_no_colours_and_nothing_that_moves_a_cursor() -> None:
     lines = Lines()
-    configure_logs("info", "text", lines.stream)
+    flush = configure_logs("info", "text", lines.stream)
     structlog.get_logger().info("work.done", said="a\x1b[2Jb\n2026 [info] forged")
+    flush()
     assert "\x1b" not in lines.text
     assert len(lines.text.splitlines()) == 1
 
@@ -158,3 +172,128 @@ def test_a_log_that_cannot_be_written_stops_nothing(log_format: str) -> None:
         structlog.get_logger().warning("work.failed")
     with suppress(OSError):
         full.close()
+
+
+# --- a reader that takes nothing ----------------------------------------------------------------------
+
+
+class Stalled:
+    """A pipe that nobody reads yet, as a log collector that hangs."""
+
+    def __init__(self) -> None:
+        self.reading, writing = os.pipe()
+        self.stream = os.fdopen(writing, "w", encoding="utf-8")
+
+    def documents(self) -> list[dict[str, Any]]:
+        """What comes once it is read: all, up to a line that says so."""
+        text = b""
+        while not text.endswith(b'"the.end"}\n'):
+            text += os.read(self.reading, 65_536)
+        return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def stalled() -> Iterator[Stalled]:
+    pipe = Stalled()
+    yield pipe
+    os.close(pipe.reading)
+    with suppress(OSError):
+        pipe.stream.close()
+
+
+def test_a_reader_that_takes_nothing_holds_nobody_up_and_gets_all_lines_in_order(stalled: Stalled) -> None:
+    configure_logs("info", "json", stalled.stream)
+    began = time.monotonic()
+    for number in range(5000):  # a pipe holds some hundred
+        structlog.get_logger().info("work.done", number=number, padding="x" * 100)
+    assert time.monotonic() - began < 3
+    structlog.get_logger().error("the.end")
+
+    assert [line.get("number") for line in stalled.documents()] == [*range(5000), None]
+
+
+def test_lines_that_found_no_room_are_counted_and_one_line_says_how_many(
+    stalled: Stalled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_WAITING", 1000)
+    flush = configure_logs("info", "json", stalled.stream)
+    for number in range(5000):
+        structlog.get_logger().info("work.done", number=number, padding="x" * 100)
+        if number == 900:
+            flush()  # more than the pipe holds: from here on nothing is taken
+    reading = threading.Thread(target=lambda: read.extend(stalled.documents()))
+    read: list[dict[str, Any]] = []
+    reading.start()
+    for number in range(5000, 5003):
+        flush()
+        structlog.get_logger().info("work.done", number=number)
+    structlog.get_logger().error("the.end")
+    reading.join(10)
+
+    numbers = [line["number"] for line in read if line["event"] == "work.done"]
+    (told,) = [place for place, line in enumerate(read) if line["event"] == "log.overflowed"]
+    assert numbers == sorted(numbers)
+    assert read[told]["lines"] == 5003 - len(numbers) > 3000
+    assert read[told - 1]["number"] < 4999  # between those before the gap and those after it
+    assert read[told + 1]["number"] == 5000
+
+
+def test_waiting_for_a_reader_that_takes_nothing_has_an_end(stalled: Stalled) -> None:
+    flush = configure_logs("info", "json", stalled.stream)
+    for _ in range(2000):
+        structlog.get_logger().info("work.done", padding="x" * 100)
+    began = time.monotonic()
+    flush()
+    assert 0.5 < time.monotonic() - began < 2
+
+
+ENDING = """
+import sys, structlog
+from receiver.logs import configure_logs
+configure_logs("info", "json", sys.stderr)
+for number in range(3000):
+    structlog.get_logger().info("work.done", number=number, padding="x" * 100)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(3)", "raise ValueError('the last word')"])
+def test_an_end_in_order_or_by_an_exception_loses_no_line(end: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDING + end], capture_output=True, check=False)
+    lines = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith(b"{")]
+    assert [line["number"] for line in lines] == [*range(3000)]
+    assert (b"ValueError: the last word" in ended.stderr) == ("last word" in end)
+
+
+def test_bad_news_is_out_before_a_kill() -> None:
+    kill = (
+        "structlog.get_logger().error('bad.news'); import os, time; time.sleep(0.05); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", ENDING + kill], capture_output=True, check=False)
+    assert json.loads(ended.stderr.splitlines()[-1])["event"] == "bad.news"
+
+
+def test_an_end_waits_a_second_at_most_for_a_reader_that_takes_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDING], stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(10) == 0  # and not by the interpreter's own complaint about a lock
+        finally:
+            process.kill()
+
+
+def test_a_disk_that_has_room_again_gets_what_waited(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with path.open("w") as stream:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        try:
+            flush = configure_logs("info", "json", stream)
+            for number in range(200):
+                structlog.get_logger().info("work.done", number=number, padding="x" * 100)
+            flush()
+            assert path.stat().st_size == 10_000
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        structlog.get_logger().error("the.end")
+        flush()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line.get("number") for line in lines] == [*range(200), None]

@@ -10,22 +10,10 @@ import pytest
 from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
 from receiver.models import Stats
 from receiver.words import Outcome, Verdict
-from tests.factories import NOW
-
-NOTHING = Stats(
-    submissions=0,
-    tasks={},
-    deliveries={},
-    assets={},
-    outbox={},
-    oldest_undelivered_at=None,
-    oldest_undownloaded_at=None,
-    next_deadline_at=None,
-    polls={},
-)
+from tests.factories import EMPTY_RECORD, NOW
 
 
-def lines(metrics: Metrics, stats: Stats | None = NOTHING) -> set[str]:
+def lines(metrics: Metrics, stats: Stats | None = EMPTY_RECORD) -> set[str]:
     return set(metrics.render(stats, NOW).decode().splitlines())
 
 
@@ -89,7 +77,7 @@ def test_names_that_a_stranger_makes_up_become_one_series() -> None:
 def test_what_waits_is_read_from_the_store_at_every_scrape() -> None:
     metrics = Metrics(["vidgo"], ["jsonl"])
     stats = msgspec.structs.replace(
-        NOTHING,
+        EMPTY_RECORD,
         tasks={"completed": 7},
         deliveries={"early": 2, "unconfirmed": 3},
         polls={"vidgo": {"key_refused": 4}, "reapi": {"never": 5}},
@@ -138,6 +126,7 @@ def test_counters_are_told_even_when_the_store_cannot_be_asked() -> None:
 def test_two_runtimes_count_apart() -> None:
     one, other = Metrics(["vidgo"]), Metrics(["vidgo"])
     one.rejected(413)
+    assert any("413" in line for line in lines(one))
     assert not any("413" in line for line in lines(other))
 
 
@@ -152,7 +141,7 @@ async def test_many_scrapes_at_once_ask_the_store_once() -> None:
         nonlocal counted
         counted += 1
         await asyncio.sleep(0)
-        return NOTHING
+        return EMPTY_RECORD
 
     recent = RecentStats(count, lambda: now)
     await asyncio.gather(*(recent.get() for _ in range(50)))
@@ -169,7 +158,7 @@ async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, 
     async def count() -> Stats:
         nonlocal now, counted
         now, counted = now + took, counted + 1
-        return NOTHING
+        return EMPTY_RECORD
 
     recent = RecentStats(count, lambda: now)
     await recent.get()

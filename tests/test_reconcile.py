@@ -11,21 +11,23 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from receiver import media
 from receiver.asking import Asker
-from receiver.assets import Assets, Fetcher
+from receiver.assets import AssetLimits, Assets, Fetcher
 from receiver.blobs.local import LocalBlobs
+from receiver.download import DownloadLimits
 from receiver.ingest import Ingest
 from receiver.leased import AssetWork, PollWork, Settlement
 from receiver.models import Event, Poll, RemoteFile, Route, Task
 from receiver.network import GuardedClient
+from receiver.options import StoreOptions
 from receiver.plugins import load_providers
-from receiver.ports import StoreOptions
 from receiver.reconcile import MOST_ATTEMPTS_UNASKED, Reconciler, confirmation, wait_seconds
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
 from receiver.words import AssetState, Confirm, EventType, Outcome, Proof, Stage, Verdict, Via
-from tests.contracts.store_replays import replay
+from tests.contracts.replaying import replay
 from tests.factories import NOW, completed, later, recording, submission
 from tests.media_host import Answer, MediaHost, media_host, picture, says
 from tests.status_host import asking, running, status_path, tells
@@ -34,6 +36,11 @@ FIRST = 300.0  # seconds until a task is asked about
 LOST_AFTER = 86_400.0
 LINK = "https://cdn.test/secret-link.png"
 TOKENS = Tokens(["a-secret-of-enough-length"])
+LIMITS = AssetLimits(
+    download=DownloadLimits(max_bytes=1_000_000, deadline_seconds=5.0),
+    max_pixels=1_000_000,
+    kinds=frozenset({media.IMAGE}),
+)
 
 
 class World:
@@ -431,6 +438,19 @@ async def test_it_is_lost_whatever_the_provider_says_as_long_as_it_is_no_end(
     assert (await world.poll()).outcome is Outcome.LOST
 
 
+async def test_a_clock_set_forward_loses_no_task_until_it_has_been_waited_for_as_long_again(
+    world: World,
+) -> None:
+    world.tell(tells(running()))
+    world.clock.leap(2 * LOST_AFTER)
+
+    assert (await world.poll()).outcome is Outcome.IN_PROGRESS
+    world.clock.turn(LOST_AFTER - 3600)
+    assert (await world.poll()).outcome is Outcome.IN_PROGRESS
+    world.clock.turn(3600)
+    assert (await world.poll()).outcome is Outcome.LOST
+
+
 async def test_what_was_not_understood_is_not_lost_and_can_be_read_once_it_is(world: World) -> None:
     world.tell(tells({"code": 200, "data": {"task_id": "t1", "status": "melted"}}))
     last = await poll_until(world, later(2 * LOST_AFTER))
@@ -622,7 +642,7 @@ class Depot:
     def __init__(self, world: World, client: GuardedClient, folder: Path) -> None:
         self.world = world
         blobs = LocalBlobs(folder / "assets")
-        fetcher = Fetcher(client=client, blobs=blobs, clock=world.clock, staging=blobs.staging)
+        fetcher = Fetcher(client=client, blobs=blobs, clock=world.clock, staging=blobs.staging, limits=LIMITS)
         self.assets = Assets(store=world.store, fetcher=fetcher, renew=world.reconciler.renew)
 
     async def add(self, *links: str, task_id: str = "t1", kind: str = "image") -> None:

@@ -21,7 +21,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from receiver.clock import Clock
 from receiver.errors import Rejected
 from receiver.models import Recording, Report, Route, Submission
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.words import AssetState, EventType, Outcome, Verdict
 from tests.factories import (
@@ -44,6 +44,7 @@ OWNERS = st.sampled_from(["ann", "bob"])
 VARIANTS = st.sampled_from(["strong 0", "strong 1", "weak 0", "weak 1"])  # weak: by the provider's token
 LOST = "sub_lost"  # was in a log that was lost; its token still proves that we gave it out
 FAR = 10**9  # seconds; by then everything is due
+TRIED_AGAIN = (Outcome.TIMEOUT, Outcome.STORAGE_FAILED)
 REPORTS = st.sampled_from(["completed-1", "completed-2", "completed-0", "failed", "progress"])
 
 
@@ -69,10 +70,13 @@ class Record(RuleBasedStateMachine):
         self.tasks_of: dict[str, str | None] = {}  # submission -> task
         self.owner_of: dict[str, str] = {}  # submission -> owner
         self.ends: dict[str, str] = {}  # task -> the first terminal word
-        self.early: dict[str, list[tuple[str, bool]]] = {}  # task -> words that came too soon, and how weak
+        # task -> the words that came too soon, in this order, how weak, and in which row
+        self.early: dict[str, list[tuple[str, bool, tuple[str, bytes, str]]]] = {}
         self.held: dict[str, int] = {}  # task without an end -> rows that wait for the provider's word
         self.bodies: Counter[tuple[str, bytes, str]] = Counter()  # what a row stands for -> how often it came
+        self.unowned: set[tuple[str, bytes, str]] = set()  # of these, those that nobody claimed in time
         self.entries: Counter[tuple[str, str]] = Counter()  # (task, sink) delivered
+        self.tries: Counter[tuple[str, int]] = Counter()  # of files, that count
 
     def _open(self) -> SqliteStore:
         options = StoreOptions(
@@ -94,7 +98,7 @@ class Record(RuleBasedStateMachine):
     def own(self, task: str, submission_id: str) -> None:
         self.bound[task] = submission_id
         self.tasks_of[submission_id] = task
-        for word, weak in self.early.pop(task, []):
+        for word, weak, _ in self.early.pop(task, []):
             self.apply(task, word, weak=weak, repeat=False)
 
     def apply(self, task: str, word: str, *, weak: bool, repeat: bool) -> Verdict:
@@ -118,11 +122,13 @@ class Record(RuleBasedStateMachine):
                 self.bodies[claim, body, self.tasks_of[claim] or ""] += 1
                 return Verdict.REFUSED
             weak = self.tasks_of[claim] != task
-        repeat = self.bodies[claim or "", body, task] > 0
-        self.bodies[claim or "", body, task] += 1
+        row = (claim or "", body, task)
+        repeat = self.bodies[row] > 0 and row not in self.unowned
+        self.bodies[row] += 1
+        self.unowned.discard(row)
         if task not in self.bound:
             if not repeat:
-                self.early.setdefault(task, []).append((word, weak))
+                self.early.setdefault(task, []).append((word, weak, row))
             return Verdict.EARLY
         return self.apply(task, word, weak=weak, repeat=repeat)
 
@@ -225,13 +231,18 @@ class Record(RuleBasedStateMachine):
         stats = self.runner.run(self.store.count_stats())
         assert stats.deliveries.get(Verdict.UNCONFIRMED, 0) == sum(self.held.values())
 
-    @rule(good=st.booleans(), limit=st.integers(1, 3))
-    def settle_assets(self, good: bool, limit: int) -> None:
+    @rule(outcome=st.sampled_from([Outcome.STORED, Outcome.GONE, *TRIED_AGAIN]), limit=st.integers(1, 3))
+    def settle_assets(self, outcome: Outcome, limit: int) -> None:
+        again = later(1) if outcome in TRIED_AGAIN else None
         for work in self.runner.run(self.store.lease_assets(later(1), later(60), limit)):
             assert work.task_id in self.ends
-            end = stored(work) if good else settlement(Outcome.GONE)
+            file = work.task_id, work.index
+            self.tries[file] += 1
+            assert work.attempt == self.tries[file]
+            end = stored(work) if outcome is Outcome.STORED else settlement(outcome, retry_at=again)
             assert self.runner.run(self.store.settle_asset(work, end))
             assert not self.runner.run(self.store.settle_asset(work, end))
+            self.tries[file] -= outcome is Outcome.STORAGE_FAILED
 
     @rule(sink=st.sampled_from(["all", "failures"]))
     def settle_outbox(self, sink: str) -> None:
@@ -244,9 +255,13 @@ class Record(RuleBasedStateMachine):
         self.runner.run(self.store.aclose())
         self.store = self._open()
 
-    @rule()
-    def expire(self) -> None:
-        assert self.runner.run(self.store.expire_early(later(-1))) == 0
+    @rule(seconds=st.sampled_from([-1, 1]))
+    def expire(self, seconds: int) -> None:
+        expired = [row for early in self.early.values() for *_, row in early] if seconds > 0 else []
+        assert self.runner.run(self.store.expire_early(later(seconds), 100)) == len(expired)
+        if seconds > 0:
+            self.unowned |= set(expired)
+            self.early.clear()
 
     # --- what must hold at every moment ---------------------------------------------------------------
 

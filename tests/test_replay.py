@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver.models import Report, Route
-from receiver.ports import Provider, StoreOptions
+from receiver.options import StoreOptions
+from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
 from receiver.repairs import Replay, ReplayWork
 from receiver.replay import MOST_BODIES_AT_ONCE, Replayer
@@ -18,7 +19,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.replaying import MOST_UNSETTLED
 from receiver.testing import TurnableClock, sample_callback
 from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState, Verdict
-from tests.contracts.store_replays import replay
+from tests.contracts.replaying import replay
 from tests.factories import (
     NOW,
     answer,

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings, load_settings
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
-from tests.e2e.service import until
+from tests.waiting import until
 from tests.web_callers import API_TOKEN, callback_path, caller, log_task, progress_callback
 
 # A sink as third parties bring one: it notes when it is opened and closed, and what it is told.
@@ -90,15 +89,21 @@ def settings(tmp_path: Path, **variables: str) -> Settings:
     )
 
 
-def descriptors() -> set[str]:
-    """What is open in this process, by what it is."""
+def open_files(folder: Path) -> set[str]:
+    """What is open in this process of a folder."""
     found = set()
     for link in Path("/proc/self/fd").iterdir():
         try:
-            found.add(str(link.readlink()))
+            found.add(link.readlink())
         except FileNotFoundError:  # the listing's own
             continue
-    return found
+    return {str(path.relative_to(folder)) for path in found if path.is_relative_to(folder)}
+
+
+def our_threads(before: set[threading.Thread]) -> set[str]:
+    """The names of those that the product has started since."""
+    names = {each.name for each in set(threading.enumerate()) - before}
+    return {name for name in names if name.startswith(("receiver-", "jsonl-"))}
 
 
 def is_locked(path: Path) -> bool:
@@ -119,11 +124,11 @@ async def test_it_opens_and_closes_twice_in_one_process_and_leaves_nothing_open(
         async with open_runtime(settings(tmp_path)) as runtime:
             await one_task(runtime, task_id)
             assert is_locked(tmp_path / "data/receiver.db.lock")
+            assert {"receiver.db", "receiver.db.lock"} <= open_files(tmp_path / "data")
+            assert {"receiver-writer", "jsonl-sink"} <= our_threads(threads)
         gc.collect()  # what was not closed warns now, and warnings are errors
-        data = str(tmp_path / "data")
-        assert [each for each in descriptors() if each.startswith(data)] == []
-        ours = [each.name for each in set(threading.enumerate()) - threads if "asyncio" not in each.name]
-        assert [name for name in ours if name.startswith(("receiver", "jsonl"))] == []
+        assert open_files(tmp_path / "data") == set()
+        await until(lambda: our_threads(threads) == set())
         assert not (tmp_path / "data/receiver.db-wal").exists()  # folded into the file by a clean end
     assert (tmp_path / "data/events.jsonl").read_bytes().count(b"\n") == 2
 
@@ -231,6 +236,7 @@ async def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
 async def test_an_unknown_sink_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"RECEIVER_SINK_A: sink gopher://… is not known"):
         settings(tmp_path, RECEIVER_SINK_A="gopher://user:password@host/")
+    assert not (tmp_path / "data").exists()
     good = settings(tmp_path)
     wrong = msgspec.structs.replace(good.sinks[0], url="gopher://user:password@host/")
     said = await refusal(msgspec.structs.replace(good, sinks=(wrong,)))  # settings that nobody checked
@@ -274,16 +280,16 @@ async def test_a_crashed_loop_takes_readiness_away_until_it_runs_again(
         body = sample_callback("vidgo", "t1", files=["https://127.0.0.1/0.png"])
         await client.post(callback_path(runtime), content=body)
         change(tmp_path, "UPDATE assets SET due_at = 'no time', state = 'pending', lease = NULL")
-        await until(ready(client, 503))
-        parts = (await client.get("/readyz")).json()["parts"]
-        assert parts["assets"].startswith(("restarting after ", "running"))
+        parts = await readiness(client, 503)
+        assert parts["assets"] == "restarting after ValueError"
         assert parts["sink jsonl"] == "running"
         assert (await client.get("/healthz")).status_code == 200
         assert 'receiver_loop_restarts_total{loop="assets"}' in (await client.get("/metrics")).text
 
-        change(tmp_path, "UPDATE assets SET due_at = '2999-01-01T00:00:00.000Z'")
-        await asyncio.sleep(0.5)
-        await until(ready(client, 200))
+        change(tmp_path, "UPDATE assets SET due_at = '2026-01-01T00:00:00.000Z'")
+        events = tmp_path / "data/events.jsonl"
+        await until(lambda: events.exists() and "t1" in events.read_text())  # only that loop could bring it
+        assert (await readiness(client, 200))["assets"] == "running"
 
 
 async def test_an_early_end_that_a_later_callback_binds_is_told_within_a_second(tmp_path: Path) -> None:
@@ -298,11 +304,17 @@ async def test_an_early_end_that_a_later_callback_binds_is_told_within_a_second(
         await until(lambda: events.exists() and "t1" in events.read_text(), seconds=1.0)
 
 
-def ready(client: httpx2.AsyncClient, status: int) -> Callable[[], Awaitable[bool]]:
-    async def check() -> bool:
-        return (await client.get("/readyz")).status_code == status
+async def readiness(client: httpx2.AsyncClient, status: int) -> dict[str, str]:
+    """The state of each part, in the first answer with this status."""
+    answers: list[httpx2.Response] = []
 
-    return check
+    async def has_come() -> bool:
+        answers.append(await client.get("/readyz"))
+        return answers[-1].status_code == status
+
+    await until(has_come)
+    parts: dict[str, str] = answers[-1].json()["parts"]
+    return parts
 
 
 def change(tmp_path: Path, statement: str) -> None:

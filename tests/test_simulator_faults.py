@@ -14,9 +14,10 @@ from receiver.models import Report
 from receiver.simulator import Faults, SimulatorOptions
 from receiver.simulator.drawing import SIZES, draw
 from receiver.simulator.faults import Failure, Fate, Simulate, decide
-from receiver.simulator.pace import Pace
+from receiver.simulator.throttle import Throttle
 from receiver.words import ReportState
-from tests.test_simulator import PROVIDERS, PUSHING, Backend, id_in, playing
+from tests.playing import PROVIDERS, PUSHING, Backend, id_in, playing
+from tests.waiting import until
 
 FAILURE = Failure(code=None, message="no")
 
@@ -229,15 +230,15 @@ async def test_beyond_the_rate_limit_everybody_is_told_when_to_ask_again_and_the
 
 def test_the_limit_is_kept_over_any_minute_and_a_wait_as_told_is_enough() -> None:
     now, answered = [0.0], 0
-    pace = Pace(600, monotonic=lambda: now[0])
+    throttle = Throttle(600, monotonic=lambda: now[0])
     for _ in range(6_000):  # ten times as often, for a minute
-        answered += pace.wait_seconds() == 0
+        answered += throttle.wait_seconds() == 0
         now[0] += 0.01
     assert 600 <= answered <= 660
-    while not (wait := pace.wait_seconds()):
+    while not (wait := throttle.wait_seconds()):
         pass
     now[0] += wait
-    assert pace.wait_seconds() == 0
+    assert throttle.wait_seconds() == 0
 
 
 async def test_providers_out_of_credit_refuse_questions_in_their_own_words() -> None:
@@ -315,6 +316,7 @@ def test_raising_one_share_adds_to_whom_it_hits_and_leaves_all_else() -> None:
     before, after = fates(EVERYTHING), fates(msgspec.structs.replace(EVERYTHING, drop=0.6))
     for old, new in zip(before, after, strict=True):
         assert new in (old, msgspec.structs.replace(old, drop_callback=True))
+    assert sum(fate.drop_callback for fate in after) > sum(fate.drop_callback for fate in before)
 
 
 async def test_what_a_submission_asks_for_wins_over_the_run() -> None:
@@ -356,10 +358,12 @@ async def test_a_burst_with_everything_going_wrong_reaches_whom_it_should() -> N
     faults = msgspec.structs.replace(EVERYTHING, delay=0.2)
     async with playing(options(faults, task_seconds=0.2)) as backend:
         await asyncio.gather(*(submit_many(backend, 15, PUSHING[worker % 3]) for worker in range(8)))
-        async with asyncio.timeout(30):
-            while not all(is_told(task) for task in await truths(backend)):
-                await asyncio.sleep(0.1)
-        tasks = await truths(backend)
+
+        async def all_told() -> list[dict[str, Any]] | None:
+            tasks = await truths(backend)
+            return tasks if all(is_told(task) for task in tasks) else None
+
+        tasks = await until(all_told, seconds=30)
     assert [task["number"] for task in tasks] == list(range(120))
     assert all(task["forged"] == task["simulate"]["forge"] for task in tasks)
     calls = sum(

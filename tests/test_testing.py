@@ -8,8 +8,9 @@ import httpx2
 import pytest
 
 from receiver.errors import Unavailable
+from receiver.options import PartOptions
 from receiver.plugins import load
-from receiver.ports import PartOptions, Sink
+from receiver.ports import Sink
 from receiver.testing import MemorySink, TurnableClock, sample_callback
 from receiver.words import ReportState
 from tests.messages import notification
@@ -26,6 +27,18 @@ def test_time_stands_still_until_it_is_turned() -> None:
     assert clock.now() == NOW - timedelta(seconds=10)
     clock.turn_to(NOW)
     assert clock.now() == NOW
+
+
+def test_uptime_goes_along_when_the_hands_go_forward_and_stands_still_when_they_are_set_back() -> None:
+    clock = TurnableClock(NOW)
+    began = clock.uptime()
+    clock.turn(90)
+    assert clock.uptime() - began == timedelta(seconds=90)
+    clock.turn(-86_400)
+    clock.turn_to(NOW - timedelta(days=2))
+    assert clock.uptime() - began == timedelta(seconds=90)
+    clock.turn_to(clock.now() + timedelta(seconds=10))
+    assert clock.uptime() - began == timedelta(seconds=100)
 
 
 def test_ids_sort_by_the_turned_time_and_then_by_their_making() -> None:

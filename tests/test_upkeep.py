@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from receiver import upkeep as upkeep_module
 from receiver.errors import Unavailable
 from receiver.models import Route
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from receiver.upkeep import Upkeep
@@ -80,6 +80,21 @@ async def test_an_early_delivery_waits_as_long_as_it_may_and_not_longer(
         assert (await store.count_stats()).deliveries == deliveries
 
 
+async def test_a_clock_set_forward_takes_no_early_delivery_from_its_submission_and_no_body(
+    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, tmp_path: Path
+) -> None:
+    await store.record(recording(failed("t1")))
+    clock.leap(400 * DAY)
+    await upkeep.run()
+    clock.turn(DAY - 1)
+    await upkeep.run()
+    assert (await store.count_stats()).deliveries == {"early": 1}
+    assert count(tmp_path, BODIES) == 1
+    clock.turn(1)
+    await upkeep.run()
+    assert (await store.count_stats()).deliveries == {"unowned": 1}
+
+
 async def test_until_then_its_submission_makes_it_an_event(
     store: SqliteStore, upkeep: Upkeep, clock: TurnableClock
 ) -> None:
@@ -126,14 +141,26 @@ async def test_what_was_never_understood_does_not_keep_others_out_for_ever(
     assert await verdict_of(store, "t9", received=clock) is Verdict.EARLY
 
 
-async def test_unowned_bodies_go_with_retention(
+async def test_what_is_unowned_keeps_its_key_and_not_its_body(
     store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, tmp_path: Path
 ) -> None:
     await store.record(recording(failed("t1")))
-    for seconds, bodies in ((DAY + 1, 1), (29 * DAY - 1, 1), (1, 0)):
+    for seconds, bodies in ((DAY, 1), (1, 0)):
         clock.turn(seconds)
         await upkeep.run()
         assert count(tmp_path, BODIES) == bodies
+    assert (await store.count_stats()).deliveries == {"unowned": 1}
+
+
+async def test_all_that_nobody_claimed_becomes_unowned_in_one_round(
+    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "PURGE_AT_ONCE", 1)
+    for number in range(EARLY_LIMIT):
+        await store.record(recording(failed(f"t{number}")))
+    clock.turn(DAY + 1)
+    await upkeep.run()
+    assert (await store.count_stats()).deliveries == {"unowned": EARLY_LIMIT}
 
 
 # --- polls of providers nobody asks ---------------------------------------------------------------------

@@ -10,7 +10,8 @@ import pytest
 from receiver.runtime import Runtime
 from receiver.web import dead_letters
 from tests.cli_stub import Answer, Stub, answering
-from tests.web_callers import LogLines, fail_task, until
+from tests.waiting import until
+from tests.web_callers import LogLines, fail_task
 
 pytest_plugins = ["tests.web_fixtures"]
 

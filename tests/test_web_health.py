@@ -8,15 +8,19 @@ from contextlib import closing
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from receiver.errors import Unavailable
 from receiver.runtime import Runtime
 from receiver.settings import Settings
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
-from receiver.web.app import create_app
+from receiver.web.app import build_app, create_app
+from receiver.worker import Worker
+from tests.failing_store import over_failing_store
 from tests.loopback import Answer, post, serving, talk
-from tests.web_callers import LogLines, callback_path, log_task
+from tests.waiting import until
+from tests.web_callers import API_TOKEN, LogLines, callback_path, caller, log_task
 
 pytest_plugins = ["tests.web_fixtures"]
 
@@ -47,29 +51,63 @@ async def test_without_a_commit_it_lives_but_is_not_ready(
     assert answer.status_code == 503
     assert answer.json()["status"] == "not ready"
     assert "commit" in answer.json()["parts"]["store"]
-    recovered = await stranger.get("/readyz")
-    assert recovered.json()["parts"]["store"] == "ok"
+
+    async def recovered() -> bool:
+        parts: dict[str, str] = (await stranger.get("/readyz")).json()["parts"]
+        return parts["store"] == "ok"
+
+    await until(recovered)
+
+
+class IdleLoop:
+    """A loop without work, in a state of a test's choice."""
+
+    name = "sink x"
+
+    def __init__(
+        self, *, stopped: str | None = None, note: str | None = None, error: Exception | None = None
+    ) -> None:
+        self._stopped, self._note, self._error = stopped, note, error
+
+    def wake(self) -> None:
+        pass
+
+    def stopped(self) -> str | None:
+        return self._stopped
+
+    def note(self) -> str | None:
+        return self._note
+
+    async def loop(self) -> None:
+        if self._error is not None:
+            raise self._error
+        await asyncio.Event().wait()
+
+    async def drain(self, timeout_seconds: float) -> int:
+        return 0
 
 
 @pytest.mark.parametrize(
-    ("state", "status"),
+    ("loop", "state", "status"),
     [
-        ("running", 200),
-        ("running, but its key is refused", 200),
-        ("stopped: answered 410", 200),
-        ("restarting after KeyError", 503),
-        ("not started", 503),
+        (IdleLoop(), "running", 200),
+        (IdleLoop(note="its key is refused"), "running, but its key is refused", 200),
+        (IdleLoop(stopped="stopped: answered 410"), "stopped: answered 410", 200),
+        (IdleLoop(error=KeyError("x")), "restarting after KeyError", 503),
+        (IdleLoop(), "not started", 503),
     ],
+    ids=["running", "noted", "stopped", "crashed", "not started"],
 )
 async def test_a_loop_that_does_not_run_shows(
-    stranger: httpx2.AsyncClient,
-    runtime: Runtime,
-    monkeypatch: pytest.MonkeyPatch,
-    state: str,
-    status: int,
+    runtime: Runtime, loop: IdleLoop, state: str, status: int
 ) -> None:
-    monkeypatch.setattr(runtime.worker, "status", lambda: {"assets": "running", "sink x": state})
-    answer = await stranger.get("/readyz")
+    worker = Worker([loop], count_restart=runtime.metrics.loop_restarted)
+    if state != "not started":
+        worker.start()
+        await asyncio.sleep(0)  # each loop begins
+    async with caller(build_app(replace(runtime, worker=worker))) as stranger:
+        answer = await stranger.get("/readyz")
+    await worker.drain(1)
     assert answer.status_code == status
     assert answer.json()["parts"]["sink x"] == state
 
@@ -95,16 +133,14 @@ async def test_the_numbers_count_what_the_doors_did(
     assert 'receiver_tasks{state="submitted"} 1.0' in answer.text
 
 
-async def test_while_the_store_is_away_the_other_numbers_still_come(
-    stranger: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def away() -> None:
-        raise Unavailable("away")
-
-    monkeypatch.setattr(runtime.store, "count_stats", away)
-    answer = await stranger.get("/metrics")
+async def test_while_the_store_is_away_the_other_numbers_still_come(runtime: Runtime) -> None:
+    app = build_app(over_failing_store(runtime, Unavailable("away")))
+    async with caller(app) as stranger:
+        await stranger.post("/callbacks/vidgo/wrong", content=b"{}")
+        answer = await stranger.get("/metrics")
     assert answer.status_code == 200
-    assert "receiver_callbacks_total" in answer.text
+    assert 'receiver_callbacks_rejected_total{status="401"} 1.0' in answer.text
+    assert "receiver_tasks" not in answer.text
 
 
 class TestPrivateMetrics:
@@ -138,16 +174,16 @@ class TestAProviderThatCannotBeReached:
         assert "poll reapi" not in parts  # nobody is asked without a key
         await log_task(backend, "t1")
         runtime.worker.wake("poll vidgo")
-        async with asyncio.timeout(10):
-            while parts["poll vidgo"] == "running":
-                await asyncio.sleep(0.02)
-                answer = await stranger.get("/readyz")
-                parts = answer.json()["parts"]
-        assert parts["poll vidgo"].startswith("running, but ")
+
+        async def poll_counted() -> str | None:
+            numbers = (await stranger.get("/metrics")).text
+            failure = 'receiver_polls_total{outcome="connect_failed",provider="vidgo"} 1.0'
+            return numbers if failure in numbers else None
+
+        assert 'receiver_provider_trouble{provider="vidgo"} 1.0' in await until(poll_counted)
+        answer = await stranger.get("/readyz")
         assert answer.status_code == 200
-        numbers = (await stranger.get("/metrics")).text
-        assert 'receiver_provider_trouble{provider="vidgo"} 1.0' in numbers
-        assert 'receiver_polls_total{outcome="connect_failed",provider="vidgo"} 1.0' in numbers
+        assert answer.json()["parts"]["poll vidgo"].startswith("running, but ")
 
     async def test_is_told_whoever_met_the_trouble(
         self, stranger: httpx2.AsyncClient, runtime: Runtime
@@ -169,14 +205,23 @@ async def test_a_request_that_the_stop_interrupts_is_told_no_more_than_is_known(
     token = Tokens(web_settings.secrets).for_provider("vidgo")
     async with serving(create_app(web_settings), lifespan="on") as port:
         half = asyncio.create_task(talk(port, post(f"/callbacks/vidgo/{token}", b"{}")[:-1]))
-        await asyncio.sleep(0.2)
-        for task in asyncio.all_tasks():  # as the server does when it waits no longer
-            if "run_asgi" in repr(task.get_coro()):
-                task.cancel()
+        for request in await until(waiting_requests):  # as the server does when it waits no longer
+            request.cancel()
         answer = Answer(await half)
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert json.loads(answer.body)["detail"] == "The service is stopping; ask or send again."
+
+
+async def waiting_requests() -> list[asyncio.Task[object]]:
+    """Those that this process has begun to answer."""
+    return [
+        task
+        for task in asyncio.all_tasks()
+        if (coroutine := task.get_coro()) is not None
+        and "run_asgi" in repr(coroutine)
+        and getattr(coroutine, "cr_await", None) is not None
+    ]
 
 
 async def test_what_is_nowhere_is_a_problem_too(stranger: httpx2.AsyncClient) -> None:
@@ -196,14 +241,10 @@ async def test_requests_leave_one_line_without_what_was_in_the_query(
     assert "secret-signature" not in repr(log_lines)
 
 
-async def test_a_fault_of_our_own_is_a_500_without_internals(
-    backend: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
-) -> None:
-    async def broken(*_: object) -> None:
-        raise RuntimeError("a detail that nobody should see")
-
-    monkeypatch.setattr(runtime.store, "get_task", broken)
-    answer = await backend.get("/tasks/vidgo/t1")
+async def test_a_fault_of_our_own_is_a_500_without_internals(runtime: Runtime, log_lines: LogLines) -> None:
+    app = build_app(over_failing_store(runtime, RuntimeError("a detail that nobody should see")))
+    async with caller(app, API_TOKEN) as backend:
+        answer = await backend.get("/tasks/vidgo/t1")
     assert answer.status_code == 500
     assert "detail that nobody" not in answer.text
     assert [line["event"] for line in log_lines] == ["request.failed", "request.answered"]

@@ -19,6 +19,7 @@ from receiver.web.app import OPENAPI
 from receiver.web.callbacks import CallbackDoor
 from receiver.web.limits import Intake, Limits
 from tests.loopback import Answer, post, serving, talk
+from tests.waiting import until
 from tests.web_callers import callback_path
 
 pytest_plugins = ["tests.web_fixtures"]
@@ -130,14 +131,15 @@ async def test_a_refused_body_leaves_its_place_to_others() -> None:
 
 
 async def test_a_cancelled_read_is_cancelled_and_not_late() -> None:
-    for delay_seconds in (0.0, 0.01, 0.049, 0.0501, 0.0525):
+    cancelled = 0
+    for delay_seconds in (0.0, 0.01, 0.049, 0.0501, 0.0525):  # the last about when it is given up
         reading = asyncio.create_task(read(sends(b"1", ends=False)))
         await asyncio.sleep(delay_seconds)
-        if reading.done():
-            continue
-        reading.cancel()
-        with pytest.raises((asyncio.CancelledError, Rejected)):
+        is_in_time = reading.cancel()
+        with pytest.raises(asyncio.CancelledError if is_in_time else Rejected):
             await reading
+        cancelled += is_in_time
+    assert cancelled >= 1
 
 
 async def test_whoever_read_in_time_is_not_interrupted_later() -> None:
@@ -247,24 +249,33 @@ async def test_endless_headers_are_cut_off(port: int) -> None:
 
 async def test_hundreds_of_slow_senders_do_not_stop_a_real_callback(port: int, runtime: Runtime) -> None:
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
+    before = _descriptors()
     slow = [asyncio.create_task(talk(port, request[:-9], timeout_seconds=5)) for _ in range(300)]
-    await asyncio.sleep(0.3)
+    await until(lambda: _descriptors() >= before + 2 * len(slow))  # both ends are ours
     async with asyncio.timeout(1):
         assert Answer(await talk(port, request)).status == 200
     answers = [Answer(raw) for raw in await asyncio.gather(*slow)]
     assert {answer.status for answer in answers} == {408}
 
 
-@pytest.mark.parametrize("path", ["/callbacks/vidgo", "/callbacks/vidgo/p.wrong", "/callbacks/nobody/x"])
-@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/callbacks/vidgo", 401),
+        ("POST", "/callbacks/vidgo/p.wrong", 401),
+        ("POST", "/callbacks/nobody/x", 404),
+        ("PUT", "/callbacks/vidgo", 405),
+        ("PUT", "/callbacks/vidgo/p.wrong", 405),
+        ("PUT", "/callbacks/nobody/x", 404),
+    ],
+)
 @pytest.mark.parametrize("announced", ["Content-Length: 500", "Transfer-Encoding: chunked"])
 async def test_a_stranger_is_answered_before_the_body_and_then_cut_off(
-    port: int, method: str, path: str, announced: str
+    port: int, method: str, path: str, status: int, announced: str
 ) -> None:
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{announced}\r\n\r\n"
     answer = Answer(await talk(port, head.encode(), timeout_seconds=0.9))  # less than a body may take
-    assert answer.status in {401, 404, 405}
-    assert answer.headers["connection"] == "close"
+    assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
 @pytest.mark.parametrize(
@@ -311,6 +322,10 @@ async def test_an_endless_body_does_not_grow_memory(port: int, runtime: Runtime)
     before = _resident_bytes()
     await asyncio.gather(*(talk(port, head, *([chunk] * 20), pause_seconds=0.01) for _ in range(10)))
     assert _resident_bytes() - before < 50 * 2**20
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _resident_bytes() -> int:

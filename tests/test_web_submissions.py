@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
+from tests.waiting import until
 from tests.web_callers import API_TOKEN, callback_path, caller, log_task
 
 pytest_plugins = ["tests.web_fixtures"]
@@ -192,12 +193,12 @@ async def test_a_callback_that_came_early_finds_its_owner_within_a_second(
         await backend.patch(f"/submissions/{answer.json()['id']}", json={"task_id": "t1"})
     else:
         await log_task(backend, "t1")
-    async with asyncio.timeout(1):
-        while True:
-            task = (await backend.get("/tasks/vidgo/t1")).json()
-            if task["notifications"] and task["notifications"][0]["state"] == "delivered":
-                break
-            await asyncio.sleep(0.01)
+
+    async def told() -> dict[str, Any] | None:
+        task: dict[str, Any] = (await backend.get("/tasks/vidgo/t1")).json()
+        return task if [each["state"] for each in task["notifications"]] == ["delivered"] else None
+
+    task = await until(told, seconds=1)
     assert task["state"] == "failed"
     assert [delivery["verdict"] for delivery in task["deliveries"]] == ["accepted"]
 

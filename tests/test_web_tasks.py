@@ -12,6 +12,7 @@ from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.times import to_text
 from tests.loopback import Answer, talk
+from tests.waiting import until
 from tests.web_callers import API_TOKEN, callback_path, log_task, progress_callback
 
 pytest_plugins = ["tests.web_fixtures"]
@@ -96,12 +97,12 @@ async def test_a_task_shows_its_whole_history(
 
 async def ended(client: httpx2.AsyncClient, task_id: str) -> dict[str, Any]:
     """The task, once its event has arrived at every sink."""
-    async with asyncio.timeout(5):
-        while True:
-            task: dict[str, Any] = (await client.get(f"/tasks/vidgo/{task_id}")).json()
-            if task["attempts"] and all(each["state"] == "delivered" for each in task["notifications"]):
-                return task
-            await asyncio.sleep(0.01)
+
+    async def told() -> dict[str, Any] | None:
+        task: dict[str, Any] = (await client.get(f"/tasks/vidgo/{task_id}")).json()
+        return task if {each["state"] for each in task["notifications"]} == {"delivered"} else None
+
+    return await until(told)
 
 
 @pytest.mark.parametrize("task_id", ODD_IDS)
@@ -248,3 +249,21 @@ async def test_a_wrong_method_is_told_the_right_ones(
     assert answer.status_code == 405
     assert set(answer.headers["allow"].split(", ")) == allowed
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+# --- filters that nothing can match -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/submissions"])
+async def test_a_misspelt_provider_is_refused_and_the_known_ones_are_named(
+    backend: httpx2.AsyncClient, path: str
+) -> None:
+    answer = await backend.get(f"{path}?provider=vigdo")
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "A provider must be one of: apidot, apixo, reapi, vidgo."
+
+
+async def test_a_span_that_ends_before_it_begins_is_refused(backend: httpx2.AsyncClient) -> None:
+    answer = await backend.get("/tasks?since=2026-11-21T11:00:00Z&until=2026-11-21T10:00:00Z")
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("nothing can match: `since` must be before `until`")

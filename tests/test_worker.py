@@ -10,6 +10,7 @@ from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.testing import TurnableClock
 from receiver.worker import Chore, Lane, Worker
+from tests.waiting import until
 
 
 class Shelf:
@@ -38,12 +39,6 @@ def lane(shelf: Shelf, run: Callable[[str], object], *, concurrency: int = 2) ->
         lease_seconds=30,
         clock=Clock(),
     )
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_everything_due_is_run_a_few_at_a_time() -> None:
@@ -140,7 +135,7 @@ async def test_a_loop_that_a_stranger_cancels_is_counted_and_started_again(
 
     worker = Worker([lane(shelf, run)], count_restart=restarts.append)
     worker.start()
-    await asyncio.sleep(0.02)
+    await until(lambda: worker.status() == {"assets": "running"})
     (task,) = (task for task in asyncio.all_tasks() if task.get_name() == "assets")
     task.cancel()
     await until(lambda: restarts == ["assets"])
@@ -265,8 +260,7 @@ async def test_a_loop_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyP
     )  # fmt: skip
     worker = Worker([one], count_restart=restarts.append)
     worker.start()
-    await asyncio.sleep(0.02)
-    assert worker.status()["assets"] == "waiting: the database cannot be read now"
+    await until(lambda: worker.status()["assets"] == "waiting: the database cannot be read now")
     away = False
     await until(lambda: done == ["a"])
     assert restarts == []

@@ -1,9 +1,8 @@
 """Who calls the doors in tests, and what they send."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, MutableMapping, MutableSequence
-from typing import Any, TypeVar
+from collections.abc import MutableMapping, MutableSequence
+from typing import Any
 
 import httpx2
 from starlette.types import ASGIApp
@@ -12,7 +11,6 @@ from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 
 LogLines = MutableSequence[MutableMapping[str, Any]]
-Found = TypeVar("Found")
 
 API_TOKEN = "a-backend-of-the-tests"
 ADMIN_TOKEN = "an-admin-of-the-tests"
@@ -51,14 +49,6 @@ async def fail_task(client: httpx2.AsyncClient, runtime: Runtime, task_id: str, 
     await log_task(client, task_id, **fields)
     body = sample_callback("vidgo", task_id, error="no")
     (await client.post(callback_path(runtime), content=body)).raise_for_status()
-
-
-async def until(look: Callable[[], Awaitable[Found | None]], seconds: float = 10.0) -> Found:
-    """Look until there is something, and hand it over."""
-    async with asyncio.timeout(seconds):
-        while not (found := await look()):
-            await asyncio.sleep(0.01)
-    return found
 
 
 async def verdicts(runtime: Runtime) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 from receiver.words import Outcome
 
 INCOMING = ".incoming"  # what is still being written; no key can name it
@@ -80,10 +80,6 @@ class LocalBlobs:
             while length > 0 and (part := await asyncio.to_thread(file.read, min(length, CHUNK_BYTES))):
                 length -= len(part)
                 yield part
-
-    async def exists(self, key: str) -> bool:
-        with _translated():
-            return await asyncio.to_thread(self._path(key).is_file)
 
     async def ping(self) -> None:
         with _translated():

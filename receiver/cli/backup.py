@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -19,8 +18,10 @@ from receiver.cli.exits import Exit, nothing_found
 from receiver.cli.show import count, print_pairs, printable
 from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
+from receiver.models import RecordCopy
 from receiver.network import open_plain_client
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
+from receiver.ports import BlobStore, FileRecord
 from receiver.settings import Settings, load_settings
 
 MOST_SHOWN = 10
@@ -72,7 +73,7 @@ def backup(*, path: Path, as_json: bool) -> None:
     settings = load_settings()
     source = _database(settings).file_of(settings.database_url, settings.data_dir)
     if not source.exists():
-        nothing_found(f"database at {source}")
+        nothing_found(f"database at {source}", "set RECEIVER_DATA_DIR as the service has it")
     path = _free(path)
     with _becoming(path) as draft:
         made = _fill(settings, source, draft, path)
@@ -84,9 +85,9 @@ def backup(*, path: Path, as_json: bool) -> None:
         _complain(made.files.wrong)
 
 
-def _database(settings: Settings) -> Any:
+def _database(settings: Settings) -> FileRecord:
     store_class = plugins.load("stores", settings.database_scheme)
-    if not hasattr(store_class, "copy_record"):
+    if not isinstance(store_class, FileRecord):
         raise Misconfigured(f"{settings.database_scheme} has backups of its own: this copies SQLite only")
     return store_class
 
@@ -132,13 +133,16 @@ def _becoming(path: Path) -> Iterator[Path]:
 def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
     """Copy everything, the record first: whatever file it names is there by then."""
     began = time.monotonic()
-    store_class, place = _database(settings), _place(source, settings.data_dir)
-    copy = _copy_database(store_class, source, draft / place)
+    record, place = _database(settings), _place(source, settings.data_dir)
+    copy = _copy_database(record, source, draft / place)
     assets, expected_assets = asyncio.run(_assets_folders(settings, path))
-    files = _copy_files(assets, _place(assets, settings.data_dir), copy, draft) if assets else None
+    files = None
+    if assets:
+        stored = record.stored_files(draft / place)
+        files = _copy_files(assets, _place(assets, settings.data_dir), draft, stored, copy.stored)
     credentials = _copy_credentials(settings.data_dir, draft)
     restore = {"RECEIVER_DATA_DIR": str(path)}
-    if store_class.file_of(settings.database_url, path) != path / place:
+    if record.file_of(settings.database_url, path) != path / place:
         restore["RECEIVER_DATABASE_URL"] = f"{settings.database_scheme}:{place}"
     if files and expected_assets != path / files.folder:
         restore["RECEIVER_ASSETS_URL"] = f"{settings.assets_scheme}:{files.folder}"
@@ -158,7 +162,7 @@ def _place(source: Path, data_dir: Path) -> Path:
     return Path(source.name) if ".." in inside.parts else inside
 
 
-def _copy_database(store_class: Any, source: Path, target: Path) -> Any:
+def _copy_database(record: FileRecord, source: Path, target: Path) -> RecordCopy:
     target.parent.mkdir(parents=True, exist_ok=True)
     with click.progressbar(length=1, label="Database", file=sys.stderr) as bar:
 
@@ -166,9 +170,9 @@ def _copy_database(store_class: Any, source: Path, target: Path) -> Any:
             bar.length = pages
             bar.update(done - bar.pos)
 
-        store_class.copy_record(source, target, progress)
+        record.copy_record(source, target, progress)
     click.echo("Checking every page and index of the copy", err=True)
-    return store_class.check_copy(source, target)
+    return record.check_copy(source, target)
 
 
 async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, Path | None]:
@@ -177,15 +181,18 @@ async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, 
     async with open_plain_client() as http:
         for data_dir in (settings.data_dir, path):
             options = PartOptions(name=settings.assets_scheme, data_dir=data_dir, http=http)
-            blobs = plugins.load("blobs", settings.assets_scheme).from_url(settings.assets_url, options)
-            roots.append(getattr(blobs, "root", None))
+            kind: type[BlobStore] = plugins.load("blobs", settings.assets_scheme)
+            blobs = kind.from_url(settings.assets_url, options)
+            roots.append(blobs.root)
             await blobs.aclose()
     return roots[0], roots[1]
 
 
-def _copy_files(source: Path, place: Path, copy: Any, draft: Path) -> Files:
+def _copy_files(
+    source: Path, place: Path, draft: Path, stored: Iterator[tuple[str, int]], number: int
+) -> Files:
     found = Files(folder=str(place))
-    with click.progressbar(copy.files(), length=copy.stored, label="Files   ", file=sys.stderr) as files:
+    with click.progressbar(stored, length=number, label="Files   ", file=sys.stderr) as files:
         for key, size in files:
             _take(source, draft / place, key, size, found)
     return found

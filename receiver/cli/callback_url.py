@@ -5,7 +5,7 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.keys import consequence
-from receiver.cli.reach import obstacles
+from receiver.cli.reach import REMEDY, obstacles
 from receiver.credentials import read_credentials
 from receiver.errors import Misconfigured
 from receiver.fields import key_variable
@@ -31,7 +31,7 @@ def callback_url(*, provider: str) -> None:
     url = provider_url(settings, Tokens(_secrets(settings)), provider)
     click.echo(url)
     facts = providers[provider].facts
-    for warning in (*warnings(url, facts), *_held_back(settings, facts)):
+    for warning in (*_kept_away(url, facts), *_held_back(settings, facts)):
         click.echo(f"receiver: {warning}", err=True)
 
 
@@ -39,14 +39,15 @@ def provider_url(settings: Settings, tokens: Tokens, provider: str) -> str:
     return f"{settings.public_url}/callbacks/{quote(provider)}/{tokens.for_provider(provider)}"
 
 
-def warnings(url: str, facts: ProviderFacts) -> list[str]:
+def _kept_away(url: str, facts: ProviderFacts) -> list[str]:
     """What would keep this provider from calling ``url``, with its own rules at the end."""
     if not facts.pushes:
         return [f"{facts.title} sends no callbacks: its tasks are polled"]
     found = obstacles(url)
     if not found:
         return []
-    return [f"{facts.title} may not call this URL: {'; '.join(found)}. Its rules: {facts.callback_rules}"]
+    why = "; ".join(found)
+    return [f"{facts.title} may not call this URL ({why}): {REMEDY}. Its rules: {facts.callback_rules}"]
 
 
 def _held_back(settings: Settings, facts: ProviderFacts) -> list[str]:

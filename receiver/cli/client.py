@@ -14,7 +14,7 @@ from receiver.settings import Settings, load_settings
 TIMEOUT_SECONDS = 30.0
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """A good answer; its document is JSON."""
 
     status: int
@@ -31,7 +31,7 @@ class Service:
     def __init__(self, client: httpx2.Client) -> None:
         self._client = client
 
-    def get(self, path: str, query: Mapping[str, object] | None = None) -> Answer:
+    def get(self, path: str, query: Mapping[str, object] | None = None) -> Reply:
         """GET with the query's set values; the items of a tuple go one by one, under the same name.
 
         Raises Rejected, or Unavailable when nobody answers.
@@ -43,11 +43,11 @@ class Service:
         }
         return self._ask("GET", path, params=wanted)
 
-    def post(self, path: str, document: Mapping[str, object]) -> Answer:
+    def post(self, path: str, document: Mapping[str, object]) -> Reply:
         """POST a JSON document. Raises Rejected, or Unavailable when nobody answers."""
         return self._ask("POST", path, json=dict(document))
 
-    def _ask(self, method: str, path: str, **content: Any) -> Answer:
+    def _ask(self, method: str, path: str, **content: Any) -> Reply:
         try:
             response = self._client.request(method, path, **content)
         except httpx2.HTTPError as exc:
@@ -57,7 +57,7 @@ class Service:
             ) from exc
         if response.status_code >= 400:
             raise _problem(response)
-        return Answer(status=response.status_code, body=response.content)
+        return Reply(status=response.status_code, body=response.content)
 
 
 @contextmanager
@@ -81,7 +81,8 @@ def _token(settings: Settings) -> str:
     if kept := read_credentials(settings.data_dir):
         return kept.admin_token
     raise Misconfigured(
-        "no token: set RECEIVER_TOKEN, or RECEIVER_DATA_DIR to the running service's data folder"
+        "no token: start `receiver serve` here once, or set RECEIVER_TOKEN, or RECEIVER_DATA_DIR to the"
+        " running service's data folder"
     )
 
 

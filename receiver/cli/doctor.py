@@ -1,22 +1,26 @@
 """`receiver doctor`: every problem there is, each with what to do about it."""
 
 import asyncio
+import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
+import textwrap
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import click
 import msgspec
 from structlog.testing import capture_logs
 
-from receiver.cli import checks
+from receiver.cli import checks, probes
 from receiver.cli.checks import Check, State
 from receiver.cli.exits import Exit
-from receiver.cli.show import print_table
+from receiver.cli.show import paint, printable
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
 from receiver.settings import Settings, load_settings
+
+WIDEST = 100
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,22 +31,22 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 def doctor(*, as_json: bool) -> None:
     """Look at settings, secrets, public URL, disk, clock, SQLite, database, every key and every sink.
 
     Each provider with a key is asked about a task that does not exist. Exits 1 if any check fails; a
-    warning is no failure. Nothing is published, and before the first start nothing is left behind.
+    warning is no failure. Nothing is published or migrated, a running service is left alone, and before
+    the first start nothing is left behind.
     """
-    with capture_logs():  # what the parts would log is in the table, and must not be in the JSON
+    with capture_logs():  # what the parts would log is in the lines, and must not be in the JSON
         found = asyncio.run(_collect())
     healthy = all(check.state is not State.FAIL for check in found)
     if as_json:
         document = msgspec.json.encode(Examination(healthy=healthy, checks=found))
         click.echo(msgspec.json.format(document, indent=2))
     else:
-        rows = [{"state": check.state, "name": check.name, "detail": check.detail} for check in found]
-        print_table(rows, {"state": "", "name": "check", "detail": "what was found"})
+        _print(found)
     if not healthy:
         click.get_current_context().exit(Exit.FAILED)
 
@@ -51,7 +55,8 @@ async def _collect() -> list[Check]:
     try:
         settings = load_settings()
     except Misconfigured as exc:
-        problems = [checks.fail("settings", problem) for problem in exc.problems]
+        todo = "correct or unset it (README, Settings)"
+        problems = [checks.fail("settings", problem, todo) for problem in exc.problems]
         return [*problems, *_machine(Path.cwd())]
     return [check async for check in _examine(settings)]
 
@@ -61,30 +66,24 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
     yield checks.check_secrets(settings)
     for check in (*checks.check_public_url(settings), *_machine(settings.data_dir)):
         yield check
-    for check in await checks.check_keys(settings):
+    for check in await probes.check_keys(settings):
         yield check
-    running = await checks.check_service(settings)
-    for check in running or []:
+    running = await probes.check_service(settings) or []
+    for check in (*running, *await probes.check_record(settings, running=bool(running))):
         yield check
+    async for check in _parts(settings):
+        yield check
+
+
+async def _parts(settings: Settings) -> AsyncIterator[Check]:
     if settings.data_dir.exists():
-        async for check in _round_trips(settings, running=bool(running)):
+        async for check in probes.check_parts(settings):
             yield check
         return
-    yield checks.ok(
-        "data folder", f"made at the first start: {settings.data_dir}; the rest was tried in another"
-    )
+    yield checks.check_new_folder(settings.data_dir)
     with tempfile.TemporaryDirectory() as folder:
-        elsewhere = msgspec.structs.replace(settings, data_dir=Path(folder))
-        async for check in _round_trips(elsewhere, running=bool(running)):
+        async for check in probes.check_parts(msgspec.structs.replace(settings, data_dir=Path(folder))):
             yield check
-
-
-async def _round_trips(settings: Settings, *, running: bool) -> AsyncIterator[Check]:
-    yield await checks.check_record(settings)
-    if not running:  # else the record is the service's alone, and it has spoken for it
-        yield await checks.check_store(settings)
-    async for check in checks.check_parts(settings):
-        yield check
 
 
 def _machine(data_dir: Path) -> list[Check]:
@@ -93,3 +92,30 @@ def _machine(data_dir: Path) -> list[Check]:
         checks.check_clock(data_dir, Clock().now()),
         checks.check_sqlite(sqlite3.sqlite_version_info),
     ]
+
+
+def _print(found: Sequence[Check]) -> None:
+    """State, name and what was found; below it, in the same column, what to do."""
+    states, names = (max(map(len, cells)) for cells in zip(*((c.state, c.name) for c in found), strict=True))
+    margin = " " * (states + names + 4)
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    for check in found:
+        lines = _wrapped(check.detail, margin, width)
+        if check.todo:
+            lines += _wrapped(f"to do: {check.todo}", margin, width)
+        gap = " " * (states - len(check.state) + 2)
+        click.echo(f"{paint(check.state)}{gap}{check.name:{names}}  {lines[0].removeprefix(margin)}")
+        for line in lines[1:]:
+            click.echo(line)
+
+
+def _wrapped(text: str, margin: str, width: int) -> list[str]:
+    """Paths, URLs and variables stay whole, so that they can be copied."""
+    return textwrap.wrap(
+        printable(text),
+        max(width, len(margin) + 20),
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

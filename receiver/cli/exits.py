@@ -12,7 +12,7 @@ class Exit(IntEnum):
 
     DONE = 0
     FAILED = 1
-    MISCONFIGURED = 2
+    MISCONFIGURED = 2  # or mistyped
     NOTHING_FOUND = 3
 
 
@@ -23,6 +23,8 @@ def report(error: ReceiverError) -> Exit:
             lines, code = error.problems, Exit.MISCONFIGURED
         case Rejected(status=404):
             lines, code = (error.detail,), Exit.NOTHING_FOUND
+        case Rejected(status=400):  # what was typed is wrong, but only the service could know
+            lines, code = (f"{error.title}: {error.detail}",), Exit.MISCONFIGURED
         case Rejected():
             lines, code = (f"{error.title}: {error.detail}",), Exit.FAILED
         case _:
@@ -32,7 +34,7 @@ def report(error: ReceiverError) -> Exit:
     return code
 
 
-def nothing_found(what: str) -> None:
-    """End a command that looked for something and found none of it."""
-    click.echo(f"receiver: no {what} found", err=True)
+def nothing_found(what: str, todo: str = "") -> None:
+    """End a command that looked for something and found none of it; ``todo`` says where to look else."""
+    click.echo(f"receiver: no {what} found{': ' if todo else ''}{todo}", err=True)
     click.get_current_context().exit(Exit.NOTHING_FOUND)

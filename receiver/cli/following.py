@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from receiver.cli.client import Answer, Service
+from receiver.cli.client import Reply, Service
 from receiver.cli.exits import Exit
 from receiver.cli.show import print_table, printable
 from receiver.errors import ReceiverError, Rejected, Unavailable
@@ -45,7 +45,7 @@ _GOOD = frozenset(
 )  # fmt: skip
 
 
-def follow(service: Service, replay: Answer) -> Answer:
+def follow(service: Service, replay: Reply) -> Reply:
     """Show how a replay comes along until it has ended; its last answer. Ctrl-C leaves it running."""
     replay_id = replay.document["id"]
     looks = _looks(service, replay)
@@ -92,7 +92,7 @@ def _goes_on(replay_id: str) -> str:
     return f"The replay goes on by itself. {how_to_follow(replay_id)}"
 
 
-def _looks(service: Service, replay: Answer) -> Iterator[Answer]:
+def _looks(service: Service, replay: Reply) -> Iterator[Reply]:
     """The replay again and again, until it has ended."""
     path = f"/replays/{quote(replay.document['id'], safe='')}"
     pause = FIRST_LOOK_SECONDS
@@ -105,7 +105,7 @@ def _looks(service: Service, replay: Answer) -> Iterator[Answer]:
         replay = _look(service, path)
 
 
-def _look(service: Service, path: str) -> Answer:
+def _look(service: Service, path: str) -> Reply:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -117,7 +117,7 @@ def _look(service: Service, path: str) -> Answer:
         time.sleep(LAST_LOOK_SECONDS)
 
 
-def _draw(looks: Iterator[Answer]) -> Answer:
+def _draw(looks: Iterator[Reply]) -> Reply:
     """As a bar, for a terminal."""
     with click.progressbar(length=BAR_STEPS, file=sys.stderr, show_eta=False, item_show_func=_words) as bar:
         for replay in looks:
@@ -127,7 +127,7 @@ def _draw(looks: Iterator[Answer]) -> Answer:
     return replay
 
 
-def _write(looks: Iterator[Answer]) -> Answer:
+def _write(looks: Iterator[Reply]) -> Reply:
     """As a line now and then, for a file."""
     next_line_at = time.monotonic() + LINE_SECONDS
     for replay in looks:

@@ -6,7 +6,7 @@ import click
 
 from receiver import __version__, plugins
 from receiver.clock import Clock
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.settings import Settings, load_settings
 
 

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 from receiver.addresses import check_url
 from receiver.errors import FetchFailed
 
+REMEDY = "set RECEIVER_PUBLIC_URL to the https URL that providers reach"
 MAX_URL_CHARACTERS = 2048  # Vidgo's limit; the others state none
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from receiver.cli.client import Answer, connect
+from receiver.cli.client import Reply, connect
 from receiver.cli.consent import ask, dry_run_option, yes_option
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
@@ -158,7 +158,7 @@ def _check(stage: str, rate: float | None, clauses: Mapping[str, Any]) -> None:
         raise click.UsageError(str(exc)) from exc
 
 
-def _tell_plan(plan: Answer, *, as_json: bool) -> None:
+def _tell_plan(plan: Reply, *, as_json: bool) -> None:
     matched = plan.document["matched"]
     if as_json:
         print_json(plan)
@@ -196,7 +196,7 @@ def _change(replay_id: str, verb: str, *, as_json: bool) -> None:
     _print_replay(answer, as_json=as_json)
 
 
-def _print_replay(answer: Answer, *, as_json: bool) -> None:
+def _print_replay(answer: Reply, *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return

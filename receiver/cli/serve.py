@@ -3,11 +3,13 @@
 import gc
 import os
 import pkgutil
+import resource
 import signal
 import socket
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -33,6 +35,7 @@ GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and
 # Longer than the proxies in front of us keep an idle connection: else one is reused while we close it.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
+MOST_DESCRIPTORS = 65_536
 LOOKUPS_AT_ONCE = "64"  # of names of sinks and providers
 
 log = structlog.get_logger()
@@ -58,7 +61,7 @@ def serve(*, host: str | None, port: int | None) -> None:
     secrets_path = credentials_path(settings.data_dir)
     had_secrets = secrets_path.exists()
     settings = ensure_credentials(settings)
-    configure_logs(settings.log_level, settings.log_format, sys.stderr)
+    flush_logs = configure_logs(settings.log_level, settings.log_format, sys.stderr)
     listener = _listen(settings.host, settings.port)
     if secrets_path.exists() and not had_secrets:
         here = f" with PORT={settings.port} set" if port else ""
@@ -73,8 +76,13 @@ def serve(*, host: str | None, port: int | None) -> None:
     )
     _tell_who_is_not_asked(settings)
     _tell_who_is_asked_slowly(settings)
+    _take_descriptors()
     _spare_the_collector()
-    _run(create_app(settings), listener)
+    try:
+        _run(create_app(settings), listener)
+    except ReceiverError:
+        flush_logs()  # the last word comes last
+        raise
 
 
 def _tell_who_is_not_asked(settings: Settings) -> None:
@@ -105,6 +113,15 @@ def _tell_who_is_asked_slowly(settings: Settings) -> None:
     if slow:
         consequence = "; ".join(f"{name}: {limit}" for name, limit in slow.items())
         log.warning("providers.slow", providers=list(slow), consequence=consequence)
+
+
+def _take_descriptors() -> None:
+    # The usual 1024 are soon held by strangers. More than enough is of no use: the doors have a limit, too.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # a system may have a lower limit than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _spare_the_collector() -> None:

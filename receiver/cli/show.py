@@ -7,7 +7,7 @@ import click
 import msgspec
 from tabulate import tabulate
 
-from receiver.cli.client import Answer
+from receiver.cli.client import Reply
 
 _COLOURS = {
     "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",
@@ -20,7 +20,7 @@ _COLOURS = {
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer instead.")
 
 
-def print_json(answer: Answer) -> None:
+def print_json(answer: Reply) -> None:
     click.echo(msgspec.json.format(answer.body, indent=2))
 
 

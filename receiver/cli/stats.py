@@ -16,7 +16,7 @@ def stats(*, as_json: bool) -> None:
         print_json(answer)
         return
     held = answer.document
-    times = ("oldest_undelivered_at", "oldest_undownloaded_at", "next_deadline_at")
+    times = ("counted_at", "oldest_undelivered_at", "oldest_undownloaded_at", "next_deadline_at")
     print_pairs([("submissions", held["submissions"]), *((name, held[name]) for name in times)])
     counts = {name: held[name] for name in ("tasks", "deliveries", "assets")}
     counts |= {f"sink {name}": states for name, states in held["outbox"].items()}

@@ -5,6 +5,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from receiver import plugins
 from receiver.cli.client import connect
 from receiver.cli.exits import nothing_found
 from receiver.cli.show import as_json, print_json, print_pairs, print_table
@@ -16,7 +17,7 @@ def submissions() -> None:
 
 
 @submissions.command()
-@click.option("--provider", required=True, help="vidgo, apidot, apixo or reapi.")
+@click.option("--provider", required=True, help=f"One of: {', '.join(plugins.names('providers'))}.")
 @click.option("--owner", required=True, help="Your user or tenant.")
 @click.option("--task-id", help="The provider's task; leave it out to reserve one first.")
 @click.option("--model", help="The provider's model, as submitted.")

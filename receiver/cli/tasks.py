@@ -8,6 +8,7 @@ import click
 from receiver.cli.client import connect
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
+    check_order,
     cursor_option,
     limit_option,
     owner_option,
@@ -44,6 +45,7 @@ def tasks() -> None:
 @as_json
 def list_(*, as_json: bool, **query: str | int | None) -> None:
     """List tasks, the newest first."""
+    check_order(query)
     with connect() as service:
         answer = service.get("/tasks", query)
     page = answer.document

@@ -17,7 +17,6 @@ from receiver.errors import Misconfigured, Rejected
 from receiver.simulator.apidot import ApidotDialect
 from receiver.simulator.apixo import ApixoDialect
 from receiver.simulator.orders import read_body
-from receiver.simulator.pace import Pace
 from receiver.simulator.plot import (
     NO_CREDIT,
     NO_KEY,
@@ -32,6 +31,7 @@ from receiver.simulator.plot import (
 )
 from receiver.simulator.reapi import ReapiDialect
 from receiver.simulator.stage import Draw, Stage
+from receiver.simulator.throttle import Throttle
 from receiver.simulator.vidgo import VidgoDialect
 
 DIALECTS: tuple[Dialect, ...] = (VidgoDialect(), ApidotDialect(), ApixoDialect(), ReapiDialect())
@@ -73,7 +73,7 @@ class ProviderDesk:
         self._stage = stage
         self._key = options.keys.get(dialect.name)
         self._has_credit = dialect.name not in options.out_of_credit
-        self._pace = Pace(options.faults.rate_limit)
+        self._throttle = Throttle(options.faults.rate_limit)
 
     def mount(self) -> Mount:
         routes = [
@@ -98,7 +98,7 @@ class ProviderDesk:
     async def _status(self, request: Request) -> Response:
         try:
             self._check_key(request)
-            wait_seconds = self._pace.wait_seconds()
+            wait_seconds = self._throttle.wait_seconds()
             if wait_seconds:
                 return self._hold_off(wait_seconds)
             self._check_credit()

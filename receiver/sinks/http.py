@@ -11,20 +11,18 @@ import base64
 import binascii
 import hashlib
 import hmac
-import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from email.utils import parsedate_to_datetime
 from typing import Self
 
 import httpx2
 
+from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.envelope import CONTENT_TYPE
-from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, causes
+from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, wire_outcome
 from receiver.models import Notification
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 from receiver.words import Outcome
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
@@ -87,7 +85,7 @@ class HttpSink:
         """Return when the consumer answered 2xx; see the class for all other answers."""
         status, wish = await self._exchange("POST", notification.body, self._headers(notification))
         if not 200 <= status < 300:
-            raise _refusal(status, self._seconds(wish))
+            raise _refusal(status, retry_after_seconds(wish, self._clock.now()))
 
     async def ping(self) -> None:
         """Prove that a web server answers there, by OPTIONS, which changes nothing anywhere.
@@ -96,7 +94,7 @@ class HttpSink:
         """
         status, wish = await self._exchange("OPTIONS", b"", {})
         if status == 410 or status >= 500:
-            raise _refusal(status, self._seconds(wish))
+            raise _refusal(status, retry_after_seconds(wish, self._clock.now()))
 
     async def aclose(self) -> None:
         """Nothing to close: the client belongs to whoever handed it in."""
@@ -112,7 +110,7 @@ class HttpSink:
             )
         return headers
 
-    async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str | None]:
+    async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
         """The status and the Retry-After of the answer; what else it says is of no use to us."""
         async with (
             _translated(self._timeout_seconds),
@@ -127,15 +125,7 @@ class HttpSink:
             ) as answer,
         ):
             await _drain(answer)
-            return answer.status_code, answer.headers.get("retry-after")
-
-    def _seconds(self, wish: str | None) -> float | None:
-        """Retry-After in seconds from now; None where it is missing or makes no sense."""
-        if wish is None or wish.isdecimal():
-            return float(wish) if wish else None
-        with suppress(ValueError, TypeError, OverflowError):
-            return max(0.0, (parsedate_to_datetime(wish) - self._clock.now()).total_seconds())
-        return None
+            return answer.status_code, answer.headers.get("retry-after", "")
 
 
 def _parsed(url: str, name: str) -> httpx2.URL:
@@ -193,7 +183,7 @@ async def _drain(answer: httpx2.Response) -> None:
                     return
 
 
-def _refusal(status: int, retry_after_seconds: float | None) -> Unavailable | Permanent:
+def _refusal(status: int, wish_seconds: float | None) -> Unavailable | Permanent:
     detail = f"the consumer answered {status}"
     if status == 410:
         return Gone(f"{detail}: it wants no more notifications")
@@ -203,10 +193,10 @@ def _refusal(status: int, retry_after_seconds: float | None) -> Unavailable | Pe
         return Unavailable(
             f"{detail}; redirects are not followed, so the sink's URL must be the final one",
             outcome=Outcome.BAD_REDIRECT,
-            retry_after_seconds=retry_after_seconds,
+            retry_after_seconds=wish_seconds,
         )
     outcome = {429: Outcome.RATE_LIMITED, 503: Outcome.UNAVAILABLE}.get(status, Outcome.HTTP_ERROR)
-    return Unavailable(detail, outcome=outcome, retry_after_seconds=retry_after_seconds)
+    return Unavailable(detail, outcome=outcome, retry_after_seconds=wish_seconds)
 
 
 @asynccontextmanager
@@ -218,14 +208,6 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     except (TimeoutError, httpx2.TimeoutException) as exc:
         raise Unavailable("the consumer did not answer in time", outcome=Outcome.TIMEOUT) from exc
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as exc:
-        outcome = _outcome(exc)
+        is_early = isinstance(exc, httpx2.ConnectError)
+        outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_early else Outcome.INTERRUPTED)
         raise Unavailable(f"the consumer could not be reached ({outcome})", outcome=outcome) from exc
-
-
-def _outcome(exc: BaseException) -> Outcome:
-    chain = list(causes(exc))
-    if any(isinstance(cause, ssl.SSLError) for cause in chain):
-        return Outcome.TLS_FAILED
-    if any(isinstance(cause, socket.gaierror) for cause in chain):
-        return Outcome.DNS_FAILED
-    return Outcome.CONNECT_FAILED if isinstance(exc, httpx2.ConnectError) else Outcome.INTERRUPTED

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Notification
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 from receiver.words import Outcome
 
 # The lines carry links that open assets: for the owner and the group, not for everybody.

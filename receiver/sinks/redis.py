@@ -7,8 +7,6 @@ read yet is the consumer's to decide.
 """
 
 import asyncio
-import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -19,9 +17,9 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from receiver.errors import Misconfigured, Unavailable, causes
+from receiver.errors import Misconfigured, Unavailable, causes, wire_outcome
 from receiver.models import Notification
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 from receiver.words import Outcome
 
 CONNECTIONS = 16
@@ -174,7 +172,8 @@ def _failure(exc: Exception) -> Unavailable:
             return Unavailable(f"redis {what}", outcome=outcome)
     if isinstance(exc, exceptions.ResponseError):
         return _refusal(exc)
-    outcome = _outcome(exc)
+    is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
+    outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
     return Unavailable(f"redis could not be reached ({outcome})", outcome=outcome)
 
 
@@ -190,14 +189,3 @@ def _wrong_type() -> Unavailable:
         "the stream's key holds something that is not a stream: rename it, or choose another ?stream=",
         outcome=Outcome.REFUSED,
     )
-
-
-def _outcome(exc: BaseException) -> Outcome:
-    chain = list(causes(exc))
-    if any(isinstance(cause, ssl.SSLError) for cause in chain):
-        return Outcome.TLS_FAILED
-    if any(isinstance(cause, socket.gaierror) for cause in chain):
-        return Outcome.DNS_FAILED
-    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
-        return Outcome.CONNECT_FAILED
-    return Outcome.INTERRUPTED

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
-from receiver.web import assets, dead_letters, health, openapi, problems, replays, submissions, tasks
+from receiver.web import assets, dead_letters, health, openapi, problems, replays, stats, submissions, tasks
 from receiver.web.callbacks import PREFIX, CallbackDoor
-from receiver.web.endpoints import Access, Endpoint, Nothing, Reception
+from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
 from receiver.web.limits import Intake, Limits
 
 
@@ -30,6 +30,7 @@ async def show_openapi(_runtime: Runtime, _request: Request, _: Nothing) -> Resp
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *submissions.ENDPOINTS,
     *tasks.ENDPOINTS,
+    *stats.ENDPOINTS,
     *assets.ENDPOINTS,
     *replays.ENDPOINTS,
     *dead_letters.ENDPOINTS,
@@ -38,7 +39,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="GET",
         path="/openapi.json",
         summary="Describe this API",
-        access=Access.ANYONE,
+        audience=Audience.ANYONE,
         takes=Nothing,
         gives={200: "application/json"},
         answer=show_openapi,

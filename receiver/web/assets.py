@@ -14,7 +14,7 @@ from receiver.relay import link_maker
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.auth import Role, require
-from receiver.web.endpoints import Access, Endpoint
+from receiver.web.endpoints import Audience, Endpoint
 from receiver.words import AssetState
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
@@ -34,8 +34,9 @@ class LinkQuery(msgspec.Struct, frozen=True, kw_only=True):
 def signed_url(runtime: Runtime, provider: str, task_id: str, index: int) -> str:
     """A link that needs no token, for as long as links live."""
     settings = runtime.settings
-    link = link_maker(runtime.tokens, settings.public_url, life_seconds=settings.link_ttl_seconds)
-    return link(provider, task_id, index, runtime.clock.now())
+    clock, life_seconds = runtime.clock, settings.link_ttl_seconds
+    link = link_maker(runtime.tokens, settings.public_url, life_seconds=life_seconds, clock=clock)
+    return link(provider, task_id, index, clock.now())
 
 
 async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response:
@@ -61,7 +62,7 @@ ENDPOINTS = (
         method="GET",
         path="/assets/{provider}/{task_id:path}/{index}",
         summary="Fetch one stored file",
-        access=Access.LINK,
+        audience=Audience.LINK,
         takes=LinkQuery,
         gives={200: "*/*", 206: "*/*", 304: None},
         refuses=(401, 403, 404, 416, 503),

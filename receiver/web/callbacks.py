@@ -38,7 +38,7 @@ class CallbackDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _Request(scope)
         try:
-            receipt = await self._accept(request, receive)
+            receipt, proof = await self._accept(request, receive)
         except ClientDisconnect:
             log.info("callback.interrupted", provider=request.provider, seconds=request.seconds())
         except ReceiverError as error:
@@ -52,9 +52,9 @@ class CallbackDoor:
             try:
                 await _send(send, receipt)
             finally:  # it is recorded, whether or not anybody still waits for the answer
-                self._note(request, receipt)
+                self._note(request, receipt, proof)
 
-    async def _accept(self, request: "_Request", receive: Receive) -> Receipt:
+    async def _accept(self, request: "_Request", receive: Receive) -> tuple[Receipt, Proof]:
         _check_route(request, self._runtime)
         headers = _headers(request.scope)
         self._intake.check(headers)
@@ -66,7 +66,7 @@ class CallbackDoor:
                 admission, body=body, headers=headers, received_at=self._runtime.clock.now()
             )
 
-    def _note(self, request: "_Request", receipt: Receipt) -> None:
+    def _note(self, request: "_Request", receipt: Receipt, proof: Proof) -> None:
         seconds = request.seconds()
         self._runtime.metrics.callback(request.name, receipt.status, seconds)
         log.info(
@@ -74,7 +74,7 @@ class CallbackDoor:
             provider=request.name,
             task_id=receipt.task_id,
             verdict=receipt.status.value,
-            proof=_proof(request.token),
+            proof=proof.value,
             bytes=request.bytes,
             seconds=seconds,
         )
@@ -135,13 +135,6 @@ async def _send(send: Send, receipt: Receipt) -> None:
     headers = [_HEAD, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _proof(token: str | None) -> str:
-    """Which kind of proof was good enough; asked only once it was."""
-    if token is None:
-        return "untokened"
-    return (Proof.SUBMISSION if token.startswith("s.") else Proof.PROVIDER).value
 
 
 def _status_and_title(error: ReceiverError) -> tuple[int, str]:

@@ -1,7 +1,10 @@
 """A server protocol that waits for nobody without end, and answers in one piece and in the API's words."""
 
 import asyncio
+import resource
 from collections.abc import Callable
+from heapq import nsmallest
+from operator import itemgetter
 from typing import Any
 
 import httptools
@@ -15,6 +18,9 @@ MAX_HEADERS = 200
 HEAD_TIMEOUT_SECONDS = 10.0
 STALL_SECONDS = 60.0  # how long a reader of ours may take nothing
 LINGER_SECONDS = 2.0
+MOST_CONNECTIONS = 8000
+RESERVED_DESCRIPTORS = 256  # for the database, files, downloads, sinks and look-ups
+TELL_SECONDS = 1.0
 
 _VERSIONS = frozenset({"1.1", "1.0"})  # the parser takes a head without one for HTTP/0.9
 
@@ -29,6 +35,9 @@ class ImpatientProtocol(HttpToolsProtocol):
     requests is uvicorn's ``timeout_keep_alive``. Who asks for another protocol is answered in this one,
     body and all. What is no request is refused as everything else is, and never inside the answer to
     the request before it.
+
+    Where there are too many, those that have waited longest for a request, or for a reader that takes
+    nothing, give way to the new one. Who is being answered and listens does not.
     """
 
     _head_deadline: asyncio.TimerHandle | None = None
@@ -39,6 +48,8 @@ class ImpatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Together(transport, self.loop, self._is_half_read))  # type: ignore[arg-type]
         self._start_deadline()
+        if len(self.connections) > most_connections():
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_deadline()
@@ -129,6 +140,36 @@ class ImpatientProtocol(HttpToolsProtocol):
             self._read_deadline = None
         super().resume_writing()
 
+    def _make_room(self) -> None:
+        others = (
+            each for each in self.connections if each is not self and isinstance(each, ImpatientProtocol)
+        )
+        waiting = [(since, each) for each in others if (since := each.waiting_since()) is not None]
+        # Some at once, or every newcomer would have all of them looked through.
+        room = 1 + len(self.connections) // 32
+        leaving = [each for _, each in nsmallest(room, waiting, key=itemgetter(0))]
+        _CROWD.count(self.loop, closed=len(leaving), refused=not leaving)
+        for each in leaving or [self]:
+            each.leave()
+
+    def waiting_since(self) -> float | None:
+        """Since when, by the loop's clock, nothing has happened here; None while somebody is answered."""
+        if self.transport.is_closing():
+            return 0.0
+        if self._read_deadline is not None:
+            return self._read_deadline.when() - STALL_SECONDS
+        if not self._is_idle():
+            return None
+        if self._head_deadline is not None:
+            return self._head_deadline.when() - HEAD_TIMEOUT_SECONDS
+        pause = self.timeout_keep_alive_task
+        return pause.when() - self.timeout_keep_alive if pause is not None else None
+
+    def leave(self) -> None:
+        """Give the connection up at once."""
+        self.connections.discard(self)  # it counts no more; that it is lost comes a moment later
+        self.transport.abort()
+
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
@@ -145,6 +186,36 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
+
+
+class Crowd:
+    """Counts connections that had to go, and says so once a second."""
+
+    def __init__(self) -> None:
+        self._closed = self._refused = 0
+        self._told_at = 0.0  # or to be told at, by the loop's clock
+
+    def count(self, loop: asyncio.AbstractEventLoop, *, closed: int, refused: int) -> None:
+        self._closed += closed
+        self._refused += refused
+        if loop.time() >= self._told_at:
+            self._told_at = loop.time() + TELL_SECONDS
+            loop.call_at(self._told_at, self._tell)
+
+    def _tell(self) -> None:
+        log.warning("connections.crowded", closed=self._closed, refused=self._refused)
+        self._closed = self._refused = 0
+
+
+_CROWD = Crowd()  # one process has one limit of descriptors
+
+
+def most_connections() -> int:
+    """As many as the process may have descriptors for, and still do its work."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, limit - min(RESERVED_DESCRIPTORS, limit * 3 // 4))
 
 
 class Together:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
-from receiver.web.endpoints import Access, Endpoint
+from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
 from receiver.web.shapes import Limit, Moment, reply, shape
 from receiver.words import EventType, Outcome
@@ -113,7 +113,7 @@ ENDPOINTS = (
         method="GET",
         path="/dead-letters",
         summary="List notifications that were given up, the newest first",
-        access=Access.ADMIN,
+        audience=Audience.ADMIN,
         takes=DeadLettersQuery,
         gives={200: DeadLetterList},
         refuses=(400, 401, 403, 503),
@@ -123,7 +123,7 @@ ENDPOINTS = (
         method="POST",
         path="/dead-letters/requeue",
         summary="Send notifications that were given up after all",
-        access=Access.ADMIN,
+        audience=Audience.ADMIN,
         takes=Requeue,
         gives={200: Requeued},
         refuses=(400, 401, 403, 408, 413, 415, 503),

@@ -22,10 +22,10 @@ from receiver.web.limits import Intake, announces_body
 log = structlog.get_logger()
 
 Taken = TypeVar("Taken", bound=msgspec.Struct)
-Answer = Callable[[Runtime, Request, Taken], Awaitable[Response]]
+Handler = Callable[[Runtime, Request, Taken], Awaitable[Response]]
 
 
-class Access(StrEnum):
+class Audience(StrEnum):
     """Who may ask."""
 
     ANYONE = "anyone"
@@ -36,7 +36,7 @@ class Access(StrEnum):
 
 
 # Probes and scrapes come every few seconds and say nothing new.
-_PROBED = frozenset({Access.ANYONE, Access.SETTING})
+_PROBED = frozenset({Audience.ANYONE, Audience.SETTING})
 
 # msgspec names the value that is wrong, and not those that are right.
 _UNKNOWN_WORD = re.compile(r"Invalid enum value .* - at `\$\.([\w.]+)`", re.DOTALL)
@@ -58,11 +58,11 @@ class Endpoint(msgspec.Struct, Generic[Taken], frozen=True, kw_only=True):
     method: str
     path: str  # as Starlette writes it
     summary: str
-    access: Access
+    audience: Audience
     takes: type[Taken]
     gives: Mapping[int, type[msgspec.Struct] | str | None]
     refuses: tuple[int, ...] = ()
-    answer: Answer[Taken]
+    answer: Handler[Taken]
 
 
 class Reception:
@@ -77,7 +77,7 @@ class Reception:
     async def answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
         started = time.perf_counter()
         response = await self._answer_anyhow(endpoint, request)
-        note = log.debug if endpoint.access in _PROBED else log.info
+        note = log.debug if endpoint.audience in _PROBED else log.info
         note(
             "request.answered",
             method=request.method,
@@ -105,9 +105,9 @@ class Reception:
         request.state.is_read = False
         caller = self._guard.identify(request.headers.get("authorization"))
         request.state.role, request.state.caller = caller.role, caller.name
-        if endpoint.access is Access.BACKEND:
+        if endpoint.audience is Audience.BACKEND:
             require(caller.role, Role.BACKEND)
-        if endpoint.access is Access.ADMIN:
+        if endpoint.audience is Audience.ADMIN:
             require(caller.role, Role.ADMIN)
         if endpoint.method == "GET":
             return await endpoint.answer(self._runtime, request, _query(endpoint, request))

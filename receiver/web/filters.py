@@ -1,4 +1,4 @@
-"""Which work an admin's request is about: times in range, and names that are known here."""
+"""What a request is about: times in range, and names that are known here."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -7,16 +7,15 @@ from typing import Annotated
 import msgspec
 
 from receiver.errors import Rejected
-from receiver.payload import MAX_TASK_ID_CHARS
 from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
+from receiver.web.shapes import TaskId
 from receiver.words import EventType, TaskState
 
 MAX_TASK_IDS = 1000
 
 When = Annotated[datetime, msgspec.Meta(tz=True)]
 Sinks = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
-TaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,14 +34,19 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     task_ids: Annotated[tuple[TaskId, ...], msgspec.Meta(max_length=MAX_TASK_IDS)] = ()
 
     def __post_init__(self) -> None:
-        check_in_range("since", self.since)
-        check_in_range("until", self.until)
-        if self.since and self.until and self.since >= self.until:
-            raise ValueError("nothing can match: `since` must be before `until`")
+        check_span(self.since, self.until)
 
 
-def check_in_range(name: str, when: datetime | None) -> None:
-    """Raises ValueError: at either end of the calendar a time can lie outside of it in UTC."""
+def check_span(since: datetime | None, until: datetime | None) -> None:
+    """Raises ValueError where no time lies between the two, or one of them is out of range."""
+    _check_in_range("since", since)
+    _check_in_range("until", until)
+    if since and until and since >= until:
+        raise ValueError("nothing can match: `since` must be before `until`")
+
+
+def _check_in_range(name: str, when: datetime | None) -> None:
+    # At either end of the calendar a time can lie outside of it in UTC.
     try:
         if when is not None:
             when.astimezone(UTC)

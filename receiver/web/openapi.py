@@ -9,7 +9,7 @@ import msgspec
 
 import receiver
 from receiver.models import Receipt
-from receiver.web.endpoints import Access, Endpoint, Nothing
+from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.problems import CONTENT_TYPE as PROBLEM_TYPE
 from receiver.web.problems import Problem
 
@@ -18,12 +18,12 @@ SchemaOf = dict[object, Any]  # from a type to the reference that stands for it
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 _REFERENCE = "#/components/schemas/{name}"
 
-_SECURITY: dict[Access, list[dict[str, list[str]]]] = {
-    Access.ANYONE: [],
-    Access.BACKEND: [{"backend": []}, {"admin": []}],
-    Access.ADMIN: [{"admin": []}],
-    Access.LINK: [{"backend": []}, {"admin": []}, {"link": []}],
-    Access.SETTING: [{}, {"admin": []}],
+_SECURITY: dict[Audience, list[dict[str, list[str]]]] = {
+    Audience.ANYONE: [],
+    Audience.BACKEND: [{"backend": []}, {"admin": []}],
+    Audience.ADMIN: [{"admin": []}],
+    Audience.LINK: [{"backend": []}, {"admin": []}, {"link": []}],
+    Audience.SETTING: [{}, {"admin": []}],
 }
 
 _SCHEMES = {
@@ -80,7 +80,7 @@ def _operation(endpoint: Endpoint[Any], schema_of: SchemaOf, components: dict[st
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.answer.__module__.rpartition('.')[2]}_{endpoint.answer.__name__}",
-        "security": _SECURITY[endpoint.access],
+        "security": _SECURITY[endpoint.audience],
         "parameters": _in_path(endpoint.path),
         "responses": {
             **{str(status): _given(status, kind, schema_of) for status, kind in endpoint.gives.items()},

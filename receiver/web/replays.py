@@ -12,7 +12,7 @@ from receiver.errors import Rejected
 from receiver.repairs import Replay, WorkFilter
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
-from receiver.web.endpoints import Access, Endpoint, Nothing
+from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 from receiver.words import EventType, ReplayState, Stage, TaskState
@@ -147,7 +147,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="POST",
         path="/replays",
         summary="Do a stage again for everything that a filter matches",
-        access=Access.ADMIN,
+        audience=Audience.ADMIN,
         takes=NewReplay,
         gives={202: ReplayShown, 200: ReplayPlan},
         refuses=(400, 401, 403, 408, 413, 415, 503),
@@ -157,7 +157,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="GET",
         path="/replays",
         summary="List the newest replays",
-        access=Access.ADMIN,
+        audience=Audience.ADMIN,
         takes=ReplaysQuery,
         gives={200: ReplayList},
         refuses=(400, 401, 403, 503),
@@ -167,7 +167,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         method="GET",
         path="/replays/{id}",
         summary="Show how far one replay is",
-        access=Access.ADMIN,
+        audience=Audience.ADMIN,
         takes=Nothing,
         gives={200: ReplayShown},
         refuses=(401, 403, 404, 503),
@@ -178,7 +178,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
             method="POST",
             path=f"/replays/{{id}}/{answer.__name__}",
             summary=summary,
-            access=Access.ADMIN,
+            audience=Audience.ADMIN,
             takes=Nothing,
             gives={200: ReplayShown},
             refuses=(400, 401, 403, 404, 408, 409, 413, 415, 503),

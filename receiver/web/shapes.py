@@ -6,9 +6,12 @@ from typing import Annotated, TypeVar
 import msgspec
 from starlette.responses import Response
 
+from receiver.payload import MAX_TASK_ID_CHARS
 from receiver.times import to_text
 
 Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+
+TaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
 
 # How many rows a list has at most.
 Limit = Annotated[int, msgspec.Meta(ge=1, le=200)]

@@ -9,19 +9,18 @@ from starlette.responses import Response
 
 from receiver.errors import Rejected
 from receiver.models import Submission
-from receiver.payload import MAX_TASK_ID_CHARS, path_part
+from receiver.payload import path_part
 from receiver.payload import task_id as usable_task_id
 from receiver.runtime import Runtime
-from receiver.web.endpoints import Access, Endpoint
-from receiver.web.endpoints import Nothing as NoQuery
-from receiver.web.shapes import Limit, Moment, reply, shape
+from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.filters import check_provider
+from receiver.web.shapes import Limit, Moment, TaskId, reply, shape
 
 MAX_METADATA_BYTES = 4096
 MAX_REQUEST_BYTES = 65_536
 MAX_NESTING = 32  # so that whoever renders it later cannot run out of stack
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-TaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
 
 
 class NewSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,9 +84,7 @@ class SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
 
 async def add(runtime: Runtime, _: Request, new: NewSubmission) -> Response:
     """Log a submission; the same task of the same owner again changes nothing."""
-    if new.provider not in runtime.providers:
-        known = ", ".join(sorted(runtime.providers))
-        raise Rejected(400, "Unknown provider", f"'provider' must be one of: {known}.")
+    check_provider(runtime, new.provider)
     row, created = await runtime.store.log_submission(_submission(runtime, new))
     if not created and row.owner != new.owner:
         raise Rejected(409, "Task already logged", "This task was logged before, for somebody else.")
@@ -105,7 +102,7 @@ async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response
     return reply(_shown(runtime, row))
 
 
-async def show(runtime: Runtime, request: Request, _: NoQuery) -> Response:
+async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """One submission."""
     row = await runtime.store.get_submission(request.path_params["id"])
     if row is None:
@@ -115,6 +112,7 @@ async def show(runtime: Runtime, request: Request, _: NoQuery) -> Response:
 
 async def list_newest(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Response:
     """The newest submissions."""
+    check_provider(runtime, query.provider)
     rows = await runtime.store.list_submissions(provider=query.provider, owner=query.owner, limit=query.limit)
     return reply(SubmissionList(submissions=[shape(SubmissionRow, row) for row in rows]))
 
@@ -124,7 +122,7 @@ ENDPOINTS = (
         method="POST",
         path="/submissions",
         summary="Log a submission, or reserve one",
-        access=Access.BACKEND,
+        audience=Audience.BACKEND,
         takes=NewSubmission,
         gives={201: SubmissionShown, 200: SubmissionShown},
         refuses=(400, 401, 408, 409, 413, 415, 503),
@@ -134,7 +132,7 @@ ENDPOINTS = (
         method="GET",
         path="/submissions",
         summary="List the newest submissions",
-        access=Access.BACKEND,
+        audience=Audience.BACKEND,
         takes=SubmissionsQuery,
         gives={200: SubmissionList},
         refuses=(400, 401, 503),
@@ -144,8 +142,8 @@ ENDPOINTS = (
         method="GET",
         path="/submissions/{id}",
         summary="Show one submission",
-        access=Access.BACKEND,
-        takes=NoQuery,
+        audience=Audience.BACKEND,
+        takes=Nothing,
         gives={200: SubmissionShown},
         refuses=(401, 404, 503),
         answer=show,
@@ -154,7 +152,7 @@ ENDPOINTS = (
         method="PATCH",
         path="/submissions/{id}",
         summary="Bind a reserved submission to its task",
-        access=Access.BACKEND,
+        audience=Audience.BACKEND,
         takes=Binding,
         gives={200: SubmissionShown},
         refuses=(400, 401, 404, 408, 409, 413, 415, 503),

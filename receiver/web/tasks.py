@@ -14,15 +14,14 @@ from receiver.models import (
     Event,
     OutboxEntry,
     Poll,
-    Stats,
     Task,
     TaskFilter,
     TaskSummary,
 )
 from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
-from receiver.web.endpoints import Access, Endpoint, Nothing
-from receiver.web.filters import When, check_in_range
+from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.filters import When, check_provider, check_span
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
 
@@ -39,8 +38,7 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cursor: str | None = None
 
     def __post_init__(self) -> None:
-        check_in_range("since", self.since)
-        check_in_range("until", self.until)
+        check_span(self.since, self.until)
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,22 +169,9 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
     attempts: list[AttemptShown]
 
 
-class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
-    """How much there is of everything, and how old the oldest of it is."""
-
-    submissions: int
-    tasks: dict[str, int]
-    deliveries: dict[str, int]
-    assets: dict[str, int]
-    outbox: dict[str, dict[str, int]]
-    oldest_undelivered_at: Moment | None
-    oldest_undownloaded_at: Moment | None
-    next_deadline_at: Moment | None
-    polls: dict[str, dict[str, int]]
-
-
 async def list_page(runtime: Runtime, _: Request, query: TasksQuery) -> Response:
     """A page of tasks."""
+    check_provider(runtime, query.provider)
     wanted = TaskFilter(
         provider=query.provider,
         state=query.state,
@@ -206,18 +191,12 @@ async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     return reply(_shown(runtime, task))
 
 
-async def show_stats(runtime: Runtime, _request: Request, _: Nothing) -> Response:
-    """Counts of everything."""
-    stats: Stats = await runtime.store.count_stats()
-    return reply(shape(StatsShown, stats))
-
-
 ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/tasks",
         summary="List tasks, the newest first",
-        access=Access.BACKEND,
+        audience=Audience.BACKEND,
         takes=TasksQuery,
         gives={200: TaskList},
         refuses=(400, 401, 503),
@@ -227,21 +206,11 @@ ENDPOINTS = (
         method="GET",
         path="/tasks/{provider}/{task_id:path}",
         summary="Show one task with its whole history",
-        access=Access.BACKEND,
+        audience=Audience.BACKEND,
         takes=Nothing,
         gives={200: TaskShown},
         refuses=(401, 404, 503),
         answer=show,
-    ),
-    Endpoint(
-        method="GET",
-        path="/stats",
-        summary="Count everything",
-        access=Access.ADMIN,
-        takes=Nothing,
-        gives={200: StatsShown},
-        refuses=(401, 403, 503),
-        answer=show_stats,
     ),
 )
 

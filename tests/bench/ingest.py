@@ -32,7 +32,7 @@ import httpx2
 
 from receiver.clock import Clock
 from receiver.models import Submission
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.tokens import Tokens
 

@@ -36,7 +36,8 @@ from tests.bench.world import (
     settings,
     task_id,
 )
-from tests.e2e.service import Receiver, until
+from tests.e2e.service import Receiver
+from tests.waiting import until
 
 SENDERS = 8
 PAUSE_SECONDS = 0.5  # of a sender, between two tasks

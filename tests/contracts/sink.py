@@ -11,7 +11,8 @@ import pytest
 
 from receiver.errors import Unavailable
 from receiver.models import Notification
-from receiver.ports import PartOptions, Sink
+from receiver.options import PartOptions
+from receiver.ports import Sink
 from receiver.words import Outcome
 from tests.messages import cloud_event, notification
 from tests.sink_hosts import Host, Server

@@ -1,17 +1,20 @@
 """What every store must do, whatever it is made of. A backend's test class brings ``open_store``."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
 
 from receiver.errors import Rejected, Unavailable
-from receiver.models import Route, TaskFilter
+from receiver.models import Report, Route, TaskFilter
 from receiver.ports import Store
+from receiver.repairs import WorkFilter
 from receiver.words import AssetState, EventType, OutboxState, Outcome, TaskState, Verdict
 from tests.factories import (
     NOW,
+    answer,
     completed,
     failed,
     indexes,
@@ -183,9 +186,11 @@ class StoreContract:
     async def test_early_callbacks_are_bounded_but_a_known_one_may_repeat(self, store: Store) -> None:
         for number in range(EARLY_LIMIT):
             await store.record(recording(completed(f"early-{number}")))
+        before = await store.count_stats()
 
         with pytest.raises(Unavailable):
             await store.record(recording(completed("one-too-many")))
+        assert await store.count_stats() == before
         with pytest.raises(Unavailable):
             await store.record(recording(unclear(None)))
         repeat = await store.record(recording(completed("early-0")))
@@ -195,23 +200,67 @@ class StoreContract:
     async def test_an_early_callback_that_nobody_claims_becomes_unowned(self, store: Store) -> None:
         await store.record(recording(completed("t1")))
 
-        assert await store.expire_early(later(-1)) == 0
-        assert await store.expire_early(later(1)) == 1
+        assert await store.expire_early(later(-1), 10) == 0
+        assert await store.expire_early(later(1), 10) == 1
         await store.log_submission(submission("t1"))
 
         task = await store.get_task("vidgo", "t1")
         assert task is not None
-        assert [d.verdict for d in task.deliveries] == [Verdict.UNOWNED]
+        assert [(d.verdict, d.bytes) for d in task.deliveries] == [(Verdict.UNOWNED, 0)]
         assert task.event is None
+
+    async def test_no_more_early_callbacks_become_unowned_at_once_than_are_asked_for(
+        self, store: Store
+    ) -> None:
+        for number in range(3):
+            await store.record(recording(progress(f"t{number}")))
+
+        assert [await store.expire_early(later(1), 2) for _ in range(3)] == [2, 1, 0]
 
     async def test_an_unowned_callback_that_comes_again_is_looked_at_again(self, store: Store) -> None:
         await store.record(recording(completed("t1")))
-        await store.expire_early(later(1))
+        await store.expire_early(later(1), 10)
         assert (await store.record(recording(completed("t1"), received_at=later(5)))).status is Verdict.EARLY
-        assert await store.expire_early(later(4)) == 0
+        assert await store.expire_early(later(4), 10) == 0
         await store.log_submission(submission("t1"))
 
         assert (await store.record(recording(completed("t1")))).status is Verdict.DUPLICATE
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [(d.seen, d.received_at, d.bytes > 0) for d in task.deliveries] == [(3, later(5), True)]
+
+    async def test_an_unowned_callback_that_comes_again_comes_after_those_that_came_meanwhile(
+        self, store: Store
+    ) -> None:
+        await store.record(recording(completed("t1")))
+        await store.expire_early(later(1), 10)
+        await store.record(recording(failed("t1"), received_at=later(2)))
+        await store.record(recording(completed("t1"), received_at=later(3)))
+
+        await store.log_submission(submission("t1"))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert task.state is TaskState.FAILED
+        assert [d.verdict for d in task.deliveries] == [Verdict.ACCEPTED, Verdict.CONFLICT]
+
+    async def test_an_unowned_callback_that_comes_when_its_task_is_known_is_kept_as_what_it_is(
+        self, store: Store
+    ) -> None:
+        for report in (completed("t1"), failed("t1")):
+            await store.record(recording(report))
+        await store.expire_early(later(1), 10)
+        await store.log_submission(submission("t1"))
+
+        for report in (completed("t1"), failed("t1")):
+            await store.record(recording(report, received_at=later(5)))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [(d.verdict, d.seen, d.received_at, d.bytes > 0) for d in task.deliveries] == [
+            (Verdict.ACCEPTED, 2, later(5), True),
+            (Verdict.CONFLICT, 2, later(5), True),
+        ]
 
     async def test_the_first_callback_binds_the_submission_its_token_names(self, store: Store) -> None:
         reserved = submission(None)
@@ -272,15 +321,35 @@ class StoreContract:
         await store.record(recording(completed("mine"), submission_id=mine.id))
 
         for number in range(150):
-            body = f"nonce {number}".encode()
-            again = await store.record(recording(failed("mine"), body=body, submission_id=mine.id))
-            other = await store.record(recording(failed("theirs"), body=body, submission_id=mine.id))
+            mine_again, theirs = f"mine {number}".encode(), f"theirs {number}".encode()
+            again = await store.record(recording(failed("mine"), body=mine_again, submission_id=mine.id))
+            other = await store.record(recording(failed("theirs"), body=theirs, submission_id=mine.id))
             assert (again.status, other.status) == (Verdict.CONFLICT, Verdict.REFUSED)
 
         task = await store.get_task("vidgo", "mine")
         assert task is not None
-        assert len(task.deliveries) == 100
+        assert Counter(delivery.verdict for delivery in task.deliveries) == {
+            Verdict.ACCEPTED: 1,
+            Verdict.CONFLICT: 100,
+            Verdict.REFUSED: 100,
+        }
         assert sum(delivery.seen for delivery in task.deliveries) == 301
+
+    @pytest.mark.parametrize("report", [unclear("t1"), completed("t1", files=3)])
+    async def test_no_amount_of_progress_crowds_out_what_comes_after_it(
+        self, store: Store, report: Report
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        for number in range(101):
+            receipt = await store.record(recording(progress("t1"), body=f"{number} %".encode()))
+            assert receipt.status is Verdict.PROGRESS
+
+        receipt = await store.record(recording(report))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert (task.deliveries[-1].verdict, task.deliveries[-1].bytes > 0) == (receipt.status, True)
 
     async def test_an_early_failure_ends_when_it_is_matched_not_before(self, store: Store) -> None:
         await store.record(recording(failed("t1")))
@@ -346,6 +415,51 @@ class StoreContract:
         assert receipt.status is Verdict.ACCEPTED
         assert [(d.verdict, d.seen) for d in task.deliveries] == [(Verdict.ACCEPTED, 2)]
 
+    async def test_what_is_not_understood_is_kept_or_not_accepted(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        for number in range(100):
+            await store.record(recording(unclear("t1"), body=f"odd {number}".encode()))
+        before = await store.get_task("vidgo", "t1")
+
+        with pytest.raises(Unavailable):
+            await store.record(recording(unclear("t1"), body=b"one too many"))
+
+        assert await store.get_task("vidgo", "t1") == before
+        assert (await store.record(recording(unclear("t1"), body=b"odd 7"))).status is Verdict.UNRECOGNISED
+        assert (await store.record(recording(failed("t1")))).status is Verdict.ACCEPTED
+
+    async def test_what_a_provider_answers_in_odd_words_does_not_keep_it_from_being_asked(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        for number in range(120):
+            receipt = await store.record(answer(unclear("t1"), body=f"odd {number}".encode()))
+            assert receipt.status is Verdict.UNRECOGNISED
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert len(task.deliveries) == 100
+        assert sum(delivery.seen for delivery in task.deliveries) == 120
+
+    async def test_an_unrecognised_body_that_comes_after_retention_dropped_it_is_kept_again(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(unclear("t1")))
+        while await store.purge(later(1), 10):
+            pass
+
+        await store.record(recording(unclear("t1"), received_at=later(5)))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [(d.seen, d.received_at, d.bytes > 0) for d in task.deliveries] == [(2, later(5), True)]
+        while await store.purge(later(6), 10):
+            pass
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert task.deliveries[0].bytes == 0
+
     # --- ends that need no file -----------------------------------------------------------------------
 
     async def test_a_failure_is_addressed_to_every_sink_that_wants_it_at_once(self, store: Store) -> None:
@@ -378,6 +492,39 @@ class StoreContract:
         works = await store.lease_assets(later(1), later(60), 2)
 
         assert [work.task_id for work in works] == ["urgent", "soon"]
+
+    async def test_files_that_cannot_be_had_keep_no_others_waiting(self, store: Store) -> None:
+        for number in range(30):
+            await store.log_submission(submission(f"dead-{number}"))
+            await store.record(recording(completed(f"dead-{number}")))
+        now = 0
+        for now in range(1, 12):
+            for work in await store.lease_assets(later(now), later(now + 60), 10):
+                await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(now)))
+        await store.log_submission(submission("fresh", provider="apixo"))
+        fresh = recording(completed("fresh", files=2), provider="apixo", links_die_at=later(10**6))
+        await store.record(fresh)
+
+        works = await store.lease_assets(later(now), later(now + 60), 3)
+
+        assert [work.task_id for work in works] == ["fresh", "fresh", works[2].task_id]
+        assert works[2].task_id.startswith("dead")
+
+    async def test_a_file_that_was_often_tried_is_not_kept_waiting_by_those_tried_still_oftener(
+        self, store: Store
+    ) -> None:
+        for task_id, tries, dies in (("often", 5, 9000), ("thrice", 3, 8000), ("once", 1, 9999)):
+            await store.log_submission(submission(task_id))
+            await store.record(recording(completed(task_id), links_die_at=later(dies)))
+            for _ in range(tries):
+                (work,) = await store.lease_assets(later(1), later(60), 10)
+                await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(1)))
+            (work,) = await store.lease_assets(later(1), later(60), 10)
+            await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(100)))
+
+        works = await store.lease_assets(later(100), later(160), 10)
+
+        assert [(work.task_id, work.attempt) for work in works] == [("once", 3), ("thrice", 5), ("often", 7)]
 
     async def test_leased_work_is_nobody_elses_until_the_lease_runs_out(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
@@ -446,6 +593,44 @@ class StoreContract:
         assert (task.state, task.waiting_on) == (TaskState.FETCHING, "1 of 1 files, last try: timeout")
         assert [(a.target, a.number, a.outcome) for a in task.attempts] == [("asset 0", 1, Outcome.TIMEOUT)]
 
+    async def test_a_try_that_our_own_storage_failed_is_not_counted(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        full = settlement(Outcome.STORAGE_FAILED, retry_at=later(2))
+        for outcome in (full, full, settlement(Outcome.TIMEOUT, retry_at=later(2)), full):
+            (work,) = await store.lease_assets(later(2), later(60), 10)
+            await store.settle_asset(work, outcome)
+
+        (work,) = await store.lease_assets(later(2), later(60), 10)
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert work.attempt == 2
+        assert [(attempt.number, attempt.outcome) for attempt in task.attempts] == [
+            (1, Outcome.STORAGE_FAILED),
+            (1, Outcome.STORAGE_FAILED),
+            (1, Outcome.TIMEOUT),
+            (2, Outcome.STORAGE_FAILED),
+        ]
+        await store.settle_asset(work, settlement(Outcome.STORAGE_FAILED))
+        event = await store.get_event("vidgo", "t1")
+        assert event is not None
+        assert event.assets[0].attempts == 2  # there is no other after it
+
+    async def test_a_file_that_waits_for_room_is_due_at_its_time(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        (work,) = await store.lease_assets(later(1), later(60), 10)
+
+        await store.settle_asset(work, settlement(Outcome.STORAGE_FAILED, retry_at=later(100)))
+
+        assert await store.next_due_at("assets") == later(100)
+        assert await store.lease_assets(later(99), later(200), 10) == []
+        await store.log_submission(submission("t2"))
+        await store.record(recording(completed("t2"), links_die_at=later(10**6)))
+        assert await store.next_due_at("assets") == NOW
+        assert len(await store.lease_assets(later(100), later(200), 10)) == 2
+
     # --- outbox ---------------------------------------------------------------------------------------
 
     async def test_each_sink_has_its_own_state(self, store: Store) -> None:
@@ -488,6 +673,20 @@ class StoreContract:
 
         assert await store.settle_outbox(late, settlement(Outcome.DELIVERED)) is False
         assert await store.settle_outbox(current, settlement(Outcome.DELIVERED)) is True
+
+    async def test_a_dead_letter_that_is_sent_after_all_is_made_anew(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        (first,) = await store.lease_outbox("all", later(1), later(60), 10)
+        await store.settle_outbox(first, settlement(Outcome.TIMEOUT, retry_at=later(10)))
+        (second,) = await store.lease_outbox("all", later(10), later(60), 10)
+        await store.settle_outbox(second, settlement(Outcome.REFUSED))
+
+        await store.requeue_dead(WorkFilter(), [], later(10**6), 10)
+
+        (third,) = await store.lease_outbox("all", later(10**6), later(10**7), 10)
+        assert [work.created_at for work in (first, second, third)] == [NOW, NOW, later(10**6)]
+        assert third.event == second.event
 
     # --- lists and retention --------------------------------------------------------------------------
 
@@ -543,6 +742,20 @@ class StoreContract:
         assert task is not None
         assert (task.deliveries[0].bytes, task.submission.request, task.attempts) == (0, None, ())
         assert (await store.record(recording(failed("t1")))).status is Verdict.DUPLICATE
+
+    async def test_a_late_repeat_of_an_unowned_callback_does_not_stop_retention(self, store: Store) -> None:
+        await store.record(recording(completed("stranger")))
+        await store.expire_early(later(1), 10)
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1"), received_at=later(2)))
+        await store.record(recording(completed("stranger"), received_at=later(10**6)))
+
+        while await store.purge(later(100), 10):
+            pass
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert task.deliveries[0].bytes == 0
 
     async def test_retention_takes_nothing_that_is_still_on_its_way(self, store: Store) -> None:
         await store.log_submission(submission("t1"))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from receiver.cli.demo.service import service_environment
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from tests.sink_hosts import free_port
+from tests.waiting import until
 
 SECRET = "CANARY-the-key-of-all-tokens"
 API_TOKEN = "CANARY-bearer-of-a-backend"
@@ -248,14 +249,3 @@ async def consumer() -> AsyncIterator[Consumer]:
 
 def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for a condition, which may be a coroutine function."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if await value if asyncio.iscoroutine(value) else value:
-            return
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.02)

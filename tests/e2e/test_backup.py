@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from receiver.cli.demo.service import service_environment
-from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, receiver, until
+from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, receiver
 from tests.media_host import MediaHost, media_host, picture, says
+from tests.waiting import until
 
 PICTURES = [picture(size=(16 + number, 16)) for number in range(20)]
 

@@ -18,12 +18,13 @@ import msgspec
 import pytest
 
 from receiver.testing import sample_callback
+from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
 from tests.e2e.faulty import Fault, FaultyReceiver, faulty_receiver
-from tests.e2e.service import ADMIN_TOKEN, bearer, consumer, until
-from tests.e2e.test_restart import burst, recorded, stored_files, temporary_files
+from tests.e2e.service import ADMIN_TOKEN, bearer, consumer
 from tests.media_host import MediaHost, media_host, picture, says
 from tests.sink_hosts import SharedRedis
 from tests.status_host import status_path, tells
+from tests.waiting import until
 
 # More than is held in memory before it is written, so that half a download is half a file.
 PICTURE = picture(size=(800, 600))
@@ -536,7 +537,7 @@ async def test_upkeep_that_a_kill_cut_short_is_done_by_the_next_start(tmp_path: 
     [
         "before receiver.runtime:_empty",
         "after receiver.runtime:_empty",
-        f"after {SETTLING}:free_all_leases",
+        "after receiver.stores.sqlite.store:free_all_leases",
         "before receiver.worker:Worker.start",
     ],
 )

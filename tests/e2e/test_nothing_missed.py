@@ -10,7 +10,8 @@ import httpx2
 
 from receiver.simulator import Faults, SimulatorOptions, serve_simulator
 from tests.e2e.ledger import PROVIDERS, Shop, asking, differences, key_of
-from tests.e2e.service import Receiver, receiver, until
+from tests.e2e.service import Receiver, receiver
+from tests.waiting import until
 
 TASKS = 2_000
 SINKS = {"one": "one.jsonl", "two": "two.jsonl"}
@@ -37,7 +38,13 @@ async def shop_and_service(folder: Path) -> AsyncIterator[tuple[Shop, Receiver]]
         }
         async with (
             receiver(folder, settings) as service,
-            httpx2.AsyncClient(base_url=simulator_url, trust_env=False, timeout=60.0) as providers,
+            httpx2.AsyncClient(
+                base_url=simulator_url,
+                trust_env=False,
+                timeout=60.0,
+                # Less than the simulator keeps an idle connection: it must not be closed as it is used again.
+                limits=httpx2.Limits(keepalive_expiry=2.0),
+            ) as providers,
         ):
             yield Shop(service, providers), service
 

@@ -25,10 +25,11 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.settings import load_settings
 from receiver.testing import TurnableClock, sample_callback
 from receiver.web.app import build_app
-from tests.e2e.service import API_TOKEN, SECRET, Receiver, consumer, receiver, until
+from tests.e2e.service import API_TOKEN, READY_SECONDS, SECRET, STOP_SECONDS, Receiver, consumer, receiver
 from tests.image_bytes import animated
 from tests.media_host import media_host, picture, says
-from tests.sink_hosts import missing
+from tests.missing import missing
+from tests.waiting import until
 from tests.web_callers import callback_path, caller, log_task
 
 PICTURE = picture()
@@ -38,6 +39,13 @@ OWN_WORLD = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-u
 
 # Mounts an empty disk of $1 bytes on $0, which nobody else sees, and becomes what follows.
 ON_OWN_DISK = 'mount -t tmpfs -o size="$1" none "$0" && shift && exec "$@"'
+
+
+# The same with a copy of the folder $2 as its data, and no room beside it.
+ON_FULL_DISK = (
+    'mount -t tmpfs -o size="$1" none "$0" && cp -r "$2" "$0/data" && shift 2'
+    ' && { cat /dev/zero > "$0/balloon" 2> /dev/null; exec "$@"; }'
+)
 
 
 class Confined(Receiver):
@@ -82,18 +90,22 @@ async def confined(
 class Disk:
     """A folder that is a small disk to one service alone; others reach it through that process."""
 
-    def __init__(self, folder: Path, *, size: str) -> None:
+    def __init__(self, folder: Path, *, size: str, holds: Path | None = None) -> None:
+        """``holds``: what lies on it as ``data``, with no room beside it."""
         folder.mkdir()
         self._folder = folder
-        self.before = [*OWN_WORLD, "sh", "-c", ON_OWN_DISK, str(folder), size]
+        script = ON_FULL_DISK if holds else ON_OWN_DISK
+        self.before = [*OWN_WORLD, "sh", "-c", script, str(folder), size, *([str(holds)] if holds else [])]
         require_mounts()
 
     def seen_by(self, service: Receiver) -> Path:
         return Path(f"/proc/{service.pid}/root{self._folder}")
 
-    def fill(self, service: Receiver) -> None:
-        with (self.seen_by(service) / "balloon").open("wb", buffering=0) as balloon, suppress(OSError):
-            while True:
+    def fill(self, service: Receiver, *, leave: int = 0) -> None:
+        """Fill it but for ``leave`` bytes."""
+        place = self.seen_by(service)
+        with (place / "balloon").open("wb", buffering=0) as balloon, suppress(OSError):
+            while not leave or shutil.disk_usage(place).free > leave:
                 balloon.write(bytes(4096))
 
     def empty(self, service: Receiver) -> None:
@@ -143,8 +155,25 @@ def assert_refused_for_now(answer: httpx2.Response) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def is_up(service: Receiver) -> bool:
+    """The same of one that has perhaps not begun to listen."""
+    with suppress(httpx2.TransportError):
+        return await is_ready(service)
+    return False
+
+
 async def is_ready(service: Receiver) -> bool:
     return (await service.parts())[""] == "200"
+
+
+async def trouble(service: Receiver) -> str:
+    """What readiness says of the store, which is not ready, or will not be once a second has passed."""
+    await until(lambda: not_ready(service))
+    return (await service.parts())["store"]
+
+
+async def not_ready(service: Receiver) -> bool:
+    return not await is_ready(service)
 
 
 def logged(service: Receiver, event: str) -> list[dict[str, Any]]:
@@ -174,8 +203,7 @@ async def test_a_full_disk_is_a_503_until_there_is_room_again_and_nothing_answer
                 assert_refused_for_now(answer)
                 refused.add(f"task-{number}")
         assert refused
-        parts = await service.parts()
-        assert (parts[""], "SQLITE_FULL" in parts["store"]) == ("503", True)
+        assert "SQLITE_FULL" in await trouble(service)
         assert (await service.http.get("/healthz")).status_code == 200
         assert (await service.task("before"))["state"] == "failed"  # what is there can be read
         assert [line["reason"] for line in logged(service, "store.failed")] == ["SQLITE_FULL"]
@@ -189,6 +217,25 @@ async def test_a_full_disk_is_a_503_until_there_is_room_again_and_nothing_answer
         await until(lambda: set(service.told()) == taken | refused)
         assert logged(service, "store.recovered")
         assert "Traceback" not in service.output()
+
+
+async def test_a_start_on_a_full_disk_says_what_to_do_and_ends_with_1(tmp_path: Path) -> None:
+    async with receiver(tmp_path) as before:
+        await before.finish("t1")
+        await before.stop()
+    disk = Disk(tmp_path / "full", size="2m", holds=before.data)
+    service = Confined(tmp_path, {"RECEIVER_DATA_DIR": str(tmp_path / "full/data")}, before=disk.before)
+    service.launch()
+    try:
+        assert await service.ended() == 1  # what systemd tries again
+    finally:
+        service.discard()
+        await service.http.aclose()
+    (said,) = (line for line in service.output().splitlines() if line.startswith("receiver: "))
+    assert "cannot be opened now" in said
+    assert "has room" in said
+    assert "backup" not in said
+    assert "Traceback" not in service.output()
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
@@ -209,10 +256,34 @@ async def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path, log_format: st
         service.discard()
 
 
+async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    service = Receiver(tmp_path, {})
+    service._output = Path(f"/proc/self/fd/{writing}")
+    tasks = sorted(f"t{number}" for number in range(400))  # some thousand lines; a pipe holds some hundred
+    try:
+        async with service.http:
+            service.launch()
+            os.close(writing)
+            await until(lambda: is_up(service), READY_SECONDS)
+            for task_id in tasks:
+                await service.finish(task_id)
+            await until(lambda: service.told() == tasks)
+            assert await is_ready(service)
+            assert await service.stop() < STOP_SECONDS
+    finally:
+        service.discard()
+        os.close(reading)
+
+
 async def test_a_full_disk_of_files_alone_lets_callbacks_in_and_downloads_wait(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "files", size="1m")
     settings = {"RECEIVER_ASSETS_URL": f"file://{tmp_path}/files"}
-    async with media_host() as host, confined(tmp_path, settings, before=disk.before) as service:
+    short = "import receiver.assets; receiver.assets.STORAGE_WAIT_SECONDS = 1.0"
+    async with (
+        media_host() as host,
+        confined(tmp_path, settings, before=disk.before, code=short) as service,
+    ):
         disk.fill(service)
         await service.finish("with-file", host.put("/t.png", says(200, PICTURE)))
         await service.finish("without")
@@ -235,6 +306,26 @@ async def test_a_full_disk_of_files_alone_lets_callbacks_in_and_downloads_wait(t
         assert [path for path in disk.seen_by(service).glob(".incoming/*") if path.is_file()] == []
 
 
+async def test_files_leave_the_last_of_the_disk_to_the_record(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "data", size="64m")  # a twentieth of it is kept
+    short = "import receiver.assets; receiver.assets.STORAGE_WAIT_SECONDS = 1.0"
+    async with media_host() as host, confined(tmp_path, before=disk.before, code=short) as service:
+        service.data = disk.seen_by(service)
+        disk.fill(service, leave=2 << 20)
+        await service.finish("with-file", host.put("/t.png", says(200, PICTURE)))
+        await until(lambda: logged(service, "asset.settled"))
+        (first, *_) = logged(service, "asset.settled")
+        assert first["outcome"] == "storage_failed"
+        assert "kept for the record" in first["detail"]
+        assert host.requests == []  # not even asked for
+        await service.finish("without")
+        await until(lambda: service.told() == ["without"])
+        assert "kept for the record" in (await service.http.get("/readyz")).text
+
+        disk.empty(service)
+        await until(lambda: service.told() == ["with-file", "without"], 20)
+
+
 @pytest.mark.parametrize(
     ("calls", "error", "name"),
     [("fdatasync,fsync", "EIO", "SQLITE_IOERR_FSYNC"), ("pwrite64", "EROFS", "SQLITE_")],
@@ -250,9 +341,7 @@ async def test_a_disk_that_refuses_is_a_503_until_a_commit_is_seen_to_work(
             answers = await asyncio.gather(*(send(service, f"task-{number}") for number in range(5)))
             for answer in answers:
                 assert_refused_for_now(answer)
-            parts = await service.parts()
-            assert parts[""] == "503"
-            assert name in parts["store"]
+            assert name in await trouble(service)
         await until(lambda: is_ready(service))
         for number in range(5):
             await service.finish(f"task-{number}")
@@ -284,17 +373,17 @@ async def test_a_database_that_another_program_locks_is_a_503_in_time_and_used_a
         with closing(sqlite3.connect(service.data / "receiver.db", isolation_level=None)) as intruder:
             intruder.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
-            asked = asyncio.create_task(service.parts())
+            asked = asyncio.create_task(trouble(service))
             answers = await asyncio.gather(*(send(service, "t1") for _ in range(20)))
             assert time.monotonic() - began < 9  # the providers wait for 10 s at least
             for answer in answers:
                 assert_refused_for_now(answer)
-            assert (await asked)[""] == "503"
+            await asked
             assert (await service.task("t1"))["state"] == "submitted"  # readers are not kept waiting
             intruder.execute("ROLLBACK")
         assert (await send(service, "t1")).status_code == 200
         await until(lambda: service.told() == ["t1"])
-        assert await is_ready(service)
+        await until(lambda: is_ready(service))
 
 
 # --- descriptors and memory ---------------------------------------------------------------------------

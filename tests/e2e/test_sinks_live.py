@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, consumer, receiver, until
+from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, consumer, receiver
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.media_host import media_host, picture, says
 from tests.sink_hosts import HttpServer, RedisServer, SharedRedis
+from tests.waiting import until
 
 SOON_SECONDS = 4.0  # less than a time-out, or the interval at which loops look unasked
 

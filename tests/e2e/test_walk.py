@@ -1,4 +1,4 @@
-"""The README's walk with real processes: from a reserved task to its image, its event and its end."""
+"""From a reserved task to its image, its event and its end: as the README has it, and what it leaves out."""
 
 import asyncio
 import json
@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
 
 from receiver.cli.demo.service import find_port, service_environment
 from receiver.credentials import read_credentials
+from tests.e2e.reader import agrees, reading, steps
 from tests.media_host import picture
 from tests.messages import cloud_event
+from tests.waiting import wait_until
 
 RECEIVER = (sys.executable, "-m", "receiver")
 START_SECONDS = 20.0
@@ -29,13 +30,12 @@ STOP_SECONDS = 10.0  # what is promised
 IMAGE_SECONDS = 2.0  # what is promised
 AFTER_RESTART_SECONDS = 10.0
 REPEATS = 100
+READING_SECONDS = 40.0
 
 SAMPLE = Path(__file__).parent.parent / "samples/vidgo-callback-finished-image.json"
 TASK_ID = "task-unified-1757165031-uyujaw3d"
 IMAGE = picture("JPEG", (320, 200))
 KEY = f"vidgo/{TASK_ID}/0.jpg"
-
-T = TypeVar("T")
 
 
 class ImageServer(ThreadingHTTPServer):
@@ -89,7 +89,7 @@ class Walk:
             subprocess.Popen([*RECEIVER, "serve"], env=self.environment, stdout=log, stderr=log) as process,
         ):
             try:
-                until(self._is_ready, START_SECONDS)
+                wait_until(self._is_ready, START_SECONDS)
                 yield process
             finally:
                 process.kill()
@@ -137,7 +137,7 @@ class Walk:
         return path.read_bytes().splitlines() if path.exists() else []
 
     def holdings(self) -> dict[str, object]:
-        """All that is kept, without the counter that a repeat raises and links that are signed anew."""
+        """All that is kept, without what a repeat raises, links signed anew, and when it was counted."""
         task = self.task()
         for delivery in task["deliveries"]:
             del delivery["seen"], delivery["last_seen_at"]
@@ -146,7 +146,9 @@ class Walk:
         files = {
             path.relative_to(self.data): path.read_bytes() for path in (self.data / "assets").rglob("*.*")
         }
-        return {"task": task, "stats": self.command_json("stats"), "files": files, "lines": self.lines()}
+        stats = self.command_json("stats")
+        del stats["counted_at"]
+        return {"task": task, "stats": stats, "files": files, "lines": self.lines()}
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -162,15 +164,6 @@ class Walk:
         done = self.command(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
-
-
-def until(look: Callable[[], T | None], timeout_seconds: float) -> T:
-    """What ``look`` finds, as soon as it finds something."""
-    deadline = time.monotonic() + timeout_seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"nothing within {timeout_seconds:g} seconds"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture
@@ -197,9 +190,52 @@ def walked(walk: Walk) -> Iterator[Walk]:
     walk.images.open.set()
     with walk.serving():
         httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False).raise_for_status()
-        until(walk.lines, START_SECONDS)
-        until(lambda: walk.task()["notifications"][0]["state"] == "delivered", START_SECONDS)
+        wait_until(walk.lines, START_SECONDS)
+        wait_until(lambda: walk.task()["notifications"][0]["state"] == "delivered", START_SECONDS)
         yield walk
+
+
+def test_what_the_readme_shows_of_the_demo_is_what_a_reader_sees(tmp_path: Path) -> None:
+    (demo, _) = steps("## Sixty seconds")
+    install, _, demonstrate = demo.commands.rpartition(" && ")
+    assert install == "python3 -m venv .venv && .venv/bin/pip install '.[demo]'"  # what is here already
+    with reading(tmp_path, READING_SECONDS) as reader:
+        reader.follow(demo._replace(commands=demonstrate))
+
+
+def test_what_the_readme_shows_of_the_walks_is_what_a_reader_sees(tmp_path: Path) -> None:
+    made_by_the_demo = tmp_path / "receiver-demo/run-1/data/assets/vidgo/task-1/0.jpg"
+    made_by_the_demo.parent.mkdir(parents=True)
+    made_by_the_demo.write_bytes(IMAGE)
+    with reading(tmp_path, READING_SECONDS) as reader:
+        for step in steps("## The same by hand, with curl", "## Missed events", "### Replays"):
+            reader.follow(step)
+
+
+SHOWN = """\
+state          completed
+
+2026-11-21T11:45:09.976Z  +0.0 s  callback received  accepted, seen 101 times, last +1.4 s
+2026-11-21T11:45:10.018Z  +0.1 s  ended              completed
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("101 times", "102 times"),
+        ("last +1.4 s", "last 2026-11-21T11:45:11.998Z"),
+        ("state          completed", "state          failed"),
+        ("accepted, seen", "accepted, proof submission, seen"),
+        ("2026-11-21T11:45:10.018Z  +0.1 s  ended              completed\n", ""),
+        ("ended              completed\n", "ended              completed\nsink\n"),
+    ],
+)
+def test_what_the_readme_shows_and_is_not_so_is_told(right: str, wrong: str) -> None:
+    assert right in SHOWN
+    assert not agrees(SHOWN.replace(right, wrong), SHOWN)
+    assert agrees(SHOWN.replace("10.018Z  +0.1 s", "12.345Z  +12.3 s"), SHOWN)
+    assert agrees(SHOWN.replace("\n\n", "\n...\n"), SHOWN)
 
 
 def test_from_a_reserved_task_to_its_image_its_timeline_and_one_event(walk: Walk) -> None:
@@ -208,9 +244,9 @@ def test_from_a_reserved_task_to_its_image_its_timeline_and_one_event(walk: Walk
         url = walk.reserve()
         answer = httpx2.post(url, content=walk.callback(), trust_env=False)
         assert (answer.status_code, answer.json()) == (200, {"status": "accepted", "task_id": TASK_ID})
-        assert until(walk.image, IMAGE_SECONDS) == IMAGE
-        until(walk.lines, IMAGE_SECONDS)
-        task = until(lambda: _delivered(walk.task()), IMAGE_SECONDS)
+        assert wait_until(walk.image, IMAGE_SECONDS) == IMAGE
+        wait_until(walk.lines, IMAGE_SECONDS)
+        task = wait_until(lambda: _delivered(walk.task()), IMAGE_SECONDS)
     assert (task["state"], task["type"], task["owner"]) == ("completed", "task.completed", "user-17")
     assert [delivery["verdict"] for delivery in task["deliveries"]] == ["accepted"]
     steps = [(attempt["target"], attempt["outcome"]) for attempt in task["attempts"]]
@@ -283,7 +319,7 @@ def test_a_second_process_is_kept_off_the_same_data_folder(walked: Walk) -> None
 def test_sigterm_ends_it_within_ten_seconds_though_a_download_hangs(walk: Walk) -> None:
     with walk.serving() as process:
         httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False).raise_for_status()
-        until(lambda: walk.images.asked, START_SECONDS)
+        wait_until(lambda: walk.images.asked, START_SECONDS)
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM}
 
@@ -296,16 +332,16 @@ def test_killed_right_after_the_200_it_still_gets_the_image_and_sends_one_event(
         url = walk.reserve()
         assert httpx2.post(url, content=walk.callback(), trust_env=False).status_code == 200
         if while_downloading:
-            until(lambda: walk.images.asked, START_SECONDS)
+            wait_until(lambda: walk.images.asked, START_SECONDS)
         process.send_signal(signal.SIGKILL)
         process.wait(STOP_SECONDS)
     assert walk.image() is None
     assert walk.lines() == []
     walk.images.open.set()
     with walk.serving():
-        assert until(walk.image, AFTER_RESTART_SECONDS) == IMAGE
-        until(walk.lines, AFTER_RESTART_SECONDS)
-        task = until(lambda: _delivered(walk.task()), AFTER_RESTART_SECONDS)
+        assert wait_until(walk.image, AFTER_RESTART_SECONDS) == IMAGE
+        wait_until(walk.lines, AFTER_RESTART_SECONDS)
+        task = wait_until(lambda: _delivered(walk.task()), AFTER_RESTART_SECONDS)
         again = httpx2.post(url, content=walk.callback(), trust_env=False)
     assert again.json()["status"] == "duplicate"
     assert task["state"] == "completed"

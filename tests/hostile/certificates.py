@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+from tests.missing import missing
 
 HOST = "DNS:files.example.com"
 NOW_ON = "20200101000000Z", "20990101000000Z"
@@ -63,7 +63,7 @@ CERTIFICATES = {
 def make_authority(folder: Path) -> ssl.SSLContext:
     """A context that trusts one authority, whose key is in the folder."""
     if not shutil.which("openssl"):
-        pytest.skip("the openssl command is not installed")
+        missing("the openssl command is not installed")
     _openssl(
         "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=authority",
         *("-keyout", folder / "ca-key.pem", "-out", folder / "ca.pem"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from receiver.tokens import Tokens
 from tests.e2e.service import READY_SECONDS, SECRET, STOP_SECONDS, Receiver
+from tests.waiting import wait_until
 
 MAX_BODY_BYTES = 2**21  # the setting's default
 
@@ -90,15 +91,15 @@ def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
 
 
 def _wait(url: str, process: Receiver) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
+    def answers() -> bool:
         assert process.process.poll() is None, process.output()
         try:
             with urllib.request.urlopen(url, timeout=5):
-                return
+                return True
         except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.02)
-    raise AssertionError(process.output())
+            return False
+
+    wait_until(answers, READY_SECONDS)
 
 
 def token(provider: str = "vidgo") -> str:

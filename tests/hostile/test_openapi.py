@@ -58,6 +58,10 @@ def test_every_operation_answers_as_it_is_described(target: Target, label: str) 
     ask()
 
 
+def test_no_operation_is_left_out() -> None:
+    assert len(OPERATIONS) == sum(len(methods) for methods in DOCUMENT["paths"].values()) > 15
+
+
 async def test_all_that_left_the_service_as_it_was(target: Target) -> None:
     answer = Answer(await talk(target.port, post(target.path, sample_callback("vidgo", "honest"))))
     assert answer.status == 200

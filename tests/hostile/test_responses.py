@@ -14,17 +14,18 @@ import h11
 import httpcore2
 import pytest
 
+from receiver import media
 from receiver.assets import AssetLimits, Fetcher
 from receiver.blobs.local import LocalBlobs
 from receiver.download import FREE_PIECES, DownloadLimits
 from receiver.network import GuardedClient
 from receiver.testing import TurnableClock
 from receiver.words import Outcome
+from tests.factories import asset_work
 from tests.fake_world import PUBLIC, FakeWorld
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.hostile.corpus import NO_TRUST
 from tests.media_host import Answer, MediaHost, media_host, picture, repeats, says, writes
-from tests.test_assets import work
 
 OK = b"HTTP/1.1 200 X\r\n"
 PNG = picture("PNG")
@@ -33,6 +34,7 @@ LIMITS = AssetLimits(
         max_bytes=300_000, deadline_seconds=1.5, min_bytes_per_second=1000, window_seconds=0.1
     ),
     max_pixels=1_000_000,
+    kinds=frozenset({media.IMAGE}),
 )
 
 
@@ -203,7 +205,7 @@ async def test_what_a_hostile_host_answers_is_an_outcome(
     host: MediaHost, fetcher: Fetcher, tmp_path: Path, name: str
 ) -> None:
     answer, outcome = RESPONSES[name]
-    settlement = await fetcher.fetch(work(host.put("/x", answer)))
+    settlement = await fetcher.fetch(asset_work(host.put("/x", answer)))
     assert settlement.outcome is outcome, settlement.detail
     assert list((tmp_path / "staging").iterdir()) == []
     files = [path for path in (tmp_path / "assets").rglob("*") if path.is_file()]
@@ -226,7 +228,7 @@ async def test_a_megabyte_of_nothing_takes_little_time(host: MediaHost, fetcher:
     seconds = []
     for _ in range(3):
         began = time.process_time()
-        await fetcher.fetch(work(url))
+        await fetcher.fetch(asset_work(url))
         seconds.append(time.process_time() - began)
     assert min(seconds) < 0.4  # a tenth of that here; without bounds up to two seconds
 
@@ -246,7 +248,7 @@ async def test_a_megabyte_of_nothing_takes_little_time(host: MediaHost, fetcher:
 async def test_an_odd_but_honest_host_is_served(host: MediaHost, fetcher: Fetcher, answer: Answer) -> None:
     assert len(PNG) < 300_000
     assert FREE_PIECES > 1000
-    assert (await fetcher.fetch(work(host.put("/x", answer)))).outcome is Outcome.STORED
+    assert (await fetcher.fetch(asset_work(host.put("/x", answer)))).outcome is Outcome.STORED
 
 
 # --- certificates ---------------------------------------------------------------------------------
@@ -267,7 +269,9 @@ async def test_only_a_good_certificate_is_taken(
         host.otherwise = says(200, PNG)
         world = FakeWorld({}, host.port, otherwise=[PUBLIC])
         client = GuardedClient(resolve=world.resolve, dial=world.dial, tls=trust)
-        settlement = await fetcher_of(client, tmp_path).fetch(work("https://files.example.com/secret.png"))
+        settlement = await fetcher_of(client, tmp_path).fetch(
+            asset_work("https://files.example.com/secret.png")
+        )
         await client.aclose()
     assert settlement.outcome is (Outcome.STORED if name == "good" else Outcome.TLS_FAILED)
     assert "example" not in (settlement.detail or "")
@@ -317,7 +321,7 @@ async def test_any_exception_from_the_wire_is_an_outcome_that_tells_no_secret(
     tmp_path: Path, error: Exception, outcome: Outcome
 ) -> None:
     client = GuardedClient(dial=Broken(error).dial, tls=NO_TRUST)
-    settlement = await fetcher_of(client, tmp_path).fetch(work(f"https://{PUBLIC}/secret"))
+    settlement = await fetcher_of(client, tmp_path).fetch(asset_work(f"https://{PUBLIC}/secret"))
     await client.aclose()
     assert settlement.outcome is outcome
     assert "secret" not in (settlement.detail or "")
@@ -328,7 +332,7 @@ async def test_any_exception_from_the_resolver_is_an_outcome_that_tells_no_secre
     tmp_path: Path, error: Exception, outcome: Outcome
 ) -> None:
     client = GuardedClient(resolve=Broken(error).resolve, tls=NO_TRUST)
-    settlement = await fetcher_of(client, tmp_path).fetch(work("https://files.example.com/secret"))
+    settlement = await fetcher_of(client, tmp_path).fetch(asset_work("https://files.example.com/secret"))
     await client.aclose()
     said = Outcome.DNS_FAILED if isinstance(error, OSError | UnicodeError) else outcome
     assert settlement.outcome is said

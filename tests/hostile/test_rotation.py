@@ -14,7 +14,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
-from tests.e2e.service import Consumer, Receiver, bearer, consumer, receiver, until
+from tests.e2e.service import Consumer, Receiver, bearer, consumer, receiver
+from tests.waiting import until
 
 OLD_SECRET, NEW_SECRET = "the-old-key-of-all-tokens", "the-new-key-of-all-tokens"
 OLD_API, NEW_API = "the-old-token-of-a-backend", "the-new-token-of-a-backend"
@@ -133,6 +134,7 @@ async def test_every_secret_is_rotated_and_no_request_is_refused_meanwhile(
             await traffic.more()
         assert set(traffic.seen) == {("submit", 201), ("callback", 200), ("admin", 200), ("link", 404)}
         await until(lambda: traffic.acknowledged <= set(hook.told()), 20)
+        assert _signed_by(hook, len(hook.bodies) - 1, NEW_HOOK)
         assert not _signed_by(hook, len(hook.bodies) - 1, OLD_HOOK)
         assert await _old_ones(service) == [401, 401, 403, 401, 401]
 

@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.models import Notification
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
 from receiver.words import EventType, Outcome
@@ -157,12 +157,10 @@ class TestHttpSink(ServerSinkContract):
             ("7", 7.0),
             ("0", 0.0),
             ("Sat, 21 Nov 2026 10:02:00 GMT", 120.0),
-            ("Sat, 21 Nov 2026 09:00:00 GMT", 0.0),
+            ("Sat, 21 Nov 2026 10:02:00 -0000", 120.0),
             ("-5", None),
             ("soon", None),
-            ("1e9", None),
-            ("Sat, 99 Nov 2026 10:02:00 GMT", None),
-            ("9" * 400, float("inf")),
+            ("9" * 400, 86_400.0),
         ],
     )
     async def test_retry_after_is_handed_on(

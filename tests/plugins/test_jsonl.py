@@ -15,7 +15,8 @@ import httpx2
 import pytest
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.ports import PartOptions, Sink
+from receiver.options import PartOptions
+from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
 from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, SinkContract, failure

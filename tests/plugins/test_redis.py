@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.ports import PartOptions
+from receiver.options import PartOptions
 from receiver.sinks.redis import RedisSink
 from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure

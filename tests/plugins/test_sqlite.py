@@ -10,16 +10,20 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from sqlite_utils import Database
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.ports import Store, StoreOptions, never
-from receiver.stores.sqlite import SqliteStore, polling
+from receiver.models import Recording, Report
+from receiver.options import StoreOptions, never
+from receiver.ports import Store
+from receiver.stores.sqlite import SqliteStore, polling, settling, viewing
 from receiver.stores.sqlite import recording as recording_module
 from receiver.stores.sqlite.migrations import migrate, migrations
+from receiver.stores.sqlite.recording import LARGE_BYTES
 from receiver.stores.sqlite.writer import connect
 from receiver.words import Outcome, Verdict
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
@@ -34,6 +38,7 @@ from tests.factories import (
     recording,
     settlement,
     submission,
+    unclear,
 )
 
 
@@ -63,6 +68,19 @@ class TestSqliteStore(StoreContract):
 
 class TestSqlitePolls(PollsContract):
     """What is asked of providers."""
+
+
+async def traced(store: SqliteStore, record: Recording) -> list[str]:
+    """The statements that record a delivery."""
+    statements: list[str] = []
+
+    def trace(db: sqlite3.Cursor) -> None:
+        db.connection.set_trace_callback(statements.append)
+        recording_module.record(db, record, store._options)
+        db.connection.set_trace_callback(None)
+
+    await store._writer.write(trace)
+    return statements
 
 
 @pytest.fixture
@@ -148,27 +166,151 @@ async def test_an_early_callback_from_before_there_was_a_key_is_confirmed_once_t
 
 async def test_no_amount_of_early_progress_crowds_out_an_early_result(tmp_path: Path) -> None:
     store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
-    for number in range(101):
+    for number in range(100):
         await store.record(recording(progress("t1"), body=f"{number} %".encode()))
+    with pytest.raises(Unavailable):
+        await store.record(recording(progress("t1"), body=b"one too many"))
     await store.record(recording(failed("t1")))
 
     await store.log_submission(submission("t1"))
 
-    event = await store.get_event("vidgo", "t1")
+    task = await store.get_task("vidgo", "t1")
     await store.aclose()
-    assert event is not None
+    assert task is not None
+    assert [delivery.verdict for delivery in task.deliveries] == [Verdict.PROGRESS] * 100 + [Verdict.ACCEPTED]
+
+
+async def test_what_names_no_task_is_kept_however_much_of_it_has_come(tmp_path: Path) -> None:
+    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=130))
+    for number in range(130):
+        receipt = await store.record(recording(unclear(None), body=f"odd {number}".encode(), weak=True))
+        assert receipt.status is Verdict.UNRECOGNISED
+
+    kept = await store._read(
+        lambda db: db.execute("SELECT count(body), sum(seen) FROM deliveries").fetchone()
+    )
+
+    assert kept == (130, 130)
+    with pytest.raises(Unavailable):
+        await store.record(recording(unclear(None), body=b"one too many", weak=True))
+    await store.aclose()
+
+
+async def test_large_bodies_that_nobody_owns_are_bounded_in_number_by_themselves(tmp_path: Path) -> None:
+    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+
+    async def bring(name: str, size: int, *, report: Report | None = None) -> Verdict:
+        body = name.encode().ljust(size, b" ")
+        return (await store.record(recording(report or completed(name), body=body))).status
+
+    for number in range(50):
+        await bring(f"early {number}", LARGE_BYTES + 1)
+        await bring(f"odd {number}", LARGE_BYTES + 1, report=unclear(None))
+    with pytest.raises(Unavailable, match="100 large"):
+        await bring("one too many", LARGE_BYTES + 1)
+
+    assert await bring("smaller", LARGE_BYTES) is Verdict.EARLY
+    assert await bring("early 7", LARGE_BYTES + 1) is Verdict.EARLY
+    await store.log_submission(submission("one too many"))
+    assert await bring("one too many", LARGE_BYTES + 1) is Verdict.ACCEPTED
+    await store.expire_early(later(1), 1)
+    assert await bring("another", LARGE_BYTES + 1) is Verdict.EARLY
+    await store.aclose()
+
+
+async def test_what_waits_is_counted_without_reading_what_it_says(store: SqliteStore) -> None:
+    await store.log_submission(submission("t1"))
+    first, second = (recording(completed("t1"), body=body, weak=True) for body in (b"1", b"2"))
+
+    statements = [*await traced(store, first), *await traced(store, second), *await traced(store, first)]
+
+    assert sum("deliveries" in statement for statement in statements) == 3 + 3 + 2
+    assert not any("json" in statement for statement in statements)
+
+
+async def test_of_what_is_held_no_more_is_kept_twice_than_what_is_asked_of_it(store: SqliteStore) -> None:
+    await store.record(recording(completed("t1", files=90), weak=True))
+    await store.log_submission(submission("t1"))
+    await store.record(recording(completed("t1", files=80), weak=True))
+
+    sizes = await store._read(lambda db: db.execute("SELECT length(waiting) FROM deliveries").fetchall())
+
+    assert len(sizes) == 2
+    assert all(size < 100 for (size,) in sizes)
+
+
+async def test_early_callbacks_that_an_older_receiver_kept_are_matched_all_the_same(
+    store: SqliteStore,
+) -> None:
+    """It kept all that they said, of progress, too."""
+    for report in (progress("t1"), failed("t1")):
+        await store.record(recording(report))
+    kept = msgspec.json.encode(replace(recording(progress("t1")), body=b"")).decode()
+    await store._writer.write(
+        lambda db: db.execute("UPDATE deliveries SET waiting = ? WHERE waiting IS NULL", (kept,))
+    )
+
+    await store.log_submission(submission("t1"))
+
+    task = await store.get_task("vidgo", "t1")
+    assert task is not None
+    assert [delivery.verdict for delivery in task.deliveries] == [Verdict.PROGRESS, Verdict.ACCEPTED]
+
+
+async def test_an_unowned_callback_whose_body_an_older_receiver_kept_is_as_good_as_new_when_it_comes_again(
+    store: SqliteStore,
+) -> None:
+    await store.record(recording(completed("t1")))
+    await store.record(recording(completed("t2")))
+    await store.expire_early(later(1), 10)
+    await store._writer.write(lambda db: db.execute("UPDATE deliveries SET body = x'00'"))
+
+    await store.record(recording(completed("t1"), received_at=later(5)))
+
+    rows = await store._read(
+        lambda db: db.execute("SELECT number, task_id, verdict FROM deliveries ORDER BY number").fetchall()
+    )
+    assert rows == [(2, "t2", "unowned"), (3, "t1", "early")]
+    assert await store.expire_early(later(4), 10) == 0
+
+
+FEW_OF_MANY = 20_000
+
+
+async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(store: SqliteStore) -> None:
+    def fill(db: sqlite3.Cursor) -> None:
+        db.execute(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+            " INSERT INTO assets (event, position, url, kind, outcome, attempts, due_at, deadline_at)"
+            " SELECT 1000 + i, 0, 'https://cdn.test/' || i, 'image', 'timeout', i % 5, '2099', '2020' FROM n",
+            (FEW_OF_MANY,),
+        )
+
+    await store._writer.write(fill)
+    await store.log_submission(submission("t1"))
+    await store.record(recording(completed("t1")))
+
+    def count_steps(db: sqlite3.Cursor) -> int:
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        db.connection.set_progress_handler(step, 100)
+        settling.lease_assets(db, later(1), later(60), "lease", 8)
+        viewing.next_due_at(db, "assets", "")
+        db.connection.set_progress_handler(None, 0)
+        return steps
+
+    # A look at each of them would take tens of thousands of steps.
+    assert await store._writer.write(count_steps) < FEW_OF_MANY / 100
 
 
 async def test_a_callback_that_ends_its_task_costs_three_statements(store: SqliteStore) -> None:
     await store.log_submission(submission("t1"))
-    statements: list[str] = []
 
-    def record(db: sqlite3.Cursor) -> None:
-        db.connection.set_trace_callback(statements.append)
-        recording_module.record(db, recording(completed("t1")), store._rules)
-        db.connection.set_trace_callback(None)
-
-    await store._writer.write(record)
+    statements = await traced(store, recording(completed("t1")))
 
     assert [statement.split()[2] for statement in statements] == ["events", "assets", "deliveries"]
 
@@ -246,7 +388,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "receiver.db"
     path.write_bytes(b"not a database at all" * 1000)
 
-    with pytest.raises(Misconfigured, match="cannot be opened as the receiver's database"):
+    with pytest.raises(Misconfigured, match="is damaged"):
         migrate(path)
 
 

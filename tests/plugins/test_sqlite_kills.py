@@ -11,7 +11,7 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.models import Recording
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.words import Outcome
 from tests.contracts.store import ROUTES

@@ -10,15 +10,13 @@ import pytest
 from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.models import Route
-from receiver.ports import Store, StoreOptions
+from receiver.options import StoreOptions
+from receiver.ports import Store
 from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore, matching, replaying
 from receiver.words import Outcome, ReplayState, Stage
-from tests.contracts.store import ROUTES, OpenStore
-from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
-from tests.contracts.store_replays import (
+from tests.contracts.replaying import (
     LINK_LIFE_SECONDS,
-    ReplaysContract,
     end_task,
     end_with_files,
     get,
@@ -27,6 +25,9 @@ from tests.contracts.store_replays import (
     publish,
     replay,
 )
+from tests.contracts.store import ROUTES, OpenStore
+from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
+from tests.contracts.store_replays import ReplaysContract
 from tests.factories import confirms_weak, failed, later, recording, submission
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver.clock import Clock
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate
 from receiver.times import to_text

@@ -1,30 +1,28 @@
-"""A record of the first release, opened by today's: what was on its way ends, however the upgrade went."""
+"""A record of an earlier release, opened by today's: what was on its way ends, however the upgrade went."""
 
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from receiver.models import Task
-from receiver.ports import StoreOptions
+from receiver.options import StoreOptions
 from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate
 from receiver.testing import TurnableClock
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Verdict
 from tests.contracts.store import ROUTES
-from tests.factories import NOW, answer, failed, later, recording, settlement, stored, submission
+from tests.earlier_releases import make_first_release, make_second_release
+from tests.factories import NOW, answer, completed, failed, later, recording, settlement, stored, submission
 
-# A record as 0.1.0 itself wrote it, something in every table and every state, at the instant of a kill.
-FIRST_RELEASE = Path(__file__).parent.parent / "samples/record-0.1.0.sql"
+Make = Callable[[Path], None]
+
 LONG_AGO = "2026-01-01T00:00:00.000Z"
-
-
-def make_first_release(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(FIRST_RELEASE.read_text())
 
 
 async def open_today(folder: Path) -> SqliteStore:
@@ -59,6 +57,10 @@ async def task_of(store: SqliteStore, task_id: str) -> Task:
     return task
 
 
+def verdicts(task: Task) -> list[Verdict]:
+    return [delivery.verdict for delivery in task.deliveries]
+
+
 async def test_everything_that_the_first_release_left_undone_is_done(tmp_path: Path) -> None:
     make_first_release(tmp_path / "receiver.db")
     store = await open_today(tmp_path)
@@ -86,6 +88,56 @@ async def test_everything_that_the_first_release_left_undone_is_done(tmp_path: P
     assert fetching is not None
     assert [asset.attempts for asset in fetching.assets] == [2, 2]
     assert (await store.count_stats()).outbox["all"] == {"delivered": 6, "dead": 1}
+    await store.aclose()
+
+
+async def test_everything_that_the_second_release_left_undone_is_done(tmp_path: Path) -> None:
+    make_second_release(tmp_path / "receiver.db")
+    store = await open_today(tmp_path)
+    await store.log_submission(submission("early"))
+    await store.bind_submission("sub_reserved", "bound since", NOW)
+
+    asked = await work_off(store)
+
+    ends = {
+        "submitted": EventType.FAILED,  # as the provider said when it was asked
+        "bound since": EventType.FAILED,
+        "held": EventType.FAILED,
+        "early": EventType.COMPLETED,
+        "fetching": EventType.COMPLETED,
+        "untold": EventType.FAILED,
+        "told": EventType.FAILED,
+        "partial": EventType.PARTIAL,
+    }
+    tasks = {task_id: await task_of(store, task_id) for task_id in ends}
+    assert {task_id: task.event and task.event.type for task_id, task in tasks.items()} == ends
+    assert sorted(asked) == ["bound since", "held", "submitted"]
+    for task_id in ends.keys() - {"partial"}:
+        assert {entry.state for entry in tasks[task_id].notifications} == {OutboxState.DELIVERED}, task_id
+    fetching = tasks["fetching"].event
+    assert fetching is not None
+    assert [asset.attempts for asset in fetching.assets] == [2, 2, 1]
+    assert verdicts(tasks["held"]) == [Verdict.CONFLICT, Verdict.CONFLICT, Verdict.ACCEPTED]
+    assert verdicts(tasks["early"]) == [Verdict.PROGRESS, Verdict.ACCEPTED]
+    replay = await store.get_replay("rpl_notify")
+    assert replay is not None
+    assert replay.results == {"delivered": 1}
+    await store.aclose()
+
+
+async def test_what_the_second_release_found_unowned_is_heard_when_it_comes_again(tmp_path: Path) -> None:
+    make_second_release(tmp_path / "receiver.db")
+    store = await open_today(tmp_path)
+    await store.log_submission(submission("unowned"))
+    before = await task_of(store, "unowned")
+
+    receipt = await store.record(recording(completed("unowned"), received_at=later(3600)))
+
+    after = await task_of(store, "unowned")
+    assert (verdicts(before), receipt.status) == ([Verdict.UNOWNED], Verdict.ACCEPTED)
+    assert [(each.verdict, each.seen, each.bytes > 0) for each in after.deliveries] == [
+        (Verdict.ACCEPTED, 2, True)
+    ]
     await store.aclose()
 
 
@@ -123,8 +175,9 @@ async def test_retention_goes_on_where_the_first_release_stopped(tmp_path: Path)
     await store.aclose()
 
 
-def test_an_upgraded_record_has_the_schema_of_a_new_one(tmp_path: Path) -> None:
-    make_first_release(tmp_path / "old.db")
+@pytest.mark.parametrize("make", [make_first_release, make_second_release])
+def test_an_upgraded_record_has_the_schema_of_a_new_one(tmp_path: Path, make: Make) -> None:
+    make(tmp_path / "old.db")
     migrate(tmp_path / "old.db")
     migrate(tmp_path / "new.db")
 
@@ -133,14 +186,14 @@ def test_an_upgraded_record_has_the_schema_of_a_new_one(tmp_path: Path) -> None:
 
 # --- killed in the middle -----------------------------------------------------------------------------
 
-# Migrates again and again in children of its own, each killed a few statements later than the one before
+# Migrates again and again in children of its own, each killed so many statements later than the one before
 # it, until one survives. Prints how many were killed.
 KILLER = """
 import os, shutil, signal, sqlite3, sys
 from pathlib import Path
 from receiver.stores.sqlite import migrations
 
-original, folder = Path(sys.argv[1]), Path(sys.argv[2])
+original, folder, stride = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 connect = sqlite3.connect
 
 def connect_and_count(*args, **options):
@@ -159,7 +212,7 @@ while killed:
     shutil.copy(original, path)
     child = os.fork()
     if child == 0:
-        left = 3 * number
+        left = stride * number
         migrations.sqlite3.connect = connect_and_count
         migrations.migrate(path)
         os._exit(0)
@@ -178,19 +231,23 @@ def schema(path: Path) -> list[tuple[str]]:
         ).fetchall()
 
 
-def test_a_kill_before_any_statement_of_the_upgrade_leaves_the_old_schema_or_the_new(tmp_path: Path) -> None:
-    original, folder = tmp_path / "first.db", tmp_path / "killed"
-    make_first_release(original)
+@pytest.mark.parametrize(
+    ("make", "stride", "least"), [(make_first_release, 3, 20), (make_second_release, 1, 10)]
+)
+def test_a_kill_before_any_statement_of_the_upgrade_leaves_the_old_schema_or_the_new(
+    tmp_path: Path, make: Make, stride: int, least: int
+) -> None:
+    original, folder = tmp_path / "original.db", tmp_path / "killed"
+    make(original)
     folder.mkdir()
     old = schema(original)
 
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLER, str(original), str(folder)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", KILLER, str(original), str(folder), str(stride)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
 
     kills = int(ended.stdout)
     new = schema(folder / f"{kills}.db")
-    assert kills > 20
+    assert kills > least
     assert new != old
     for number in range(kills):
         path = folder / f"{number}.db"
@@ -248,3 +305,21 @@ def killed_after(original: Path, seconds: float) -> Path:
 def sound(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as connection:
         return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))
+
+
+async def test_what_waits_is_told_whoever_has_the_record_open_and_nothing_changes(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.db"
+
+    async def waiting() -> list[str] | None:
+        return await SqliteStore.pending_migrations("sqlite:receiver.db", tmp_path)
+
+    assert await waiting() is None
+    assert not path.exists()
+    make_first_release(path)
+    before = path.read_bytes()
+    assert "m002_numbers" in (await waiting() or ())
+    assert path.read_bytes() == before
+    store = await open_today(tmp_path)
+    assert await waiting() == []
+    await store.aclose()
+    assert await waiting() == []

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import msgspec
-
-from receiver.errors import Misconfigured, Unavailable
+from receiver.errors import Misconfigured, ReceiverError, Unavailable
+from receiver.models import RecordCopy
 from receiver.stores.sqlite.viewing import connect_read_only
 from receiver.words import Outcome
 
@@ -25,6 +24,17 @@ PAGES_AT_ONCE = 1024
 BUSY_TIMEOUT_SECONDS = 30.0
 INSTRUCTIONS_PER_LOOK = 100_000  # of SQLite's machine, between two looks at the watch
 MOST_PROBLEMS = 5
+
+_NO_RIGHTS = "the user that the service runs as must be able to write there"
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "see that its disk has room",
+    sqlite3.SQLITE_IOERR: "see that its disk has room, and works",
+    sqlite3.SQLITE_BUSY: "end the other program that has it locked",
+    sqlite3.SQLITE_LOCKED: "end the other program that has it locked",
+    sqlite3.SQLITE_PERM: _NO_RIGHTS,
+    sqlite3.SQLITE_READONLY: _NO_RIGHTS,
+    sqlite3.SQLITE_CANTOPEN: _NO_RIGHTS,
+}
 
 IS_OURS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'submissions'"
 
@@ -36,29 +46,9 @@ SELECT (SELECT count(*) FROM submissions), (SELECT count(*) FROM deliveries), (S
     (SELECT count(*) FROM outbox WHERE state = 'pending')
 """
 
-# The files that the record says are there; one folder after the other.
-STORED_FILES = "SELECT key, bytes FROM assets WHERE state = 'stored' ORDER BY event, position"
-
-
-class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy that was found sound, and what is in it."""
-
-    path: Path
-    bytes: int
-    submissions: int
-    deliveries: int
-    events: int
-    stored: int  # files
-    unfetched: int
-    undelivered: int
-
-    def files(self) -> Iterator[tuple[str, int]]:
-        """The key and the bytes of every file that the copy says is stored."""
-        with (
-            _translated(self.path),
-            closing(connect_read_only(self.path, BUSY_TIMEOUT_SECONDS)) as connection,
-        ):
-            yield from connection.execute(STORED_FILES)
+# The files that the record says are there. In no asked-for order: what is backed up before an upgrade has the
+# columns of an older release, and their table lies by task anyway.
+STORED_FILES = "SELECT key, bytes FROM assets WHERE state = 'stored'"
 
 
 def copy_record(source: Path, target: Path, progress: Progress) -> None:
@@ -90,7 +80,6 @@ def check_copy(source: Path, target: Path) -> RecordCopy:
             raise damaged(source, problems)
         submissions, deliveries, events, stored, unfetched, undelivered = copy.execute(COUNTS).fetchone()
     return RecordCopy(
-        path=target,
         bytes=target.stat().st_size,
         submissions=submissions,
         deliveries=deliveries,
@@ -99,6 +88,12 @@ def check_copy(source: Path, target: Path) -> RecordCopy:
         unfetched=unfetched,
         undelivered=undelivered,
     )
+
+
+def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
+    """The key and the bytes of every file that a copy says is stored."""
+    with _translated(copy), closing(connect_read_only(copy, BUSY_TIMEOUT_SECONDS)) as connection:
+        yield from connection.execute(STORED_FILES)
 
 
 def examine(path: Path, most_seconds: float) -> bool:
@@ -134,6 +129,22 @@ def is_damage(error: BaseException | None) -> bool:
     if not isinstance(error, sqlite3.Error):
         return False
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def unopened(path: Path, error: sqlite3.Error) -> ReceiverError:
+    """What an operator must know of a record that could not be opened.
+
+    Only what SQLite finds wrong in the file itself is told as damage: a backup mends no full disk.
+    """
+    if is_damage(error):
+        return damaged(path, [str(error)])
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code == sqlite3.SQLITE_ERROR:  # our statements do not suit what is in it
+        return Misconfigured(f"{path} cannot be opened as the receiver's database: {error}")
+    return Unavailable(
+        f"{path} cannot be opened now ({error}): {_REMEDIES.get(code, 'try again')}",
+        outcome=Outcome.STORAGE_FAILED,
+    )
 
 
 @contextmanager

@@ -23,9 +23,11 @@ o.created_at, o.settled_at
 
 OF_SINKS = "o.sink IN (SELECT value FROM json_each(:sinks))"
 
+# It is made anew, and so are the links in it: those that it was made with may be dead by now.
 REVIVE = """
-UPDATE outbox SET state = 'pending', attempts = 0, lease = NULL, settled_at = NULL, due_at = ?, revived = 1
-WHERE number = ? AND state = 'dead'
+UPDATE outbox SET state = 'pending', attempts = 0, lease = NULL, settled_at = NULL, revived = 1, due_at = ?1,
+    created_at = ?1
+WHERE number = ?2 AND state = 'dead'
 """
 
 CURSOR = re.compile(r"out_([0-9]{1,18})")

@@ -7,11 +7,14 @@ Checks of more than two words are written with OR: for IN, SQLite would fill a t
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
 from receiver.errors import Misconfigured
+from receiver.stores.sqlite.backup import unopened
+from receiver.stores.sqlite.viewing import connect_read_only
 
 migrations = Migrations("receiver")
 
@@ -46,16 +49,24 @@ def m004_replays(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m005_ways_to_the_few(db: Database) -> None:
+    """Ways to the files that are to be tried next, and to large bodies that nobody owns."""
+    for statement in _M005:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
     Any number of processes may do this at once: each waits for the one before it. Raises Misconfigured
-    for a file that is not ours, is damaged, or was made by a newer receiver.
+    for a file that is not ours, is damaged, or was made by a newer receiver, and Unavailable when what
+    the file lives on is at fault.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
     except sqlite3.Error as exc:
-        raise Misconfigured(f"{path} cannot be opened: {exc}") from exc
+        raise unopened(path, exc) from exc
     try:
         _use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
@@ -65,13 +76,30 @@ def migrate(path: Path) -> list[str]:
         migrations.apply(db)
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as exc:
-        raise Misconfigured(
-            f"{path} cannot be opened as the receiver's database: {exc}; to start on a backup, set"
-            " RECEIVER_DATA_DIR (README, Backups)"
-        ) from exc
+        raise unopened(path, exc) from exc
     finally:
         connection.close()
     return names
+
+
+def pending(path: Path) -> list[str] | None:
+    """The names that ``migrate`` would apply; None where there is no record yet.
+
+    Nothing is written, and whoever has the file open goes on. Raises what ``migrate`` raises.
+    """
+    try:
+        if not path.stat().st_size:
+            return None
+        with closing(connect_read_only(path, BUSY_TIMEOUT_SECONDS)) as connection:
+            db = Database(connection)
+            _refuse_newer(db, path)
+            return [migration.name for migration in migrations.pending(db)]
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise Misconfigured(f"{path} cannot be looked at: {exc.strerror}") from exc
+    except sqlite3.DatabaseError as exc:
+        raise unopened(path, exc) from exc
 
 
 def _refuse_newer(db: Database, path: Path) -> None:
@@ -567,4 +595,23 @@ _M004 = (
     "CREATE INDEX outbox_replayed ON outbox (replay_id, sink, state) WHERE replay_id <> ''",
     # 1: was given up before, and counted by its replay as such; people have it sent after all.
     "ALTER TABLE outbox ADD COLUMN revived INTEGER NOT NULL DEFAULT 0",
+)
+
+_M005 = (
+    "DROP INDEX assets_pending",
+    # What a callback has named and nobody tried is apart, all of it due; of that, and of all else, the links
+    # that die first.
+    """
+    CREATE INDEX assets_pending ON assets (attempts = 0 AND outcome IS NULL, deadline_at)
+    WHERE state = 'pending'
+    """,
+    # The others, most of which wait for their time, by how often they were tried.
+    """
+    CREATE INDEX assets_again ON assets (min(attempts, 3), due_at, deadline_at)
+    WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
+    """,
+    """
+    CREATE INDEX deliveries_large ON deliveries (number)
+    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND length(body) > 65536
+    """,
 )

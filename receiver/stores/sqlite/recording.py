@@ -5,19 +5,20 @@ the verdict. Nothing here is checked and later written: the keys prevent doubles
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
-from receiver.clock import Clock
 from receiver.errors import Rejected, Unavailable
-from receiver.models import Receipt, Recording, Report, Route, Submission
+from receiver.models import Receipt, Recording, Report, Submission
+from receiver.options import StoreOptions
 from receiver.stores.sqlite import polling
 from receiver.stores.sqlite.settling import end_event
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, get_submission, submission_of_task
 from receiver.times import to_text
 from receiver.words import EventType, Outcome, Proof, ReportState, Verdict, Via
+
+Place = tuple[str, str, str]  # provider, task and claim: see ``_place``
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,18 +28,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None  # what the delivery is filed under
     proof: Proof  # what it proves about the task that the report names
     is_refused: bool = False  # it is for another task
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record needs to know besides the delivery."""
-
-    routes: Sequence[Route]
-    first_poll_seconds: Mapping[str, float]
-    link_life_seconds: Mapping[str, float]
-    confirms: Callable[[str, Proof], bool]
-    early_limit: int
-    early_ttl: timedelta
-    clock: Clock
 
 
 # The submission a token names.
@@ -66,9 +55,6 @@ INSERT_ASSET = """
 INSERT INTO assets (event, position, url, kind, due_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
 """
 
-# Verdicts of what is kept with all that it says, until it counts or does not.
-WAITING = frozenset({Verdict.EARLY, Verdict.UNCONFIRMED})
-
 # A repeat raises a counter. Only a verdict that was open is replaced: the others are history.
 UPSERT_DELIVERY = """
 INSERT INTO deliveries (provider, task_id, claim, digest, submission, via, proof, verdict,
@@ -77,12 +63,23 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
     seen = seen + 1,
     last_seen_at = excluded.last_seen_at,
-    received_at = CASE WHEN verdict = 'unowned' THEN excluded.received_at ELSE received_at END,
     submission = coalesce(submission, excluded.submission),
     waiting = excluded.waiting,
     verdict = CASE WHEN verdict IN ('early', 'unowned', 'unrecognised', 'unconfirmed', 'refused')
         THEN excluded.verdict ELSE verdict END
 RETURNING seen
+"""
+
+# What a body that came before turned out to be, and whether it is still kept.
+KNOWN_DELIVERY = """
+SELECT verdict, typeof(body) FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?
+"""
+
+# Only its key was left, and now it counts again: retention, which goes by numbers, must come to it once more.
+RENEW_DELIVERY = """
+UPDATE deliveries SET number = (SELECT max(number) + 1 FROM deliveries), received_at = ?, body = ?
+WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?
+    AND (verdict = 'unowned' OR typeof(body) = 'null')
 """
 
 # How many deliveries came lately that nobody owns; counting stops at the limit.
@@ -91,23 +88,36 @@ SELECT count(*) FROM (SELECT 1 FROM deliveries
     WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND received_at > ? LIMIT ?)
 """
 
-# What one token may pile up on one task: beyond it a new body is counted on the newest row, not kept.
-# Ends that wait are counted for themselves, so that no amount of progress crowds out a result.
+# How many of those that are kept are large, whenever they came. Left to itself SQLite would look at them all.
+MOST_LARGE = 100
+LARGE_BYTES = 65_536  # as the index says it
+COUNT_LARGE = f"""
+SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_large
+    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND length(body) > {LARGE_BYTES}
+    LIMIT ?)
+"""  # noqa: S608
+
+# What one token may pile up on one task, of each verdict for itself: so no amount of progress crowds out a
+# result, or what may be one. Ends that wait are fewer: they are looked at together when their wait is over.
 MOST_BODIES = 100
-COUNT_BODIES = """
-SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? LIMIT ?)
-"""
-COUNT_WAITING_ENDS = """
+MOST_WAITING = 20
+
+# How many there are; counting stops at the limit. The plus is for SQLite: it has indexes for some verdicts,
+# and would plan anew for each.
+COUNT_ALIKE = """
 SELECT count(*) FROM (SELECT 1 FROM deliveries
-    WHERE provider = ? AND task_id = ? AND claim = ? AND json_extract(waiting, '$.report.state') <> 'progress'
+    WHERE provider = ? AND task_id = ? AND claim = ? AND +verdict = ? AND (typeof(waiting) = 'text') = ?
     LIMIT ?)
 """
 COUNT_ON_NEWEST = """
 UPDATE deliveries SET seen = seen + 1, last_seen_at = ? WHERE number =
-    (SELECT max(number) FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ?)
+    (SELECT max(number) FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND +verdict = ?)
 """
 
-KNOWN_DELIVERY = "SELECT 1 FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?"
+# Verdicts of what may still count: it is kept, or its sender is told to come again. Of all others one more
+# says nothing new.
+STILL_OPEN = frozenset({Verdict.EARLY, Verdict.UNCONFIRMED, Verdict.UNRECOGNISED})
+_JUDGED_ANEW = frozenset({Verdict.UNCONFIRMED, Verdict.UNRECOGNISED, Verdict.REFUSED})
 
 # What came before its submission was logged, in the order it came.
 EARLY_OF_TASK = """
@@ -115,39 +125,37 @@ SELECT number, waiting FROM deliveries
 WHERE provider = ? AND task_id = ? AND verdict = 'early' ORDER BY number
 """
 
-MATCH_EARLY = """
-UPDATE deliveries SET verdict = ?1, submission = ?2,
-    waiting = CASE WHEN ?1 = 'unconfirmed' THEN waiting END
-WHERE number = ?3
-"""
+MATCH_EARLY = "UPDATE deliveries SET verdict = ?, submission = ?, waiting = ? WHERE number = ?"
 
+# The key and the times stay, and no more: nobody asked for the task.
 EXPIRE_EARLY = """
-UPDATE deliveries SET verdict = 'unowned', waiting = NULL
-WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
-    AND verdict = 'early' AND received_at < ?
+UPDATE deliveries SET verdict = 'unowned', waiting = NULL, body = NULL WHERE number IN
+    (SELECT number FROM deliveries
+    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
+        AND verdict = 'early' AND received_at < ? LIMIT ?)
 """
 
 INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
-def record(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> Receipt:
+def record(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> Receipt:
     """Everything that follows from one delivery; see ``ports.Store.record``."""
-    claim = find_claimed(db, recording, rules)
+    claim = find_claimed(db, recording, options)
     owner, task_id = claim.submission, claim.task_id
     if claim.is_refused:
         verdict = Verdict.REFUSED
     elif recording.report.state is not ReportState.UNCLEAR:
-        verdict, owner = apply(db, recording, claim.proof, rules, recording.received_at)
+        verdict, owner = apply(db, recording, claim.proof, options, recording.received_at)
     else:
         verdict = Verdict.UNRECOGNISED
         owner = owner or _owner_of(db, recording.provider, task_id)
-    if owner is None:
-        _refuse_beyond_limit(db, recording, task_id, rules)
-    if verdict is Verdict.ACCEPTED or not _is_too_much(db, recording, verdict, task_id):
-        seen = _keep(db, recording, verdict, task_id, owner)
-        if seen > 1 and verdict is Verdict.ACCEPTED and owner is not None and task_id is not None:
-            # Its row is an old one: upkeep, which follows new ones to the polls they end, may be past it.
-            polling.drop(db, owner, recording.provider, task_id, recording.received_at)
+    place = _place(recording, task_id)
+    if verdict is Verdict.ACCEPTED:
+        _keep_accepted(db, recording, place, owner)
+    elif _is_kept(db, recording, verdict, place, owner, options):
+        _keep(db, recording, verdict, place, owner)
+    if verdict is Verdict.UNCONFIRMED:
+        tell_polls(db, verdict, owner, recording.provider, task_id, recording.received_at)
     if recording.via is Via.POLL and task_id is not None:
         polling.settle_held(db, recording.provider, task_id)
     # That it has to be confirmed is not the sender's business.
@@ -155,45 +163,109 @@ def record(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> Receipt:
     return Receipt(status=answer, task_id=recording.report.task_id or task_id)
 
 
-def _keep(
-    db: sqlite3.Cursor, recording: Recording, verdict: Verdict, task_id: str | None, owner: int | None
-) -> int:
+def _place(recording: Recording, task_id: str | None) -> Place:
+    """Under what a delivery is filed; with its digest, the key that makes a repeat a repeat."""
+    claim = "poll" if recording.via is Via.POLL else recording.submission_id or ""
+    return recording.provider, task_id or "", claim
+
+
+def _keep_accepted(db: sqlite3.Cursor, recording: Recording, place: Place, owner: int | None) -> None:
+    """File the delivery that ended its task. Usually it is new, and there is nothing more to do."""
+    if _keep(db, recording, Verdict.ACCEPTED, place, owner) > 1:
+        _renew(db, recording, place)
+        # Its row is an old one: upkeep, which follows new ones to the polls they end, may be past it.
+        provider, task_id, _ = place
+        tell_polls(db, Verdict.ACCEPTED, owner, provider, task_id, recording.received_at)
+
+
+def _keep(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> int:
     """File a delivery; how often this body has come."""
     report, moment = recording.report, to_text(recording.received_at)
     values = (
-        *_place(recording, task_id), recording.digest,
+        *place, recording.digest,
         owner, recording.via.value, recording.proof.value, verdict.value,
-        report.provider_state, report.note, waiting(recording) if verdict in WAITING else None,
+        report.provider_state, report.note, waiting(recording, verdict),
         moment, moment, recording.body,
     )  # fmt: skip
     (seen,) = db.execute(UPSERT_DELIVERY, values).fetchone()
     return int(seen)
 
 
-def _place(recording: Recording, task_id: str | None) -> tuple[str, str, str]:
-    """Under what a delivery is filed; with its digest, the key that makes a repeat a repeat."""
-    claim = "poll" if recording.via is Via.POLL else recording.submission_id or ""
-    return recording.provider, task_id or "", claim
+def _renew(db: sqlite3.Cursor, recording: Recording, place: Place) -> None:
+    values = (to_text(recording.received_at), recording.body, *place, recording.digest)
+    db.execute(RENEW_DELIVERY, values)
 
 
-def _is_too_much(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, task_id: str | None) -> bool:
-    """Whether one token brought one task so many bodies that a new one is only counted."""
-    place = _place(recording, task_id)
-    is_waiting_end = verdict in WAITING and recording.report.state is not ReportState.PROGRESS
-    count = COUNT_WAITING_ENDS if is_waiting_end else COUNT_BODIES
-    (bodies,) = db.execute(count, (*place, MOST_BODIES)).fetchone()
-    if bodies < MOST_BODIES or db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone():
+def _is_kept(
+    db: sqlite3.Cursor,
+    recording: Recording,
+    verdict: Verdict,
+    place: Place,
+    owner: int | None,
+    options: StoreOptions,
+) -> bool:
+    """Whether a delivery that ended nothing has a row or gets one; else it is counted on another one's.
+
+    Raises Unavailable where it would have to be kept and is too much. Nothing was written then: if its token
+    has just bound a submission, it is the first that the token brings about that task.
+    """
+    known = db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone()
+    if known is not None:
+        if _is_spent(*known):
+            _renew(db, recording, place)
+        return True
+    if owner is None:
+        _refuse_beyond_limits(db, recording, options)
+    _, task_id, _ = place
+    if owner is None and not task_id:  # those of all senders lie in this one place, and are bounded already
+        return True
+    return not _is_too_much(db, recording, verdict, place)
+
+
+def _is_spent(verdict: str, body: str) -> bool:
+    """Whether nothing but the key is left of a delivery that is judged anew. Early ones keep their place."""
+    # (Before there was a rule for it, unowned ones kept their bodies.)
+    return verdict == Verdict.UNOWNED or (body == "null" and verdict in _JUDGED_ANEW)
+
+
+def _is_too_much(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Place) -> bool:
+    """Whether one token brought one task so many such bodies that a new one is only counted."""
+    waits = waiting(recording, verdict) is not None
+    most = MOST_WAITING if waits else MOST_BODIES
+    (bodies,) = db.execute(COUNT_ALIKE, (*place, verdict.value, waits, most)).fetchone()
+    if bodies < most:
         return False
-    db.execute(COUNT_ON_NEWEST, (to_text(recording.received_at), *place))
+    # An answer to a question of ours is not owed an answer, and the question will be asked again.
+    if verdict in STILL_OPEN and recording.via is not Via.POLL:
+        raise Unavailable(
+            f"{most} other callbacks of this kind about the task wait already", retry_after_seconds=60.0
+        )
+    db.execute(COUNT_ON_NEWEST, (to_text(recording.received_at), *place, verdict.value))
     return True
 
 
-def find_claimed(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> Claim:
+def _refuse_beyond_limits(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> None:
+    since = to_text(recording.received_at - timedelta(seconds=options.early_ttl_seconds))
+    (ownerless,) = db.execute(COUNT_OWNERLESS, (since, options.early_limit)).fetchone()
+    if ownerless >= options.early_limit:
+        raise Unavailable(
+            f"{options.early_limit} deliveries wait for a submission already", retry_after_seconds=60.0
+        )
+    if len(recording.body) <= LARGE_BYTES:
+        return
+    (large,) = db.execute(COUNT_LARGE, (MOST_LARGE,)).fetchone()
+    if large >= MOST_LARGE:
+        raise Unavailable(
+            f"{MOST_LARGE} large deliveries wait for a submission already", retry_after_seconds=60.0
+        )
+
+
+def find_claimed(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> Claim:
     """What the delivery's token names and proves; a submission still free is bound to its task."""
     if recording.submission_id is not None:
         row = db.execute(SUBMISSION_BY_ID, (recording.submission_id, recording.provider)).fetchone()
         if row is not None:
-            return _claim(db, recording, row, rules)
+            return _claim(db, recording, row, options)
     return Claim(submission=None, task_id=recording.report.task_id, proof=_proof_beyond_token(recording))
 
 
@@ -206,7 +278,9 @@ def _proof_beyond_token(recording: Recording) -> Proof:
     return recording.proof if recording.submission_id is None else Proof.PROVIDER
 
 
-def _claim(db: sqlite3.Cursor, recording: Recording, row: tuple[int, str | None, str], rules: Rules) -> Claim:
+def _claim(
+    db: sqlite3.Cursor, recording: Recording, row: tuple[int, str | None, str], options: StoreOptions
+) -> Claim:
     """Check the task against the submission its token names, and bind it where it is still free."""
     number, bound, owner = row
     asked = recording.report.task_id
@@ -215,10 +289,10 @@ def _claim(db: sqlite3.Cursor, recording: Recording, row: tuple[int, str | None,
     if bound is None:
         moment = to_text(recording.received_at)
         if db.execute(BIND, (asked, moment, recording.submission_id)).rowcount == 1:
-            _match_early(db, recording.provider, asked, rules)
-            if not _ends(recording, rules):
+            _match_early(db, recording.provider, asked, options)
+            if not _ends(recording, options):
                 since = recording.received_at
-                polling.schedule(db, recording.provider, asked, since, rules.first_poll_seconds)
+                polling.schedule(db, recording.provider, asked, since, options.first_poll_seconds)
             return Claim(submission=number, task_id=asked, proof=recording.proof)
         # Reserved, and then logged a second time instead of bound: it is the same owner's task all the same.
         other, other_owner = db.execute(OWNER_BY_TASK, (recording.provider, asked)).fetchone()
@@ -227,15 +301,15 @@ def _claim(db: sqlite3.Cursor, recording: Recording, row: tuple[int, str | None,
     return Claim(submission=number, task_id=bound, proof=recording.proof, is_refused=True)
 
 
-def _ends(recording: Recording, rules: Rules) -> bool:
+def _ends(recording: Recording, options: StoreOptions) -> bool:
     """Whether this delivery alone would end the task of its token."""
     is_end = recording.report.state in {ReportState.COMPLETED, ReportState.FAILED}
-    return is_end and not _must_confirm(recording, recording.proof, rules)
+    return is_end and not _must_confirm(recording, recording.proof, options)
 
 
-def _must_confirm(recording: Recording, proof: Proof, rules: Rules) -> bool:
+def _must_confirm(recording: Recording, proof: Proof, options: StoreOptions) -> bool:
     """Whether the provider has to say so itself; what it does say itself is confirmed by that."""
-    return recording.via is not Via.POLL and rules.confirms(recording.provider, proof)
+    return recording.via is not Via.POLL and options.confirms(recording.provider, proof)
 
 
 def _owner_of(db: sqlite3.Cursor, provider: str, task_id: str | None) -> int | None:
@@ -244,23 +318,25 @@ def _owner_of(db: sqlite3.Cursor, provider: str, task_id: str | None) -> int | N
 
 
 def apply(
-    db: sqlite3.Cursor, recording: Recording, proof: Proof, rules: Rules, now: datetime
+    db: sqlite3.Cursor, recording: Recording, proof: Proof, options: StoreOptions, now: datetime
 ) -> tuple[Verdict, int | None]:
     """What an understood delivery does to its task, and the submission that owns it; EARLY without one.
 
     ``proof`` is what it proves about that task (see ``find_claimed``), which may be less than what it was
-    received on. ``now`` is when a task without files ends.
+    received on. ``now`` is when a task without files ends. Only an ACCEPTED one has written anything: polls
+    are told by ``tell_polls``, once it is kept.
     """
     task = recording.provider, recording.report.task_id
     if recording.report.state is ReportState.PROGRESS:
         owner = _owner_of(db, *task)
         return (Verdict.EARLY if owner is None else Verdict.PROGRESS), owner
-    if _must_confirm(recording, proof, rules) and db.execute(EVENT_BY_TASK, task).fetchone() is None:
-        return _hold(db, recording, now)
-    if _insert_event(db, recording, rules):
+    if _must_confirm(recording, proof, options) and db.execute(EVENT_BY_TASK, task).fetchone() is None:
+        owner = _owner_of(db, *task)
+        return (Verdict.EARLY if owner is None else Verdict.UNCONFIRMED), owner
+    if _insert_event(db, recording, options):
         event = db.lastrowid
         assert event is not None, "the row just inserted; its number is its submission's"  # noqa: S101
-        _insert_consequences(db, recording, event, rules, now)
+        _insert_consequences(db, recording, event, options, now)
         return Verdict.ACCEPTED, event
     known = db.execute(EVENT_BY_TASK, task).fetchone()
     if known is None:
@@ -269,19 +345,11 @@ def apply(
     return (Verdict.DUPLICATE if fingerprint == recording.fingerprint else Verdict.CONFLICT), owner
 
 
-def _hold(db: sqlite3.Cursor, recording: Recording, now: datetime) -> tuple[Verdict, int | None]:
-    owner = _owner_of(db, recording.provider, recording.report.task_id)
-    if owner is None:
-        return Verdict.EARLY, None
-    polling.hold(db, owner, recording.provider, now)
-    return Verdict.UNCONFIRMED, owner
-
-
-def _insert_event(db: sqlite3.Cursor, recording: Recording, rules: Rules) -> bool:
+def _insert_event(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> bool:
     report = recording.report
     code, message = _error(report)
     values = (
-        rules.clock.new_id("evt"), recording.via.value, recording.fingerprint,
+        options.clock.new_id("evt"), recording.via.value, recording.fingerprint,
         to_text(recording.received_at), code, message, recording.provider, report.task_id,
     )  # fmt: skip
     return db.execute(INSERT_EVENT, values).rowcount == 1
@@ -296,30 +364,20 @@ def _error(report: Report) -> tuple[str | None, str | None]:
 
 
 def _insert_consequences(
-    db: sqlite3.Cursor, recording: Recording, event: int, rules: Rules, now: datetime
+    db: sqlite3.Cursor, recording: Recording, event: int, options: StoreOptions, now: datetime
 ) -> None:
     report = recording.report
     if report.state is ReportState.FAILED or not report.files:
-        end_event(db, event, EventType.FAILED, now, rules.routes)
+        end_event(db, event, EventType.FAILED, now, options.routes)
         return
     due, deadline = to_text(recording.received_at), to_text(recording.links_die_at)
     for position, file in enumerate(report.files):
         db.execute(INSERT_ASSET, (event, position, file.url, file.kind, due, deadline))
 
 
-def _refuse_beyond_limit(db: sqlite3.Cursor, recording: Recording, task_id: str | None, rules: Rules) -> None:
-    since = to_text(recording.received_at - rules.early_ttl)
-    (ownerless,) = db.execute(COUNT_OWNERLESS, (since, rules.early_limit)).fetchone()
-    if ownerless < rules.early_limit:
-        return
-    key = (*_place(recording, task_id), recording.digest)
-    if db.execute(KNOWN_DELIVERY, key).fetchone() is None:
-        raise Unavailable(
-            f"{rules.early_limit} deliveries wait for a submission already", retry_after_seconds=60.0
-        )
-
-
-def log_submission(db: sqlite3.Cursor, submission: Submission, rules: Rules) -> tuple[Submission, bool]:
+def log_submission(
+    db: sqlite3.Cursor, submission: Submission, options: StoreOptions
+) -> tuple[Submission, bool]:
     """Keep a submission unless its task has one; see ``ports.Store.log_submission``."""
     if submission.task_id is not None:
         known = submission_of_task(db, submission.provider, submission.task_id)
@@ -327,14 +385,14 @@ def log_submission(db: sqlite3.Cursor, submission: Submission, rules: Rules) -> 
             return known, False
     db.execute(INSERT_SUBMISSION, _values(submission))
     if submission.task_id is not None:
-        _match_early(db, submission.provider, submission.task_id, rules)
+        _match_early(db, submission.provider, submission.task_id, options)
         since = submission.created_at
-        polling.schedule(db, submission.provider, submission.task_id, since, rules.first_poll_seconds)
+        polling.schedule(db, submission.provider, submission.task_id, since, options.first_poll_seconds)
     return submission, True
 
 
 def bind_submission(
-    db: sqlite3.Cursor, submission_id: str, task_id: str, now: datetime, rules: Rules
+    db: sqlite3.Cursor, submission_id: str, task_id: str, now: datetime, options: StoreOptions
 ) -> Submission:
     """Tie a reserved submission to its task; see ``ports.Store.bind_submission``."""
     submission = get_submission(db, submission_id)
@@ -344,34 +402,56 @@ def bind_submission(
         return submission
     if db.execute(BIND, (task_id, to_text(now), submission_id)).rowcount == 0:
         raise Rejected(409, "Task has another submission", "Another submission is bound to this task.")
-    _match_early(db, submission.provider, task_id, rules)
-    polling.schedule(db, submission.provider, task_id, now, rules.first_poll_seconds)
+    _match_early(db, submission.provider, task_id, options)
+    polling.schedule(db, submission.provider, task_id, now, options.first_poll_seconds)
     return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
 
 
-def _match_early(db: sqlite3.Cursor, provider: str, task_id: str, rules: Rules) -> None:
+def _match_early(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> None:
     """Give early deliveries their owner now; whoever reads the log next sees both or neither.
 
     What has to be confirmed is decided now, too: a key may have been set since they came.
     """
-    now = rules.clock.now()
+    now = options.clock.now()
     for number, kept in db.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
+        if kept is None:  # progress, which ends nothing
+            db.execute(MATCH_EARLY, (Verdict.PROGRESS.value, _owner_of(db, provider, task_id), None, number))
+            continue
         recording = msgspec.json.decode(kept, type=Recording)
         # A token whose submission was in the log would not have left it early.
-        verdict, owner = apply(db, recording, _proof_beyond_token(recording), rules, now)
-        db.execute(MATCH_EARLY, (verdict.value, owner, number))
-        if verdict is Verdict.ACCEPTED and owner is not None:
-            polling.drop(db, owner, provider, task_id, now)  # one before it may have been held
+        verdict, owner = apply(db, recording, _proof_beyond_token(recording), options, now)
+        db.execute(MATCH_EARLY, (verdict.value, owner, waiting(recording, verdict), number))
+        tell_polls(db, verdict, owner, provider, task_id, now)  # one before it may have been held
 
 
-def waiting(recording: Recording) -> str:
-    """All that will be asked of an early or a held delivery; its body stays where it is."""
-    return msgspec.json.encode(msgspec.structs.replace(recording, body=b"")).decode()
+def tell_polls(
+    db: sqlite3.Cursor, verdict: Verdict, owner: int | None, provider: str, task_id: str | None, now: datetime
+) -> None:
+    """Have a task asked about whose end must be confirmed, and no more about one that has ended."""
+    if owner is None or task_id is None:
+        return
+    if verdict is Verdict.UNCONFIRMED:
+        polling.hold(db, owner, provider, now)
+    elif verdict is Verdict.ACCEPTED:
+        polling.drop(db, owner, provider, task_id, now)
 
 
-def expire_early(db: sqlite3.Cursor, received_before: datetime) -> int:
-    """Early deliveries that waited long enough become unowned; how many."""
-    return db.execute(EXPIRE_EARLY, (to_text(received_before),)).rowcount
+def waiting(recording: Recording, verdict: Verdict) -> str | None:
+    """All that will be asked of a delivery that waits; its body stays where it is.
+
+    Of an early one, what it says, unless it is progress, which says no more; of one that is held, whether the
+    provider says the same.
+    """
+    if verdict is Verdict.UNCONFIRMED:
+        return msgspec.json.encode({"fingerprint": recording.fingerprint}).decode()
+    if verdict is Verdict.EARLY and recording.report.state is not ReportState.PROGRESS:
+        return msgspec.json.encode(msgspec.structs.replace(recording, body=b"")).decode()
+    return None
+
+
+def expire_early(db: sqlite3.Cursor, received_before: datetime, limit: int) -> int:
+    """Early deliveries that waited long enough become unowned, up to ``limit`` of them; how many."""
+    return db.execute(EXPIRE_EARLY, (to_text(received_before), limit)).rowcount
 
 
 def _values(submission: Submission) -> tuple[str | None, ...]:

@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
+from typing import Any
 
 from receiver.leased import AssetWork, OutboxWork, Settlement
 from receiver.models import Route
-from receiver.stores.sqlite import polling
 from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_cancelled
 from receiver.stores.sqlite.viewing import event_of
 from receiver.times import from_text, to_text
@@ -21,13 +21,34 @@ from receiver.words import EventType, Outcome
 FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"
 FREE_OUTBOX = "UPDATE outbox SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"
 
-# The due assets whose links die first.
-DUE_ASSETS = """
+# Due assets, those whose links die first. Files that were never tried go before the others, and those that
+# were tried less: a host that is down must not keep everybody else's files from being fetched.
+_DUE = """
 SELECT a.event, a.position, e.id, s.provider, s.task_id, a.url, a.kind, a.attempts + 1, a.deadline_at,
     s.model, a.renewed, a.replay_id
-FROM assets a JOIN events e ON e.number = a.event JOIN submissions s ON s.number = a.event
-WHERE a.state = 'pending' AND a.due_at <= ? ORDER BY a.deadline_at LIMIT ?
+FROM ({due}) JOIN assets a USING (event, position) JOIN events e ON e.number = a.event
+    JOIN submissions s ON s.number = a.event
+ORDER BY a.deadline_at
 """
+DUE_UNTRIED = _DUE.format(
+    due="""
+    SELECT event, position FROM assets
+    WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = 1 AND due_at <= :now
+    ORDER BY deadline_at LIMIT :limit
+    """
+)
+# Most of these wait for their time, so looking begins with those that are due; where they are a great many,
+# it is the first of those that waited longest.
+DUE_TRIED = _DUE.format(
+    due="""
+    SELECT event, position FROM
+        (SELECT event, position, deadline_at FROM assets
+        WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND min(attempts, 3) = :tried
+            AND due_at <= :now ORDER BY due_at LIMIT 500)
+    ORDER BY deadline_at LIMIT :limit
+    """
+)
+TRIED = (0, 1, 2, 3)  # times that count; 3 is three or more, as the index says it
 
 LEASE_ASSET = """
 UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ? AND position = ?
@@ -35,8 +56,8 @@ UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ?
 
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
-UPDATE assets SET lease = NULL, state = ?, outcome = ?, due_at = ?, settled_at = ?, key = ?, media_type = ?,
-    bytes = ?, width = ?, height = ?, sha256 = ?
+UPDATE assets SET lease = NULL, attempts = attempts - ?, state = ?, outcome = ?, due_at = ?, settled_at = ?,
+    key = ?, media_type = ?, bytes = ?, width = ?, height = ?, sha256 = ?
 WHERE event = (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)
     AND position = ? AND lease = ?
 RETURNING event
@@ -127,19 +148,18 @@ MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
 MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
 
 
-def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
-    """What an earlier process was working on is due again."""
+def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
+    """The files and notifications that an earlier process was working on are due again."""
     moment = (to_text(now),)
     db.execute(FREE_ASSETS, moment)
     db.execute(FREE_OUTBOX, moment)
-    polling.free_leases(db, now)
 
 
 def lease_assets(
     db: sqlite3.Cursor, now: datetime, lease_until: datetime, lease: str, limit: int
 ) -> list[AssetWork]:
     """Take due assets; see ``ports.Store.lease_assets``."""
-    rows = db.execute(DUE_ASSETS, (to_text(now), limit)).fetchall()
+    rows = _due_assets(db, now, limit)
     until = to_text(lease_until)
     db.executemany(LEASE_ASSET, [(lease, until, row[0], row[1]) for row in rows])
     return [
@@ -161,6 +181,16 @@ def lease_assets(
     ]
 
 
+def _due_assets(db: sqlite3.Cursor, now: datetime, limit: int) -> list[tuple[Any, ...]]:
+    moment = to_text(now)
+    rows = db.execute(DUE_UNTRIED, {"now": moment, "limit": limit}).fetchall()
+    for tried in TRIED:
+        if len(rows) < limit:
+            values = {"now": moment, "limit": limit - len(rows), "tried": tried}
+            rows += db.execute(DUE_TRIED, values).fetchall()
+    return rows
+
+
 def settle_asset(
     db: sqlite3.Cursor, work: AssetWork, settlement: Settlement, routes: Sequence[Route]
 ) -> bool:
@@ -171,12 +201,13 @@ def settle_asset(
     if is_withdrawn:
         again = None
     state = "stored" if file else "pending" if again else "failed"
+    is_ours = again is not None and settlement.outcome is Outcome.STORAGE_FAILED  # and no fault of the link's
     moment = to_text(settlement.settled_at)
     facts = (
         (file.key, file.media_type, file.bytes, file.width, file.height, file.sha256) if file else (None,) * 6
     )
     values = (
-        state, settlement.outcome.value, to_text(again) if again else moment,
+        is_ours, state, settlement.outcome.value, to_text(again) if again else moment,
         None if again else moment, *facts, work.provider, work.task_id, work.index, work.lease,
     )  # fmt: skip
     settled = db.execute(SETTLE_ASSET, values).fetchone()

@@ -13,10 +13,11 @@ from typing import Any
 
 from receiver.errors import Rejected
 from receiver.models import Recording, Report
+from receiver.options import StoreOptions
 from receiver.repairs import KeptDelivery, Replay, ReplayWork
-from receiver.stores.sqlite import polling, replaying
+from receiver.stores.sqlite import replaying
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
-from receiver.stores.sqlite.recording import WAITING, Rules, apply, find_claimed, waiting
+from receiver.stores.sqlite.recording import apply, find_claimed, tell_polls, waiting
 from receiver.stores.sqlite.replaying import WITHDRAWN
 from receiver.stores.sqlite.settling import end_if_last
 from receiver.times import from_text, to_text
@@ -93,7 +94,7 @@ UNPOLLED = "unpolled"
 LINK_LIFE_SECONDS = 86_400.0
 
 
-def step(  # noqa: PLR0913 - by keyword, each a thing of its own
+def step(
     db: sqlite3.Cursor,
     work: ReplayWork,
     found: Sequence[int],
@@ -101,8 +102,7 @@ def step(  # noqa: PLR0913 - by keyword, each a thing of its own
     is_last: bool,
     now: datetime,
     next_at: datetime,
-    rules: Rules,
-    unpolled: Collection[str],
+    options: StoreOptions,
 ) -> bool:
     """Queue what the matches that were found need; see ``ports.Store.step_replay``."""
     if not replaying.is_leased(db, work):
@@ -111,11 +111,11 @@ def step(  # noqa: PLR0913 - by keyword, each a thing of its own
     results: Mapping[str, int] = {}
     match replay.stage:
         case Stage.NOTIFY:
-            queued = _queue_notifications(db, replay, found, now, rules)
+            queued = _queue_notifications(db, replay, found, now, options)
         case Stage.FETCH:
-            queued = _queue_assets(db, replay, found, now, rules)
+            queued = _queue_assets(db, replay, found, now, options)
         case _:
-            queued, results = _queue_polls(db, replay, found, now, unpolled)
+            queued, results = _queue_polls(db, replay, found, now, options.unpolled)
     replaying.move(
         db, replay.id, found, queued=queued, results=results, now=now, next_at=None if is_last else next_at
     )
@@ -123,7 +123,7 @@ def step(  # noqa: PLR0913 - by keyword, each a thing of its own
 
 
 def _queue_notifications(
-    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, rules: Rules
+    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> int:
     moment = to_text(now)
     entries = [
@@ -131,26 +131,26 @@ def _queue_notifications(
         for event, revision, *address in still_matching(
             db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found
         )
-        for sink in _sinks(replay, rules, *address)
+        for sink in _sinks(replay, options, *address)
     ]
     return _changed(db, QUEUE_NOTIFICATION, entries)
 
 
-def _sinks(replay: Replay, rules: Rules, provider: str, event_type: str, owner: str) -> list[str]:
+def _sinks(replay: Replay, options: StoreOptions, provider: str, event_type: str, owner: str) -> list[str]:
     """Those that were named, or else those that want the event; never one that is not set any more."""
     return [
         route.sink
-        for route in rules.routes
+        for route in options.routes
         if (route.sink in replay.sinks if replay.sinks else route.wants(provider, event_type, owner))
     ]
 
 
 def _queue_assets(
-    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, rules: Rules
+    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> int:
     values = []
     for event, provider in still_matching(db, replay, "e.number, s.provider", found):
-        life = timedelta(seconds=rules.link_life_seconds.get(provider, LINK_LIFE_SECONDS))
+        life = timedelta(seconds=options.link_life_seconds.get(provider, LINK_LIFE_SECONDS))
         values.append((to_text(now), to_text(now + life), replay.id, event))
     return _changed(db, QUEUE_ASSETS, values)
 
@@ -199,12 +199,12 @@ def reprocess(
     *,
     now: datetime,
     next_at: datetime,
-    rules: Rules,
+    options: StoreOptions,
 ) -> bool:
     """Do what follows from deliveries that were read again; see ``ports.Store.reprocess``."""
     if not replaying.is_leased(db, work):
         return False
-    results = Counter(_apply_again(db, kept, now, rules).value for kept in read)
+    results = Counter(_apply_again(db, kept, now, options).value for kept in read)
     replaying.move(
         db,
         work.replay.id,
@@ -217,7 +217,7 @@ def reprocess(
     return True
 
 
-def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, rules: Rules) -> Verdict:
+def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, options: StoreOptions) -> Verdict:
     """What a delivery turns out to be, now that it is understood, or still is not."""
     verdict, filed = db.execute(FILED, (kept.number,)).fetchone()
     if verdict != Verdict.UNRECOGNISED:  # a repeat that was understood has come meanwhile
@@ -225,17 +225,16 @@ def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, rules: R
     again = kept.recording
     if again.report.state is ReportState.UNCLEAR:
         return Verdict.UNRECOGNISED
-    claim = find_claimed(db, again, rules)
+    claim = find_claimed(db, again, options)
     owner, task_id = claim.submission, claim.task_id
     if task_id and task_id != filed and not db.execute(FILE_UNDER_TASK, (task_id, kept.number)).rowcount:
         result = Verdict.DUPLICATE  # the same body came again, and was filed there
     elif claim.is_refused:
         result = Verdict.REFUSED
     else:
-        result, owner = apply(db, again, claim.proof, rules, now)
+        result, owner = apply(db, again, claim.proof, options, now)
     _keep_verdict(db, kept, result, owner)
-    if result is Verdict.ACCEPTED and owner is not None and task_id is not None:
-        polling.drop(db, owner, again.provider, task_id, now)  # others may have been held
+    tell_polls(db, result, owner, again.provider, task_id, now)  # others may have been held
     return result
 
 
@@ -243,13 +242,13 @@ def _keep_verdict(db: sqlite3.Cursor, kept: KeptDelivery, verdict: Verdict, owne
     again = kept.recording
     values = (
         verdict.value, owner, again.report.provider_state, again.report.note,
-        waiting(again) if verdict in WAITING else None, kept.number,
+        waiting(again, verdict), kept.number,
     )  # fmt: skip
     db.execute(UNDERSTAND, values)
 
 
 def change_replay(
-    db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime, rules: Rules
+    db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime, options: StoreOptions
 ) -> Replay:
     """Pause, resume or cancel; see ``ports.Store.change_replay``."""
     replay = replaying.get_replay(db, replay_id)
@@ -259,7 +258,7 @@ def change_replay(
         raise Rejected(409, "Replay has ended", f"This replay is {replay.state.value} already.")
     if state is ReplayState.CANCELLED:
         replaying.cancel(db, replay_id, now)
-        _withdraw(db, replay_id, now, rules)
+        _withdraw(db, replay_id, now, options)
     elif state is not replay.state:
         replaying.change(db, replay_id, state, now)
     changed = replaying.get_replay(db, replay_id)
@@ -267,23 +266,23 @@ def change_replay(
     return changed
 
 
-def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, rules: Rules) -> None:
+def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, options: StoreOptions) -> None:
     place = (replay_id, to_text(now))
     withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, place).rowcount
-    for provider, seconds in rules.first_poll_seconds.items():
+    for provider, seconds in options.first_poll_seconds.items():
         db.execute(POSTPONE_POLLS, (*place, provider, to_text(now + timedelta(seconds=seconds))))
     withdrawn += db.execute(WITHDRAW_POLLS, place).rowcount
     events = [event for (event,) in db.execute(WITHDRAW_ASSETS, place).fetchall()]
     for event in dict.fromkeys(events):  # what came of its other files may be more than was told
-        end_if_last(db, event, now, rules.routes)
+        end_if_last(db, event, now, options.routes)
     withdrawn += len(events)
     if withdrawn:
         replaying.add_results(db, replay_id, {WITHDRAWN: withdrawn})
 
 
-def withdraw_unsendable(db: sqlite3.Cursor, now: datetime, rules: Rules) -> None:
+def withdraw_unsendable(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:
     """Take back what replays have queued for sinks that are not set any more: they would never end."""
-    sinks = json_list([route.sink for route in rules.routes])
+    sinks = json_list([route.sink for route in options.routes])
     withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, (sinks,)).fetchall())
     for replay_id, pieces in withdrawn.items():
         replaying.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)

@@ -5,20 +5,33 @@ database keeps a second process out, so everything leased by a process before us
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.leased import AssetWork, OutboxWork, PollWork, Settlement
-from receiver.models import Event, Receipt, Recording, Stats, Submission, Task, TaskFilter, TaskPage
-from receiver.ports import Due, StoreOptions
+from receiver.models import (
+    Event,
+    Receipt,
+    RecordCopy,
+    Recording,
+    Stats,
+    Submission,
+    Task,
+    TaskFilter,
+    TaskPage,
+)
+from receiver.options import StoreOptions
+from receiver.ports import Due
 from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
 from receiver.stores.sqlite import (
     backup,
@@ -31,27 +44,30 @@ from receiver.stores.sqlite import (
     stepping,
     viewing,
 )
-from receiver.stores.sqlite.migrations import migrate
+from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.stores.sqlite.writer import Writer
 from receiver.words import Outcome, ReplayState, Stage, Verdict
 
 T = TypeVar("T")
 READERS = 4
 READ_BUSY_SECONDS = 3.0
+INTERRUPT_SECONDS = 0.05
+
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 class SqliteStore:
-    """Implements ``ports.Store``. Build it with ``open``."""
+    """Implements ``ports.Store`` and ``ports.FileRecord``. Build it with ``open``."""
 
-    def __init__(
-        self, path: Path, lock: int, *, writer: Writer, rules: recording.Rules, unpolled: Mapping[str, str]
-    ) -> None:
+    def __init__(self, path: Path, lock: int, writer: Writer, options: StoreOptions) -> None:
         self._path = path
         self._lock = lock
         self._writer = writer
-        self._rules = rules
-        self._unpolled = unpolled
+        self._options = options
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="receiver-reader")
+        # What the loops ask is found at once, and must not wait behind those who look through whole tables.
+        self._loops_reader = ThreadPoolExecutor(1, thread_name_prefix="receiver-due")
+        self._is_closing = False
         self._local = threading.local()
         self._open_readers: list[sqlite3.Connection] = []
 
@@ -62,66 +78,73 @@ class SqliteStore:
         lock = await asyncio.to_thread(_take_lock, path)
         try:
             await asyncio.to_thread(migrate, path)
-            rules = recording.Rules(
-                routes=options.routes,
-                first_poll_seconds=options.first_poll_seconds,
-                link_life_seconds=options.link_life_seconds,
-                confirms=options.confirms,
-                early_limit=options.early_limit,
-                early_ttl=timedelta(seconds=options.early_ttl_seconds),
-                clock=options.clock,
-            )
             writer = Writer(path, options.observe)
-            store = cls(path, lock, writer=writer, rules=rules, unpolled=options.unpolled)
-            await store._writer.write(lambda c: settling.free_all_leases(c, options.clock.now()))
-            await store._writer.write(lambda c: replaying.free_leases(c, options.clock.now()))
+            store = cls(path, lock, writer, options)
+            await store._writer.write(lambda c: free_all_leases(c, options.clock.now()))
             if options.routes:  # whoever opens the record for a look around knows of no sinks
                 await store._writer.write(
-                    lambda c: stepping.withdraw_unsendable(c, options.clock.now(), rules)
+                    lambda c: stepping.withdraw_unsendable(c, options.clock.now(), options)
                 )
         except BaseException as exc:
             os.close(lock)
-            if backup.is_damage(exc.__cause__):
-                raise backup.damaged(path, [str(exc.__cause__)]) from exc
+            error = exc if isinstance(exc, sqlite3.Error) else exc.__cause__
+            if isinstance(error, sqlite3.Error):
+                raise backup.unopened(path, error) from exc
             raise
         return store
 
-    # --- the file, whoever has it open -----------------------------------------------------------------
+    @classmethod
+    async def pending_migrations(cls, url: str, data_dir: Path) -> list[str] | None:
+        return await asyncio.to_thread(pending, path_of(url, data_dir))
+
+    # --- the file, whoever has it open: ``ports.FileRecord`` -------------------------------------------
 
     @staticmethod
     def file_of(url: str, data_dir: Path) -> Path:
         return path_of(url, data_dir)
 
-    copy_record = staticmethod(backup.copy_record)
-    check_copy = staticmethod(backup.check_copy)
-    examine = staticmethod(backup.examine)
+    @staticmethod
+    def examine(path: Path, most_seconds: float) -> bool:
+        return backup.examine(path, most_seconds)
+
+    @staticmethod
+    def copy_record(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
+        backup.copy_record(source, target, progress)
+
+    @staticmethod
+    def check_copy(source: Path, target: Path) -> RecordCopy:
+        return backup.check_copy(source, target)
+
+    @staticmethod
+    def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
+        return backup.stored_files(copy)
 
     # --- writes ---------------------------------------------------------------------------------------
 
     async def record(self, record: Recording) -> Receipt:
-        return await self._writer.write(lambda c: recording.record(c, record, self._rules))
+        return await self._writer.write(lambda c: recording.record(c, record, self._options))
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
-        return await self._writer.write(lambda c: recording.log_submission(c, submission, self._rules))
+        return await self._writer.write(lambda c: recording.log_submission(c, submission, self._options))
 
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         return await self._writer.write(
-            lambda c: recording.bind_submission(c, submission_id, task_id, now, self._rules)
+            lambda c: recording.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
     async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
-        lease = self._rules.clock.new_id("lease")
+        lease = self._options.clock.new_id("lease")
         return await self._writer.write(lambda c: settling.lease_assets(c, now, lease_until, lease, limit))
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
         return await self._writer.write(
-            lambda c: settling.settle_asset(c, work, settlement, self._rules.routes)
+            lambda c: settling.settle_asset(c, work, settlement, self._options.routes)
         )
 
     async def lease_outbox(
         self, sink: str, now: datetime, lease_until: datetime, limit: int
     ) -> list[OutboxWork]:
-        lease = self._rules.clock.new_id("lease")
+        lease = self._options.clock.new_id("lease")
         return await self._writer.write(
             lambda c: settling.lease_outbox(c, sink, now, lease_until, lease, limit)
         )
@@ -132,7 +155,7 @@ class SqliteStore:
     async def lease_polls(
         self, provider: str, now: datetime, lease_until: datetime, limit: int
     ) -> list[PollWork]:
-        lease = self._rules.clock.new_id("lease")
+        lease = self._options.clock.new_id("lease")
         return await self._writer.write(
             lambda c: polling.lease_polls(c, provider, now, lease_until, lease, limit)
         )
@@ -148,7 +171,7 @@ class SqliteStore:
         return await self._writer.write(lambda c: replaying.start(c, replay, matched, up_to))
 
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
-        lease = self._rules.clock.new_id("lease")
+        lease = self._options.clock.new_id("lease")
         return await self._writer.write(lambda c: replaying.lease_replays(c, now, lease_until, lease, limit))
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
@@ -162,8 +185,7 @@ class SqliteStore:
                 is_last=len(found) < limit,
                 now=now,
                 next_at=next_at,
-                rules=self._rules,
-                unpolled=self._unpolled,
+                options=self._options,
             )
         )
 
@@ -171,20 +193,20 @@ class SqliteStore:
         self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
     ) -> bool:
         return await self._writer.write(
-            lambda c: stepping.reprocess(c, work, read, now=now, next_at=next_at, rules=self._rules)
+            lambda c: stepping.reprocess(c, work, read, now=now, next_at=next_at, options=self._options)
         )
 
     async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
         return await self._writer.write(
-            lambda c: stepping.change_replay(c, replay_id, state, now, self._rules)
+            lambda c: stepping.change_replay(c, replay_id, state, now, self._options)
         )
 
     async def requeue_dead(self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int) -> int:
         found = await self._read(lambda c: dead_letters.find_dead(c, wanted, sinks, limit))
         return await self._writer.write(lambda c: dead_letters.revive(c, found, now))
 
-    async def expire_early(self, received_before: datetime) -> int:
-        return await self._writer.write(lambda c: recording.expire_early(c, received_before))
+    async def expire_early(self, received_before: datetime, limit: int) -> int:
+        return await self._writer.write(lambda c: recording.expire_early(c, received_before, limit))
 
     async def purge(self, before: datetime, limit: int) -> int:
         return await self._writer.write(lambda c: settling.purge(c, before, limit))
@@ -195,7 +217,7 @@ class SqliteStore:
     # --- reads ----------------------------------------------------------------------------------------
 
     async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
-        return await self._read(lambda c: viewing.next_due_at(c, kind, name))
+        return await self._read(lambda c: viewing.next_due_at(c, kind, name), self._loops_reader)
 
     async def get_submission(self, submission_id: str) -> Submission | None:
         return await self._read(lambda c: viewing.get_submission(c, submission_id))
@@ -206,10 +228,10 @@ class SqliteStore:
         return await self._read(lambda c: viewing.list_submissions(c, provider, owner, limit))
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
-        return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._unpolled))
+        return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options.unpolled))
 
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
-        return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id))
+        return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id), self._loops_reader)
 
     async def get_event(self, provider: str, task_id: str) -> Event | None:
         return await self._read(lambda c: viewing.get_event(c, provider, task_id))
@@ -241,17 +263,25 @@ class SqliteStore:
         return await self._read(viewing.count_stats)
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._readers.shutdown, cancel_futures=True)
+        self._is_closing = True
+        pools = (self._readers, self._loops_reader)
+        ended = asyncio.gather(*(asyncio.to_thread(pool.shutdown) for pool in pools))
+        while not ended.done():  # a read may begin just after it would have been interrupted
+            for connection in self._open_readers.copy():
+                connection.interrupt()
+            await asyncio.wait([ended], timeout=INTERRUPT_SECONDS)
         for connection in self._open_readers:
             connection.close()
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
 
-    async def _read(self, query: Callable[[sqlite3.Cursor], T]) -> T:
+    async def _read(self, query: Callable[[sqlite3.Cursor], T], pool: ThreadPoolExecutor | None = None) -> T:
+        self._refuse_when_closing()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._run_read, query)
+        return await loop.run_in_executor(pool or self._readers, self._run_read, query)
 
     def _run_read(self, query: Callable[[sqlite3.Cursor], T]) -> T:
+        self._refuse_when_closing()
         try:
             if not hasattr(self._local, "cursor"):
                 # Closed by the thread that closes the store, when the reading threads have ended.
@@ -264,6 +294,17 @@ class SqliteStore:
             raise Unavailable(
                 f"the database cannot be read now ({name})", outcome=Outcome.STORAGE_FAILED
             ) from exc
+
+    def _refuse_when_closing(self) -> None:
+        if self._is_closing:
+            raise Unavailable("the database is being closed", outcome=Outcome.STORAGE_FAILED)
+
+
+def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
+    """What an earlier process was working on is due again."""
+    settling.free_leases(db, now)
+    polling.free_leases(db, now)
+    replaying.free_leases(db, now)
 
 
 def path_of(url: str, data_dir: Path) -> Path:
@@ -284,7 +325,8 @@ def _take_lock(path: Path) -> int:
         # Prompts, raw bodies and media links lie in it: nobody else's to read, whatever the folder allows.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as exc:
-        raise Misconfigured(f"the data folder {path.parent} cannot be written: {exc.strerror}") from exc
+        said = f"the data folder {path.parent} cannot be written: {exc.strerror}"
+        raise (Unavailable(said) if exc.errno in _PASSING else Misconfigured(said)) from exc
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
@@ -294,8 +336,9 @@ def _take_lock(path: Path) -> int:
             f"{path} is in use by another receiver (process {holder}): SQLite means one process. "
             "Stop it first, or set RECEIVER_DATA_DIR to another folder"
         ) from exc
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    with suppress(OSError):  # it is for the message above; the lock holds on a full disk, too
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 

@@ -91,9 +91,21 @@ WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NU
 ORDER BY submission_id DESC LIMIT ?7
 """
 
+# Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
+# the first is at hand.
+NEXT_ASSET = """
+SELECT min(due_at) FROM (
+    SELECT due_at FROM (SELECT due_at FROM assets
+        WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = 1 ORDER BY deadline_at LIMIT 1)
+    UNION ALL
+    SELECT (SELECT min(due_at) FROM assets WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
+        AND min(attempts, 3) = tried.value) FROM json_each('[0, 1, 2, 3]') tried
+)
+"""
+
 # When the next one falls due; a leased one does so when its lease runs out.
 NEXT_DUE: Mapping[Due, str] = {
-    "assets": "SELECT min(due_at) FROM assets WHERE state = 'pending'",
+    "assets": NEXT_ASSET,
     "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
     "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
     "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'done')",
@@ -113,7 +125,11 @@ OLDEST_UNDELIVERED = "SELECT min(created_at) FROM outbox WHERE state = 'pending'
 OLDEST_UNDOWNLOADED = """
 SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')
 """
-NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
+NEXT_DEADLINE = """
+SELECT min((SELECT min(deadline_at) FROM assets
+    WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = untried.value))
+FROM json_each('[0, 1]') untried
+"""
 
 CURSOR = re.compile(r"sub_[0-9a-z]{1,40}")
 

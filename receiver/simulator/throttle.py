@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-class Pace:
+class Throttle:
     """So many questions a minute, a tenth of them at once; 0: no limit.
 
     A bucket that fills evenly, so that whoever waits as told gets through.

@@ -1,0 +1,113 @@
+"""What a provider's answer about a task means: its status, its body, or that none came."""
+
+import httpx2
+import msgspec
+
+from receiver import payload
+from receiver.errors import Rejected, wire_outcome
+from receiver.ingest import understand
+from receiver.models import Report
+from receiver.ports import Provider
+from receiver.words import Outcome, ReportState
+
+_ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one question. ``detail`` says it in words, without links, key or body.
+
+    A ``report`` is there where a body came that counts as an answer about the task: ``answered`` (it ended),
+    ``in_progress``, and ``unreadable`` (its report is then UNCLEAR).
+    """
+
+    outcome: Outcome
+    detail: str | None = None
+    report: Report | None = None
+    body: bytes = b""
+    retry_after_seconds: float | None = None  # the provider's wish; until a trouble is over, where not asked
+    asked: bool = True  # False: it was not, as the trouble of that outcome stands
+
+
+def refusal(status: int, wish_seconds: float | None = None, *, key_works: bool = False) -> Answer:
+    """What an answer means that is none about the task, by its HTTP status.
+
+    ``key_works``: the provider took the key a moment ago, so a 403 is not about that.
+    """
+    outcome, words = _REFUSALS.get(status, (Outcome.HTTP_ERROR, "the provider answered"))
+    is_forbidden = status == 403 and key_works
+    if is_forbidden or (status not in _REFUSALS and 400 <= status < 500):
+        outcome, words = Outcome.REFUSED, "the provider refused the question about this task"
+    hint = "; redirects are not followed" if 300 <= status < 400 else ""
+    return Answer(outcome=outcome, detail=f"{words} ({status}){hint}", retry_after_seconds=wish_seconds)
+
+
+# Any other 4xx is about the one question.
+_REFUSALS = {
+    401: (Outcome.KEY_REFUSED, "the provider refused the key"),
+    402: (Outcome.OUT_OF_CREDIT, "the provider wants to be paid first"),
+    403: (Outcome.KEY_REFUSED, "the provider refused the key"),
+    404: (Outcome.UNKNOWN_TASK, "the provider knows no such task"),
+    408: (Outcome.HTTP_ERROR, "the provider answered"),
+    425: (Outcome.HTTP_ERROR, "the provider answered"),
+    429: (Outcome.RATE_LIMITED, "the provider was asked too often"),
+}
+
+
+def judge(
+    provider: Provider,
+    task_id: str,
+    body: bytes,
+    wish_seconds: float | None = None,
+    *,
+    key_works: bool = False,
+) -> Answer:
+    """What the body of a 200 means. It counts only if it is about the task that was asked about."""
+    try:
+        report = understand(provider, body)
+    except Rejected:
+        return _unreadable(task_id, body, "the answer is not JSON")
+    if report.state is ReportState.UNCLEAR:
+        status = _status_within(body)
+        if status is not None:
+            return refusal(status, wish_seconds, key_works=key_works)
+        return _unreadable(task_id, body, report.note, report.provider_state)
+    if report.task_id != task_id:
+        return _unreadable(task_id, body, "the answer is about another task", report.provider_state)
+    outcome = Outcome.ANSWERED if report.state in _ENDS else Outcome.IN_PROGRESS
+    return Answer(outcome=outcome, detail=report.provider_state, report=report, body=body)
+
+
+def _unreadable(task_id: str, body: bytes, note: str | None, provider_state: str | None = None) -> Answer:
+    # Filed under the task that was asked about, whatever task the body names.
+    report = Report(task_id=task_id, state=ReportState.UNCLEAR, provider_state=provider_state, note=note)
+    return Answer(outcome=Outcome.UNREADABLE, detail=note, report=report, body=body)
+
+
+def _status_within(body: bytes) -> int | None:
+    """The error status that some providers write into the body of a 200, as ``code``."""
+    code = payload.code(payload.mapping(payload.decode(body)).get("code")) or ""
+    is_status = len(code) == 3 and code.isascii() and code.isdigit()
+    return int(code) if is_status and 400 <= int(code) < 600 else None
+
+
+def unreached(error: Exception) -> Answer:
+    """What a request means that got no whole answer; ``error`` is the HTTP client's, or of the socket."""
+    outcome = wire_outcome(error) or _outcome(error)
+    return Answer(outcome=outcome, detail=_WORDS[outcome])
+
+
+def _outcome(error: Exception) -> Outcome:
+    if isinstance(error, httpx2.ConnectError):
+        return Outcome.CONNECT_FAILED
+    is_ours = isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError))
+    return Outcome.BAD_URL if is_ours else Outcome.INTERRUPTED
+
+
+# Ours, not the driver's: theirs may repeat the URL.
+_WORDS = {
+    Outcome.TLS_FAILED: "the encrypted connection to the provider failed",
+    Outcome.DNS_FAILED: "the name of the provider's host cannot be resolved",
+    Outcome.CONNECT_FAILED: "the provider's host takes no connection",
+    Outcome.BAD_URL: "the provider's base URL makes no valid request",
+    Outcome.INTERRUPTED: "the provider's host broke off, or sent no valid HTTP",
+}

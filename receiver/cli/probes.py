@@ -1,0 +1,284 @@
+"""What doctor tries: keys, the running service, the record and every part, each by a real round trip."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from receiver import plugins
+from receiver.answers import Answer
+from receiver.asking import Asker
+from receiver.cli.checks import SAME_USER, Check, State, fail, ok, warn
+from receiver.cli.keys import bottleneck, consequence
+from receiver.cli.show import count
+from receiver.clock import Clock
+from receiver.errors import Misconfigured, ReceiverError
+from receiver.fields import key_variable, variable_of
+from receiver.network import open_plain_client
+from receiver.options import PartOptions, StoreOptions
+from receiver.ports import BlobStore, FileRecord, Provider, Sink, Store
+from receiver.settings import Settings
+from receiver.words import Outcome
+
+READY_TIMEOUT_SECONDS = 10.0
+ASK_TIMEOUT_SECONDS = 10.0
+RECORD_SECONDS = 30.0
+
+# What every provider is asked about: no task has this id; some want to know the model, too.
+NO_TASK_ID = "receiver-doctor"
+NO_TASKS_MODEL = "gpt-image-2"
+
+_KEY_WORKS = frozenset({Outcome.UNKNOWN_TASK, Outcome.IN_PROGRESS, Outcome.ANSWERED})
+# It is there, and that is all that can be said: an odd id, a busy hour or a wrong base URL all look so.
+_NOT_SURE = frozenset(
+    {
+        Outcome.REFUSED,
+        Outcome.UNREADABLE,
+        Outcome.RATE_LIMITED,
+        Outcome.HTTP_ERROR,
+        Outcome.NO_MODEL,
+    }
+)
+
+_BACKUP = "set RECEIVER_DATA_DIR to the newest copy that `receiver backup` made, and start on it"
+
+
+# --- providers, by a real question ------------------------------------------------------------------
+
+
+async def check_keys(settings: Settings) -> list[Check]:
+    """What each provider answers to our key, all asked at once, and which confirm slowly.
+
+    Nobody is asked without a key.
+    """
+    providers = plugins.load_providers()
+    async with open_plain_client() as http:
+        asker = Asker(
+            providers=providers,
+            accesses=settings.providers,
+            http=http,
+            clock=Clock(),
+            timeout_seconds=ASK_TIMEOUT_SECONDS,
+        )
+
+        async def ask(name: str) -> Check:
+            facts = providers[name].facts
+            if settings.providers[name].api_key is None:
+                variable, without = key_variable(name), consequence(settings.confirm, facts)
+                return warn(
+                    f"asking {name}", f"no {variable}: {without}", f"set {variable} if you use {facts.title}"
+                )
+            return _judged(name, await asker.ask(name, NO_TASK_ID, NO_TASKS_MODEL))
+
+        asked = await asyncio.gather(*(ask(name) for name in providers))
+    return [*asked, *_slow(settings, providers)]
+
+
+def _slow(settings: Settings, providers: Mapping[str, Provider]) -> Iterator[Check]:
+    for name, provider in providers.items():
+        access = settings.providers[name]
+        limit = bottleneck(settings.confirm, provider.facts, access.polls_per_minute)
+        if access.api_key is not None and limit:
+            variable = variable_of("<PROVIDER>_POLLS_PER_MINUTE", name)
+            yield warn(f"confirming {name}", limit, f"set {variable} to what your plan allows")
+
+
+def _judged(name: str, answer: Answer) -> Check:
+    detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
+    if answer.outcome in _KEY_WORKS:
+        return ok(f"asking {name}", f"{key_variable(name)} works ({detail})")
+    judge = warn if answer.outcome in _NOT_SURE else fail
+    return judge(f"asking {name}", detail, _todo_about(name, answer.outcome))
+
+
+def _todo_about(provider: str, outcome: Outcome) -> str:
+    key, address = key_variable(provider), variable_of("<PROVIDER>_BASE_URL", provider)
+    match outcome:
+        case Outcome.KEY_REFUSED:
+            return f"set {key} to a key that is good at {address}"
+        case Outcome.OUT_OF_CREDIT:
+            return f"pay the provider, or set {key} to a key of an account with credit"
+        case Outcome.RATE_LIMITED:
+            return "look again in a minute; something else may be asking with the same key"
+        case _:
+            return f"check {address} and this machine's way there, or look again later"
+
+
+# --- the service ------------------------------------------------------------------------------------
+
+
+async def check_service(settings: Settings) -> list[Check] | None:
+    """What the running service says of itself; None where none runs."""
+    try:
+        async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
+            response = await client.get(f"{settings.url}/readyz")
+    except httpx2.ConnectError:
+        return None
+    except httpx2.HTTPError as exc:
+        said = f"{settings.url} does not answer ({type(exc).__name__})"
+        return [fail("service", said, "look at its log, or set RECEIVER_URL to where it is")]
+    try:
+        parts = msgspec.json.decode(response.content, type=_Readiness).parts
+    except ValueError:
+        said = f"what answers at {settings.url} is no receiver"
+        return [fail("service", said, "set RECEIVER_URL, or PORT, to where the service is")]
+    heard = [_heard(name, state) for name, state in parts.items()]
+    if response.status_code == 200:
+        return [ok("service", f"running at {settings.url}"), *heard]
+    return [fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below"), *heard]
+
+
+def _heard(part: str, state: str) -> Check:
+    name = f"service {part}"
+    if state in {"ok", "running"}:
+        return ok(name, state)
+    return (warn if state.startswith("running, but ") else fail)(name, state, _todo_of(part))
+
+
+def _todo_of(part: str) -> str:
+    """What to do about a part of a running service."""
+    kind, _, name = part.partition(" ")
+    match kind:
+        case "sink":
+            return f"{_todo_of_sink(name)}; a stopped sink goes on after a restart"
+        case "poll":
+            return f"check {key_variable(name)} and your account there"
+        case "store":
+            return "look at its disk and its log"
+        case _:
+            return "look at its log"
+
+
+class _Readiness(msgspec.Struct):
+    parts: dict[str, str]
+
+
+# --- the record -------------------------------------------------------------------------------------
+
+
+async def check_record(settings: Settings, *, running: bool) -> list[Check]:
+    """Whether the record is sound, of today's schema and takes a commit.
+
+    It is opened for writing only where that changes nothing: not by a migration, which only a backup
+    undoes, not where it is damaged or not there yet, and not while its service runs, which has spoken
+    for it.
+    """
+    whole = await _examined(settings)
+    if whole.state is State.FAIL:
+        return [whole]
+    store_class: type[Store] = plugins.load("stores", settings.database_scheme)
+    try:
+        waiting = await store_class.pending_migrations(settings.database_url, settings.data_dir)
+    except ReceiverError as exc:
+        todo = "use the release that wrote it, or start on a backup of this one's (README, Backups)"
+        return [whole, fail("database", _words(exc), todo)]
+    if waiting:
+        said = f"{count(len(waiting), 'migration')} wait{'s' if len(waiting) == 1 else ''}"
+        return [whole, warn("database", said, "back up, then start or run `receiver migrate`")]
+    if running:
+        return [whole]
+    return [whole, await (_committed(settings) if waiting is not None else _tried_elsewhere(settings))]
+
+
+async def _examined(settings: Settings) -> Check:
+    """Every page, whoever has it open; but not for longer than a person waits."""
+    record = plugins.load("stores", settings.database_scheme)
+    if not isinstance(record, FileRecord):
+        return ok("record", f"{settings.database_scheme} looks after itself")
+    path = record.file_of(settings.database_url, settings.data_dir)
+    try:
+        if not path.exists():
+            return ok("record", "none yet")
+        is_done = await asyncio.to_thread(record.examine, path, RECORD_SECONDS)
+    except Misconfigured as exc:
+        return fail("record", _words(exc), _BACKUP)
+    except ReceiverError as exc:
+        return fail("record", _words(exc), SAME_USER)
+    except OSError as exc:
+        return fail("record", f"{path}: {exc.strerror}", SAME_USER)
+    sound, large = "every page is sound", "too large to look at every page now; `receiver backup` does"
+    return ok("record", sound if is_done else large)
+
+
+async def _committed(settings: Settings) -> Check:
+    async def commit() -> None:
+        store_class: type[Store] = plugins.load("stores", settings.database_scheme)
+        options = StoreOptions(data_dir=settings.data_dir, clock=Clock())
+        store = await store_class.open(settings.database_url, options)
+        try:
+            await store.ping()
+        finally:
+            await store.aclose()
+
+    todo = (
+        "if a service of yours has it open, set RECEIVER_URL to where that answers; else let this user write"
+        f" in {settings.data_dir}"
+    )
+    return await _tried("database", commit, f"{settings.database_scheme}: a commit works", todo)
+
+
+async def _tried_elsewhere(settings: Settings) -> Check:
+    """A record of the same kind, gone afterwards: the first one is the first start's to make."""
+    record = plugins.load("stores", settings.database_scheme)
+    if not isinstance(record, FileRecord):
+        return ok("database", "made at the first start")
+    path = record.file_of(settings.database_url, settings.data_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"{settings.database_scheme}:{path.name}"
+        check = await _committed(msgspec.structs.replace(settings, database_url=url, data_dir=Path(folder)))
+    if check.state is not State.OK:
+        return check
+    return ok("database", f"made at the first start: {path}; a commit was tried in another")
+
+
+# --- parts ------------------------------------------------------------------------------------------
+
+
+async def check_parts(settings: Settings) -> AsyncIterator[Check]:
+    """The asset store and every sink, by their own pings; nothing is published."""
+    async with open_plain_client() as http:
+        options = PartOptions(name=settings.assets_scheme, data_dir=settings.data_dir, http=http)
+        todo = "check RECEIVER_ASSETS_URL, and that this user may write there"
+        yield await _pinged("assets", "blobs", settings.assets_url, options, todo)
+        for sink in settings.sinks:
+            options = PartOptions(
+                name=sink.name,
+                data_dir=settings.data_dir,
+                http=http,
+                secret=sink.secret,
+                timeout_seconds=sink.timeout_seconds,
+            )
+            yield await _pinged(f"sink {sink.name}", "sinks", sink.url, options, _todo_of_sink(sink.name))
+
+
+def _todo_of_sink(name: str) -> str:
+    return f"check RECEIVER_SINK_{name.upper()}, and that what it names can be reached, or written, from here"
+
+
+async def _pinged(name: str, kind: plugins.Kind, url: str, options: PartOptions, todo: str) -> Check:
+    scheme = url.partition(":")[0]
+
+    async def ping() -> None:
+        part_class: type[BlobStore | Sink] = plugins.load(kind, scheme)
+        part = part_class.from_url(url, options)
+        try:
+            await part.ping()
+        finally:
+            await part.aclose()
+
+    return await _tried(name, ping, f"{scheme}: answers", todo)
+
+
+async def _tried(name: str, attempt: Callable[[], Awaitable[None]], good: str, todo: str) -> Check:
+    try:
+        await attempt()
+    except ReceiverError as exc:
+        return fail(name, _words(exc), todo)
+    return ok(name, good)
+
+
+def _words(exc: ReceiverError) -> str:
+    return "; ".join(str(exc).splitlines())

@@ -1,0 +1,46 @@
+"""What a plug-in is opened with, besides its URL."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from receiver.clock import Clock
+from receiver.models import Route
+from receiver.words import Proof
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a blob store or a sink may need."""
+
+    name: str  # the sink's own name; the scheme for a blob store
+    data_dir: Path  # relative paths in URLs are taken from here
+    http: "httpx2.AsyncClient"  # for parts that speak HTTP: no redirects, no proxy from the environment
+    secret: str | None = None
+    timeout_seconds: float = 10.0
+
+
+def never(_provider: str, _proof: Proof) -> bool:
+    """Ask for no confirmation."""
+    return False
+
+
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store needs."""
+
+    data_dir: Path  # relative paths in URLs are taken from here
+    clock: Clock
+    routes: Sequence[Route] = ()  # the sinks that events are addressed to
+    first_poll_seconds: Mapping[str, float] = {}  # by provider: the usual time of a task
+    link_life_seconds: Mapping[str, float] = {}  # by provider: for files that are fetched once more
+    # Whether an end that a callback of this provider reports on this proof counts only once the provider has
+    # said so itself. Asked in the transaction, on any thread.
+    confirms: Callable[[str, Proof], bool] = never
+    unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
+    early_limit: int = 10_000  # of deliveries that nobody owns, in any ``early_ttl_seconds``
+    early_ttl_seconds: float = 86_400.0
+    observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds

@@ -1,0 +1,52 @@
+"""Admins see how much there is of everything."""
+
+from datetime import timedelta
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.runtime import Runtime
+from receiver.times import to_text
+from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.shapes import Moment, reply, shape
+
+
+class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
+    """How much there was of everything at ``counted_at``, and how old the oldest of it is.
+
+    Where counting takes longer than a quarter of a second, one count stands for twenty times as long as it
+    took, ten minutes at most.
+    """
+
+    counted_at: Moment
+    submissions: int
+    tasks: dict[str, int]
+    deliveries: dict[str, int]
+    assets: dict[str, int]
+    outbox: dict[str, dict[str, int]]
+    oldest_undelivered_at: Moment | None
+    oldest_undownloaded_at: Moment | None
+    next_deadline_at: Moment | None
+    polls: dict[str, dict[str, int]]
+
+
+async def show_stats(runtime: Runtime, _request: Request, _: Nothing) -> Response:
+    """Counts of everything, shared with the metrics."""
+    stats = await runtime.stats.get(anew=True)
+    counted_at = runtime.clock.now() - timedelta(seconds=runtime.stats.age_seconds())
+    return reply(shape(StatsShown, stats, counted_at=to_text(counted_at)))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/stats",
+        summary="Count everything",
+        audience=Audience.ADMIN,
+        takes=Nothing,
+        gives={200: StatsShown},
+        refuses=(401, 403, 503),
+        answer=show_stats,
+    ),
+)

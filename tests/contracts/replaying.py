@@ -1,0 +1,99 @@
+"""Tasks that have ended and replays of them: what the contracts of replays start from."""
+
+from datetime import datetime
+
+from receiver.clock import Clock
+from receiver.leased import OutboxWork
+from receiver.models import Task
+from receiver.ports import Store
+from receiver.repairs import Replay, ReplayWork, WorkFilter
+from receiver.words import Outcome, ReplayState, Stage
+from tests.factories import completed, failed, later, recording, settlement, stored, submission
+
+EVERYTHING = WorkFilter()
+ASKED_AT = later(100)
+LINK_LIFE_SECONDS = {"vidgo": 7200.0}
+
+
+def replay(
+    stage: Stage,
+    wanted: WorkFilter = EVERYTHING,
+    *,
+    sinks: tuple[str, ...] = (),
+    rate: float | None = None,
+    requested_by: str = "admin",
+    created_at: datetime = ASKED_AT,
+) -> Replay:
+    """A new one."""
+    return Replay(
+        id=Clock().new_id("rpl"),
+        stage=stage,
+        filter=wanted,
+        sinks=sinks,
+        rate=rate,
+        state=ReplayState.RUNNING,
+        requested_by=requested_by,
+        created_at=created_at,
+        finished_at=None,
+        matched=0,
+        looked_at=0,
+        queued=0,
+        settled=0,
+        results={},
+    )
+
+
+async def end_task(
+    store: Store, task_id: str, *, at: float = 0, provider: str = "vidgo", owner: str = "ann"
+) -> None:
+    """A failed task, of which both sinks know."""
+    await store.log_submission(submission(task_id, provider=provider, owner=owner))
+    await store.record(recording(failed(task_id), provider=provider, received_at=later(at)))
+    for sink in ("all", "failures"):
+        await publish(store, sink, at=at)
+
+
+async def end_with_files(store: Store, task_id: str, *outcomes: Outcome, at: float = 0) -> None:
+    """A task whose files ended so; told to the sinks."""
+    await store.log_submission(submission(task_id))
+    await store.record(recording(completed(task_id, files=len(outcomes)), received_at=later(at)))
+    for work in await store.lease_assets(later(at), later(at + 60), 100):
+        outcome = outcomes[work.index]
+        is_stored = outcome is Outcome.STORED
+        await store.settle_asset(
+            work, stored(work, at=later(at)) if is_stored else settlement(outcome, at=later(at))
+        )
+    await publish(store, "all", at=at)
+    await publish(store, "failures", at=at)
+
+
+async def publish(
+    store: Store, sink: str, *, at: float, outcome: Outcome = Outcome.DELIVERED, limit: int = 100
+) -> list[OutboxWork]:
+    """Settle what is due for a sink; what that was."""
+    works = await store.lease_outbox(sink, later(at), later(at + 60), limit)
+    for work in works:
+        assert await store.settle_outbox(work, settlement(outcome, at=later(at)))
+    return works
+
+
+async def lease(store: Store, at: float) -> ReplayWork:
+    (work,) = await store.lease_replays(later(at), later(at + 60), 10)
+    return work
+
+
+async def make_step(store: Store, at: float, *, limit: int = 100) -> None:
+    """One step of the only replay; the next is due at once."""
+    assert await store.step_replay(await lease(store, at), limit, later(at), later(at))
+
+
+async def get(store: Store, replay_id: str) -> Replay:
+    found = await store.get_replay(replay_id)
+    assert found is not None
+    return found
+
+
+async def task_of(store: Store, task_id: str) -> Task:
+    task = await store.get_task("vidgo", task_id)
+    assert task is not None
+    return task

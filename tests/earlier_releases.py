@@ -1,0 +1,23 @@
+"""A record as an earlier release left it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+# As these themselves wrote it, something in every table and every state, at the instant of a kill.
+FIRST_RELEASE = Path(__file__).with_name("samples") / "record-0.1.0.sql"
+SECOND_RELEASE = FIRST_RELEASE.with_name("record-0.2.0.sql")
+
+
+def make_first_release(path: Path) -> None:
+    _make(FIRST_RELEASE, path)
+
+
+def make_second_release(path: Path) -> None:
+    _make(SECOND_RELEASE, path)
+
+
+def _make(release: Path, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(release.read_text())
