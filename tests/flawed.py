@@ -15,7 +15,7 @@ from receiver.leased import AssetWork, OutboxWork, Settlement
 from receiver.models import Receipt, Recording, Submission
 from receiver.options import never
 from receiver.relay import Relay
-from receiver.stores.sqlite import SqliteStore, recording, settling
+from receiver.stores.sqlite import SqliteStore, applying, owning, recording, settling
 from receiver.tokens import TokenClaim
 from receiver.words import Outcome, Proof, ReportState, Verdict
 
@@ -107,7 +107,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
         def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
             hide_early(db)
-            row = recording.log_submission(db, submission, self._options)
+            row = owning.log_submission(db, submission, self._options)
             show_early(db)
             return row
 
@@ -116,7 +116,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         def bind(db: sqlite3.Cursor) -> Submission:
             hide_early(db)
-            row = recording.bind_submission(db, submission_id, task_id, now, self._options)
+            row = owning.bind_submission(db, submission_id, task_id, now, self._options)
             show_early(db)
             return row
 
@@ -238,13 +238,13 @@ class WritesInPlace(LocalBlobs):
 
 def event_of(db: sqlite3.Cursor, record: Recording) -> str | None:
     """The fingerprint of the end that the task of a delivery has."""
-    row = db.execute(recording.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
+    row = db.execute(applying.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
     return row[1] if row else None
 
 
 def forget(db: sqlite3.Cursor, record: Recording) -> None:
     """Take back the event of a delivery's task, with all that hangs on it."""
-    row = db.execute(recording.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
+    row = db.execute(applying.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
     for table in ("outbox", "attempts", "assets") if row else ():
         db.execute(f"DELETE FROM {table} WHERE event = ?", row[:1])
     if row:

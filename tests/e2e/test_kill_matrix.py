@@ -70,7 +70,7 @@ DOOR = {
         fault=fault("before", "receiver.stores.sqlite.recording:record"), answered=False, on_record=False
     ),
     "in the transaction, half written": Cost(
-        fault=fault("before", "receiver.stores.sqlite.recording:_keep"), answered=False, on_record=False
+        fault=fault("before", "receiver.stores.sqlite.filing:keep"), answered=False, on_record=False
     ),
     "in the transaction, all written": Cost(
         fault=fault("after", "receiver.stores.sqlite.recording:record"), answered=False, on_record=False
@@ -247,7 +247,7 @@ async def test_a_kill_inside_a_group_commit_takes_no_200_back(tmp_path: Path, pl
 @pytest.mark.parametrize(
     ("place", "status"),
     [
-        ("after receiver.stores.sqlite.recording:log_submission", 201),
+        ("after receiver.stores.sqlite.owning:log_submission", 201),
         (f"after {STORE}.log_submission", 200),
     ],
 )
@@ -503,9 +503,9 @@ async def replayed(service: FaultyReceiver, killed: Fault, wanted: dict[str, Any
 @pytest.mark.parametrize(
     "killed",
     [
-        fault("after", "receiver.stores.sqlite.recording:expire_early"),
+        fault("after", "receiver.stores.sqlite.owning:expire_early"),
         fault("after", "receiver.stores.sqlite.polling:forget_polls"),
-        fault("after", f"{SETTLING}:purge"),
+        fault("after", "receiver.stores.sqlite.retention:purge"),
         fault("after", f"{STORE}.purge"),
     ],
     ids=["while it expires", "while it forgets polls", "purged, but not committed", "after the purge"],

@@ -20,10 +20,10 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Recording, Report
 from receiver.options import StoreOptions, never
 from receiver.ports import Store
-from receiver.stores.sqlite import SqliteStore, polling, settling, viewing
+from receiver.stores.sqlite import SqliteStore, counting, polling, settling
 from receiver.stores.sqlite import recording as recording_module
+from receiver.stores.sqlite.filing import LARGE_BYTES
 from receiver.stores.sqlite.migrations import migrate, migrations
-from receiver.stores.sqlite.recording import LARGE_BYTES
 from receiver.stores.sqlite.writer import connect
 from receiver.words import Outcome, Verdict
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
@@ -299,7 +299,7 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(st
 
         db.connection.set_progress_handler(step, 100)
         settling.lease_assets(db, later(1), later(60), "lease", 8)
-        viewing.next_due_at(db, "assets", "")
+        counting.next_due_at(db, "assets", "")
         db.connection.set_progress_handler(None, 0)
         return steps
 

@@ -7,7 +7,6 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
 from receiver.leased import AssetWork, OutboxWork, Settlement
@@ -130,22 +129,6 @@ INSERT_ATTEMPT = """
 INSERT INTO attempts (event, target, attempt, outcome, started_at, seconds, detail)
 VALUES (?, ?, ?, ?, ?, ?, ?)
 """
-
-# How far retention has come: everything up to here has been dropped already.
-RETENTION = "SELECT deliveries_to, submissions_to FROM retention"
-
-# The next rows behind the mark, old enough or not: numbers rise with time, so looking stops at the
-# first that is young, and a round with nothing to do reads a few rows however long the history is.
-NEXT_DELIVERIES = "SELECT number, received_at FROM deliveries WHERE number > ? ORDER BY number LIMIT ?"
-NEXT_SUBMISSIONS = "SELECT number, created_at FROM submissions WHERE number > ? ORDER BY number LIMIT ?"
-NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts ORDER BY number LIMIT ?"
-
-# The row stays, so that a very late repeat is still a repeat.
-DROP_BODY = "UPDATE deliveries SET body = NULL WHERE number = ?"
-DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = ?"
-DROP_ATTEMPT = "DELETE FROM attempts WHERE number = ?"
-MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
-MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
 
 
 def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
@@ -336,24 +319,3 @@ def _insert_attempt(db: sqlite3.Cursor, event: int, target: str, number: int, se
         settlement.detail,
     )  # fmt: skip
     db.execute(INSERT_ATTEMPT, values)
-
-
-def purge(db: sqlite3.Cursor, before: datetime, limit: int) -> int:
-    """Drop what only people debugging would miss; see ``ports.Store.purge``."""
-    moment = to_text(before)
-    deliveries_to, submissions_to = db.execute(RETENTION).fetchone()
-    deliveries = _old(db.execute(NEXT_DELIVERIES, (deliveries_to, limit)), moment)
-    submissions = _old(db.execute(NEXT_SUBMISSIONS, (submissions_to, limit)), moment)
-    attempts = _old(db.execute(NEXT_ATTEMPTS, (limit,)), moment)
-    db.executemany(DROP_BODY, deliveries)
-    db.executemany(DROP_REQUEST, submissions)
-    db.executemany(DROP_ATTEMPT, attempts)
-    if deliveries:
-        db.execute(MARK_DELIVERIES, deliveries[-1])
-    if submissions:
-        db.execute(MARK_SUBMISSIONS, submissions[-1])
-    return len(deliveries) + len(submissions) + len(attempts)
-
-
-def _old(rows: sqlite3.Cursor, moment: str) -> list[tuple[int]]:
-    return [(key,) for key, _ in takewhile(lambda row: row[1] < moment, rows.fetchall())]

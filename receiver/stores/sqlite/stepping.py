@@ -16,8 +16,9 @@ from receiver.models import Recording, Report
 from receiver.options import StoreOptions
 from receiver.repairs import KeptDelivery, Replay, ReplayWork
 from receiver.stores.sqlite import replaying
+from receiver.stores.sqlite.applying import apply, tell_polls, waiting
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
-from receiver.stores.sqlite.recording import apply, find_claimed, tell_polls, waiting
+from receiver.stores.sqlite.owning import find_claimed
 from receiver.stores.sqlite.replaying import WITHDRAWN
 from receiver.stores.sqlite.settling import end_if_last
 from receiver.times import from_text, to_text

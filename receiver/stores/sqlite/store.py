@@ -35,11 +35,14 @@ from receiver.ports import Due
 from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
 from receiver.stores.sqlite import (
     backup,
+    counting,
     dead_letters,
     matching,
+    owning,
     polling,
     recording,
     replaying,
+    retention,
     settling,
     stepping,
     viewing,
@@ -125,11 +128,11 @@ class SqliteStore:
         return await self._writer.write(lambda c: recording.record(c, record, self._options))
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
-        return await self._writer.write(lambda c: recording.log_submission(c, submission, self._options))
+        return await self._writer.write(lambda c: owning.log_submission(c, submission, self._options))
 
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         return await self._writer.write(
-            lambda c: recording.bind_submission(c, submission_id, task_id, now, self._options)
+            lambda c: owning.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
     async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
@@ -206,10 +209,10 @@ class SqliteStore:
         return await self._writer.write(lambda c: dead_letters.revive(c, found, now))
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: recording.expire_early(c, received_before, limit))
+        return await self._writer.write(lambda c: owning.expire_early(c, received_before, limit))
 
     async def purge(self, before: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: settling.purge(c, before, limit))
+        return await self._writer.write(lambda c: retention.purge(c, before, limit))
 
     async def ping(self) -> None:
         await self._writer.write(_beat)
@@ -217,7 +220,7 @@ class SqliteStore:
     # --- reads ----------------------------------------------------------------------------------------
 
     async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
-        return await self._read(lambda c: viewing.next_due_at(c, kind, name), self._loops_reader)
+        return await self._read(lambda c: counting.next_due_at(c, kind, name), self._loops_reader)
 
     async def get_submission(self, submission_id: str) -> Submission | None:
         return await self._read(lambda c: viewing.get_submission(c, submission_id))
@@ -260,7 +263,7 @@ class SqliteStore:
         return await self._read(lambda c: dead_letters.count_dead(c, wanted, sinks))
 
     async def count_stats(self) -> Stats:
-        return await self._read(viewing.count_stats)
+        return await self._read(counting.count_stats)
 
     async def aclose(self) -> None:
         self._is_closing = True

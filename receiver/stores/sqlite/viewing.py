@@ -1,4 +1,4 @@
-"""What is read: submissions, tasks with their history, lists and counts."""
+"""What is read: submissions, events, tasks with their history, and lists of them."""
 
 import re
 import sqlite3
@@ -17,15 +17,14 @@ from receiver.models import (
     Event,
     OutboxEntry,
     Poll,
-    Stats,
     Submission,
     Task,
     TaskFilter,
     TaskPage,
     TaskSummary,
 )
-from receiver.ports import Due
 from receiver.times import from_text, to_text
+from receiver.waiting import waiting_on
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
 
 SUBMISSION_COLUMNS = "id, provider, owner, task_id, model, request, metadata, created_at, bound_at"
@@ -91,45 +90,6 @@ WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NU
 ORDER BY submission_id DESC LIMIT ?7
 """
 
-# Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
-# the first is at hand.
-NEXT_ASSET = """
-SELECT min(due_at) FROM (
-    SELECT due_at FROM (SELECT due_at FROM assets
-        WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = 1 ORDER BY deadline_at LIMIT 1)
-    UNION ALL
-    SELECT (SELECT min(due_at) FROM assets WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
-        AND min(attempts, 3) = tried.value) FROM json_each('[0, 1, 2, 3]') tried
-)
-"""
-
-# When the next one falls due; a leased one does so when its lease runs out.
-NEXT_DUE: Mapping[Due, str] = {
-    "assets": NEXT_ASSET,
-    "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
-    "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
-    "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'done')",
-}
-
-COUNTS = {
-    "tasks": "SELECT state, count(*) FROM tasks GROUP BY state",
-    "deliveries": "SELECT verdict, count(*) FROM deliveries GROUP BY verdict",
-    "assets": "SELECT state, count(*) FROM assets GROUP BY state",
-}
-COUNT_OUTBOX = "SELECT sink, state, count(*) FROM outbox GROUP BY sink, state"
-COUNT_POLLS = """
-SELECT provider, coalesce(outcome, 'never') AS last, count(*) FROM polls
-WHERE number NOT IN (SELECT number FROM events) GROUP BY provider, last
-"""
-OLDEST_UNDELIVERED = "SELECT min(created_at) FROM outbox WHERE state = 'pending'"
-OLDEST_UNDOWNLOADED = """
-SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')
-"""
-NEXT_DEADLINE = """
-SELECT min((SELECT min(deadline_at) FROM assets
-    WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = untried.value))
-FROM json_each('[0, 1]') untried
-"""
 
 CURSOR = re.compile(r"sub_[0-9a-z]{1,40}")
 
@@ -233,10 +193,8 @@ def _task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str
         provider=provider,
         task_id=task_id,
         state=_state(event),
-        waiting_on=(
-            _waiting_on(event, notifications)
-            if event
-            else _waiting_for(poll, held, unpolled.get(provider)) + _unread(poll, deliveries)
+        waiting_on=waiting_on(
+            event, poll, deliveries, notifications, is_held=held, not_asked=unpolled.get(provider)
         ),
         submission=submission,
         event=event,
@@ -268,34 +226,6 @@ def _poll(db: sqlite3.Cursor, provider: str, task_id: str) -> tuple[Poll | None,
         due_at=from_text(row[4]),
     )
     return poll, bool(row[5])
-
-
-def _waiting_for(poll: Poll | None, held: bool, not_asked: str | None) -> str:
-    """What a task without an end waits for, in words for people."""
-    what = "the provider's confirmation" if held else "the provider's callback"
-    if not_asked:
-        return f"{what}; it cannot be asked: {not_asked}"
-    if poll is None or poll.outcome is None:
-        return what
-    times = "once" if poll.asked == 1 else f"{poll.asked} times"
-    return f"{what if held else 'the provider'}, asked {times}, last: {poll.outcome}"
-
-
-def _unread(poll: Poll | None, deliveries: tuple[Delivery, ...]) -> str:
-    """What a release that understands more could end the task with, if there is anything."""
-    is_unread = poll is not None and poll.outcome is Outcome.UNREADABLE
-    if is_unread or any(each.verdict is Verdict.UNRECOGNISED for each in deliveries):
-        return "; it gave an answer that is not understood"
-    return ""
-
-
-def _waiting_on(event: Event, notifications: tuple[OutboxEntry, ...]) -> str | None:
-    pending = [asset for asset in event.assets if asset.state is AssetState.PENDING]
-    if pending:
-        last = next((f", last try: {asset.outcome}" for asset in pending if asset.outcome), "")
-        return f"{len(pending)} of {len(event.assets)} files{last}"
-    sinks = [entry.sink for entry in notifications if entry.state is OutboxState.PENDING]
-    return f"sink {', '.join(sinks)}" if sinks else None
 
 
 def _asset(row: tuple[Any, ...]) -> Asset:
@@ -393,37 +323,6 @@ def _summary(row: tuple[Any, ...]) -> TaskSummary:
         assets_stored=row[8],
         assets_total=row[9],
     )
-
-
-def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
-    """When the next work of a kind falls due; see ``ports.Store.next_due_at``."""
-    (moment,) = db.execute(NEXT_DUE[kind], {"name": name}).fetchone()
-    return _moment(moment)
-
-
-def count_stats(db: sqlite3.Cursor) -> Stats:
-    """How much there is of everything, and how old the oldest is."""
-    counts = {name: dict(db.execute(sql).fetchall()) for name, sql in COUNTS.items()}
-    return Stats(
-        submissions=db.execute("SELECT count(*) FROM submissions").fetchone()[0],
-        outbox=_count_twofold(db, COUNT_OUTBOX),
-        polls=_count_twofold(db, COUNT_POLLS),
-        oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED),
-        oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
-        next_deadline_at=_only_moment(db, NEXT_DEADLINE),
-        **counts,
-    )
-
-
-def _count_twofold(db: sqlite3.Cursor, query: str) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for name, state, count in db.execute(query):
-        counts.setdefault(name, {})[state] = count
-    return counts
-
-
-def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:
-    return _moment(db.execute(query).fetchone()[0])
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -1,0 +1,127 @@
+"""What an understood delivery does to its task: the event, whose key decides who came first, and the rest.
+
+Nothing here is checked and later written: the keys prevent doubles, the code only names them.
+"""
+
+import sqlite3
+from datetime import datetime
+
+import msgspec
+
+from receiver.models import Recording, Report
+from receiver.options import StoreOptions
+from receiver.stores.sqlite import polling
+from receiver.stores.sqlite.settling import end_event
+from receiver.times import to_text
+from receiver.words import EventType, Outcome, Proof, ReportState, Verdict, Via
+
+# The submission that a task belongs to, and no more: the index alone answers it.
+SUBMISSION_BY_TASK = "SELECT number FROM submissions WHERE provider = ? AND task_id = ?"
+
+# The first terminal state of a task wins; a later one finds the key taken, a stranger's finds no submission.
+INSERT_EVENT = """
+INSERT INTO events (number, id, via, fingerprint, received_at, error_code, error_message)
+SELECT number, ?, ?, ?, ?, ?, ? FROM submissions WHERE provider = ? AND task_id = ?
+ON CONFLICT (number) DO NOTHING
+"""
+
+EVENT_BY_TASK = """
+SELECT number, fingerprint FROM submissions JOIN events USING (number) WHERE provider = ? AND task_id = ?
+"""
+
+INSERT_ASSET = """
+INSERT INTO assets (event, position, url, kind, due_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
+"""
+
+
+def apply(
+    db: sqlite3.Cursor, recording: Recording, proof: Proof, options: StoreOptions, now: datetime
+) -> tuple[Verdict, int | None]:
+    """What an understood delivery does to its task, and the submission that owns it; EARLY without one.
+
+    ``proof`` is what it proves about that task (see ``find_claimed``), which may be less than what it was
+    received on. ``now`` is when a task without files ends. Only an ACCEPTED one has written anything: polls
+    are told by ``tell_polls``, once it is kept.
+    """
+    task = recording.provider, recording.report.task_id
+    if recording.report.state is ReportState.PROGRESS:
+        owner = owner_of(db, *task)
+        return (Verdict.EARLY if owner is None else Verdict.PROGRESS), owner
+    if must_confirm(recording, proof, options) and db.execute(EVENT_BY_TASK, task).fetchone() is None:
+        owner = owner_of(db, *task)
+        return (Verdict.EARLY if owner is None else Verdict.UNCONFIRMED), owner
+    if _insert_event(db, recording, options):
+        event = db.lastrowid
+        assert event is not None, "the row just inserted; its number is its submission's"  # noqa: S101
+        _insert_consequences(db, recording, event, options, now)
+        return Verdict.ACCEPTED, event
+    known = db.execute(EVENT_BY_TASK, task).fetchone()
+    if known is None:
+        return Verdict.EARLY, None
+    owner, fingerprint = known
+    return (Verdict.DUPLICATE if fingerprint == recording.fingerprint else Verdict.CONFLICT), owner
+
+
+def owner_of(db: sqlite3.Cursor, provider: str, task_id: str | None) -> int | None:
+    row = db.execute(SUBMISSION_BY_TASK, (provider, task_id)).fetchone()
+    return row[0] if row else None
+
+
+def must_confirm(recording: Recording, proof: Proof, options: StoreOptions) -> bool:
+    """Whether the provider has to say so itself; what it does say itself is confirmed by that."""
+    return recording.via is not Via.POLL and options.confirms(recording.provider, proof)
+
+
+def _insert_event(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> bool:
+    report = recording.report
+    code, message = _error(report)
+    values = (
+        options.clock.new_id("evt"), recording.via.value, recording.fingerprint,
+        to_text(recording.received_at), code, message, recording.provider, report.task_id,
+    )  # fmt: skip
+    return db.execute(INSERT_EVENT, values).rowcount == 1
+
+
+def _error(report: Report) -> tuple[str | None, str | None]:
+    if report.state is ReportState.FAILED:
+        return report.error_code, report.error_message or "the provider gave no reason"
+    if not report.files:
+        return Outcome.NO_FILES.value, "the provider reported success but named no file"
+    return None, None
+
+
+def _insert_consequences(
+    db: sqlite3.Cursor, recording: Recording, event: int, options: StoreOptions, now: datetime
+) -> None:
+    report = recording.report
+    if report.state is ReportState.FAILED or not report.files:
+        end_event(db, event, EventType.FAILED, now, options.routes)
+        return
+    due, deadline = to_text(recording.received_at), to_text(recording.links_die_at)
+    for position, file in enumerate(report.files):
+        db.execute(INSERT_ASSET, (event, position, file.url, file.kind, due, deadline))
+
+
+def tell_polls(
+    db: sqlite3.Cursor, verdict: Verdict, owner: int | None, provider: str, task_id: str | None, now: datetime
+) -> None:
+    """Have a task asked about whose end must be confirmed, and no more about one that has ended."""
+    if owner is None or task_id is None:
+        return
+    if verdict is Verdict.UNCONFIRMED:
+        polling.hold(db, owner, provider, now)
+    elif verdict is Verdict.ACCEPTED:
+        polling.drop(db, owner, provider, task_id, now)
+
+
+def waiting(recording: Recording, verdict: Verdict) -> str | None:
+    """All that will be asked of a delivery that waits; its body stays where it is.
+
+    Of an early one, what it says, unless it is progress, which says no more; of one that is held, whether the
+    provider says the same.
+    """
+    if verdict is Verdict.UNCONFIRMED:
+        return msgspec.json.encode({"fingerprint": recording.fingerprint}).decode()
+    if verdict is Verdict.EARLY and recording.report.state is not ReportState.PROGRESS:
+        return msgspec.json.encode(msgspec.structs.replace(recording, body=b"")).decode()
+    return None
