@@ -55,9 +55,9 @@ RETRIED = frozenset(
 # A disk that is full stays so for a while. The wait cannot grow: such a try does not count as an attempt.
 STORAGE_WAIT_SECONDS = 30.0
 # Right after a task's end a file may not have reached every corner of a CDN yet, and a corner may remember
-# for minutes that it had none. After these waits, by attempt, it is there, or the link is dead.
+# for minutes that it had none. After these waits, one after the other, it is there, or the link is dead.
 GONE_WAITS_SECONDS = (5.0, 60.0, 600.0)
-# A bug of ours does not go away by waiting either.
+# A bug of ours does not go away by waiting either. Only attempts in a row that ended alike are counted.
 FEW_ATTEMPTS = {Outcome.GONE: len(GONE_WAITS_SECONDS) + 1, Outcome.CRASHED: 3}
 
 
@@ -88,43 +88,46 @@ Renew = Callable[[AssetWork], Awaitable[Renewal | None]]  # None: the provider c
 class Assets:
     """Settles leased assets, and says in one line of the log how each attempt ended.
 
-    ``renew`` asks the provider for the links anew, once for each file whose link is dead. ``disk_trouble``
-    is why our own disk took no file last, if it did not.
+    ``renew`` asks the provider for the links anew, once for each file whose link is dead.
     """
 
     def __init__(self, *, store: Store, fetcher: "Fetcher", renew: Renew) -> None:
         self._store = store
         self._fetcher = fetcher
         self._renew = renew
-        self._running: set[tuple[str, str, int]] = set()
-        self.disk_trouble: str | None = None
+        self._running: dict[tuple[str, str, int], AssetWork] = {}
 
     async def run(self, work: AssetWork) -> Settlement:
         """Fetch one asset, settle it, and say how that ended.
 
         Raises nothing about the link or what is behind it. Raises Unavailable when the store cannot
-        settle, or an attempt whose lease ran out is still at it; then the lease runs out, and the file is
-        fetched again. So it is when the caller is cancelled.
+        settle; then the lease runs out, and the file is fetched again. So it is when the caller is
+        cancelled. Raises it, too, when an attempt whose lease ran out is still at it: two at once could leave
+        the bytes of one under the facts of the other, so that one goes on, under the new lease.
         """
         file = work.provider, work.task_id, work.index
         if file in self._running:
-            # Two at once could leave the bytes of one under the facts of the other.
-            raise Unavailable("an earlier attempt at this file is still running")
-        self._running.add(file)
+            self._running[file] = work
+            raise Unavailable(
+                "an earlier attempt at this file is still running, and goes on under this lease"
+            )
+        self._running[file] = work
         try:
-            return await self._run(work)
+            return await self._run(work, file)
         finally:
-            self._running.discard(file)
+            del self._running[file]
 
-    async def _run(self, work: AssetWork) -> Settlement:
+    def disk_trouble(self) -> str | None:
+        """Why our own disk takes no files, if it does not."""
+        return self._fetcher.disk_trouble()
+
+    async def _run(self, work: AssetWork, file: tuple[str, str, int]) -> Settlement:
         settlement = await self._fetcher.fetch(work)
         if settlement.outcome is Outcome.GONE and not work.renewed:
             settlement = await self._fetch_anew(work, settlement)
-        is_ours = settlement.outcome is Outcome.STORAGE_FAILED
-        self.disk_trouble = f"{settlement.outcome}: {settlement.detail}" if is_ours else None
         settled = False
         try:
-            settled = await self._store.settle_asset(work, settlement)
+            settled = await self._store.settle_asset(self._running[file], settlement)
         finally:
             _log(work, settlement, settled=settled)
         return settlement
@@ -201,6 +204,15 @@ class Fetcher:
         self._limits = limits
         self._backoff = backoff or Backoff()
         self._hosts = hosts or {}
+        self._disk_trouble: tuple[str, timedelta] | None = None  # what it was, and when in uptime
+
+    def disk_trouble(self) -> str | None:
+        """Why our own disk takes no files, if it did not when it was last tried, a moment ago."""
+        if self._disk_trouble is None:
+            return None
+        text, met_at = self._disk_trouble
+        is_news = self._clock.uptime() - met_at < timedelta(seconds=2 * STORAGE_WAIT_SECONDS)
+        return text if is_news else None
 
     async def fetch(self, work: AssetWork) -> Settlement:
         """One attempt, also when the deadline has passed, since a link's life is often a guess.
@@ -216,6 +228,7 @@ class Fetcher:
         except Exception as exc:  # noqa: BLE001 - bytes that find a bug of ours must not go round for ever
             failure = FetchFailed(Outcome.CRASHED, _whereabouts(exc))
         settled_at = self._clock.now()
+        self._look_at_disk(failure)
         return Settlement(
             outcome=failure.outcome if failure else Outcome.STORED,
             started_at=started_at,
@@ -224,6 +237,12 @@ class Fetcher:
             detail=str(failure) if failure else None,
             file=file,
         )
+
+    def _look_at_disk(self, failure: FetchFailed | Unavailable | None) -> None:
+        if failure is None:
+            self._disk_trouble = None
+        elif failure.outcome is Outcome.STORAGE_FAILED:
+            self._disk_trouble = f"{failure.outcome}: {failure}", self._clock.uptime()
 
     async def _fetch(self, work: AssetWork) -> StoredFile:
         if work.kind in media.KINDS - self._limits.kinds:
@@ -241,7 +260,7 @@ class Fetcher:
         except OSError as exc:
             detail = f"no folder for downloads: {exc.strerror}"
             raise FetchFailed(Outcome.STORAGE_FAILED, detail) from exc
-        reserve = min(disk.total // RESERVED_PART, MOST_RESERVED_BYTES)
+        reserve = reserved_bytes(disk.total)
         if disk.free < reserve:
             detail = f"{disk.free >> 20} MiB are free, and the last {reserve >> 20} are kept for the record"
             raise FetchFailed(Outcome.STORAGE_FAILED, detail)
@@ -271,10 +290,11 @@ class Fetcher:
             return None
         if failure.outcome is Outcome.STORAGE_FAILED:
             return self._retry_storage_at(work, now)
-        if failure.outcome not in RETRIED or work.attempt >= FEW_ATTEMPTS.get(failure.outcome, sys.maxsize):
+        alike = 1 + (work.alike if work.last is failure.outcome else 0)
+        if failure.outcome not in RETRIED or alike >= FEW_ATTEMPTS.get(failure.outcome, sys.maxsize):
             return None
         is_gone = failure.outcome is Outcome.GONE
-        wait = GONE_WAITS_SECONDS[work.attempt - 1] if is_gone else failure.retry_after_seconds
+        wait = GONE_WAITS_SECONDS[alike - 1] if is_gone else failure.retry_after_seconds
         retry_at = self._backoff.next_at(work.attempt, now, self._clock.random(), at_least_seconds=wait)
         # A wait beyond the deadline is cut short: a last try may save the file, giving up saves nothing.
         return min(retry_at, work.deadline_at) if retry_at else None
@@ -301,6 +321,11 @@ def _stored_file(key: str, got: Downloaded, info: MediaInfo) -> StoredFile:
         height=info.height,
         sha256=got.sha256,
     )
+
+
+def reserved_bytes(disk_bytes: int) -> int:
+    """What is kept for the record of a disk of this size: while less is free, nothing is downloaded."""
+    return min(disk_bytes // RESERVED_PART, MOST_RESERVED_BYTES)
 
 
 def asset_key(provider: str, task_id: str, index: int, extension: str) -> str:

@@ -1,6 +1,8 @@
 """Which loops there are, and what each one runs: files, polls, sinks, replays, upkeep."""
 
+import itertools
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 import msgspec
@@ -22,6 +24,7 @@ from receiver.worker import Chore, Lane
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
 UPKEEP_SECONDS = 30.0
 ASK_SECONDS = 10.0  # the longest that one question to a provider may take
+TURNS = 4  # in every so many looks for files, one that was tried before has a place for itself
 POLLS_AT_ONCE = 4  # questions to one provider
 REPLAYS_AT_ONCE = 4
 
@@ -36,6 +39,11 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     wake: Callable[[str], None]
 
     def files(self, assets: Assets) -> Lane[AssetWork]:
+        turns = itertools.cycle([False] * (TURNS - 1) + [True])
+
+        async def lease(now: datetime, until: datetime, limit: int) -> list[AssetWork]:
+            return await self.store.lease_assets(now, until, limit, retries_first=next(turns))
+
         async def fetch(work: AssetWork) -> None:
             settlement = await assets.run(work)
             size = settlement.file.bytes if settlement.file else 0
@@ -44,14 +52,14 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
 
         return Lane(
             "assets",
-            lease=self.store.lease_assets,
+            lease=lease,
             run=fetch,
             next_due_at=partial(self.store.next_due_at, "assets"),
             concurrency=self.settings.asset_concurrency,
             # A dead link, the provider asked for another, and that one fetched.
             lease_seconds=2 * self.settings.asset_timeout_seconds + ASK_SECONDS + LEASE_GRACE_SECONDS,
             clock=self.clock,
-            note=lambda: assets.disk_trouble,
+            note=assets.disk_trouble,
         )
 
     def polls(self, provider: str, asker: Asker, reconciler: Reconciler) -> Lane[PollWork]:

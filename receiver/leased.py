@@ -21,6 +21,8 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     kind: str
     attempt: int  # this one's number, from 1
+    last: Outcome | None  # how the one before ended
+    alike: int  # how many before it, in a row, ended so
     deadline_at: datetime
     model: str | None
     renewed: bool  # its link was asked for anew already

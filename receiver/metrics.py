@@ -5,7 +5,7 @@ import math
 import platform
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate, product
 
 from prometheus_client import (
@@ -107,14 +107,15 @@ class Metrics:
         self._restarts.labels(name).inc()
 
     def render(
-        self, stats: Stats | None, now: datetime, troubled: Mapping[str, bool] = NO_PROVIDERS
+        self, stats: Stats | None, counted_at: datetime, troubled: Mapping[str, bool] = NO_PROVIDERS
     ) -> bytes:
         """Everything in Prometheus' text format; without ``stats`` what waits is left out.
 
+        Ages are as of ``counted_at``: what was the oldest then may be gone by now, and must not seem to age.
         ``troubled`` says of each provider that we have a key for whether something keeps us from asking it:
         its host, our key, our credit.
         """
-        self._waiting.show(stats, now, troubled)
+        self._waiting.show(stats, counted_at, troubled)
         return generate_latest(self._registry)
 
     def _provider(self, name: str) -> str:
@@ -162,8 +163,8 @@ class _Waiting(Collector):
         self._held: tuple[Stats, datetime] | None = None
         self._troubled = NO_PROVIDERS
 
-    def show(self, stats: Stats | None, now: datetime, troubled: Mapping[str, bool]) -> None:
-        self._held = None if stats is None else (stats, now)
+    def show(self, stats: Stats | None, counted_at: datetime, troubled: Mapping[str, bool]) -> None:
+        self._held = None if stats is None else (stats, counted_at)
         self._troubled = troubled
 
     def collect(self) -> Iterator[Metric]:
@@ -177,10 +178,10 @@ class _Waiting(Collector):
             trouble.add_metric([provider], is_troubled)
         yield trouble
         if self._held is not None:
-            stats, now = self._held
+            stats, counted_at = self._held
             yield from _counts(stats, self._sinks)
             yield _unended(stats, self._providers)
-            yield from _ages(stats, now)
+            yield from _ages(stats, counted_at)
 
 
 def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
@@ -210,26 +211,31 @@ def _unended(stats: Stats, providers: Collection[str]) -> Metric:
     return unended
 
 
-def _ages(stats: Stats, now: datetime) -> Iterator[Metric]:
+def _ages(stats: Stats, counted_at: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "receiver_oldest_undelivered_seconds",
         "Age of the oldest event that a sink still lacks; 0 when there is none.",
-        _seconds_between(stats.oldest_undelivered_at, now, otherwise=0.0),
+        _age(stats.oldest_undelivered_at, counted_at),
     )
     yield GaugeMetricFamily(
         "receiver_oldest_undownloaded_seconds",
         "Age of the oldest file still to be fetched; 0 when there is none.",
-        _seconds_between(stats.oldest_undownloaded_at, now, otherwise=0.0),
+        _age(stats.oldest_undownloaded_at, counted_at),
     )
     yield GaugeMetricFamily(
         "receiver_next_deadline_seconds",
         "Until the first link of a file still to be fetched dies; +Inf when there is none.",
-        -_seconds_between(stats.next_deadline_at, now, otherwise=-math.inf),
+        _seconds_until(stats.next_deadline_at, counted_at),
     )
 
 
-def _seconds_between(start: datetime | None, end: datetime, *, otherwise: float) -> float:
-    return otherwise if start is None else (end - start).total_seconds()
+def _age(start: datetime | None, counted_at: datetime) -> float:
+    # A count takes a while, and what came in the meantime is in it.
+    return 0.0 if start is None else max(0.0, (counted_at - start).total_seconds())
+
+
+def _seconds_until(end: datetime | None, counted_at: datetime) -> float:
+    return math.inf if end is None else (end - counted_at).total_seconds()
 
 
 class RecentStats:
@@ -255,9 +261,9 @@ class RecentStats:
                 self._begun, self._ended = begun, self._seconds()
             return self._stats
 
-    def age_seconds(self) -> float:
-        """How long ago the last count began."""
-        return self._seconds() - self._begun
+    def counted_at(self, now: datetime) -> datetime:
+        """When the last count began, by the clock that shows ``now``; ``now`` before the first."""
+        return now if self._stats is None else now - timedelta(seconds=self._seconds() - self._begun)
 
     def _is_old(self, asked: float, *, anew: bool) -> bool:
         stands = RECENT_TO_COUNTING * (self._ended - self._begun)

@@ -41,6 +41,5 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     # said so itself. Asked in the transaction, on any thread.
     confirms: Callable[[str, Proof], bool] = never
     unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
-    early_limit: int = 10_000  # of deliveries that nobody owns, in any ``early_ttl_seconds``
-    early_ttl_seconds: float = 86_400.0
+    early_limit: int = 10_000  # of deliveries that nobody owns, early and unrecognised ones each
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds

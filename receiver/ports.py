@@ -87,8 +87,8 @@ class Store(Protocol):
         A repeat raises a counter; one that arrives while the first is uncommitted waits for it.
         Of bodies that one token brings about one task a hundred of each verdict are kept, of ends that wait
         twenty. Beyond that what may still count (early, unconfirmed, unrecognised) is Unavailable, and the
-        rest is counted. So is Unavailable what nobody owns beyond ``StoreOptions.early_limit``, or, where it
-        is large, beyond a hundred.
+        rest is counted. So is Unavailable what nobody owns (early or unrecognised,
+        each for itself) beyond ``StoreOptions.early_limit``, or, where it is large, beyond a hundred.
         An end that must be confirmed (``StoreOptions.confirms``) makes no event: it is held as
         ``unconfirmed``, and the task is due to be polled now. The event of another delivery settles what is
         held: accepted where both say the same, conflict where not. A submission's token on a task that is
@@ -110,12 +110,16 @@ class Store(Protocol):
         task. Early deliveries are matched in the same transaction.
         """
 
-    async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
+    async def lease_assets(
+        self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
+    ) -> list[AssetWork]:
         """Take up to ``limit`` due assets; an attempt is counted now.
 
-        Those that were tried less go first (three times and more is all the same), so that files that cannot
-        be had keep no others waiting; of these the earliest deadline, as long as only some hundreds that were
-        tried before are due at once. A lease that ran out makes the work due again, whoever held it.
+        Those that were tried less go first (three times and more is all the same), so that files that
+        cannot be had keep no others waiting; of these the earliest deadline, as long as only some hundreds
+        that were tried before are due at once. ``retries_first`` keeps one place for those that were tried
+        before, which would wait for ever where new ones never end. A lease that ran out makes the work due
+        again, whoever held it.
         """
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
@@ -221,14 +225,15 @@ class Store(Protocol):
     async def expire_early(self, received_before: datetime, limit: int) -> int:
         """Turn up to ``limit`` early deliveries that nobody claimed into unowned ones; how many.
 
-        Of an unowned one the key and the times are kept, not the body. When it comes again it is as good
-        as new, but for its count.
+        Of an unowned one the key and the times are kept, not the body. When it comes again it is as good as
+        new, but for its count; so it is bounded as a new one is.
         """
 
     async def purge(self, before: datetime, limit: int) -> int:
         """Drop up to ``limit`` of each: raw bodies, requests and attempts from before ``before``.
 
-        How many were looked at; 0 when nothing is left. The keys that dedupe stay for ever.
+        How many were looked at; 0 when nothing is left. The keys that dedupe stay for ever. What was not
+        understood and has no submission becomes unowned with it.
         """
 
     async def get_submission(self, submission_id: str) -> Submission | None: ...

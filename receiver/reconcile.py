@@ -141,8 +141,9 @@ class Reconciler:
 
     async def _is_lost(self, work: PollWork, answer: Answer, now: datetime) -> bool:
         is_late = now >= work.submitted_at + self._lost_after
-        # After a leap of the clock a task has as long again: it may be no older than a minute.
-        if not is_late or not self._leaps.lived(self._lost_after):
+        # After a leap of the clock a task has as long again: it may be no older than a minute. Looked at each
+        # time, as leaps are told from one look to the next.
+        if not self._leaps.lived(self._lost_after) or not is_late:
             return False
         if answer.outcome is Outcome.ANSWERED or self._may_be_mended(work.provider, answer):
             return False

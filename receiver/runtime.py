@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -59,68 +59,49 @@ async def open_runtime(settings: Settings, *, clock: Clock | None = None) -> Asy
     ``credentials``).
     """
     async with AsyncExitStack() as stack:
-        parts = await _open_parts(settings, clock or Clock(), stack)
-        parts.worker.start()
+        runtime = _assemble(await _open_parts(settings, clock or Clock(), stack))
+        runtime.worker.start()
         try:
-            yield parts
+            yield runtime
         finally:
-            await parts.worker.drain(DRAIN_SECONDS)
+            await runtime.worker.drain(DRAIN_SECONDS)
 
 
-async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Runtime:
+class _Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is opened first: the loops are made of it."""
+
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    providers: Mapping[str, Provider]
+    tokens: Tokens
+    asker: Asker
+    store: Store
+    blobs: BlobStore
+    sinks: Mapping[str, Sink]
+    fetcher: Fetcher
+
+
+async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -> _Parts:
     providers = plugins.load_providers()
     metrics = Metrics(providers, [sink.name for sink in settings.sinks])
-    tokens = Tokens(settings.secrets)
     http = await stack.enter_async_context(open_plain_client())
     asker = Asker(
         providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
     )
     store = await _open_store(settings, _store_options(settings, clock, metrics, asker, providers), stack)
     blobs = await _open_blobs(settings, http, stack)
-    sinks = await _open_sinks(settings, http, stack)
-    fetcher = await _open_fetcher(settings, clock, blobs, stack)
-
-    def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
-        worker.wake(kind)
-
-    ingest = Ingest(
-        store=store,
-        providers=providers,
-        tokens=tokens,
-        allow_untokened=settings.allow_untokened,
-        wake=wake,
-    )
-    reconciler = Reconciler(
-        store=store,
-        asker=asker,
-        ingest=ingest,
-        providers=providers,
-        clock=clock,
-        lost_after_seconds=settings.lost_after_seconds,
-    )
-    lanes = Lanes(settings=settings, clock=clock, metrics=metrics, store=store, wake=wake)
-    loops: list[Loop] = [
-        lanes.files(Assets(store=store, fetcher=fetcher, renew=reconciler.renew)),
-        *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),
-        *lanes.sinks(_relay(settings, clock, store, sinks, tokens)),
-        lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
-        lanes.upkeep(),
-    ]
-    worker = Worker(loops, count_restart=metrics.loop_restarted)
-    return Runtime(
+    return _Parts(
         settings=settings,
         clock=clock,
         metrics=metrics,
-        stats=RecentStats(store.count_stats, time.monotonic),
-        pulse=Pulse(store.ping, time.monotonic),
         providers=providers,
-        tokens=tokens,
+        tokens=Tokens(settings.secrets),
+        asker=asker,
         store=store,
         blobs=blobs,
-        sinks=sinks,
-        asker=asker,
-        ingest=ingest,
-        worker=worker,
+        sinks=await _open_sinks(settings, http, stack),
+        fetcher=await _open_fetcher(settings, clock, blobs, stack),
     )
 
 
@@ -132,7 +113,6 @@ def _store_options(
         clock=clock,
         routes=[sink.route for sink in settings.sinks],
         early_limit=settings.early_limit,
-        early_ttl_seconds=settings.early_ttl_seconds,
         first_poll_seconds={name: access.first_poll_seconds for name, access in settings.providers.items()},
         link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
         confirms=confirmation(settings.confirm, asker),
@@ -200,15 +180,65 @@ def _empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _relay(
-    settings: Settings, clock: Clock, store: Store, sinks: Mapping[str, Sink], tokens: Tokens
-) -> Relay:
-    return Relay(
+def _assemble(parts: _Parts) -> Runtime:
+    def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
+        worker.wake(kind)
+
+    ingest = Ingest(
+        store=parts.store,
+        providers=parts.providers,
+        tokens=parts.tokens,
+        allow_untokened=parts.settings.allow_untokened,
+        wake=wake,
+    )
+    worker = Worker(_loops(parts, ingest, wake), count_restart=parts.metrics.loop_restarted)
+    return Runtime(
+        settings=parts.settings,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        stats=RecentStats(parts.store.count_stats, time.monotonic),
+        pulse=Pulse(parts.store.ping, time.monotonic),
+        providers=parts.providers,
+        tokens=parts.tokens,
+        store=parts.store,
+        blobs=parts.blobs,
+        sinks=parts.sinks,
+        asker=parts.asker,
+        ingest=ingest,
+        worker=worker,
+    )
+
+
+def _loops(parts: _Parts, ingest: Ingest, wake: Callable[[str], None]) -> list[Loop]:
+    store, clock, asker, providers = parts.store, parts.clock, parts.asker, parts.providers
+    reconciler = Reconciler(
         store=store,
-        sinks=sinks,
+        asker=asker,
+        ingest=ingest,
+        providers=providers,
+        clock=clock,
+        lost_after_seconds=parts.settings.lost_after_seconds,
+    )
+    lanes = Lanes(settings=parts.settings, clock=clock, metrics=parts.metrics, store=store, wake=wake)
+    return [
+        lanes.files(Assets(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
+        *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),
+        *lanes.sinks(_relay(parts)),
+        lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
+        lanes.upkeep(),
+    ]
+
+
+def _relay(parts: _Parts) -> Relay:
+    settings, clock = parts.settings, parts.clock
+    return Relay(
+        store=parts.store,
+        sinks=parts.sinks,
         policies={sink.name: _policy(sink) for sink in settings.sinks},
         source=settings.public_url,
-        link=link_maker(tokens, settings.public_url, life_seconds=settings.link_ttl_seconds, clock=clock),
+        link=link_maker(
+            parts.tokens, settings.public_url, life_seconds=settings.link_ttl_seconds, clock=clock
+        ),
         clock=clock,
     )
 

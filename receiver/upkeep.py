@@ -1,4 +1,4 @@
-"""What time does to the record: early deliveries nobody claimed, needless polls, bodies kept long enough."""
+"""What time does to the record: deliveries nobody claimed, needless polls, bodies kept long enough."""
 
 import asyncio
 from datetime import datetime, timedelta

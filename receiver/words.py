@@ -31,7 +31,7 @@ class Verdict(StrEnum):
     UNRECOGNISED = "unrecognised"  # authentic, but not understood; kept raw
     UNCONFIRMED = "unconfirmed"  # an end, but on weak proof: counts once the provider has confirmed it
     REFUSED = "refused"  # a submission's token used for another task
-    UNOWNED = "unowned"  # was early, and no submission ever came
+    UNOWNED = "unowned"  # was early, or not understood, and no submission ever came
 
 
 class ReportState(StrEnum):

@@ -149,8 +149,10 @@ class SettlesWithoutLooking(SqliteStore):
 class LeasesForEver(SqliteStore):
     """Leaves what a dead worker held to the dead worker."""
 
-    async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
-        return await super().lease_assets(now, FAR, limit)
+    async def lease_assets(
+        self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
+    ) -> list[AssetWork]:
+        return await super().lease_assets(now, FAR, limit, retries_first=retries_first)
 
     async def lease_outbox(
         self, sink: str, now: datetime, lease_until: datetime, limit: int

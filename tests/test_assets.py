@@ -259,17 +259,17 @@ async def test_the_wish_of_the_host_is_obeyed(
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "attempt"),
+    ("answer", "outcome", "alike"),
     [
-        (says(429, b"", "retry-after: 100"), Outcome.RATE_LIMITED, 1),
-        (says(503, b"", "retry-after: 86400"), Outcome.HTTP_ERROR, 1),
-        (says(404), Outcome.GONE, 3),
+        (says(429, b"", "retry-after: 100"), Outcome.RATE_LIMITED, 0),
+        (says(503, b"", "retry-after: 86400"), Outcome.HTTP_ERROR, 0),
+        (says(404), Outcome.GONE, 2),
     ],
 )
 async def test_a_wait_beyond_the_deadline_is_cut_short_for_a_last_try(
-    host: MediaHost, fetcher: Fetcher, clock: TurnableClock, answer: Answer, outcome: Outcome, attempt: int
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock, answer: Answer, outcome: Outcome, alike: int
 ) -> None:
-    last_try = work(host.put("/x", answer), attempt=attempt, deadline_seconds=99)
+    last_try = work(host.put("/x", answer), last=outcome, alike=alike, deadline_seconds=99)
     assert await retry_of(fetcher, last_try) == (outcome, last_try.deadline_at)
     clock.turn(seconds=99)
     again = msgspec.structs.replace(last_try, attempt=2)
@@ -307,13 +307,23 @@ async def test_a_missing_file_is_asked_for_again_over_minutes_before_it_is_given
     host: MediaHost, fetcher: Fetcher, clock: TurnableClock, status: int
 ) -> None:
     url = host.put("/x", says(status))
-    for attempt, seconds in enumerate((5, 60, 600), start=1):
-        outcome, retry_at = await retry_of(fetcher, work(url, attempt=attempt))
+    for alike, seconds in enumerate((5, 60, 600)):
+        outcome, retry_at = await retry_of(fetcher, work(url, attempt=9, last=Outcome.GONE, alike=alike))
         assert outcome is Outcome.GONE
         assert retry_at is not None
         assert retry_at >= clock.now() + timedelta(seconds=seconds)
-    for attempt in (4, 5, 40):
-        assert await retry_of(fetcher, work(url, attempt=attempt)) == (Outcome.GONE, None)
+    for alike in (3, 4, 40):
+        gone = work(url, attempt=9, last=Outcome.GONE, alike=alike)
+        assert await retry_of(fetcher, gone) == (Outcome.GONE, None)
+
+
+async def test_what_went_wrong_before_does_not_make_a_missing_file_a_lost_one(
+    host: MediaHost, fetcher: Fetcher
+) -> None:
+    url = host.put("/x", says(404))
+    outcome, retry_at = await retry_of(fetcher, work(url, attempt=20, last=Outcome.TIMEOUT, alike=19))
+    assert outcome is Outcome.GONE
+    assert retry_at is not None
 
 
 async def test_attempts_come_to_an_end(
@@ -393,7 +403,8 @@ async def test_a_bug_of_ours_is_an_outcome_that_tells_no_secret(
     assert settlement.retry_at is not None
     assert settlement.detail is not None
     assert settlement.detail.startswith("TypeError in addresses.py, line ")
-    assert (await fetcher.fetch(msgspec.structs.replace(broken, attempt=3))).retry_at is None
+    again = msgspec.structs.replace(broken, attempt=3, last=Outcome.CRASHED, alike=2)
+    assert (await fetcher.fetch(again)).retry_at is None
 
 
 # --- settling -------------------------------------------------------------------------------------
@@ -481,14 +492,9 @@ async def test_a_file_that_is_still_being_fetched_is_not_fetched_a_second_time_b
     await running
     event = await store.get_event("vidgo", "t1")
     assert event is not None
-    assert event.assets[0].state is AssetState.PENDING  # what the first one brought came too late
-
-    clock.turn(3600)
-    (third,) = await store.lease_assets(clock.now(), clock.now() + timedelta(minutes=10), 10)
-    settlement = await assets.run(third)
-    assert settlement.file is not None
-    stored = (blobs.root / settlement.file.key).read_bytes()
-    assert sha256(stored).hexdigest() == settlement.file.sha256 == sha256(second_bytes).hexdigest()
+    assert event.assets[0].key is not None
+    stored = (blobs.root / event.assets[0].key).read_bytes()
+    assert sha256(stored).hexdigest() == event.assets[0].sha256 == sha256(first_bytes).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from receiver import assets
 from receiver.cli import checks, probes
 from receiver.cli.checks import State
 from receiver.clock import Clock
 from receiver.credentials import credentials_path, ensure_credentials
+from receiver.errors import Unavailable
 from receiver.fields import ALL_FIELDS
 from receiver.options import StoreOptions
 from receiver.plugins import load
 from receiver.ports import FileRecord
 from receiver.settings import load_settings
-from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite import SqliteStore, backup, migrations
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.words import Outcome
 from tests.cli_callers import run
@@ -156,6 +159,51 @@ def test_a_record_of_a_newer_release_is_told(tmp_path: Path) -> None:
     assert (check["state"], check["todo"].partition(",")[0]) == ("fail", "use the release that wrote it")
 
 
+def test_a_database_of_another_program_is_told_and_not_to_be_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "receiver-data/receiver.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE invoices (id)")
+
+    check = examined()["database"]
+
+    assert check["state"] == "fail"
+    assert "is another program's" in check["detail"]
+    assert "migrate" not in check["detail"] + check["todo"]
+    assert "to another place" in check["todo"]
+
+
+def test_a_record_that_somebody_holds_is_to_be_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(backup, "BUSY_TIMEOUT_SECONDS", 0.05)
+    path = tmp_path / "receiver-data/receiver.db"
+    path.parent.mkdir()
+    migrate(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+
+        found = examined()
+
+    assert (found["record"]["state"], "locked" in found["record"]["detail"]) == ("fail", True)
+    assert found["record"]["todo"].startswith("look again in a minute; ")
+
+
+def test_a_record_that_is_busy_with_its_schema_is_to_be_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cannot_now(_url: str, _data_dir: Path) -> list[str] | None:
+        raise Unavailable("the record cannot be opened now")
+
+    monkeypatch.setattr(SqliteStore, "pending_migrations", cannot_now)
+
+    check = examined()["database"]
+
+    assert (check["state"], check["todo"].partition(";")[0]) == ("fail", "look again in a minute")
+
+
 def test_what_a_file_can_do_besides_is_declared() -> None:
     assert isinstance(load("stores", "sqlite"), FileRecord)
     record: FileRecord = SqliteStore  # so says the type checker
@@ -221,19 +269,34 @@ def test_a_service_that_is_not_ready_comes_with_what_to_do() -> None:
     assert "VIDGO_API_KEY" in found["service poll vidgo"]["todo"]
 
 
-def test_a_check_that_warns_or_fails_cannot_be_made_without_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_that_warns_or_fails_cannot_be_made_without_what_to_do() -> None:
     for make in (checks.warn, checks.fail):
         with pytest.raises(TypeError):
             make("a name", "what was found")  # type: ignore[call-arg]
-    monkeypatch.setattr(checks, "LITTLE_ROOM_BYTES", 2**70)
-    little = checks.check_disk(tmp_path)
-    monkeypatch.setattr(checks, "NO_ROOM_BYTES", 2**70)
-    none = checks.check_disk(tmp_path)
-    assert (little.state, none.state) == (State.WARN, State.FAIL)
-    assert little.todo == none.todo
-    assert "RECEIVER_DATA_DIR" in (none.todo or "")
+
+
+@pytest.mark.parametrize(
+    ("reserved_of_free", "state", "said"),
+    [
+        (0.4, State.OK, "free at"),
+        (0.75, State.WARN, "downloads stop below"),
+        (1.5, State.FAIL, "downloads have stopped, as they do below"),
+    ],
+)
+def test_a_disk_that_fills_up_is_told_before_downloads_stop_and_callbacks_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserved_of_free: float, state: State, said: str
+) -> None:
+    monkeypatch.setattr(assets, "RESERVED_PART", 1)
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(assets, "MOST_RESERVED_BYTES", int(disk.free * reserved_of_free))
+    reserved = assets.reserved_bytes(disk.total)
+
+    check = checks.check_disk(tmp_path / "not yet")
+
+    assert (check.state, said in check.detail) == (state, True)
+    if state is not State.OK:
+        assert f"{checks._size(reserved)}, and callbacks get 503" in check.detail
+        assert "RECEIVER_DATA_DIR" in (check.todo or "")
 
 
 @pytest.mark.parametrize("outcome", Outcome)

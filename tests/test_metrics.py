@@ -10,7 +10,7 @@ import pytest
 from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
 from receiver.models import Stats
 from receiver.words import Outcome, Verdict
-from tests.factories import EMPTY_RECORD, NOW
+from tests.factories import EMPTY_RECORD, NOW, later
 
 
 def lines(metrics: Metrics, stats: Stats | None = EMPTY_RECORD) -> set[str]:
@@ -105,6 +105,44 @@ def test_what_waits_is_read_from_the_store_at_every_scrape() -> None:
     assert "receiver_oldest_undelivered_seconds 0.0" in calm
     assert "receiver_next_deadline_seconds +Inf" in calm
     assert not any('sink="gone"' in line for line in calm)
+
+
+async def test_ages_are_of_the_time_of_the_count_however_long_it_stands() -> None:
+    seconds, metrics = 0.0, Metrics()
+    stats = msgspec.structs.replace(
+        EMPTY_RECORD,
+        oldest_undelivered_at=NOW - timedelta(seconds=2),
+        oldest_undownloaded_at=NOW - timedelta(seconds=3),
+        next_deadline_at=NOW + timedelta(seconds=90),
+    )
+
+    async def count() -> Stats:
+        nonlocal seconds
+        seconds += 20  # in which the oldest that was found may have come and gone
+        return stats
+
+    recent = RecentStats(count, lambda: seconds)
+    assert recent.counted_at(NOW) == NOW  # before the first
+    for _ in range(3):
+        counted = await recent.get()
+        shown = metrics.render(counted, recent.counted_at(later(seconds))).decode().splitlines()
+        assert {
+            "receiver_oldest_undelivered_seconds 2.0",
+            "receiver_oldest_undownloaded_seconds 3.0",
+            "receiver_next_deadline_seconds 90.0",
+        } <= set(shown)
+        seconds += 150
+    assert (seconds, recent.counted_at(later(seconds))) == (470, NOW)
+
+
+def test_what_came_while_it_was_counted_has_no_age_yet() -> None:
+    stats = msgspec.structs.replace(
+        EMPTY_RECORD, oldest_undelivered_at=later(20), next_deadline_at=NOW - timedelta(seconds=5)
+    )
+    assert {
+        "receiver_oldest_undelivered_seconds 0.0",
+        "receiver_next_deadline_seconds -5.0",
+    } <= lines(Metrics(), stats)
 
 
 def test_a_providers_trouble_is_told_as_it_is_now() -> None:

@@ -152,6 +152,19 @@ async def test_what_is_unowned_keeps_its_key_and_not_its_body(
     assert (await store.count_stats()).deliveries == {"unowned": 1}
 
 
+async def test_what_nobody_understood_is_kept_until_retention_and_is_then_its_owners_or_nobodys(
+    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, tmp_path: Path
+) -> None:
+    await store.record(recording(unclear(None)))
+    await store.log_submission(submission("t1"))
+    await store.record(recording(unclear("t1")))
+    for seconds, bodies in ((DAY + 1, 2), (29 * DAY - 1, 2), (1, 0)):
+        clock.turn(seconds)
+        await upkeep.run()
+        assert count(tmp_path, BODIES) == bodies
+    assert (await store.count_stats()).deliveries == {"unowned": 1, "unrecognised": 1}
+
+
 async def test_all_that_nobody_claimed_becomes_unowned_in_one_round(
     store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

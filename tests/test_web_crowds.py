@@ -3,24 +3,28 @@
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import pytest
 import structlog
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
 from receiver.web.connections import Crowd, most_connections
-from tests.loopback import Answer, post, talk
+from tests.loopback import Answer, post, serving, talk
 from tests.web_callers import callback_path
 
 pytest_plugins = ["tests.web_fixtures"]
 
-ROOM = 6
+ROOM = 8
+WAIT_SECONDS = 0.3  # for the usual second
+SHORT_WAIT_SECONDS = 0.1
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER_END = b'{"status":"ok"}'
 
@@ -28,6 +32,7 @@ ANSWER_END = b'{"status":"ok"}'
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", ROOM)
+    monkeypatch.setattr(connections, "WAIT_SECONDS", WAIT_SECONDS)
 
 
 @dataclass
@@ -81,6 +86,7 @@ async def house(port: int) -> AsyncIterator[House]:
 async def test_a_full_house_makes_room_by_the_guest_who_has_waited_longest(house: House) -> None:
     first, second, *others = await house.full()
     await first.ask()
+    await asyncio.sleep(SHORT_WAIT_SECONDS)
     await (await house.guest()).ask()
     assert await second.is_gone()
     for guest in (first, *others):
@@ -93,11 +99,76 @@ async def test_whoever_has_not_asked_yet_waits_like_all_others(house: House) -> 
     half.writer.write(PROBE[:20])
     for _ in range(ROOM - 2):
         await (await house.guest()).ask()
+    await asyncio.sleep(SHORT_WAIT_SECONDS)
     for _ in range(2):
         await (await house.guest()).ask()
     assert await silent.is_gone()
     assert await half.is_gone()
     assert [await guest.is_gone() for guest in house.guests[2:]] == [False] * ROOM
+
+
+async def test_a_house_nearly_full_keeps_its_last_places_for_newcomers(house: House) -> None:
+    guests = await house.full()
+    assert not any([await guest.is_gone() for guest in guests])  # nobody has waited long
+    guests.pop().writer.close()
+    await asyncio.sleep(WAIT_SECONDS)
+    await (await house.guest()).ask()
+    assert [await guest.is_gone() for guest in guests] == [True] + [False] * (ROOM - 2)
+
+
+async def test_whoever_has_just_come_or_just_asked_stays_and_who_comes_then_goes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SHORT_WAIT_SECONDS", 5.0)
+    guests = [*await house.full(), await house.guest()]
+    assert [await guest.is_gone() for guest in guests] == [False] * ROOM + [True]
+
+
+async def test_a_request_that_nobody_has_read_yet_is_answered(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SHORT_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 0.0)
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        callers = [stack.enter_context(socket.socket()) for _ in range(ROOM)]
+        for caller in callers:  # all of them before the server has a turn
+            caller.connect(("127.0.0.1", port))
+            caller.sendall(PROBE)
+            caller.setblocking(False)
+        answers = [Answer(await loop.sock_recv(caller, 65_536)) for caller in callers]
+    assert [answer.status for answer in answers] == [200] * ROOM
+
+
+async def test_nothing_that_was_recorded_goes_unanswered_however_many_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """1,200 at 900 a second, with room for 40: more than can be answered, and each of them behaves."""
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 40)
+    recorded, answered = set[str](), set[str]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(0.05)  # a commit, shared by all
+        recorded.add(scope["path"])
+        await answer(send, b"ok")
+
+    async def call(port: int, path: str) -> None:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi".encode())
+            if (await reader.read(4096)).startswith(b"HTTP/1.1 200 "):
+                answered.add(path)
+            writer.close()
+
+    async with serving(app) as port, asyncio.TaskGroup() as calls:
+        for wave in range(100):
+            for number in range(12):
+                calls.create_task(call(port, f"/{wave}-{number}"))
+            await asyncio.sleep(0.013)
+    assert recorded == answered
+    assert 300 < len(answered) < 1200
 
 
 async def test_who_is_being_answered_stays_and_who_comes_then_goes(
@@ -114,7 +185,10 @@ async def test_who_is_being_answered_stays_and_who_comes_then_goes(
     assert {answer.status for answer in answers} == {200}
 
 
-async def test_a_reader_that_takes_nothing_gives_way(house: House, port: int) -> None:
+async def test_a_reader_that_takes_nothing_gives_way(
+    house: House, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.3)
     many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300
     readers = [socket.socket() for _ in range(ROOM)]
     loop = asyncio.get_running_loop()
@@ -124,6 +198,8 @@ async def test_a_reader_that_takes_nothing_gives_way(house: House, port: int) ->
         await loop.sock_connect(reader, ("127.0.0.1", port))
         await loop.sock_sendall(reader, many)
     await asyncio.sleep(0.5)
+    assert await talk(port, PROBE) == b""  # that they take nothing is only seen from now on
+    await asyncio.sleep(0.4)
     for _ in range(ROOM):
         await (await house.guest()).ask()
     for reader in readers:
@@ -131,6 +207,44 @@ async def test_a_reader_that_takes_nothing_gives_way(house: House, port: int) ->
             while await loop.sock_recv(reader, 65_536):
                 pass
         reader.close()
+
+
+async def test_a_reader_slower_than_the_writer_gets_all_however_many_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "STUCK_SECONDS", 2.0)
+    whole = 120 * 65_536
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await answer(send, *[b"x" * 65_536] * 120)
+
+    async def read(port: int) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(PROBE)
+        await reader.readuntil(b"\r\n\r\n")
+        got = 0
+        while got < whole and (piece := await reader.read(65_536)):
+            got += len(piece)
+            await asyncio.sleep(0.01)  # about 6 MB a second, and never idle
+        writer.close()
+        return got
+
+    async with serving(app) as port, asyncio.TaskGroup() as reads:
+        reading = [reads.create_task(read(port)) for _ in range(ROOM)]
+        await asyncio.sleep(0.3)
+        refused = 0
+        while not any(each.done() for each in reading):
+            refused += await talk(port, PROBE) == b""
+            await asyncio.sleep(0.02)
+    assert refused > 5
+    assert [each.result() for each in reading] == [whole] * ROOM
+
+
+async def answer(send: Callable[[dict[str, object]], Awaitable[None]], *pieces: bytes) -> None:
+    length = str(sum(map(len, pieces))).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    for number, piece in enumerate(pieces, 1):
+        await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces)})
 
 
 async def test_a_storm_of_newcomers_is_told_of_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +260,19 @@ async def test_a_storm_of_newcomers_is_told_of_once_a_second(monkeypatch: pytest
     assert {line["event"] for line in lines} == {"connections.crowded"}
     assert 1 <= len(lines) <= 4
     assert (sum(line["closed"] for line in lines), sum(line["refused"] for line in lines)) == (50, 12)
+
+
+async def test_what_a_late_line_has_told_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TELL_SECONDS", 0.05)
+    structlog.reset_defaults()
+    monkeypatch.setattr(connections, "log", structlog.get_logger())
+    crowd, loop = Crowd(), asyncio.get_running_loop()
+    with capture_logs() as lines:
+        crowd.count(loop, closed=1, refused=0)
+        time.sleep(0.06)  # the loop is late
+        crowd.count(loop, closed=1, refused=0)
+        await asyncio.sleep(0.15)
+    assert [(line["closed"], line["refused"]) for line in lines] == [(2, 0)]
 
 
 @pytest.mark.parametrize(("limit", "room"), [(64, 16), (1024, 768), (10_000, 8000)])

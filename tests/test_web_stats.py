@@ -1,7 +1,7 @@
 """Counts for admins: fresh where that is cheap, shared with the metrics where it is not."""
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import httpx2
 import pytest
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from receiver.metrics import RecentStats
 from receiver.models import Stats
 from receiver.runtime import Runtime
+from receiver.testing import TurnableClock
 from receiver.web.app import build_app
 from tests.factories import EMPTY_RECORD
 from tests.web_callers import ADMIN_TOKEN, caller, log_task
@@ -64,3 +65,19 @@ async def test_a_count_that_costs_much_stands_for_admins_too(
         assert age.total_seconds() == pytest.approx(stands, abs=0.5)  # each says how old it is
         record.now = takes + stands
         assert (await admin.get("/stats")).json()["submissions"] == 2
+
+
+async def test_the_metrics_of_a_count_that_stands_tell_the_ages_of_its_time(runtime: Runtime) -> None:
+    clock = TurnableClock()
+    oldest = clock.now() - timedelta(seconds=10)
+
+    async def count() -> Stats:
+        clock.turn(3)
+        return replace(EMPTY_RECORD, oldest_undelivered_at=oldest)
+
+    recent = RecentStats(count, lambda: clock.uptime().total_seconds())
+    async with caller(build_app(replace(runtime, stats=recent, clock=clock)), ADMIN_TOKEN) as admin:
+        for _ in range(2):
+            text = (await admin.get("/metrics")).text
+            assert "receiver_oldest_undelivered_seconds 10.0" in text.splitlines()
+            clock.turn(50)  # of the sixty that it stands

@@ -11,6 +11,7 @@ import msgspec
 
 import receiver
 from receiver import plugins
+from receiver.assets import reserved_bytes
 from receiver.cli.callback_url import provider_url
 from receiver.cli.reach import REMEDY, obstacles
 from receiver.credentials import credentials_path, ensure_credentials, open_to_others, read_credentials
@@ -18,8 +19,6 @@ from receiver.errors import Misconfigured
 from receiver.settings import Settings
 from receiver.tokens import Tokens
 
-LITTLE_ROOM_BYTES = 2**30
-NO_ROOM_BYTES = 100 * 2**20
 CLOCK_SLACK_SECONDS = 120.0
 
 SAME_USER = "run `receiver doctor` as the user that runs the service"
@@ -59,14 +58,19 @@ def fail(name: str, detail: str, todo: str) -> Check:
 
 
 def check_disk(data_dir: Path) -> Check:
-    """Room for files and for the record."""
+    """Room for files and for the record; a warning comes before the first of them stops."""
     folder = _existing(data_dir)
-    free = shutil.disk_usage(folder).free
-    text = f"{free / 2**30:.1f} GiB free at {folder}"
+    disk = shutil.disk_usage(folder)
+    reserved = reserved_bytes(disk.total)
+    text = f"{_size(disk.free)} free at {folder}"
+    if disk.free >= 2 * reserved:
+        return ok("disk", text)
     todo = "make room, or set RECEIVER_DATA_DIR to a folder on a larger disk"
-    if free < NO_ROOM_BYTES:
-        return fail("disk", text, todo)
-    return warn("disk", text, todo) if free < LITTLE_ROOM_BYTES else ok("disk", text)
+    callbacks = "callbacks get 503 once it is full"
+    if disk.free >= reserved:
+        return warn("disk", f"{text}: downloads stop below {_size(reserved)}, and {callbacks}", todo)
+    stopped = f"downloads have stopped, as they do below {_size(reserved)}, and {callbacks}"
+    return fail("disk", f"{text}: {stopped}", todo)
 
 
 def check_clock(data_dir: Path, now: datetime) -> Check:
@@ -105,6 +109,10 @@ def check_new_folder(data_dir: Path) -> Check:
             "set RECEIVER_DATA_DIR to a folder in which this user may write",
         )
     return ok("data folder", f"made at the first start: {data_dir}; what lies in it was tried in another")
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number >> 20} MiB"
 
 
 def _written_at(path: Path) -> float:

@@ -15,7 +15,7 @@ from receiver.cli.checks import SAME_USER, Check, State, fail, ok, warn
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.show import count
 from receiver.clock import Clock
-from receiver.errors import Misconfigured, ReceiverError
+from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.fields import key_variable, variable_of
 from receiver.network import open_plain_client
 from receiver.options import PartOptions, StoreOptions
@@ -43,6 +43,11 @@ _NOT_SURE = frozenset(
     }
 )
 
+_ELSEWHERE = (
+    "use the release that wrote it, or set RECEIVER_DATABASE_URL or RECEIVER_DATA_DIR to another place, or to"
+    " a backup (README, Backups)"
+)
+_NOT_NOW = f"look again in a minute; if it stays so, end what else has the file open, and {SAME_USER}"
 _BACKUP = "set RECEIVER_DATA_DIR to the newest copy that `receiver backup` made, and start on it"
 
 
@@ -172,9 +177,10 @@ async def check_record(settings: Settings, *, running: bool) -> list[Check]:
     store_class: type[Store] = plugins.load("stores", settings.database_scheme)
     try:
         waiting = await store_class.pending_migrations(settings.database_url, settings.data_dir)
+    except Unavailable as exc:
+        return [whole, fail("database", _words(exc), _NOT_NOW)]
     except ReceiverError as exc:
-        todo = "use the release that wrote it, or start on a backup of this one's (README, Backups)"
-        return [whole, fail("database", _words(exc), todo)]
+        return [whole, fail("database", _words(exc), _ELSEWHERE)]
     if waiting:
         said = f"{count(len(waiting), 'migration')} wait{'s' if len(waiting) == 1 else ''}"
         return [whole, warn("database", said, "back up, then start or run `receiver migrate`")]
@@ -196,7 +202,7 @@ async def _examined(settings: Settings) -> Check:
     except Misconfigured as exc:
         return fail("record", _words(exc), _BACKUP)
     except ReceiverError as exc:
-        return fail("record", _words(exc), SAME_USER)
+        return fail("record", _words(exc), _NOT_NOW)
     except OSError as exc:
         return fail("record", f"{path}: {exc.strerror}", SAME_USER)
     sound, large = "every page is sound", "too large to look at every page now; `receiver backup` does"

@@ -2,10 +2,11 @@
 
 import asyncio
 import resource
+import select
 from collections.abc import Callable
 from heapq import nsmallest
 from operator import itemgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 import structlog
@@ -19,6 +20,10 @@ HEAD_TIMEOUT_SECONDS = 10.0
 STALL_SECONDS = 60.0  # how long a reader of ours may take nothing
 LINGER_SECONDS = 2.0
 MOST_CONNECTIONS = 8000
+WAIT_SECONDS = 1.0  # before whoever waits gives way: while some places are left
+SHORT_WAIT_SECONDS = 0.1  # and when none is left; a request follows its connection sooner
+STUCK_SECONDS = 5.0  # before a reader that takes nothing gives way
+LOOK_SECONDS = 2e-5  # for each connection, between two looks at all: ten times what it takes
 RESERVED_DESCRIPTORS = 256  # for the database, files, downloads, sinks and look-ups
 TELL_SECONDS = 1.0
 
@@ -36,9 +41,12 @@ class ImpatientProtocol(HttpToolsProtocol):
     body and all. What is no request is refused as everything else is, and never inside the answer to
     the request before it.
 
-    Where there are too many, those that have waited longest for a request, or for a reader that takes
-    nothing, give way to the new one. Who is being answered and listens does not.
+    Before there are too many, some of those that have waited longest for a request, or for a reader that
+    takes nothing, give way to new ones. Whoever has just come, or is asking, or is being answered and
+    listens, does not; where nobody else is left, the new one goes.
     """
+
+    _next_look_at: ClassVar[float] = 0.0  # by the loop's clock, which all loops share
 
     _head_deadline: asyncio.TimerHandle | None = None
     _head_bytes: int | None = None  # set while a head is half here
@@ -46,10 +54,10 @@ class ImpatientProtocol(HttpToolsProtocol):
     _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Together(transport, self.loop, self._is_half_read))  # type: ignore[arg-type]
+        self._together = Together(transport, self.loop, self._is_half_read)
+        super().connection_made(self._together)  # type: ignore[arg-type]
         self._start_deadline()
-        if len(self.connections) > most_connections():
-            self._make_room()
+        self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_deadline()
@@ -141,29 +149,52 @@ class ImpatientProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _make_room(self) -> None:
+        most, count = most_connections(), len(self.connections)
+        if count <= most * 7 // 8:  # the last eighth is for those who come while others have their time
+            return
+        is_full = count > most
+        leaving = self._longest_waiting(SHORT_WAIT_SECONDS if is_full else WAIT_SECONDS)
+        if leaving or is_full:
+            _CROWD.count(self.loop, closed=len(leaving), refused=not leaving)
+            for each in leaving or [self]:
+                each.leave()
+
+    def _longest_waiting(self, wait_seconds: float) -> list["ImpatientProtocol"]:
+        now, count = self.loop.time(), len(self.connections)
+        if now < self._next_look_at:
+            return []
         others = (
             each for each in self.connections if each is not self and isinstance(each, ImpatientProtocol)
         )
-        waiting = [(since, each) for each in others if (since := each.waiting_since()) is not None]
+        ends = ((each.wait_ends_at(wait_seconds), each) for each in others)
+        waiting = [(end, each) for end, each in ends if end is not None and end <= now]
         # Some at once, or every newcomer would have all of them looked through.
-        room = 1 + len(self.connections) // 32
-        leaving = [each for _, each in nsmallest(room, waiting, key=itemgetter(0))]
-        _CROWD.count(self.loop, closed=len(leaving), refused=not leaving)
-        for each in leaving or [self]:
-            each.leave()
+        room = 1 + count // 32
+        if len(waiting) < 2 * room:
+            ImpatientProtocol._next_look_at = now + LOOK_SECONDS * count
+        longest = nsmallest(min(room, (len(waiting) + 1) // 2), waiting, key=itemgetter(0))
+        return [each for _, each in longest if not each.is_asking()]
 
-    def waiting_since(self) -> float | None:
-        """Since when, by the loop's clock, nothing has happened here; None while somebody is answered."""
-        if self.transport.is_closing():
-            return 0.0
-        if self._read_deadline is not None:
-            return self._read_deadline.when() - STALL_SECONDS
+    def wait_ends_at(self, wait_seconds: float) -> float | None:
+        """When, by the loop's clock, it may give way; None while somebody is asking or answered."""
+        if (stuck_since := self._together.stuck_since()) is not None:
+            return stuck_since + STUCK_SECONDS
+        if self._together.is_closing():
+            return self._together.closing_since + wait_seconds
         if not self._is_idle():
             return None
         if self._head_deadline is not None:
-            return self._head_deadline.when() - HEAD_TIMEOUT_SECONDS
+            return self._head_deadline.when() - HEAD_TIMEOUT_SECONDS + wait_seconds
         pause = self.timeout_keep_alive_task
-        return pause.when() - self.timeout_keep_alive if pause is not None else None
+        return pause.when() - self.timeout_keep_alive + wait_seconds if pause is not None else None
+
+    def is_asking(self) -> bool:
+        """Whether a request, or more of one, has come and was not read yet."""
+        if self._together.is_closing() or not self._is_idle():
+            return False  # then nothing is read, or not as a request
+        unread = select.poll()
+        unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(unread.poll(0))
 
     def leave(self) -> None:
         """Give the connection up at once."""
@@ -203,6 +234,8 @@ class Crowd:
             loop.call_at(self._told_at, self._tell)
 
     def _tell(self) -> None:
+        if not self._closed and not self._refused:
+            return  # a late line before this one has told of them
         log.warning("connections.crowded", closed=self._closed, refused=self._refused)
         self._closed = self._refused = 0
 
@@ -228,7 +261,15 @@ class Together:
     answer that says why: so the rest is read for a moment, and thrown away.
     """
 
-    __slots__ = ("_is_closing", "_is_half_read", "_loop", "_pieces", "_transport")
+    __slots__ = (
+        "_is_half_read",
+        "_loop",
+        "_moved_at",
+        "_pieces",
+        "_transport",
+        "_unsent",
+        "closing_since",
+    )
 
     def __init__(
         self,
@@ -239,10 +280,13 @@ class Together:
         self._transport = transport
         self._loop = loop
         self._is_half_read = is_half_read
-        self._is_closing = False
+        self.closing_since = 0.0  # by the loop's clock; 0: not by us
         self._pieces: list[bytes] = []
+        self._unsent = 0  # when it was last looked at
+        self._moved_at = 0.0
 
     def write(self, data: bytes) -> None:
+        self._moved_at = self._loop.time()
         if not self._pieces:
             self._loop.call_soon(self._flush)
         self._pieces.append(data)
@@ -251,7 +295,7 @@ class Together:
         if self.is_closing():
             return
         self._flush()
-        self._is_closing = True
+        self.closing_since = self._loop.time()
         if self._is_half_read():
             self._transport.write_eof()
             self._transport.resume_reading()
@@ -260,7 +304,16 @@ class Together:
             self._end()
 
     def is_closing(self) -> bool:
-        return self._is_closing or self._transport.is_closing()
+        return self.closing_since > 0 or self._transport.is_closing()
+
+    def stuck_since(self) -> float | None:
+        """Since when, by the loop's clock, nothing is seen to have left; None if all has."""
+        unsent = sum(map(len, self._pieces)) + self._transport.get_write_buffer_size()
+        if not unsent:
+            return None
+        if unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, self._loop.time()
+        return self._moved_at
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -43,7 +43,8 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
         require(request.state.role, Role.ADMIN)
     asker = runtime.asker
     troubled = {name: asker.trouble(name) is not None for name in runtime.providers if asker.can_ask(name)}
-    numbers = runtime.metrics.render(await _stats(runtime), runtime.clock.now(), troubled)
+    stats = await _stats(runtime)
+    numbers = runtime.metrics.render(stats, runtime.stats.counted_at(runtime.clock.now()), troubled)
     return Response(numbers, headers={"content-type": CONTENT_TYPE})
 
 

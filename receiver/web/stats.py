@@ -1,7 +1,5 @@
 """Admins see how much there is of everything."""
 
-from datetime import timedelta
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,7 +32,7 @@ class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
 async def show_stats(runtime: Runtime, _request: Request, _: Nothing) -> Response:
     """Counts of everything, shared with the metrics."""
     stats = await runtime.stats.get(anew=True)
-    counted_at = runtime.clock.now() - timedelta(seconds=runtime.stats.age_seconds())
+    counted_at = runtime.stats.counted_at(runtime.clock.now())
     return reply(shape(StatsShown, stats, counted_at=to_text(counted_at)))
 
 

@@ -191,8 +191,6 @@ class StoreContract:
         with pytest.raises(Unavailable):
             await store.record(recording(completed("one-too-many")))
         assert await store.count_stats() == before
-        with pytest.raises(Unavailable):
-            await store.record(recording(unclear(None)))
         repeat = await store.record(recording(completed("early-0")))
 
         assert repeat.status is Verdict.EARLY
@@ -208,6 +206,113 @@ class StoreContract:
         assert task is not None
         assert [(d.verdict, d.bytes) for d in task.deliveries] == [(Verdict.UNOWNED, 0)]
         assert task.event is None
+
+    async def test_what_was_not_understood_and_is_nobodys_is_kept_until_retention_and_then_unowned(
+        self, store: Store
+    ) -> None:
+        for report in (unclear("t1"), unclear(None)):
+            await store.record(recording(report))
+
+        assert await store.expire_early(later(1), 10) == 0
+        assert (await store.count_stats()).deliveries == {"unrecognised": 2}
+        while await store.purge(later(1), 10):
+            pass
+        assert (await store.count_stats()).deliveries == {"unowned": 2}
+        await store.log_submission(submission("t1"))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [(d.verdict, d.bytes) for d in task.deliveries] == [(Verdict.UNOWNED, 0)]
+
+    async def test_what_an_owner_has_does_not_become_unowned_though_it_was_not_understood(
+        self, store: Store
+    ) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+        await store.log_submission(submission("before"))
+        for task_id in ("before", "after", "bound"):
+            await store.record(recording(unclear(task_id)))
+        await store.log_submission(submission("after"))
+        await store.bind_submission(reserved.id, "bound", NOW)
+
+        while await store.purge(later(1), 10):
+            pass
+
+        for task_id in ("before", "after", "bound"):
+            task = await store.get_task("vidgo", task_id)
+            assert task is not None
+            assert [(d.verdict, d.bytes) for d in task.deliveries] == [(Verdict.UNRECOGNISED, 0)]
+
+    async def test_what_was_not_understood_makes_room_once_its_submission_is_logged(
+        self, store: Store
+    ) -> None:
+        for number in range(EARLY_LIMIT):
+            await store.record(recording(unclear(f"t{number}")))
+        with pytest.raises(Unavailable):
+            await store.record(recording(unclear("another")))
+
+        await store.log_submission(submission("t0"))
+
+        assert (await store.record(recording(unclear("another")))).status is Verdict.UNRECOGNISED
+
+    async def test_what_nobody_owns_is_bounded_however_long_ago_it_came(self, store: Store) -> None:
+        for number in range(EARLY_LIMIT):
+            await store.record(recording(completed(f"t{number}")))
+
+        with pytest.raises(Unavailable):
+            await store.record(recording(completed("early"), received_at=later(10**8)))
+        assert await store.expire_early(later(1), 1) == 1
+
+        assert (await store.record(recording(completed("early")))).status is Verdict.EARLY
+
+    async def test_what_nobody_understands_keeps_out_nothing_that_is_only_early(self, store: Store) -> None:
+        for number in range(EARLY_LIMIT):
+            await store.record(recording(unclear(f"t{number}")))
+
+        assert (await store.record(recording(completed("early")))).status is Verdict.EARLY
+
+    @pytest.mark.parametrize("report", [completed("t1"), unclear("t1"), progress("t1")])
+    async def test_an_unowned_callback_that_comes_again_is_bounded_like_a_new_one(
+        self, store: Store, report: Report
+    ) -> None:
+        await store.record(recording(report))
+        await store.expire_early(later(1), 10)
+        while await store.purge(later(1), 10):
+            pass
+        for number in range(EARLY_LIMIT):
+            await store.record(recording(completed(f"early-{number}"), received_at=later(2)))
+            await store.record(recording(unclear(f"odd-{number}"), received_at=later(2)))
+        before = await store.count_stats()
+
+        with pytest.raises(Unavailable):
+            await store.record(recording(report, received_at=later(3)))
+
+        assert await store.count_stats() == before
+        await store.log_submission(submission("t1"))
+        assert (await store.record(recording(report))).status in {
+            Verdict.ACCEPTED,
+            Verdict.UNRECOGNISED,
+            Verdict.PROGRESS,
+        }
+
+    async def test_an_unowned_callback_that_was_not_understood_is_looked_at_again(self, store: Store) -> None:
+        odd = recording(unclear("t1"), received_at=later(5))
+        for _ in range(2):
+            assert (await store.record(odd)).status is Verdict.UNRECOGNISED
+            while await store.purge(later(6), 10):
+                pass
+            assert (await store.count_stats()).deliveries == {"unowned": 1}
+        report = completed("t1")
+
+        receipt = await store.record(recording(report, body=odd.body, received_at=later(7)))
+
+        assert receipt.status is Verdict.EARLY
+        await store.log_submission(submission("t1"))
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [(d.verdict, d.seen, d.received_at, d.bytes) for d in task.deliveries] == [
+            (Verdict.ACCEPTED, 3, later(7), len(odd.body))
+        ]
 
     async def test_no_more_early_callbacks_become_unowned_at_once_than_are_asked_for(
         self, store: Store
@@ -509,6 +614,32 @@ class StoreContract:
 
         assert [work.task_id for work in works] == ["fresh", "fresh", works[2].task_id]
         assert works[2].task_id.startswith("dead")
+
+    async def test_a_file_that_failed_once_has_its_turn_though_new_ones_come(self, store: Store) -> None:
+        await store.log_submission(submission("urgent"))
+        await store.record(recording(completed("urgent"), links_die_at=later(600)))
+        (work,) = await store.lease_assets(later(1), later(60), 1)
+        await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(2)))
+        await store.log_submission(submission("new"))
+        await store.record(recording(completed("new", files=4), links_die_at=later(10**6)))
+
+        (usual,) = await store.lease_assets(later(3), later(60), 1)
+        assert usual.task_id == "new"
+        first, second = await store.lease_assets(later(3), later(60), 2, retries_first=True)
+        assert {first.task_id, second.task_id} == {"urgent", "new"}
+        # Where nothing was tried before, the place is not left empty.
+        assert len(await store.lease_assets(later(3), later(60), 2, retries_first=True)) == 2
+
+    async def test_leased_files_know_how_often_in_a_row_they_ended_alike(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1")))
+        seen = []
+        for outcome in (Outcome.TIMEOUT, Outcome.GONE, Outcome.GONE, Outcome.TIMEOUT):
+            (work,) = await store.lease_assets(later(1), later(60), 1)
+            seen.append((work.last, work.alike))
+            await store.settle_asset(work, settlement(outcome, retry_at=later(1)))
+
+        assert seen == [(None, 0), (Outcome.TIMEOUT, 1), (Outcome.GONE, 1), (Outcome.GONE, 2)]
 
     async def test_a_file_that_was_often_tried_is_not_kept_waiting_by_those_tried_still_oftener(
         self, store: Store

@@ -156,6 +156,22 @@ class ReprocessContract:
         assert [d.verdict for d in (await task_of(store, "t1")).deliveries] == [Verdict.ACCEPTED]
         assert (await store.count_stats()).deliveries == {"accepted": 1, "duplicate": 1}
 
+    async def test_one_whose_time_runs_out_while_it_is_read_stays_unowned(self, store: Store) -> None:
+        await store.record(recording(unclear("t1"), body=b"odd"))
+        started = await store.start_replay(replay(Stage.REPROCESS))
+        work = await lease(store, 200)
+        (kept,) = await store.list_kept(work, 100)
+        while await store.purge(later(1), 10):
+            pass
+
+        assert await store.list_kept(work, 100) == []
+        await store.log_submission(submission("t1"))
+        await store.reprocess(work, [read_as(kept, failed("t1"))], later(200), later(200))
+
+        task = await task_of(store, "t1")
+        assert (task.event, [d.verdict for d in task.deliveries]) == (None, [Verdict.UNOWNED])
+        assert (await get(store, started.id)).results == {"unowned": 1}
+
     async def test_a_token_binds_and_bounds_what_is_read_again(self, store: Store) -> None:
         reserved, bound = submission(None), submission("mine")
         await store.log_submission(reserved)

@@ -24,6 +24,7 @@ from receiver.stores.sqlite import SqliteStore, counting, polling, settling
 from receiver.stores.sqlite import recording as recording_module
 from receiver.stores.sqlite.filing import LARGE_BYTES
 from receiver.stores.sqlite.migrations import migrate, migrations
+from receiver.stores.sqlite.owning import EARLY_OF_TASK
 from receiver.stores.sqlite.writer import connect
 from receiver.words import Outcome, Verdict
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
@@ -203,11 +204,13 @@ async def test_large_bodies_that_nobody_owns_are_bounded_in_number_by_themselves
         body = name.encode().ljust(size, b" ")
         return (await store.record(recording(report or completed(name), body=body))).status
 
-    for number in range(50):
+    for number in range(100):
         await bring(f"early {number}", LARGE_BYTES + 1)
         await bring(f"odd {number}", LARGE_BYTES + 1, report=unclear(None))
-    with pytest.raises(Unavailable, match="100 large"):
+    with pytest.raises(Unavailable, match="100 large early"):
         await bring("one too many", LARGE_BYTES + 1)
+    with pytest.raises(Unavailable, match="100 large unrecognised"):
+        await bring("one too many", LARGE_BYTES + 1, report=unclear(None))
 
     assert await bring("smaller", LARGE_BYTES) is Verdict.EARLY
     assert await bring("early 7", LARGE_BYTES + 1) is Verdict.EARLY
@@ -216,6 +219,47 @@ async def test_large_bodies_that_nobody_owns_are_bounded_in_number_by_themselves
     await store.expire_early(later(1), 1)
     assert await bring("another", LARGE_BYTES + 1) is Verdict.EARLY
     await store.aclose()
+
+
+async def test_large_bodies_that_come_again_are_bounded_like_new_ones(tmp_path: Path) -> None:
+    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+
+    async def bring(name: str, seconds: int) -> Verdict:
+        body = name.encode().ljust(LARGE_BYTES + 1, b" ")
+        return (await store.record(recording(completed(name), body=body, received_at=later(seconds)))).status
+
+    for number in range(100):
+        await bring(f"first {number}", 0)
+    assert await store.expire_early(later(1), 100) == 100
+    for number in range(99):
+        await bring(f"second {number}", 2)
+
+    assert await bring("first 0", 3) is Verdict.EARLY
+    with pytest.raises(Unavailable, match="100 large"):
+        await bring("first 1", 3)
+    assert await store._read(lambda db: db.execute("SELECT count(body) FROM deliveries").fetchone()) == (100,)
+    await store.aclose()
+
+
+async def test_ends_of_one_task_that_come_again_are_bounded_like_new_ones(tmp_path: Path) -> None:
+    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+    for number in range(20):
+        await store.record(recording(failed("t1"), body=b"first %d" % number))
+    assert await store.expire_early(later(1), 100) == 20
+    for number in range(20):
+        await store.record(recording(failed("t1"), body=b"second %d" % number, received_at=later(2)))
+
+    with pytest.raises(Unavailable, match="20 other"):
+        await store.record(recording(failed("t1"), body=b"first 0", received_at=later(3)))
+    await store.aclose()
+
+
+async def test_what_was_not_understood_is_found_by_its_task(store: SqliteStore) -> None:
+    plan = await store._read(
+        lambda db: db.execute(f"EXPLAIN QUERY PLAN {EARLY_OF_TASK}", ("vidgo", "t1")).fetchall()
+    )
+
+    assert "deliveries_key (provider=? AND task_id=?)" in plan[0][-1]
 
 
 async def test_what_waits_is_counted_without_reading_what_it_says(store: SqliteStore) -> None:
@@ -298,7 +342,7 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(st
             steps += 1
 
         db.connection.set_progress_handler(step, 100)
-        settling.lease_assets(db, later(1), later(60), "lease", 8)
+        settling.lease_assets(db, later(1), later(60), "lease", limit=8, retries_first=True)
         counting.next_due_at(db, "assets", "")
         db.connection.set_progress_handler(None, 0)
         return steps

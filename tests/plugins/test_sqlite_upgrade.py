@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from receiver.errors import Misconfigured
 from receiver.models import Task
 from receiver.options import StoreOptions
 from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.sqlite.migrations import migrate
+from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Verdict
 from tests.contracts.store import ROUTES
@@ -139,6 +140,25 @@ async def test_what_the_second_release_found_unowned_is_heard_when_it_comes_agai
         (Verdict.ACCEPTED, 2, True)
     ]
     await store.aclose()
+
+
+@pytest.mark.parametrize("make", [make_first_release, make_second_release])
+async def test_what_an_earlier_release_did_not_understand_of_a_task_of_ours_stays_its_owners(
+    make: Make, tmp_path: Path
+) -> None:
+    make(tmp_path / "receiver.db")
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        connection.execute("UPDATE deliveries SET task_id = 'submitted' WHERE verdict = 'unrecognised'")
+        connection.commit()
+    store = await open_today(tmp_path)
+
+    while await store.expire_early(later(10**6), 10):
+        pass
+
+    kept = verdicts(await task_of(store, "submitted"))
+    await store.aclose()
+    assert Verdict.UNRECOGNISED in kept
+    assert Verdict.UNOWNED not in kept
 
 
 async def test_what_the_first_release_ended_stays_as_it_was(tmp_path: Path) -> None:
@@ -323,3 +343,83 @@ async def test_what_waits_is_told_whoever_has_the_record_open_and_nothing_change
     assert await waiting() == []
     await store.aclose()
     assert await waiting() == []
+
+
+# --- files of others ----------------------------------------------------------------------------------
+
+THE_TABLE = 'CREATE TABLE "_sqlite_migrations" (id INTEGER PRIMARY KEY, migration_set, name, applied_at)'
+OTHERS_MIGRATION = "INSERT INTO _sqlite_migrations VALUES (1, 'theirs', 'm001_the_record', '')"
+
+
+def make_with(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE TABLE invoices (id)"],
+        ["CREATE TABLE submissions (id)"],
+        ["CREATE VIEW one AS SELECT 1"],
+        [THE_TABLE, "CREATE TABLE invoices (id)"],
+        [THE_TABLE, OTHERS_MIGRATION, "CREATE TABLE invoices (id)"],
+    ],
+    ids=["table", "table like ours", "view", "empty migrations", "their migrations"],
+)
+@pytest.mark.parametrize("look", [migrate, pending])
+def test_a_file_of_another_program_is_refused_and_left_as_it_is(
+    tmp_path: Path, look: Callable[[Path], object], statements: list[str]
+) -> None:
+    path = tmp_path / "theirs.db"
+    make_with(path, *statements)
+    before = path.read_bytes()
+
+    with pytest.raises(Misconfigured) as caught:
+        look(path)
+
+    assert str(path) in str(caught.value)
+    assert "set RECEIVER_DATABASE_URL or RECEIVER_DATA_DIR to another place" in str(caught.value)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["theirs.db"]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [],
+        ["PRAGMA journal_mode = WAL"],
+        [THE_TABLE],
+        [THE_TABLE, "CREATE UNIQUE INDEX by_set ON _sqlite_migrations (migration_set, name)"],
+        # Kept in every file that Litestream looks after, maybe before the first start.
+        ["CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq)", "CREATE TABLE _litestream_lock (id)"],
+        # As SQLite's own tables come about.
+        ["CREATE TABLE _a (id INTEGER PRIMARY KEY AUTOINCREMENT)", "INSERT INTO _a VALUES (1)", "ANALYZE"],
+    ],
+    ids=["empty", "header", "migrations", "indexed migrations", "litestream", "sqlite"],
+)
+def test_a_file_in_which_nothing_is_kept_yet_is_taken(tmp_path: Path, statements: list[str]) -> None:
+    path = tmp_path / "receiver.db"
+    make_with(path, *statements)
+    everything = migrate(tmp_path / "new.db")
+
+    assert pending(path) in (None, everything)
+    assert migrate(path) == everything
+    assert (pending(path), migrate(path)) == ([], [])
+
+
+def test_a_record_to_which_somebody_added_a_table_is_still_ours(tmp_path: Path) -> None:
+    path = tmp_path / "receiver.db"
+    make_first_release(path)
+    make_with(path, "CREATE TABLE notes (text)")
+
+    assert pending(path) == migrate(path) != []
+
+
+async def test_the_store_is_not_opened_over_a_file_of_another_program(tmp_path: Path) -> None:
+    make_with(tmp_path / "receiver.db", "CREATE TABLE invoices (id)")
+
+    with pytest.raises(Misconfigured, match=r"receiver\.db is another program's \(.*invoices"):
+        await open_today(tmp_path)

@@ -1,7 +1,6 @@
 """Where a delivery is filed, what of it is kept, and how many may be."""
 
 import sqlite3
-from datetime import timedelta
 
 from receiver.errors import Unavailable
 from receiver.models import Recording
@@ -39,19 +38,20 @@ WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?
     AND (verdict = 'unowned' OR typeof(body) = 'null')
 """
 
-# How many deliveries came lately that nobody owns; counting stops at the limit.
+# How many deliveries of a verdict are kept that nobody owns, whenever they came; counting stops at the limit.
 COUNT_OWNERLESS = """
 SELECT count(*) FROM (SELECT 1 FROM deliveries
-    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND received_at > ? LIMIT ?)
+    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
+        AND verdict = ? LIMIT ?)
 """
 
-# How many of those that are kept are large, whenever they came. Left to itself SQLite would look at them all.
+# How many of these are large. Left to itself SQLite would look at them all.
 MOST_LARGE = 100
 LARGE_BYTES = 65_536  # as the index says it
 COUNT_LARGE = f"""
 SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_large
     WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND length(body) > {LARGE_BYTES}
-    LIMIT ?)
+        AND verdict = ? LIMIT ?)
 """  # noqa: S608
 
 # What one token may pile up on one task, of each verdict for itself: so no amount of progress crowds out a
@@ -116,16 +116,19 @@ def is_kept(
     has just bound a submission, it is the first that the token brings about that task.
     """
     known = db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone()
-    if known is not None:
-        if _is_spent(*known):
-            renew(db, recording, place)
+    if known is not None and not _is_spent(*known):
         return True
     if owner is None:
-        _refuse_beyond_limits(db, recording, options)
+        _refuse_beyond_limits(db, recording, verdict, options)
     _, task_id, _ = place
-    if owner is None and not task_id:  # those of all senders lie in this one place, and are bounded already
-        return True
-    return not _is_too_much(db, recording, verdict, place)
+    # Only an unowned one has lost its place among its like. What names no task lies in one place, whoever
+    # sent it, and is bounded already.
+    is_one_more = known is None or known[0] == Verdict.UNOWNED
+    if is_one_more and (owner is not None or task_id) and _is_too_much(db, recording, verdict, place):
+        return False
+    if known is not None:
+        renew(db, recording, place)
+    return True
 
 
 def _is_spent(verdict: str, body: str) -> bool:
@@ -134,19 +137,22 @@ def _is_spent(verdict: str, body: str) -> bool:
     return verdict == Verdict.UNOWNED or (body == "null" and verdict in _JUDGED_ANEW)
 
 
-def _refuse_beyond_limits(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> None:
-    since = to_text(recording.received_at - timedelta(seconds=options.early_ttl_seconds))
-    (ownerless,) = db.execute(COUNT_OWNERLESS, (since, options.early_limit)).fetchone()
+def _refuse_beyond_limits(
+    db: sqlite3.Cursor, recording: Recording, verdict: Verdict, options: StoreOptions
+) -> None:
+    # Each verdict for itself: what nobody understands stays until retention, and must not keep out what is
+    # only early.
+    (ownerless,) = db.execute(COUNT_OWNERLESS, (verdict.value, options.early_limit)).fetchone()
     if ownerless >= options.early_limit:
         raise Unavailable(
-            f"{options.early_limit} deliveries wait for a submission already", retry_after_seconds=60.0
+            f"{options.early_limit} {verdict} deliveries have no submission already", retry_after_seconds=60.0
         )
     if len(recording.body) <= LARGE_BYTES:
         return
-    (large,) = db.execute(COUNT_LARGE, (MOST_LARGE,)).fetchone()
+    (large,) = db.execute(COUNT_LARGE, (verdict.value, MOST_LARGE)).fetchone()
     if large >= MOST_LARGE:
         raise Unavailable(
-            f"{MOST_LARGE} large deliveries wait for a submission already", retry_after_seconds=60.0
+            f"{MOST_LARGE} large {verdict} deliveries have no submission already", retry_after_seconds=60.0
         )
 
 

@@ -20,6 +20,13 @@ migrations = Migrations("receiver")
 
 BUSY_TIMEOUT_SECONDS = 30.0
 
+# Something that a program keeps in a file. What begins with an underscore is bookkeeping, as ours of the
+# migrations, and Litestream's, which may come to a new file before the first of our tables does.
+SOMETHING_KEPT = """
+SELECT name FROM sqlite_schema WHERE tbl_name NOT GLOB '_*' AND tbl_name NOT GLOB 'sqlite_*'
+ORDER BY rowid LIMIT 1
+"""
+
 
 @migrations()
 def m001_the_record(db: Database) -> None:
@@ -60,14 +67,15 @@ def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
     Any number of processes may do this at once: each waits for the one before it. Raises Misconfigured
-    for a file that is not ours, is damaged, or was made by a newer receiver, and Unavailable when what
-    the file lives on is at fault.
+    for a file that is not ours, which is left as it is, is damaged, or was made by a newer receiver, and
+    Unavailable when what the file lives on is at fault.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
     except sqlite3.Error as exc:
         raise unopened(path, exc) from exc
     try:
+        _refuse_others(Database(connection), path)
         _use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
         db = Database(connection)
@@ -92,6 +100,7 @@ def pending(path: Path) -> list[str] | None:
             return None
         with closing(connect_read_only(path, BUSY_TIMEOUT_SECONDS)) as connection:
             db = Database(connection)
+            _refuse_others(db, path)
             _refuse_newer(db, path)
             return [migration.name for migration in migrations.pending(db)]
     except FileNotFoundError:
@@ -100,6 +109,16 @@ def pending(path: Path) -> list[str] | None:
         raise Misconfigured(f"{path} cannot be looked at: {exc.strerror}") from exc
     except sqlite3.DatabaseError as exc:
         raise unopened(path, exc) from exc
+
+
+def _refuse_others(db: Database, path: Path) -> None:
+    # All of ours is made in one transaction: there is no moment at which a file of ours looks like this.
+    kept = db.execute(SOMETHING_KEPT).fetchall()
+    if kept and not migrations.applied(db):
+        raise Misconfigured(
+            f"{path} is another program's (it holds {kept[0][0]}, and nothing of a receiver):"
+            " set RECEIVER_DATABASE_URL or RECEIVER_DATA_DIR to another place"
+        )
 
 
 def _refuse_newer(db: Database, path: Path) -> None:
@@ -598,6 +617,8 @@ _M004 = (
 )
 
 _M005 = (
+    # How many attempts in a row, up to the last, ended with its outcome.
+    "ALTER TABLE assets ADD COLUMN alike INTEGER NOT NULL DEFAULT 0",
     "DROP INDEX assets_pending",
     # What a callback has named and nobody tried is apart, all of it due; of that, and of all else, the links
     # that die first.
@@ -611,7 +632,17 @@ _M005 = (
     WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
     """,
     """
-    CREATE INDEX deliveries_large ON deliveries (number)
+    CREATE INDEX deliveries_large ON deliveries (verdict)
     WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND length(body) > 65536
+    """,
+    # What was not understood belongs to its task's owner; what is nobody's and has no body left is let go.
+    """
+    UPDATE deliveries SET submission = (SELECT number FROM submissions s
+        WHERE s.provider = deliveries.provider AND s.task_id = deliveries.task_id)
+    WHERE submission IS NULL AND verdict = 'unrecognised'
+    """,
+    """
+    UPDATE deliveries SET verdict = 'unowned'
+    WHERE submission IS NULL AND verdict = 'unrecognised' AND body IS NULL
     """,
 )

@@ -30,10 +30,12 @@ OWNER_BY_TASK = "SELECT number, owner FROM submissions WHERE provider = ? AND ta
 # Tie a reserved submission to its task; the unique key refuses a task that another one has.
 BIND = "UPDATE OR IGNORE submissions SET task_id = ?, bound_at = ? WHERE id = ? AND task_id IS NULL"
 
-# What came before its submission was logged, in the order it came.
+# What came before its submission was logged, in the order it came. The plus is for SQLite: by its task it is
+# found sooner than among all that nobody owns.
 EARLY_OF_TASK = """
-SELECT number, waiting FROM deliveries
-WHERE provider = ? AND task_id = ? AND verdict = 'early' ORDER BY number
+SELECT number, verdict, waiting FROM deliveries
+WHERE provider = ? AND task_id = ? AND submission IS NULL AND +verdict IN ('early', 'unrecognised')
+ORDER BY number
 """
 MATCH_EARLY = "UPDATE deliveries SET verdict = ?, submission = ?, waiting = ? WHERE number = ?"
 
@@ -147,10 +149,11 @@ def _match_early(db: sqlite3.Cursor, provider: str, task_id: str, options: Store
     What has to be confirmed is decided now, too: a key may have been set since they came.
     """
     now = options.clock.now()
-    for number, kept in db.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
-        if kept is None:  # progress, which ends nothing
+    for number, filed, kept in db.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
+        if kept is None:  # progress, or not understood: it ends nothing
+            known = Verdict.PROGRESS.value if filed == Verdict.EARLY else filed
             owner = applying.owner_of(db, provider, task_id)
-            db.execute(MATCH_EARLY, (Verdict.PROGRESS.value, owner, None, number))
+            db.execute(MATCH_EARLY, (known, owner, None, number))
             continue
         recording = msgspec.json.decode(kept, type=Recording)
         # A token whose submission was in the log would not have left it early.

@@ -15,8 +15,13 @@ NEXT_DELIVERIES = "SELECT number, received_at FROM deliveries WHERE number > ? O
 NEXT_SUBMISSIONS = "SELECT number, created_at FROM submissions WHERE number > ? ORDER BY number LIMIT ?"
 NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts ORDER BY number LIMIT ?"
 
-# The row stays, so that a very late repeat is still a repeat.
-DROP_BODY = "UPDATE deliveries SET body = NULL WHERE number = ?"
+# The row stays, so that a very late repeat is still a repeat. What was not understood and is nobody's can no
+# longer be read again.
+DROP_BODY = """
+UPDATE deliveries SET body = NULL,
+    verdict = CASE WHEN submission IS NULL AND verdict = 'unrecognised' THEN 'unowned' ELSE verdict END
+WHERE number = ?
+"""
 DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = ?"
 DROP_ATTEMPT = "DELETE FROM attempts WHERE number = ?"
 MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"

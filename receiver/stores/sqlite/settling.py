@@ -24,7 +24,7 @@ FREE_OUTBOX = "UPDATE outbox SET lease = NULL, due_at = ? WHERE state = 'pending
 # were tried less: a host that is down must not keep everybody else's files from being fetched.
 _DUE = """
 SELECT a.event, a.position, e.id, s.provider, s.task_id, a.url, a.kind, a.attempts + 1, a.deadline_at,
-    s.model, a.renewed, a.replay_id
+    s.model, a.renewed, a.replay_id, a.outcome, a.alike
 FROM ({due}) JOIN assets a USING (event, position) JOIN events e ON e.number = a.event
     JOIN submissions s ON s.number = a.event
 ORDER BY a.deadline_at
@@ -55,10 +55,11 @@ UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ?
 
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
-UPDATE assets SET lease = NULL, attempts = attempts - ?, state = ?, outcome = ?, due_at = ?, settled_at = ?,
-    key = ?, media_type = ?, bytes = ?, width = ?, height = ?, sha256 = ?
-WHERE event = (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)
-    AND position = ? AND lease = ?
+UPDATE assets SET lease = NULL, attempts = attempts - ?1, state = ?2,
+    alike = iif(outcome IS ?3, alike, 0) + 1, outcome = ?3, due_at = ?4, settled_at = ?5,
+    key = ?6, media_type = ?7, bytes = ?8, width = ?9, height = ?10, sha256 = ?11
+WHERE event = (SELECT number FROM submissions WHERE provider = ?12 AND task_id = ?13)
+    AND position = ?14 AND lease = ?15
 RETURNING event
 """
 
@@ -68,7 +69,8 @@ SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = ? AND position = ?"
 # It named another link than before: a new start for the event's other files that wait, each of which may
 # still ask for itself. The one that asked has tried it already.
 RENEW_LINK = """
-UPDATE assets SET url = ?1, deadline_at = ?2, due_at = iif(position = ?6, due_at, ?3)
+UPDATE assets SET url = ?1, deadline_at = ?2, due_at = iif(position = ?6, due_at, ?3),
+    alike = iif(position = ?6, alike, 0)
 WHERE event = ?4 AND position = ?5 AND state = 'pending' AND lease IS NULL AND url <> ?1
     AND (renewed = 0 OR position = ?6)
 """
@@ -139,10 +141,16 @@ def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
 
 
 def lease_assets(
-    db: sqlite3.Cursor, now: datetime, lease_until: datetime, lease: str, limit: int
+    db: sqlite3.Cursor,
+    now: datetime,
+    lease_until: datetime,
+    lease: str,
+    *,
+    limit: int,
+    retries_first: bool,
 ) -> list[AssetWork]:
     """Take due assets; see ``ports.Store.lease_assets``."""
-    rows = _due_assets(db, now, limit)
+    rows = _due_assets(db, now, limit, retries_first=retries_first)
     until = to_text(lease_until)
     db.executemany(LEASE_ASSET, [(lease, until, row[0], row[1]) for row in rows])
     return [
@@ -154,6 +162,8 @@ def lease_assets(
             url=row[5],
             kind=row[6],
             attempt=row[7],
+            last=Outcome(row[12]) if row[12] else None,
+            alike=row[13],
             deadline_at=from_text(row[8]),
             model=row[9],
             renewed=bool(row[10]),
@@ -164,14 +174,18 @@ def lease_assets(
     ]
 
 
-def _due_assets(db: sqlite3.Cursor, now: datetime, limit: int) -> list[tuple[Any, ...]]:
+def _due_assets(
+    db: sqlite3.Cursor, now: datetime, limit: int, *, retries_first: bool
+) -> list[tuple[Any, ...]]:
     moment = to_text(now)
-    rows = db.execute(DUE_UNTRIED, {"now": moment, "limit": limit}).fetchall()
+    untried = db.execute(DUE_UNTRIED, {"now": moment, "limit": limit}).fetchall()
+    kept = min(len(untried), limit - retries_first)  # one place is for what was tried before, if there is any
+    rows: list[tuple[Any, ...]] = []
     for tried in TRIED:
-        if len(rows) < limit:
-            values = {"now": moment, "limit": limit - len(rows), "tried": tried}
+        if len(rows) < limit - kept:
+            values = {"now": moment, "limit": limit - kept - len(rows), "tried": tried}
             rows += db.execute(DUE_TRIED, values).fetchall()
-    return rows
+    return untried[: limit - len(rows)] + rows
 
 
 def settle_asset(

@@ -33,8 +33,8 @@ ON CONFLICT (event, sink, revision, replay_id) DO NOTHING
 # A file that could not be had gets all its attempts again, and its link may be asked for anew. With the
 # deadline that is long over it would go before files whose links still live, and be tried only once.
 QUEUE_ASSETS = """
-UPDATE assets SET state = 'pending', attempts = 0, renewed = 0, lease = NULL, settled_at = NULL, due_at = ?,
-    deadline_at = ?, replay_id = ?
+UPDATE assets SET state = 'pending', attempts = 0, alike = 0, renewed = 0, lease = NULL, settled_at = NULL,
+    due_at = ?, deadline_at = ?, replay_id = ?
 WHERE event = ? AND state = 'failed'
 """
 
@@ -221,7 +221,7 @@ def reprocess(
 def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, options: StoreOptions) -> Verdict:
     """What a delivery turns out to be, now that it is understood, or still is not."""
     verdict, filed = db.execute(FILED, (kept.number,)).fetchone()
-    if verdict != Verdict.UNRECOGNISED:  # a repeat that was understood has come meanwhile
+    if verdict != Verdict.UNRECOGNISED:  # meanwhile a repeat was understood, or its time ran out
         return Verdict(verdict)
     again = kept.recording
     if again.report.state is ReportState.UNCLEAR:

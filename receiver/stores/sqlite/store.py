@@ -135,9 +135,15 @@ class SqliteStore:
             lambda c: owning.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
-    async def lease_assets(self, now: datetime, lease_until: datetime, limit: int) -> list[AssetWork]:
+    async def lease_assets(
+        self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
+    ) -> list[AssetWork]:
         lease = self._options.clock.new_id("lease")
-        return await self._writer.write(lambda c: settling.lease_assets(c, now, lease_until, lease, limit))
+        return await self._writer.write(
+            lambda c: settling.lease_assets(
+                c, now, lease_until, lease, limit=limit, retries_first=retries_first
+            )
+        )
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
         return await self._writer.write(
