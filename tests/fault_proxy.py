@@ -6,6 +6,8 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+from tests.waiting import everyone_in
+
 CHUNK_BYTES = 64 * 1024
 
 # How the answers of one connection fare: they come from the server, and go to the client.
@@ -77,6 +79,7 @@ async def fault_proxy(target_port: int) -> AsyncIterator[FaultProxy]:
         yield proxy
     finally:
         server.close()
+        await everyone_in()
         await proxy.aclose()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from tests.waiting import everyone_in
+
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -64,6 +66,7 @@ async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await everyone_in()
         for task in list(running):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -18,7 +18,7 @@ from receiver.cli.demo.service import service_environment
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from tests.sink_hosts import free_port
-from tests.waiting import until
+from tests.waiting import everyone_in, until
 
 SECRET = "CANARY-the-key-of-all-tokens"
 API_TOKEN = "CANARY-bearer-of-a-backend"
@@ -196,6 +196,7 @@ class Consumer:
         if self._server is not None:
             self._server.close()
             self._server = None
+            await everyone_in()
         for task in list(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)

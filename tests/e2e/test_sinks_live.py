@@ -106,7 +106,11 @@ async def test_a_hook_with_all_its_connections_stuck_leaves_some_to_the_other_ho
             await service.submit("last", owner="the-last")
             await service.call_back("last")
             await until(lambda: well.told() == ["last"], SOON_SECONDS)
-            assert (await service.task("last"))["attempts"][0]["outcome"] == "delivered"
+
+            async def first_try() -> str | None:
+                return next((each["outcome"] for each in (await service.task("last"))["attempts"]), None)
+
+            assert await until(first_try) == "delivered"
 
 
 async def test_410_stops_one_sink_until_a_restart_and_nothing_is_lost(tmp_path: Path) -> None:
