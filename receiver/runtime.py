@@ -20,7 +20,8 @@ from receiver.ingest import Ingest
 from receiver.lanes import ASK_SECONDS, Lanes
 from receiver.metrics import Metrics, RecentStats
 from receiver.network import GuardedClient, open_plain_client
-from receiver.options import PartOptions, StoreOptions
+from receiver.options import StoreOptions
+from receiver.parts import make_blobs, make_sink
 from receiver.ports import BlobStore, Provider, Sink, Store
 from receiver.pulse import Pulse
 from receiver.reconcile import Reconciler, confirmation
@@ -131,9 +132,7 @@ async def _open_store(settings: Settings, options: StoreOptions, stack: AsyncExi
 
 
 async def _open_blobs(settings: Settings, http: httpx2.AsyncClient, stack: AsyncExitStack) -> BlobStore:
-    kind: type[BlobStore] = plugins.load("blobs", settings.assets_scheme)
-    options = PartOptions(name=settings.assets_scheme, data_dir=settings.data_dir, http=http)
-    blobs = kind.from_url(settings.assets_url, options)
+    blobs = make_blobs(settings, http)
     stack.push_async_callback(blobs.aclose)
     await blobs.sweep()
     return blobs
@@ -142,15 +141,7 @@ async def _open_blobs(settings: Settings, http: httpx2.AsyncClient, stack: Async
 async def _open_sinks(settings: Settings, http: httpx2.AsyncClient, stack: AsyncExitStack) -> dict[str, Sink]:
     sinks: dict[str, Sink] = {}
     for wanted in settings.sinks:
-        kind: type[Sink] = plugins.load("sinks", wanted.scheme)
-        options = PartOptions(
-            name=wanted.name,
-            data_dir=settings.data_dir,
-            http=http,
-            secret=wanted.secret,
-            timeout_seconds=wanted.timeout_seconds,
-        )
-        sinks[wanted.name] = kind.from_url(wanted.url, options)
+        sinks[wanted.name] = make_sink(settings, wanted, http)
         stack.push_async_callback(sinks[wanted.name].aclose)
     return sinks
 

@@ -19,3 +19,8 @@ def from_text(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone; end it with Z for UTC")
     return moment.astimezone(UTC)
+
+
+def from_text_if_any(text: str | None) -> datetime | None:
+    """The same for a column that may be NULL."""
+    return from_text(text) if text else None

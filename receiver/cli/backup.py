@@ -20,8 +20,8 @@ from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import RecordCopy
 from receiver.network import open_plain_client
-from receiver.options import PartOptions
-from receiver.ports import BlobStore, FileRecord
+from receiver.parts import make_blobs
+from receiver.ports import FileRecord
 from receiver.settings import Settings, load_settings
 
 MOST_SHOWN = 10
@@ -180,9 +180,7 @@ async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, 
     roots: list[Path | None] = []
     async with open_plain_client() as http:
         for data_dir in (settings.data_dir, path):
-            options = PartOptions(name=settings.assets_scheme, data_dir=data_dir, http=http)
-            kind: type[BlobStore] = plugins.load("blobs", settings.assets_scheme)
-            blobs = kind.from_url(settings.assets_url, options)
+            blobs = make_blobs(msgspec.structs.replace(settings, data_dir=data_dir), http)
             roots.append(blobs.root)
             await blobs.aclose()
     return roots[0], roots[1]

@@ -16,12 +16,12 @@ def migrate() -> None:
 
     Refuses while the service runs. Going back means restoring a backup.
     """
-    asyncio.run(_open_and_close(load_settings()))
+    asyncio.run(open_and_close(load_settings()))
     click.echo(f"The database has the schema of receiver {__version__}.")
 
 
-async def _open_and_close(settings: Settings) -> None:
-    # Opening is what migrates, under the lock that keeps a second process out.
+async def open_and_close(settings: Settings) -> None:
+    """See that the store opens, which migrates it under the lock of one process, and that it commits."""
     store_class = plugins.load("stores", settings.database_scheme)
     options = StoreOptions(data_dir=settings.data_dir, clock=Clock())
     store = await store_class.open(settings.database_url, options)

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -13,12 +14,13 @@ from receiver.answers import Answer
 from receiver.asking import Asker
 from receiver.cli.checks import SAME_USER, Check, State, fail, ok, warn
 from receiver.cli.keys import bottleneck, consequence
+from receiver.cli.migrate import open_and_close
 from receiver.cli.show import count
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.fields import key_variable, variable_of
 from receiver.network import open_plain_client
-from receiver.options import PartOptions, StoreOptions
+from receiver.parts import make_blobs, make_sink
 from receiver.ports import BlobStore, FileRecord, Provider, Sink, Store
 from receiver.settings import Settings
 from receiver.words import Outcome
@@ -210,20 +212,13 @@ async def _examined(settings: Settings) -> Check:
 
 
 async def _committed(settings: Settings) -> Check:
-    async def commit() -> None:
-        store_class: type[Store] = plugins.load("stores", settings.database_scheme)
-        options = StoreOptions(data_dir=settings.data_dir, clock=Clock())
-        store = await store_class.open(settings.database_url, options)
-        try:
-            await store.ping()
-        finally:
-            await store.aclose()
-
     todo = (
         "if a service of yours has it open, set RECEIVER_URL to where that answers; else let this user write"
         f" in {settings.data_dir}"
     )
-    return await _tried("database", commit, f"{settings.database_scheme}: a commit works", todo)
+    return await _tried(
+        "database", partial(open_and_close, settings), f"{settings.database_scheme}: a commit works", todo
+    )
 
 
 async def _tried_elsewhere(settings: Settings) -> Check:
@@ -246,30 +241,20 @@ async def _tried_elsewhere(settings: Settings) -> Check:
 async def check_parts(settings: Settings) -> AsyncIterator[Check]:
     """The asset store and every sink, by their own pings; nothing is published."""
     async with open_plain_client() as http:
-        options = PartOptions(name=settings.assets_scheme, data_dir=settings.data_dir, http=http)
         todo = "check RECEIVER_ASSETS_URL, and that this user may write there"
-        yield await _pinged("assets", "blobs", settings.assets_url, options, todo)
+        yield await _pinged("assets", settings.assets_scheme, partial(make_blobs, settings, http), todo)
         for sink in settings.sinks:
-            options = PartOptions(
-                name=sink.name,
-                data_dir=settings.data_dir,
-                http=http,
-                secret=sink.secret,
-                timeout_seconds=sink.timeout_seconds,
-            )
-            yield await _pinged(f"sink {sink.name}", "sinks", sink.url, options, _todo_of_sink(sink.name))
+            make = partial(make_sink, settings, sink, http)
+            yield await _pinged(f"sink {sink.name}", sink.scheme, make, _todo_of_sink(sink.name))
 
 
 def _todo_of_sink(name: str) -> str:
     return f"check RECEIVER_SINK_{name.upper()}, and that what it names can be reached, or written, from here"
 
 
-async def _pinged(name: str, kind: plugins.Kind, url: str, options: PartOptions, todo: str) -> Check:
-    scheme = url.partition(":")[0]
-
+async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], todo: str) -> Check:
     async def ping() -> None:
-        part_class: type[BlobStore | Sink] = plugins.load(kind, scheme)
-        part = part_class.from_url(url, options)
+        part = make()
         try:
             await part.ping()
         finally:

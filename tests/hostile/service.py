@@ -19,7 +19,6 @@ from tests.waiting import wait_until
 
 MAX_BODY_BYTES = 2**21  # the setting's default
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -40,10 +39,6 @@ class Target:
         """The most it has ever held."""
         line = next(each for each in self._proc("status").splitlines() if each.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
-
-    def cpu_seconds(self) -> float:
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.receiver.pid}/fd").iterdir()))

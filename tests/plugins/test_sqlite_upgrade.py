@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -58,6 +58,15 @@ async def task_of(store: SqliteStore, task_id: str) -> Task:
     return task
 
 
+async def ended(store: SqliteStore, ends: Mapping[str, EventType]) -> dict[str, Task]:
+    """The tasks, each of which has ended so, and all but the dead letter's are told of."""
+    tasks = {task_id: await task_of(store, task_id) for task_id in ends}
+    assert {task_id: task.event and task.event.type for task_id, task in tasks.items()} == ends
+    for task_id in ends.keys() - {"partial"}:
+        assert {entry.state for entry in tasks[task_id].notifications} == {OutboxState.DELIVERED}, task_id
+    return tasks
+
+
 def verdicts(task: Task) -> list[Verdict]:
     return [delivery.verdict for delivery in task.deliveries]
 
@@ -79,11 +88,8 @@ async def test_everything_that_the_first_release_left_undone_is_done(tmp_path: P
         "told": EventType.FAILED,
         "partial": EventType.PARTIAL,
     }
-    tasks = {task_id: await task_of(store, task_id) for task_id in ends}
-    assert {task_id: task.event and task.event.type for task_id, task in tasks.items()} == ends
+    tasks = await ended(store, ends)
     assert sorted(asked) == ["bound since", "submitted"]
-    for task_id in ends.keys() - {"partial"}:
-        assert {entry.state for entry in tasks[task_id].notifications} == {OutboxState.DELIVERED}, task_id
     assert tasks["submitted"].submission.metadata == {"order": 7}
     fetching = tasks["fetching"].event
     assert fetching is not None
@@ -110,11 +116,8 @@ async def test_everything_that_the_second_release_left_undone_is_done(tmp_path: 
         "told": EventType.FAILED,
         "partial": EventType.PARTIAL,
     }
-    tasks = {task_id: await task_of(store, task_id) for task_id in ends}
-    assert {task_id: task.event and task.event.type for task_id, task in tasks.items()} == ends
+    tasks = await ended(store, ends)
     assert sorted(asked) == ["bound since", "held", "submitted"]
-    for task_id in ends.keys() - {"partial"}:
-        assert {entry.state for entry in tasks[task_id].notifications} == {OutboxState.DELIVERED}, task_id
     fetching = tasks["fetching"].event
     assert fetching is not None
     assert [asset.attempts for asset in fetching.assets] == [2, 2, 1]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from receiver.models import Stats
 from receiver.ports import Due
-from receiver.times import from_text
+from receiver.times import from_text_if_any
 
 # Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
 # the first is at hand.
@@ -56,7 +56,7 @@ FROM json_each('[0, 1]') untried
 def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
     """When the next work of a kind falls due; see ``ports.Store.next_due_at``."""
     (moment,) = db.execute(NEXT_DUE[kind], {"name": name}).fetchone()
-    return _moment(moment)
+    return from_text_if_any(moment)
 
 
 def count_stats(db: sqlite3.Cursor) -> Stats:
@@ -81,8 +81,4 @@ def _count_twofold(db: sqlite3.Cursor, query: str) -> dict[str, dict[str, int]]:
 
 
 def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:
-    return _moment(db.execute(query).fetchone()[0])
-
-
-def _moment(text: str | None) -> datetime | None:
-    return from_text(text) if text else None
+    return from_text_if_any(db.execute(query).fetchone()[0])

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from receiver.repairs import Replay, ReplayWork, WorkFilter
-from receiver.times import from_text, to_text
+from receiver.times import from_text, from_text_if_any, to_text
 from receiver.words import ReplayState, Stage
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
@@ -214,7 +214,7 @@ def _replay(row: tuple[Any, ...]) -> Replay:
         state=ReplayState(row[5]),
         requested_by=row[6],
         created_at=from_text(row[7]),
-        finished_at=from_text(row[8]) if row[8] else None,
+        finished_at=from_text_if_any(row[8]),
         matched=row[9],
         looked_at=row[10],
         queued=row[11],

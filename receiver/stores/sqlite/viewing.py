@@ -3,7 +3,6 @@
 import re
 import sqlite3
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from receiver.models import (
     TaskPage,
     TaskSummary,
 )
-from receiver.times import from_text, to_text
+from receiver.times import from_text, from_text_if_any, to_text
 from receiver.waiting import waiting_on
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
 
@@ -132,7 +131,7 @@ def _submission(row: tuple[Any, ...]) -> Submission:
         request=None if request is None else msgspec.json.decode(request),
         metadata=msgspec.json.decode(metadata),
         created_at=from_text(created_at),
-        bound_at=_moment(bound_at),
+        bound_at=from_text_if_any(bound_at),
     )
 
 
@@ -149,7 +148,7 @@ def event_of(db: sqlite3.Cursor, number: int) -> Event:
         via=Via(via),
         received_at=from_text(received_at),
         type=EventType(type_) if type_ else None,
-        ended_at=_moment(ended_at),
+        ended_at=from_text_if_any(ended_at),
         revision=revision,
         error_code=code,
         error_message=message,
@@ -222,7 +221,7 @@ def _poll(db: sqlite3.Cursor, provider: str, task_id: str) -> tuple[Poll | None,
         asked=row[0],
         outcome=Outcome(row[1]) if row[1] else None,
         detail=row[2],
-        asked_at=_moment(row[3]),
+        asked_at=from_text_if_any(row[3]),
         due_at=from_text(row[4]),
     )
     return poll, bool(row[5])
@@ -242,7 +241,7 @@ def _asset(row: tuple[Any, ...]) -> Asset:
         width=row[9],
         height=row[10],
         sha256=row[11],
-        settled_at=_moment(row[12]),
+        settled_at=from_text_if_any(row[12]),
     )
 
 
@@ -272,7 +271,7 @@ def _notifications(db: sqlite3.Cursor, event: int | None) -> tuple[OutboxEntry, 
             attempts=row[5],
             outcome=Outcome(row[6]) if row[6] else None,
             due_at=from_text(row[7]),
-            settled_at=_moment(row[8]),
+            settled_at=from_text_if_any(row[8]),
         )
         for row in db.execute(OUTBOX_OF_EVENT, (event,))
     )
@@ -319,11 +318,7 @@ def _summary(row: tuple[Any, ...]) -> TaskSummary:
         model=row[4],
         submission_id=row[5],
         submitted_at=from_text(row[6]),
-        ended_at=_moment(row[7]),
+        ended_at=from_text_if_any(row[7]),
         assets_stored=row[8],
         assets_total=row[9],
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return from_text(text) if text else None
