@@ -52,14 +52,14 @@ FIELDS = (
         "RECEIVER_PUBLIC_URL",
         accepts.WEB_ADDRESS,
         "",
-        "how providers and consumers reach this service",
+        "how providers and consumers reach this service; its path is passed over before every door",
         shown="http://HOST:PORT",
     ),
     Field(
         "RECEIVER_HOST",
         accepts.HOST,
         "127.0.0.1",
-        "address to listen on",
+        "address to listen on; `::` is every address of both families",
         shown="127.0.0.1; 0.0.0.0 when PORT is set",
     ),
     Field("PORT", accepts.whole(1, 65_535), "8080", "port to listen on"),
@@ -92,6 +92,12 @@ FIELDS = (
     Field("RECEIVER_MAX_BODY_BYTES", accepts.whole(1024, 2**26), "2097152", "largest callback"),
     Field(
         "RECEIVER_BODY_TIMEOUT_SECONDS", accepts.seconds(1, 300), "10", "longest wait for a callback's body"
+    ),
+    Field(
+        "RECEIVER_IDLE_TIMEOUT_SECONDS",
+        accepts.seconds(5, 7200),
+        "620",
+        "how long a connection may pause between requests: longer than the proxy in front keeps it",
     ),
     Field(
         "RECEIVER_EARLY_TTL_SECONDS",

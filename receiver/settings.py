@@ -2,6 +2,8 @@
 
 import difflib
 import os
+import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_untokened: bool
     max_body_bytes: int
     body_timeout_seconds: float
+    idle_timeout_seconds: float
     early_ttl_seconds: float
     early_limit: int
     confirm: Confirm
@@ -93,6 +96,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SINK = "RECEIVER_SINK_"
+
+# What Kubernetes tells every pod of a Service whose name begins with "receiver" (its documentation,
+# "Discovering services"; the forms are those of Docker's old links). Of each name, what its value looks like.
+_INJECTED = tuple(
+    (re.compile(rf"RECEIVER_(?:[A-Z0-9_]+_)?{name}"), re.compile(value))
+    for name, value in (
+        (r"SERVICE_HOST", r"[0-9a-fA-F.:]+"),
+        (r"SERVICE_PORT(?:_[A-Z0-9_]+)?", r"[0-9]+"),
+        (r"PORT", r"(?:tcp|udp|sctp)://\S+:[0-9]+"),
+        (r"PORT_[0-9]+_(?:TCP|UDP|SCTP)", r"(?:tcp|udp|sctp)://\S+:[0-9]+"),
+        (r"PORT_[0-9]+_(?:TCP|UDP|SCTP)_PROTO", r"tcp|udp|sctp"),
+        (r"PORT_[0-9]+_(?:TCP|UDP|SCTP)_PORT", r"[0-9]+"),
+        (r"PORT_[0-9]+_(?:TCP|UDP|SCTP)_ADDR", r"[0-9a-fA-F.:]+"),
+    )
+)
 _ANY = "0.0.0.0"  # noqa: S104 - a container host routes to no other address
 
 
@@ -120,10 +138,30 @@ def load_settings(
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
-    given = {name: text.strip() for name, text in environ.items() if text.strip()}
+    given = {
+        name: text.strip()
+        for name, text in environ.items()
+        if text.strip() and not _is_injected(name, text.strip())
+    }
     if "DATABASE_URL" in given:
         given.setdefault("RECEIVER_DATABASE_URL", given["DATABASE_URL"])
     return given
+
+
+# What a backend naturally calls what it needs to reach us, and what we call it.
+_OF_A_BACKEND = {
+    "RECEIVER_API_TOKEN": "RECEIVER_API_TOKENS",
+    "RECEIVER_API_KEY": "RECEIVER_API_TOKENS",
+    "RECEIVER_ADMIN_TOKEN": "RECEIVER_ADMIN_TOKENS",
+    "RECEIVER_BASE_URL": "RECEIVER_PUBLIC_URL",
+    "RECEIVER_CALLBACK_URL": "RECEIVER_PUBLIC_URL",
+    "RECEIVER_WEBHOOK_SECRET": "RECEIVER_SINK_<NAME>_SECRET",
+}
+
+
+def _is_injected(name: str, text: str) -> bool:
+    """Whether a variable is a host's word about a Service, and no setting, however misspelt."""
+    return any(names.fullmatch(name) and values.fullmatch(text) for names, values in _INJECTED)
 
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
@@ -136,6 +174,11 @@ def _unknown(given: Mapping[str, str]) -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    if name in _OF_A_BACKEND:
+        return (
+            f"; did you mean {_OF_A_BACKEND[name]}? If it is your backend's own, and both read one"
+            " environment, give it a name that does not begin with RECEIVER_"
+        )
     bare = name.removeprefix("RECEIVER_")  # some variables are not ours alone: PORT, VIDGO_API_KEY
     if bare in {*known, *_variables_of_providers()}:
         return f"; did you mean {bare}?"
@@ -202,8 +245,10 @@ def _addresses(
 
 
 def _reachable(host: str) -> str:
-    if host in {_ANY, "::"}:
+    if host == _ANY:
         return "127.0.0.1"
+    if host == "::":  # both families, where the machine has both
+        return "127.0.0.1" if socket.has_dualstack_ipv6() else "[::1]"
     return f"[{host}]" if ":" in host else host
 
 

@@ -436,6 +436,55 @@ def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_serve_on_every_address_is_reached_by_both_families(tmp_path: Path) -> None:
+    port = free_port()
+    environ = {"RECEIVER_DATA_DIR": str(tmp_path / "data"), "PORT": str(port), "RECEIVER_HOST": "::"}
+    with started("serve", environ=environ) as service:
+        wait_for(port)  # by 127.0.0.1, as everything that is printed says
+        assert httpx2.get(f"http://[::1]:{port}/healthz").status_code == 200
+        assert run("tasks", "list", **environ).exit_code == 3
+        service.send_signal(signal.SIGTERM)
+        assert f"http://127.0.0.1:{port}" in service.communicate(timeout=20)[1]
+
+
+def test_doctor_tries_the_public_url_with_its_path(tmp_path: Path) -> None:
+    port = free_port()
+    environ = {"RECEIVER_DATA_DIR": str(tmp_path), "PORT": str(port), "RECEIVER_HOST": "127.0.0.1"}
+
+    def found(public_url: str) -> tuple[str, str]:
+        shown = run("doctor", "--json", **environ, RECEIVER_PUBLIC_URL=public_url).stdout
+        checks = {check["name"]: check for check in json.loads(shown)["checks"]}
+        return checks["public url leads here"]["state"], checks["public url leads here"]["detail"]
+
+    here = f"http://127.0.0.1:{port}/hooks"
+    with (
+        started("serve", environ=environ | {"RECEIVER_PUBLIC_URL": here}),
+        answering({"GET /hooks/callbacks/vidgo": (404, {})}) as stranger,
+    ):
+        wait_for(port)
+        assert found(here) == ("ok", f"a receiver's door answers at {here}/callbacks/")
+        state, detail = found(f"{stranger.url}/hooks")
+        assert (state, "answers 404: no receiver's door" in detail) == ("warn", True)
+        state, detail = found(f"http://127.0.0.1:{free_port()}/hooks")
+        assert (state, "does not answer from here" in detail) == ("warn", True)
+
+
+def test_serve_keeps_an_idle_connection_for_as_long_as_it_is_told(tmp_path: Path) -> None:
+    for seconds, ends in (("5", True), ("620", False)):
+        port = free_port()
+        environ = {"RECEIVER_DATA_DIR": str(tmp_path), "PORT": str(port), "RECEIVER_HOST": "127.0.0.1"}
+        with started("serve", environ=environ | {"RECEIVER_IDLE_TIMEOUT_SECONDS": seconds}):
+            wait_for(port)
+            with socket.create_connection(("127.0.0.1", port), timeout=8) as connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+                try:
+                    assert (connection.recv(1) == b"") is ends
+                except TimeoutError:
+                    assert not ends
+
+
 def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
     first, stderr = served_until_ctrl_c(tmp_path), served_until_ctrl_c(tmp_path)
     assert "Next, in another terminal" in first

@@ -354,3 +354,58 @@ def test_the_table_for_the_readme_has_every_variable_and_no_secret_default() -> 
     table = settings_table()
     assert all(f"| `{field.variable}` |" in table for field in ALL_FIELDS)
     assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+INJECTED = {
+    "RECEIVER_SERVICE_HOST": "10.96.0.7",
+    "RECEIVER_SERVICE_PORT": "8080",
+    "RECEIVER_SERVICE_PORT_HTTP": "8080",
+    "RECEIVER_PORT": "tcp://10.96.0.7:8080",
+    "RECEIVER_PORT_8080_TCP": "tcp://10.96.0.7:8080",
+    "RECEIVER_PORT_8080_TCP_PROTO": "tcp",
+    "RECEIVER_PORT_8080_TCP_PORT": "8080",
+    "RECEIVER_PORT_8080_TCP_ADDR": "10.96.0.7",
+}
+
+
+def test_what_kubernetes_injects_for_a_service_of_our_name_is_passed_over() -> None:
+    assert load_settings(INJECTED) == load_settings({})
+    ipv6 = {"RECEIVER_SERVICE_HOST": "fd00::7", "RECEIVER_PORT": "tcp://[fd00::7]:8080"}
+    assert load_settings(ipv6) == load_settings({})
+
+
+def test_so_it_is_for_services_whose_names_begin_with_ours_even_like_a_sink() -> None:
+    for name in ("RECEIVER_WEB", "RECEIVER_SINK_QUEUE"):
+        named = {key.replace("RECEIVER", name, 1): value for key, value in INJECTED.items()}
+        assert load_settings(named) == load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("RECEIVER_PORT", "8080"),
+        ("RECEIVER_SERVICE_HOST", "receiver.default.svc"),
+        ("RECEIVER_SERVICE_PORTS", "8080"),
+        ("RECEIVER_PORT_8080", "tcp://10.96.0.7:8080"),
+        ("RECEIVER_PORT_8080_TCP_PROTO", "http"),
+    ],
+)
+def test_what_only_looks_like_it_is_still_no_setting(variable: str, text: str) -> None:
+    assert only_problem_of({variable: text}).startswith(f"{variable} is not a setting")
+
+
+def test_a_variable_of_a_backend_that_shares_the_environment_is_told_what_to_do() -> None:
+    problem = only_problem_of({"RECEIVER_API_TOKEN": "the-token-of-a-backend"})
+    assert "did you mean RECEIVER_API_TOKENS?" in problem
+    assert "give it a name that does not begin with RECEIVER_" in problem
+    assert "the-token-of-a-backend" not in problem
+
+
+def test_idle_connections_outlast_those_of_every_router_in_front() -> None:
+    heroku, go, caddy, google = 90, 90, 120, 600
+    assert load_settings({}).idle_timeout_seconds > max(heroku, go, caddy, google)
+
+
+def test_listening_on_every_address_of_both_families_is_reached_by_either() -> None:
+    settings = load_settings({"RECEIVER_HOST": "::", "PORT": "5000"})
+    assert (settings.url, settings.public_url) == ("http://127.0.0.1:5000", "http://127.0.0.1:5000")

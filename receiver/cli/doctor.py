@@ -69,6 +69,8 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
     for check in await probes.check_keys(settings):
         yield check
     running = await probes.check_service(settings) or []
+    if running:
+        yield await probes.check_way_in(settings)
     for check in (*running, *await probes.check_record(settings, running=bool(running))):
         yield check
     async for check in _parts(settings):

@@ -138,6 +138,31 @@ async def check_service(settings: Settings) -> list[Check] | None:
     return [fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below"), *heard]
 
 
+async def check_way_in(settings: Settings) -> Check:
+    """Whether the public URL leads to a receiver, path and all; nothing is sent that could count.
+
+    Not every network lets a machine reach itself from outside, so it is a warning at most.
+    """
+    name = "public url leads here"
+    provider = next(name for name, each in plugins.load_providers().items() if each.facts.pushes)
+    url = f"{settings.public_url}/callbacks/{provider}"
+    todo = (
+        "let the proxy hand on every path below RECEIVER_PUBLIC_URL, with its own path or without it"
+        " (if this machine cannot reach itself from outside, try the URL elsewhere: it answers 405)"
+    )
+    try:
+        async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
+            response = await client.get(url)
+    except httpx2.HTTPError as exc:
+        return warn(name, f"{settings.public_url} does not answer from here ({type(exc).__name__})", todo)
+    is_ours = response.status_code == 405 and response.headers.get("allow") == "POST"
+    if is_ours and response.headers.get("content-type") == "application/problem+json":
+        return ok(name, f"a receiver's door answers at {settings.public_url}/callbacks/")
+    return warn(
+        name, f"{settings.public_url}/callbacks/ answers {response.status_code}: no receiver's door", todo
+    )
+
+
 def _heard(part: str, state: str) -> Check:
     name = f"service {part}"
     if state in {"ok", "running"}:

@@ -1,6 +1,7 @@
 """`receiver serve`: doors and loops in one process, until it is told to stop."""
 
 import gc
+import math
 import os
 import pkgutil
 import resource
@@ -32,8 +33,6 @@ APP = "receiver.web.app:create_app"  # one door starts another by name only
 PROTOCOL = "receiver.web.connections:ImpatientProtocol"
 
 GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and platforms kill after 10 s
-# Longer than the proxies in front of us keep an idle connection: else one is reused while we close it.
-KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 MOST_DESCRIPTORS = 65_536
 LOOKUPS_AT_ONCE = "64"  # of names of sinks and providers
@@ -79,7 +78,7 @@ def serve(*, host: str | None, port: int | None) -> None:
     _take_descriptors()
     _spare_the_collector()
     try:
-        _run(create_app(settings), listener)
+        _run(create_app(settings), listener, settings.idle_timeout_seconds)
     except ReceiverError:
         flush_logs()  # the last word comes last
         raise
@@ -135,8 +134,9 @@ def _spare_the_collector() -> None:
 def _listen(host: str, port: int) -> socket.socket:
     """Before anything is opened, so that a port in use is all that can be wrong with it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as exc:
         reason = (exc.strerror or type(exc).__name__).partition(" (while")[0]
         raise Unavailable(
@@ -145,7 +145,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from exc
 
 
-def _run(app: ASGIApp, listener: socket.socket) -> None:
+def _run(app: ASGIApp, listener: socket.socket, idle_seconds: float) -> None:
     start = _Start(app)
     config = uvicorn.Config(
         start,
@@ -160,7 +160,9 @@ def _run(app: ASGIApp, listener: socket.socket) -> None:
         proxy_headers=False,  # nothing here depends on who is in front
         server_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # Longer than the proxies in front keep an idle connection (Heroku and Go's 90 s, Caddy 120 s, Google
+        # Cloud 600 s): else one is reused at the moment we close it, and its callback gets no answer.
+        timeout_keep_alive=math.ceil(idle_seconds),
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     # A name that nobody resolves holds a thread for as long as the system tries, much longer than any sink

@@ -1,12 +1,15 @@
 """The app: every endpoint's route over one open runtime, with the callbacks in front."""
 
 import asyncio
+import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,12 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.errors import ReceiverError
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
 from receiver.web import assets, dead_letters, health, openapi, problems, replays, stats, submissions, tasks
 from receiver.web.callbacks import PREFIX, CallbackDoor
 from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
 from receiver.web.limits import Intake, Limits
+
+log = structlog.get_logger()
 
 
 async def show_openapi(_runtime: Runtime, _request: Request, _: Nothing) -> Response:
@@ -46,31 +52,91 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
 )
 
+# The first parts of all paths there are.
+_DOORS = frozenset(path.split("/")[1] for path in (PREFIX, *(endpoint.path for endpoint in ENDPOINTS)))
+
 OPENAPI = msgspec.json.encode(openapi.document(ENDPOINTS))
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The served app, which opens its runtime when the server starts it and closes it at the end."""
-    opened: list[ASGIApp] = []
+def create_app(settings: Settings) -> "Service":
+    """The service, for an ASGI server or to be mounted in another app; nothing is opened yet.
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with open_runtime(settings) as runtime:
-            opened.append(build_app(runtime))
-            yield
+    ``settings`` must hold its secrets (see ``credentials``).
+    """
+    return Service(lambda: settings)
 
-    frame = Starlette(lifespan=lifespan)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+class Service:
+    """The ASGI app that opens its runtime when the server starts it, and closes it at the end.
+
+    Mounted in another app it is told of no start: frameworks keep that from what is mounted. Then either
+    the outer app's lifespan is ``Service.lifespan``, or the runtime is opened by the first request and closed
+    with the event loop; until that request nothing is fetched, sent or polled.
+    """
+
+    def __init__(self, load: Callable[[], Settings]) -> None:
+        self._load = load
+        self._app: ASGIApp | None = None
+        self._opening: tuple[asyncio.Task[None], asyncio.Future[None]] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await frame(scope, receive, send)
+            await self._live(receive, send)
             return
         try:
-            await opened[0](scope, receive, send)
+            if self._app is None:
+                await self._open_late()
+            assert self._app is not None  # noqa: S101 - for mypy
+            await self._app(scope, receive, send)
+        except ReceiverError as exc:  # only the opening raises these
+            log.warning("service.not_opened", reason=str(exc))
+            await problems.problem(
+                503, "Unavailable for now", "The service could not start; its log says why."
+            )(scope, receive, send)
         except asyncio.CancelledError:
             await _cut_short(scope, receive, send)
 
-    return app
+    @asynccontextmanager
+    async def lifespan(self, _outer: object = None) -> AsyncIterator[None]:
+        """Keep the runtime open; as the lifespan of an outer app, ``FastAPI(lifespan=service.lifespan)``."""
+        async with open_runtime(self._load()) as runtime:
+            self._app = build_app(runtime)
+            try:
+                yield
+            finally:
+                self._app = None
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The server's lifespan protocol. What keeps the service from starting is said in its own words."""
+        phase = "startup"
+        try:
+            await receive()
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+        except BaseException as exc:
+            said = str(exc) if isinstance(exc, ReceiverError) else traceback.format_exc()
+            await send({"type": f"lifespan.{phase}.failed", "message": said})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _open_late(self) -> None:
+        """Open the runtime in a task of its own, once for all that wait. Raises what opening raises."""
+        if self._opening is None:
+            opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._opening = asyncio.create_task(self._keep_open(opened)), opened
+        await asyncio.shield(self._opening[1])
+
+    async def _keep_open(self, opened: asyncio.Future[None]) -> None:
+        try:
+            async with self.lifespan():
+                opened.set_result(None)
+                await asyncio.get_running_loop().create_future()  # until the loop ends and cancels this
+        except Exception as exc:  # noqa: BLE001 - told to whoever waits, and tried again by the next request
+            opened.set_exception(exc)
+        finally:
+            self._opening = None
 
 
 async def _cut_short(scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,11 +155,32 @@ def build_app(runtime: Runtime) -> ASGIApp:
     callbacks = CallbackDoor(runtime, intake)
     rest = _routed(Reception(runtime, intake))
 
+    public_path = unquote(urlsplit(settings.public_url).path)
+
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scope = from_root(scope, public_path)
         is_callback = scope["type"] == "http" and scope["path"].startswith(PREFIX)
         return (callbacks if is_callback else rest)(scope, receive, send)
 
     return app
+
+
+def from_root(scope: Scope, public_path: str) -> Scope:
+    """The scope as if this app lay at the root: without what it is mounted at, or the public URL's path.
+
+    A proxy may cut that path off or hand it on, so it is passed over only before what is a door of ours.
+    """
+    path: str = scope["path"]
+    root = scope.get("root_path", "")
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+    if public_path and path.startswith(f"{public_path}/") and _is_door(path[len(public_path) :]):
+        path = path[len(public_path) :]
+    return scope if path == scope["path"] and not root else {**scope, "path": path or "/", "root_path": ""}
+
+
+def _is_door(path: str) -> bool:
+    return path.split("/", 2)[1] in _DOORS
 
 
 def _routed(reception: Reception) -> Starlette:
