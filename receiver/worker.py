@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 FALLBACK_SECONDS = 5.0
 EMPTY_SECONDS = 0.05  # after finding nothing where something was due
-BREATH_SECONDS = 0.01  # a storm of wake-ups is one look at the store in this time
+BREATH_SECONDS = 0.01  # after an empty look: a storm of wake-ups is one more in this time
 RESTART_SECONDS = 1.0
 USUAL_WAIT = timedelta(hours=1)  # hardly anything is planned for later than that
 RUNNING = "running"
@@ -78,7 +78,8 @@ class Lane(Generic[T]):
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
-        self._awake.set()
+        if not self._is_full():  # else it looks when there is room, whoever has said so
+            self._awake.set()
 
     def stopped(self) -> str | None:
         return self._stopped()
@@ -91,8 +92,7 @@ class Lane(Generic[T]):
             self._awake.clear()
             wait_seconds = await self._turn()
             if wait_seconds:
-                await _first_of(self._awake, wait_seconds)
-                await asyncio.sleep(BREATH_SECONDS)
+                await self._rest(wait_seconds)
 
     async def drain(self, timeout_seconds: float) -> int:
         # The leases of the cancelled stay on their rows and are free again at the next start.
@@ -121,7 +121,16 @@ class Lane(Generic[T]):
             await asyncio.sleep(EMPTY_SECONDS)
         for work in leased:
             self._start(work)
-        return 0.0 if len(self._running) < self._concurrency else FALLBACK_SECONDS
+        return FALLBACK_SECONDS if self._is_full() else 0.0
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep until somebody wakes it; breathe before that where the look at the store was empty."""
+        if not self._is_full():
+            await asyncio.sleep(min(BREATH_SECONDS, seconds))
+        await _first_of(self._awake, seconds)
+
+    def _is_full(self) -> bool:
+        return len(self._running) >= self._concurrency
 
     def _start(self, work: T) -> None:
         task = asyncio.create_task(self._run_one(work))

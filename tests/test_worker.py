@@ -19,6 +19,7 @@ class Shelf:
     def __init__(self, *names: str) -> None:
         self.due = list(names)
         self.leases = 0
+        self.looks = 0
 
     async def lease(self, now: datetime, until: datetime, limit: int) -> list[str]:
         self.leases += 1
@@ -26,6 +27,7 @@ class Shelf:
         return taken
 
     async def next_due_at(self) -> datetime | None:
+        self.looks += 1
         return Clock().now() - timedelta(seconds=1) if self.due else None
 
 
@@ -77,6 +79,94 @@ async def test_a_wake_up_starts_work_long_before_the_fallback() -> None:
     shelf.due.append("new")
     worker.wake()
     await until(lambda: done == ["new"], seconds=1)
+    await worker.drain(1)
+
+
+async def test_a_lane_that_has_work_does_not_pause_between_its_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 3600.0)
+    shelf = Shelf(*"abcdefg")
+    done: list[str] = []
+
+    async def run(name: str) -> None:
+        await asyncio.sleep(0)
+        done.append(name)
+
+    worker = Worker([lane(shelf, run)], count_restart=lambda name: None)
+    worker.start()
+    await until(lambda: len(done) == 7)
+    await worker.drain(1)
+
+
+async def test_an_idle_lane_looks_in_the_moment_in_which_it_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 0.0)
+    shelf = Shelf()
+    done: list[str] = []
+
+    async def run(name: str) -> None:
+        done.append(name)
+
+    worker = Worker([lane(shelf, run)], count_restart=lambda name: None)
+    worker.start()
+    await until(lambda: shelf.looks == 1)
+    await asyncio.sleep(0.05)
+    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 3600.0)
+    shelf.due.append("new")
+    worker.wake()
+    await until(lambda: done == ["new"])
+    await worker.drain(1)
+
+
+async def test_a_storm_of_wake_ups_with_nothing_due_is_one_look_in_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 3600.0)
+    shelf = Shelf()
+
+    async def run(name: str) -> None:
+        raise AssertionError(name)
+
+    worker = Worker([lane(shelf, run)], count_restart=lambda name: None)
+    worker.start()
+    for _ in range(1000):
+        worker.wake()
+        await asyncio.sleep(0)
+    assert shelf.looks == 1
+    await worker.drain(1)
+
+
+async def test_a_storm_of_wake_ups_while_a_lane_is_full_is_passed_over_and_nothing_is_lost() -> None:
+    shelf = Shelf("a", "b")
+    done: list[str] = []
+    go = asyncio.Event()
+
+    class CountingClock(Clock):
+        readings = 0
+
+        def uptime(self) -> timedelta:
+            self.readings += 1
+            return super().uptime()
+
+    async def run(name: str) -> None:
+        await go.wait()
+        done.append(name)
+
+    clock = CountingClock()
+    full = Lane(
+        "assets", lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
+        lease_seconds=30, clock=clock,
+    )  # fmt: skip
+    worker = Worker([full], count_restart=lambda name: None)
+    worker.start()
+    await until(lambda: shelf.leases == 1)
+    before = clock.readings
+    for _ in range(1000):
+        worker.wake()
+        await asyncio.sleep(0)
+    assert clock.readings == before
+    go.set()
+    await until(lambda: done == ["a", "b"])
     await worker.drain(1)
 
 
