@@ -76,7 +76,7 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> Callable[[], 
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
-    lines = _Lines(stream.buffer)
+    lines = _Lines(stream.buffer, stream.encoding)
     structlog.configure(
         processors=[*_text_renderers(colours=stream.isatty())] if as_text else [_render_json],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -96,7 +96,8 @@ class _Lines:
     is in the database; of the log a SIGKILL may take the last tenth of a second.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._encoding = encoding  # of lines for people; JSON comes as bytes
         # Without the buffer: the interpreter cannot end while a thread hangs with its lock.
         self._stream = getattr(stream, "raw", stream)
         # Both may be used anywhere, even where the collector interrupts their own use.
@@ -154,10 +155,13 @@ class _Lines:
         if self._dropped > self._told:  # between these lines and those that find room from now on
             lost, self._told = self._dropped - self._told, self._dropped
             structlog.get_logger().error("log.overflowed", lines=lost)
-        self._write(b"".join(_encoded(line) for line in batch if not isinstance(line, threading.Event)))
+        self._write(b"".join(self._encoded(line) for line in batch if not isinstance(line, threading.Event)))
         for written in batch:
             if isinstance(written, threading.Event):
                 written.set()
+
+    def _encoded(self, line: str | bytes) -> bytes:
+        return (line if isinstance(line, bytes) else line.encode(self._encoding, "backslashreplace")) + b"\n"
 
     def _write(self, text: bytes) -> None:
         left = memoryview(text)
@@ -174,10 +178,6 @@ class _Lines:
             left = left[taken or 0 :]
             if not taken:  # it does not wait by itself
                 self._pause(FLUSH_SECONDS)
-
-
-def _encoded(line: str | bytes) -> bytes:
-    return (line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")) + b"\n"
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,12 +1,15 @@
 """The command line: what people type; each command is imported when it is called."""
 
+import io
 import pkgutil
+import sys
+from typing import Any
 
 import click
 
 from receiver import __version__
 from receiver.cli.exits import report
-from receiver.errors import ReceiverError
+from receiver.errors import Misconfigured, ReceiverError
 
 # name -> where it is, and what it does: `--help` needs no command to be imported.
 COMMANDS = {
@@ -29,6 +32,10 @@ COMMANDS = {
 class Commands(click.Group):
     """Finds commands in the table, and turns expected failures into exit codes."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        escape_the_unencodable()
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
@@ -47,6 +54,19 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ReceiverError as exc:
             ctx.exit(report(exc))
+        except UnicodeEncodeError as exc:  # bytes that the shell handed on, in a name or an id
+            typed = exc.object[exc.start : exc.end]
+            ctx.exit(report(Misconfigured(f"what was typed is not text in UTF-8: {typed!r}")))
+
+
+def escape_the_unencodable() -> None:
+    """Let stdout and stderr show an escape for each character that their encoding does not have.
+
+    An owner's name may hold any character, and a terminal of another encoding must not end a command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @click.group(

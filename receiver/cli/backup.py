@@ -15,7 +15,7 @@ import msgspec
 
 from receiver import plugins
 from receiver.cli.exits import Exit, nothing_found
-from receiver.cli.show import count, print_pairs, printable
+from receiver.cli.show import count, print_document, print_pairs, printable
 from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import RecordCopy
@@ -78,7 +78,7 @@ def backup(*, path: Path, as_json: bool) -> None:
     with _becoming(path) as draft:
         made = _fill(settings, source, draft, path)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(made), indent=2))
+        print_document(msgspec.json.encode(made))
     else:
         _print(made)
     if made.files and made.files.wrong:
@@ -141,13 +141,14 @@ def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
         stored = record.stored_files(draft / place)
         files = _copy_files(assets, _place(assets, settings.data_dir), draft, stored, copy.stored)
     credentials = _copy_credentials(settings.data_dir, draft)
-    restore = {"RECEIVER_DATA_DIR": str(path)}
+    shown = str(path).encode("utf-8", "backslashreplace").decode()  # a name may be no text at all
+    restore = {"RECEIVER_DATA_DIR": shown}
     if record.file_of(settings.database_url, path) != path / place:
         restore["RECEIVER_DATABASE_URL"] = f"{settings.database_scheme}:{place}"
     if files and expected_assets != path / files.folder:
         restore["RECEIVER_ASSETS_URL"] = f"{settings.assets_scheme}:{files.folder}"
     return Backup(
-        path=str(path),
+        path=shown,
         seconds=round(time.monotonic() - began, 3),
         database=msgspec.convert(copy, Database, from_attributes=True),
         files=files,

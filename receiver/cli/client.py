@@ -57,7 +57,14 @@ class Service:
             ) from exc
         if response.status_code >= 400:
             raise _problem(response)
-        return Reply(status=response.status_code, body=response.content)
+        reply = Reply(status=response.status_code, body=response.content)
+        try:
+            _ = reply.document
+        except ValueError as exc:
+            raise Unavailable(
+                f"{self._client.base_url} answers with what is no JSON: set RECEIVER_URL to the service's URL"
+            ) from exc
+        return reply
 
 
 @contextmanager

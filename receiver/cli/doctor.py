@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from receiver.cli import checks, probes
 from receiver.cli.checks import Check, State
 from receiver.cli.exits import Exit
-from receiver.cli.show import paint, printable
+from receiver.cli.show import paint, print_document, printable
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
 from receiver.settings import Settings, load_settings
@@ -44,7 +44,7 @@ def doctor(*, as_json: bool) -> None:
     healthy = all(check.state is not State.FAIL for check in found)
     if as_json:
         document = msgspec.json.encode(Examination(healthy=healthy, checks=found))
-        click.echo(msgspec.json.format(document, indent=2))
+        print_document(document)
     else:
         _print(found)
     if not healthy:

@@ -1,5 +1,9 @@
 """What people see: tables, pairs, times and colours; and JSON for machines."""
 
+import codecs
+import json
+import re
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,11 +21,27 @@ _COLOURS = {
     "unowned": "red", "fail": "red", "cancelled": "red",
 }  # fmt: skip
 
+# What JSON has escapes of its own for, where a reader or a terminal could not take it as it is.
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer instead.")
 
 
 def print_json(answer: Reply) -> None:
-    click.echo(msgspec.json.format(answer.body, indent=2))
+    print_document(answer.body)
+
+
+def print_document(document: bytes) -> None:
+    """Print JSON that stays JSON, and keeps its lines, in a terminal of any encoding and for any reader."""
+    everything = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    hidden = _LINE_ENDS if everything else _NOT_ASCII
+    text = msgspec.json.format(document, indent=2).decode()
+    click.echo(hidden.sub(_json_escape, text))
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
 from receiver.cli.exits import Exit
-from receiver.cli.show import print_heading, printable
+from receiver.cli.show import print_document, print_heading, printable
 from receiver.cli.simulate import PROVIDERS
 from receiver.plugins import load_providers
 
@@ -94,7 +94,7 @@ def _was_early(task: TrueTask) -> bool:
 
 def print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+        print_document(msgspec.json.encode(report))
         return
     print_heading("What happened")
     _print_accounts(report.providers)

@@ -1,0 +1,145 @@
+"""Commands in a terminal that cannot show every character, and words that are no text."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli_stub import Answers, answering
+
+pytest_plugins = ["tests.cli_fixtures"]
+pytestmark = pytest.mark.usefixtures("plain_environment")
+
+OWNER = "Ada \N{GRINNING FACE} \N{GREEK SMALL LETTER ALPHA}"
+TIME = "2026-11-21T10:00:00.000Z"
+TASK: dict[str, Any] = {
+    "provider": "vidgo", "task_id": "t-1", "state": "submitted", "waiting_on": OWNER, "owner": OWNER,
+    "model": OWNER, "metadata": {OWNER: OWNER}, "submission_id": "sub_1", "submitted_at": TIME,
+    "bound_at": TIME, "received_at": None, "ended_at": None, "via": None, "event_id": None, "type": None,
+    "revision": None, "error": {"code": None, "message": OWNER}, "poll": None, "assets": [],
+    "assets_total": 0, "assets_stored": 0, "deliveries": [], "notifications": [], "attempts": [],
+}  # fmt: skip
+ROW = {"id": "sub_1", "provider": "vidgo", "task_id": "t-1", "owner": OWNER, "created_at": TIME}
+LETTER = {
+    "provider": "vidgo", "task_id": "t-1", "sink": OWNER, "type": "task.failed", "revision": 1,
+    "attempts": 3, "outcome": OWNER, "detail": OWNER, "settled_at": TIME, "event_id": "evt_1",
+}  # fmt: skip
+STATS: dict[str, Any] = {
+    "submissions": 1, "counted_at": TIME, "oldest_undelivered_at": None, "oldest_undownloaded_at": None,
+    "next_deadline_at": None, "tasks": {OWNER: 1}, "deliveries": {}, "assets": {}, "outbox": {}, "polls": {},
+}  # fmt: skip
+ANSWERS: Answers = {
+    "GET /tasks": (200, json.dumps({"tasks": [TASK], "next_cursor": None}, ensure_ascii=False).encode()),
+    "GET /tasks/vidgo/t-1": (200, TASK),
+    "GET /tasks/vidgo/none": (404, {"title": OWNER, "detail": OWNER}),
+    "GET /submissions": (200, {"submissions": [ROW], "next_cursor": None}),
+    "GET /submissions/sub_1": (200, ROW),
+    "GET /dead-letters": (200, {"dead_letters": [LETTER], "next_cursor": None}),
+    "GET /stats": (200, STATS),
+}
+CP1252 = {"PYTHONIOENCODING": "cp1252"}
+LATIN_1 = {"PYTHONIOENCODING": "iso-8859-1"}
+C_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+UTF_8 = {"PYTHONIOENCODING": "utf-8"}
+
+
+def typed(*words: str | bytes, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    """A real process whose words may be of any bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "receiver", *words],
+        env={**os.environ, "RECEIVER_TOKEN": "a-token-for-the-command-line", **environ},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def asked(*words: str | bytes, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    with answering(ANSWERS) as stub:
+        return typed(*words, **environ, RECEIVER_URL=stub.url)
+
+
+@pytest.mark.parametrize("terminal", [CP1252, LATIN_1, C_LOCALE])
+def test_what_a_terminal_cannot_show_is_escaped(terminal: dict[str, str]) -> None:
+    done = asked("tasks", "list", **terminal)
+    assert (done.returncode, done.stderr) == (0, b"")
+    # click takes a stream that can do no more than ASCII for misconfigured, and writes UTF-8 to it.
+    shown = OWNER.encode() if terminal is C_LOCALE else rb"Ada \U0001f600 \u03b1"
+    assert shown in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tasks", "show", "vidgo", "t-1"),
+        ("submissions", "list"),
+        ("submissions", "show", "sub_1"),
+        ("dead", "list"),
+        ("stats",),
+    ],
+)
+def test_every_command_goes_on_where_a_character_cannot_be_shown(words: tuple[str, ...]) -> None:
+    done = asked(*words, **CP1252)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\U0001f600" in done.stdout
+
+
+def test_a_refusal_is_escaped_too() -> None:
+    done = asked("tasks", "show", "vidgo", "none", **CP1252)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr == rb"receiver: Ada \U0001f600 \u03b1" + b"\n"
+
+
+@pytest.mark.parametrize("terminal", [CP1252, LATIN_1, C_LOCALE, UTF_8])
+def test_json_stays_json_in_any_terminal(terminal: dict[str, str]) -> None:
+    done = asked("tasks", "list", "--json", **terminal)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["tasks"][0]["owner"] == OWNER
+    assert done.stdout.isascii() is (terminal is not UTF_8)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tasks", "list", "--owner", b"Ad\xe4"),
+        ("tasks", "show", "vidgo", b"Ad\xe4"),
+        ("submissions", "add", "--provider", "vidgo", "--owner", b"Ad\xe4"),
+    ],
+)
+def test_words_that_are_no_text_are_named(words: tuple[str | bytes, ...]) -> None:
+    done = asked(*words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == rb"receiver: what was typed is not text in UTF-8: '\udce4'" + b"\n"
+
+
+def test_an_answer_that_is_no_json_is_none_of_the_services() -> None:
+    with answering({"GET /stats": (200, b"<html>")}) as stub:
+        done = typed("stats", RECEIVER_URL=stub.url)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"receiver: {stub.url} answers with what is no JSON".encode())
+
+
+def test_a_log_for_people_is_escaped_in_the_encoding_of_its_stream() -> None:
+    code = (
+        "import sys, structlog; from receiver.logs import configure_logs;"
+        "flush = configure_logs('info', 'text', sys.stderr);"
+        r"structlog.get_logger().info('work.done', owner='\xe4 \u03b1 \U0001f600'); flush()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **CP1252}, capture_output=True, check=True
+    )
+    assert rb"\u03b1 \U0001f600" in done.stderr
+    assert b"\xe4 " in done.stderr
+
+
+def test_a_backup_into_a_folder_whose_name_is_no_text_says_where_it_is(tmp_path: Path) -> None:
+    environ = {"RECEIVER_DATA_DIR": str(tmp_path / "data")}
+    assert typed("migrate", **environ).returncode == 0
+    folder = os.fsencode(tmp_path) + b"/copy-\xe4"
+    done = typed("backup", "--json", folder, **environ)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"].endswith(r"copy-\udce4")
