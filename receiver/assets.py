@@ -78,7 +78,7 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     detail: str
     retry_at: datetime | None = None
-    links: tuple[str, ...] = ()  # of all the task's files, as the provider names them now
+    links: Mapping[int, str] = {}  # of those of the task's files that the provider still names, by index
     links_die_at: datetime | None = None
 
 
@@ -137,13 +137,11 @@ class Assets:
         renewal = await self._renew(work)
         if renewal is None:
             return gone
-        if work.index >= len(renewal.links) or renewal.links[work.index] == work.url:
+        link = renewal.links.get(work.index, work.url)
+        if link == work.url:
             return _with_renewal(gone, renewal)
-        fresh = msgspec.structs.replace(
-            work,
-            url=renewal.links[work.index],
-            deadline_at=renewal.links_die_at or work.deadline_at,
-        )
+        dies_at = renewal.links_die_at or work.deadline_at
+        fresh = msgspec.structs.replace(work, url=link, deadline_at=dies_at)
         settlement = await self._fetcher.fetch(fresh)
         return _with_renewal(msgspec.structs.replace(settlement, started_at=gone.started_at), renewal)
 

@@ -12,6 +12,7 @@ import msgspec
 from receiver import payload
 from receiver.addresses import MAX_URL_LENGTH
 from receiver.errors import Rejected
+from receiver.links import link_name
 from receiver.models import Callback, Receipt, Recording, Report, VerifiedCallback
 from receiver.ports import Provider, Store
 from receiver.tokens import TokenClaim, Tokens
@@ -233,14 +234,10 @@ def fingerprint(report: Report) -> str:
     """Equal for two reports that mean the same end of a task.
 
     The query of a link is left out: providers sign the same file anew for every answer. So are the
-    words of a failure.
+    order of the files and the words of a failure.
     """
-    files = [_without_query(file.url) for file in report.files]
+    files = sorted(link_name(file.url) for file in report.files)
     return hashlib.sha256(msgspec.json.encode([report.state, files])).hexdigest()[:32]
-
-
-def _without_query(url: str) -> str:
-    return url.partition("#")[0].partition("?")[0]
 
 
 def links_die_at(provider: Provider, received_at: datetime) -> datetime:

@@ -3,6 +3,7 @@
 A lease must still be on its row when the work is settled.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -44,8 +45,8 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended, and what follows: done, again at ``retry_at``, or never.
 
-    ``links`` are the event's files as its provider names them now, in order: the asset's own link is
-    replaced by its own there, and so are those of the event's other files that wait.
+    ``links`` are those of the event's files that its provider still names, by their index, as it names them
+    now: they replace the link of the asset itself, and those of the event's other files that wait.
     """
 
     outcome: Outcome
@@ -54,7 +55,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     detail: str | None = None
     file: StoredFile | None = None
-    links: tuple[str, ...] = ()
+    links: Mapping[int, str] = {}
     links_die_at: datetime | None = None
 
 

@@ -251,6 +251,9 @@ class Store(Protocol):
 
     async def get_event(self, provider: str, task_id: str) -> Event | None: ...
 
+    async def list_links(self, provider: str, task_id: str) -> list[str]:
+        """The links of a task's files as they are on record now, in the order of the files."""
+
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
         """A page of tasks; Rejected (400) for a cursor that is not ours."""
 

@@ -15,6 +15,7 @@ from receiver.assets import Renewal
 from receiver.clock import Clock, Leaps
 from receiver.ingest import Ingest, links_die_at
 from receiver.leased import AssetWork, PollWork, Settlement
+from receiver.links import match_links
 from receiver.ports import Provider, Store
 from receiver.times import to_text
 from receiver.trouble import TROUBLES
@@ -185,13 +186,14 @@ class Reconciler:
             detail = f"a new link could not be asked for: {answer.outcome}"
             again_at = self._asker.free_at(work.provider)
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
-        return self._renewal(work, answer)
+        return await self._renewal(work, answer)
 
-    def _renewal(self, work: AssetWork, answer: Answer) -> Renewal:
+    async def _renewal(self, work: AssetWork, answer: Answer) -> Renewal:
         now = self._clock.now()
         files = answer.report.files if answer.report is not None else ()
-        links = tuple(file.url for file in files)
-        is_new = work.index < len(links) and links[work.index] != work.url
+        known = await self._store.list_links(work.provider, work.task_id) if files else []
+        links = match_links(known, [file.url for file in files])
+        is_new = links.get(work.index, work.url) != work.url
         return Renewal(
             at=now,
             detail="link renewed" if is_new else f"the provider has no other link: {answer.outcome}",

@@ -145,9 +145,9 @@ def settlement(outcome: Outcome, *, at: datetime = NOW, retry_at: datetime | Non
 
 
 def renewed(*links: str, at: datetime = NOW, retry_at: datetime | None = None) -> Settlement:
-    """A dead link, and what the provider names now; a new link lives for a day."""
+    """A dead link, and what the first files are called now; a new link lives for a day."""
     gone = settlement(Outcome.GONE, at=at, retry_at=retry_at or at)
-    return msgspec.structs.replace(gone, links=links, links_die_at=at + timedelta(days=1))
+    return msgspec.structs.replace(gone, links=dict(enumerate(links)), links_die_at=at + timedelta(days=1))
 
 
 def later(seconds: float) -> datetime:

@@ -530,7 +530,7 @@ async def test_a_dead_link_is_renewed_and_fetched_in_the_same_attempt_which_says
     async def renew(work: AssetWork) -> Renewal | None:
         now = clock.now()
         dies_at = now + timedelta(hours=1)
-        return Renewal(at=now, detail="link renewed", links=(new,), links_die_at=dies_at)
+        return Renewal(at=now, detail="link renewed", links={0: new}, links_die_at=dies_at)
 
     assets = Assets(store=store, fetcher=fetcher, renew=renew)
     (each,) = await leased(store, clock, host.put("/old", says(404)))
@@ -551,7 +551,7 @@ async def test_a_new_link_that_is_dead_too_has_the_usual_waits_before_it(
     async def renew(work: AssetWork) -> Renewal | None:
         now = clock.now()
         dies_at = now + timedelta(hours=1)
-        return Renewal(at=now, detail="link renewed", links=(new,), links_die_at=dies_at)
+        return Renewal(at=now, detail="link renewed", links={0: new}, links_die_at=dies_at)
 
     assets = Assets(store=store, fetcher=fetcher, renew=renew)
     (each,) = await leased(store, clock, host.put("/old", says(404)))

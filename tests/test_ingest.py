@@ -394,6 +394,12 @@ def test_a_newly_signed_link_to_the_same_file_means_the_same() -> None:
     assert signed("one") == signed("two")
 
 
+def test_the_same_files_in_another_order_mean_the_same() -> None:
+    report = completed(files=3)
+
+    assert fingerprint(report) == fingerprint(msgspec.structs.replace(report, files=report.files[::-1]))
+
+
 def test_another_end_or_another_file_means_something_else() -> None:
     marks = {fingerprint(completed(files=1)), fingerprint(completed(files=2)), fingerprint(failed())}
 

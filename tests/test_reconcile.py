@@ -1,6 +1,7 @@
 """Asking about tasks whose callback did not come, or has to be confirmed: a real record, real connections."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -36,6 +37,7 @@ FIRST = 300.0  # seconds until a task is asked about
 LOST_AFTER = 86_400.0
 LINK = "https://cdn.test/secret-link.png"
 TOKENS = Tokens(["a-secret-of-enough-length"])
+PICTURE = picture()
 LIMITS = AssetLimits(
     download=DownloadLimits(max_bytes=1_000_000, deadline_seconds=5.0),
     max_pixels=1_000_000,
@@ -673,12 +675,12 @@ async def depot(world: World, tmp_path: Path) -> AsyncIterator[Depot]:
     await client.aclose()
 
 
-def gone(host: MediaHost, name: str = "old") -> str:
-    return host.put(f"/{name}", says(403))
+def gone(host: MediaHost, name: str = "file", status: int = 403) -> str:
+    return host.put(f"/{name}?old", says(status))
 
 
-def there(host: MediaHost, name: str = "new") -> str:
-    return host.put(f"/{name}", says(200, picture()))
+def there(host: MediaHost, name: str = "file", content: bytes = PICTURE) -> str:
+    return host.put(f"/{name}?new", says(200, content))
 
 
 def questions(host: MediaHost) -> int:
@@ -698,7 +700,7 @@ async def test_a_dead_link_is_asked_for_anew_and_its_file_stored(depot: Depot, h
 
 async def test_one_answer_serves_all_files_of_the_task_that_wait(depot: Depot, host: MediaHost) -> None:
     await depot.add(gone(host, "0"), gone(host, "1"), gone(host, "2"))
-    new = [there(host, f"new-{number}") for number in range(3)]
+    new = [there(host, f"{number}") for number in range(3)]
     depot.world.tell(tells(sample_callback("vidgo", "t1", files=new)))
     now = depot.world.clock.now()
     (work,) = await depot.world.store.lease_assets(now, now + timedelta(minutes=1), 1)
@@ -708,9 +710,99 @@ async def test_one_answer_serves_all_files_of_the_task_that_wait(depot: Depot, h
     assert questions(host) == 1
 
 
+async def stored_names(depot: Depot, host: MediaHost, *links: str) -> list[str | None]:
+    """Whose bytes each file of a task has, when the provider names these files now."""
+    depot.world.tell(tells(sample_callback("vidgo", "t1", files=list(links))))
+    while due_at := await depot.world.store.next_due_at("assets"):
+        depot.world.clock.turn_to(max(due_at, depot.world.clock.now()))
+        await depot.fetch()
+    names = {hashlib.sha256(content).hexdigest(): name for name, content in CONTENTS.items()}
+    return [names.get(asset.sha256 or "") for asset in (await depot.world.event()).assets]
+
+
+# Of each file other bytes, under its own name.
+CONTENTS = {name: picture(size=(8, 8 + number)) for number, name in enumerate("abc")}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (["b", "a"], ["a", "b"]),  # in another order
+        (["c", "b", "a"], ["a", "b"]),  # longer
+        (["a"], ["a", None]),  # shorter
+        (["b"], [None, "b"]),
+        (["c", "b"], [None, "b"]),  # under other names
+        (["c"], [None, None]),
+        ([], [None, None]),
+    ],
+)
+async def test_a_renewed_link_is_known_by_its_name_wherever_it_stands(
+    depot: Depot, host: MediaHost, given: list[str], stored: list[str | None]
+) -> None:
+    await depot.add(gone(host, "a"), gone(host, "b"))
+    links = [there(host, name, CONTENTS[name]) for name in given]
+
+    assert await stored_names(depot, host, *links) == stored
+
+    event = await depot.world.event()
+    wanted = {0: EventType.FAILED, 1: EventType.PARTIAL, 2: EventType.COMPLETED}
+    assert event.type is wanted[sum(map(bool, stored))]
+    assert {asset.outcome for asset in event.assets} <= {Outcome.STORED, Outcome.GONE}
+
+
+async def test_a_file_that_could_be_had_keeps_its_bytes_when_another_is_renewed(
+    depot: Depot, host: MediaHost
+) -> None:
+    await depot.add(gone(host, "a"), host.put("/b?old", says(200, CONTENTS["b"])))
+    links = [there(host, name, CONTENTS[name]) for name in "ba"]
+    assert await stored_names(depot, host, *links) == ["a", "b"]
+    assert (await depot.world.event()).type is EventType.COMPLETED
+
+
+async def test_a_file_that_is_named_twice_is_renewed_in_its_order(depot: Depot, host: MediaHost) -> None:
+    twice = [host.put(f"/a?signature={number}", says(403)) for number in (1, 2)]
+    await depot.add(gone(host, "b"), *twice)
+    new = [host.put(f"/a?signature={number}", says(200, CONTENTS["a"])) for number in (3, 4)]
+    links = [new[0], there(host, "b", CONTENTS["b"]), new[1]]
+    assert await stored_names(depot, host, *links) == ["b", "a", "a"]
+    asked = [head.split(" ")[1] for head in host.requests]
+    assert [path for path in asked if path in {"/a?signature=3", "/a?signature=4"}] == [
+        "/a?signature=3",
+        "/a?signature=4",
+    ]
+
+
+async def test_files_that_only_their_queries_name_are_known_by_these(depot: Depot, host: MediaHost) -> None:
+    def link(name: str, signed: int, answer: Answer) -> str:
+        return host.put(f"/get?file={name}&signed={signed}", answer)
+
+    await depot.add(*(link(name, 1, says(403)) for name in "ab"))
+    links = [link(name, 2, says(200, CONTENTS[name])) for name in "ba"]
+    assert await stored_names(depot, host, *links) == ["a", "b"]
+
+
+async def test_a_fetch_replay_knows_renewed_links_by_their_names_too(depot: Depot, host: MediaHost) -> None:
+    await depot.add(gone(host, "a"), gone(host, "b"))
+    assert await stored_names(depot, host) == [None, None]
+    links = [there(host, name, CONTENTS[name]) for name in "ba"]
+    now = depot.world.clock.now()
+    await depot.world.store.start_replay(replay(Stage.FETCH, created_at=now))
+    (step,) = await depot.world.store.lease_replays(now, now + timedelta(seconds=30), 1)
+    await depot.world.store.step_replay(step, 10, now, now)
+    assert await stored_names(depot, host, *links) == ["a", "b"]
+
+
+async def test_an_answer_that_lists_the_files_in_another_order_confirms_a_callback(world: World) -> None:
+    one, other = "https://cdn.test/1.png", "https://cdn.test/2.png"
+    await world.call_back(files=[one, other])
+    world.tell(tells(sample_callback("vidgo", "t1", files=[other, one])))
+    await world.poll()
+    assert [each.verdict for each in (await world.task()).deliveries] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
+
+
 async def test_a_link_that_died_long_ago_gets_a_new_deadline(depot: Depot, host: MediaHost) -> None:
     await depot.add(gone(host))
-    new = host.put("/busy", says(500))
+    new = host.put("/file?busy", says(500))
     depot.world.tell(tells(sample_callback("vidgo", "t1", files=[new])))
     depot.world.clock.turn(10 * 86_400)
     (only,) = await depot.fetch()
@@ -770,7 +862,7 @@ async def test_without_a_key_a_dead_link_stays_dead(tmp_path: Path, host: MediaH
 async def test_many_dead_links_keep_to_the_pace_and_are_all_renewed(depot: Depot, host: MediaHost) -> None:
     for number in range(20):
         task_id = f"t{number}"
-        await depot.add(gone(host, f"old-{number}"), task_id=task_id)
+        await depot.add(gone(host, task_id), task_id=task_id)
         depot.world.tell(tells(sample_callback("vidgo", task_id, files=[there(host, task_id)])), task_id)
     rounds = 0
     while due_at := await depot.world.store.next_due_at("assets"):

@@ -563,6 +563,20 @@ class PollsContract:
 
     # --- links asked for anew -------------------------------------------------------------------------
 
+    async def test_the_links_of_a_task_are_those_on_record_in_the_order_of_its_files(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        assert await store.list_links("vidgo", "t1") == []
+        await store.record(recording(completed("t1", files=2)))
+        first, second = await store.lease_assets(later(1), later(60), 2)
+        await store.settle_asset(second, stored(second))
+
+        await store.settle_asset(first, renewed(f"{first.url}?new"))
+
+        assert await store.list_links("vidgo", "t1") == [f"{first.url}?new", second.url]
+        assert await store.list_links("vidgo", "t2") == []
+
     async def test_new_links_go_to_the_dead_one_and_to_the_others_that_wait(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(completed("t1", files=4), links_die_at=later(3600)))

@@ -226,7 +226,7 @@ def _renew(db: sqlite3.Cursor, event: int, asker: int, settlement: Settlement, d
     """Give the files that wait the links of the provider's new answer: perhaps none, perhaps the old ones."""
     db.execute(SPEND_RENEWAL, (event, asker))
     dies, due = to_text(dies_at), to_text(settlement.settled_at)
-    for position, url in enumerate(settlement.links):
+    for position, url in settlement.links.items():
         db.execute(RENEW_LINK, (url, dies, due, event, position, asker))
 
 

@@ -245,6 +245,9 @@ class SqliteStore:
     async def get_event(self, provider: str, task_id: str) -> Event | None:
         return await self._read(lambda c: viewing.get_event(c, provider, task_id))
 
+    async def list_links(self, provider: str, task_id: str) -> list[str]:
+        return await self._read(lambda c: viewing.list_links(c, provider, task_id), self._loops_reader)
+
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
         return await self._read(lambda c: viewing.list_tasks(c, wanted, limit, cursor))
 

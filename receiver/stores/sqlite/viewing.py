@@ -50,6 +50,11 @@ SELECT position, state, kind, outcome, attempts, deadline_at, key, media_type, b
 FROM assets WHERE event = ? ORDER BY position
 """
 
+LINKS_OF_TASK = """
+SELECT url FROM assets WHERE event = (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)
+ORDER BY position
+"""
+
 DELIVERIES_OF_TASK = """
 SELECT number, via, proof, verdict, provider_state, note, coalesce(length(body), 0), seen,
     received_at, last_seen_at
@@ -159,6 +164,10 @@ def event_of(db: sqlite3.Cursor, number: int) -> Event:
 def get_event(db: sqlite3.Cursor, provider: str, task_id: str) -> Event | None:
     row = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone()
     return event_of(db, row[0]) if row else None
+
+
+def list_links(db: sqlite3.Cursor, provider: str, task_id: str) -> list[str]:
+    return [url for (url,) in db.execute(LINKS_OF_TASK, (provider, task_id))]
 
 
 def get_verdicts(db: sqlite3.Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:

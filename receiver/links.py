@@ -1,0 +1,75 @@
+"""Which links lead to the same file: providers sign it anew for every answer, and list it anywhere."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+# Of a query, so many parameters are compared: more than any signed link has.
+MOST_PARAMETERS = 40
+
+_Places = dict[str, list[int]]
+
+
+def link_name(link: str) -> str:
+    """What stays of a link that is signed anew: all before its query, as it is written."""
+    return link.partition("#")[0].partition("?")[0]
+
+
+def match_links(known: Sequence[str], given: Sequence[str]) -> dict[int, str]:
+    """What each of the ``known`` links of a task has become among those ``given`` now, by its place.
+
+    Links of one name are paired in their order, unless a parameter tells them apart. A file that moved to
+    another host is known by its path, where no other file has that. What has no counterpart is left out.
+    """
+    names, paths = _places(link_name, given), _places(_path, given)
+    found: dict[int, str] = {}
+    for name, places in _places(link_name, known).items():
+        found |= _pair(known, places, given, names.get(name, []))
+    for path, places in _places(_path, known).items():
+        moved = paths.get(path, [])
+        if len(places) == len(moved) == 1 and path.strip("/"):
+            found.setdefault(places[0], given[moved[0]])
+    return found
+
+
+def _pair(
+    known: Sequence[str], places: Sequence[int], given: Sequence[str], new_places: Sequence[int]
+) -> dict[int, str]:
+    """Links of one name: those with a parameter of their own by that, the others in their order."""
+    tied = _tie(known, places, given, new_places) if len(places) > 1 or len(new_places) > 1 else {}
+    others = [place for place in places if place not in tied]
+    left = [place for place in new_places if place not in tied.values()]
+    pairs = tied | dict(zip(others, left, strict=False))
+    return {place: given[new] for place, new in pairs.items()}
+
+
+def _tie(
+    known: Sequence[str], places: Sequence[int], given: Sequence[str], new_places: Sequence[int]
+) -> dict[int, int]:
+    """Places whose links share a parameter that no other link of their name has: what names the file."""
+    old, new = _holders(known, places), _holders(given, new_places)
+    tied: dict[int, int] = {}
+    for parameter, holders in old.items():
+        successors = new.get(parameter, [])
+        if len(holders) == len(successors) == 1 and successors[0] not in tied.values():
+            tied.setdefault(holders[0], successors[0])
+    return tied
+
+
+def _holders(links: Sequence[str], places: Iterable[int]) -> _Places:
+    holders: _Places = defaultdict(list)
+    for place in places:
+        query = links[place].partition("#")[0].partition("?")[2]
+        for parameter in dict.fromkeys(query.split("&", MOST_PARAMETERS)[:MOST_PARAMETERS]):
+            holders[parameter].append(place)
+    return holders
+
+
+def _places(key: Callable[[str], str], links: Sequence[str]) -> _Places:
+    places: _Places = defaultdict(list)
+    for place, link in enumerate(links):
+        places[key(link)].append(place)
+    return places
+
+
+def _path(link: str) -> str:
+    return link_name(link).partition("://")[2].partition("/")[2]
