@@ -114,6 +114,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             clock=self.clock,
             early_ttl_seconds=self.settings.early_ttl_seconds,
             retention_days=self.settings.retention_days,
+            lost_after_seconds=self.settings.lost_after_seconds,
         )
         return Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS)
 

@@ -193,6 +193,12 @@ def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
     for sink, entry in product(sorted({*sinks, *stats.outbox}), OutboxState):
         outbox.add_metric([sink, entry], stats.outbox.get(sink, {}).get(entry, 0))
     yield outbox
+    unbound = GaugeMetricFamily(
+        "receiver_unbound_submissions", "Reservations that wait for a task.", labels=["age"]
+    )
+    for age, count in stats.unbound.items():
+        unbound.add_metric([age], count)
+    yield unbound
     early = stats.deliveries.get(Verdict.EARLY, 0)
     yield GaugeMetricFamily("receiver_early_deliveries", "Deliveries without a submission yet.", early)
     held = stats.deliveries.get(Verdict.UNCONFIRMED, 0)

@@ -122,6 +122,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, object]
     created_at: datetime
     bound_at: datetime | None
+    withdrawn_at: datetime | None = None  # while it was unbound; a callback to it counts all the same
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,6 +298,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     oldest_undelivered_at: datetime | None
     oldest_undownloaded_at: datetime | None
     next_deadline_at: datetime | None  # of an asset still to be downloaded
+    unbound: Mapping[str, int]  # reservations that no task was bound to, by age: under_1h, under_24h, older
     polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
 
 

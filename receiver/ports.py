@@ -110,6 +110,13 @@ class Store(Protocol):
         task. Early deliveries are matched in the same transaction.
         """
 
+    async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
+        """Note that the order of a reservation failed: nobody waits for its task. Again changes nothing.
+
+        A callback to its URL binds it all the same, for then the order had not failed, and so does
+        ``bind_submission``. Raises Rejected: 404 for an unknown id, 409 once it is bound.
+        """
+
     async def lease_assets(
         self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
     ) -> list[AssetWork]:
@@ -239,9 +246,14 @@ class Store(Protocol):
     async def get_submission(self, submission_id: str) -> Submission | None: ...
 
     async def list_submissions(
-        self, *, provider: str | None, owner: str | None, limit: int
+        self, *, provider: str | None, owner: str | None, limit: int, bound: bool | None = None
     ) -> list[Submission]:
-        """The newest submissions."""
+        """The newest submissions; ``bound`` says whether those with a task are meant, or those without."""
+
+    async def list_unbound(
+        self, logged_from: datetime, logged_before: datetime, limit: int
+    ) -> tuple[int, list[Submission]]:
+        """How many reservations of that time wait for a task, and the oldest of them."""
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
         """One owned task with its whole history. Strangers' tasks are not found."""

@@ -24,6 +24,7 @@ EMPTY_RECORD = Stats(
     oldest_undelivered_at=None,
     oldest_undownloaded_at=None,
     next_deadline_at=None,
+    unbound={},
     polls={},
 )
 

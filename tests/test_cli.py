@@ -257,6 +257,7 @@ def test_stats_are_shown_by_kind() -> None:
         "oldest_undelivered_at": None,
         "oldest_undownloaded_at": None,
         "next_deadline_at": None,
+        "unbound": {"under_1h": 0, "under_24h": 0, "older": 5},
         "polls": {"vidgo": {"never": 1, "in_progress": 4}},
     }
     with answering({"GET /stats": (200, held)}) as stub:
@@ -264,7 +265,8 @@ def test_stats_are_shown_by_kind() -> None:
     assert result.exit_code == 0
     said = (
         "submissions 3 counted_at 2026-11-21T10:00:00.000Z tasks completed 2 deliveries none 0"
-        " assets stored 2 sink jsonl delivered 2 polls vidgo never 1 in_progress 4"
+        " assets stored 2 reservations without a task under_1h 0 under_24h 0 older 5"
+        " sink jsonl delivered 2 polls vidgo never 1 in_progress 4"
     )
     assert " ".join(result.stdout.split()) == said
 
@@ -410,6 +412,14 @@ def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
         )
         assert added.exit_code == 0
         assert run("submissions", "list", **environ).exit_code == 0
+        assert run("submissions", "list", "--unbound", **environ).exit_code == 3
+        reserved = run("submissions", "add", "--provider", "vidgo", "--owner", "u", "--json", **environ)
+        reservation = json.loads(reserved.stdout)["id"]
+        assert reservation in run("submissions", "list", "--unbound", **environ).stdout
+        assert run("submissions", "withdraw", reservation, **environ).exit_code == 2  # nobody said yes
+        withdrawn = run("submissions", "withdraw", reservation, "--yes", **environ)
+        assert (withdrawn.exit_code, "vidgo for u" in withdrawn.stderr) == (0, True)
+        assert run("submissions", "list", "--unbound", **environ).exit_code == 3
         shown = run("tasks", "show", "vidgo", "a/b", **environ)
         assert (shown.exit_code, "submitted" in shown.stdout) == (0, True)
         assert run("stats", **environ).exit_code == 0

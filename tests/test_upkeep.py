@@ -39,7 +39,9 @@ async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteSto
 
 @pytest.fixture
 def upkeep(store: SqliteStore, clock: TurnableClock) -> Upkeep:
-    return Upkeep(store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30)
+    return Upkeep(
+        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=2 * DAY
+    )
 
 
 async def end_task(store: SqliteStore, clock: TurnableClock, task_id: str, *, deliver: bool = True) -> None:
@@ -194,7 +196,9 @@ async def test_a_task_that_has_ended_is_not_waited_for_any_more(
         for number in range(6):
             await store.record(recording(failed(f"t{number}")))
         assert count(tmp_path, POLLS) == 7
-        await Upkeep(store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30).run()
+        await Upkeep(
+            store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=DAY
+        ).run()
         assert count(tmp_path, POLLS) == 1  # of the one that still runs
     finally:
         await store.aclose()
@@ -284,3 +288,23 @@ async def test_a_clock_that_is_set_back_drops_nothing(
     await upkeep.run()
     assert count(tmp_path, BODIES) == 2
     assert (await store.count_stats()).deliveries["early"] == 1
+
+
+# --- reservations without a task ------------------------------------------------------------------------
+
+
+async def test_of_a_reservation_that_no_task_is_bound_to_somebody_is_told_once(
+    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock
+) -> None:
+    forgotten, failed_order, bound = submission(None), submission(None), submission(None)
+    for each in (forgotten, failed_order, bound):
+        await store.log_submission(each)
+    await store.withdraw_submission(failed_order.id, clock.now())
+    await store.bind_submission(bound.id, "t1", clock.now())
+    told = []
+    for seconds in (0, 2 * DAY, 60, 60):
+        clock.turn(seconds)
+        with capture_logs() as lines:
+            await upkeep.run()
+        told.append([line["oldest"] for line in lines if line["event"] == "submissions.unbound"])
+    assert told == [[], [], [[forgotten.id]], []]

@@ -267,3 +267,36 @@ class TestSeveralTokens:
     async def test_each_of_them_is_right(self, app: ASGIApp, token: str) -> None:
         async with caller(app, token) as client:
             assert (await client.get("/submissions")).status_code == 200
+
+
+async def test_a_reservation_that_no_task_is_bound_to_is_listed_counted_and_withdrawn(
+    backend: httpx2.AsyncClient, admin: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    reserved = (await backend.post("/submissions", json={"provider": "vidgo", "owner": "u"})).json()
+    await log_task(backend, "t1")
+
+    async def unbound() -> list[str]:
+        rows = (await backend.get("/submissions?bound=false")).json()["submissions"]
+        return [row["id"] for row in rows]
+
+    assert await unbound() == [reserved["id"]]
+    assert (await admin.get("/stats")).json()["unbound"] == {"under_1h": 1, "under_24h": 0, "older": 0}
+    assert 'receiver_unbound_submissions{age="under_1h"} 1.0' in (await admin.get("/metrics")).text
+    for _ in "12":  # again changes nothing
+        answer = await backend.delete(f"/submissions/{reserved['id']}")
+        assert (answer.status_code, answer.content) == (204, b"")
+    assert await unbound() == []
+    assert (await backend.get(f"/submissions/{reserved['id']}")).json()["withdrawn_at"] is not None
+    bound = await backend.post(reserved["callback_url"], content=sample_callback("vidgo", "t2"))
+    assert bound.json()["status"] == "accepted"  # the order had not failed after all
+
+
+async def test_what_is_bound_or_unknown_is_not_withdrawn(
+    backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient
+) -> None:
+    bound = await log_task(backend, "t1")
+    for id_, status in ((bound["id"], 409), ("sub_nothing", 404)):
+        answer = await backend.delete(f"/submissions/{id_}")
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (await stranger.delete(f"/submissions/{bound['id']}")).status_code == 401
+    assert (await backend.get(f"/submissions/{bound['id']}")).json()["withdrawn_at"] is None

@@ -47,6 +47,10 @@ class Service:
         """POST a JSON document. Raises Rejected, or Unavailable when nobody answers."""
         return self._ask("POST", path, json=dict(document))
 
+    def delete(self, path: str) -> Reply:
+        """DELETE. Raises Rejected, or Unavailable when nobody answers."""
+        return self._ask("DELETE", path)
+
     def _ask(self, method: str, path: str, **content: Any) -> Reply:
         try:
             response = self._client.request(method, path, **content)

@@ -1,4 +1,4 @@
-"""`receiver submissions`: log one, list them, show one."""
+"""`receiver submissions`: log one, list them, show one, withdraw a reservation."""
 
 from urllib.parse import quote
 
@@ -7,8 +7,9 @@ import msgspec
 
 from receiver import plugins
 from receiver.cli.client import connect
+from receiver.cli.consent import ask, yes_option
 from receiver.cli.exits import nothing_found
-from receiver.cli.show import as_json, print_json, print_pairs, print_table
+from receiver.cli.show import as_json, print_json, print_pairs, print_table, printable
 
 
 @click.group()
@@ -43,12 +44,14 @@ def add(
 @submissions.command("list")
 @click.option("--provider", help="Only this provider's.")
 @click.option("--owner", help="Only this owner's.")
+@click.option("--unbound", is_flag=True, help="Only reservations that wait for a task.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @as_json
-def list_(*, provider: str | None, owner: str | None, limit: int, as_json: bool) -> None:
+def list_(*, provider: str | None, owner: str | None, unbound: bool, limit: int, as_json: bool) -> None:
     """List the newest submissions."""
     with connect() as service:
-        answer = service.get("/submissions", {"provider": provider, "owner": owner, "limit": limit})
+        query = {"provider": provider, "owner": owner, "limit": limit}
+        answer = service.get("/submissions", query | ({"bound": "false"} if unbound else {}))
     rows = answer.document["submissions"]
     if as_json:
         print_json(answer)
@@ -70,6 +73,25 @@ def show(*, submission_id: str, as_json: bool) -> None:
         print_json(answer)
     else:
         print_pairs(list(answer.document.items()))
+
+
+@submissions.command()
+@click.argument("submission_id", metavar="ID")
+@yes_option
+def withdraw(*, submission_id: str, yes: bool) -> None:
+    """Wait for no task of a reservation any more, as its order failed. One that is bound to a task stays."""
+    path = f"/submissions/{quote(submission_id, safe='')}"
+    with connect() as service:
+        row = service.get(path).document
+        if row["task_id"] is None:
+            ask(_plan(row), yes=yes)
+        service.delete(path)
+    click.echo("It is withdrawn.", err=True)
+
+
+def _plan(row: dict[str, str]) -> str:
+    of = printable(f"{row['provider']} for {row['owner']}, made at {row['created_at']}")
+    return f"This withdraws the reservation at {of}: it is listed and warned of no more."
 
 
 def _object(text: str | None) -> dict[str, object]:

@@ -26,6 +26,7 @@ class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
     oldest_undelivered_at: Moment | None
     oldest_undownloaded_at: Moment | None
     next_deadline_at: Moment | None
+    unbound: dict[str, int]
     polls: dict[str, dict[str, int]]
 
 

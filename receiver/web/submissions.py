@@ -4,6 +4,7 @@ import unicodedata
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +16,8 @@ from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import check_provider
 from receiver.web.shapes import Limit, Moment, TaskId, reply, shape
+
+log = structlog.get_logger()
 
 MAX_METADATA_BYTES = 4096
 MAX_REQUEST_BYTES = 65_536
@@ -55,6 +58,7 @@ class SubmissionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     provider: str | None = None
     owner: str | None = None
+    bound: bool | None = None  # false: reservations that wait for a task
     limit: Limit = 50
 
 
@@ -68,6 +72,7 @@ class SubmissionRow(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None
     created_at: Moment
     bound_at: Moment | None
+    withdrawn_at: Moment | None
 
 
 class SubmissionShown(SubmissionRow, frozen=True, kw_only=True):
@@ -113,8 +118,17 @@ async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
 async def list_newest(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Response:
     """The newest submissions."""
     check_provider(runtime, query.provider)
-    rows = await runtime.store.list_submissions(provider=query.provider, owner=query.owner, limit=query.limit)
+    rows = await runtime.store.list_submissions(
+        provider=query.provider, owner=query.owner, bound=query.bound, limit=query.limit
+    )
     return reply(SubmissionList(submissions=[shape(SubmissionRow, row) for row in rows]))
+
+
+async def withdraw(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """Wait for no task of a reservation any more: its order failed."""
+    row = await runtime.store.withdraw_submission(request.path_params["id"], runtime.clock.now())
+    log.info("submission.withdrawn", submission_id=row.id, provider=row.provider, who=request.state.caller)
+    return Response(status_code=204)
 
 
 ENDPOINTS = (
@@ -157,6 +171,16 @@ ENDPOINTS = (
         gives={200: SubmissionShown},
         refuses=(400, 401, 404, 408, 409, 413, 415, 503),
         answer=bind,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/submissions/{id}",
+        summary="Withdraw a reservation that no task was bound to",
+        audience=Audience.BACKEND,
+        takes=Nothing,
+        gives={204: None},
+        refuses=(400, 401, 404, 408, 409, 413, 415, 503),
+        answer=withdraw,
     ),
 )
 

@@ -485,6 +485,49 @@ class StoreContract:
         assert first == same == other
         assert other.task_id == "t1"
 
+    async def test_reservations_that_wait_for_a_task_are_listed_and_counted_by_age(
+        self, store: Store
+    ) -> None:
+        for id_, at in (("sub_a", NOW), ("sub_b", later(60)), ("sub_c", later(120))):
+            await store.log_submission(msgspec.structs.replace(submission(None, id_=id_), created_at=at))
+        await store.log_submission(submission("t1"))
+        await store.bind_submission("sub_b", "t2", later(180))
+
+        unbound = await store.list_submissions(provider=None, owner=None, bound=False, limit=10)
+        bound = await store.list_submissions(provider=None, owner=None, bound=True, limit=10)
+
+        assert [each.id for each in unbound] == ["sub_c", "sub_a"]
+        assert {each.task_id for each in bound} == {"t1", "t2"}
+        assert sum((await store.count_stats()).unbound.values()) == 2
+        count, oldest = await store.list_unbound(NOW, later(120), 10)
+        assert (count, [each.id for each in oldest]) == (1, ["sub_a"])
+
+    async def test_a_withdrawn_reservation_waits_no_more_but_its_callback_counts_after_all(
+        self, store: Store
+    ) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+
+        withdrawn = await store.withdraw_submission(reserved.id, later(5))
+        again = await store.withdraw_submission(reserved.id, later(9))
+        unbound = await store.list_submissions(provider=None, owner=None, bound=False, limit=10)
+        receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
+
+        assert withdrawn.withdrawn_at == again.withdrawn_at == later(5)
+        assert unbound == []
+        assert sum((await store.count_stats()).unbound.values()) == 0
+        assert receipt.status is Verdict.ACCEPTED
+
+    async def test_a_bound_submission_cannot_be_withdrawn(self, store: Store) -> None:
+        bound = submission("t1")
+        await store.log_submission(bound)
+
+        for id_, status in ((bound.id, 409), ("sub_nothing", 404)):
+            with pytest.raises(Rejected) as refused:
+                await store.withdraw_submission(id_, NOW)
+            assert refused.value.status == status
+        assert await store.get_submission(bound.id) == bound
+
     async def test_binding_refuses_unknown_submissions_and_taken_tasks(self, store: Store) -> None:
         reserved = submission(None)
         await store.log_submission(reserved)

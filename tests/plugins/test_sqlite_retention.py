@@ -85,7 +85,9 @@ def bodies(path: Path) -> int:
 async def test_callbacks_hardly_wait_for_retention_however_much_there_is_to_drop(
     store: SqliteStore, tmp_path: Path
 ) -> None:
-    upkeep = Upkeep(store=store, clock=Clock(), early_ttl_seconds=86_400, retention_days=DAYS)
+    upkeep = Upkeep(
+        store=store, clock=Clock(), early_ttl_seconds=86_400, retention_days=DAYS, lost_after_seconds=86_400
+    )
     before = await record_some(store, "before", 120)
 
     purging = asyncio.create_task(upkeep.run())

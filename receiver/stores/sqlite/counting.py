@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from receiver.models import Stats
 from receiver.ports import Due
-from receiver.times import from_text_if_any
+from receiver.times import from_text_if_any, to_text
 
 # Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
 # the first is at hand.
@@ -28,6 +28,8 @@ NEXT_DUE: Mapping[Due, str] = {
     "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'done')",
 }
 
+UNBOUND_AGES = ("under_1h", "under_24h", "older")
+
 COUNTS = {
     "tasks": "SELECT state, count(*) FROM tasks GROUP BY state",
     "deliveries": "SELECT verdict, count(*) FROM deliveries GROUP BY verdict",
@@ -46,6 +48,13 @@ OLDEST_UNDOWNLOADED = """
 SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')
 """
 
+# Reservations without a task, by the hour and the day before now.
+COUNT_UNBOUND = """
+SELECT CASE WHEN created_at > ?1 THEN 'under_1h' WHEN created_at > ?2 THEN 'under_24h' ELSE 'older' END
+    AS age, count(*)
+FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL GROUP BY age
+"""
+
 NEXT_DEADLINE = """
 SELECT min((SELECT min(deadline_at) FROM assets
     WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = untried.value))
@@ -59,18 +68,24 @@ def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
     return from_text_if_any(moment)
 
 
-def count_stats(db: sqlite3.Cursor) -> Stats:
+def count_stats(db: sqlite3.Cursor, now: datetime) -> Stats:
     """How much there is of everything, and how old the oldest is."""
     counts = {name: dict(db.execute(sql).fetchall()) for name, sql in COUNTS.items()}
     return Stats(
         submissions=db.execute("SELECT count(*) FROM submissions").fetchone()[0],
         outbox=_count_twofold(db, COUNT_OUTBOX),
+        unbound=_count_unbound(db, now),
         polls=_count_twofold(db, COUNT_POLLS),
         oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED),
         oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
         next_deadline_at=_only_moment(db, NEXT_DEADLINE),
         **counts,
     )
+
+
+def _count_unbound(db: sqlite3.Cursor, now: datetime) -> dict[str, int]:
+    marks = (to_text(now - timedelta(hours=1)), to_text(now - timedelta(days=1)))
+    return dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())
 
 
 def _count_twofold(db: sqlite3.Cursor, query: str) -> dict[str, dict[str, int]]:

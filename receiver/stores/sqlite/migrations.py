@@ -63,6 +63,13 @@ def m005_ways_to_the_few(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m006_unbound_reservations(db: Database) -> None:
+    """Reservations that are withdrawn, and a way to those that wait for a task."""
+    for statement in _M006:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -644,5 +651,14 @@ _M005 = (
     """
     UPDATE deliveries SET verdict = 'unowned'
     WHERE submission IS NULL AND verdict = 'unrecognised' AND body IS NULL
+    """,
+)
+
+_M006 = (
+    "ALTER TABLE submissions ADD COLUMN withdrawn_at TEXT",
+    # Few at any time: a reservation leaves it when it is bound.
+    """
+    CREATE INDEX submissions_unbound ON submissions (created_at)
+    WHERE task_id IS NULL AND withdrawn_at IS NULL
     """,
 )

@@ -30,6 +30,8 @@ OWNER_BY_TASK = "SELECT number, owner FROM submissions WHERE provider = ? AND ta
 # Tie a reserved submission to its task; the unique key refuses a task that another one has.
 BIND = "UPDATE OR IGNORE submissions SET task_id = ?, bound_at = ? WHERE id = ? AND task_id IS NULL"
 
+WITHDRAW = "UPDATE submissions SET withdrawn_at = ? WHERE id = ? AND withdrawn_at IS NULL"
+
 # What came before its submission was logged, in the order it came. The plus is for SQLite: by its task it is
 # found sooner than among all that nobody owns.
 EARLY_OF_TASK = """
@@ -46,7 +48,7 @@ UPDATE deliveries SET verdict = 'unowned', waiting = NULL, body = NULL WHERE num
     WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
         AND verdict = 'early' AND received_at < ? LIMIT ?)
 """
-INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 def find_claimed(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> Claim:
@@ -128,6 +130,17 @@ def bind_submission(
     return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
 
 
+def withdraw_submission(db: sqlite3.Cursor, submission_id: str, now: datetime) -> Submission:
+    """Wait for no task of a reservation any more; see ``ports.Store.withdraw_submission``."""
+    submission = get_submission(db, submission_id)
+    if submission is None:
+        raise Rejected(404, "Unknown submission", "No submission has this id.")
+    if submission.task_id is not None:
+        raise Rejected(409, "Submission is bound", "A task is bound to this submission, so it stays.")
+    db.execute(WITHDRAW, (to_text(now), submission_id))
+    return msgspec.structs.replace(submission, withdrawn_at=submission.withdrawn_at or now)
+
+
 def _values(submission: Submission) -> tuple[str | None, ...]:
     request = None if submission.request is None else msgspec.json.encode(submission.request).decode()
     return (
@@ -140,6 +153,7 @@ def _values(submission: Submission) -> tuple[str | None, ...]:
         msgspec.json.encode(submission.metadata).decode(),
         to_text(submission.created_at),
         to_text(submission.bound_at) if submission.bound_at else None,
+        to_text(submission.withdrawn_at) if submission.withdrawn_at else None,
     )
 
 

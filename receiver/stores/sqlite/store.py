@@ -135,6 +135,9 @@ class SqliteStore:
             lambda c: owning.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
+    async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
+        return await self._writer.write(lambda c: owning.withdraw_submission(c, submission_id, now))
+
     async def lease_assets(
         self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
     ) -> list[AssetWork]:
@@ -232,9 +235,16 @@ class SqliteStore:
         return await self._read(lambda c: viewing.get_submission(c, submission_id))
 
     async def list_submissions(
-        self, *, provider: str | None, owner: str | None, limit: int
+        self, *, provider: str | None, owner: str | None, limit: int, bound: bool | None = None
     ) -> list[Submission]:
-        return await self._read(lambda c: viewing.list_submissions(c, provider, owner, limit))
+        return await self._read(lambda c: viewing.list_submissions(c, provider, owner, limit, bound=bound))
+
+    async def list_unbound(
+        self, logged_from: datetime, logged_before: datetime, limit: int
+    ) -> tuple[int, list[Submission]]:
+        return await self._read(
+            lambda c: viewing.list_unbound(c, logged_from, logged_before, limit), self._loops_reader
+        )
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
         return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options.unpolled))
@@ -272,7 +282,7 @@ class SqliteStore:
         return await self._read(lambda c: dead_letters.count_dead(c, wanted, sinks))
 
     async def count_stats(self) -> Stats:
-        return await self._read(counting.count_stats)
+        return await self._read(lambda c: counting.count_stats(c, self._options.clock.now()))
 
     async def aclose(self) -> None:
         self._is_closing = True

@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from receiver.times import from_text, from_text_if_any, to_text
 from receiver.waiting import waiting_on
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
 
-SUBMISSION_COLUMNS = "id, provider, owner, task_id, model, request, metadata, created_at, bound_at"
+SUBMISSION_COLUMNS = (
+    "id, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at"
+)
 
 ONE_SUBMISSION = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE id = ?"  # noqa: S608
 SUBMISSION_OF_TASK = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE provider = ? AND task_id = ?"  # noqa: S608
@@ -34,6 +37,29 @@ NEWEST_SUBMISSIONS = f"""
 SELECT {SUBMISSION_COLUMNS} FROM submissions
 WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2) ORDER BY id DESC LIMIT ?3
 """  # noqa: S608
+
+NEWEST_BOUND = f"""
+SELECT {SUBMISSION_COLUMNS} FROM submissions
+WHERE task_id IS NOT NULL AND (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2)
+ORDER BY id DESC LIMIT ?3
+"""  # noqa: S608
+
+# Reservations that wait for a task, with the words of their index.
+UNBOUND_SUBMISSIONS = f"""
+SELECT {SUBMISSION_COLUMNS} FROM submissions
+WHERE task_id IS NULL AND withdrawn_at IS NULL
+    AND (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2)
+ORDER BY created_at DESC, number DESC LIMIT ?3
+"""  # noqa: S608
+OLDEST_UNBOUND = f"""
+SELECT {SUBMISSION_COLUMNS} FROM submissions
+WHERE task_id IS NULL AND withdrawn_at IS NULL
+    AND created_at >= ? AND created_at < ? ORDER BY created_at, number LIMIT ?
+"""  # noqa: S608
+COUNT_UNBOUND = """
+SELECT count(*) FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL
+    AND created_at >= ? AND created_at < ?
+"""
 
 # An event has its submission's number.
 EVENT = """
@@ -118,15 +144,26 @@ def submission_of_task(db: sqlite3.Cursor, provider: str, task_id: str) -> Submi
 
 
 def list_submissions(
-    db: sqlite3.Cursor, provider: str | None, owner: str | None, limit: int
+    db: sqlite3.Cursor, provider: str | None, owner: str | None, limit: int, *, bound: bool | None
 ) -> list[Submission]:
-    rows = db.execute(NEWEST_SUBMISSIONS, (provider, owner, limit)).fetchall()
+    sql = {None: NEWEST_SUBMISSIONS, True: NEWEST_BOUND, False: UNBOUND_SUBMISSIONS}[bound]
+    rows = db.execute(sql, (provider, owner, limit)).fetchall()
     return [_submission(row) for row in rows]
+
+
+def list_unbound(
+    db: sqlite3.Cursor, logged_from: datetime, logged_before: datetime, limit: int
+) -> tuple[int, list[Submission]]:
+    """Reservations of a time that wait for a task; see ``ports.Store.list_unbound``."""
+    span = (to_text(logged_from), to_text(logged_before))
+    (count,) = db.execute(COUNT_UNBOUND, span).fetchone()
+    rows = db.execute(OLDEST_UNBOUND, (*span, limit)).fetchall()
+    return int(count), [_submission(row) for row in rows]
 
 
 def _submission(row: tuple[Any, ...]) -> Submission:
     """A row of SUBMISSION_COLUMNS as a value."""
-    id_, provider, owner, task_id, model, request, metadata, created_at, bound_at = row
+    id_, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at = row
     return Submission(
         id=id_,
         provider=provider,
@@ -137,6 +174,7 @@ def _submission(row: tuple[Any, ...]) -> Submission:
         metadata=msgspec.json.decode(metadata),
         created_at=from_text(created_at),
         bound_at=from_text_if_any(bound_at),
+        withdrawn_at=from_text_if_any(withdrawn_at),
     )
 
 
