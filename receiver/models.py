@@ -176,14 +176,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try at an asset or at a sink; ``target`` is ``asset 0`` or ``sink jsonl``."""
+    """Tries in a row that ended alike; ``target`` is ``asset 0`` or ``sink jsonl``."""
 
     target: str
-    number: int
+    number: int  # the last one's
+    times: int
     outcome: Outcome
-    started_at: datetime
-    seconds: float
-    detail: str | None
+    started_at: datetime  # the first
+    last_started_at: datetime
+    seconds: float  # the last one's
+    detail: str | None  # the last one's
 
 
 class Poll(msgspec.Struct, frozen=True, kw_only=True):

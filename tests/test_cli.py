@@ -94,8 +94,10 @@ TASK: dict[str, Any] = {
         {
             "target": "asset 0",
             "number": 1,
+            "times": 1,
             "outcome": "stored",
             "started_at": "2026-11-21T10:00:05.500Z",
+            "last_started_at": "2026-11-21T10:00:05.500Z",
             "seconds": 0.25,
             "detail": None,
         }

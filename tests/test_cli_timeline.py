@@ -22,7 +22,7 @@ def delivery(clock: str, verdict: str, **more: Any) -> dict[str, Any]:
 
 
 def attempt(clock: str, target: str, outcome: str, number: int = 1, **more: Any) -> dict[str, Any]:
-    usual = {"seconds": 0.25, "detail": None}
+    usual = {"seconds": 0.25, "detail": None, "times": 1, "last_started_at": at(clock)}
     return {**usual, "target": target, "number": number, "outcome": outcome, "started_at": at(clock), **more}
 
 
@@ -87,6 +87,19 @@ def test_a_task_that_needed_everything_is_told_in_the_order_of_time() -> None:
         ("+2 h 0 min", "sink jsonl", "delivered after 1 attempt, replay rpl_1"),
         ("+2 h 0 min", "sink hook", "given up after 60 attempts, revision 2"),
         ("+2 h 30 min", "sink queue", "attempt 4 due"),
+    ]
+
+
+def test_attempts_that_ended_alike_are_told_in_one_line() -> None:
+    run = attempt(
+        "10:00:02", "sink hook", "timeout", 57, times=57, last_started_at=at("12:05:00"), detail="slow"
+    )
+    assert plain(timeline(task(attempts=[run])))[1:] == [
+        (
+            "+2.0 s",
+            "sink hook",
+            "timeout (x 57, from +2.0 s to +2 h 5 min, the last attempt 57, 0.250 s): slow",
+        )
     ]
 
 

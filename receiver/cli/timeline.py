@@ -48,7 +48,7 @@ def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:
     if task["poll"] and task["poll"]["asked_at"]:
         yield Entry(task["poll"]["asked_at"], "provider asked", _question(task["poll"]))
     for attempt in task["attempts"]:
-        yield Entry(attempt["started_at"], attempt["target"], _attempt(attempt))
+        yield Entry(attempt["started_at"], attempt["target"], _attempt(attempt, submitted_at))
     if task["ended_at"]:
         revision = f", revision {task['revision']}" if task["revision"] > 1 else ""
         yield Entry(task["ended_at"], "ended", paint(task["type"].removeprefix("task.")) + revision)
@@ -82,8 +82,11 @@ def _question(poll: dict[str, Any]) -> str:
     return f"{paint(poll['outcome'])} (asked {count(poll['asked'], 'time')}){_detail(poll)}"
 
 
-def _attempt(attempt: dict[str, Any]) -> str:
+def _attempt(attempt: dict[str, Any], submitted_at: datetime) -> str:
     numbers = f"attempt {attempt['number']}, {attempt['seconds']:.3f} s"
+    if attempt["times"] > 1:
+        first, last = (elapsed(submitted_at, attempt[at]) for at in ("started_at", "last_started_at"))
+        numbers = f"x {attempt['times']}, from {first} to {last}, the last {numbers}"
     return f"{paint(attempt['outcome'])} ({numbers}){_detail(attempt)}"
 
 

@@ -119,12 +119,14 @@ class NotificationShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptShown(msgspec.Struct, frozen=True, kw_only=True):
-    """One try at a file or at a sink."""
+    """Tries at a file or a sink that ended alike, in a row; number, seconds, detail are the last one's."""
 
     target: str
     number: int
+    times: int
     outcome: Outcome
     started_at: Moment
+    last_started_at: Moment
     seconds: float
     detail: str | None
 

@@ -780,16 +780,39 @@ class StoreContract:
         task = await store.get_task("vidgo", "t1")
         assert task is not None
         assert work.attempt == 2
-        assert [(attempt.number, attempt.outcome) for attempt in task.attempts] == [
-            (1, Outcome.STORAGE_FAILED),
-            (1, Outcome.STORAGE_FAILED),
-            (1, Outcome.TIMEOUT),
-            (2, Outcome.STORAGE_FAILED),
+        assert [(attempt.number, attempt.times, attempt.outcome) for attempt in task.attempts] == [
+            (1, 2, Outcome.STORAGE_FAILED),
+            (1, 1, Outcome.TIMEOUT),
+            (2, 1, Outcome.STORAGE_FAILED),
         ]
         await store.settle_asset(work, settlement(Outcome.STORAGE_FAILED))
         event = await store.get_event("vidgo", "t1")
         assert event is not None
         assert event.assets[0].attempts == 2  # there is no other after it
+
+    async def test_tries_that_end_alike_in_a_row_are_one_line_of_the_history(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1", files=2)))
+        for seconds in range(1, 58):
+            for work in await store.lease_assets(later(seconds), later(100), 10):
+                full = settlement(Outcome.STORAGE_FAILED, at=later(seconds), retry_at=later(seconds))
+                await store.settle_asset(work, msgspec.structs.replace(full, detail=f"{seconds} bytes left"))
+        for seconds in (58, 59):
+            for work in await store.lease_assets(later(seconds), later(100), 10):
+                timeout = settlement(Outcome.TIMEOUT, at=later(seconds), retry_at=later(seconds))
+                await store.settle_asset(work, timeout)
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [
+            (a.target, a.outcome, a.times, a.number, a.started_at, a.last_started_at, a.detail)
+            for a in task.attempts
+        ] == [
+            ("asset 0", Outcome.STORAGE_FAILED, 57, 1, later(1), later(57), "57 bytes left"),
+            ("asset 1", Outcome.STORAGE_FAILED, 57, 1, later(1), later(57), "57 bytes left"),
+            ("asset 0", Outcome.TIMEOUT, 2, 2, later(58), later(59), None),
+            ("asset 1", Outcome.TIMEOUT, 2, 2, later(58), later(59), None),
+        ]
 
     async def test_a_file_that_waits_for_room_is_due_at_its_time(self, store: Store) -> None:
         await store.log_submission(submission("t1"))

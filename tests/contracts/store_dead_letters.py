@@ -7,7 +7,7 @@ from receiver.errors import Rejected
 from receiver.ports import Store
 from receiver.repairs import DeadLetter, WorkFilter
 from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
-from tests.contracts.replaying import EVERYTHING, end_task, get, make_step, publish, replay
+from tests.contracts.replaying import EVERYTHING, end_task, get, make_step, publish, replay, task_of
 from tests.factories import failed, later, recording, settlement, submission
 
 
@@ -50,6 +50,28 @@ class DeadLettersContract:
             created_at=later(0),
             settled_at=later(2),
         )
+
+    async def test_tries_at_the_event_and_at_its_replay_are_told_apart(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        await make_step(store, 200)
+        for seconds, detail in ((201, "the first"), (202, "the second")):
+            for work in await store.lease_outbox("all", later(seconds), later(260), 10):
+                text = f"{detail} of {'the replay' if work.replay_id else 'the event'}"
+                timeout = settlement(Outcome.TIMEOUT, at=later(seconds), retry_at=later(202))
+                if detail == "the second" and not work.replay_id:
+                    timeout = settlement(Outcome.TIMEOUT, at=later(seconds))
+                await store.settle_outbox(work, msgspec.structs.replace(timeout, detail=text))
+
+        (letter,) = await dead_letters(store)
+
+        task = await task_of(store, "t1")
+        assert letter.detail == "the second of the event"
+        assert [(attempt.times, attempt.detail) for attempt in task.attempts] == [
+            (2, "the second of the event"),
+            (2, "the second of the replay"),
+        ]
 
     async def test_pages_of_dead_letters_show_each_once_newest_first(self, store: Store) -> None:
         for number in range(5):

@@ -12,12 +12,13 @@ from receiver.stores.sqlite.matching import DEAD, clauses, count, json_list, que
 from receiver.times import from_text, to_text
 from receiver.words import EventType, Outcome
 
-# With what the last attempt said, as long as retention keeps it.
+# With what the last attempt said, as long as retention keeps it. Those before 0.4.0 name no entry.
 LETTER_COLUMNS = """
 o.number, o.sink, e.id, s.provider, s.task_id, s.owner, e.type, o.revision, o.replay_id, o.attempts,
 o.outcome,
-(SELECT detail FROM attempts WHERE event = o.event AND target = 'sink ' || o.sink AND attempt = o.attempts
-    AND started_at <= o.settled_at ORDER BY number DESC LIMIT 1),
+(SELECT detail FROM attempts WHERE event = o.event AND (entry = o.number OR (entry IS NULL
+    AND target = 'sink ' || o.sink AND attempt = o.attempts AND started_at <= o.settled_at))
+    ORDER BY number DESC LIMIT 1),
 o.created_at, o.settled_at
 """
 

@@ -70,6 +70,13 @@ def m006_unbound_reservations(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m007_runs_of_attempts(db: Database) -> None:
+    """Attempts that ended alike, one after the other, as one row."""
+    for statement in _M007:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -660,5 +667,30 @@ _M006 = (
     """
     CREATE INDEX submissions_unbound ON submissions (created_at)
     WHERE task_id IS NULL AND withdrawn_at IS NULL
+    """,
+)
+
+_M007 = (
+    # So many attempts in a row ended so; "attempt" and "detail" are the last one's, "started_at" the first's.
+    "ALTER TABLE attempts ADD COLUMN times INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE attempts ADD COLUMN last_started_at TEXT",  # unset where there was one
+    "ALTER TABLE attempts ADD COLUMN entry INTEGER REFERENCES outbox (number)",  # of tries at a sink
+    # For people: now with how often.
+    "DROP VIEW task_timeline",
+    """
+    CREATE VIEW task_timeline AS
+    SELECT provider, task_id, created_at AS at, 'submission' AS what, 'logged for ' || owner AS detail
+        FROM submissions WHERE task_id IS NOT NULL
+    UNION ALL SELECT provider, task_id, received_at, 'delivery', verdict || ' by ' || via ||
+        CASE WHEN seen > 1 THEN ', seen ' || seen || ' times' ELSE '' END
+        FROM deliveries WHERE task_id <> ''
+    UNION ALL SELECT p.provider, s.task_id, p.asked_at, 'poll', p.outcome || ', attempt ' || p.asked
+        FROM polls p JOIN submissions s USING (number) WHERE p.asked_at IS NOT NULL
+    UNION ALL SELECT s.provider, s.task_id, a.started_at, a.target, a.outcome || ', attempt ' || a.attempt ||
+        CASE WHEN a.times > 1 THEN ', x ' || a.times || ' up to ' || a.last_started_at ELSE '' END
+        FROM attempts a JOIN submissions s ON s.number = a.event
+    UNION ALL SELECT s.provider, s.task_id, e.ended_at, 'event', e.type
+        FROM events e JOIN submissions s USING (number) WHERE e.ended_at IS NOT NULL
+    ORDER BY provider, task_id, at
     """,
 )

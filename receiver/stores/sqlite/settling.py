@@ -127,9 +127,15 @@ IS_SUPERSEDED = "SELECT 1 FROM events WHERE number = ? AND revision > ?"
 
 DROP_OUTBOX = "DELETE FROM outbox WHERE number = ?"
 
+# The last attempt at a target ended so, too: they are one row, lest what is refused for long fills the disk.
+REPEAT_ATTEMPT = """
+UPDATE attempts SET times = times + 1, attempt = ?1, last_started_at = ?2, seconds = ?3, detail = ?4
+WHERE outcome = ?5 AND number =
+    (SELECT max(number) FROM attempts WHERE event = ?6 AND target = ?7 AND entry IS ?8)
+"""
 INSERT_ATTEMPT = """
-INSERT INTO attempts (event, target, attempt, outcome, started_at, seconds, detail)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO attempts (attempt, started_at, seconds, detail, outcome, event, target, entry)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -211,7 +217,7 @@ def settle_asset(
     if settled is None:
         return False
     (event,) = settled
-    _insert_attempt(db, event, f"asset {work.index}", work.attempt, settlement)
+    _keep_attempt(db, settlement, work.attempt, event, f"asset {work.index}", None)
     if settlement.links_die_at is not None:
         _renew(db, event, work.index, settlement, settlement.links_die_at)
     if not again:
@@ -307,7 +313,7 @@ def settle_outbox(db: sqlite3.Cursor, work: OutboxWork, settlement: Settlement) 
     if settled is None:
         return False
     event, is_revived = settled
-    _insert_attempt(db, event, f"sink {work.sink}", work.attempt, settlement)
+    _keep_attempt(db, settlement, work.attempt, event, f"sink {work.sink}", number)
     counted = None if is_revived else work.replay_id  # a revived one was counted when it was given up
     outcome = settlement.outcome.value
     if state == "pending":
@@ -326,10 +332,14 @@ def _is_superseded(db: sqlite3.Cursor, event: int, work: OutboxWork) -> bool:
     return work.replay_id is None and db.execute(IS_SUPERSEDED, place).fetchone() is not None
 
 
-def _insert_attempt(db: sqlite3.Cursor, event: int, target: str, number: int, settlement: Settlement) -> None:
+def _keep_attempt(
+    db: sqlite3.Cursor, settlement: Settlement, attempt: int, event: int, target: str, entry: int | None
+) -> None:
+    """Add an attempt to the history, or to the one before it, where that ended alike."""
     seconds = (settlement.settled_at - settlement.started_at).total_seconds()
     values = (
-        event, target, number, settlement.outcome.value, to_text(settlement.started_at), seconds,
-        settlement.detail,
+        attempt, to_text(settlement.started_at), seconds, settlement.detail, settlement.outcome.value,
+        event, target, entry,
     )  # fmt: skip
-    db.execute(INSERT_ATTEMPT, values)
+    if db.execute(REPEAT_ATTEMPT, values).rowcount == 0:
+        db.execute(INSERT_ATTEMPT, values)

@@ -93,7 +93,7 @@ FROM outbox WHERE event = ? ORDER BY number
 """
 
 ATTEMPTS_OF_EVENT = """
-SELECT target, attempt, outcome, started_at, seconds, detail
+SELECT target, attempt, times, outcome, started_at, coalesce(last_started_at, started_at), seconds, detail
 FROM attempts WHERE event = ? ORDER BY number LIMIT 500
 """
 
@@ -329,10 +329,12 @@ def _attempts(db: sqlite3.Cursor, event: int | None) -> tuple[Attempt, ...]:
         Attempt(
             target=row[0],
             number=row[1],
-            outcome=Outcome(row[2]),
-            started_at=from_text(row[3]),
-            seconds=row[4],
-            detail=row[5],
+            times=row[2],
+            outcome=Outcome(row[3]),
+            started_at=from_text(row[4]),
+            last_started_at=from_text(row[5]),
+            seconds=row[6],
+            detail=row[7],
         )
         for row in db.execute(ATTEMPTS_OF_EVENT, (event,))
     )
