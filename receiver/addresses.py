@@ -44,8 +44,8 @@ REFUSED_NETWORKS: tuple[Network, ...] = tuple(
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved, and broadcast
-        # IPv6: only what lies in GLOBAL_UNICAST is looked up here. Mapped, compatible, translated
-        # (64:ff9b::/96, 64:ff9b:1::/48), unique-local, link-local and multicast addresses lie outside.
+        # IPv6: only what lies in GLOBAL_UNICAST is looked up here. Mapped, compatible, locally translated
+        # (64:ff9b:1::/48), unique-local, link-local and multicast addresses lie outside.
         "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4, whatever it embeds
@@ -54,6 +54,9 @@ REFUSED_NETWORKS: tuple[Network, ...] = tuple(
     )
 )
 GLOBAL_UNICAST = IPv6Network("2000::/3")
+# RFC 6052: a translator (NAT64) sends what goes there to the IPv4 address in the last 32 bits. Resolvers of
+# IPv6-only networks (DNS64) answer so for every name that has IPv4 alone.
+NAT64 = IPv6Network("64:ff9b::/96")
 
 # Names with these endings, and names of a single label, mean something only inside somebody's network.
 INTERNAL_ENDINGS = frozenset(
@@ -96,14 +99,32 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(address: str, opened: Iterable[Network] = ()) -> Standing:
-    """Whether an address may be dialled; what is no address at all is refused."""
+    """Whether an address may be dialled; what is no address at all is refused.
+
+    Of a NAT64 address the IPv4 address inside is judged. A special one is refused there whatever is opened:
+    the operator's 10.0.0.0/8 is not what a translator somewhere else reaches under these numbers.
+    """
     try:
         ip = ip_address(address)
     except ValueError:
         return Standing.REFUSED
-    if any(ip in network for network in opened):
+    inner, networks = _translated(ip), tuple(opened)
+    if any(ip in network for network in networks):
         return Standing.OPENED
-    return Standing.PUBLIC if _is_public(ip) else Standing.REFUSED
+    if not _is_public(inner):
+        return Standing.REFUSED
+    return Standing.OPENED if any(inner in network for network in networks) else Standing.PUBLIC
+
+
+def destination(address: str) -> str:
+    """Where packets to an address end up: the IPv4 address inside a NAT64 one, else itself."""
+    return str(_translated(ip_address(address)))
+
+
+def _translated(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(ip, IPv6Address) and ip in NAT64 and not ip.scope_id:
+        return IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return ip
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:

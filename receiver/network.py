@@ -18,7 +18,16 @@ import httpcore2
 import httpx2
 
 from receiver import __version__
-from receiver.addresses import Network, Standing, Target, admit, bad_url, check_url, is_literal
+from receiver.addresses import (
+    Network,
+    Standing,
+    Target,
+    admit,
+    bad_url,
+    check_url,
+    destination,
+    is_literal,
+)
 from receiver.errors import FetchFailed
 from receiver.words import Outcome
 
@@ -283,7 +292,8 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     def _admit(self, address: str, host: str, port: int) -> None:
         # A public address of this machine is reached from within: past the firewall, and taken for a
         # neighbour by whatever else listens there.
-        if admit(address, host, port, self._opened) is Standing.PUBLIC and self._is_ours(address):
+        is_public = admit(address, host, port, self._opened) is Standing.PUBLIC
+        if is_public and self._is_ours(destination(address)):
             raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is this machine's own")
 
     async def _look_up(self, host: str, port: int) -> list[str]:

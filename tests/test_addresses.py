@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.addresses import MAX_URL_LENGTH, Standing, Target, check_url, judge
+from receiver.addresses import MAX_URL_LENGTH, Standing, Target, check_url, destination, judge
 from receiver.errors import FetchFailed
 from receiver.words import Outcome
 
@@ -38,7 +38,8 @@ def outcome_of(url: str, *, opened: bool = False, hosts: tuple[str, ...] = ()) -
         *("1fff:ffff::1", "4000::1"),
         # IPv4 in IPv6 clothes, around private and public addresses alike
         *("::ffff:127.0.0.1", "::ffff:7f00:1", "::127.0.0.1", "::ffff:0:127.0.0.1", "::ffff:8.8.8.8"),
-        *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::808:808", "64:ff9b:1::1"),
+        *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::10.0.0.1", "64:ff9b::6464:64c8", "64:ff9b::"),
+        *("64:ff9b::8.8.8.8%eth0", "64:ff9b:0:0:0:1:808:808", "64:ff9b:1::1", "64:ff9b:1::808:808"),
         *("2002:7f00:1::", "2002:a9fe:a9fe::1", "2002:808:808::1", "2001:0:7f00:1::1"),
         *("fe80::5efe:7f00:1", "::5efe:7f00:1", "2a00:1450::5efe:7f00:1", "2a00:1450::200:5efe:808:808"),
         # assignments and documentation within global unicast
@@ -62,6 +63,8 @@ def test_a_special_address_is_refused(address: str) -> None:
         *("198.17.255.255", "198.20.0.0", "223.255.255.255"),
         *("2000::1", "2001:200::1", "2606:4700:4700::1111", "2a00:1450:4001:800::200e", "3ffe:ffff::1"),
         "2003::1",
+        # NAT64 around public addresses
+        *("64:ff9b::808:808", "64:ff9b::1.1.1.1", "64:ff9b::9.255.255.255", "64:ff9b::dfff:ffff"),
     ],
 )
 def test_an_address_just_outside_the_special_ranges_is_public(address: str) -> None:
@@ -74,6 +77,16 @@ def test_an_opened_network_opens_its_addresses_and_no_others() -> None:
     assert judge("10.2.0.1", opened) is Standing.REFUSED
     assert judge("::ffff:10.1.2.3", opened) is Standing.REFUSED
     assert judge("8.8.8.8", opened) is Standing.PUBLIC
+
+
+def test_what_a_translator_reaches_is_judged_by_its_ipv4_address() -> None:
+    cdn, loopback = ip_network("8.8.8.0/24"), ip_network("127.0.0.0/8")
+    assert judge("64:ff9b::8.8.8.8") is Standing.PUBLIC
+    assert judge("64:ff9b::8.8.8.8", (cdn,)) is Standing.OPENED
+    assert judge("64:ff9b::127.0.0.1", (loopback,)) is Standing.REFUSED  # not this machine's own loopback
+    assert judge("64:ff9b::10.0.0.1", (ip_network("64:ff9b::/96"),)) is Standing.OPENED  # opened by name
+    assert destination("64:ff9b::8.8.8.8") == "8.8.8.8"
+    assert destination("2606:4700::1111") == "2606:4700::1111"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +290,7 @@ def test_no_text_makes_the_check_fail_in_another_way(text: str) -> None:
 @given(st.integers(0, 2**128 - 1))
 def test_no_ipv6_address_outside_global_unicast_is_public(number: int) -> None:
     address = IPv6Address(number)
-    if judge(str(address)) is Standing.PUBLIC:
+    if judge(str(address)) is Standing.PUBLIC and number >> 32 != 0x0064_FF9B << 64:
         assert number >> 125 == 1
         assert address.sixtofour is None
         assert address.teredo is None

@@ -2,7 +2,7 @@
 
 import asyncio
 import string
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from tests.hostile.images import LIES, POLYGLOTS
 from tests.image_bytes import animated
 from tests.media_host import picture
 
+NAT64 = ip_network("64:ff9b::/96")
 GUARDS_OWN = {Outcome.BAD_URL, Outcome.PRIVATE_ADDRESS}
 SPECIAL = ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "172.16.0.1", "100.64.0.1", "0.0.0.0"]
 
@@ -68,6 +69,8 @@ CORPUS = [line.url for line in urls() if len(line.url) < 1000]
 def contradiction(address: str) -> str | None:
     """Why Python would not call an address public; None where it agrees that it is."""
     ip = ip_address(address)
+    if ip.version == 6 and ip in NAT64 and "%" not in address:
+        return contradiction(str(IPv4Address(int(ip) & 0xFFFF_FFFF)))
     embedded_ones = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())] if isinstance(ip, IPv6Address) else []
     for one in (ip, *(found for found in embedded_ones if found is not None)):
         for kind in ("private", "loopback", "link_local", "multicast", "reserved", "unspecified"):

@@ -168,6 +168,14 @@ async def test_one_address_of_this_machine_among_others_is_enough(world: Trap) -
     del world.world.names["files.example.com"]
 
 
+async def test_this_machine_behind_a_translator_is_refused(world: Trap) -> None:
+    world.world.names["files.example.com"] = iter([["64:ff9b::808:808"]])
+    async with world.client(ours=["8.8.8.8"]) as client:
+        assert await world.fetch(LINK, client) == Outcome.PRIVATE_ADDRESS
+    assert world.world.dialled == []
+    del world.world.names["files.example.com"]
+
+
 # --- redirects ------------------------------------------------------------------------------------
 
 
