@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from receiver import payload
 from receiver.errors import FetchFailed
 from receiver.words import Outcome
 
@@ -65,7 +66,9 @@ INTERNAL_ENDINGS = frozenset(
 )
 
 _URL = re.compile(r"(https?)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.ASCII | re.DOTALL)
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+# What no URL may hold as it is (RFC 3986) and browsers escape in that place.
+_ESCAPED_IN_PATHS, _ESCAPED_IN_QUERIES = ' "<>^`{}', ' "<>'
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::([1-9][0-9]{0,4}))?")
 _LABEL = re.compile(r"[0-9a-z_](?:[0-9a-z_-]{0,61}[0-9a-z_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -152,10 +155,19 @@ def check_url(url: str, *, opened: Sequence[Network] = (), hosts: Sequence[str] 
     return target
 
 
+def tidy(url: str) -> str:
+    """A link as hosts write them, without the white space around it. Raises FetchFailed (BAD_URL).
+
+    Tabs and line ends within it are refused: browsers drop them, and what they hid would be followed.
+    """
+    link = payload.trimmed(url)
+    if len(link) > MAX_URL_LENGTH or _FORBIDDEN.search(link):
+        raise bad_url("it is too long, or has tabs, line ends, other control characters or backslashes")
+    return link
+
+
 def _parse(url: str) -> Target:
-    if len(url) > MAX_URL_LENGTH or _FORBIDDEN.search(url):
-        raise bad_url("it is too long, or has blanks, control characters or backslashes")
-    whole = _URL.fullmatch(url)
+    whole = _URL.fullmatch(tidy(url))
     if whole is None:
         raise bad_url("it is not an absolute http or https URL")
     scheme, authority, path, query = whole.groups(default="")
@@ -167,7 +179,7 @@ def _parse(url: str) -> Target:
     # Plain http on 443 would look like https to the backend, which sees the port and not the scheme.
     if port > 65535 or (scheme, port) == ("http", 443):
         raise bad_url("its port is out of the question")
-    return Target(scheme=scheme, host=_host(place[1].lower()), port=port, path=_path((path or "/") + query))
+    return Target(scheme=scheme, host=_host(place[1].lower()), port=port, path=_path(path or "/", query))
 
 
 def _host(text: str) -> str:
@@ -186,15 +198,21 @@ def _host(text: str) -> str:
     return text
 
 
-def _path(text: str) -> str:
-    # ASCII goes out byte for byte, since many links are signed; the rest is escaped as browsers do.
+def _path(path: str, query: str) -> str:
     try:
-        escaped = "".join(letter if letter.isascii() else quote(letter) for letter in text)
+        escaped = _escaped(path, _ESCAPED_IN_PATHS) + _escaped(query, _ESCAPED_IN_QUERIES)
     except UnicodeEncodeError as exc:
         raise bad_url("it is not Unicode text") from exc
     if len(escaped) > MAX_URL_LENGTH:
         raise bad_url("it is too long once it is escaped")
     return escaped
+
+
+def _escaped(text: str, unsafe: str) -> str:
+    # The rest of ASCII goes out byte for byte, since many links are signed.
+    return "".join(
+        letter if letter.isascii() and letter not in unsafe else quote(letter, safe="") for letter in text
+    )
 
 
 def _check_host(target: Target, opened: Sequence[Network]) -> None:

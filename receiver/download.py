@@ -6,6 +6,7 @@ an outcome; its text says what happened and never where, since links and their h
 
 import asyncio
 import hashlib
+import re
 from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import urljoin
@@ -13,7 +14,7 @@ from urllib.parse import urljoin
 import httpcore2
 import msgspec
 
-from receiver.addresses import Target
+from receiver.addresses import Target, tidy
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.errors import FetchFailed
@@ -22,6 +23,8 @@ from receiver.words import Outcome
 
 FREE_PIECES = 2_000  # of a body, before their average size counts
 FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold
+
+_NOT_UTF_8 = re.compile(r"[\udc80-\udcff]")  # what ``surrogateescape`` makes of such bytes
 
 
 class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,17 +81,17 @@ async def _follow(
             if response.status not in (301, 302, 303, 307, 308):
                 _check_status(response, clock)
                 return await _save(response, target, limits)
-            location = _header(response, b"location")
+            location = _location(response)
         place = _next_place(client, place, location, hosts)
     raise FetchFailed(Outcome.BAD_REDIRECT, f"more than {limits.max_redirects} redirects")
 
 
 def _next_place(client: GuardedClient, place: Target, location: str, hosts: tuple[str, ...]) -> Target:
-    # Joining drops tabs and line ends wherever they are, and what was hidden by them would be followed.
-    if not location or not location.isprintable():
-        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to nowhere, or to what is no text")
+    if not location:
+        raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to nowhere")
     try:
-        following = client.check(urljoin(place.url, location), hosts)
+        # Before it is joined: that drops tabs and line ends wherever they are.
+        following = client.check(urljoin(place.url, tidy(location)), hosts)
     except ValueError as exc:
         raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to no valid link") from exc
     except FetchFailed as exc:
@@ -98,6 +101,11 @@ def _next_place(client: GuardedClient, place: Target, location: str, hosts: tupl
     if (place.scheme, following.scheme) == ("https", "http"):
         raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect from https to http")
     return following
+
+
+def _location(response: httpcore2.Response) -> str:
+    # Some hosts write it in UTF-8, some in an encoding of their own: those bytes are escaped as they are.
+    return _NOT_UTF_8.sub(lambda byte: f"%{ord(byte[0]) & 0xFF:02X}", _header(response, b"location"))
 
 
 def _check_status(response: httpcore2.Response, clock: Clock) -> None:
@@ -166,7 +174,6 @@ def _check_length(received: int, declared: int | None) -> None:
 
 def _header(response: httpcore2.Response, wanted: bytes) -> str:
     values = (value for name, value in response.headers if name.lower() == wanted)
-    # Some hosts put raw UTF-8 into a Location; what is not even that stays visible as what it is not.
     return next(values, b"").decode("utf-8", "surrogateescape").strip()
 
 

@@ -134,10 +134,16 @@ def remote_file(url: object, kind: object = None) -> RemoteFile | None:
 
     ``kind`` is the provider's word, passed on as it is; without one the link's extension tells.
     """
-    link = text(url, max_chars=None)
-    if link is None:
+    whole = text(url, max_chars=None)
+    if whole is None:
         return None
+    link = trimmed(whole)
     return RemoteFile(url=link, kind=text(kind, 50) or _kind_of(link))
+
+
+def trimmed(link: str) -> str:
+    """A link without what HTML calls white space around it, which hosts leave there and browsers drop."""
+    return link.strip(" \t\n\f\r")
 
 
 def _kind_of(link: str) -> str:
@@ -151,8 +157,8 @@ def links(value: object) -> list[str]:
     waiting = [value]  # a stack of our own: hostile nesting must not reach Python's limit
     while waiting:
         match waiting.pop():
-            case str() as leaf if leaf.startswith(("https://", "http://")):
-                found.append(leaf)
+            case str() as leaf if (link := trimmed(leaf)).startswith(("https://", "http://")):
+                found.append(link)
             case dict() as node:
                 waiting.extend(reversed(node.values()))
             case list() as node:

@@ -152,8 +152,8 @@ def test_what_a_translator_reaches_is_judged_by_its_ipv4_address() -> None:
             for url in ("", "https://", "https:///x", "https://:443/", "/0.png", "0.png")
         ),
         *((f"https://exa{char}mple.com/", Outcome.BAD_URL) for char in "\t\r\n\0 \x7f\\"),
-        *((f"https://example.com/{char}x", Outcome.BAD_URL) for char in "\t\r\n\0 \x7f\\"),
-        (" https://example.com/", Outcome.BAD_URL),
+        *((f"https://example.com/{char}x", Outcome.BAD_URL) for char in "\t\r\n\f\v\0\x1f\x7f\\"),
+        *((f"{char}https://example.com/", Outcome.BAD_URL) for char in "\v\0\x1f\xa0\u200b\ufeff\u3000"),
         ("https://example.com/\ud800", Outcome.BAD_URL),
         ("http\u017f://example.com/", Outcome.BAD_URL),
         ("https://example.com/" + "a" * MAX_URL_LENGTH, Outcome.BAD_URL),
@@ -232,6 +232,21 @@ def test_letters_beyond_ascii_in_a_path_are_escaped() -> None:
     assert check_url("https://example.com/图片.png?n=é").path == "/%E5%9B%BE%E7%89%87.png?n=%C3%A9"
 
 
+@pytest.mark.parametrize("space", [" ", "\n", "\r\n", "\t", "\f", " \n\t "])
+def test_white_space_around_a_link_is_no_part_of_it(space: str) -> None:
+    assert check_url(f"{space}https://example.com/x?y=1{space}") == check_url("https://example.com/x?y=1")
+    assert outcome_of(f"{space}https://127.0.0.1/") is Outcome.PRIVATE_ADDRESS
+    assert outcome_of(space * 10_000 + "https://example.com/") is None
+
+
+def test_what_no_url_may_hold_is_escaped_as_browsers_do() -> None:
+    assert check_url("https://example.com/my image (1).png").path == "/my%20image%20(1).png"
+    assert check_url("https://example.com/a b?c d=e+f%20g#h i").path == "/a%20b?c%20d=e+f%20g"
+    assert check_url('https://example.com/"<>^`{}|').path == "/%22%3C%3E%5E%60%7B%7D|"
+    assert check_url('https://example.com/?"<>^`{}|').path == "/?%22%3C%3E^`{}|"
+    assert check_url("https://example.com/!$&'()*+,;=:@-._~[]%zz").path == "/!$&'()*+,;=:@-._~[]%zz"
+
+
 def test_a_link_that_grows_too_long_by_escaping_is_refused() -> None:
     assert outcome_of("https://example.com/" + "图" * (MAX_URL_LENGTH // 9)) is None
     assert outcome_of("https://example.com/" + "图" * (MAX_URL_LENGTH // 9 + 1)) is Outcome.BAD_URL
@@ -284,6 +299,8 @@ def test_no_text_makes_the_check_fail_in_another_way(text: str) -> None:
             target = check_url(url)
             assert target.port == 443
             assert target.path.isascii()
+            assert target.path.isprintable()
+            assert " " not in target.path
             assert check_url(target.url) == target
 
 

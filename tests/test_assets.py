@@ -402,7 +402,7 @@ async def test_a_bug_of_ours_is_an_outcome_that_tells_no_secret(
     assert settlement.outcome is Outcome.CRASHED
     assert settlement.retry_at is not None
     assert settlement.detail is not None
-    assert settlement.detail.startswith("TypeError in addresses.py, line ")
+    assert settlement.detail.startswith("AttributeError in payload.py, line ")
     again = msgspec.structs.replace(broken, attempt=3, last=Outcome.CRASHED, alike=2)
     assert (await fetcher.fetch(again)).retry_at is None
 

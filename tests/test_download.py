@@ -302,6 +302,32 @@ async def test_a_redirect_in_raw_utf_8_is_understood(host: MediaHost, getter: Ge
     assert (await getter.get(url)).bytes == 5
 
 
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/my image (1).png", "/my%20image%20(1).png"),
+        ("my image.png?a b#c d", "/my%20image.png?a%20b"),
+        ("  /y \t", "/y"),
+        ('/"<y>"', "/%22%3Cy%3E%22"),
+        ("/caf\xe9.png", "/caf%E9.png"),  # in Latin-1
+        ("/\u3000y".encode().decode("latin-1"), "/%E3%80%80y"),
+    ],
+)
+async def test_a_redirect_is_taken_as_hosts_write_it(
+    host: MediaHost, getter: Getter, location: str, path: str
+) -> None:
+    host.put(path, says(200, b"bytes"))
+    assert (await getter.get(host.put("/x", redirects(location)))).bytes == 5
+
+
+async def test_a_link_is_taken_as_hosts_write_it(host: MediaHost, getter: Getter) -> None:
+    url = host.put("/my%20image%20(1).png?a%20b", says(200, b"bytes"))
+    written = url.replace("%20", " ")
+    for link in (written, f" {written}", f"\r\n{written}\n"):
+        assert (await getter.get(link)).bytes == 5
+        getter.path.unlink()
+
+
 async def test_three_redirects_are_followed_and_a_fourth_is_not(host: MediaHost, getter: Getter) -> None:
     for number in range(4):
         host.put(f"/{number}", redirects(f"/{number + 1}"))
@@ -333,7 +359,10 @@ async def test_a_redirect_loop_ends(host: MediaHost, getter: Getter) -> None:
         ("https://[", Outcome.BAD_REDIRECT),
         ("https://exa mple.com/", Outcome.BAD_REDIRECT),
         ("\x00", Outcome.INTERRUPTED),
-        ("/\xff", Outcome.BAD_REDIRECT),
+        ("//exam\xffple.com/", Outcome.BAD_REDIRECT),
+        ("/a\tb", Outcome.BAD_REDIRECT),
+        ("/\x85\tb", Outcome.BAD_REDIRECT),
+        ("/a\\b", Outcome.BAD_REDIRECT),
         ("", Outcome.BAD_REDIRECT),
         ("/" + "a" * 10_000, Outcome.BAD_REDIRECT),
     ],

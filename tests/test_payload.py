@@ -185,6 +185,14 @@ def test_a_long_link_is_never_cut() -> None:
     assert payload.remote_file(url) == RemoteFile(url=url, kind="image")
 
 
+def test_white_space_around_a_link_is_no_part_of_it() -> None:
+    link = "https://cdn.example/a.png"
+    for written in (f" {link}", f"{link}\r\n", f"\t\n {link} \f"):
+        assert payload.remote_file(written) == RemoteFile(url=link, kind="image")
+        assert payload.links([written]) == [link]
+    assert payload.remote_file(" \n") is None
+
+
 def test_links_are_found_in_the_order_of_the_document() -> None:
     document = {"b": "https://x/1", "a": [{"c": "https://x/2"}, "no link", "http://x/3"], "d": "https://x/4"}
     assert payload.links(document) == ["https://x/1", "https://x/2", "http://x/3", "https://x/4"]
