@@ -331,7 +331,7 @@ async def test_a_dead_link_that_a_kill_met_is_renewed_after_it(tmp_path: Path, c
     async with played_provider(tmp_path, cost.fault, settings=settings) as (host, service):
         await service.start()
         await service.submit("t1")
-        assert await answer_to(service, "t1", host.put("/dead.png", says(403))) == 200
+        assert await answer_to(service, "t1", host.put("/t1.png?dead", says(403))) == 200
         await service.died()
         await service.start()
         await assert_done(service, host, cost)
