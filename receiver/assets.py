@@ -52,6 +52,8 @@ RETRIED = frozenset(
         Outcome.CRASHED,
     }
 )
+# A host may have words of its own for a link that died. Whatever it refuses is asked for anew, once.
+ASKED_ANEW = frozenset({Outcome.GONE, Outcome.REFUSED})
 # A disk that is full stays so for a while. The wait cannot grow: such a try does not count as an attempt.
 STORAGE_WAIT_SECONDS = 30.0
 # Right after a task's end a file may not have reached every corner of a CDN yet, and a corner may remember
@@ -123,7 +125,7 @@ class Assets:
 
     async def _run(self, work: AssetWork, file: tuple[str, str, int]) -> Settlement:
         settlement = await self._fetcher.fetch(work)
-        if settlement.outcome is Outcome.GONE and not work.renewed:
+        if settlement.link_may_be_dead and not work.renewed:
             settlement = await self._fetch_anew(work, settlement)
         settled = False
         try:
@@ -234,6 +236,7 @@ class Fetcher:
             retry_at=self._retry_at(work, failure, settled_at) if failure else None,
             detail=str(failure) if failure else None,
             file=file,
+            link_may_be_dead=failure is not None and failure.outcome in ASKED_ANEW,
         )
 
     def _look_at_disk(self, failure: FetchFailed | Unavailable | None) -> None:

@@ -21,6 +21,13 @@ from receiver.errors import FetchFailed
 from receiver.network import GuardedClient
 from receiver.words import Outcome
 
+# What object stores and CDNs say of an expired link or a missing object: 400 do Google Cloud Storage, and S3
+# of a link that was signed with the credentials of a session; 401 some CDNs whose links carry a token.
+DEAD_LINK = frozenset({400, 401, 403, 404, 410})
+# Of the other 4xx, what has nothing to do with the link: the host's bill (402), an object that is being
+# restored or is locked (409, 423), and what a request may only meet once (408, 421, 425).
+PASSING = frozenset({402, 408, 409, 421, 423, 425})
+
 FREE_PIECES = 2_000  # of a body, before their average size counts
 FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold
 
@@ -121,12 +128,12 @@ def _check_status(response: httpcore2.Response, clock: Clock) -> None:
 
 
 def _outcome_of(status: int) -> Outcome:
-    if status in (403, 404, 410):  # what object stores and CDNs say of an expired or missing object
+    if status in DEAD_LINK:
         return Outcome.GONE
     if status == 429:
         return Outcome.RATE_LIMITED
-    if 400 <= status < 500 and status not in (408, 421, 425):
-        return Outcome.REFUSED  # asking again would be answered the same
+    if 400 <= status < 500 and status not in PASSING:
+        return Outcome.REFUSED  # asking again would be answered the same, by this link
     return Outcome.HTTP_ERROR
 
 

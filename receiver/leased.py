@@ -47,6 +47,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     ``links`` are those of the event's files that its provider still names, by their index, as it names them
     now: they replace the link of the asset itself, and those of the event's other files that wait.
+    ``link_may_be_dead``: its host said so, or something that means it; another link may still be alive.
     """
 
     outcome: Outcome
@@ -55,6 +56,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     detail: str | None = None
     file: StoredFile | None = None
+    link_may_be_dead: bool = False
     links: Mapping[int, str] = {}
     links_die_at: datetime | None = None
 

@@ -125,7 +125,9 @@ async def test_an_image_is_stored_under_its_key_with_its_facts(
         (says(404), Outcome.GONE),
         (says(429), Outcome.RATE_LIMITED),
         (says(500), Outcome.HTTP_ERROR),
-        (says(400), Outcome.REFUSED),
+        (says(400), Outcome.GONE),
+        (says(401), Outcome.GONE),
+        (says(451), Outcome.REFUSED),
         (redirects("http://169.254.169.254/"), Outcome.PRIVATE_ADDRESS),
         (redirects("/x"), Outcome.BAD_REDIRECT),
         (writes(b"nonsense\r\n\r\n"), Outcome.INTERRUPTED),
@@ -302,7 +304,7 @@ async def test_work_past_its_deadline_gets_one_try(host: MediaHost, fetcher: Fet
     assert await retry_of(fetcher, work(url, attempt=6, deadline_seconds=-1)) == (Outcome.STORED, None)
 
 
-@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 async def test_a_missing_file_is_asked_for_again_over_minutes_before_it_is_given_up(
     host: MediaHost, fetcher: Fetcher, clock: TurnableClock, status: int
 ) -> None:
@@ -499,7 +501,11 @@ async def test_a_file_that_is_still_being_fetched_is_not_fetched_a_second_time_b
 
 @pytest.mark.parametrize(
     ("status", "renewed", "asks"),
-    [(404, False, True), (403, False, True), (404, True, False), (500, False, False), (200, False, False)],
+    [
+        *((status, False, True) for status in (400, 401, 403, 404, 410, 416, 419, 451, 498)),
+        *((status, True, False) for status in (400, 404, 451)),
+        *((status, False, False) for status in (200, 402, 408, 409, 429, 500)),
+    ],
 )
 async def test_a_new_link_is_asked_for_once_and_only_where_the_old_one_is_dead(
     host: MediaHost,

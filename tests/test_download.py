@@ -243,11 +243,11 @@ async def test_a_compressed_body_is_refused_unopened(host: MediaHost, getter: Ge
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
-        *((status, Outcome.GONE) for status in (403, 404, 410)),
+        *((status, Outcome.GONE) for status in (400, 401, 403, 404, 410)),
         (429, Outcome.RATE_LIMITED),
-        *((status, Outcome.HTTP_ERROR) for status in (408, 421, 425, 500, 502, 503, 504, 599)),
+        *((status, Outcome.HTTP_ERROR) for status in (402, 408, 409, 421, 423, 425, 500, 502, 503, 504, 599)),
         *((status, Outcome.HTTP_ERROR) for status in (201, 202, 204, 206, 300, 304)),
-        *((status, Outcome.REFUSED) for status in (400, 401, 402, 405, 406, 416, 451)),
+        *((status, Outcome.REFUSED) for status in (405, 406, 412, 414, 416, 419, 451, 498)),
     ],
 )
 async def test_a_status_is_an_outcome(host: MediaHost, getter: Getter, status: int, outcome: Outcome) -> None:

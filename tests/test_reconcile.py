@@ -710,6 +710,47 @@ async def test_one_answer_serves_all_files_of_the_task_that_wait(depot: Depot, h
     assert questions(host) == 1
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+async def test_a_link_that_its_host_calls_dead_in_any_words_is_asked_for_anew(
+    depot: Depot, host: MediaHost, status: int
+) -> None:
+    await depot.add(gone(host, status=status))
+    depot.world.tell(tells(sample_callback("vidgo", "t1", files=[there(host)])))
+    (only,) = await depot.fetch()
+    assert (only.outcome, only.detail) == (Outcome.STORED, "link renewed")
+
+
+async def test_what_a_host_refuses_for_other_reasons_is_asked_for_anew_once_and_then_given_up(
+    depot: Depot, host: MediaHost
+) -> None:
+    await depot.add(gone(host, "a", 451), gone(host, "b", 416))
+    new = [there(host, "a"), host.put("/b?new", says(416))]
+    depot.world.tell(tells(sample_callback("vidgo", "t1", files=new)))
+    assert [settlement.outcome for settlement in await depot.fetch()] == [Outcome.STORED, Outcome.REFUSED]
+    assert await depot.states() == [AssetState.STORED, AssetState.FAILED]
+    assert questions(host) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401])
+async def test_a_fetch_replay_asks_anew_for_a_link_that_died_for_good(
+    depot: Depot, host: MediaHost, status: int
+) -> None:
+    await depot.add(gone(host, status=status))
+    assert await stored_names(depot, host) == [None]
+    assert (await depot.world.event()).error_code == "gone"
+    await fetch_again(depot.world)
+    assert await stored_names(depot, host, there(host, content=CONTENTS["a"])) == ["a"]
+    assert questions(host) == 2
+
+
+async def fetch_again(world: World) -> None:
+    """A replay that downloads what is missing, up to its end."""
+    now = world.clock.now()
+    await world.store.start_replay(replay(Stage.FETCH, created_at=now))
+    (step,) = await world.store.lease_replays(now, now + timedelta(seconds=30), 1)
+    await world.store.step_replay(step, 10, now, now)
+
+
 async def stored_names(depot: Depot, host: MediaHost, *links: str) -> list[str | None]:
     """Whose bytes each file of a task has, when the provider names these files now."""
     depot.world.tell(tells(sample_callback("vidgo", "t1", files=list(links))))
@@ -785,10 +826,7 @@ async def test_a_fetch_replay_knows_renewed_links_by_their_names_too(depot: Depo
     await depot.add(gone(host, "a"), gone(host, "b"))
     assert await stored_names(depot, host) == [None, None]
     links = [there(host, name, CONTENTS[name]) for name in "ba"]
-    now = depot.world.clock.now()
-    await depot.world.store.start_replay(replay(Stage.FETCH, created_at=now))
-    (step,) = await depot.world.store.lease_replays(now, now + timedelta(seconds=30), 1)
-    await depot.world.store.step_replay(step, 10, now, now)
+    await fetch_again(depot.world)
     assert await stored_names(depot, host, *links) == ["a", "b"]
 
 
