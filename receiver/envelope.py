@@ -6,8 +6,7 @@ Structured JSON mode, ``application/cloudevents+json``. Fields are only ever add
 from collections.abc import Callable
 from datetime import datetime
 
-import msgspec
-
+from receiver.json_lines import encode_line
 from receiver.leased import OutboxWork
 from receiver.models import Asset, Event, Notification
 from receiver.times import to_text
@@ -43,7 +42,7 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
         dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
         type=event.type,
         subject=subject,
-        body=msgspec.json.encode(message),
+        body=encode_line(message),
     )
 
 

@@ -17,6 +17,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from receiver.json_lines import escape_line_ends
+
 FLUSH_SECONDS = 0.1
 AGAIN_SECONDS = 1.0  # until writing is tried again where it failed
 END_SECONDS = 1.0  # how long an end waits for a reader that takes nothing
@@ -161,7 +163,9 @@ class _Lines:
                 written.set()
 
     def _encoded(self, line: str | bytes) -> bytes:
-        return (line if isinstance(line, bytes) else line.encode(self._encoding, "backslashreplace")) + b"\n"
+        if isinstance(line, str):
+            return line.encode(self._encoding, "backslashreplace") + b"\n"
+        return escape_line_ends(line) + b"\n"
 
     def _write(self, text: bytes) -> None:
         left = memoryview(text)

@@ -21,6 +21,7 @@ MAX_TEXT_CHARS = 4000  # of an error message; enough for any that a person wrote
 MOST_VALUES = 50_000  # in one document; the longest callback known has about a hundred
 
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KINDS = {
     "image": ("png", "jpg", "jpeg", "webp", "gif", "avif", "bmp", "svg"),
     "video": ("mp4", "webm", "mov", "mkv", "avi"),
@@ -57,6 +58,27 @@ def embedded(value: object) -> object:
         return _read(value.encode())
     except (ValueError, RecursionError):
         return None
+
+
+def decode_whole(body: bytes) -> object:
+    """The JSON value in ``body`` with its fractions, and with half surrogate pairs as they are.
+
+    For documents of backends, which may hold anything. Raises ValueError and RecursionError.
+    """
+    return json.loads(body.decode(), parse_constant=_refuse)
+
+
+def storable(value: object) -> object:
+    """A JSON value in which every half surrogate pair is a replacement character, as ``text`` has it."""
+    match value:
+        case str():
+            return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
+        case dict():
+            return {storable(key): storable(inner) for key, inner in value.items()}
+        case list():
+            return [storable(inner) for inner in value]
+        case _:
+            return value
 
 
 def _read(body: bytes) -> object:

@@ -102,6 +102,22 @@ def test_json_stays_json_in_any_terminal(terminal: dict[str, str]) -> None:
     assert done.stdout.isascii() is (terminal is not UTF_8)
 
 
+@pytest.mark.parametrize("end", ["\N{LINE SEPARATOR}", "\N{PARAGRAPH SEPARATOR}", "\N{NEXT LINE}"])
+def test_json_has_no_line_end_inside_of_a_text(end: str) -> None:
+    owner = json.dumps({"owner": f"one{end}two"}, ensure_ascii=False).encode()
+    with answering({"GET /submissions/sub_1": (200, owner)}) as stub:
+        done = typed("submissions", "show", "sub_1", "--json", RECEIVER_URL=stub.url, **UTF_8)
+    assert done.stdout.decode().splitlines() == ["{", f'  "owner": "one\\u{ord(end):04x}two"', "}"]
+
+
+def test_metadata_is_read_as_the_service_reads_it() -> None:
+    with answering({"POST /submissions": (201, {"id": "sub_1"})}) as stub:
+        words = ("submissions", "add", "--provider", "vidgo", "--owner", "u", "--metadata")
+        done = typed(*words, r'{"note": "\ud83d", "share": 0.5}', "--json", RECEIVER_URL=stub.url)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert stub.bodies == [{"provider": "vidgo", "owner": "u", "metadata": {"note": "\ufffd", "share": 0.5}}]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -132,6 +132,17 @@ def test_metadata_is_handed_on_as_it_came() -> None:
     assert message(outbox_work(of))["data"]["metadata"] == metadata
 
 
+@pytest.mark.parametrize("end", ["\N{LINE SEPARATOR}", "\N{PARAGRAPH SEPARATOR}", "\N{NEXT LINE}"])
+def test_a_message_is_one_line_to_every_reader(end: str) -> None:
+    text = f"one{end}two Ж🦊"
+    of = event(from_submission=msgspec.structs.replace(submission(), owner=text, metadata={text: [text]}))
+    body = rendered(outbox_work(of)).body
+    assert len(body.decode().splitlines()) == 1
+    assert json.loads(body)["data"]["owner"] == text
+    assert json.loads(body)["data"]["metadata"] == {text: [text]}
+    assert "Ж🦊".encode() in body
+
+
 def test_an_event_that_has_not_ended_has_no_message() -> None:
     with pytest.raises(ValueError, match="evt_1 has not ended"):
         rendered(outbox_work(event(type_=None)))

@@ -67,6 +67,12 @@ def test_a_line_is_one_object_with_its_time_level_and_name_first() -> None:
     assert (document["provider"], document["rows"]) == ("vidgo", 3)
 
 
+@pytest.mark.parametrize("end", ["\N{LINE SEPARATOR}", "\N{PARAGRAPH SEPARATOR}", "\N{NEXT LINE}"])
+def test_a_line_is_one_line_to_every_reader(end: str) -> None:
+    # ``documents`` splits as ``str.splitlines`` does.
+    assert logged(owner=f"one{end}two Ж")["owner"] == f"one{end}two Ж"
+
+
 @pytest.mark.parametrize(
     "key",
     ["token", "secret", "authorization", "url", "callback_url", "prompt", "body", "signature", "admin_token"],

@@ -83,6 +83,14 @@ async def test_a_dry_run_counts_and_changes_nothing(admin: httpx2.AsyncClient) -
     assert (await admin.get("/replays")).json() == {"replays": []}
 
 
+async def test_a_filter_for_half_a_surrogate_pair_is_refused(admin: httpx2.AsyncClient) -> None:
+    for path, stage in (("/replays", b'"stage": "notify", '), ("/dead-letters/requeue", b"")):
+        body = b"{" + stage + b'"filter": {"owner": "\\ud83d"}, "dry_run": true}'
+        answer = await admin.post(path, content=body)
+        assert answer.status_code == 400
+        assert "`filter` holds half a surrogate pair" in answer.json()["detail"]
+
+
 @pytest.mark.usefixtures("three")
 async def test_only_what_the_filter_lets_pass_is_matched(admin: httpx2.AsyncClient) -> None:
     cases: list[tuple[str, dict[str, Any], int]] = [

@@ -125,6 +125,51 @@ async def test_what_is_not_json_is_refused(backend: httpx2.AsyncClient, body: by
     await refused(backend, 400, body)
 
 
+async def test_half_a_surrogate_pair_is_read_as_in_callbacks(
+    backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    body = (
+        b'{"provider": "vidgo", "owner": "user-17", "task_id": "t1",'
+        b' "request": {"prompt": "a cat \\ud83d", "guidance": 7.25, "\\ude00": ["\\ude00\\ud83d"]},'
+        b' "metadata": {"note": "\\ud83d!"}}'
+    )
+    answer = await backend.post("/submissions", content=body)
+    assert answer.status_code == 201, answer.text
+    document = answer.json()
+    assert document["request"] == {
+        "prompt": "a cat \ufffd",
+        "guidance": 7.25,
+        "\ufffd": ["\ufffd\ufffd"],
+    }
+    assert document["metadata"] == {"note": "\ufffd!"}
+    assert (await backend.get(f"/submissions/{document['id']}")).json() == document
+    failed = sample_callback("vidgo", "t1", error="no")
+    assert (await backend.post(callback_path(runtime), content=failed)).json()["status"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"owner": "Ada \ud83d"}, "`owner` holds half a surrogate pair, which is no character"),
+        ({"model": "\ude00"}, "`model` holds half a surrogate pair, which is no character"),
+        ({"task_id": "t\ud83d"}, "`task_id` holds half a surrogate pair, which is no character"),
+        ({"own\ud83d": 1}, "own\ufffd"),
+        ({"metadata": "\ud83d"}, "metadata"),
+        ({"metadata": {"x": "\ud83d" * 1366}}, "metadata"),
+    ],
+)
+async def test_half_a_surrogate_pair_is_refused_with_its_place_where_names_are(
+    backend: httpx2.AsyncClient, change: dict[str, object], words: str
+) -> None:
+    assert words in await refused(backend, 400, {**FULL, **change})
+
+
+async def test_what_is_wrong_beside_half_a_surrogate_pair_is_named(backend: httpx2.AsyncClient) -> None:
+    said = await refused(backend, 400, b'{"request": "\\ud83d", "owner": 17, "provider": "vidgo"}')
+    assert "owner" in said
+    assert "malformed" in await refused(backend, 400, b'{"request": "\\ud83d", "owner": }')
+
+
 async def test_bodies_pass_the_same_limits_as_callbacks(backend: httpx2.AsyncClient) -> None:
     await refused(backend, 413, b" " * 131_073)
     answer = await backend.post("/submissions", content=b"{}", headers={"content-encoding": "gzip"})
@@ -133,6 +178,13 @@ async def test_bodies_pass_the_same_limits_as_callbacks(backend: httpx2.AsyncCli
 
 async def test_a_long_wrong_value_is_not_echoed_in_full(backend: httpx2.AsyncClient) -> None:
     assert len(await refused(backend, 400, {**FULL, "x" * 10_000: 1})) <= 400
+
+
+async def test_a_reservation_is_bound_to_no_half_surrogate_pair(backend: httpx2.AsyncClient) -> None:
+    reserved = (await backend.post("/submissions", json={"provider": "vidgo", "owner": "u"})).json()
+    answer = await backend.patch(f"/submissions/{reserved['id']}", content=b'{"task_id": "t\\ud83d"}')
+    assert answer.status_code == 400
+    assert "`task_id` holds half a surrogate pair" in answer.json()["detail"]
 
 
 # --- binding ----------------------------------------------------------------------------------------

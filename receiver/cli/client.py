@@ -63,7 +63,7 @@ class Service:
             raise _problem(response)
         reply = Reply(status=response.status_code, body=response.content)
         try:
-            _ = reply.document
+            _ = reply.document if reply.body else None  # 204
         except ValueError as exc:
             raise Unavailable(
                 f"{self._client.base_url} answers with what is no JSON: set RECEIVER_URL to the service's URL"

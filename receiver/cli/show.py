@@ -12,6 +12,7 @@ import msgspec
 from tabulate import tabulate
 
 from receiver.cli.client import Reply
+from receiver.json_lines import escape_line_ends
 
 _COLOURS = {
     "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",
@@ -21,8 +22,6 @@ _COLOURS = {
     "unowned": "red", "fail": "red", "cancelled": "red",
 }  # fmt: skip
 
-# What JSON has escapes of its own for, where a reader or a terminal could not take it as it is.
-_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer instead.")
@@ -34,10 +33,9 @@ def print_json(answer: Reply) -> None:
 
 def print_document(document: bytes) -> None:
     """Print JSON that stays JSON, and keeps its lines, in a terminal of any encoding and for any reader."""
-    everything = codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    hidden = _LINE_ENDS if everything else _NOT_ASCII
-    text = msgspec.json.format(document, indent=2).decode()
-    click.echo(hidden.sub(_json_escape, text))
+    text = escape_line_ends(msgspec.json.format(document, indent=2)).decode()
+    shows_everything = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    click.echo(text if shows_everything else _NOT_ASCII.sub(_json_escape, text))
 
 
 def _json_escape(found: re.Match[str]) -> str:

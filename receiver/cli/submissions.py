@@ -10,6 +10,7 @@ from receiver.cli.client import connect
 from receiver.cli.consent import ask, yes_option
 from receiver.cli.exits import nothing_found
 from receiver.cli.show import as_json, print_json, print_pairs, print_table, printable
+from receiver.payload import decode_whole, storable
 
 
 @click.group()
@@ -96,6 +97,6 @@ def _plan(row: dict[str, str]) -> str:
 
 def _object(text: str | None) -> dict[str, object]:
     try:
-        return msgspec.json.decode(text or "{}", type=dict[str, object])
-    except ValueError as exc:
+        return msgspec.convert(storable(decode_whole((text or "{}").encode())), dict[str, object])
+    except (ValueError, RecursionError) as exc:
         raise click.BadParameter(f"not a JSON object: {exc}", param_hint="--metadata") from exc

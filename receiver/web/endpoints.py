@@ -9,10 +9,20 @@ from typing import Generic, TypeVar
 
 import msgspec
 import structlog
-from msgspec.inspect import EnumType, ListType, StructType, UnionType, VarTupleType, type_info
+from msgspec.inspect import (
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    StructType,
+    UnionType,
+    VarTupleType,
+    type_info,
+)
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from receiver import payload
 from receiver.errors import ReceiverError, Rejected
 from receiver.runtime import Runtime
 from receiver.web import problems
@@ -139,11 +149,52 @@ def _lists(takes: type[msgspec.Struct]) -> frozenset[str]:
 
 def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:
     try:
-        return msgspec.json.decode(body or b"{}", type=endpoint.takes)
+        return _decoded(body or b"{}", endpoint.takes)
     except RecursionError as exc:
         raise Rejected(400, "Bad body", "The JSON is nested too deeply.") from exc
     except ValueError as exc:  # also what is not UTF-8, which is no msgspec error
         raise Rejected(400, "Bad body", _in_words(exc, endpoint.takes)) from exc
+
+
+def _decoded(body: bytes, takes: type[Taken]) -> Taken:
+    """What callbacks may hold, too: msgspec refuses half a surrogate pair in escapes, which is JSON."""
+    try:
+        return msgspec.json.decode(body, type=takes)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as exc:
+        try:
+            document = payload.decode_whole(body)
+        except ValueError:
+            raise exc from None  # it knows the place
+    return msgspec.convert(_storable(document, takes), takes)
+
+
+def _storable(document: object, takes: type[msgspec.Struct]) -> object:
+    """``document`` without half surrogate pairs: replaced where any JSON may be, refused where names are.
+
+    Two ids or owners must never become one.
+    """
+    free = _free_fields(takes)
+    fields = {str(payload.storable(name)): value for name, value in payload.mapping(document).items()}
+    for name, value in fields.items():
+        fields[name] = payload.storable(value)
+        if name not in free and fields[name] != value:
+            raise ValueError(f"`{name}` holds half a surrogate pair, which is no character")
+    return fields if isinstance(document, dict) else document
+
+
+@cache
+def _free_fields(takes: type[msgspec.Struct]) -> frozenset[str]:
+    """Those that take any JSON, or an object of any."""
+    info = type_info(takes)
+    assert isinstance(info, StructType)  # noqa: S101 - for mypy
+    return frozenset(
+        field.encode_name
+        for field in info.fields
+        if isinstance(field.type, AnyType)
+        or (isinstance(field.type, DictType) and isinstance(field.type.value_type, AnyType))
+    )
 
 
 def _in_words(error: Exception, takes: type[msgspec.Struct]) -> str:
