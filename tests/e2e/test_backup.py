@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.cli.demo.service import service_environment
-from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, receiver
+from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, Receiver, bearer, receiver
 from tests.media_host import MediaHost, media_host, picture, says
 from tests.waiting import until
 
@@ -140,3 +140,34 @@ async def test_a_copy_of_what_a_kill_left_is_whole_and_goes_on(tmp_path: Path) -
             await until(lambda: is_at_rest(second))
             wanted = {f"t{number}": PICTURES[0] for number in range(20)}
             assert await missing(second, wanted) == []
+
+
+async def test_what_ended_after_the_backup_ends_under_the_same_id_when_it_was_restored(
+    tmp_path: Path,
+) -> None:
+    async with media_host() as host, receiver(tmp_path) as service:
+        url = host.put("/0.png", says(200, PICTURES[0]))
+        for task_id in ("completed", "failed"):
+            await service.submit(task_id)
+        reserved = await service.submit()
+        await back_up(service.data, tmp_path / "copy")
+
+        async def end_all() -> dict[str, str]:
+            assert await service.call_back("early") == "early"
+            path, wanted = f"/submissions/{reserved['id']}", {"task_id": "early"}
+            answer = await service.http.patch(path, json=wanted, headers=bearer(API_TOKEN))
+            answer.raise_for_status()
+            assert await service.call_back("completed", url) == "accepted"
+            assert await service.call_back("failed") == "accepted"
+            await until(lambda: service.told() == ["completed", "early", "failed"])
+            return {event["subject"]: event["id"] for event in service.events()}
+
+        before = await end_all()
+        await service.stop()
+        shutil.rmtree(service.data)
+        shutil.move(tmp_path / "copy", service.data)
+        await service.start()
+        assert service.told() == []  # nothing of what ended since is known any more
+
+        assert await end_all() == before
+        assert len(set(before.values())) == 3

@@ -19,9 +19,11 @@ from receiver.words import EventType, Outcome, Proof, ReportState, Verdict, Via
 SUBMISSION_BY_TASK = "SELECT number FROM submissions WHERE provider = ? AND task_id = ?"
 
 # The first terminal state of a task wins; a later one finds the key taken, a stranger's finds no submission.
+# The event is named after its submission: when an end comes again that a restored backup knows nothing of,
+# consumers see that it is the same.
 INSERT_EVENT = """
 INSERT INTO events (number, id, via, fingerprint, received_at, error_code, error_message)
-SELECT number, ?, ?, ?, ?, ?, ? FROM submissions WHERE provider = ? AND task_id = ?
+SELECT number, 'evt_' || substr(id, 5), ?, ?, ?, ?, ? FROM submissions WHERE provider = ? AND task_id = ?
 ON CONFLICT (number) DO NOTHING
 """
 
@@ -50,7 +52,7 @@ def apply(
     if must_confirm(recording, proof, options) and db.execute(EVENT_BY_TASK, task).fetchone() is None:
         owner = owner_of(db, *task)
         return (Verdict.EARLY if owner is None else Verdict.UNCONFIRMED), owner
-    if _insert_event(db, recording, options):
+    if _insert_event(db, recording):
         event = db.lastrowid
         assert event is not None, "the row just inserted; its number is its submission's"  # noqa: S101
         _insert_consequences(db, recording, event, options, now)
@@ -72,12 +74,12 @@ def must_confirm(recording: Recording, proof: Proof, options: StoreOptions) -> b
     return recording.via is not Via.POLL and options.confirms(recording.provider, proof)
 
 
-def _insert_event(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> bool:
+def _insert_event(db: sqlite3.Cursor, recording: Recording) -> bool:
     report = recording.report
     code, message = _error(report)
     values = (
-        options.clock.new_id("evt"), recording.via.value, recording.fingerprint,
-        to_text(recording.received_at), code, message, recording.provider, report.task_id,
+        recording.via.value, recording.fingerprint, to_text(recording.received_at), code, message,
+        recording.provider, report.task_id,
     )  # fmt: skip
     return db.execute(INSERT_EVENT, values).rowcount == 1
 
