@@ -1,6 +1,7 @@
 """The CloudEvents 1.0 message that consumers see: the same bytes for every sink and every retry.
 
-Structured JSON mode, ``application/cloudevents+json``. Fields are only ever added.
+Structured JSON mode, ``application/cloudevents+json``. Fields are only ever added. Consumers and gateways
+drop what has an ``id`` that they have seen, so each revision has one of its own; ``subject`` names the task.
 """
 
 from collections.abc import Callable
@@ -24,9 +25,10 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
     if event.type is None or event.ended_at is None:
         raise ValueError(f"event {event.id} has not ended")
     subject = f"{event.provider}/{event.task_id}"
+    id_ = message_id(work)
     message: dict[str, object] = {
         "specversion": "1.0",
-        "id": event.id,
+        "id": id_,
         "source": source,
         "type": event.type.value,
         "subject": subject,
@@ -38,12 +40,17 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
         message["replayid"] = work.replay_id
     message["data"] = _data(event, lambda index: link(*_place(event, index), work.created_at))
     return Notification(
-        event_id=event.id,
+        event_id=id_,
         dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
         type=event.type,
         subject=subject,
         body=encode_line(message),
     )
+
+
+def message_id(work: OutboxWork) -> str:
+    """What consumers drop repeats by: the event's id, and from revision 2 on ``<event id>.<revision>``."""
+    return work.event.id if work.revision == 1 else f"{work.event.id}.{work.revision}"
 
 
 def _place(event: Event, index: int) -> tuple[str, str, int]:

@@ -245,7 +245,7 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """One message as a sink gets it. Equal ``dedupe_key`` means: the consumer has seen it."""
 
-    event_id: str
+    event_id: str  # its CloudEvents id, which names the revision, too: a retry and a replay repeat it
     dedupe_key: str  # event, revision and replay: a retry repeats it, a replay does not
     type: EventType
     subject: str

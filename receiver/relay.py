@@ -9,7 +9,7 @@ import structlog
 
 from receiver.backoff import Backoff
 from receiver.clock import Clock
-from receiver.envelope import LinkMaker, render
+from receiver.envelope import LinkMaker, message_id, render
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.leased import OutboxWork, Settlement
 from receiver.models import Route
@@ -148,7 +148,7 @@ def _log(work: OutboxWork, settlement: Settlement, *, settled: bool) -> None:
     write(
         "notification.settled",
         sink=work.sink,
-        event_id=work.event.id,
+        event_id=message_id(work),
         provider=work.event.provider,
         task_id=work.event.task_id,
         outcome=settlement.outcome.value,

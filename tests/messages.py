@@ -128,8 +128,10 @@ def outbox_work(
     )
 
 
-def notification(id_: str = "evt_1", *, metadata: Mapping[str, object] | None = None) -> Notification:
-    """A message of its own for each ``id_``; equal ids give equal messages."""
+def notification(
+    id_: str = "evt_1", *, metadata: Mapping[str, object] | None = None, revision: int = 1
+) -> Notification:
+    """A message of its own for each event ``id_`` and revision; equal ones give equal messages."""
     base = submission("t1", id_="sub_1")
     of = Submission(
         id=base.id,
@@ -142,4 +144,5 @@ def notification(id_: str = "evt_1", *, metadata: Mapping[str, object] | None = 
         created_at=base.created_at,
         bound_at=base.bound_at,
     )
-    return render(outbox_work(event(id_, from_submission=of)), source=SOURCE, link=link)
+    work = outbox_work(event(id_, from_submission=of), revision=revision)
+    return render(work, source=SOURCE, link=link)

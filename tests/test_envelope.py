@@ -58,7 +58,7 @@ def test_the_media_type_is_that_of_a_structured_cloudevent() -> None:
 def test_it_is_a_valid_cloudevent(work: OutboxWork) -> None:
     read = cloud_event(rendered(work).body)
     assert read.get_specversion() == "1.0"
-    assert read.get_id() == work.event.id
+    assert read.get_id() == message(work)["id"]
     assert read.get_source() == SOURCE
     assert read.get_subject() == f"vidgo/{work.event.task_id}"
     assert read.get_time() == work.event.ended_at
@@ -79,19 +79,23 @@ def test_a_retry_is_the_same_bytes_and_the_same_key() -> None:
     assert first == third
 
 
-def test_a_replay_has_the_same_id_its_own_replayid_and_its_own_key() -> None:
-    first, replay = rendered(outbox_work()), rendered(outbox_work(replay_id="rpl_1"))
-    assert first.event_id == replay.event_id
-    assert first.dedupe_key != replay.dedupe_key
-    assert message(outbox_work(replay_id="rpl_1"))["replayid"] == "rpl_1"
-    assert "replayid" not in message(outbox_work())
+@pytest.mark.parametrize("revision", [1, 2])
+def test_a_replay_has_its_revisions_id_and_a_replayid_and_a_key_of_its_own(revision: int) -> None:
+    first = outbox_work(revision=revision)
+    replay = outbox_work(revision=revision, replay_id="rpl_1")
+    assert rendered(first).event_id == rendered(replay).event_id
+    assert rendered(first).dedupe_key != rendered(replay).dedupe_key
+    assert message(replay) == message(first) | {"replayid": "rpl_1"}
 
 
-def test_a_revision_has_the_same_id_and_its_own_key() -> None:
-    first, second = rendered(outbox_work()), rendered(outbox_work(revision=2))
-    assert first.event_id == second.event_id
-    assert first.dedupe_key != second.dedupe_key
-    assert message(outbox_work(revision=2))["revision"] == 2
+def test_each_revision_is_a_message_of_its_own_about_the_same_task() -> None:
+    works = [outbox_work(revision=revision) for revision in (1, 2, 10)]
+    messages = [message(work) for work in works]
+    assert [each["id"] for each in messages] == ["evt_1", "evt_1.2", "evt_1.10"]
+    assert [rendered(work).event_id for work in works] == [each["id"] for each in messages]
+    assert [each["revision"] for each in messages] == [1, 2, 10]
+    assert {each["subject"] for each in messages} == {"vidgo/t1"}
+    assert len({rendered(work).dedupe_key for work in works}) == 3
 
 
 def test_a_file_that_could_not_be_had_says_why_and_offers_no_link() -> None:

@@ -40,8 +40,8 @@ _ANSWER_SECONDS = 1.0
 class HttpSink:
     """POSTs each notification; any 2xx means that the consumer has it.
 
-    ``webhook-id`` is the event's id on every retry, replay and revision; a consumer that must tell those
-    apart reads ``revision`` and ``replayid`` in the message. How other answers are taken:
+    ``webhook-id`` is the message's own id, the same on every retry and replay of a revision; a consumer that
+    must tell those apart reads ``replayid`` in the message. How other answers are taken:
 
     - 410: Gone, and the relay stops this sink.
     - 413, 415, 422: Permanent, as they judge this message and not the moment.
@@ -100,14 +100,10 @@ class HttpSink:
         """Nothing to close: the client belongs to whoever handed it in."""
 
     def _headers(self, notification: Notification) -> dict[str, str]:
-        headers = {"content-type": CONTENT_TYPE}
+        id_, stamp = notification.event_id, str(int(self._clock.now().timestamp()))
+        headers = {"content-type": CONTENT_TYPE, "webhook-id": id_, "webhook-timestamp": stamp}
         if self._keys:
-            stamp = str(int(self._clock.now().timestamp()))
-            headers["webhook-id"] = notification.event_id
-            headers["webhook-timestamp"] = stamp
-            headers["webhook-signature"] = _signatures(
-                self._keys, notification.event_id, stamp, notification.body
-            )
+            headers["webhook-signature"] = _signatures(self._keys, id_, stamp, notification.body)
         return headers
 
     async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
@@ -166,8 +162,8 @@ def _key(text: str) -> bytes:
         return b""
 
 
-def _signatures(keys: tuple[bytes, ...], event_id: str, stamp: str, body: bytes) -> str:
-    signed = b"%s.%s.%s" % (event_id.encode(), stamp.encode(), body)
+def _signatures(keys: tuple[bytes, ...], id_: str, stamp: str, body: bytes) -> str:
+    signed = b"%s.%s.%s" % (id_.encode(), stamp.encode(), body)
     digests = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 

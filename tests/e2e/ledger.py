@@ -182,7 +182,7 @@ def _events(truth: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[
     for event in events:
         told[event["subject"]].append(event)
     for name in sorted(truth.keys() | told.keys()):
-        ids = {event["id"] for event in told[name]}
+        ids = {event["id"].removesuffix(f".{event['revision']}") for event in told[name]}
         if len(ids) != 1 or name not in truth:
             yield f"{name} is told by {len(ids)} ids"
             continue

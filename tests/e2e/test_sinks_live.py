@@ -419,6 +419,7 @@ async def test_one_of_four_images_is_told_as_partial_and_its_later_arrival_as_a_
         await until(lambda: len(service.events()) == 2)
         complete = service.events()[1]
         assert (complete["type"], complete["revision"]) == ("task.completed", 2)
-        assert complete["id"] == partial["id"]
+        assert complete["id"] == f"{partial['id']}.2"
+        assert complete["subject"] == partial["subject"]
         assert {asset["state"] for asset in complete["data"]["assets"]} == {"stored"}
         assert len(host.requests) == 5  # the three that were there are not fetched again

@@ -1,6 +1,7 @@
 """The HTTP sink: the contract, its signatures, and what each answer of a consumer means."""
 
 import base64
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -75,11 +76,15 @@ class TestHttpSink(ServerSinkContract):
         for secret in (SECRET, OTHER):
             Webhook(secret).verify(request["body"].decode(), request["headers"])
 
-    async def test_without_a_secret_there_is_no_signature(
-        self, open_sink: OpenSink, host: HttpServer
+    @pytest.mark.parametrize("secret", [None, SECRET])
+    async def test_a_consumer_can_go_by_the_headers_whether_or_not_there_is_a_secret(
+        self, open_sink: OpenSink, host: HttpServer, secret: str | None
     ) -> None:
-        await open_sink(host.url).publish(notification())
-        assert not [name for name in host.requests()[0]["headers"] if name.startswith("webhook-")]
+        await open_sink(host.url, secret=secret).publish(notification(revision=2))
+        (request,) = host.requests()
+        assert request["headers"]["webhook-id"] == json.loads(request["body"])["id"] == "evt_1.2"
+        assert abs(int(request["headers"]["webhook-timestamp"]) - time.time()) < 60
+        assert ("webhook-signature" in request["headers"]) == (secret is not None)
 
     async def test_the_known_answer_of_standard_webhooks_is_met(
         self, client: httpx2.AsyncClient, host: HttpServer, tmp_path: Path

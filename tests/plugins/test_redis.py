@@ -43,6 +43,14 @@ class TestRedisSink(ServerSinkContract):
         await asyncio.gather(*(sink.publish(notification()) for _ in range(20)))
         assert host.received() == [notification().body]
 
+    async def test_a_newer_revision_is_added_under_an_id_of_its_own(
+        self, sink: RedisSink, host: SharedRedis
+    ) -> None:
+        for revision in (1, 2, 1, 2):
+            await sink.publish(notification(revision=revision))
+        entries: Any = host.client.xrange(host.stream)
+        assert [fields[b"id"] for _, fields in entries] == [b"evt_1", b"evt_1.2"]
+
     async def test_a_replay_is_added(self, sink: RedisSink, host: SharedRedis) -> None:
         await sink.publish(notification())
         await sink.publish(msgspec.structs.replace(notification(), dedupe_key="evt_1:1:rpl_1"))
