@@ -76,7 +76,7 @@ class PollWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A leased outbox entry with everything its message is made of."""
+    """A leased outbox entry with all that its message is made of: ``event`` as ``revision`` announced it."""
 
     id: str
     sink: str

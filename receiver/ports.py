@@ -136,13 +136,17 @@ class Store(Protocol):
         its number.
 
         Settling an event's last asset ends the event and writes its outbox entries. An event that had
-        ended and has more of its files now is sent again, its revision raised.
+        ended and has more of its files now is sent again, its revision raised: to a sink that is told of it,
+        nothing is sent any more of the revisions before, dead letters among them; but what people replay is.
         """
 
     async def lease_outbox(
         self, sink: str, now: datetime, lease_until: datetime, limit: int
     ) -> list[OutboxWork]:
-        """Take up to ``limit`` due entries of one sink, the oldest first."""
+        """Take up to ``limit`` due entries of one sink, the oldest first.
+
+        Each has its event as the entry's revision announced it, whatever its files have come to since.
+        """
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         """Record how a publish ended: delivered, again at ``retry_at``, or dead."""

@@ -7,6 +7,7 @@ from pathlib import Path
 # As these themselves wrote it, something in every table and every state, at the instant of a kill.
 FIRST_RELEASE = Path(__file__).with_name("samples") / "record-0.1.0.sql"
 SECOND_RELEASE = FIRST_RELEASE.with_name("record-0.2.0.sql")
+THIRD_RELEASE = FIRST_RELEASE.with_name("record-0.3.0.sql")
 
 
 def make_first_release(path: Path) -> None:
@@ -15,6 +16,10 @@ def make_first_release(path: Path) -> None:
 
 def make_second_release(path: Path) -> None:
     _make(SECOND_RELEASE, path)
+
+
+def make_third_release(path: Path) -> None:
+    _make(THIRD_RELEASE, path)
 
 
 def _make(release: Path, path: Path) -> None:

@@ -16,12 +16,15 @@ from tests.contracts.store_replays_fetch import FetchContract
 from tests.contracts.store_replays_notify import NotifyContract
 from tests.contracts.store_replays_poll import PollContract
 from tests.contracts.store_replays_reprocess import ReprocessContract
+from tests.contracts.store_revisions import RevisionsContract
 from tests.factories import completed, failed, later, recording, settlement, submission, unclear
 
 ENDED = {ReplayState.DONE, ReplayState.CANCELLED}
 
 
-class ReplaysContract(NotifyContract, FetchContract, PollContract, ReprocessContract, DeadLettersContract):
+class ReplaysContract(
+    NotifyContract, FetchContract, PollContract, ReprocessContract, DeadLettersContract, RevisionsContract
+):
     """Subclasses give an ``open_store`` fixture that opens the same record again and again."""
 
     @pytest.fixture

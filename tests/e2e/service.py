@@ -165,10 +165,19 @@ class Receiver:
 @asynccontextmanager
 async def receiver(folder: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Receiver]:
     """A service that is ready; nothing of it runs on afterwards."""
+    async with unstarted_receiver(folder, settings) as service:
+        await service.start()
+        yield service
+
+
+@asynccontextmanager
+async def unstarted_receiver(
+    folder: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Receiver]:
+    """A service to be started; nothing of it runs on afterwards."""
     service = Receiver(folder, settings or {})
     try:
         async with service.http:
-            await service.start()
             yield service
     finally:
         service.discard()

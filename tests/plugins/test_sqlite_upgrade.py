@@ -1,14 +1,17 @@
 """A record of an earlier release, opened by today's: what was on its way ends, however the upgrade went."""
 
+import json
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from receiver.envelope import render
 from receiver.errors import Misconfigured
 from receiver.models import Task
 from receiver.options import StoreOptions
@@ -18,11 +21,14 @@ from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Verdict
 from tests.contracts.store import ROUTES
-from tests.earlier_releases import make_first_release, make_second_release
+from tests.earlier_releases import make_first_release, make_second_release, make_third_release
 from tests.factories import NOW, answer, completed, failed, later, recording, settlement, stored, submission
+from tests.messages import SOURCE, link
 
 Make = Callable[[Path], None]
 
+EVERY_RELEASE = (make_first_release, make_second_release, make_third_release)
+SINCE = (later(7200), later(9000))  # when the upgraded one works, and until when it holds what it leases
 LONG_AGO = "2026-01-01T00:00:00.000Z"
 
 
@@ -39,17 +45,24 @@ async def open_today(folder: Path) -> SqliteStore:
 async def work_off(store: SqliteStore) -> list[str]:
     """Ask, fetch and tell until nothing is due; the tasks that were asked about."""
     asked = []
-    now, until = later(7200), later(9000)
-    for poll in await store.lease_polls("vidgo", now, until, 100):
+    for poll in await store.lease_polls("vidgo", *SINCE, 100):
         asked.append(poll.task_id)
         await store.record(answer(failed(poll.task_id)))
         assert await store.settle_poll(poll, settlement(Outcome.ANSWERED))
-    for asset in await store.lease_assets(now, until, 100):
+    for asset in await store.lease_assets(*SINCE, 100):
         assert await store.settle_asset(asset, stored(asset))
-    for sink in ("all", "failures"):
-        for entry in await store.lease_outbox(sink, now, until, 100):
-            assert await store.settle_outbox(entry, settlement(Outcome.DELIVERED))
+    await tell(store)
     return asked
+
+
+async def tell(store: SqliteStore) -> list[dict[str, Any]]:
+    """What consumers are told."""
+    messages = []
+    for sink in ("all", "failures"):
+        for entry in await store.lease_outbox(sink, *SINCE, 100):
+            messages.append(json.loads(render(entry, source=SOURCE, link=link).body))
+            assert await store.settle_outbox(entry, settlement(Outcome.DELIVERED))
+    return messages
 
 
 async def task_of(store: SqliteStore, task_id: str) -> Task:
@@ -129,6 +142,69 @@ async def test_everything_that_the_second_release_left_undone_is_done(tmp_path: 
     await store.aclose()
 
 
+async def test_everything_that_the_third_release_left_undone_is_done(tmp_path: Path) -> None:
+    make_third_release(tmp_path / "receiver.db")
+    store = await open_today(tmp_path)
+    await store.log_submission(submission("early"))
+    await store.bind_submission("sub_reserved", "bound since", NOW)
+
+    asked = await work_off(store)
+
+    ends = {
+        "submitted": EventType.FAILED,  # as the provider said when it was asked
+        "bound since": EventType.FAILED,
+        "held": EventType.FAILED,
+        "early": EventType.COMPLETED,
+        "fetching": EventType.COMPLETED,
+        "refetched": EventType.COMPLETED,  # by a replay that was under way
+        "revised": EventType.COMPLETED,
+        "untold": EventType.FAILED,
+        "told": EventType.FAILED,
+        "partial": EventType.PARTIAL,
+    }
+    tasks = await ended(store, ends)
+    assert sorted(asked) == ["bound since", "held", "submitted"]
+    assert verdicts(tasks["told"]) == [Verdict.ACCEPTED, Verdict.CONFLICT]
+    assert verdicts(tasks["held"]) == [Verdict.CONFLICT, Verdict.CONFLICT, Verdict.ACCEPTED]
+    asked_before = await task_of(store, "asked")
+    assert asked_before.poll is not None
+    assert asked_before.poll.outcome is Outcome.HTTP_ERROR
+    notify, fetch = await store.get_replay("rpl_notify"), await store.get_replay("rpl_fetch")
+    assert notify is not None
+    assert fetch is not None
+    assert (notify.results, fetch.results) == ({"delivered": 1}, {"stored": 3})
+    await store.aclose()
+
+
+async def test_what_the_third_release_announced_keeps_its_id_and_is_said_again(tmp_path: Path) -> None:
+    make_third_release(tmp_path / "receiver.db")
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        known = dict(connection.execute("SELECT task_id, event_id FROM tasks WHERE event_id IS NOT NULL"))
+    store = await open_today(tmp_path)
+
+    told = {each["data"]["task_id"]: each for each in await tell(store)}
+    await work_off(store)
+
+    for task_id, event_id in known.items():
+        event = (await task_of(store, task_id)).event
+        assert event is not None
+        assert event.id == event_id
+    assert {task_id: each["id"] for task_id, each in told.items()} == {
+        task_id: known[task_id] for task_id in ("told", "untold", "refetched")
+    }
+    failure = told["refetched"]  # of which one file has been stored since
+    assert (failure["type"], failure["revision"], failure["data"]["error"]) == (
+        "task.failed",
+        1,
+        {"code": "gone", "message": "none of 3 files could be had"},
+    )
+    assert failure["data"]["assets"] == [
+        {"index": index, "state": "failed", "outcome": outcome}
+        for index, outcome in enumerate(["gone", "gone", "timeout"])
+    ]
+    await store.aclose()
+
+
 async def test_what_the_second_release_found_unowned_is_heard_when_it_comes_again(tmp_path: Path) -> None:
     make_second_release(tmp_path / "receiver.db")
     store = await open_today(tmp_path)
@@ -145,7 +221,7 @@ async def test_what_the_second_release_found_unowned_is_heard_when_it_comes_agai
     await store.aclose()
 
 
-@pytest.mark.parametrize("make", [make_first_release, make_second_release])
+@pytest.mark.parametrize("make", EVERY_RELEASE)
 async def test_what_an_earlier_release_did_not_understand_of_a_task_of_ours_stays_its_owners(
     make: Make, tmp_path: Path
 ) -> None:
@@ -202,7 +278,7 @@ async def test_retention_goes_on_where_the_first_release_stopped(tmp_path: Path)
     await store.aclose()
 
 
-@pytest.mark.parametrize("make", [make_first_release, make_second_release])
+@pytest.mark.parametrize("make", EVERY_RELEASE)
 def test_an_upgraded_record_has_the_schema_of_a_new_one(tmp_path: Path, make: Make) -> None:
     make(tmp_path / "old.db")
     migrate(tmp_path / "old.db")
@@ -259,7 +335,8 @@ def schema(path: Path) -> list[tuple[str]]:
 
 
 @pytest.mark.parametrize(
-    ("make", "stride", "least"), [(make_first_release, 3, 20), (make_second_release, 1, 10)]
+    ("make", "stride", "least"),
+    [(make_first_release, 3, 20), (make_second_release, 1, 10), (make_third_release, 1, 5)],
 )
 def test_a_kill_before_any_statement_of_the_upgrade_leaves_the_old_schema_or_the_new(
     tmp_path: Path, make: Make, stride: int, least: int

@@ -77,6 +77,13 @@ def m007_runs_of_attempts(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m008_revisions(db: Database) -> None:
+    """What events said in each revision, where their files have said something else since."""
+    for statement in _M008:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -692,5 +699,38 @@ _M007 = (
     UNION ALL SELECT s.provider, s.task_id, e.ended_at, 'event', e.type
         FROM events e JOIN submissions s USING (number) WHERE e.ended_at IS NOT NULL
     ORDER BY provider, task_id, at
+    """,
+)
+
+_M008 = (
+    # What was announced, once files are fetched again: retries and replays of a revision say it again.
+    """
+    CREATE TABLE revisions (
+        event INTEGER NOT NULL REFERENCES events (number),
+        revision INTEGER NOT NULL,
+        content TEXT NOT NULL,  -- JSON: type, times, error and files, as they were announced
+        PRIMARY KEY (event, revision)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Of events with files that replays have fetched again since, or are at: a file that has settled since was
+    # not there when the event ended, and its last attempt before that says why.
+    """
+    INSERT INTO revisions (event, revision, content)
+    SELECT e.number, e.revision, json_object(
+        'type', e.type, 'ended_at', e.ended_at, 'error_code', e.error_code, 'error_message', e.error_message,
+        'assets', (SELECT json_group_array(iif(a.state = 'stored' AND a.settled_at <= e.ended_at,
+            json_object('index', a.position, 'state', 'stored', 'outcome', a.outcome, 'key', a.key,
+                'media_type', a.media_type, 'bytes', a.bytes, 'width', a.width, 'height', a.height,
+                'sha256', a.sha256),
+            json_object('index', a.position, 'state', 'failed', 'outcome', coalesce((SELECT t.outcome
+                FROM attempts t WHERE t.event = e.number AND t.target = 'asset ' || a.position
+                    AND t.started_at <= e.ended_at ORDER BY t.number DESC LIMIT 1), a.outcome),
+                'key', NULL, 'media_type', NULL, 'bytes', NULL, 'width', NULL, 'height', NULL,
+                'sha256', NULL)))
+            FROM assets a WHERE a.event = e.number))
+    FROM events e
+    WHERE e.type IS NOT NULL AND EXISTS (SELECT 1 FROM replays WHERE stage = 'fetch')
+        AND EXISTS (SELECT 1 FROM assets a WHERE a.event = e.number
+            AND (a.state = 'pending' OR a.settled_at > e.ended_at))
     """,
 )

@@ -12,6 +12,7 @@ from typing import Any
 from receiver.leased import AssetWork, OutboxWork, Settlement
 from receiver.models import Route
 from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_cancelled
+from receiver.stores.sqlite.revisions import as_announced
 from receiver.stores.sqlite.viewing import event_of
 from receiver.times import from_text, to_text
 from receiver.words import EventType, Outcome
@@ -104,17 +105,26 @@ INSERT INTO outbox (event, sink, revision, due_at, created_at) VALUES (?, ?, ?, 
 ON CONFLICT (event, sink, revision, replay_id) DO NOTHING
 """
 
-# What is still to be said of an event before a newer revision of it. It would say the same as that one.
-SUPERSEDE = """
-DELETE FROM outbox
-WHERE event = ? AND revision < ? AND replay_id = '' AND state = 'pending' AND (lease IS NULL OR due_at <= ?)
+# Whether a sink is told a newer revision of an event than an entry ``o`` of it. A filter may keep that from
+# it: then the older one is all that it hears. What people replay is sent, whatever came of the event since.
+_NEWER = """
+(o.replay_id = '' AND EXISTS (SELECT 1 FROM outbox n
+    WHERE n.event = o.event AND n.sink = o.sink AND n.revision > o.revision AND n.replay_id = ''))
 """
 
-# The due entries of one sink, the oldest first.
-DUE_OUTBOX = """
-SELECT number, event, attempts + 1, created_at, revision, replay_id
-FROM outbox WHERE state = 'pending' AND sink = ? AND due_at <= ? ORDER BY due_at LIMIT ?
-"""
+# What nobody holds, and a sink was not told yet of an event, before the newer revision that it is told now.
+SUPERSEDE = f"""
+DELETE FROM outbox AS o
+WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND {_NEWER}
+"""  # noqa: S608
+
+# The due entries of one sink, the oldest first, with what their revisions said where that was kept. A newer
+# one may have come while an older was held by somebody who died, or was a dead letter.
+DUE_OUTBOX = f"""
+SELECT number, event, attempts + 1, created_at, revision, replay_id, {_NEWER},
+    (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision)
+FROM outbox o WHERE state = 'pending' AND sink = ? AND due_at <= ? ORDER BY due_at LIMIT ?
+"""  # noqa: S608
 
 LEASE_OUTBOX = "UPDATE outbox SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE number = ?"
 
@@ -123,7 +133,7 @@ UPDATE outbox SET lease = NULL, state = ?, outcome = ?, due_at = ?, settled_at =
 WHERE number = ? AND lease = ? RETURNING event, revived
 """
 
-IS_SUPERSEDED = "SELECT 1 FROM events WHERE number = ? AND revision > ?"
+IS_SUPERSEDED = f"SELECT 1 FROM outbox o WHERE number = ? AND {_NEWER}"  # noqa: S608
 
 DROP_OUTBOX = "DELETE FROM outbox WHERE number = ?"
 
@@ -274,14 +284,16 @@ def end_event(
     ]
     db.executemany(INSERT_OUTBOX, entries)
     if revision > 1:
-        db.execute(SUPERSEDE, (event, revision, moment))
+        db.execute(SUPERSEDE, (event, moment))
 
 
 def lease_outbox(
     db: sqlite3.Cursor, sink: str, now: datetime, lease_until: datetime, lease: str, limit: int
 ) -> list[OutboxWork]:
     """Take due entries of one sink with all they carry; see ``ports.Store.lease_outbox``."""
-    rows = db.execute(DUE_OUTBOX, (sink, to_text(now), limit)).fetchall()
+    due = db.execute(DUE_OUTBOX, (sink, to_text(now), limit)).fetchall()
+    rows = [row for row in due if not row[6]]
+    db.executemany(DROP_OUTBOX, [(row[0],) for row in due if row[6]])
     until = to_text(lease_until)
     db.executemany(LEASE_OUTBOX, [(lease, until, row[0]) for row in rows])
     return [
@@ -292,7 +304,7 @@ def lease_outbox(
             created_at=from_text(row[3]),
             revision=row[4],
             replay_id=row[5] or None,
-            event=event_of(db, row[1]),
+            event=as_announced(event_of(db, row[1]), row[4], row[7]),
             lease=lease,
         )
         for row in rows
@@ -316,20 +328,16 @@ def settle_outbox(db: sqlite3.Cursor, work: OutboxWork, settlement: Settlement) 
     _keep_attempt(db, settlement, work.attempt, event, f"sink {work.sink}", number)
     counted = None if is_revived else work.replay_id  # a revived one was counted when it was given up
     outcome = settlement.outcome.value
-    if state == "pending":
-        if not (is_cancelled(db, counted) or _is_superseded(db, event, work)):
+    if not delivered and db.execute(IS_SUPERSEDED, (number,)).fetchone():
+        db.execute(DROP_OUTBOX, (number,))
+    elif state == "pending":
+        if not is_cancelled(db, counted):
             return True
         db.execute(DROP_OUTBOX, (number,))
         outcome = WITHDRAWN
     if counted is not None:
         count_settled(db, counted, outcome, settlement.settled_at)
     return True
-
-
-def _is_superseded(db: sqlite3.Cursor, event: int, work: OutboxWork) -> bool:
-    """Whether the sink was told more of the event while this was on its way."""
-    place = (event, work.revision)
-    return work.replay_id is None and db.execute(IS_SUPERSEDED, place).fetchone() is not None
 
 
 def _keep_attempt(

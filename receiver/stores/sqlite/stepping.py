@@ -20,7 +20,9 @@ from receiver.stores.sqlite.applying import apply, tell_polls, waiting
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
 from receiver.stores.sqlite.owning import find_claimed
 from receiver.stores.sqlite.replaying import WITHDRAWN
+from receiver.stores.sqlite.revisions import keep_revision
 from receiver.stores.sqlite.settling import end_if_last
+from receiver.stores.sqlite.viewing import event_of
 from receiver.times import from_text, to_text
 from receiver.words import Proof, ReplayState, ReportState, Stage, Verdict, Via
 
@@ -151,6 +153,7 @@ def _queue_assets(
 ) -> int:
     values = []
     for event, provider in still_matching(db, replay, "e.number, s.provider", found):
+        keep_revision(db, event, event_of(db, event))
         life = timedelta(seconds=options.link_life_seconds.get(provider, LINK_LIFE_SECONDS))
         values.append((to_text(now), to_text(now + life), replay.id, event))
     return _changed(db, QUEUE_ASSETS, values)
