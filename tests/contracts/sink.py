@@ -16,6 +16,7 @@ from receiver.ports import Sink
 from receiver.words import Outcome
 from tests.messages import cloud_event, notification
 from tests.sink_hosts import Host, Server
+from tests.waiting import until
 
 OpenSink = Callable[..., Sink]  # (url, timeout_seconds=…) -> Sink
 
@@ -159,7 +160,7 @@ class ServerSinkContract(SinkContract):
         server.start()
         taken: list[bytes] = []
         load = [asyncio.create_task(keep_publishing(sink, f"evt_{n}", taken)) for n in range(10)]
-        await asyncio.sleep(0.2)
+        await until(lambda: taken)
         server.stop()
         await asyncio.gather(*load)
         server.start()
