@@ -187,7 +187,7 @@ class Store(Protocol):
         """Take up to ``limit`` running replays whose next step is due.
 
         One of which more than a thousand pieces have not settled is put off; of notifications, at every
-        sink it has any for.
+        sink that may get any by its route and the replay's filter, the first one of which may be to come.
         One that is done is handed out once more, for its end to be told.
         """
 

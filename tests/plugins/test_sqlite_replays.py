@@ -14,7 +14,7 @@ from receiver.options import StoreOptions
 from receiver.ports import Store
 from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore, matching, replaying
-from receiver.words import Outcome, ReplayState, Stage
+from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
 from tests.contracts.replaying import (
     LINK_LIFE_SECONDS,
     end_task,
@@ -144,10 +144,34 @@ async def test_a_replay_waits_where_every_sink_is_behind_and_says_when_it_looks_
 
 
 @pytest.mark.usefixtures("few_at_once")
-async def test_a_sink_that_wants_none_of_a_replay_is_not_the_one_that_is_least_behind(store: Store) -> None:
+async def test_a_dead_sink_does_not_hold_up_a_sink_whose_first_event_of_a_replay_is_still_to_come(
+    store: Store,
+) -> None:
+    for number in range(20):
+        await end_with_files(store, f"t{number:02}", Outcome.STORED)  # for "all", which is dead
+    await end_task(store, "failed")
+    started = await store.start_replay(replay(Stage.NOTIFY))
+
+    await step_while_due(store, started.id, at=200)
+
+    assert [work.event.task_id for work in await publish(store, "failures", at=200)] == ["failed"]
+
+
+@pytest.mark.usefixtures("few_at_once")
+@pytest.mark.parametrize(
+    ("wanted", "sinks"),
+    [
+        (WorkFilter(type=EventType.COMPLETED), ()),
+        (WorkFilter(state=TaskState.COMPLETED), ()),
+        (WorkFilter(), ("all",)),
+    ],
+)
+async def test_a_sink_that_can_get_none_of_a_replay_is_not_the_one_that_is_least_behind(
+    store: Store, wanted: WorkFilter, sinks: tuple[str, ...]
+) -> None:
     for number in range(20):
         await end_with_files(store, f"t{number}", Outcome.STORED)
-    started = await store.start_replay(replay(Stage.NOTIFY))
+    started = await store.start_replay(replay(Stage.NOTIFY, wanted, sinks=sinks))
 
     assert await step_while_due(store, started.id, at=200) == 6
 
@@ -155,7 +179,8 @@ async def test_a_sink_that_wants_none_of_a_replay_is_not_the_one_that_is_least_b
 async def test_looking_who_is_behind_is_served_by_an_index(store: Store, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
         plan = [
-            row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {replaying.LEAST_BEHIND}", ("rpl_1", 9))
+            row[3]
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {replaying.WAITING_AT}", ("rpl_1", "all", 9))
         ]
 
     looks = [line for line in plan if "outbox" in line]

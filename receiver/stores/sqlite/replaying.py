@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from receiver.models import Route
 from receiver.repairs import Replay, ReplayWork, WorkFilter
 from receiver.times import from_text, from_text_if_any, to_text
-from receiver.words import ReplayState, Stage
+from receiver.words import EventType, ReplayState, Stage
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
 PATIENCE = timedelta(seconds=1)  # until looking again whether they have
@@ -47,20 +48,11 @@ UPDATE replays SET lease = ?, due_at = CASE state WHEN 'running' THEN ? END WHER
 # The next step has to wait for the pieces of those before it.
 PUT_OFF = "UPDATE replays SET lease = NULL, due_at = ? WHERE id = ?"
 
-# How many notifications of a replay wait at the sink that is the least behind with them; counting stops at
-# the limit. A sink that was never to get one does not count.
-LEAST_BEHIND = """
-WITH RECURSIVE sinks (name) AS (
-    SELECT min(sink) FROM outbox WHERE replay_id = ?1 AND replay_id <> ''
-    UNION ALL
-    SELECT (SELECT min(sink) FROM outbox WHERE replay_id = ?1 AND replay_id <> '' AND sink > name)
-    FROM sinks WHERE name IS NOT NULL
+# How many notifications of a replay wait at one sink; counting stops at the limit.
+WAITING_AT = """
+SELECT count(*) FROM (
+    SELECT 1 FROM outbox WHERE replay_id = ? AND replay_id <> '' AND sink = ? AND state = 'pending' LIMIT ?
 )
-SELECT min((SELECT count(*) FROM (
-    SELECT 1 FROM outbox
-    WHERE replay_id = ?1 AND replay_id <> '' AND sink = name AND state = 'pending' LIMIT ?2
-)))
-FROM sinks WHERE name IS NOT NULL
 """
 
 IS_CANCELLED = "SELECT 1 FROM replays WHERE id = ? AND state = 'cancelled'"
@@ -112,11 +104,16 @@ def start(db: sqlite3.Cursor, replay: Replay, matched: int, up_to: int) -> Repla
 
 
 def lease_replays(
-    db: sqlite3.Cursor, now: datetime, lease_until: datetime, lease: str, limit: int
+    db: sqlite3.Cursor,
+    now: datetime,
+    lease_until: datetime,
+    lease: str,
+    limit: int,
+    routes: Sequence[Route],
 ) -> list[ReplayWork]:
     """Take due replays; see ``ports.Store.lease_replays``."""
     due = [_replay(row) for row in db.execute(DUE_REPLAYS, (to_text(now), limit)).fetchall()]
-    works = [ReplayWork(replay=replay, lease=lease) for replay in due if not _is_ahead(db, replay)]
+    works = [ReplayWork(replay=replay, lease=lease) for replay in due if not _is_ahead(db, replay, routes)]
     taken = {work.replay.id for work in works}
     patience, until = to_text(now + PATIENCE), to_text(lease_until)
     db.executemany(PUT_OFF, [(patience, replay.id) for replay in due if replay.id not in taken])
@@ -124,17 +121,40 @@ def lease_replays(
     return works
 
 
-def _is_ahead(db: sqlite3.Cursor, replay: Replay) -> bool:
+def _is_ahead(db: sqlite3.Cursor, replay: Replay, routes: Sequence[Route]) -> bool:
     """Whether so much of a replay has not settled that its next step has to wait.
 
-    Of notifications, at every sink: one that is down must not hold up the others.
+    Of notifications, at every sink that may get any: one that is down must not hold up the others, not even
+    those whose first one is still to come.
     """
     if replay.state is ReplayState.DONE or replay.queued - replay.settled <= MOST_UNSETTLED:
         return False
     if replay.stage is not Stage.NOTIFY:
         return True
-    (waiting,) = db.execute(LEAST_BEHIND, (replay.id, MOST_UNSETTLED + 1)).fetchone()
-    return (waiting or 0) > MOST_UNSETTLED
+    sinks = [route.sink for route in routes if _may_get_any(replay, route)]
+    return all(_waiting_at(db, replay, sink) > MOST_UNSETTLED for sink in sinks)
+
+
+def _may_get_any(replay: Replay, route: Route) -> bool:
+    """Whether a sink is one of those named; or else may want anything that a replay's filter lets pass."""
+    if replay.sinks:
+        return route.sink in replay.sinks
+    wanted = replay.filter
+    types = {
+        kind
+        for kind in EventType
+        if wanted.type in {None, kind} and wanted.state in {None, kind.removeprefix("task.")}
+    }
+    return (
+        (not route.providers or wanted.provider is None or wanted.provider in route.providers)
+        and (not route.owners or wanted.owner is None or wanted.owner in route.owners)
+        and (not route.types or not types.isdisjoint(route.types))
+    )
+
+
+def _waiting_at(db: sqlite3.Cursor, replay: Replay, sink: str) -> int:
+    (waiting,) = db.execute(WAITING_AT, (replay.id, sink, MOST_UNSETTLED + 1)).fetchone()
+    return int(waiting)
 
 
 def is_leased(db: sqlite3.Cursor, work: ReplayWork) -> bool:

@@ -184,7 +184,9 @@ class SqliteStore:
 
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
         lease = self._options.clock.new_id("lease")
-        return await self._writer.write(lambda c: replaying.lease_replays(c, now, lease_until, lease, limit))
+        return await self._writer.write(
+            lambda c: replaying.lease_replays(c, now, lease_until, lease, limit, self._options.routes)
+        )
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
         rows = await self._read(lambda c: matching.next_matches(c, work, limit))
