@@ -12,6 +12,8 @@ import structlog
 from receiver.answers import Answer, judge, refusal, unreached
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
+from receiver.codings import Unpacker, coding_of
+from receiver.errors import FetchFailed
 from receiver.models import StatusRequest
 from receiver.pace import Bucket, OutOfTurn
 from receiver.ports import Provider
@@ -162,7 +164,7 @@ class Asker:
         headers = {
             "Authorization": f"Bearer {key}",
             "Accept": "application/json",
-            # Decompressing what was not asked for is how small answers become large ones.
+            # Plain bytes cost least; some hosts pack their answers all the same.
             "Accept-Encoding": "identity",
         }
         async with self._http.stream(
@@ -177,10 +179,10 @@ class Asker:
             key_works = self._memories[provider].key_works(self._clock.uptime())
             if not response.is_success:
                 return refusal(response.status_code, wish, key_works=key_works)
-            body = await _read(response, self._max_answer_bytes)
-        if body is None:
-            detail = f"the answer is compressed, or has more than {self._max_answer_bytes} bytes"
-            return Answer(outcome=Outcome.UNREADABLE, detail=detail)
+            try:
+                body = await _read(response, self._max_answer_bytes)
+            except FetchFailed as exc:
+                return Answer(outcome=Outcome.UNREADABLE, detail=f"the answer cannot be read: {exc}")
         return judge(self._providers[provider], task_id, body, wish, key_works=key_works)
 
     def _learn(self, provider: str, answer: Answer, asked_at: timedelta) -> None:
@@ -251,16 +253,26 @@ def _sent_away(trouble: Trouble, now: timedelta) -> Answer:
     )
 
 
-async def _read(response: httpx2.Response, max_bytes: int) -> bytes | None:
-    """The body; None where it is too long, or encoded though plain bytes were asked for."""
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        return None
-    body = bytearray()
+async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+    """The body, unpacked where it is packed though plain bytes were asked for.
+
+    Raises FetchFailed where it cannot be, or is longer than ``max_bytes``, packed or not.
+    """
+    coding = coding_of(response.headers.get("content-encoding", ""))
+    unpacker = Unpacker(coding) if coding else None
+    body, received = bytearray(), 0
     async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            return None
-    return bytes(body)
+        received += len(chunk)
+        _check_bytes(received, max_bytes)
+        for piece in unpacker.feed(chunk) if unpacker else (chunk,):
+            body += piece
+            _check_bytes(len(body), max_bytes)
+    return bytes(body + unpacker.finish()) if unpacker else bytes(body)
+
+
+def _check_bytes(count: int, max_bytes: int) -> None:
+    if count > max_bytes:
+        raise FetchFailed(Outcome.TOO_LARGE, f"it has more than {max_bytes} bytes")
 
 
 def _wish_seconds(value: str, now: datetime) -> float | None:

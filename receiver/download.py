@@ -7,6 +7,7 @@ an outcome; its text says what happened and never where, since links and their h
 import asyncio
 import hashlib
 import re
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import urljoin
@@ -17,6 +18,7 @@ import msgspec
 from receiver.addresses import Target, tidy
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
+from receiver.codings import Unpacker, coding_of
 from receiver.errors import FetchFailed
 from receiver.network import GuardedClient
 from receiver.words import Outcome
@@ -138,28 +140,49 @@ def _outcome_of(status: int) -> Outcome:
 
 
 async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits) -> Downloaded:
+    coding = coding_of(",".join(_values(response, b"content-encoding")))  # several lines are one list
     declared = _declared_bytes(response, limits)
-    watch = _SpeedWatch(limits)
     spool = _Spool(target)
     try:
-        async with aclosing(response.aiter_stream()) as chunks:
-            async for chunk in chunks:
-                watch.count(len(chunk))
-                _check_bytes(spool.bytes + len(chunk), limits)
-                await spool.add(chunk)
+        body = _watched(response, declared, limits)
+        async with aclosing(body if coding is None else _unpacked(body, Unpacker(coding))) as pieces:
+            async for piece in pieces:
+                _check_bytes(spool.bytes + len(piece), limits)
+                await spool.add(piece)
         await spool.flush()
-        _check_length(spool.bytes, declared)
     except BaseException:
         spool.discard()
         raise
     return Downloaded(bytes=spool.bytes, sha256=spool.digest.hexdigest())
 
 
+async def _watched(
+    response: httpcore2.Response, declared: int | None, limits: DownloadLimits
+) -> AsyncGenerator[bytes]:
+    """The body as it comes over the wire, held to its limits and to the length it declared."""
+    watch = _SpeedWatch(limits)
+    received = 0
+    async with aclosing(response.aiter_stream()) as chunks:
+        async for chunk in chunks:
+            watch.count(len(chunk))
+            received += len(chunk)
+            _check_bytes(received, limits)
+            yield chunk
+    _check_length(received, declared)
+
+
+async def _unpacked(body: AsyncGenerator[bytes], unpacker: Unpacker) -> AsyncGenerator[bytes]:
+    """In threads: a little that came can be much to unpack."""
+    async with aclosing(body):
+        async for chunk in body:
+            pieces = unpacker.feed(chunk)
+            while piece := await asyncio.to_thread(next, pieces, b""):
+                yield piece
+    yield unpacker.finish()
+
+
 def _declared_bytes(response: httpcore2.Response, limits: DownloadLimits) -> int | None:
-    encoding = _header(response, b"content-encoding").lower()
-    if encoding not in ("", "identity"):
-        # Asked for plain bytes. Decompressing what was not asked for is how small bodies become bombs.
-        raise FetchFailed(Outcome.NOT_AN_IMAGE, "the body is compressed, though plain bytes were asked for")
+    """The length of the body on the wire, where it is declared."""
     text = _header(response, b"content-length")
     if not text or _header(response, b"transfer-encoding"):
         return None  # RFC 9112 section 6.3: chunks override a length
@@ -180,8 +203,13 @@ def _check_length(received: int, declared: int | None) -> None:
 
 
 def _header(response: httpcore2.Response, wanted: bytes) -> str:
-    values = (value for name, value in response.headers if name.lower() == wanted)
-    return next(values, b"").decode("utf-8", "surrogateescape").strip()
+    return next(_values(response, wanted), "")
+
+
+def _values(response: httpcore2.Response, wanted: bytes) -> Iterator[str]:
+    for name, value in response.headers:
+        if name.lower() == wanted:
+            yield value.decode("utf-8", "surrogateescape").strip()
 
 
 class _SpeedWatch:

@@ -1,9 +1,11 @@
 """Asking providers over real connections: what an answer counts as, and what follows for the next one."""
 
 import asyncio
+import gzip
 import json
 import socket
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -242,15 +244,38 @@ async def test_a_redirect_is_not_followed(host: MediaHost, asker: Asker) -> None
     [
         tells(b"x" * 10_001),
         repeats(b"x" * 1000),
-        tells(sample_callback("vidgo", "t1"), "content-encoding: gzip"),
+        tells(gzip.compress(b" " * 10_001), "content-encoding: gzip"),
+        tells(gzip.compress(b"") * 1000, "content-encoding: gzip"),
+        tells(gzip.compress(b"{}")[:-3], "content-encoding: gzip"),
+        tells(b"\x1f\x8bnone", "content-encoding: gzip"),
+        tells(sample_callback("vidgo", "t1"), "content-encoding: br"),
+        tells(sample_callback("vidgo", "t1"), "content-encoding: gzip, gzip"),
     ],
 )
-async def test_an_answer_that_is_too_long_or_compressed_is_not_read(
+async def test_an_answer_that_is_too_long_or_cannot_be_unpacked_is_not_read(
     host: MediaHost, asker: Asker, answer: Told
 ) -> None:
     host.put(PATH, answer)
     got = await asker.ask("vidgo", "t1", None)
     assert (got.outcome, got.report, got.body) == (Outcome.UNREADABLE, None, b"")
+    assert (got.detail or "").startswith("the answer cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("label", "pack"),
+    [
+        *((label, gzip.compress) for label in ("gzip", "X-GZIP", "base64, gzip")),
+        ("deflate", zlib.compress),
+        *((label, bytes) for label in ("identity", "UTF-8", "binary", "none", "base64", "gzip")),
+    ],
+)
+async def test_an_answer_is_read_though_it_is_packed_or_its_label_means_nothing(
+    host: MediaHost, asker: Asker, label: str, pack: Callable[[bytes], bytes]
+) -> None:
+    body = sample_callback("vidgo", "t1")
+    host.put(PATH, tells(pack(body), f"content-encoding: {label}"))
+    got = await asker.ask("vidgo", "t1", None)
+    assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
 
 
 @pytest.mark.parametrize("answer", [repeats(b" ", pause_seconds=0.02), writes(b"", pause_seconds=5)])

@@ -4,6 +4,7 @@ import hashlib
 import os
 import resource
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -18,7 +19,7 @@ from receiver.network import GuardedClient
 from receiver.testing import TurnableClock
 from receiver.words import Outcome
 from tests.fake_world import PUBLIC, FakeWorld, make_trust
-from tests.media_host import Answer, MediaHost, media_host, redirects, repeats, says, writes
+from tests.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
 from tests.waiting import until
 
 LIMITS = DownloadLimits(
@@ -230,11 +231,82 @@ async def test_a_body_longer_than_promised_is_cut_where_it_was_promised_to_end(
     assert (await getter.get(url)).bytes == 5
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "zstd", "gzip, identity"])
-async def test_a_compressed_body_is_refused_unopened(host: MediaHost, getter: Getter, encoding: str) -> None:
-    bomb = gzip.compress(b"\0" * 10_000_000)
-    url = host.put("/x", says(200, bomb, f"content-encoding: {encoding}"))
-    assert (await getter.fail(url)).outcome is Outcome.NOT_AN_IMAGE
+@pytest.mark.parametrize(
+    "lines",
+    [
+        *(
+            [f"content-encoding: {label}"]
+            for label in ("base64", "UTF-8", "binary", "none", "aws-chunked", "identity", "utf-8, binary", "")
+        ),
+        ["content-encoding: base64", "content-encoding: none"],
+        ["content-encoding: gzip"],  # which it is not, as its first bytes show
+    ],
+)
+async def test_a_label_that_is_no_coding_leaves_the_bytes_as_they_are(
+    host: MediaHost, getter: Getter, lines: list[str]
+) -> None:
+    body = picture()
+    assert (await getter.get(host.put("/x", says(200, body, *lines)))).bytes == len(body)
+    assert getter.path.read_bytes() == body
+
+
+@pytest.mark.parametrize("label", ["gzip", "X-GZIP", "deflate", "gzip, identity", "aws-chunked,gzip"])
+async def test_a_packed_body_is_unpacked_and_hashed_as_it_is_then(
+    host: MediaHost, getter: Getter, label: str
+) -> None:
+    body = os.urandom(100) * 30_000
+    packed = zlib.compress(body) if label == "deflate" else gzip.compress(body)
+    got = await getter.get(host.put("/x", says(200, packed, f"content-encoding: {label}")))
+    assert got == Downloaded(bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+    assert getter.path.read_bytes() == body
+
+
+async def test_the_limit_is_of_unpacked_bytes_and_a_bomb_takes_little_memory(
+    host: MediaHost, getter: Getter
+) -> None:
+    limits = DownloadLimits(max_bytes=20_000_000, deadline_seconds=60)
+    within, beyond = gzip.compress(b"\0" * 20_000_000), gzip.compress(b"\0" * 200_000_000)
+    label = "content-encoding: gzip"
+    assert (await getter.get(host.put("/x", says(200, within, label)), limits)).bytes == 20_000_000
+    getter.path.unlink()
+    url = host.put("/x", says(200, beyond, label))
+    tracemalloc.start()
+    try:
+        assert (await getter.fail(url, limits)).outcome is Outcome.TOO_LARGE
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+async def test_packed_bytes_that_come_to_nothing_count_against_the_limit(
+    host: MediaHost, getter: Getter
+) -> None:
+    url = host.put(
+        "/x", writes(b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\n\r\n", *[gzip.compress(b"") * 5000] * 100)
+    )
+    limits = DownloadLimits(max_bytes=1_000_000, deadline_seconds=60)
+    assert (await getter.fail(url, limits)).outcome is Outcome.TOO_LARGE
+
+
+async def test_a_length_counts_the_bytes_as_they_come(host: MediaHost, getter: Getter) -> None:
+    packed = gzip.compress(b"x" * 100_000)
+    label = "content-encoding: gzip"
+    assert (await getter.get(host.put("/x", says(200, packed, label)))).bytes == 100_000
+    getter.path.unlink()
+    url = host.put("/x", says(200, packed, label, length=len(packed) + 1))
+    assert (await getter.fail(url)).outcome is Outcome.INTERRUPTED
+    url = host.put("/x", says(200, packed, label, length=len(packed) - 1))
+    assert (await getter.fail(url)).outcome is Outcome.TRUNCATED
+
+
+@pytest.mark.parametrize("label", ["br", "zstd", "compress", "dcb", "dcz", "gzip, gzip", "gzip, br"])
+async def test_a_coding_that_is_not_unpacked_is_refused_in_words(
+    host: MediaHost, getter: Getter, label: str
+) -> None:
+    failure = await getter.fail(host.put("/x", says(200, b"packed", f"content-encoding: {label}")))
+    assert failure.outcome is Outcome.NOT_AN_IMAGE
+    assert "packed" in str(failure)
 
 
 # --- answers --------------------------------------------------------------------------------------

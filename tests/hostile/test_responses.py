@@ -95,15 +95,27 @@ RESPONSES: dict[str, tuple[Answer, Outcome]] = {
         Outcome.TOO_LARGE,
     ),
     # 83
-    "a gzip bomb": (encoded(gzip.compress(b"\0" * 10_000_000), "gzip"), Outcome.NOT_AN_IMAGE),
-    "a deflate bomb": (encoded(zlib.compress(b"\0" * 10_000_000), "deflate"), Outcome.NOT_AN_IMAGE),
+    "a gzip bomb": (encoded(gzip.compress(b"\0" * 10_000_000), "gzip"), Outcome.TOO_LARGE),
+    "a gzip bomb that starts as an image": (
+        encoded(gzip.compress(PNG + b"\0" * 10_000_000), "gzip"),
+        Outcome.TOO_LARGE,
+    ),
+    "a gzip of nothing without end": (
+        writes(OK + b"content-encoding: gzip\r\n\r\n", *[gzip.compress(b"") * 3000] * 20),
+        Outcome.TOO_LARGE,
+    ),
+    "a deflate bomb": (encoded(zlib.compress(b"\0" * 10_000_000), "deflate"), Outcome.TOO_LARGE),
+    "a packed image": (encoded(gzip.compress(PNG), "gzip"), Outcome.STORED),
+    "half a packed image": (encoded(gzip.compress(PNG)[:-500], "gzip"), Outcome.TRUNCATED),
+    "a packed page": (encoded(gzip.compress(b"<!doctype html>"), "gzip"), Outcome.NOT_AN_IMAGE),
     "a brotli bomb": (encoded(b"\xcf\xff\xff\x7f\xf8\x27\x00" * 1000, "br"), Outcome.NOT_AN_IMAGE),
     "a zstd bomb": (encoded(b"\x28\xb5\x2f\xfd" + b"\0" * 1000, "zstd"), Outcome.NOT_AN_IMAGE),
     "a bomb in a bomb": (
         encoded(gzip.compress(gzip.compress(b"\0" * 10_000_000)), "gzip, gzip"),
         Outcome.NOT_AN_IMAGE,
     ),
-    "an image that says it is packed": (encoded(PNG, "gzip"), Outcome.NOT_AN_IMAGE),
+    "an image that says it is packed": (encoded(PNG, "gzip"), Outcome.STORED),
+    "an image with a label of nothing": (encoded(PNG, "base64"), Outcome.STORED),
     "a bomb that says nothing of it": (with_type(gzip.compress(b"\0" * 10_000_000)), Outcome.NOT_AN_IMAGE),
     "a bomb as a transfer encoding": (
         writes(OK + b"transfer-encoding: gzip, chunked\r\n\r\n" + chunked(gzip.compress(b"\0" * 1000))),
