@@ -1,6 +1,8 @@
 """What time does to the record: deliveries nobody claimed, needless polls, bodies kept long enough."""
 
 import asyncio
+import math
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -10,11 +12,14 @@ from receiver.ports import Store
 
 log = structlog.get_logger()
 
-FORGET_AT_ONCE = 500  # deliveries that are followed to the polls they made needless, in one transaction
 MOST_NAMED = 20  # reservations in one line of the log
-PURGE_AT_ONCE = 50  # rows of a kind in one transaction: callbacks wait behind it for milliseconds only
 TIME_TO_MEND = timedelta(days=1)  # after a leap of the clock nothing is dropped: it may be set right again
-BREATH_SECONDS = 0.05  # between two, in which the callbacks go first
+TURN_SECONDS = 2.0  # of purging, until the other chores have their turn again
+
+# Rows of a kind in one transaction: as many as take about this long, for callbacks wait behind it.
+STEP_SECONDS = 0.01
+LEAST_AT_ONCE = 50
+MOST_AT_ONCE = 2000
 
 
 class Upkeep:
@@ -31,6 +36,9 @@ class Upkeep:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._expire = Steps(store.expire_early, clock)
+        self._forget = Steps(store.forget_polls, clock)
+        self._purge = Steps(store.purge, clock)
         self._leaps = Leaps(clock)
         self._early_ttl = timedelta(seconds=early_ttl_seconds)
         self._retention = timedelta(days=retention_days)
@@ -38,14 +46,19 @@ class Upkeep:
         self._warned_to = datetime.min.replace(tzinfo=UTC)  # of reservations logged before
 
     async def run(self) -> None:
-        """Expire, forget and purge whatever is due now."""
-        now = self._clock.now()
-        await self._warn_of_unbound(now - self._lost_after)
-        expired = await self._expire(now) if self._leaps.lived(self._early_ttl) else 0
-        # Less than a full step was all there was; what came since is for the next round.
-        while await self._store.forget_polls(now, FORGET_AT_ONCE) >= FORGET_AT_ONCE:  # noqa: ASYNC110 - it works, it does not wait
-            await asyncio.sleep(BREATH_SECONDS)
-        purged = await self._purge(now) if self._leaps.lived(TIME_TO_MEND) else 0
+        """Expire, forget and purge whatever is due now; however much there is to purge, the others go on."""
+        expired = purged = 0
+        is_done = False
+        while not is_done:
+            now = self._clock.now()
+            await self._warn_of_unbound(now - self._lost_after)
+            if self._leaps.lived(self._early_ttl):
+                expired += (await self._expire.run(now - self._early_ttl))[0]
+            await self._forget.run(now)
+            dropped, is_done = 0, True
+            if self._leaps.lived(TIME_TO_MEND):
+                dropped, is_done = await self._purge.run(now - self._retention, seconds=TURN_SECONDS)
+            purged += dropped
         if expired or purged:
             log.info("upkeep.done", expired_early=expired, purged=purged)
 
@@ -66,16 +79,36 @@ class Upkeep:
                 reason="no task was bound to these reservations: bind them, or withdraw them",
             )
 
-    async def _expire(self, now: datetime) -> int:
-        expired = 0
-        while step := await self._store.expire_early(now - self._early_ttl, PURGE_AT_ONCE):
-            expired += step
-            await asyncio.sleep(BREATH_SECONDS)
-        return expired
 
-    async def _purge(self, now: datetime) -> int:
-        purged = 0
-        while dropped := await self._store.purge(now - self._retention, PURGE_AT_ONCE):
-            purged += dropped
-            await asyncio.sleep(BREATH_SECONDS)
-        return purged
+class Steps:
+    """Work of any length in short transactions, with at least as long a pause for callbacks between two.
+
+    How much goes into one follows from how long the one before took, waiting for the writer included.
+    """
+
+    def __init__(self, step: Callable[[datetime, int], Awaitable[int]], clock: Clock) -> None:
+        self._step = step
+        self._clock = clock
+        self._at_once = 0
+
+    async def run(self, until: datetime, *, seconds: float = math.inf) -> tuple[int, bool]:
+        """How many rows were done, and whether nothing is left; about ``seconds`` at the most."""
+        done, begun = 0, self._clock.uptime()
+        while (self._clock.uptime() - begun).total_seconds() < seconds:
+            before = self._clock.uptime()
+            asked = max(self._at_once, LEAST_AT_ONCE)
+            step = await self._step(until, asked)
+            done += step
+            if step < asked:  # what comes meanwhile is for the next round
+                return done, True
+            took = (self._clock.uptime() - before).total_seconds()
+            self._at_once = at_once(asked, took)
+            await asyncio.sleep(max(took, STEP_SECONDS / 2))
+        return done, False
+
+
+def at_once(rows: int, took_seconds: float) -> int:
+    """How many rows the next step is to have, after one with so many took so long; pure."""
+    if took_seconds > STEP_SECONDS:
+        return max(LEAST_AT_ONCE, rows // 2)
+    return min(MOST_AT_ONCE, rows * 2) if took_seconds < STEP_SECONDS / 2 else rows

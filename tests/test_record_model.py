@@ -9,8 +9,10 @@ an end are asked about.
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -283,6 +285,18 @@ class Record(RuleBasedStateMachine):
     def repeats_add_no_rows(self) -> None:
         stats = self.runner.run(self.store.count_stats())
         assert sum(stats.deliveries.values()) == len(self.bodies)
+
+    @invariant()
+    def what_nobody_owns_is_counted_right(self) -> None:
+        with closing(sqlite3.connect(self.folder / "r.db")) as connection:
+            kept = dict(connection.execute("SELECT verdict, kept FROM ownerless"))
+            counted = dict(
+                connection.execute(
+                    "SELECT verdict, count(*) FROM deliveries WHERE submission IS NULL"
+                    " AND verdict IN ('early', 'unrecognised') GROUP BY verdict"
+                )
+            )
+        assert kept == {"early": 0, "unrecognised": 0} | counted
 
     @invariant()
     def each_end_is_addressed_once_to_each_sink_that_wants_it(self) -> None:

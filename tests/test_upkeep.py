@@ -3,8 +3,11 @@
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -47,7 +50,7 @@ def upkeep(store: SqliteStore, clock: TurnableClock) -> Upkeep:
 async def end_task(store: SqliteStore, clock: TurnableClock, task_id: str, *, deliver: bool = True) -> None:
     """One failed task with all its traces."""
     now = clock.now()
-    await store.log_submission(submission(task_id))
+    await store.log_submission(msgspec.structs.replace(submission(task_id), created_at=now))
     await store.record(recording(failed(task_id), received_at=now))
     for work in await store.lease_outbox("all", now, now, 100) if deliver else []:
         await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=now))
@@ -170,7 +173,7 @@ async def test_what_nobody_understood_is_kept_until_retention_and_is_then_its_ow
 async def test_all_that_nobody_claimed_becomes_unowned_in_one_round(
     store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "PURGE_AT_ONCE", 1)
+    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 1)
     for number in range(EARLY_LIMIT):
         await store.record(recording(failed(f"t{number}")))
     clock.turn(DAY + 1)
@@ -187,7 +190,7 @@ POLLS = "SELECT count(*) FROM polls"
 async def test_a_task_that_has_ended_is_not_waited_for_any_more(
     tmp_path: Path, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "FORGET_AT_ONCE", 2)
+    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 2)
     options = StoreOptions(data_dir=tmp_path, clock=clock, first_poll_seconds={"vidgo": 300.0})
     store = await SqliteStore.open("sqlite:receiver.db", options)
     try:
@@ -266,7 +269,7 @@ async def test_one_round_drops_all_that_is_due_in_small_transactions(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "PURGE_AT_ONCE", 3)
+    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 3)
     for number in range(10):
         await end_task(store, clock, f"t{number}")
     clock.turn(30 * DAY + 1)
@@ -288,6 +291,68 @@ async def test_a_clock_that_is_set_back_drops_nothing(
     await upkeep.run()
     assert count(tmp_path, BODIES) == 2
     assert (await store.count_stats()).deliveries["early"] == 1
+
+
+async def test_rows_from_the_future_stop_no_retention_and_are_dropped_with_their_neighbours(
+    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 3)
+    await end_task(store, clock, "before")
+    clock.turn(80 * 365 * DAY)
+    for number in range(11):
+        await end_task(store, clock, f"future {number}")
+    clock.turn(-80 * 365 * DAY)
+    await end_task(store, clock, "after")
+    clock.turn(10 * DAY)
+    for number in range(5):
+        await end_task(store, clock, f"young {number}")
+    left = []
+    for days in (19.9, 0.2, 9.7, 0.3):
+        clock.turn(days * DAY)
+        await upkeep.run()
+        left.append([count(tmp_path, query) for query in (BODIES, REQUESTS, ATTEMPTS)])
+    assert left == [[18] * 3, [5] * 3, [5] * 3, [0] * 3]
+
+
+async def test_early_callbacks_expire_while_there_is_much_to_purge(
+    store: SqliteStore, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes a second here, and there are a great many: the chores before it have their turn again."""
+    upkeep = Upkeep(
+        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=DAY
+    )
+    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 1)
+    monkeypatch.setattr(upkeep_module, "STEP_SECONDS", 0.0)
+    for number in range(8):
+        await end_task(store, clock, f"t{number}")
+    clock.turn(31 * DAY)
+    expired_after: list[int] = []
+    purge, expire = store.purge, store.expire_early
+    purged = 0
+
+    async def slow_purge(before: datetime, limit: int) -> int:
+        nonlocal purged
+        clock.turn(1)
+        purged += 1
+        return await purge(before, limit)
+
+    async def noted_expire(received_before: datetime, limit: int) -> int:
+        expired_after.append(purged)
+        return await expire(received_before, limit)
+
+    monkeypatch.setattr(upkeep, "_purge", upkeep_module.Steps(slow_purge, clock))
+    monkeypatch.setattr(upkeep, "_expire", upkeep_module.Steps(noted_expire, clock))
+    await upkeep.run()
+    assert len(expired_after) >= 4
+    assert max(b - a for a, b in pairwise(expired_after)) <= 3
+
+
+def test_a_step_is_as_large_as_a_short_time_allows() -> None:
+    assert upkeep_module.at_once(100, 0.001) == 200
+    assert upkeep_module.at_once(100, 0.007) == 100
+    assert upkeep_module.at_once(200, 0.05) == 100
+    assert upkeep_module.at_once(50, 5.0) == 50
+    assert upkeep_module.at_once(2000, 0.0) == 2000
 
 
 # --- reservations without a task ------------------------------------------------------------------------

@@ -38,12 +38,8 @@ WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?
     AND (verdict = 'unowned' OR typeof(body) = 'null')
 """
 
-# How many deliveries of a verdict are kept that nobody owns, whenever they came; counting stops at the limit.
-COUNT_OWNERLESS = """
-SELECT count(*) FROM (SELECT 1 FROM deliveries
-    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
-        AND verdict = ? LIMIT ?)
-"""
+# How many deliveries of a verdict are kept that nobody owns, whenever they came.
+COUNT_OWNERLESS = "SELECT kept FROM ownerless WHERE verdict = ?"
 
 # How many of these are large. Left to itself SQLite would look at them all.
 MOST_LARGE = 100
@@ -142,7 +138,7 @@ def _refuse_beyond_limits(
 ) -> None:
     # Each verdict for itself: what nobody understands stays until retention, and must not keep out what is
     # only early.
-    (ownerless,) = db.execute(COUNT_OWNERLESS, (verdict.value, options.early_limit)).fetchone()
+    (ownerless,) = db.execute(COUNT_OWNERLESS, (verdict.value,)).fetchone()
     if ownerless >= options.early_limit:
         raise Unavailable(
             f"{options.early_limit} {verdict} deliveries have no submission already", retry_after_seconds=60.0

@@ -84,6 +84,13 @@ def m008_revisions(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m009_kept_count_of_what_nobody_owns(db: Database) -> None:
+    """How many deliveries nobody owns, kept instead of counted for each that comes."""
+    for statement in _M009:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -733,4 +740,29 @@ _M008 = (
         AND EXISTS (SELECT 1 FROM assets a WHERE a.event = e.number
             AND (a.state = 'pending' OR a.settled_at > e.ended_at))
     """,
+)
+
+_OWNERLESS = "{row}.submission IS NULL AND {row}.verdict IN ('early', 'unrecognised')"
+_ONE_LESS = "UPDATE ownerless SET kept = kept - 1 WHERE verdict = old.verdict"
+_ONE_MORE = "UPDATE ownerless SET kept = kept + 1 WHERE verdict = new.verdict"
+_WAS, _IS = _OWNERLESS.format(row="old"), _OWNERLESS.format(row="new")
+
+_M009 = (
+    # Of each verdict that is bounded, how many deliveries nobody owns; kept by the triggers below.
+    "CREATE TABLE ownerless (verdict TEXT PRIMARY KEY, kept INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    """
+    INSERT INTO ownerless SELECT value, (SELECT count(*) FROM deliveries
+        WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND verdict = value)
+    FROM json_each('["early", "unrecognised"]')
+    """,
+    f"CREATE TRIGGER ownerless_comes AFTER INSERT ON deliveries WHEN {_IS} BEGIN {_ONE_MORE}; END",
+    f"""
+    CREATE TRIGGER ownerless_no_more AFTER UPDATE OF submission, verdict ON deliveries
+    WHEN {_WAS} AND NOT ({_IS} AND new.verdict = old.verdict) BEGIN {_ONE_LESS}; END
+    """,
+    f"""
+    CREATE TRIGGER ownerless_now AFTER UPDATE OF submission, verdict ON deliveries
+    WHEN {_IS} AND NOT ({_WAS} AND new.verdict = old.verdict) BEGIN {_ONE_MORE}; END
+    """,
+    f"CREATE TRIGGER ownerless_goes AFTER DELETE ON deliveries WHEN {_WAS} BEGIN {_ONE_LESS}; END",
 )

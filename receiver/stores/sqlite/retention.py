@@ -1,8 +1,8 @@
 """What retention drops: raw bodies, requests and attempts; never a key that dedupes."""
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import takewhile
 
 from receiver.times import to_text
 
@@ -13,7 +13,7 @@ RETENTION = "SELECT deliveries_to, submissions_to FROM retention"
 # first that is young, and a round with nothing to do reads a few rows however long the history is.
 NEXT_DELIVERIES = "SELECT number, received_at FROM deliveries WHERE number > ? ORDER BY number LIMIT ?"
 NEXT_SUBMISSIONS = "SELECT number, created_at FROM submissions WHERE number > ? ORDER BY number LIMIT ?"
-NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts ORDER BY number LIMIT ?"
+NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts WHERE number > ? ORDER BY number LIMIT ?"
 
 # The row stays, so that a very late repeat is still a repeat. What was not understood and is nobody's can no
 # longer be read again.
@@ -28,13 +28,13 @@ MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
 MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
 
 
-def purge(db: sqlite3.Cursor, before: datetime, limit: int) -> int:
+def purge(db: sqlite3.Cursor, before: datetime, limit: int, *, now: datetime) -> int:
     """Drop what only people debugging would miss; see ``ports.Store.purge``."""
-    moment = to_text(before)
     deliveries_to, submissions_to = db.execute(RETENTION).fetchone()
-    deliveries = _old(db.execute(NEXT_DELIVERIES, (deliveries_to, limit)), moment)
-    submissions = _old(db.execute(NEXT_SUBMISSIONS, (submissions_to, limit)), moment)
-    attempts = _old(db.execute(NEXT_ATTEMPTS, (limit,)), moment)
+    span = (to_text(before), to_text(now))
+    deliveries = _old(db, NEXT_DELIVERIES, deliveries_to, limit, span)
+    submissions = _old(db, NEXT_SUBMISSIONS, submissions_to, limit, span)
+    attempts = _old(db, NEXT_ATTEMPTS, 0, limit, span)
     db.executemany(DROP_BODY, deliveries)
     db.executemany(DROP_REQUEST, submissions)
     db.executemany(DROP_ATTEMPT, attempts)
@@ -45,5 +45,48 @@ def purge(db: sqlite3.Cursor, before: datetime, limit: int) -> int:
     return len(deliveries) + len(submissions) + len(attempts)
 
 
-def _old(rows: sqlite3.Cursor, moment: str) -> list[tuple[int]]:
-    return [(key,) for key, _ in takewhile(lambda row: row[1] < moment, rows.fetchall())]
+def _old(
+    db: sqlite3.Cursor, next_rows: str, mark: int, limit: int, span: tuple[str, str]
+) -> Sequence[tuple[int]]:
+    """The keys of the next rows that are old enough, up to the first that is not.
+
+    A clock that ran ahead has left rows of the future. They came before the rows that follow them, so they
+    are old enough once such a row is.
+    """
+    before, now = span
+    rows = db.execute(next_rows, (mark, limit)).fetchall()
+    told = 0  # rows that are old enough, and those of the future among and before them
+    for place, (_, at) in enumerate(rows, 1):
+        if at < before:
+            told = place
+        elif at <= now:
+            break
+    else:
+        if rows and not told and _is_old_behind(db, next_rows, rows[-1][0], span):
+            told = len(rows)
+    return [(key,) for key, _ in rows[:told]]
+
+
+def _is_old_behind(db: sqlite3.Cursor, next_rows: str, last: int, span: tuple[str, str]) -> bool:
+    """Whether the first row of the past behind a number, which is of the future, is old enough.
+
+    Its place is found by doubling and halving, as if all of the future lay together.
+    """
+    before, now = span
+
+    def from_(number: int) -> tuple[int, str] | None:
+        row: tuple[int, str] | None = db.execute(next_rows, (number - 1, 1)).fetchone()
+        return row
+
+    future, past = last, last + 1
+    while (row := from_(past)) is not None and row[1] > now:
+        future, past = row[0], row[0] + 2 * (row[0] - last)
+    while past - future > 1:
+        middle = (future + past) // 2
+        row = from_(middle)
+        if row is not None and row[0] < past and row[1] > now:
+            future = row[0]
+        else:
+            past = middle
+    row = from_(past)
+    return row is not None and row[1] < before

@@ -223,7 +223,9 @@ class SqliteStore:
         return await self._writer.write(lambda c: owning.expire_early(c, received_before, limit))
 
     async def purge(self, before: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: retention.purge(c, before, limit))
+        return await self._writer.write(
+            lambda c: retention.purge(c, before, limit, now=self._options.clock.now())
+        )
 
     async def ping(self) -> None:
         await self._writer.write(_beat)
