@@ -51,7 +51,7 @@ class Asker:
 
     What it remembers is gone with the process: after a start a provider is asked as if for the first time.
     Who asks looks at ``room`` first; ``ask`` itself heeds no pace. One answer takes at most
-    ``timeout_seconds`` and ``max_answer_bytes``.
+    ``timeout_seconds`` and ``max_answer_bytes``, and two questions where the first path knows no such task.
     """
 
     def __init__(
@@ -153,7 +153,11 @@ class Asker:
         self._memories[provider].take(self._clock.uptime())
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._get(provider, key, request, task_id)
+                answer = await self._get(provider, key, request, task_id)
+                if request.otherwise is None or answer.outcome is not Outcome.UNKNOWN_TASK:
+                    return answer
+                self._memories[provider].take(self._clock.uptime())
+                return _better_known(answer, await self._get(provider, key, request.otherwise, task_id))
         except (TimeoutError, httpx2.TimeoutException):
             detail = f"the provider did not answer within {self._timeout_seconds:g} s"
             return Answer(outcome=Outcome.TIMEOUT, detail=detail)
@@ -242,6 +246,12 @@ class _Memory(msgspec.Struct, kw_only=True):
         """A question met none of the TROUBLES; not ``accepted``, it shows nothing of the key."""
         self.accepted_at = asked_at if accepted else self.accepted_at
         self.trouble = better(self.trouble, asked_at, accepted=accepted) if self.trouble else None
+
+
+def _better_known(unknown: Answer, otherwise: Answer) -> Answer:
+    """Which of two answers counts: at the second path a task that is not known may be any error."""
+    counts = otherwise.report is not None or otherwise.outcome is Outcome.RATE_LIMITED
+    return otherwise if counts else unknown
 
 
 def _sent_away(trouble: Trouble, now: timedelta) -> Answer:

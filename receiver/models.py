@@ -57,6 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str | None
     state: ReportState
     files: tuple[RemoteFile, ...] = ()
+    is_fileless: bool = False  # completed, and what the provider sold is no file: lyrics, a persona
     error_code: str | None = None  # the provider's own
     error_message: str | None = None  # the provider's own
     provider_state: str | None = None  # the state as the provider spelled it
@@ -83,6 +84,7 @@ class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     query: Mapping[str, str] = {}
+    otherwise: "StatusRequest | None" = None  # where to ask next if no such task is known there (404)
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):

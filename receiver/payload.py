@@ -20,6 +20,7 @@ MAX_TASK_ID_CHARS = 512
 MAX_TEXT_CHARS = 4000  # of an error message; enough for any that a person wrote
 MOST_VALUES = 50_000  # in one document; the longest callback known has about a hundred
 
+_WEB = ("https://", "http://")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _KINDS = {
@@ -168,6 +169,16 @@ def trimmed(link: str) -> str:
     return link.strip(" \t\n\f\r")
 
 
+def file_of(item: object, kind: str | None = None) -> RemoteFile | None:
+    """The file that an item of a list names: a link alone, or ``file_url`` or ``url`` of an object."""
+    if isinstance(item, str):
+        return remote_file(item, kind)
+    fields = mapping(item)
+    return remote_file(fields.get("file_url"), kind or fields.get("file_type")) or remote_file(
+        fields.get("url"), kind or fields.get("file_type")
+    )
+
+
 def _kind_of(link: str) -> str:
     path = link.partition("#")[0].partition("?")[0]
     return _KIND_OF_EXTENSION.get(path.rpartition(".")[2].lower(), "unknown")
@@ -179,7 +190,7 @@ def links(value: object) -> list[str]:
     waiting = [value]  # a stack of our own: hostile nesting must not reach Python's limit
     while waiting:
         match waiting.pop():
-            case str() as leaf if (link := trimmed(leaf)).startswith(("https://", "http://")):
+            case str() as leaf if (link := trimmed(leaf)).startswith(_WEB):
                 found.append(link)
             case dict() as node:
                 waiting.extend(reversed(node.values()))
@@ -188,33 +199,79 @@ def links(value: object) -> list[str]:
     return found
 
 
+def is_empty(value: object) -> bool:
+    """Whether nothing is there: no value, no text, an array without items, an object without values."""
+    if isinstance(value, dict):
+        return all(each is None or each in ("", [], {}) for each in value.values())
+    return value is None or value in ("", [])
+
+
+class ErrorWords(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider says of a failure."""
+
+    code: str | None = None
+    message: str | None = None
+
+
+_NO_WORDS = ErrorWords()
+
+
+def error_of(value: object, *, number: object = None, message: object = None) -> ErrorWords:
+    """An error as mere text, or as an object with ``code`` or ``type``, and ``message``.
+
+    What a provider says in fields of their own, its ``number`` and ``message``, goes before it.
+    """
+    error = mapping(value)
+    return ErrorWords(
+        code=code(number) or code(error.get("code")) or text(error.get("type"), 200),
+        message=text(message) or text(error.get("message")) or text(value),
+    )
+
+
 def conclude(
     *,
     task_id: str | None,
     word: str | None,
     states: Mapping[str, ReportState],
     files: Iterable[RemoteFile | None] = (),
-    error_code: str | None = None,
-    error_message: str | None = None,
+    named: Iterable[object] = (),
+    is_fileless: bool = False,
+    error: ErrorWords = _NO_WORDS,
 ) -> Report:
     """The Report on what was read: ``word`` is the state as the provider spelled it.
 
     Without a task id or a known state it is UNCLEAR, never a failure. Files count only where the task
-    completed, each link once; errors only where it failed.
+    completed, each link once; errors only where it failed. ``named`` is all that stands where files belong:
+    where something does and no link was understood, it is UNCLEAR, too, for the files may be there. Unless it
+    is ``is_fileless``: what was sold is no file.
     """
     state = states.get(word or "", ReportState.UNCLEAR)
-    if task_id is None or state is ReportState.UNCLEAR:
-        note = "no usable task id" if task_id is None else "unknown state" if word else "no state"
+    found = _each_once(files) if state is ReportState.COMPLETED else ()
+    has_words = state is ReportState.COMPLETED and not found and is_fileless
+    if note := _not_understood(task_id, word, state, named=() if found or has_words else named):
         return Report(task_id=task_id, state=ReportState.UNCLEAR, provider_state=word, note=note)
     failed = state is ReportState.FAILED
     return Report(
         task_id=task_id,
         state=state,
-        files=_each_once(files) if state is ReportState.COMPLETED else (),
-        error_code=error_code if failed else None,
-        error_message=error_message if failed else None,
+        files=found,
+        is_fileless=has_words,
+        error_code=error.code if failed else None,
+        error_message=error.message if failed else None,
         provider_state=word,
     )
+
+
+def _not_understood(
+    task_id: str | None, word: str | None, state: ReportState, named: Iterable[object]
+) -> str | None:
+    if task_id is None:
+        return "no usable task id"
+    if state is ReportState.UNCLEAR:
+        return "unknown state" if word else "no state"
+    if state is ReportState.COMPLETED and not all(is_empty(place) for place in named):
+        return "success without readable result links"
+    return None
 
 
 def _each_once(files: Iterable[RemoteFile | None]) -> tuple[RemoteFile, ...]:

@@ -142,7 +142,7 @@ async def test_an_error_is_none_about_the_task_wherever_its_status_stands(
     for answer in (tells(b"{}", status=status), tells(error), tells(error | {"code": str(status)})):
         assert await outcome(asker, host, answer) is expected
         clock.turn_to(max(asker.free_at("vidgo"), clock.now()))
-    assert len(host.requests) == 3
+    assert sum(head.startswith(f"GET {PATH} ") for head in host.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -322,6 +322,72 @@ async def asked_at(base_url: str, clock: TurnableClock) -> Outcome:
         assert base_url not in answer.detail
         assert asker.trouble("vidgo") is not None
         return answer.outcome
+
+
+# --- a second path --------------------------------------------------------------------------------------
+
+MUSIC_PATH = "/api/generate/detail/music?task_id=t1"
+
+
+def paths(host: MediaHost) -> list[str]:
+    """What was asked for, in order."""
+    return [head.split(" ")[1] for head in host.requests]
+
+
+@pytest.mark.parametrize("provider", ["vidgo", "apidot"])
+@pytest.mark.parametrize(
+    ("model", "first", "second"),
+    [("a-song-of-tomorrow", PATH, MUSIC_PATH), ("minimax-music-2.6", MUSIC_PATH, PATH)],
+)
+async def test_a_task_that_is_not_known_at_one_path_is_asked_about_at_the_other_once(
+    host: MediaHost, asker: Asker, provider: str, model: str, first: str, second: str
+) -> None:
+    host.put(second, tells(sample_callback(provider, "t1", files=[LINK])))
+    assert (await asker.ask(provider, "t1", model)).outcome is Outcome.ANSWERED
+    assert paths(host) == [first, second]
+
+    del host.answers[second]
+    assert (await asker.ask(provider, "t1", model)).outcome is Outcome.UNKNOWN_TASK
+    assert paths(host) == 2 * [first, second]
+
+
+async def test_a_404_in_the_body_of_a_200_leads_to_the_other_path_too(host: MediaHost, asker: Asker) -> None:
+    host.put(PATH, tells({"code": 404, "message": "no such task"}))
+    host.put(MUSIC_PATH, tells(running()))
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.IN_PROGRESS
+
+
+async def test_both_paths_count_against_the_pace(host: MediaHost, asker: Asker, clock: TurnableClock) -> None:
+    room = asker.room("vidgo")
+    await asker.ask("vidgo", "t1", None)
+    assert asker.room("vidgo") == room - len(paths(host)) == room - 2
+
+
+@pytest.mark.parametrize("answer", [tells(running()), tells(b"{}", status=400), tells(b"{}", status=503)])
+async def test_only_what_is_not_known_is_asked_about_twice(
+    host: MediaHost, asker: Asker, answer: Told
+) -> None:
+    host.put(PATH, answer)
+    await asker.ask("vidgo", "t1", None)
+    assert paths(host) == [PATH]
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+async def test_an_error_at_the_other_path_says_nothing_of_the_provider(
+    host: MediaHost, asker: Asker, status: int
+) -> None:
+    host.put(MUSIC_PATH, tells(b"{}", status=status))
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.UNKNOWN_TASK
+    assert asker.trouble("vidgo") is None
+
+
+async def test_a_wish_to_be_asked_less_is_obeyed_at_the_other_path_too(host: MediaHost, asker: Asker) -> None:
+    host.put(MUSIC_PATH, tells(b"{}", "retry-after: 300", status=429))
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.RATE_LIMITED
+    assert asker.room("vidgo") == 0
+
+
+# --- what may go wrong ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task_id", ["../../admin", "a/b?c#d", "..", "图", "a b", "x" * 512])

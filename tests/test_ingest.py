@@ -27,6 +27,7 @@ from tests.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
 LINK = "https://cdn.test/1.png"
+encode = msgspec.json.encode
 
 
 class Door:
@@ -102,6 +103,52 @@ async def test_every_providers_callback_is_accepted_once(door: Door, provider: s
 
     assert (first.status, second.status) == (Verdict.ACCEPTED, Verdict.DUPLICATE)
     assert door.woken == ["assets", f"poll {provider}"]
+
+
+async def test_music_of_apidot_is_its_files_each_of_its_kind(door: Door) -> None:
+    await door.store.log_submission(submission("task-music-1-a", provider="apidot"))
+    item = {"audio_url": "https://s.test/1.mp3", "image_url": "https://s.test/1.jpeg"}
+    data = {"task_id": "task-music-1-a", "status": "finished", "files": [item]}
+
+    await door.post(encode({"code": 200, "data": data}), TOKENS.for_provider("apidot"), "apidot")
+
+    event = await door.store.get_event("apidot", "task-music-1-a")
+    assert event is not None
+    assert (event.type, [asset.kind for asset in event.assets]) == (None, ["audio", "image"])
+
+
+async def test_a_callback_that_is_sent_again_at_the_press_of_a_button_is_a_repeat_after_retention_too(
+    door: Door,
+) -> None:
+    await door.store.log_submission(submission("t1", provider="apidot"))
+    body = sample_callback("apidot", "t1", files=[LINK])
+    await door.post(body, TOKENS.for_provider("apidot"), "apidot")
+
+    for days in (1, 60, 700):
+        await door.store.purge(NOW + timedelta(days=days), 100)
+        again = await door.post(body, TOKENS.for_provider("apidot"), "apidot")
+        assert again.status is Verdict.DUPLICATE
+
+    task = await door.store.get_task("apidot", "t1")
+    assert task is not None
+    assert [(each.verdict, each.seen) for each in task.deliveries] == [(Verdict.ACCEPTED, 4)]
+
+
+async def test_a_task_that_an_administrator_fails_after_it_finished_stays_finished(door: Door) -> None:
+    await door.store.log_submission(submission("t1", provider="apidot"))
+    token = TOKENS.for_provider("apidot")
+    await door.post(sample_callback("apidot", "t1", files=[LINK]), token, "apidot")
+
+    failure = sample_callback("apidot", "t1", error="refunded by hand")
+    for _ in range(3):
+        assert (await door.post(failure, token, "apidot")).status is Verdict.CONFLICT
+
+    task = await door.store.get_task("apidot", "t1")
+    assert task is not None
+    assert task.event is not None
+    assert (task.event.error_message, [asset.kind for asset in task.event.assets]) == (None, ["image"])
+    kept = [(each.verdict, each.provider_state, each.seen) for each in task.deliveries]
+    assert kept == [(Verdict.ACCEPTED, "finished", 1), (Verdict.CONFLICT, "failed", 3)]
 
 
 async def test_a_submissions_token_binds_its_task(door: Door) -> None:

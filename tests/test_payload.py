@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from receiver import payload
 from receiver.errors import Rejected
 from receiver.models import RemoteFile
+from receiver.payload import ErrorWords
 from receiver.words import ReportState
 
 STATES = {"running": ReportState.PROGRESS, "finished": ReportState.COMPLETED, "failed": ReportState.FAILED}
@@ -205,16 +206,73 @@ def test_links_are_found_below_any_depth() -> None:
     assert payload.links(deep) == ["https://x/1"]
 
 
+@pytest.mark.parametrize(
+    ("item", "kind", "expected"),
+    [
+        ("https://x/1.png", None, RemoteFile(url="https://x/1.png", kind="image")),
+        ({"url": "https://x/1.png"}, None, RemoteFile(url="https://x/1.png", kind="image")),
+        (
+            {"file_url": "https://x/1", "file_type": "video"},
+            None,
+            RemoteFile(url="https://x/1", kind="video"),
+        ),
+        ({"file_url": None, "url": "https://x/1"}, "audio", RemoteFile(url="https://x/1", kind="audio")),
+        ({"link": "https://x/1"}, None, None),
+        (None, None, None),
+    ],
+)
+def test_an_item_names_its_file_by_text_or_as_an_object(
+    item: object, kind: str | None, expected: RemoteFile | None
+) -> None:
+    assert payload.file_of(item, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ("it broke", None, "it broke"),
+        ({"message": "no", "type": "invalid_request_error"}, "invalid_request_error", "no"),
+        ({"message": "no", "code": 80006, "type": "other"}, "80006", "no"),
+        ({}, None, None),
+        (None, None, None),
+    ],
+)
+def test_an_error_is_text_or_an_object(error: object, code: str | None, message: str | None) -> None:
+    assert payload.error_of(error) == ErrorWords(code=code, message=message)
+    said = ErrorWords(code="7", message="first")
+    assert payload.error_of(error, number=7, message="first") == said
+
+
+@pytest.mark.parametrize("place", [None, "", [], {}, {"image_urls": [], "tracks": None}])
+def test_a_success_that_names_nothing_is_completed_without_files(place: object) -> None:
+    report = payload.conclude(task_id="t", word="finished", states=STATES, named=[None, place])
+    assert (report.state, report.files, report.is_fileless) == (ReportState.COMPLETED, (), False)
+
+
+@pytest.mark.parametrize("place", [[None], [{}], "later", {"image_urls": [None]}, {"a": {"b": 1}}, 0])
+def test_a_success_that_names_something_else_than_links_is_unclear(place: object) -> None:
+    report = payload.conclude(task_id="t", word="finished", states=STATES, named=[place])
+    assert (report.state, report.note) == (ReportState.UNCLEAR, "success without readable result links")
+    fileless = payload.conclude(task_id="t", word="finished", states=STATES, named=[place], is_fileless=True)
+    assert (fileless.state, fileless.is_fileless) == (ReportState.COMPLETED, True)
+    failure = payload.conclude(task_id="t", word="failed", states=STATES, named=[place], is_fileless=True)
+    assert (failure.state, failure.is_fileless) == (ReportState.FAILED, False)
+
+
 def test_a_known_end_is_concluded_with_its_files_each_once() -> None:
     report = payload.conclude(
-        task_id="t", word="finished", states=STATES, files=[PICTURE, None, PICTURE], error_message="stale"
+        task_id="t",
+        word="finished",
+        states=STATES,
+        files=[PICTURE, None, PICTURE],
+        error=ErrorWords(message="stale"),
     )
     assert (report.state, report.files, report.error_message) == (ReportState.COMPLETED, (PICTURE,), None)
 
 
 def test_a_failure_has_its_words_and_no_files() -> None:
     report = payload.conclude(
-        task_id="t", word="failed", states=STATES, files=[PICTURE], error_code="7", error_message="bad"
+        task_id="t", word="failed", states=STATES, files=[PICTURE], error=ErrorWords(code="7", message="bad")
     )
     assert (report.state, report.files) == (ReportState.FAILED, ())
     assert (report.error_code, report.error_message) == ("7", "bad")

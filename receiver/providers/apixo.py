@@ -3,8 +3,6 @@
 Documented at https://apixo.ai/docs ; the page behind each fact is named beside it.
 """
 
-import msgspec
-
 from receiver import payload
 from receiver.models import Callback, ProviderFacts, RemoteFile, Report, StatusRequest
 from receiver.words import ReportState
@@ -41,21 +39,18 @@ class Apixo:
     def parse(self, document: object) -> Report:
         outer = payload.mapping(document)
         data = payload.mapping(outer.get("data")) or outer
-        report = payload.conclude(
+        return payload.conclude(
             task_id=payload.task_id(data.get("taskId")),
             word=payload.text(data.get("state"), 100),
             states=_STATES,
             files=_files(data.get("resultJson")),
+            # Where no link can be read there are files all the same: asking again may show them.
+            named=(data,),
             # An open set with two vocabularies, CONTENT_VIOLATION and SensitiveContent (errors pages).
-            error_code=payload.code(data.get("failCode")),
-            error_message=payload.text(data.get("failMsg")),
+            error=payload.error_of(
+                data.get("error"), number=data.get("failCode"), message=data.get("failMsg")
+            ),
         )
-        if report.state is ReportState.COMPLETED and not report.files:
-            # The files exist but could not be read from this document: asking again can still get them.
-            return msgspec.structs.replace(
-                report, state=ReportState.UNCLEAR, note="success without readable result links"
-            )
-        return report
 
     def status_request(self, task_id: str, model: str | None) -> StatusRequest | None:
         if not model:
@@ -70,4 +65,4 @@ def _files(result: object) -> list[RemoteFile | None]:
     APIXO says nothing about kinds; the links' extensions do.
     """
     found = payload.mapping(payload.embedded(result)).get("resultUrls")
-    return [payload.remote_file(url) for url in payload.items(found)]
+    return [payload.file_of(item) for item in payload.items(found)]

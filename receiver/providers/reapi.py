@@ -14,6 +14,10 @@ _STATES = {
     "processing": ReportState.PROGRESS,
     "completed": ReportState.COMPLETED,
     "failed": ReportState.FAILED,
+    # Third parties' public clients take these for ends as well.
+    "cancelled": ReportState.FAILED,
+    "expired": ReportState.FAILED,
+    "error": ReportState.FAILED,
 }
 _LIST_KEYS = {"image_urls": "image", "video_urls": "video", "audio_urls": "audio"}
 
@@ -38,14 +42,14 @@ class Reapi:
 
     def parse(self, document: object) -> Report:
         task = payload.mapping(document)
-        error = payload.mapping(task.get("error"))
+        output, word = task.get("output"), payload.text(task.get("status"), 100)
         return payload.conclude(
             task_id=payload.task_id(task.get("id")),
-            word=payload.text(task.get("status"), 100),
+            word=word,
             states=_STATES,
-            files=_files(task.get("output")),
-            error_code=payload.code(error.get("code")),  # five digits, such as 80006: docs/api/errors
-            error_message=payload.text(error.get("message")) or payload.text(task.get("error")),
+            files=_files(output),
+            named=(output,),
+            error=payload.error_of(task.get("error")),  # codes of five digits, such as 80006: docs/api/errors
         )
 
     def status_request(
@@ -61,7 +65,7 @@ def _files(output: object) -> Iterator[RemoteFile | None]:
     found = payload.mapping(output)
     for key, kind in _LIST_KEYS.items():
         for url in payload.items(found.get(key)):
-            yield payload.remote_file(url, kind)
+            yield payload.file_of(url, kind)
     for track in payload.items(found.get("tracks")):
-        yield payload.remote_file(payload.mapping(track).get("url"), "audio")
+        yield payload.file_of(track, "audio")
     yield payload.remote_file(found.get("last_frame_url"), "image")  # some video models: docs/api/tasks

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.models import Callback, Report
+from receiver.models import Callback, RemoteFile, Report
 from receiver.ports import Provider
 from receiver.words import ReportState
 
@@ -44,6 +44,14 @@ class ProviderContract:
 
     provider: ClassVar[Provider]
     task_ids_in_samples: ClassVar[frozenset[str]]
+
+    def success(self, items: object) -> object:
+        """The document by which the provider says that task ``t`` is done, with these items as its files."""
+        raise NotImplementedError
+
+    def failure(self, error: object) -> object:
+        """The document by which it says that task ``t`` failed, with only ``error`` to say why."""
+        raise NotImplementedError
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "sample" in metafunc.fixturenames:
@@ -95,6 +103,34 @@ class ProviderContract:
         document = payload.decode((SAMPLES / f"{sample}.json").read_bytes())
         assert isinstance(document, dict)
         assert self.provider.parse(document | {"brand_new": {"field": [1]}}) == self.read(sample)
+
+    # --- results and failures in any form ---------------------------------------------------------
+
+    def test_a_file_is_read_as_plain_text_and_as_an_object_with_a_url(self) -> None:
+        link = "https://media.example/a.png"
+        items: tuple[object, ...] = (link, {"url": link})
+        for item in items:
+            report = self.provider.parse(self.success([item]))
+            assert (report.task_id, report.state) == ("t", ReportState.COMPLETED), item
+            assert report.files == (RemoteFile(url=link, kind="image"),), item
+
+    def test_results_in_which_no_link_is_understood_are_kept_open_and_never_an_end(self) -> None:
+        items: tuple[object, ...] = (None, {}, 5, [], {"key_of_tomorrow": "https://media.example/a.png"})
+        for item in items:
+            report = self.provider.parse(self.success([item]))
+            assert (report.task_id, report.state) == ("t", ReportState.UNCLEAR), item
+            assert report.note == "success without readable result links"
+
+    def test_a_success_without_any_result_is_not_taken_for_one_that_is_no_file(self) -> None:
+        report = self.provider.parse(self.success([]))
+        assert report.state in {ReportState.COMPLETED, ReportState.UNCLEAR}
+        assert (report.files, report.is_fileless) == ((), False)
+
+    def test_a_failure_says_why_in_text_or_in_a_message(self) -> None:
+        errors: tuple[object, ...] = ("too dark", {"message": "too dark", "type": "invalid_request_error"})
+        for error in errors:
+            report = self.provider.parse(self.failure(error))
+            assert (report.state, report.error_message) == (ReportState.FAILED, "too dark"), error
 
     # --- hostile documents ------------------------------------------------------------------------
 
@@ -153,9 +189,10 @@ class ProviderContract:
             request = self.provider.status_request(task_id, "gpt-image-2")
             assert request is not None
             assert request.path.startswith("/api/")
-            segments = request.path.split("/")
-            assert ".." not in segments
-            assert payload.path_part(task_id) in segments or task_id in request.query.values()
+            for asked in filter(None, (request, request.otherwise)):
+                segments = asked.path.split("/")
+                assert ".." not in segments
+                assert payload.path_part(task_id) in segments or task_id in asked.query.values()
 
     def test_a_status_request_for_a_known_model_is_always_possible(self) -> None:
         assert self.provider.status_request("task_1", "gpt-image-2") is not None

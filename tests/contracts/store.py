@@ -629,6 +629,18 @@ class StoreContract:
         assert event is not None
         assert (event.type, event.error_code) == (EventType.FAILED, "no_files")
 
+    async def test_a_success_whose_result_is_no_file_is_completed_without_files(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+
+        await store.record(recording(msgspec.structs.replace(completed("t1", files=0), is_fileless=True)))
+
+        event = await store.get_event("vidgo", "t1")
+        assert event is not None
+        assert (event.type, event.error_code, event.assets) == (EventType.COMPLETED, None, ())
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [entry.sink for entry in task.notifications] == ["all"]
+
     # --- assets ---------------------------------------------------------------------------------------
 
     async def test_the_links_that_die_first_are_leased_first(self, store: Store) -> None:

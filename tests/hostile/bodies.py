@@ -364,7 +364,7 @@ def _files() -> Iterator[HostileBody]:
     }.items():
         for provider in PROVIDERS:
             task = f"link {name} {provider}"
-            answers = UNRECOGNISED if provider == "apixo" and not link.strip() else EARLY
+            answers = EARLY if link.strip() else UNRECOGNISED
             yield HostileBody(task, provider, sample_callback(provider, task, files=[link]), answers)
     for name, inner in {
         "deep": "[" * 50_000 + "]" * 50_000,

@@ -1,5 +1,6 @@
 """APIXO: the contract, and JSON inside JSON."""
 
+import json
 from typing import ClassVar
 
 import pytest
@@ -23,6 +24,12 @@ class TestApixo(ProviderContract):
     task_ids_in_samples = frozenset(
         {"task_abc123xyz", "task_abc123xyz789", "dff8afd34c4e47719b85ad6651daa3f0"}
     )
+
+    def success(self, items: object) -> object:
+        return success(resultJson=json.dumps({"resultUrls": items}))
+
+    def failure(self, error: object) -> object:
+        return {"code": 200, "data": {"taskId": "t", "state": "failed", "error": error}}
 
     def test_a_failure_is_one_although_its_message_says_success(self) -> None:
         report = self.read("apixo-callback-failed")

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import pytest
+
 from receiver.models import RemoteFile, StatusRequest
 from receiver.ports import Provider
 from receiver.providers.reapi import Reapi
@@ -20,6 +22,12 @@ class TestReapi(ProviderContract):
     task_ids_in_samples = frozenset(
         {"task_018f5a3a1b6e7d9f8c2b4d6e8f0a2c4e", "task_01k9s419324drezfbwnsvxyr6h"}
     )
+
+    def success(self, items: object) -> object:
+        return completed({"image_urls": items})
+
+    def failure(self, error: object) -> object:
+        return {"id": "t", "status": "failed", "output": None, "error": error}
 
     def test_it_never_calls_back(self) -> None:
         assert self.provider.facts.pushes is False
@@ -56,10 +64,23 @@ class TestReapi(ProviderContract):
         )
 
     def test_a_success_without_output_is_completed_without_files(self) -> None:
-        outputs: list[object] = [None, {}, {"image_urls": []}, {"image_urls": [None]}]
+        outputs: list[object] = [None, {}, {"image_urls": []}]
         for output in outputs:
             report = self.provider.parse(completed(output))
             assert (report.state, report.files) == (ReportState.COMPLETED, ())
+
+    @pytest.mark.parametrize("word", ["cancelled", "expired", "error"])
+    def test_what_other_clients_take_for_an_end_is_a_failure(self, word: str) -> None:
+        report = self.provider.parse({"id": "t", "status": word, "output": None, "error": None})
+        assert (report.state, report.provider_state) == (ReportState.FAILED, word)
+
+    def test_an_output_of_another_kind_is_kept_open(self) -> None:
+        report = self.provider.parse(completed({"model_urls": [f"{MEDIA}/0.glb"]}))
+        assert report.state is ReportState.UNCLEAR
+
+    def test_tracks_alone_are_read(self) -> None:
+        report = self.provider.parse(completed({"tracks": [{"url": f"{MEDIA}/0.mp3", "title": "x"}]}))
+        assert report.files == (RemoteFile(url=f"{MEDIA}/0.mp3", kind="audio"),)
 
     def test_a_task_is_asked_about_by_id_alone(self) -> None:
         request = self.provider.status_request("a/b", None)

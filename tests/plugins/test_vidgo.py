@@ -12,6 +12,8 @@ from receiver.words import ReportState
 from tests.contracts.provider import ProviderContract
 
 MEDIA = "https://storage.vidgo.ai"
+USUAL = StatusRequest(path="/api/generate/status/a%2Fb")
+MUSIC = StatusRequest(path="/api/generate/detail/music", query={"task_id": "a/b"})
 
 
 def finished(*files: object) -> dict[str, object]:
@@ -23,6 +25,12 @@ class TestVidgo(ProviderContract):
     task_ids_in_samples = frozenset(
         {"task-unified-1757165031-uyujaw3d", "8FDN1I7M7Q68DDG8", "KC9IIO8MLOAN18JX"}
     )
+
+    def success(self, items: object) -> object:
+        return {"code": 200, "data": {"task_id": "t", "status": "finished", "files": items}}
+
+    def failure(self, error: object) -> object:
+        return {"code": 200, "data": {"task_id": "t", "status": "failed", "files": [], "error": error}}
 
     def test_several_files_keep_their_order(self) -> None:
         report = self.read("vidgo-callback-finished-multi")
@@ -72,15 +80,30 @@ class TestVidgo(ProviderContract):
         "item",
         [
             {"title": "a song", "text": "la la"},
-            {"persona_id": "p1"},
-            {"stem_split": "{broken"},
-            {"file_url": None, "file_type": "image"},
-            "https://storage.vidgo.ai/not-an-object.png",
+            {"timestampe_lyrics": "[00:01] la"},
+            {"style": "a style, and more of it"},
+            {"persona_id": "p1", "audio_url": None, "audio_id": ""},
         ],
     )
-    def test_an_item_without_a_link_is_a_success_without_files(self, item: object) -> None:
+    def test_what_is_sold_and_is_no_file_is_a_success_without_files(self, item: object) -> None:
         report = self.provider.parse(finished(item))
-        assert (report.state, report.files) == (ReportState.COMPLETED, ())
+        assert (report.state, report.files, report.is_fileless) == (ReportState.COMPLETED, (), True)
+
+    @pytest.mark.parametrize(
+        "item",
+        [
+            {"stem_split": "{broken"},
+            {"file_url": None, "file_type": "image"},
+            {"text": "la la", "stream_of_tomorrow": f"{MEDIA}/a.mp3"},
+            {"style": "jazz", "audio_id": "a1"},
+            {"title": "a song"},
+            "soon",
+        ],
+    )
+    def test_what_may_be_a_file_is_kept_open(self, item: object) -> None:
+        for files in ([item], [item, {"text": "la la"}]):
+            report = self.provider.parse(finished(*files))
+            assert (report.state, report.is_fileless) == (ReportState.UNCLEAR, False)
 
     def test_an_unknown_kind_passes_through(self) -> None:
         report = self.provider.parse(finished({"file_url": f"{MEDIA}/a.glb", "file_type": "hologram"}))
@@ -90,11 +113,12 @@ class TestVidgo(ProviderContract):
         report = self.provider.parse({"task_id": "t", "status": "running"})
         assert (report.task_id, report.state) == ("t", ReportState.PROGRESS)
 
-    def test_music_is_asked_about_at_its_own_path(self) -> None:
-        request = self.provider.status_request("a/b", "generate-music")
-        assert request == StatusRequest(path="/api/generate/detail/music", query={"task_id": "a/b"})
+    @pytest.mark.parametrize("model", ["generate-music", "generate-midi"])
+    def test_music_is_asked_about_at_its_own_path_first(self, model: str) -> None:
+        request = self.provider.status_request("a/b", model)
+        assert request == msgspec.structs.replace(MUSIC, otherwise=USUAL)
 
-    def test_everything_else_is_asked_about_by_id_alone(self) -> None:
-        for model in (None, "gpt-image-2"):
-            request = self.provider.status_request("a/b", model)
-            assert request == StatusRequest(path="/api/generate/status/a%2Fb")
+    @pytest.mark.parametrize("model", [None, "gpt-image-2", "a-model-of-tomorrow"])
+    def test_everything_else_is_asked_about_by_id_first(self, model: str | None) -> None:
+        request = self.provider.status_request("a/b", model)
+        assert request == msgspec.structs.replace(USUAL, otherwise=MUSIC)

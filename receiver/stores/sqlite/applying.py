@@ -86,8 +86,9 @@ def _insert_event(db: sqlite3.Cursor, recording: Recording) -> bool:
 
 def _error(report: Report) -> tuple[str | None, str | None]:
     if report.state is ReportState.FAILED:
-        return report.error_code, report.error_message or "the provider gave no reason"
-    if not report.files:
+        said = f": its word is {report.provider_state}" if report.provider_state else ""
+        return report.error_code, report.error_message or f"the provider gave no reason{said}"
+    if not report.files and not report.is_fileless:
         return Outcome.NO_FILES.value, "the provider reported success but named no file"
     return None, None
 
@@ -97,7 +98,8 @@ def _insert_consequences(
 ) -> None:
     report = recording.report
     if report.state is ReportState.FAILED or not report.files:
-        end_event(db, event, EventType.FAILED, now, options.routes)
+        told = EventType.COMPLETED if report.is_fileless else EventType.FAILED
+        end_event(db, event, told, now, options.routes)
         return
     due, deadline = to_text(recording.received_at), to_text(recording.links_die_at)
     for position, file in enumerate(report.files):
