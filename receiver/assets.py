@@ -17,7 +17,7 @@ from receiver import media
 from receiver.backoff import Backoff
 from receiver.clock import Clock
 from receiver.download import Downloaded, DownloadLimits, download
-from receiver.errors import FetchFailed, Unavailable
+from receiver.errors import FetchFailed, NoFileYet, Unavailable
 from receiver.leased import AssetWork, Settlement, StoredFile
 from receiver.media import MediaInfo
 from receiver.network import GuardedClient
@@ -34,7 +34,7 @@ MAX_PART_BYTES = 200  # of a key; file systems take 255
 RESERVED_PART = 20
 MOST_RESERVED_BYTES = 1 << 30
 
-# Worth another try while the link lives. All other failures would only happen again.
+# Worth another try while the link lives. Of all others, only what is missing may come, in a while.
 RETRIED = frozenset(
     {
         Outcome.DNS_FAILED,
@@ -45,22 +45,20 @@ RETRIED = frozenset(
         Outcome.INTERRUPTED,
         Outcome.RATE_LIMITED,
         Outcome.HTTP_ERROR,
-        Outcome.GONE,
         Outcome.TRUNCATED,
         Outcome.UNAVAILABLE,
         Outcome.STORAGE_FAILED,
         Outcome.CRASHED,
     }
 )
-# A host may have words of its own for a link that died. Whatever it refuses is asked for anew, once.
-ASKED_ANEW = frozenset({Outcome.GONE, Outcome.REFUSED})
 # A disk that is full stays so for a while. The wait cannot grow: such a try does not count as an attempt.
 STORAGE_WAIT_SECONDS = 30.0
 # Right after a task's end a file may not have reached every corner of a CDN yet, and a corner may remember
-# for minutes that it had none. After these waits, one after the other, it is there, or the link is dead.
+# for minutes that it had none; some hosts show a page until it is there. After these waits, one after the
+# other, it is there, or the link is dead.
 GONE_WAITS_SECONDS = (5.0, 60.0, 600.0)
 # A bug of ours does not go away by waiting either. Only attempts in a row that ended alike are counted.
-FEW_ATTEMPTS = {Outcome.GONE: len(GONE_WAITS_SECONDS) + 1, Outcome.CRASHED: 3}
+MOST_CRASHES = 3
 
 
 class AssetLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +234,7 @@ class Fetcher:
             retry_at=self._retry_at(work, failure, settled_at) if failure else None,
             detail=str(failure) if failure else None,
             file=file,
-            link_may_be_dead=failure is not None and failure.outcome in ASKED_ANEW,
+            link_may_be_dead=_may_be_dead(failure),
         )
 
     def _look_at_disk(self, failure: FetchFailed | Unavailable | None) -> None:
@@ -292,10 +290,9 @@ class Fetcher:
         if failure.outcome is Outcome.STORAGE_FAILED:
             return self._retry_storage_at(work, now)
         alike = 1 + (work.alike if work.last is failure.outcome else 0)
-        if failure.outcome not in RETRIED or alike >= FEW_ATTEMPTS.get(failure.outcome, sys.maxsize):
+        if alike >= _most_alike(failure):
             return None
-        is_gone = failure.outcome is Outcome.GONE
-        wait = GONE_WAITS_SECONDS[alike - 1] if is_gone else failure.retry_after_seconds
+        wait = GONE_WAITS_SECONDS[alike - 1] if _is_missing(failure) else failure.retry_after_seconds
         retry_at = self._backoff.next_at(work.attempt, now, self._clock.random(), at_least_seconds=wait)
         # A wait beyond the deadline is cut short: a last try may save the file, giving up saves nothing.
         return min(retry_at, work.deadline_at) if retry_at else None
@@ -305,6 +302,24 @@ class Fetcher:
         # comes at the deadline itself.
         wait = STORAGE_WAIT_SECONDS * (0.5 + self._clock.random())  # not all at once
         return min(now + timedelta(seconds=wait), work.deadline_at)
+
+
+def _is_missing(failure: FetchFailed | Unavailable) -> bool:
+    return failure.outcome is Outcome.GONE or isinstance(failure, NoFileYet)
+
+
+def _may_be_dead(failure: FetchFailed | Unavailable | None) -> bool:
+    """Whether another link may lead to the file; a host may have words of its own for a link that died."""
+    return failure is not None and (_is_missing(failure) or failure.outcome is Outcome.REFUSED)
+
+
+def _most_alike(failure: FetchFailed | Unavailable) -> int:
+    """How many attempts in a row may end so before the file is given up."""
+    if _is_missing(failure):
+        return len(GONE_WAITS_SECONDS) + 1
+    if failure.outcome is Outcome.CRASHED:
+        return MOST_CRASHES
+    return sys.maxsize if failure.outcome in RETRIED else 1
 
 
 def _whereabouts(error: Exception) -> str:

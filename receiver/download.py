@@ -23,6 +23,9 @@ from receiver.errors import FetchFailed
 from receiver.network import GuardedClient
 from receiver.words import Outcome
 
+# What comes with a whole file: of the other successes, 202 says that it is not ready, 204 and 205 come with
+# none, and 206 with a part, which nobody asked for.
+WHOLE = frozenset({200, 201, 203})
 # What object stores and CDNs say of an expired link or a missing object: 400 do Google Cloud Storage, and S3
 # of a link that was signed with the credentials of a session; 401 some CDNs whose links carry a token.
 DEAD_LINK = frozenset({400, 401, 403, 404, 410})
@@ -119,9 +122,9 @@ def _location(response: httpcore2.Response) -> str:
 
 def _check_status(response: httpcore2.Response, clock: Clock) -> None:
     status = response.status
-    if status == 200:
+    if status in WHOLE:
         return
-    wish = _header(response, b"retry-after") if status in (429, 503) else ""
+    wish = _header(response, b"retry-after") if status in (202, 429, 503) else ""
     raise FetchFailed(
         _outcome_of(status),
         f"the host answered {status}",

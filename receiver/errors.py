@@ -6,6 +6,7 @@
     ├── Permanent       trying again cannot help; the entry becomes a dead letter
     │   └── Gone        ... and the destination asked us to stop altogether
     ├── FetchFailed     a file could not be had; carries the outcome name
+    │   └── NoFileYet   ... and what came may stand in for one that comes later
     └── Misconfigured   the operator must change a setting
 
 The message of each is written for the person who acts on it. It never carries a secret, a token, a
@@ -73,6 +74,10 @@ class FetchFailed(ReceiverError):
         super().__init__(detail)
         self.outcome = outcome
         self.retry_after_seconds = retry_after_seconds
+
+
+class NoFileYet(FetchFailed):
+    """A page or an error text came with success: the file is not there yet, or its link is dead."""
 
 
 class Misconfigured(ReceiverError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from receiver import formats
-from receiver.errors import FetchFailed
+from receiver.errors import FetchFailed, NoFileYet
 from receiver.formats import Bytes, Frames
 from receiver.words import Outcome
 
@@ -94,6 +94,10 @@ _BRANDS: dict[bytes, MediaKind] = {
 }
 
 
+# The bytes of any text that extends ASCII. In the first half thousand of other files there are more.
+_TEXT = bytes({*b"\t\n\f\r", *range(0x20, 0x7F), *range(0x80, 0x100)})
+
+
 def identify(head: bytes) -> MediaKind | None:
     """The format that a file's first bytes (HEAD_BYTES of them) announce, or None."""
     if head[4:8] == b"ftyp":
@@ -111,11 +115,17 @@ def _identify_iso(head: bytes) -> MediaKind | None:
     return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file begins like a page or a message: text, and none that draws something (SVG)."""
+    return not head.translate(None, _TEXT) and b"<svg" not in head.lower()
+
+
 def inspect(path: Path, *, allowed_kinds: frozenset[str], max_pixels: int) -> MediaInfo:
     """Say what the file is. Blocking: belongs in a thread.
 
     Raises FetchFailed: NOT_AN_IMAGE for anything but the allowed kinds, TOO_MANY_PIXELS for a frame of
-    more than ``max_pixels`` (or an animation of too many frames), TRUNCATED for one that ends early.
+    more than ``max_pixels`` (or an animation of too many frames), TRUNCATED for one that ends early. Of
+    NOT_AN_IMAGE it is NoFileYet where a page stands in for the file.
     """
     try:
         with path.open("rb") as file:
@@ -128,7 +138,10 @@ def inspect(path: Path, *, allowed_kinds: frozenset[str], max_pixels: int) -> Me
 def _inspect(data: Bytes, allowed_kinds: frozenset[str], max_pixels: int) -> MediaInfo:
     if data.size == 0:
         raise FetchFailed(Outcome.TRUNCATED, "the file is empty")
-    kind = identify(data.some(0, HEAD_BYTES))
+    head = data.some(0, HEAD_BYTES)
+    kind = identify(head)
+    if kind is None and is_page(head):
+        raise NoFileYet(Outcome.NOT_AN_IMAGE, "a page or a text came in place of the file")
     if kind is None or kind.kind not in allowed_kinds:
         raise FetchFailed(Outcome.NOT_AN_IMAGE, "the bytes are of no allowed format")
     if kind.kind != IMAGE:

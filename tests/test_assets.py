@@ -112,7 +112,9 @@ async def test_an_image_is_stored_under_its_key_with_its_facts(
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        (says(200, b"<html>Sign in</html>", "content-type: image/png"), Outcome.NOT_AN_IMAGE),
+        (says(200, b"\x7fELF\2\1\1\0", "content-type: image/png"), Outcome.NOT_AN_IMAGE),
+        (says(200, b"<svg xmlns='x'/>", "content-type: image/svg+xml"), Outcome.NOT_AN_IMAGE),
+        (says(200, b"\xff\xfb" + b"x" * 99, "content-type: image/png"), Outcome.NOT_AN_IMAGE),
         (says(200, picture()[:-20]), Outcome.TRUNCATED),
         (says(200, picture(), length=len(picture()) - 20), Outcome.TRUNCATED),
         (says(200, picture(), length=len(picture()) + 20), Outcome.INTERRUPTED),
@@ -141,7 +143,7 @@ async def test_a_failure_is_an_outcome_and_stores_nothing(
     assert settlement.file is None
     assert settlement.detail
     assert "127.0.0.1" not in settlement.detail
-    assert (settlement.retry_at is not None) == (outcome in RETRIED)
+    assert (settlement.retry_at is not None) == (outcome in RETRIED | {Outcome.GONE})
     assert left_behind(blobs) == []
     assert not (blobs.root / "vidgo").exists()
 
@@ -319,6 +321,52 @@ async def test_a_missing_file_is_asked_for_again_over_minutes_before_it_is_given
         assert await retry_of(fetcher, gone) == (Outcome.GONE, None)
 
 
+PAGES = [
+    b"<!doctype html><title>Your image is being made</title>",
+    b'\xef\xbb\xbf\r\n<?xml version="1.0" encoding="utf-8"?><Error><Code>NotReady</Code></Error>',
+    b'{"error": {"message": "not ready yet", "status": 425}}',
+    "noch nicht verfügbar\n".encode(),
+    b" ",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_a_page_in_place_of_a_file_has_the_waits_of_a_missing_one(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock, page: bytes
+) -> None:
+    url = host.put("/x", says(200, page, "content-type: image/png"))
+    for alike, seconds in enumerate((5, 60, 600)):
+        each = work(url, attempt=1 + alike, last=Outcome.NOT_AN_IMAGE, alike=alike)
+        settlement = await fetcher.fetch(each)
+        assert (settlement.outcome, settlement.link_may_be_dead) == (Outcome.NOT_AN_IMAGE, True)
+        assert settlement.retry_at is not None
+        assert settlement.retry_at >= clock.now() + timedelta(seconds=seconds)
+    last = work(url, attempt=4, last=Outcome.NOT_AN_IMAGE, alike=3)
+    assert await retry_of(fetcher, last) == (Outcome.NOT_AN_IMAGE, None)
+    host.put("/x", says(200, picture()))
+    assert await retry_of(fetcher, last) == (Outcome.STORED, None)
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+async def test_a_whole_image_is_stored_with_any_success_that_may_bring_one(
+    host: MediaHost, fetcher: Fetcher, status: int
+) -> None:
+    settlement = await fetcher.fetch(work(host.put("/x", says(status, picture()))))
+    assert settlement.outcome is Outcome.STORED
+
+
+@pytest.mark.parametrize("status", [202, 204, 205, 206])
+async def test_a_success_that_brings_none_or_a_part_is_tried_again(
+    host: MediaHost, fetcher: Fetcher, clock: TurnableClock, status: int
+) -> None:
+    body = b"" if status in (204, 205) else picture()
+    url = host.put("/x", says(status, body, "content-range: bytes 0-9/10", "retry-after: 30"))
+    outcome, retry_at = await retry_of(fetcher, work(url))
+    assert outcome is Outcome.HTTP_ERROR
+    assert retry_at is not None
+    assert (retry_at >= clock.now() + timedelta(seconds=30)) == (status == 202)
+
+
 async def test_what_went_wrong_before_does_not_make_a_missing_file_a_lost_one(
     host: MediaHost, fetcher: Fetcher
 ) -> None:
@@ -436,7 +484,7 @@ async def leased(store: SqliteStore, clock: TurnableClock, *urls: str) -> list[A
 async def test_an_events_assets_are_settled_and_told_in_one_line_each(
     host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
 ) -> None:
-    good, bad = host.put("/secret-good", says(200, picture())), host.put("/secret-bad", says(200, b"<html>"))
+    good, bad = host.put("/secret-good", says(200, picture())), host.put("/secret-bad", says(200, b"\0\0"))
     with structlog.testing.capture_logs() as lines:
         for each in await leased(store, clock, good, bad):
             await Assets(store=store, fetcher=fetcher, renew=ask_nobody).run(each)

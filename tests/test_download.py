@@ -318,12 +318,12 @@ async def test_a_coding_that_is_not_unpacked_is_refused_in_words(
         *((status, Outcome.GONE) for status in (400, 401, 403, 404, 410)),
         (429, Outcome.RATE_LIMITED),
         *((status, Outcome.HTTP_ERROR) for status in (402, 408, 409, 421, 423, 425, 500, 502, 503, 504, 599)),
-        *((status, Outcome.HTTP_ERROR) for status in (201, 202, 204, 206, 300, 304)),
+        *((status, Outcome.HTTP_ERROR) for status in (202, 204, 205, 206, 226, 300, 304)),
         *((status, Outcome.REFUSED) for status in (405, 406, 412, 414, 416, 419, 451, 498)),
     ],
 )
 async def test_a_status_is_an_outcome(host: MediaHost, getter: Getter, status: int, outcome: Outcome) -> None:
-    body = b"" if status in (204, 304) else b"<html>secret</html>"
+    body = b"" if status in (204, 205, 304) else b"<html>secret</html>"
     assert (await getter.fail(host.put("/x", says(status, body)))).outcome is outcome
 
 
@@ -338,7 +338,7 @@ async def test_a_status_is_an_outcome(host: MediaHost, getter: Getter, status: i
         ("", None),
     ],
 )
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [202, 429, 503])
 async def test_a_wish_to_be_left_alone_is_passed_on(
     host: MediaHost, getter: Getter, value: str, seconds: float | None, status: int
 ) -> None:
@@ -346,7 +346,7 @@ async def test_a_wish_to_be_left_alone_is_passed_on(
     assert failure.retry_after_seconds == seconds
 
 
-async def test_only_those_two_answers_may_ask_for_time(host: MediaHost, getter: Getter) -> None:
+async def test_only_those_answers_may_ask_for_time(host: MediaHost, getter: Getter) -> None:
     failure = await getter.fail(host.put("/x", says(404, b"", "retry-after: 7")))
     assert failure.retry_after_seconds is None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from receiver import media
-from receiver.errors import FetchFailed
+from receiver.errors import FetchFailed, NoFileYet
 from receiver.media import MediaInfo
 from receiver.words import Outcome
 from tests.image_bytes import (
@@ -48,6 +48,28 @@ def outcome_of(
     except FetchFailed as exc:
         return exc.outcome
     return None
+
+
+@pytest.mark.parametrize(
+    ("data", "is_page"),
+    [
+        (b"<html>", True),
+        (b"<?xml version='1.0'?><Error/>", True),
+        (b"{}", True),
+        ("später".encode("latin-1"), True),
+        (b"<?xml version='1.0'?>\n<SVG/>", False),
+        (b"<html>\0", False),
+        (b"\x1f\x8b\x08\0\0\0\0\0", False),
+        (b"", False),
+        (b"GIF89a", False),
+    ],
+)
+def test_a_page_that_may_stand_in_for_a_file_is_told_from_other_bytes(
+    tmp_path: Path, data: bytes, *, is_page: bool
+) -> None:
+    with pytest.raises(FetchFailed) as caught:
+        inspect(tmp_path, data)
+    assert isinstance(caught.value, NoFileYet) == is_page
 
 
 # --- what is what ---------------------------------------------------------------------------------

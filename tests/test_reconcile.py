@@ -720,6 +720,15 @@ async def test_a_link_that_its_host_calls_dead_in_any_words_is_asked_for_anew(
     assert (only.outcome, only.detail) == (Outcome.STORED, "link renewed")
 
 
+async def test_a_page_in_place_of_a_file_is_asked_for_anew_for_its_link_may_be_dead(
+    depot: Depot, host: MediaHost
+) -> None:
+    await depot.add(host.put("/file?old", says(200, b"<html>This link has expired</html>")))
+    depot.world.tell(tells(sample_callback("vidgo", "t1", files=[there(host)])))
+    (only,) = await depot.fetch()
+    assert (only.outcome, only.detail) == (Outcome.STORED, "link renewed")
+
+
 async def test_what_a_host_refuses_for_other_reasons_is_asked_for_anew_once_and_then_given_up(
     depot: Depot, host: MediaHost
 ) -> None:

@@ -48,10 +48,10 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 async def media_port() -> AsyncIterator[int]:
-    """A provider's file host: an image at ``/0.png``, HTML at every other path."""
+    """A provider's file host: an image at ``/0.png``, a drawing at every other path."""
 
     async def host(scope: Scope, _receive: Receive, send: Send) -> None:
-        body = PNG if scope["path"] == "/0.png" else b"<html></html>"
+        body = PNG if scope["path"] == "/0.png" else b"<svg/>"
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

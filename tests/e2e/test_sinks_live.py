@@ -403,7 +403,7 @@ async def test_one_of_four_images_is_told_as_partial_and_its_later_arrival_as_a_
 ) -> None:
     async with media_host() as host, receiver(tmp_path) as service:
         links = [host.put(f"/{number}.png", says(200, picture())) for number in range(4)]
-        host.put("/2.png", says(200, b"<html>not now</html>"))
+        host.put("/2.png", says(200, b"\0not now"))
         await service.finish("t1", *links)
         await until(lambda: len(service.events()) == 1)
         (partial,) = service.events()
