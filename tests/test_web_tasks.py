@@ -239,7 +239,7 @@ async def test_strangers_see_nothing(
     [
         ("DELETE", "/tasks", {"GET", "HEAD"}),
         ("PUT", "/submissions", {"GET", "HEAD", "POST"}),
-        ("POST", "/submissions/sub_1", {"GET", "HEAD", "PATCH"}),
+        ("POST", "/submissions/sub_1", {"DELETE", "GET", "HEAD", "PATCH"}),
     ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(

@@ -397,7 +397,7 @@ async def test_a_replay_of_notifications_goes_on_where_a_kill_met_it(tmp_path: P
 )
 async def test_a_replay_of_downloads_goes_on_where_a_kill_met_it(tmp_path: Path, killed: Fault) -> None:
     async with media_host() as host, faulty_receiver(tmp_path) as service:
-        host.otherwise = says(400)
+        host.otherwise = says(451)
         await service.start()
         for task_id in TASKS:
             await service.finish(task_id, host.url(f"/{task_id}.png"))
