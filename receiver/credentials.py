@@ -1,18 +1,26 @@
 """Secrets made at the first start of the embedded default, kept in the data folder for its owner alone."""
 
+import errno
+import fcntl
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from receiver.accepts import MIN_SECRET_CHARACTERS
 from receiver.errors import Misconfigured
+from receiver.folders import sync_folder
 from receiver.settings import Settings
 
 FILE_NAME = "credentials.json"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# What file systems say that know no hard links: exFAT, SMB, many of FUSE, Android's.
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
+)
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,18 +121,30 @@ def _publish(path: Path, text: bytes) -> None:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        os.link(draft, path)
+        try:
+            os.link(draft, path)
+        except OSError as exc:
+            if exc.errno not in _NO_LINKS:
+                raise
+            _rename_if_first(draft, path)
     finally:
-        draft.unlink()
-    _fsync_folder(path.parent)
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _rename_if_first(draft: Path, path: Path) -> None:
+    """Do what a link does where there are none, alone by a lock on the folder that ends with the process."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with suppress(
+            OSError
+        ):  # where nothing can be locked either, two first starts at once are not told apart
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():
+            raise FileExistsError
+        draft.rename(path)
     finally:
-        os.close(descriptor)
+        os.close(folder)
 
 
 def _close_to_others(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Credentials: made once, for the owner alone, and only where one process is all there is."""
 
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from receiver.credentials import credentials_path, ensure_credentials, read_credentials
 from receiver.errors import Misconfigured
 from receiver.settings import Settings, load_settings
+from tests.disk_faults import folders_that_cannot_be_synced
 
 GIVEN = "given-by-the-environment"
 
@@ -43,6 +46,28 @@ def test_parallel_first_starts_agree(tmp_path: Path) -> None:
         results = list(pool.map(lambda _: ensure_credentials(settings_in(tmp_path / "d")), range(64)))
     assert len({settings.secrets for settings in results}) == 1
     assert len({settings.admin_tokens for settings in results}) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_links_keeps_them_and_parallel_first_starts_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda _: ensure_credentials(settings_in(tmp_path / "d")), range(64)))
+    assert len({settings.secrets for settings in results}) == 1
+    path = credentials_path(tmp_path / "d")
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_cannot_be_synced_keeps_them(tmp_path: Path) -> None:
+    with folders_that_cannot_be_synced(errno.EINVAL):
+        made = ensure_credentials(settings_in(tmp_path / "data"))
+    assert ensure_credentials(settings_in(tmp_path / "data")).secrets == made.secrets
 
 
 def test_what_the_environment_gives_is_kept_and_the_rest_filled_in(tmp_path: Path) -> None:

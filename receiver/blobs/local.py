@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from receiver.errors import Misconfigured, Unavailable
+from receiver.folders import make_folder, sync_folder
 from receiver.options import PartOptions
 from receiver.words import Outcome
 
@@ -48,7 +49,7 @@ class LocalBlobs:
 
     def _put(self, path: Path, source: Path) -> None:
         with self._making:
-            _make_folders(path.parent)
+            make_folder(path.parent)
         _sync(source)
         try:
             source.replace(path)
@@ -56,7 +57,7 @@ class LocalBlobs:
             if exc.errno != errno.EXDEV:
                 raise
             self._copy(source, path)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def _copy(self, source: Path, path: Path) -> None:
         self.staging.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,7 @@ class LocalBlobs:
             await asyncio.to_thread(self._ping)
 
     def _ping(self) -> None:
-        _make_folders(self.staging)
+        make_folder(self.staging)
         with tempfile.TemporaryFile(dir=self.staging) as file:
             file.write(b"ping")
             file.flush()
@@ -126,16 +127,8 @@ def _translated(*absent: type[OSError]) -> Iterator[None]:
         raise Unavailable(f"the disk refused: {exc.strerror}", outcome=Outcome.STORAGE_FAILED) from exc
 
 
-def _make_folders(folder: Path) -> None:
-    """Make a folder and what it lies in; each new name is made durable in its parent."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in reversed(missing):
-        _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

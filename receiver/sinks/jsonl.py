@@ -19,6 +19,7 @@ from typing import Self
 from urllib.parse import unquote
 
 from receiver.errors import Misconfigured, Unavailable
+from receiver.folders import make_folder, sync_folder
 from receiver.models import Notification
 from receiver.options import PartOptions
 from receiver.words import Outcome
@@ -108,7 +109,7 @@ class JsonlSink:
                 _write(file, _mending(file, info.st_size) + text)
             os.fsync(file)
             if self._synced != (info.st_dev, info.st_ino):  # new to us: its name must last, too
-                _fsync_folder(self._path.parent)
+                sync_folder(self._path.parent)
                 self._synced = (info.st_dev, info.st_ino)
         finally:
             os.close(file)
@@ -164,24 +165,8 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, flags, FILE_MODE)
     except FileNotFoundError:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         return os.open(path, flags, FILE_MODE)
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _mending(file: int, size: int) -> bytes:

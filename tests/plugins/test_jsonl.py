@@ -1,6 +1,7 @@
 """The JSONL sink: the contract, and what is special to a file."""
 
 import asyncio
+import errno
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
 from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, SinkContract, failure
+from tests.disk_faults import folders_that_cannot_be_synced
 from tests.messages import notification
 
 
@@ -69,6 +71,20 @@ class TestJsonlSink(SinkContract):
         host.path.parent.rmdir()
         await sink.publish(notification("evt_2"))
         assert host.received() == [notification("evt_2").body]
+
+    @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+    async def test_a_line_is_written_once_where_no_folder_can_be_synced(
+        self, sink: Sink, host: File, number: int
+    ) -> None:
+        with folders_that_cannot_be_synced(number) as tried:
+            await sink.publish(notification())
+            await sink.ping()
+        assert host.received() == [notification().body]
+        assert str(host.path.parent) in tried
+
+    async def test_a_folder_whose_sync_fails_is_unavailable(self, sink: Sink) -> None:
+        with folders_that_cannot_be_synced(errno.EIO):
+            assert await failure(sink) is Outcome.STORAGE_FAILED
 
     async def test_strangers_may_not_read_the_file(self, sink: Sink, host: File) -> None:
         await sink.publish(notification())

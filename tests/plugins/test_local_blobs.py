@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from receiver.options import PartOptions
 from receiver.ports import BlobStore
 from receiver.words import Outcome
 from tests.contracts.blobs import BlobContract, read
+from tests.disk_faults import folders_that_cannot_be_synced
 
 
 @pytest.fixture
@@ -125,6 +127,30 @@ async def test_every_new_name_is_made_durable(
     await local.put("p/t/0", source, "image/png")
     # New folders in their parents, from the outermost; the bytes; and last the file's own name.
     assert synced == [".", "data", "data/assets", "data/assets/p", "source", "data/assets/p/t"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
+async def test_a_file_is_stored_where_no_folder_can_be_synced(
+    local: LocalBlobs, tmp_path: Path, number: int
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    with folders_that_cannot_be_synced(number) as tried:
+        await local.put("p/t/0", source, "image/png")
+        await local.ping()
+    assert await read(local, "p/t/0") == b"bytes"
+    assert str(local.root / "p" / "t") in tried
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+async def test_a_folder_whose_sync_fails_is_unavailable(
+    local: LocalBlobs, tmp_path: Path, number: int
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"bytes")
+    with folders_that_cannot_be_synced(number), pytest.raises(Unavailable) as caught:
+        await local.put("p/t/0", source, "image/png")
+    assert caught.value.outcome is Outcome.STORAGE_FAILED
 
 
 @pytest.mark.parametrize("error", [28, 5, 30])  # ENOSPC, EIO, EROFS
