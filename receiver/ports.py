@@ -30,7 +30,7 @@ from receiver.models import (
     TaskPage,
 )
 from receiver.options import PartOptions, StoreOptions
-from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
+from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, Requeued, WorkFilter
 from receiver.words import ReplayState, Stage, Verdict
 
 Due = Literal["assets", "outbox", "polls", "replays"]
@@ -188,7 +188,8 @@ class Store(Protocol):
 
         One of which more than a thousand pieces have not settled is put off; of notifications, at every
         sink that may get any by its route and the replay's filter, the first one of which may be to come.
-        One that is done is handed out once more, for its end to be told.
+        One that is done is handed out once more, for its end to be told, and a cancelled one as long as there
+        is something to take back.
         """
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
@@ -209,9 +210,18 @@ class Store(Protocol):
         """
 
     async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
-        """Pause, resume (``running``) or cancel. A cancelled one takes back what it queued and nobody holds.
+        """Pause, resume (``running``) or cancel.
+
+        A cancelled one queues nothing more at once, and what it queued is leased no more. Some hundred pieces
+        that nobody holds are taken back now, the others by ``withdraw_pieces``.
 
         Raises Rejected: 404 for an unknown id, 409 for one that has ended.
+        """
+
+    async def withdraw_pieces(self, work: ReplayWork, now: datetime, lease_until: datetime) -> bool:
+        """Take back some hundred more pieces of a cancelled replay; whether there are more.
+
+        Then the lease goes on until ``lease_until``.
         """
 
     async def get_replay(self, replay_id: str) -> Replay | None: ...
@@ -227,10 +237,13 @@ class Store(Protocol):
     async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
         """How many dead letters a requeue would revive; no ``sinks`` means every one."""
 
-    async def requeue_dead(self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int) -> int:
-        """Make up to ``limit`` dead letters due again with all their attempts before them; how many.
+    async def requeue_dead(
+        self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int, *, after: str | None = None
+    ) -> Requeued:
+        """Make up to ``limit`` dead letters due again with all their attempts before them.
 
-        They are as if made now, so that the links in them live.
+        They are as if made now, so that the links in them live. The oldest come first; ``after`` is where the
+        step before this one stopped.
         """
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:

@@ -81,6 +81,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime
 
 
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """How many dead letters one step made due again, and where the next one goes on, if there is more."""
+
+    count: int
+    cursor: str | None
+
+
 class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a list, newest first, and where the next part begins."""
 

@@ -20,6 +20,7 @@ log = structlog.get_logger()
 MOST_AT_ONCE = 100  # matches in one step: callbacks wait behind it for milliseconds only
 MOST_BODIES_AT_ONCE = 10  # kept deliveries in one step: all of them are in memory, and each may be large
 BREATH_SECONDS = 0.05  # between two steps, in which the callbacks go first
+WITHDRAW_LEASE = timedelta(seconds=30)  # from one transaction to the next: far longer than any takes
 STRIDE_SECONDS = 0.5  # the least between two steps of a slow replay, so that it writes seldom
 
 # Whom the pieces of a stage are for; an empty name is everybody.
@@ -60,6 +61,9 @@ class Replayer:
         if replay.state is ReplayState.DONE:
             _log_done(replay)
             return
+        if replay.state is ReplayState.CANCELLED:
+            await self._withdraw(work)
+            return
         limit, wait_seconds = plan_step(replay)
         now = self._clock.now()
         next_at = now + timedelta(seconds=wait_seconds)
@@ -69,6 +73,14 @@ class Replayer:
             moved = await self._store.step_replay(work, limit, now, next_at)
         if moved:
             self._wake(WOKEN[replay.stage])
+
+    async def _withdraw(self, work: ReplayWork) -> None:
+        """Take back all that a cancelled replay queued and nobody holds, with pauses for callbacks."""
+        is_more = True
+        while is_more:
+            before, now = self._clock.uptime(), self._clock.now()
+            is_more = await self._store.withdraw_pieces(work, now, now + WITHDRAW_LEASE)
+            await asyncio.sleep((self._clock.uptime() - before).total_seconds())
 
     async def _reprocess(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
         read = []

@@ -194,6 +194,24 @@ async def test_a_step_that_was_overtaken_wakes_nobody(
     assert woken == []
 
 
+async def test_a_cancelled_replay_is_taken_back_whole_also_by_the_service_after_a_kill(
+    store: SqliteStore, lane: Lane, clock: TurnableClock
+) -> None:
+    await end_tasks(store, 1100)
+    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    while (await store.get_replay(started.id)).queued < 1100:  # type: ignore[union-attr]
+        await lane.run_due()
+        clock.turn(1)
+    await store.change_replay(started.id, ReplayState.CANCELLED, clock.now())
+    await lane.lease()  # by a service that is killed then
+    clock.turn(31)
+    await lane.run_due()
+    ended = await store.get_replay(started.id)
+    assert ended is not None
+    assert (ended.settled, dict(ended.results)) == (1100, {"withdrawn": 1100})
+    assert await publish(store, clock.now()) == 0
+
+
 async def test_the_end_of_a_replay_is_told_once(store: SqliteStore, clock: TurnableClock, lane: Lane) -> None:
     await end_tasks(store, 2)
     started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))

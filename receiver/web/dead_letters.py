@@ -5,7 +5,6 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
@@ -86,10 +85,14 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
     matched = await runtime.store.count_dead(wanted, sinks)
     if asked.dry_run:
         return reply(Requeued(dry_run=True, matched=matched))
-    requeued = 0
+    requeued, cursor = 0, None
     try:
-        while requeued < matched and (more := await _requeue(runtime, wanted, sinks, matched - requeued)):
-            requeued += more
+        while requeued < matched:  # no more than there were at first, for some may die meanwhile
+            now, limit = runtime.clock.now(), min(BATCH, matched - requeued)
+            step = await runtime.store.requeue_dead(wanted, sinks, now, limit, after=cursor)
+            requeued, cursor = requeued + step.count, step.cursor
+            if cursor is None:
+                break
     finally:  # also where the store gives up in the middle: what is due again is due
         runtime.worker.wake("sink")
         log.info(
@@ -101,11 +104,6 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
             requeued=requeued,
         )
     return reply(Requeued(requeued=requeued))
-
-
-async def _requeue(runtime: Runtime, wanted: WorkFilter, sinks: tuple[str, ...], left: int) -> int:
-    """One batch. No more than there were at first, for some may have died again meanwhile."""
-    return await runtime.store.requeue_dead(wanted, sinks, runtime.clock.now(), min(BATCH, left))
 
 
 ENDPOINTS = (

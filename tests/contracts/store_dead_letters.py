@@ -98,6 +98,22 @@ class DeadLettersContract:
 
         assert refused.value.status == 400
 
+    async def test_a_requeue_in_steps_goes_on_where_it_was_and_meets_none_twice(self, store: Store) -> None:
+        for number in range(5):
+            await store.log_submission(submission(f"t{number}"))
+            await store.record(recording(failed(f"t{number}")))
+            await publish(store, "all", at=1, outcome=Outcome.REFUSED)
+        counts, cursor = [], None
+        while True:
+            step = await store.requeue_dead(WorkFilter(), ["all"], later(500), 2, after=cursor)
+            counts.append(step.count)
+            await publish(store, "all", at=500, outcome=Outcome.REFUSED)  # they die again at once
+            cursor = step.cursor
+            if cursor is None:
+                break
+
+        assert counts == [2, 2, 1]
+
     async def test_requeued_dead_letters_are_due_now_with_all_their_attempts(self, store: Store) -> None:
         for task_id, owner in (("t1", "ann"), ("t2", "bob")):
             await store.log_submission(submission(task_id, owner=owner))
@@ -107,7 +123,7 @@ class DeadLettersContract:
 
         mine = WorkFilter(owner="ann")
         counted = await store.count_dead(mine, ["all"])
-        requeued = await store.requeue_dead(mine, ["all"], later(500), 10)
+        requeued = (await store.requeue_dead(mine, ["all"], later(500), 10)).count
 
         (work,) = await store.lease_outbox("all", later(500), later(560), 10)
         assert (counted, requeued) == (1, 1)
@@ -124,7 +140,7 @@ class DeadLettersContract:
             await store.record(recording(failed(f"t{number}")))
         await publish(store, "all", at=1, outcome=Outcome.REFUSED)
 
-        assert await store.requeue_dead(WorkFilter(), [], later(500), 3) == 3
+        assert (await store.requeue_dead(WorkFilter(), [], later(500), 3)).count == 3
 
         works = await store.lease_outbox("all", later(500), later(560), 10)
         assert [work.event.task_id for work in works] == ["t0", "t1", "t2"]
@@ -182,7 +198,7 @@ class DeadLettersContract:
         waiting = await store.lease_outbox("all", later(202), later(900), 10)
 
         for outcome in (Outcome.REFUSED, Outcome.DELIVERED):
-            assert await store.requeue_dead(WorkFilter(), [], later(300), 10) == 1
+            assert (await store.requeue_dead(WorkFilter(), [], later(300), 10)).count == 1
             (again,) = await publish(store, "all", at=301, outcome=outcome)
             assert again.replay_id == started.id
 

@@ -142,6 +142,31 @@ class ReplaysContract(
             cancelled, settled=4, results={"withdrawn": 3, "delivered": 1}
         )
 
+    async def test_what_a_cancelled_replay_queued_is_taken_back_in_steps_and_sent_no_more(
+        self, store: Store
+    ) -> None:
+        for number in range(600):
+            await store.log_submission(submission(f"t{number}"))
+            await store.record(recording(failed(f"t{number}")))
+        for sink in ("all", "failures"):
+            await publish(store, sink, at=1, limit=600)
+        started = await store.start_replay(replay(Stage.NOTIFY))
+        await make_step(store, 200, limit=1000)
+
+        cancelled = await store.change_replay(started.id, ReplayState.CANCELLED, later(202))
+        held = await store.lease_outbox("all", later(203), later(260), 1000)
+        taken_back = [cancelled.results["withdrawn"]]
+        (work,) = await store.lease_replays(later(203), later(260), 10)
+        while await store.withdraw_pieces(work, later(203), later(260)):
+            taken_back.append((await get(store, started.id)).results["withdrawn"])
+
+        assert held == []
+        assert taken_back == [500, 1000]
+        ended = await get(store, started.id)
+        assert (ended.queued, ended.settled, ended.results) == (1200, 1200, {"withdrawn": 1200})
+        assert await store.lease_replays(later(9999), later(9999), 10) == []
+        assert await publish(store, "all", at=204) == await publish(store, "failures", at=204) == []
+
     async def test_a_notification_under_way_when_its_replay_is_cancelled_gets_no_other_try(
         self, store: Store
     ) -> None:

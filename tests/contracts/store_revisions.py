@@ -245,7 +245,7 @@ class RevisionsContract:
 
         page = await store.list_dead(WorkFilter(), None, 10, None)
         assert [(letter.sink, letter.revision) for letter in page.dead_letters] == [("failures", 1)]
-        assert await store.requeue_dead(WorkFilter(), (), later(200), 10) == 1
+        assert (await store.requeue_dead(WorkFilter(), (), later(200), 10)).count == 1
         (sent,) = await publish(store, "failures", at=200)
         assert (said(sent)["id"], said(sent)["type"]) == ("evt_7", "task.failed")
         assert [work.revision for work in await publish(store, "all", at=200)] == [2]

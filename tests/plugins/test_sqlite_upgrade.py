@@ -261,7 +261,7 @@ async def test_what_the_first_release_ended_stays_as_it_was(tmp_path: Path) -> N
         ("asset 1", 1),
         ("sink all", 1),
     ]
-    assert await store.requeue_dead(WorkFilter(), (), NOW, 10) == 1
+    assert (await store.requeue_dead(WorkFilter(), (), NOW, 10)).count == 1
     await store.aclose()
 
 

@@ -25,7 +25,7 @@ NEXT_DUE: Mapping[Due, str] = {
     "assets": NEXT_ASSET,
     "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
     "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
-    "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'done')",
+    "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'cancelled', 'done')",
 }
 
 UNBOUND_AGES = ("under_1h", "under_24h", "older")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from receiver.errors import Rejected
-from receiver.repairs import DeadLetter, DeadLetterPage, WorkFilter
+from receiver.repairs import DeadLetter, DeadLetterPage, Requeued, WorkFilter
 from receiver.stores.sqlite.matching import DEAD, clauses, count, json_list, query
 from receiver.times import from_text, to_text
 from receiver.words import EventType, Outcome
@@ -57,9 +57,14 @@ def count_dead(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> 
     return count(db, DEAD, wanted, OF_SINKS, sinks=json_list(sinks))
 
 
-def find_dead(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int) -> list[int]:
-    """The numbers of the oldest dead letters that match."""
+def find_dead(
+    db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int, after: str | None
+) -> list[int]:
+    """The numbers of the oldest dead letters that match, behind the one that was looked at last."""
     conditions, values = clauses(DEAD, wanted)
+    if after is not None:
+        conditions.append("o.number > :after")
+        values["after"] = _number(after)
     if sinks:
         conditions.append(OF_SINKS)
     sql = query("o.number", DEAD, conditions, "ORDER BY o.number LIMIT :limit")
@@ -71,6 +76,11 @@ def revive(db: sqlite3.Cursor, numbers: Sequence[int], now: datetime) -> int:
     moment = to_text(now)
     values = [(moment, number) for number in numbers]
     return db.executemany(REVIVE, values).rowcount if values else 0
+
+
+def requeued(found: Sequence[int], limit: int, revived: int) -> Requeued:
+    """What a step came to, and where the next one begins, if there may be one."""
+    return Requeued(count=revived, cursor=f"out_{found[-1]}" if len(found) == limit else None)
 
 
 def _number(cursor: str) -> int:

@@ -91,6 +91,13 @@ def m009_kept_count_of_what_nobody_owns(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m010_pieces_of_replays(db: Database) -> None:
+    """Ways to what a replay has queued, for when it is cancelled."""
+    for statement in _M010:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -765,4 +772,14 @@ _M009 = (
     WHEN {_IS} AND NOT ({_WAS} AND new.verdict = old.verdict) BEGIN {_ONE_MORE}; END
     """,
     f"CREATE TRIGGER ownerless_goes AFTER DELETE ON deliveries WHEN {_WAS} BEGIN {_ONE_LESS}; END",
+)
+
+_M010 = (
+    # What waits and was never replayed is left out of each.
+    """
+    CREATE INDEX outbox_withdrawable ON outbox (replay_id)
+    WHERE replay_id <> '' AND state = 'pending' AND revived = 0
+    """,
+    "CREATE INDEX assets_of_replays ON assets (replay_id) WHERE state = 'pending' AND replay_id IS NOT NULL",
+    "CREATE INDEX polls_of_replays ON polls (replay_id) WHERE replay_id IS NOT NULL",
 )

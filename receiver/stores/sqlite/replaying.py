@@ -24,7 +24,7 @@ REPLAY_COLUMNS = """id, stage, filter, sinks, rate, state, requested_by, created
     matched, looked_at, queued, settled, results"""
 
 # After a start nobody holds a lease: the process that held them is gone.
-FREE_REPLAYS = "UPDATE replays SET lease = NULL, due_at = ? WHERE state = 'running' AND lease IS NOT NULL"
+FREE_REPLAYS = "UPDATE replays SET lease = NULL, due_at = ? WHERE due_at IS NOT NULL AND lease IS NOT NULL"
 
 INSERT_REPLAY = """
 INSERT INTO replays (id, stage, filter, sinks, rate, requested_by, created_at, matched, up_to, due_at)
@@ -34,15 +34,16 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ONE_REPLAY = f"SELECT {REPLAY_COLUMNS} FROM replays WHERE id = ?"  # noqa: S608
 NEWEST_REPLAYS = f"SELECT {REPLAY_COLUMNS} FROM replays ORDER BY id DESC LIMIT ?"  # noqa: S608
 
-# The replays whose next step is due, and those that have ended and were not handed out since.
+# The replays whose next step is due, a cancelled one's being to take back what it queued, and those that have
+# ended and were not handed out since.
 DUE_REPLAYS = f"""
 SELECT {REPLAY_COLUMNS} FROM replays
-WHERE state IN ('running', 'done') AND due_at <= ? ORDER BY due_at LIMIT ?
+WHERE state IN ('running', 'cancelled', 'done') AND due_at <= ? ORDER BY due_at LIMIT ?
 """  # noqa: S608
 
 # One that has ended is handed out once, for its end to be told.
 LEASE_REPLAY = """
-UPDATE replays SET lease = ?, due_at = CASE state WHEN 'running' THEN ? END WHERE id = ?
+UPDATE replays SET lease = ?, due_at = CASE state WHEN 'done' THEN NULL ELSE ? END WHERE id = ?
 """
 
 # The next step has to wait for the pieces of those before it.
@@ -86,6 +87,11 @@ WHERE id = ?3
 """
 CANCEL = "UPDATE replays SET state = 'cancelled', lease = NULL, due_at = NULL, finished_at = ? WHERE id = ?"
 
+# Of a cancelled one there is more to take back, or nothing more.
+WITHDRAW_ON = "UPDATE replays SET lease = ?, due_at = ? WHERE id = ?"
+IS_BEING_WITHDRAWN = "SELECT 1 FROM replays WHERE id = ? AND state = 'cancelled' AND due_at IS NOT NULL"
+IS_WITHDRAWING = "SELECT 1 FROM replays WHERE id = ? AND lease = ? AND state = 'cancelled'"
+
 
 def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
     """What an earlier process was at goes on."""
@@ -127,7 +133,7 @@ def _is_ahead(db: sqlite3.Cursor, replay: Replay, routes: Sequence[Route]) -> bo
     Of notifications, at every sink that may get any: one that is down must not hold up the others, not even
     those whose first one is still to come.
     """
-    if replay.state is ReplayState.DONE or replay.queued - replay.settled <= MOST_UNSETTLED:
+    if replay.state is not ReplayState.RUNNING or replay.queued - replay.settled <= MOST_UNSETTLED:
         return False
     if replay.stage is not Stage.NOTIFY:
         return True
@@ -188,6 +194,11 @@ def is_cancelled(db: sqlite3.Cursor, replay_id: str | None) -> bool:
     return replay_id is not None and db.execute(IS_CANCELLED, (replay_id,)).fetchone() is not None
 
 
+def is_being_withdrawn(db: sqlite3.Cursor, replay_id: str) -> bool:
+    """Whether what a cancelled replay queued is just being taken back: then none of it is handed out."""
+    return db.execute(IS_BEING_WITHDRAWN, (replay_id,)).fetchone() is not None
+
+
 def count_settled(
     db: sqlite3.Cursor, replay_id: str, outcome: str, now: datetime, *, pieces: int = 1
 ) -> None:
@@ -213,6 +224,19 @@ def change(db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime
 def cancel(db: sqlite3.Cursor, replay_id: str, now: datetime) -> None:
     """End a replay before its time."""
     db.execute(CANCEL, (to_text(now), replay_id))
+
+
+def withdraw_on(
+    db: sqlite3.Cursor, replay_id: str, withdrawn: int, *, due_at: datetime | None, lease: str | None = None
+) -> None:
+    """Count what was taken back of a cancelled replay, and when to take back more, if there is more."""
+    add_results(db, replay_id, {WITHDRAWN: withdrawn} if withdrawn else {})
+    db.execute(WITHDRAW_ON, (lease if due_at else None, to_text(due_at) if due_at else None, replay_id))
+
+
+def is_withdrawing(db: sqlite3.Cursor, work: ReplayWork) -> bool:
+    """Whether a cancelled replay is still this one's to take back."""
+    return db.execute(IS_WITHDRAWING, (work.replay.id, work.lease)).fetchone() is not None
 
 
 def get_replay(db: sqlite3.Cursor, replay_id: str) -> Replay | None:

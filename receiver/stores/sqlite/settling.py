@@ -11,7 +11,7 @@ from typing import Any
 
 from receiver.leased import AssetWork, OutboxWork, Settlement
 from receiver.models import Route
-from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_cancelled
+from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.stores.sqlite.revisions import as_announced
 from receiver.stores.sqlite.viewing import event_of
 from receiver.times import from_text, to_text
@@ -292,7 +292,8 @@ def lease_outbox(
 ) -> list[OutboxWork]:
     """Take due entries of one sink with all they carry; see ``ports.Store.lease_outbox``."""
     due = db.execute(DUE_OUTBOX, (sink, to_text(now), limit)).fetchall()
-    rows = [row for row in due if not row[6]]
+    withdrawing = {name for name in {row[5] for row in due} if name and is_being_withdrawn(db, name)}
+    rows = [row for row in due if not row[6] and row[5] not in withdrawing]
     db.executemany(DROP_OUTBOX, [(row[0],) for row in due if row[6]])
     until = to_text(lease_until)
     db.executemany(LEASE_OUTBOX, [(lease, until, row[0]) for row in rows])

@@ -49,12 +49,12 @@ ON CONFLICT (number) DO UPDATE SET replay_id = excluded.replay_id,
 WHERE replay_id IS NULL OR replay_id NOT IN (SELECT id FROM replays WHERE state IN ('running', 'paused'))
 """
 
-# What nobody holds of a replay's pieces is taken back. Dead letters that people have sent after all were
-# asked for, and counted, by themselves.
+# What nobody holds of a replay's pieces is taken back, so many at once. Dead letters that people have sent
+# after all were asked for, and counted, by themselves.
 WITHDRAW_NOTIFICATIONS = """
-DELETE FROM outbox
-WHERE replay_id = ? AND replay_id <> '' AND state = 'pending' AND revived = 0
-    AND (lease IS NULL OR due_at <= ?)
+DELETE FROM outbox WHERE number IN (SELECT number FROM outbox
+    WHERE replay_id = ?1 AND replay_id <> '' AND state = 'pending' AND revived = 0 -- as the index says it
+        AND (lease IS NULL OR due_at <= ?2) LIMIT ?3)
 """
 # Nobody would ever send these.
 WITHDRAW_UNSENDABLE = """
@@ -65,14 +65,17 @@ RETURNING replay_id
 """
 WITHDRAW_ASSETS = """
 UPDATE assets SET state = 'failed', replay_id = NULL, lease = NULL, settled_at = ?2
-WHERE state = 'pending' AND replay_id = ?1 AND (lease IS NULL OR due_at <= ?2) RETURNING event
+WHERE (event, position) IN (SELECT event, position FROM assets
+    WHERE state = 'pending' AND replay_id = ?1 AND (lease IS NULL OR due_at <= ?2) LIMIT ?3)
+RETURNING event
 """
-WITHDRAW_POLLS = "UPDATE polls SET replay_id = NULL WHERE replay_id = ? AND (lease IS NULL OR due_at <= ?)"
-
-# Before that, they are put off by their provider's usual time: when they were due without the replay is gone.
-POSTPONE_POLLS = """
-UPDATE polls SET lease = NULL, due_at = ?4
-WHERE provider = ?3 AND replay_id = ?1 AND held = 0 AND (lease IS NULL OR due_at <= ?2)
+POLLS_OF_REPLAY = """
+SELECT number, provider FROM polls WHERE replay_id = ? AND (lease IS NULL OR due_at <= ?) LIMIT ?
+"""
+# A question is put off by its provider's usual time: when it was due without the replay is gone.
+WITHDRAW_POLL = """
+UPDATE polls SET replay_id = NULL, lease = NULL, due_at = iif(held = 0, coalesce(?, due_at), due_at)
+WHERE number = ?
 """
 
 KEPT_COLUMNS = """
@@ -89,6 +92,8 @@ UPDATE deliveries SET verdict = ?, submission = coalesce(?, submission), provide
     waiting = ?
 WHERE number = ?
 """
+
+MOST_WITHDRAWN = 500  # pieces in one transaction: callbacks wait behind it for milliseconds only
 
 # Of tasks whose provider cannot be asked.
 UNPOLLED = "unpolled"
@@ -262,7 +267,11 @@ def change_replay(
         raise Rejected(409, "Replay has ended", f"This replay is {replay.state.value} already.")
     if state is ReplayState.CANCELLED:
         replaying.cancel(db, replay_id, now)
-        _withdraw(db, replay_id, now, options)
+        withdrawn = _withdraw(db, replay_id, now, options)
+        if withdrawn:  # and the rest, if any, by and by
+            replaying.withdraw_on(
+                db, replay_id, withdrawn, due_at=now if withdrawn == MOST_WITHDRAWN else None
+            )
     elif state is not replay.state:
         replaying.change(db, replay_id, state, now)
     changed = replaying.get_replay(db, replay_id)
@@ -270,18 +279,35 @@ def change_replay(
     return changed
 
 
-def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, options: StoreOptions) -> None:
-    place = (replay_id, to_text(now))
-    withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, place).rowcount
-    for provider, seconds in options.first_poll_seconds.items():
-        db.execute(POSTPONE_POLLS, (*place, provider, to_text(now + timedelta(seconds=seconds))))
-    withdrawn += db.execute(WITHDRAW_POLLS, place).rowcount
-    events = [event for (event,) in db.execute(WITHDRAW_ASSETS, place).fetchall()]
-    for event in dict.fromkeys(events):  # what came of its other files may be more than was told
-        end_if_last(db, event, now, options.routes)
-    withdrawn += len(events)
-    if withdrawn:
-        replaying.add_results(db, replay_id, {WITHDRAWN: withdrawn})
+def withdraw_pieces(
+    db: sqlite3.Cursor, work: ReplayWork, now: datetime, lease_until: datetime, options: StoreOptions
+) -> bool:
+    """Take back more of what a cancelled replay queued; see ``ports.Store.withdraw_pieces``."""
+    if not replaying.is_withdrawing(db, work):
+        return False
+    withdrawn = _withdraw(db, work.replay.id, now, options)
+    is_more = withdrawn == MOST_WITHDRAWN
+    replaying.withdraw_on(
+        db, work.replay.id, withdrawn, due_at=lease_until if is_more else None, lease=work.lease
+    )
+    return is_more
+
+
+def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, options: StoreOptions) -> int:
+    """Take back ``MOST_WITHDRAWN`` pieces that nobody holds; how many there were, if fewer."""
+    moment = to_text(now)
+    withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, (replay_id, moment, MOST_WITHDRAWN)).rowcount
+    polls = db.execute(POLLS_OF_REPLAY, (replay_id, moment, MOST_WITHDRAWN - withdrawn)).fetchall()
+    due = {
+        provider: to_text(now + timedelta(seconds=seconds))
+        for provider, seconds in options.first_poll_seconds.items()
+    }
+    db.executemany(WITHDRAW_POLL, [(due.get(provider), number) for number, provider in polls])
+    withdrawn += len(polls)
+    assets = db.execute(WITHDRAW_ASSETS, (replay_id, moment, MOST_WITHDRAWN - withdrawn)).fetchall()
+    for event in dict.fromkeys(event for (event,) in assets):
+        end_if_last(db, event, now, options.routes)  # what came of its other files may be more than was told
+    return withdrawn + len(assets)
 
 
 def withdraw_unsendable(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:

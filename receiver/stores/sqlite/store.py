@@ -32,7 +32,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Due
-from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, WorkFilter
+from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, Requeued, WorkFilter
 from receiver.stores.sqlite import (
     backup,
     counting,
@@ -215,9 +215,17 @@ class SqliteStore:
             lambda c: stepping.change_replay(c, replay_id, state, now, self._options)
         )
 
-    async def requeue_dead(self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int) -> int:
-        found = await self._read(lambda c: dead_letters.find_dead(c, wanted, sinks, limit))
-        return await self._writer.write(lambda c: dead_letters.revive(c, found, now))
+    async def withdraw_pieces(self, work: ReplayWork, now: datetime, lease_until: datetime) -> bool:
+        return await self._writer.write(
+            lambda c: stepping.withdraw_pieces(c, work, now, lease_until, self._options)
+        )
+
+    async def requeue_dead(
+        self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int, *, after: str | None = None
+    ) -> Requeued:
+        found = await self._read(lambda c: dead_letters.find_dead(c, wanted, sinks, limit, after))
+        revived = await self._writer.write(lambda c: dead_letters.revive(c, found, now))
+        return dead_letters.requeued(found, limit, revived)
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
         return await self._writer.write(lambda c: owning.expire_early(c, received_before, limit))
