@@ -9,6 +9,17 @@ FIRST_RELEASE = Path(__file__).with_name("samples") / "record-0.1.0.sql"
 SECOND_RELEASE = FIRST_RELEASE.with_name("record-0.2.0.sql")
 THIRD_RELEASE = FIRST_RELEASE.with_name("record-0.3.0.sql")
 
+# The bodies of two of its callbacks, to come again.
+TOLD_BODY = (
+    b"Report(task_id='told', state=<ReportState.FAILED: 'failed'>, files=(), error_code='nsfw',"
+    b" error_message='refused', provider_state=None, note=None)"
+)
+UNOWNED_BODY = (
+    b"Report(task_id='unowned', state=<ReportState.COMPLETED: 'completed'>, files=(RemoteFile("
+    b"url='https://cdn.test/unowned/0.png', kind='image'),), error_code=None, error_message=None,"
+    b" provider_state='finished', note=None)"
+)
+
 
 def make_first_release(path: Path) -> None:
     _make(FIRST_RELEASE, path)

@@ -21,7 +21,13 @@ from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Verdict
 from tests.contracts.store import ROUTES
-from tests.earlier_releases import make_first_release, make_second_release, make_third_release
+from tests.earlier_releases import (
+    TOLD_BODY,
+    UNOWNED_BODY,
+    make_first_release,
+    make_second_release,
+    make_third_release,
+)
 from tests.factories import NOW, answer, completed, failed, later, recording, settlement, stored, submission
 from tests.messages import SOURCE, link
 
@@ -211,7 +217,8 @@ async def test_what_the_second_release_found_unowned_is_heard_when_it_comes_agai
     await store.log_submission(submission("unowned"))
     before = await task_of(store, "unowned")
 
-    receipt = await store.record(recording(completed("unowned"), received_at=later(3600)))
+    again = recording(completed("unowned"), body=UNOWNED_BODY, received_at=later(3600))
+    receipt = await store.record(again)
 
     after = await task_of(store, "unowned")
     assert (verdicts(before), receipt.status) == ([Verdict.UNOWNED], Verdict.ACCEPTED)
@@ -247,7 +254,7 @@ async def test_what_the_first_release_ended_stays_as_it_was(tmp_path: Path) -> N
     store = await open_today(tmp_path)
     await work_off(store)
 
-    repeat = await store.record(recording(failed("told")))
+    repeat = await store.record(recording(failed("told"), body=TOLD_BODY))
 
     told, partial = await task_of(store, "told"), await task_of(store, "partial")
     assert repeat.status is Verdict.DUPLICATE  # its body is long gone
