@@ -2,13 +2,20 @@
 
     jsonl:events.jsonl               in the data folder
     jsonl:///var/spool/events.jsonl  anywhere else
+    jsonl:///dev/stdout              a standard stream, a FIFO or a terminal
 
-The file only grows at its end. Whoever reads it may rename it away at any time; a new one is begun.
+A file only grows at its end. Whoever reads it may rename it away at any time and then read it to its end: a
+line that could have come too late for that is written again to the new file. Copying and truncating it loses
+what comes in between. What is no file cannot be synced: a line is written once, and whoever reads it has it.
 """
 
 import asyncio
+import errno
 import os
+import select
+import stat
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
@@ -26,21 +33,25 @@ from receiver.words import Outcome
 
 # The lines carry links that open assets: for the owner and the group, not for everybody.
 FILE_MODE = 0o640
+MOST_RENAMES = 10  # of the file while it is written to, before that counts as a failure
+
+_STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class JsonlSink:
     """Appends each notification as one line, written and fsynced when ``publish`` returns.
 
     What waits at the same time shares one write and one fsync. A repeat, like a publish that was
-    cancelled or timed out, may leave the same line twice. A line that a crash cut short stays as it is,
-    and the next one starts on a line of its own.
+    cancelled or timed out, or a file that is renamed away, may leave the same line twice. A line that a
+    crash cut short stays as it is, and the next one starts on a line of its own.
     """
 
     def __init__(self, path: Path, *, timeout_seconds: float) -> None:
         self._path = path
         self._timeout_seconds = timeout_seconds
         self._waiting: deque[_Line] = deque()
-        self._synced: tuple[int, int] | None = None  # the file whose name is known to be on the disk
+        self._file = _File(path)
+        self._pipe = _Pipe(path, timeout_seconds)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: the end
         # One thread, so writes come one after the other; its own, so that a disk that hangs here uses
         # up no thread that others need; a daemon, since exit waits for every thread of an executor.
@@ -62,7 +73,10 @@ class JsonlSink:
                 self._waiting.remove(line)  # given up before it was written: not written later either
 
     async def ping(self) -> None:
-        """Prove that the file can be opened for writing and fsynced, making it where there is none."""
+        """Prove that the file can be opened for writing and fsynced, making it where there is none.
+
+        Of a pipe: that somebody reads it.
+        """
         await self._in_thread(None)
 
     async def aclose(self) -> None:
@@ -86,6 +100,7 @@ class JsonlSink:
                 done.set_exception(exc)
             else:
                 done.set_result(None)
+        self._pipe.close()
 
     def _flush(self, line: "_Line | None") -> None:
         """Write all that waits. ``line`` came before this call, so afterwards it is settled."""
@@ -102,17 +117,86 @@ class JsonlSink:
             raise line.failure
 
     def _append(self, text: bytes) -> None:
+        if _is_pipe(self._path):
+            self._pipe.append(text)
+        else:
+            self._pipe.close()
+            self._file.append(text)
+
+
+class _File:
+    """A file that keeps its name from before a line is written until it is on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._named: tuple[int, int] | None = None  # the file whose name is known to be on the disk
+
+    def append(self, text: bytes) -> None:
+        for _ in range(MOST_RENAMES):
+            if self._append(text):
+                return
+        raise OSError(errno.EAGAIN, "it was renamed away each time it was written to")
+
+    def _append(self, text: bytes) -> bool:
+        """Whether the file has its name still: its reader may else have been at its end already."""
         file = _open(self._path)
         try:
             info = os.fstat(file)
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
             if text:
                 _write(file, _mending(file, info.st_size) + text)
             os.fsync(file)
-            if self._synced != (info.st_dev, info.st_ino):  # new to us: its name must last, too
+            # An empty file is new, though it may have the number of one that is gone.
+            if info.st_size == 0 or self._named != (info.st_dev, info.st_ino):
                 sync_folder(self._path.parent)
-                self._synced = (info.st_dev, info.st_ino)
+                self._named = (info.st_dev, info.st_ino)
+            return _is_at(self._path, info)
         finally:
             os.close(file)
+
+
+class _Pipe:
+    """A FIFO, a terminal or a standard stream: written once, as nothing can be synced there.
+
+    It stays open between lines: the reader of a FIFO is at its end once nobody has it open for writing.
+    """
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+        self._file: int | None = None
+        self._is_torn = False  # the last line that was written was not written whole
+
+    def append(self, text: bytes) -> None:
+        if self._file is not None and _is_broken(self._file):
+            self.close()
+        try:
+            self._file = _open_pipe(self._path) if self._file is None else self._file
+            if _is_broken(self._file):
+                raise BrokenPipeError(errno.EPIPE, "nobody reads it")
+            self._write(self._file, text)
+        except TimeoutError:
+            raise  # its reader may go on
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file, self._is_torn = None, False
+
+    def _write(self, file: int, text: bytes) -> None:
+        give_up_at = time.monotonic() + self._timeout_seconds
+        for line in text.splitlines(keepends=True):
+            left = memoryview(b"\n" + line if self._is_torn else line)
+            while left:
+                _wait_for_room(file, give_up_at - time.monotonic())
+                with suppress(BlockingIOError):  # others write to it, too
+                    # So much is taken whole, and without a wait once there is room.
+                    left = left[os.write(file, left[: select.PIPE_BUF]) :]
+                    self._is_torn = bool(left)
 
 
 class _Line:
@@ -152,11 +236,49 @@ async def _translated(path: Path, timeout_seconds: float) -> AsyncIterator[None]
         async with asyncio.timeout(timeout_seconds):
             yield
     except TimeoutError as exc:  # an OSError, too: this one first
-        raise Unavailable(f"{path.name}: the disk did not answer in time", outcome=Outcome.TIMEOUT) from exc
+        raise Unavailable(f"{path.name}: it took no line in time", outcome=Outcome.TIMEOUT) from exc
+    except BrokenPipeError as exc:
+        raise Unavailable(f"{path.name}: nobody reads it", outcome=Outcome.CONNECT_FAILED) from exc
     except OSError as exc:
         raise Unavailable(
             f"{path.name}: cannot be written: {exc.strerror}", outcome=Outcome.STORAGE_FAILED
         ) from exc
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether it is something that is written to and cannot be synced. Follows /dev/stdout to what it is."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # not there yet; or the attempt to open it will tell
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def _open_pipe(path: Path) -> int:
+    # Not blocking: opening a FIFO would wait for its reader. No reader is ENXIO.
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as exc:
+        if str(path) in _STANDARD_STREAMS and exc.errno in (errno.ENXIO, errno.EACCES):
+            # A socket, as under systemd, or a pipe that another user made: neither can be opened anew.
+            return os.dup(_STANDARD_STREAMS[str(path)])
+        if exc.errno == errno.ENXIO:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads it") from exc
+        raise
+
+
+def _is_broken(file: int) -> bool:
+    """Whether nobody reads it any more."""
+    poll = select.poll()
+    poll.register(file, 0)
+    return bool(poll.poll(0))  # only failures are told unasked
+
+
+def _wait_for_room(file: int, seconds: float) -> None:
+    poll = select.poll()
+    poll.register(file, select.POLLOUT)
+    if seconds <= 0 or not poll.poll(seconds * 1000):
+        raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing")
 
 
 def _open(path: Path) -> int:
@@ -167,6 +289,13 @@ def _open(path: Path) -> int:
     except FileNotFoundError:
         make_folder(path.parent)
         return os.open(path, flags, FILE_MODE)
+
+
+def _is_at(path: Path, info: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), info)
+    except FileNotFoundError:
+        return False
 
 
 def _mending(file: int, size: int) -> bytes:

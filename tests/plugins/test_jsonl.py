@@ -4,18 +4,22 @@ import asyncio
 import errno
 import json
 import os
+import random
 import resource
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Notification
 from receiver.options import PartOptions
 from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
@@ -64,6 +68,60 @@ class TestJsonlSink(SinkContract):
         host.path.rename(host.path.with_suffix(".old"))
         await sink.publish(notification("evt_2"))
         assert host.received() == [notification("evt_2").body]
+
+    async def test_a_line_that_came_too_late_for_its_reader_is_in_the_new_file(
+        self, sink: Sink, host: File, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await sink.publish(notification("evt_1"))
+        consumer = Consumer(host.path)
+        before(monkeypatch, "write", consumer.take)  # opened by its name, and not written to yet
+        await sink.publish(notification("evt_2"))
+        assert consumer.lines == [notification("evt_1").body]
+        assert host.received() == [notification("evt_2").body]
+
+    @pytest.mark.parametrize("call", ["fsync", "close"])
+    async def test_a_line_whose_file_is_renamed_before_it_is_settled_is_lost_by_no_reader(
+        self, sink: Sink, host: File, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        await sink.publish(notification("evt_1"))
+        consumer = Consumer(host.path)
+        before(monkeypatch, call, consumer.take)
+        await sink.publish(notification("evt_2"))
+        assert notification("evt_2").body in consumer.lines + host.received()
+
+    async def test_no_line_is_lost_to_a_reader_that_renames_all_the_time(
+        self, sink: Sink, host: File
+    ) -> None:
+        await sink.publish(notification("evt_first"))
+        consumer = Consumer(host.path)
+        wanted = {"evt_first"}
+        taking = threading.Thread(target=consumer.take_many_times)
+        taking.start()
+        while taking.is_alive():
+            names = [f"evt_{len(wanted)}_{n}" for n in range(20)]
+            sent = (sink.publish(notification(name)) for name in names)
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+            wanted |= {name for name, answer in zip(names, answers, strict=True) if answer is None}
+        await sink.publish(notification("evt_last"))
+        consumer.take()
+        assert wanted | {"evt_last"} <= {json.loads(line)["id"] for line in consumer.lines}
+
+    async def test_a_file_that_is_renamed_at_every_try_is_unavailable(
+        self, sink: Sink, host: File, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before(monkeypatch, "fsync", Consumer(host.path).take, times=1000)
+        assert await failure(sink) is Outcome.STORAGE_FAILED
+
+    async def test_the_name_of_a_new_file_lasts_though_it_has_the_number_of_one_that_is_gone(
+        self, sink: Sink, host: File
+    ) -> None:
+        await sink.publish(notification("evt_1"))
+        with folders_that_cannot_be_synced(errno.EINVAL) as tried:
+            await sink.publish(notification("evt_2"))
+            assert tried == []
+            host.path.unlink()  # its number is free again
+            await sink.publish(notification("evt_3"))
+        assert tried == [str(host.path.parent)]
 
     async def test_a_folder_that_was_deleted_is_made_again(self, sink: Sink, host: File) -> None:
         await sink.publish(notification("evt_1"))
@@ -122,6 +180,199 @@ class TestJsonlSink(SinkContract):
         assert json.loads(host.received()[0])["data"]["metadata"] == {"text": "\n\r\u2028"}
 
 
+class Consumer:
+    """Reads as it is told to: renames the file away, reads it to its end, deletes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.taken = path.with_suffix(".taken")
+        self.lines: list[bytes] = []
+
+    def take(self) -> None:
+        with suppress(FileNotFoundError):
+            self.path.rename(self.taken)
+            whole, _, _ = self.taken.read_bytes().rpartition(b"\n")  # a line without its end comes again
+            self.lines += whole.split(b"\n") if whole else []
+            self.taken.unlink()
+
+    def take_many_times(self) -> None:
+        moments = random.Random(7)
+        for _ in range(200):
+            time.sleep(moments.random() * 0.004)
+            self.take()
+
+
+def before(
+    monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], None], *, times: int = 1
+) -> None:
+    """Have something happen just before a system call of the sink's thread, so many times."""
+    real, left = getattr(os, name), [times]
+
+    def call(*args: object) -> object:
+        if threading.current_thread().name == "jsonl-sink" and left[0] > 0:
+            left[0] -= 1
+            happens()
+        return real(*args)
+
+    monkeypatch.setattr(os, name, call)
+
+
+# --- what is no file --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "events"
+    os.mkfifo(path)
+    return path
+
+
+@asynccontextmanager
+async def piped(path: Path, timeout_seconds: float = 10.0) -> AsyncIterator[JsonlSink]:
+    sink = JsonlSink(path, timeout_seconds=timeout_seconds)
+    try:
+        yield sink
+    finally:
+        await sink.aclose()
+
+
+def reader_of(fifo: Path) -> int:
+    return os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def drained(reader: int) -> bytes:
+    """What is in a pipe now."""
+    parts = []
+    with suppress(BlockingIOError):
+        while part := os.read(reader, 1 << 20):
+            parts.append(part)
+    return b"".join(parts)
+
+
+async def test_a_fifo_gets_each_line_once_and_is_open_in_between(fifo: Path) -> None:
+    reader = reader_of(fifo)
+    async with piped(fifo) as sink:
+        await sink.ping()
+        for number in range(3):
+            await sink.publish(notification(f"evt_{number}"))
+            assert drained(reader) == notification(f"evt_{number}").body + b"\n"  # and no end behind it
+            with pytest.raises(BlockingIOError):
+                os.read(reader, 1)
+    os.close(reader)
+
+
+async def test_a_fifo_that_nobody_reads_is_unavailable_until_somebody_does(fifo: Path) -> None:
+    async with piped(fifo) as sink:
+        for attempt in (sink.ping, lambda: sink.publish(notification("evt_1"))):
+            with pytest.raises(Unavailable, match="events: nobody reads it") as caught:
+                await attempt()
+            assert caught.value.outcome is Outcome.CONNECT_FAILED
+        for name in ("evt_1", "evt_2"):  # each reader leaves after its line
+            reader = reader_of(fifo)
+            await sink.publish(notification(name))
+            assert drained(reader) == notification(name).body + b"\n"
+            os.close(reader)
+            assert await failure(sink) is Outcome.CONNECT_FAILED
+
+
+async def test_a_reader_that_takes_nothing_is_a_timeout_and_gets_whole_lines_afterwards(fifo: Path) -> None:
+    reader = reader_of(fifo)
+    large = notification("evt_large", metadata={"text": "x" * 200_000})
+    async with piped(fifo, timeout_seconds=0.3) as sink:
+        assert await failure(sink, large) is Outcome.TIMEOUT
+        torn = drained(reader)
+        assert 0 < len(torn) < len(large.body)
+        await until_published(sink, notification("evt_small"))
+    rest = drained(reader)
+    assert torn == large.body[: len(torn)]
+    # What had begun stays cut short, or its end came meanwhile; either way the next line is one of its own.
+    assert rest.endswith(b"\n" + notification("evt_small").body + b"\n")
+    os.close(reader)
+
+
+async def until_published(sink: Sink, message: Notification) -> None:
+    while True:
+        with suppress(Unavailable):
+            return await sink.publish(message)
+
+
+async def test_lines_go_to_a_terminal_and_to_nowhere() -> None:
+    ours, terminal = os.openpty()
+    async with piped(Path(os.ttyname(terminal))) as sink:
+        await sink.publish(notification())
+        assert os.read(ours, 1 << 16).replace(b"\r\n", b"\n") == notification().body + b"\n"
+    async with piped(Path("/dev/null")) as sink:
+        await sink.ping()
+        await sink.publish(notification())
+    async with piped(Path("/dev/full")) as sink:
+        assert await failure(sink) is Outcome.STORAGE_FAILED
+    os.close(ours)
+    os.close(terminal)
+
+
+PUBLISH_TWICE = """
+import asyncio, sys
+from pathlib import Path
+from receiver.errors import Unavailable
+from receiver.sinks.jsonl import JsonlSink
+from tests.messages import notification
+
+async def main():
+    sink = JsonlSink(Path("/dev/stdout"), timeout_seconds=10)
+    try:
+        await sink.ping()
+        await sink.publish(notification("evt_1"))
+        await sink.publish(notification("evt_2"))
+    except Unavailable as exc:
+        sys.exit(str(exc))
+    await sink.aclose()
+
+asyncio.run(main())
+"""
+BOTH = notification("evt_1").body + b"\n" + notification("evt_2").body + b"\n"
+
+
+def published(stdout: int) -> str:
+    """Publish two lines to the standard output of a process; what it complains of."""
+    command = [sys.executable, "-c", PUBLISH_TWICE]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    return done.stderr.decode().strip()
+
+
+def test_standard_output_gets_each_line_once_whatever_it_is(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    assert published(writer) == ""
+    os.close(writer)
+    assert os.read(reader, 1 << 20) == BOTH
+    os.close(reader)
+    ours, theirs = socket.socketpair()  # as under systemd
+    with ours, theirs:
+        assert published(theirs.fileno()) == ""
+        assert ours.recv(1 << 20) == BOTH
+    with (tmp_path / "out").open("wb") as file:
+        assert published(file.fileno()) == ""
+    assert (tmp_path / "out").read_bytes() == BOTH
+
+
+def test_standard_output_that_nobody_reads_is_said_to_be_so() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert published(writer) == "stdout: nobody reads it"
+    os.close(writer)
+
+
+async def test_a_local_socket_is_not_written_to(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        async with piped(tmp_path / "socket") as sink:
+            assert await failure(sink) is Outcome.CONNECT_FAILED
+
+
+# --- what is no URL, and what hangs -----------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "url", ["jsonl:", "jsonl://", "jsonl://host/file", "jsonl:file?x=1", "jsonl:file#x", "jsonl:a%00b"]
 )
@@ -132,9 +383,8 @@ async def test_a_url_that_names_no_file_is_refused(url: str, tmp_path: Path) -> 
             JsonlSink.from_url(url, options)
 
 
-# A pipe that nobody reads takes some bytes and then lets its writer hang, as a dead disk does.
 EXIT_WHILE_THE_DISK_HANGS = """
-import asyncio, sys
+import asyncio, os, sys, threading
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink
@@ -144,17 +394,17 @@ async def main():
     sink = JsonlSink(Path(sys.argv[1]), timeout_seconds=0.2)
     for _ in range(2):
         try:
-            await sink.publish(notification(metadata={"text": "x" * 2_000_000}))
+            await sink.publish(notification())
         except Unavailable as exc:
             print(exc.outcome)
     await sink.aclose()
 
+os.fsync = lambda file: threading.Event().wait()
 asyncio.run(main())
 """
 
 
 def test_a_disk_that_hangs_does_not_hold_up_exit(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "events.jsonl")
     command = [sys.executable, "-c", EXIT_WHILE_THE_DISK_HANGS, str(tmp_path / "events.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert (done.stdout, done.stderr) == ("timeout\ntimeout\n", "")
