@@ -291,7 +291,10 @@ def _asset(media_type: str, key: str) -> Asset:
     ("task_id", "media_type", "key", "expected"),
     [
         ("t1", "image/webp", "vidgo/t1/3.webp", 'inline; filename="t1-3.webp"'),
+        ("t1", "image/jxl", "vidgo/t1/3.jxl", 'inline; filename="t1-3.jxl"'),
         ("t1", "video/mp4", "vidgo/t1/3.mp4", 'attachment; filename="t1-3.mp4"'),
+        ("t1", "model/obj", "vidgo/t1/3.obj", 'attachment; filename="t1-3.obj"'),
+        ("t1", "model/gltf+json", "vidgo/t1/3.gltf", 'attachment; filename="t1-3.gltf"'),
         ("t1", "image/svg+xml", "vidgo/t1/3.svg", 'attachment; filename="t1-3.svg"'),
         ("t1", "text/html", "vidgo/t1/3.html", 'attachment; filename="t1-3.html"'),
         ("../..", "image/png", "vidgo/x/3.png", 'inline; filename="file-3.png"'),
