@@ -73,11 +73,11 @@ class TestSqlitePolls(PollsContract):
 
 
 async def traced(store: SqliteStore, record: Recording) -> list[str]:
-    """The statements that record a delivery, without those of triggers, which are told as comments."""
+    """The statements that record a delivery."""
     statements: list[str] = []
 
     def trace(db: sqlite3.Cursor) -> None:
-        db.connection.set_trace_callback(lambda text: text.startswith("--") or statements.append(text))
+        db.connection.set_trace_callback(statements.append)
         recording_module.record(db, record, store._options)
         db.connection.set_trace_callback(None)
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from receiver.models import Stats
 from receiver.ports import Due
+from receiver.stores.sqlite.viewing import snapshot
 from receiver.times import from_text_if_any, to_text
 
 # Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
@@ -26,7 +27,10 @@ NEXT_DUE: Mapping[Due, str] = {
     "assets": NEXT_ASSET,
     "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
     "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
-    "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'cancelled', 'done')",
+    "replays": """
+        SELECT min(due_at) FROM replays
+        WHERE due_at IS NOT NULL AND state IN ('running', 'cancelled', 'done')
+    """,
 }
 
 UNBOUND_AGES = ("under_1h", "under_24h", "older")
@@ -75,12 +79,9 @@ def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
 
 
 def count_stats(db: sqlite3.Cursor, now: datetime) -> Stats:
-    """How much there is of everything, and how old the oldest is; in the time that counting what waits takes."""
-    db.execute("BEGIN")  # what is kept and what is counted now must be of one moment
-    try:
+    """How much there is of everything, and how old the oldest is; only what waits is counted now."""
+    with snapshot(db):  # what is kept and what is counted now must be of one moment
         return _count(db, now)
-    finally:
-        db.execute("COMMIT")
 
 
 def _count(db: sqlite3.Cursor, now: datetime) -> Stats:

@@ -792,23 +792,23 @@ _M010 = (
 )
 
 _M011 = (
-    # Each ends in the number, by which a page is a range of keys. Callbacks write none of the first three, and
-    # the fourth only where they end their task at once.
+    # Each ends in the number, by which a page is a range of keys. Callbacks write none of the first three,
+    # and the fourth only where they end their task at once.
     "CREATE INDEX submissions_owner ON submissions (owner)",
     "CREATE INDEX submissions_provider ON submissions (provider)",
     "CREATE INDEX submissions_created ON submissions (created_at)",
     "CREATE INDEX events_type ON events (type) WHERE type IS NOT NULL",
     "CREATE INDEX replays_due ON replays (due_at) WHERE due_at IS NOT NULL",
-    # The tasks of which consumers were told no end: submitted, or fetching where there is an event. The triggers
-    # below keep it, whoever writes.
+    # The tasks of which consumers were told no end: submitted, or fetching where there is an event. The
+    # triggers below keep it, whoever writes.
     "CREATE TABLE unended (number INTEGER PRIMARY KEY REFERENCES submissions (number)) STRICT",
     """
     INSERT INTO unended
     SELECT s.number FROM submissions s LEFT JOIN events e USING (number)
     WHERE s.task_id IS NOT NULL AND e.type IS NULL
     """,
-    # How much there is of what only grows, kept by the triggers below. What waits is counted where it stands, and
-    # so are the deliveries that nobody has followed yet: those behind "polls_to".
+    # How much there is of what only grows, kept by the triggers below. What waits is counted where it stands,
+    # and so are the deliveries that nobody has followed yet: those behind "polls_to".
     """
     CREATE TABLE counts (
         kind TEXT NOT NULL,     -- submissions, tasks (by their event's type), deliveries, assets, outbox
