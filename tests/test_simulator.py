@@ -83,16 +83,6 @@ async def test_a_vidgo_task_moves_from_not_started_to_running() -> None:
         assert 0 <= first["progress"] < second["progress"] < 100
 
 
-async def test_apidot_nests_files_in_status_answers_but_not_in_callbacks() -> None:
-    async with playing() as backend:
-        task_id = id_in("apidot", await backend.submit("apidot"))
-        [body] = await backend.called(1)
-        asked = (await backend.ask("apidot", task_id)).json()["data"]
-        told = payload.mapping(payload.mapping(payload.decode(body))["data"])
-        assert "files" not in asked
-        assert asked["output"]["files"] == told["files"] != []
-
-
 async def test_some_vidgo_models_answer_with_a_bare_id_and_no_status() -> None:
     async with playing() as backend:
         data = (await backend.submit("vidgo", model="seedream-5.0-lite", count=2)).json()["data"]

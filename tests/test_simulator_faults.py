@@ -221,7 +221,7 @@ async def test_beyond_the_rate_limit_everybody_is_told_when_to_ask_again_and_the
             "vidgo": 429,
             "apidot": "rate_limited",
             "apixo": (429, "Rate limit exceeded"),
-            "reapi": 40001,
+            "reapi": 50001,
         }
         await asyncio.sleep(max(waits))
         again = [await backend.ask(provider, task_id) for provider, task_id in ids.items()]
@@ -269,7 +269,7 @@ def essence(provider: str, refusal: httpx2.Response) -> object:
         case "vidgo":
             return body["code"]
         case "apidot":
-            return body["error"]
+            return body["error"]["type"]
         case "apixo":
             return body["code"], body["message"]
         case _:

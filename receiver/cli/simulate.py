@@ -4,14 +4,17 @@ import asyncio
 import pkgutil
 import random
 import signal
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
+import msgspec
 
 SIMULATOR = "receiver.simulator"  # one door starts another by name only
 PROVIDERS = ("vidgo", "apidot", "apixo", "reapi")
 MAX_SEED = 999_999_999
+MAX_PORT = 65_535
 
 Command = Callable[..., None]
 
@@ -32,10 +35,12 @@ def share(typed: object) -> float:
 _SHARES = {
     "drop": "Tasks whose callback is never sent.",
     "duplicate": "Tasks whose callback is sent two or three times.",
-    "reorder": "Tasks whose callback is overtaken by a later task's, and followed by one of progress.",
+    "reorder": "Tasks whose callback is overtaken by a later task's, and followed by one of progress: a fault"
+    " of ours, no provider documents such callbacks.",
     "fail": "Tasks that fail.",
     "forge": "Tasks for which a forged callback comes before the end.",
     "dead_links": "Tasks whose callback has links that are dead already.",
+    "error_in_200": "Tasks whose first status answer is an error with HTTP 200.",
 }
 _AMOUNTS: dict[str, tuple[Any, str, str]] = {
     "delay": (click.FloatRange(0, 3600), "SECONDS", "Callbacks come up to so much later than the end."),
@@ -79,7 +84,18 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8090, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, MAX_PORT),
+    default=8090,
+    show_default=True,
+    help="Where all providers are, each below its name; 0: any free one.",
+)
+@click.option(
+    "--own-ports",
+    type=click.IntRange(0, MAX_PORT - len(PROVIDERS) + 1),
+    metavar="FIRST",
+    help="The first of four ports in a row, one for each provider at its root; 0: any free ones."
+    "  [default: the one after --port, or any where that is taken]",
 )
 @click.option(
     "--task-seconds",
@@ -95,6 +111,21 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
     show_default=True,
     help="The images' longest edge; small ones are drawn much faster.",
 )
+@click.option(
+    "--credits",
+    type=click.FloatRange(0),
+    default=1_000_000,
+    show_default=True,
+    help="What each account has; submissions beyond it get 402.",
+)
+@click.option(
+    "--submit-rate-limit",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    show_default=True,
+    metavar="PER_MINUTE",
+    help="Submissions that each provider takes; others get 429. 0: all.",
+)
 @fault_options
 @click.option(
     "--out-of-credit",
@@ -102,35 +133,64 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
     multiple=True,
     help="This provider answers status questions with 402; may be repeated.",
 )
-def simulate(
-    *, port: int, task_seconds: float, picture_pixels: int, out_of_credit: tuple[str, ...], **faults: Any
-) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Say where it plays as one line of JSON.")
+def simulate(*, port: int, own_ports: int | None, as_json: bool, **chosen: Any) -> None:
     """Play the four providers' APIs on loopback, until SIGTERM or Ctrl-C.
+
+    Each provider has a port of its own, at whose root it is; and all are below their names at --port.
 
     Faults can be asked for: here for the whole run, some of them for a SHARE of its tasks (0 to 1, or 0% to
     100%), and for a single task by an object "simulate" at the top of its submission, which wins.
 
     Files from the simulator need RECEIVER_ALLOW_NETWORKS=127.0.0.0/8 on the service.
     """
-    options = {
-        "task_seconds": task_seconds,
-        "picture_pixels": picture_pixels,
-        "out_of_credit": frozenset(out_of_credit),
-    }
-    asyncio.run(_simulate(port, options, faults))
+    faults = seeded({name: chosen.pop(name) for name in ("seed", *_SHARES, *_AMOUNTS)})
+    rules = {**chosen, "out_of_credit": frozenset(chosen["out_of_credit"])}
+    ports = port, _own_ports(port, own_ports)
+    asyncio.run(_simulate(ports, rules, faults, as_json=as_json))
 
 
-async def _simulate(port: int, options: Mapping[str, Any], faults: Mapping[str, Any]) -> None:
+def _own_ports(port: int, first: int | None) -> Sequence[int]:
+    """Those of the providers, 0 for any free one: what nobody typed must not keep it from starting."""
+    if first:
+        return range(first, first + len(PROVIDERS))
+    if first == 0 or port == 0:
+        return ()
+    return [each if _is_free(each) else 0 for each in range(port + 1, port + 1 + len(PROVIDERS))]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+async def _simulate(
+    ports: tuple[int, Sequence[int]], rules: Mapping[str, Any], faults: Mapping[str, Any], *, as_json: bool
+) -> None:
     simulator: Any = pkgutil.resolve_name(SIMULATOR)
-    faults = seeded(faults)
-    some = any(amount for name, amount in faults.items() if name != "seed")
-    rules = simulator.SimulatorOptions(**options, faults=simulator.Faults(**faults))
+    options = simulator.SimulatorOptions(**rules, faults=simulator.Faults(**faults))
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with simulator.serve_simulator(port=port, options=rules) as url:
-        click.echo(
-            f"Providers play at {url}/vidgo, /apidot, /apixo and /reapi; what really happened: {url}/truth"
-            + (f"; faults are on, --seed {faults['seed']} repeats them" if some else "")
-        )
+    async with simulator.serve_providers(port=ports[0], own_ports=ports[1], options=options) as places:
+        some = any(amount for name, amount in faults.items() if name != "seed")
+        (_say_as_json if as_json else _say)(places, faults["seed"] if some else None)
         await stopping.wait()
+
+
+def _say(places: Any, seed: int | None) -> None:
+    """Where each is to be found; ``seed`` where faults are on."""
+    url = places.combined
+    click.echo(
+        f"Providers play at {url}/vidgo, /apidot, /apixo and /reapi; what really happened: {url}/truth"
+        + (f"; faults are on, --seed {seed} repeats them" if seed is not None else "")
+    )
+    alone = ", ".join(f"{name} {root}" for name, root in places.roots.items())
+    click.echo(f"Each at the root of its own port: {alone}")
+
+
+def _say_as_json(places: Any, seed: int | None) -> None:
+    click.echo(msgspec.json.encode({"url": places.combined, "providers": places.roots, "seed": seed}))

@@ -9,7 +9,6 @@ from receiver import plugins
 from receiver.cli.client import connect
 from receiver.cli.consent import ask, yes_option
 from receiver.cli.exits import nothing_found
-from receiver.cli.filters import cursor_option, limit_option, owner_option, provider_option
 from receiver.cli.show import as_json, print_json, print_pairs, print_table, printable
 from receiver.payload import decode_whole, storable
 
@@ -44,26 +43,23 @@ def add(
 
 
 @submissions.command("list")
-@provider_option
-@owner_option
+@click.option("--provider", help="Only this provider's.")
+@click.option("--owner", help="Only this owner's.")
 @click.option("--unbound", is_flag=True, help="Only reservations that wait for a task.")
-@limit_option
-@cursor_option
+@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
 @as_json
-def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
-    """List submissions, the newest first."""
-    wanted = query | ({"bound": "false"} if unbound else {})
+def list_(*, provider: str | None, owner: str | None, unbound: bool, limit: int, as_json: bool) -> None:
+    """List the newest submissions."""
     with connect() as service:
-        answer = service.get_page("/submissions", "submissions", wanted)
-    page = answer.document
+        query = {"provider": provider, "owner": owner, "limit": limit}
+        answer = service.get("/submissions", query | ({"bound": "false"} if unbound else {}))
+    rows = answer.document["submissions"]
     if as_json:
         print_json(answer)
-    elif page["submissions"]:
+    elif rows:
         columns = ("id", "provider", "task_id", "owner", "model", "created_at")
-        print_table(page["submissions"], {name: name for name in columns})
-        if page.get("next_cursor"):  # of a service before 0.4.0
-            click.echo(f"More: --cursor {page['next_cursor']}", err=True)
-    if not page["submissions"]:
+        print_table(rows, {name: name for name in columns})
+    if not rows:
         nothing_found("submissions")
 
 

@@ -1,37 +1,46 @@
 """The four providers' APIs played on loopback, so that everything can be tried without keys or network.
 
-One port plays them all, each below its own name, with the paths its documentation gives. With the simulator
-at ``http://127.0.0.1:PORT``:
+Each provider is at the root of a port of its own, as its clients expect it, and all of them below their
+names at one more (``http://127.0.0.1:PORT/vidgo``), with the paths that their documentation gives:
 
-``…/vidgo``   (``VIDGO_BASE_URL``)   ``POST /api/generate/submit``, ``GET /api/generate/status/ID``
-``…/apidot``  (``APIDOT_BASE_URL``)  the same paths
-``…/apixo``   (``APIXO_BASE_URL``)   ``POST /api/v1/generateTask/MODEL``, ``GET /api/v1/statusTask/MODEL``
-``…/reapi``   (``REAPI_BASE_URL``)   ``POST /api/v1/images/generations``, ``GET /api/v1/tasks/ID``
+Vidgo, APIDot  ``POST /api/generate/submit``, ``GET /api/generate/status/ID``,
+               music ``GET /api/generate/detail/music?task_id=ID``, ``GET /api/user/balance``;
+               Vidgo also ``POST /api/common/upload/stream``, ``/base64`` and ``/url``
+APIXO          ``POST /api/v1/generateTask/MODEL``, ``GET /api/v1/statusTask/MODEL?taskId=ID``,
+               ``GET /api/v1/apikeys/current-balance``
+reAPI          ``POST /api/v1/images/generations``, ``/videos/generations`` and ``/audio/generations``,
+               ``GET /api/v1/tasks/ID``, ``GET /api/v1/balance``
 
-Results are real PNG, JPEG and WebP images at ``/media/PROVIDER/TASK/INDEX.EXT``; each is drawn from its
-task id, so the same task always has the same bytes. ``GET /truth`` tells what really happened: a list with
-one object per task (its end, its error, its files with size and SHA-256, its fate as ``simulate``, every
-callback attempt and the answer it got).
+Anything else is answered 404 or 405 in the provider's own form.
+
+Results are real PNG, JPEG and WebP images (``output_format`` is obeyed), and sounds and films of a few
+seconds for the models that make them, at ``/media/PROVIDER/TASK/INDEX.EXT``; each is made from its task id,
+so the same task always has the same bytes. ``GET /truth`` tells what really happened: a list with one
+object per task (its end, its error, what it cost, its files with size and SHA-256, its fate as
+``simulate``, every callback attempt and the answer it got).
 
 ``Faults`` among the options decide for the whole run. Shares are of tasks, from 0 to 1:
 
-``drop``         share whose callback is never sent
-``duplicate``    share whose callback is sent two or three times: some at once, some after the provider's
-                 first retry wait
-``delay``        callbacks come up to so many seconds after the end, each by another wait, so that their order
-                 mixes; status answers tell the end meanwhile
-``reorder``      share whose callback waits until one of a later submission has overtaken it (two seconds at
-                 most), and is followed by one that says the task is still running
-``fail``         share that fails, with an error that the provider documents
-``forge``        share for which, half-way to the end, a forged callback comes to the right URL: right task,
-                 finished, files below ``/forged/``. Whoever fetches them gets an image, and is counted in the
-                 task's ``forged_fetches``
-``dead_links``   share whose callback's links are dead on arrival
-``dying_links``  links live so many seconds, then answer 403; each status answer has fresh ones, at the same
-                 path with a new query. A callback's are as old as the end
-``rate_limit``   status questions a minute that each provider answers, a tenth of them at once; the others get
-                 429 with ``Retry-After``
-``seed``         which tasks the shares hit, by their number in the run
+``drop``          share whose callback is never sent
+``duplicate``     share whose callback is sent two or three times: some at once, some after the provider's
+                  first retry wait
+``delay``         callbacks come up to so many seconds after the end, each by another wait, so that their
+                  order mixes; status answers tell the end meanwhile
+``reorder``       share whose callback waits until one of a later submission has overtaken it (two seconds at
+                  most), and is followed by one that says the task is still running. Nobody documents
+                  callbacks of progress: this is a fault of ours, harder than what is known
+``fail``          share that fails, with an error that the provider documents
+``forge``         share for which, half-way to the end, a forged callback comes to the right URL: right task,
+                  finished, files below ``/forged/``. Whoever fetches them gets an image, and is counted in
+                  the task's ``forged_fetches``
+``dead_links``    share whose callback's links are dead on arrival
+``error_in_200``  share whose first status question is answered with HTTP 200 and an error in the body, as a
+                  client of APIDot's sister has seen it
+``dying_links``   links live so many seconds, then answer 403; each status answer has fresh ones, at the same
+                  path with a new query. A callback's are as old as the end
+``rate_limit``    status questions a minute that each provider answers, a tenth of them at once; the others
+                  get 429 with ``Retry-After``
+``seed``          which tasks the shares hit, by their number in the run
 
 A submission decides its own fate, whatever the run's, by an object ``simulate`` at the top of its body; all
 fields are optional:
@@ -43,19 +52,30 @@ fields are optional:
 ``delay_seconds``       from submission to end, instead of the simulator's ``task_seconds``
 ``late_seconds``        from end to callback, instead of a part of ``delay``
 ``drop_callback``       true: the callback is never sent
-``reorder``             as above, true or false; as are ``forge`` and ``dead_links``
+``reorder``             as above, true or false; as are ``forge``, ``dead_links`` and ``error_in_200``
+``refuse``              400, 402, 429, 500 or 503: it is refused with this status, in the provider's words;
+                        with ``error_in_200`` the status is in the body alone
 ``call_before_answer``  true: the task ends at once, and its callback is sent before the submit answer
 
-Status questions are refused with 401 for a wrong key (``keys``), and with 402 by the providers that are
-``out_of_credit``.
+Each account begins with so many ``credits``; what a submission costs is taken from it, and given back if it
+fails. Beyond them submissions get 402, and beyond ``submit_rate_limit`` a minute 429. Everything is refused
+with 401 for a wrong key (``keys``), and status questions with 402 by the providers that are
+``out_of_credit``, which is a fault of ours too.
 
 The real rules are kept where they are known, with two exceptions: callback URLs may be ``http`` and must be
-on loopback, because the simulator calls nobody else; and only image tasks are played.
+on loopback, because the simulator calls nobody else; and an upload by URL fetches nothing.
 """
 
 from receiver.simulator.app import create_simulator
 from receiver.simulator.faults import Faults
 from receiver.simulator.plot import SimulatorOptions
-from receiver.simulator.serving import serve_simulator
+from receiver.simulator.serving import Addresses, serve_providers, serve_simulator
 
-__all__ = ["Faults", "SimulatorOptions", "create_simulator", "serve_simulator"]
+__all__ = [
+    "Addresses",
+    "Faults",
+    "SimulatorOptions",
+    "create_simulator",
+    "serve_providers",
+    "serve_simulator",
+]

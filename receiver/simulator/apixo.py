@@ -8,8 +8,20 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Rejected
 from receiver.simulator.faults import Failure
-from receiver.simulator.orders import invalid, read_callback_url, read_count, read_simulate, read_text
-from receiver.simulator.plot import Order, Retries, Snapshot
+from receiver.simulator.orders import (
+    invalid,
+    read_callback_url,
+    read_count,
+    read_image_format,
+    read_image_urls,
+    read_simulate,
+    read_text,
+)
+from receiver.simulator.plot import Order, Question, Retries, Snapshot
+
+# https://apixo.ai/docs/models : what these models, or those that begin so, make; all others make images.
+_SONGS = frozenset({"suno"})
+_FILM_FAMILIES = ("seedance-", "veo-")
 
 
 class ApixoDialect:
@@ -17,11 +29,14 @@ class ApixoDialect:
 
     name = "apixo"
     submit_path = "/api/v1/generateTask/{model:path}"
-    status_path = "/api/v1/statusTask/{model:path}"
+    status_paths: tuple[str, ...] = ("/api/v1/statusTask/{model:path}",)
+    balance_path = "/api/v1/apikeys/current-balance"  # .../api-reference/system
+    uploads: str | None = None
     # Up to three retries with growing delays, of which the first begins with "30": the unit and the rest
     # of the table are assumed.
     retries: Retries | None = Retries(waits_seconds=(30.0, 60.0, 120.0), timeout_seconds=30.0, only_200=True)
     failure = Failure(code="CONTENT_VIOLATION", message="Content violates usage policy")
+    price = 0.02  # US dollars
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         wanted = payload.mapping(body.get("input"))
@@ -34,13 +49,13 @@ class ApixoDialect:
             raise invalid("Missing required field: callback_url")
         return Order(
             model=path["model"],
-            count=read_count(wanted, "num_images", most=4),
+            makes=_makes(path["model"], wanted),
             callback_url=callback_url if kind == "callback" else None,
             simulate=read_simulate(body),
         )
 
-    def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> str:  # noqa: ARG002 - the id is in the query
-        return query.get("taskId", "")
+    def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
+        return Question(task_id=query.get("taskId", ""), model=path["model"])
 
     def new_id(self, order: Order, clock: Clock) -> str:  # noqa: ARG002 - ids look the same for all models
         return f"task_{clock.new_id('t')[-12:]}"
@@ -63,8 +78,21 @@ class ApixoDialect:
     def callback(self, task: Snapshot) -> object:
         return self.status(task)
 
+    def balance(self, left: float) -> object:
+        return {"code": 200, "message": "success", "data": left}
+
     def refusal(self, problem: Rejected) -> object:
         return {"code": problem.status, "message": problem.title, "data": {"error": problem.detail}}
+
+
+def _makes(model: str, wanted: Mapping[str, object]) -> tuple[str, ...]:
+    if model in _SONGS:
+        return ("mp3",)
+    if model.startswith(_FILM_FAMILIES):
+        return ("mp4",)
+    if wanted.get("mode") == "image-to-image" and not read_image_urls(wanted):
+        raise invalid("Missing required field: input.image_urls")
+    return (read_image_format(wanted),) * read_count(wanted, "num_images", most=4)
 
 
 def _envelope(data: dict[str, object]) -> dict[str, object]:

@@ -1,58 +1,71 @@
-"""The simulator's doors: every provider's submit and status paths, the media, and the truth."""
+"""The simulator's doors: every provider's API, the media, and the truth."""
 
-import hmac
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.clock import Clock
-from receiver.errors import Misconfigured, Rejected
+from receiver.errors import Misconfigured
 from receiver.simulator.apidot import ApidotDialect
 from receiver.simulator.apixo import ApixoDialect
-from receiver.simulator.orders import read_body
-from receiver.simulator.plot import (
-    NO_CREDIT,
-    NO_KEY,
-    NOT_BEARER,
-    NOT_FOUND,
-    TOO_MANY,
-    WRONG_KEY,
-    Dialect,
-    Picture,
-    PlayedTask,
-    SimulatorOptions,
-)
+from receiver.simulator.desk import ProviderDesk
+from receiver.simulator.media import Draw
+from receiver.simulator.plot import Dialect, Media, SimulatorOptions
 from receiver.simulator.reapi import ReapiDialect
-from receiver.simulator.stage import Draw, Stage
-from receiver.simulator.throttle import Throttle
+from receiver.simulator.stage import Stage
+from receiver.simulator.uploads import Uploads
 from receiver.simulator.vidgo import VidgoDialect
 
 DIALECTS: tuple[Dialect, ...] = (VidgoDialect(), ApidotDialect(), ApixoDialect(), ReapiDialect())
 
 
-def create_simulator(options: SimulatorOptions | None = None, clock: Clock | None = None) -> Starlette:
+def create_simulator(
+    options: SimulatorOptions | None = None,
+    clock: Clock | None = None,
+    own_ports: Mapping[int, str] | None = None,
+) -> ASGIApp:
     """The simulator as an ASGI app; its lifespan must run, for it ends what is still playing.
 
-    Raises Misconfigured if Pillow is missing.
+    Every provider is below its name; what comes in at one of ``own_ports`` is for that provider alone, at the
+    root. Raises Misconfigured if Pillow is missing.
     """
     options = options or SimulatorOptions()
     stage = Stage(options, clock or Clock(), _load_draw())
+    uploads = Uploads(stage)
+    gallery = Gallery(stage, uploads).routes()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with stage:
             yield
 
-    desks = [ProviderDesk(dialect, stage, options) for dialect in DIALECTS]
-    gallery = Gallery(stage)
-    return Starlette(lifespan=lifespan, routes=[*(desk.mount() for desk in desks), *gallery.routes()])
+    desks = {
+        desk.name: desk.app() for desk in (ProviderDesk(each, stage, options, uploads) for each in DIALECTS)
+    }
+    mounts = [Mount(f"/{name}", app) for name, app in desks.items()]
+    combined = Starlette(lifespan=lifespan, routes=[*mounts, *gallery])
+    roots = {name: Starlette(routes=[*gallery, Mount("/", app)]) for name, app in desks.items()}
+    return ByPort(combined, {port: roots[name] for port, name in (own_ports or {}).items()})
+
+
+class ByPort:
+    """One app for all ports: clients that join their paths to a base URL drop any prefix in it."""
+
+    def __init__(self, combined: ASGIApp, roots: Mapping[int, ASGIApp]) -> None:
+        self._combined = combined
+        self._roots = roots
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _, port = scope.get("server") or (None, 0)
+        await self._roots.get(port or 0, self._combined)(scope, receive, send)
 
 
 def _load_draw() -> Draw:
@@ -65,91 +78,18 @@ def _load_draw() -> Draw:
     return cast("Draw", drawing.draw)
 
 
-class ProviderDesk:
-    """One provider's API: who may ask, what was asked, and the answer in its own words."""
-
-    def __init__(self, dialect: Dialect, stage: Stage, options: SimulatorOptions) -> None:
-        self._dialect = dialect
-        self._stage = stage
-        self._key = options.keys.get(dialect.name)
-        self._has_credit = dialect.name not in options.out_of_credit
-        self._throttle = Throttle(options.faults.rate_limit)
-
-    def mount(self) -> Mount:
-        routes = [
-            Route(self._dialect.submit_path, self._submit, methods=["POST"]),
-            Route(self._dialect.status_path, self._status, methods=["GET"]),
-        ]
-        return Mount(f"/{self._dialect.name}", routes=routes)
-
-    async def _submit(self, request: Request) -> Response:
-        try:
-            self._check_key(request)
-            body = read_body(await request.body())
-            order = self._dialect.read_order(body, request.path_params)
-        except Rejected as problem:
-            return self._refuse(problem)
-        origin = f"{request.url.scheme}://{request.url.netloc}"
-        task = self._stage.start(self._dialect, order, origin)
-        if order.simulate.call_before_answer:
-            await task.called.wait()
-        return JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
-
-    async def _status(self, request: Request) -> Response:
-        try:
-            self._check_key(request)
-            wait_seconds = self._throttle.wait_seconds()
-            if wait_seconds:
-                return self._hold_off(wait_seconds)
-            self._check_credit()
-            task = self._find(request)
-        except Rejected as problem:
-            return self._refuse(problem)
-        return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
-
-    def _hold_off(self, wait_seconds: int) -> Response:
-        answer = self._refuse(Rejected(429, TOO_MANY, f"Too many requests: try again in {wait_seconds} s."))
-        answer.headers["retry-after"] = str(wait_seconds)
-        return answer
-
-    def _check_key(self, request: Request) -> None:
-        if self._key is None:
-            return
-        given = request.headers.get("authorization")
-        if given is None:
-            raise Rejected(401, NO_KEY, "Send your key as Authorization: Bearer KEY.")
-        scheme, _, key = given.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Rejected(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
-        if not hmac.compare_digest(key.strip().encode(), self._key.encode()):
-            raise Rejected(401, WRONG_KEY, "The key is not valid.")
-
-    def _check_credit(self) -> None:
-        if not self._has_credit:
-            raise Rejected(402, NO_CREDIT, "The balance of this account is used up.")
-
-    def _find(self, request: Request) -> PlayedTask:
-        task_id = self._dialect.asked_for(request.path_params, request.query_params)
-        task = self._stage.find(self._dialect.name, task_id)
-        # Where the path names a model, it must be the task's own.
-        if task is None or request.path_params.get("model", task.order.model) != task.order.model:
-            raise Rejected(404, NOT_FOUND, "There is no such task.")
-        return task
-
-    def _refuse(self, problem: Rejected) -> Response:
-        return JSONResponse(self._dialect.refusal(problem), status_code=problem.status)
-
-
 class Gallery:
     """What is shown to anybody: the media, what a liar calls media, and the truth about every task."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, uploads: Uploads) -> None:
         self._stage = stage
+        self._uploads = uploads
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[BaseRoute]:
         return [
             Route("/media/{provider}/{task_id}/{name}", self._media, methods=["GET"]),
             Route("/forged/{provider}/{task_id}/{name}", self._forged, methods=["GET"]),
+            Route("/uploads/{path:path}", self._uploaded, methods=["GET"]),
             Route("/truth", self._truth, methods=["GET"]),
         ]
 
@@ -160,7 +100,7 @@ class Gallery:
         task, file = found
         if task.links and not task.links.opens(request.url.path, request.query_params, self._stage.now()):
             return Response(status_code=403)  # as the stores behind signed links say
-        return _shown(await self._stage.draw(task.id, file.index))
+        return _shown(await self._stage.make(task.id, file.index, task.order.makes[file.index]))
 
     async def _forged(self, request: Request) -> Response:
         """A good image all the same, so that whoever fetches it has it: nothing else must save him."""
@@ -168,11 +108,15 @@ class Gallery:
         if task is None:
             return Response(status_code=404)
         task.forged_fetches += 1
-        return _shown(await self._stage.draw(f"forged {task.id}", 0))
+        return _shown(await self._stage.make(f"forged {task.id}", 0))
+
+    async def _uploaded(self, request: Request) -> Response:
+        file = self._uploads.find(request.path_params["path"])
+        return Response(status_code=404) if file is None else _shown(file)
 
     async def _truth(self, _: Request) -> Response:
         return Response(msgspec.json.encode(self._stage.truth()), media_type="application/json")
 
 
-def _shown(picture: Picture) -> Response:
-    return Response(picture.content, media_type=picture.media_type)
+def _shown(file: Media) -> Response:
+    return Response(file.content, media_type=file.media_type)

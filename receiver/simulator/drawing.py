@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from receiver.simulator.plot import Picture
+from receiver.simulator.plot import Media
 
 LONGEST_EDGE = 1024
 SIZES = ((768, 768), (1024, 576), (576, 1024), (800, 600), (640, 800), (1024, 1024))
@@ -22,9 +22,10 @@ Colour = tuple[int, int, int]
 
 
 @lru_cache(maxsize=128)
-def draw(task_id: str, index: int, longest_edge: int = LONGEST_EDGE) -> Picture:
+def draw(task_id: str, index: int, longest_edge: int = LONGEST_EDGE, extension: str = "") -> Media:
     """Image ``index`` of a task, in one of SIZES or as much smaller as ``longest_edge`` pixels are.
 
+    ``extension`` is that of one of FORMATS; without it the images of a task come in all of them by turns.
     Takes tens of milliseconds for large ones, so call it off the event loop.
     """
     series = random.Random(task_id)  # what the images of one task share
@@ -32,11 +33,12 @@ def draw(task_id: str, index: int, longest_edge: int = LONGEST_EDGE) -> Picture:
     width, height = (
         max(1, edge * longest_edge // LONGEST_EDGE) for edge in SIZES[(first_size + index) % len(SIZES)]
     )
-    name, media_type, extension = FORMATS[(first_format + index) % 3]
+    by_turns = FORMATS[(first_format + index) % 3]
+    name, media_type, extension = next((each for each in FORMATS if each[2] == extension), by_turns)
     image = _landscape(random.Random(f"{task_id}/{index}"), hue, width, height)
     content = io.BytesIO()
     image.save(content, name, quality=88)  # PNG passes over ``quality``
-    return Picture(
+    return Media(
         content=content.getvalue(), media_type=media_type, extension=extension, width=width, height=height
     )
 

@@ -7,7 +7,7 @@ import msgspec
 
 from receiver.errors import Misconfigured
 
-SHARES = ("drop", "duplicate", "reorder", "fail", "forge", "dead_links")
+SHARES = ("drop", "duplicate", "reorder", "fail", "forge", "dead_links", "error_in_200")
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -27,6 +27,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     fail: float = 0.0
     forge: float = 0.0
     dead_links: float = 0.0
+    error_in_200: float = 0.0
     dying_links: float = 0.0  # seconds; 0: links live for ever
     rate_limit: int = 0  # status questions a minute, for each provider; 0: no limit
 
@@ -51,6 +52,8 @@ class Simulate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reorder: bool | None = None
     forge: bool | None = None
     dead_links: bool | None = None
+    error_in_200: bool | None = None
+    refuse: Literal[400, 402, 429, 500, 503] | None = None
     call_before_answer: bool = False
 
 
@@ -75,6 +78,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     reorder: bool
     forge: bool
     dead_links: bool
+    error_in_200: bool
     call_before_answer: bool
 
 
@@ -103,6 +107,7 @@ def decide(asked: Simulate, faults: Faults, number: int, task_seconds: float, fa
         reorder=dice.hits("reorder", faults.reorder, asked.reorder),
         forge=dice.hits("forge", faults.forge, asked.forge),
         dead_links=dice.hits("dead_links", faults.dead_links, asked.dead_links),
+        error_in_200=dice.hits("error_in_200", faults.error_in_200, asked.error_in_200),
         call_before_answer=early,
     )
 

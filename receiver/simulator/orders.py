@@ -9,7 +9,9 @@ import msgspec
 from receiver import payload
 from receiver.errors import Rejected
 from receiver.simulator.faults import Simulate
-from receiver.simulator.plot import INVALID
+from receiver.simulator.plot import ANY_IMAGE, INVALID
+
+_EXTENSIONS = {"png": "png", "jpeg": "jpg", "jpg": "jpg", "webp": "webp"}
 
 
 def invalid(detail: str) -> Rejected:
@@ -18,9 +20,9 @@ def invalid(detail: str) -> Rejected:
 
 
 def read_body(body: bytes) -> Mapping[str, object]:
-    """The JSON object that was sent, its fractions too, which callbacks have no use for."""
+    """The JSON object that was sent, with its fractions and whatever else a prompt may hold."""
     try:
-        return payload.mapping(msgspec.json.decode(body))
+        return payload.mapping(payload.storable(payload.decode_whole(body)))
     except (ValueError, RecursionError) as exc:
         raise invalid("The body must be one JSON document in UTF-8.") from exc
 
@@ -39,6 +41,27 @@ def read_count(fields: Mapping[str, object], key: str, *, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise invalid(f"{key} must be a whole number from 1 to {most}")
     return value
+
+
+def read_image_format(fields: Mapping[str, object]) -> str:
+    """Which format is wanted, as an extension; ANY_IMAGE if nobody said."""
+    value = fields.get("output_format")
+    if value is None:
+        return ANY_IMAGE
+    if not isinstance(value, str) or value not in _EXTENSIONS:
+        raise invalid("output_format must be png, jpeg or webp")
+    return _EXTENSIONS[value]
+
+
+def read_image_urls(fields: Mapping[str, object], *, most: int = 16) -> int:
+    """How many images to work from are named; 0 for none, or for null."""
+    value = fields.get("image_urls")
+    if value is None:
+        return 0
+    named = payload.items(value)
+    if not all(isinstance(url, str) and url for url in named) or not 1 <= len(named) <= most:
+        raise invalid(f"image_urls must be a list of 1 to {most} URLs")
+    return len(named)
 
 
 def read_callback_url(body: Mapping[str, object]) -> str | None:

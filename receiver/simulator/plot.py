@@ -19,14 +19,22 @@ NOT_BEARER = "Not a Bearer key"
 WRONG_KEY = "Wrong key"
 INVALID = "Invalid request"
 NOT_FOUND = "No such task"
+NO_PATH = "No such path"
+NO_METHOD = "Method not allowed"
 NO_CREDIT = "Insufficient credits"
 TOO_MANY = "Rate limit exceeded"
+BROKEN = "Internal error"
+
+# What a task can be ordered to make: an image of any format, or a file with this extension.
+ANY_IMAGE = "image"
 
 
 class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the whole simulator behaves; ``simulate`` in a submission decides about one task."""
 
     keys: Mapping[str, str] = {}  # by provider; one that is not named here takes any key, or none
+    credits: float = 1_000_000.0  # what each account begins with; see ``Dialect.price``
+    submit_rate_limit: int = 0  # submissions a minute that each provider takes; 0: no limit
     out_of_credit: frozenset[str] = frozenset()  # providers that take orders, but refuse to be asked for them
     task_seconds: float = 2.0  # from submission to end
     retry_factor: float = 1.0  # multiplies the waits between callback attempts
@@ -38,9 +46,25 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """A submission that was accepted."""
 
     model: str
-    count: int
+    makes: tuple[str, ...]  # ANY_IMAGE or an extension for each file, in the order of the links
     callback_url: str | None
     simulate: Simulate
+    music: bool = False  # it is asked about, and told of, as music is
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """A status question. What is not None must be as the task has it, or there is no such task."""
+
+    task_id: str
+    model: str | None = None
+    music: bool | None = None
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as it is told of."""
+
+    url: str
+    kind: str  # image, video, audio
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +79,14 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
         return status == 200 if self.only_200 else status is not None and 200 <= status < 300
 
 
-class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """A drawn image."""
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was made; the size in pixels is that of images and films."""
 
     content: bytes
     media_type: str
     extension: str
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
 
 
 class MadeFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +96,8 @@ class MadeFile(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     media_type: str
     bytes: int
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     sha256: str
 
 
@@ -95,11 +119,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     state: Literal["running", "completed", "failed"]
     percent: int  # from 0 to 99, of a running one
-    urls: tuple[str, ...]
+    order: Order
+    links: tuple[Link, ...]  # of a completed one
+    turn: int  # how many tasks its provider had before; for what a provider does by turns
+    credits: float  # what it costs; failures cost nothing
     error: str | None
     error_code: str | int | None
     created_at: datetime
     ended_at: datetime | None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(link.url for link in self.links)
 
 
 class PlayedTask:
@@ -123,6 +154,8 @@ class PlayedTask:
         self.fate = fate
         self.origin = origin  # where its files are served from
         self.created_at = created_at
+        self.turn = 0  # how many tasks its provider had before
+        self.price = 0.0
         self.links: Links | None = None  # None: they live for ever
         self.ended_at: datetime | None = None
         self.files: tuple[MadeFile, ...] = ()
@@ -130,6 +163,7 @@ class PlayedTask:
         self.forgeries: list[CallAttempt] = []
         self.late_progress: list[CallAttempt] = []
         self.forged_fetches = 0
+        self.asked = 0  # status questions that were answered
         self.called = asyncio.Event()  # the first callback was sent, or none will be
 
     @property
@@ -144,7 +178,10 @@ class PlayedTask:
             model=self.order.model,
             state=self.state,
             percent=self._percent(now),
-            urls=tuple(self.links.sign(file.url, now) if self.links else file.url for file in self.files),
+            order=self.order,
+            links=tuple(self._link(file, now) for file in self.files),
+            turn=self.turn,
+            credits=self.price,
             error=self.fate.error if ended else None,
             error_code=self.fate.error_code if ended else None,
             created_at=self.created_at,
@@ -154,8 +191,15 @@ class PlayedTask:
     def lie(self, now: datetime) -> Snapshot:
         """A false one: it is done, and its files are where nobody must fetch them."""
         where = f"{self.origin}/forged/{self.provider}/{self.id}"
-        urls = tuple(f"{where}/{index}.png" for index in range(self.order.count))
-        return msgspec.structs.replace(self.snapshot(now), state="completed", urls=urls, ended_at=now)
+        links = tuple(
+            Link(url=f"{where}/{index}.png", kind=kind_of(extension))
+            for index, extension in enumerate(self.order.makes)
+        )
+        return msgspec.structs.replace(self.snapshot(now), state="completed", links=links, ended_at=now)
+
+    def _link(self, file: MadeFile, now: datetime) -> Link:
+        url = self.links.sign(file.url, now) if self.links else file.url
+        return Link(url=url, kind=kind_of(file.url.rpartition(".")[2]))
 
     def _percent(self, now: datetime) -> int:
         seconds = self.fate.delay_seconds
@@ -174,6 +218,7 @@ class PlayedTask:
             "error": msgspec.to_builtins(error) if self.state == "failed" else None,
             "submitted_at": to_text(self.created_at),
             "ended_at": to_text(self.ended_at) if self.ended_at else None,
+            "credits": 0.0 if self.state == "failed" else self.price,
             "simulate": msgspec.to_builtins(self.fate),
             "files": msgspec.to_builtins(self.files),
             "callbacks": msgspec.to_builtins(self.calls),
@@ -184,26 +229,36 @@ class PlayedTask:
         }
 
 
+def kind_of(extension: str) -> str:
+    """The word for what a file with this extension is."""
+    return {"mp4": "video", "mp3": "audio", "wav": "audio", "mid": "audio"}.get(extension, "image")
+
+
 class Dialect(Protocol):
     """How one provider speaks: its paths, and its words for what happens on the stage."""
 
     name: str
     submit_path: str
-    status_path: str
+    status_paths: tuple[str, ...]
+    balance_path: str
+    uploads: str | None  # the path that its uploads hang below
     retries: Retries | None  # None: it never calls back
     failure: Failure  # of a task that has to fail, if nobody asks for another
+    price: float  # of a file, in the unit of its balance: credits or US dollars
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         """What was ordered. Raises Rejected (400) with INVALID for the provider's reasons."""
 
-    def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> str:
-        """The task id in a status question."""
+    def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
+        """What a status question is about."""
 
     def new_id(self, order: Order, clock: Clock) -> str: ...
 
     def submitted(self, task: Snapshot) -> object: ...
 
     def status(self, task: Snapshot) -> object: ...
+
+    def balance(self, left: float) -> object: ...
 
     def callback(self, task: Snapshot) -> object: ...
 

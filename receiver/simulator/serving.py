@@ -2,37 +2,68 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
+import msgspec
 import uvicorn
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.simulator.app import create_simulator
+from receiver.simulator.app import DIALECTS, create_simulator
 from receiver.simulator.orders import is_loopback
 from receiver.simulator.plot import SimulatorOptions
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the simulator listens."""
+
+    combined: str  # each provider is below its name, and ``/truth`` beside them
+    roots: Mapping[str, str]  # by provider: where it is alone, at the root
 
 
 @asynccontextmanager
 async def serve_simulator(
     host: str = "127.0.0.1", port: int = 0, options: SimulatorOptions | None = None
 ) -> AsyncIterator[str]:
-    """Serve until the block is left; gives the URL that the providers' paths hang below.
+    """``serve_providers`` for those who need no more than the URL that the providers' names hang below."""
+    async with serve_providers(host, port, options=options) as addresses:
+        yield addresses.combined
 
-    Port 0 takes a free one. Signals are left to the caller. Raises Misconfigured for a host that is not
-    loopback, a port that is taken, and missing Pillow.
+
+@asynccontextmanager
+async def serve_providers(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    own_ports: Sequence[int] = (),
+    options: SimulatorOptions | None = None,
+) -> AsyncIterator[Addresses]:
+    """Serve until the block is left. ``own_ports`` are the providers', in the order of their names here.
+
+    Port 0, or none, takes a free one. Signals are left to the caller. Raises Misconfigured for a host that is
+    not loopback, a port that is taken, and missing Pillow.
     """
-    app = create_simulator(options)
-    with _listen(host, port) as listener:
+    names = [dialect.name for dialect in DIALECTS]
+    with ExitStack() as listening:
+        wanted = (port, *(own_ports or [0] * len(names)))
+        listeners = [listening.enter_context(_listen(host, each)) for each in wanted]
+        ports = [listener.getsockname()[1] for listener in listeners]
+        app = create_simulator(options, own_ports=dict(zip(ports[1:], names, strict=True)))
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=2
+            app,
+            http="h11",  # the one that writes names of headers as they are given
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            ws="none",
+            timeout_graceful_shutdown=2,
         )
         server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=listeners))
         try:
             await _started(server, serving)
             shown = f"[{host}]" if ":" in host else host
-            yield f"http://{shown}:{listener.getsockname()[1]}"
+            combined, *roots = (f"http://{shown}:{each}" for each in ports)
+            yield Addresses(combined=combined, roots=dict(zip(names, roots, strict=True)))
         finally:
             server.should_exit = True
             await serving

@@ -2,18 +2,28 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections import Counter
 from datetime import datetime
 from typing import Self
 
 from receiver.clock import Clock
+from receiver.errors import Rejected
+from receiver.simulator.accounts import Accounts
 from receiver.simulator.calling import Caller
 from receiver.simulator.faults import decide
 from receiver.simulator.links import Links
-from receiver.simulator.plot import Dialect, MadeFile, Order, Picture, PlayedTask, SimulatorOptions
+from receiver.simulator.media import Draw, make
+from receiver.simulator.plot import (
+    ANY_IMAGE,
+    NO_CREDIT,
+    Dialect,
+    MadeFile,
+    Media,
+    Order,
+    PlayedTask,
+    SimulatorOptions,
+)
 from receiver.simulator.telling import Teller
-
-Draw = Callable[[str, int, int], Picture]
 
 
 class Stage:
@@ -26,7 +36,9 @@ class Stage:
         self._links = Links(options.faults.dying_links)
         self._caller = Caller(clock, options.retry_factor)
         self._teller = Teller(self._caller, clock)
+        self.accounts = Accounts(options.credits)
         self._tasks: dict[tuple[str, str], PlayedTask] = {}
+        self._turns: Counter[str] = Counter()  # by provider
         self._running: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -42,7 +54,10 @@ class Stage:
         return self._clock.now()
 
     def start(self, dialect: Dialect, order: Order, origin: str) -> PlayedTask:
-        """Accept an order; from now on the task plays by itself."""
+        """Accept an order; from now on the task plays by itself. Raises Rejected (402)."""
+        price = dialect.price * max(1, len(order.makes))
+        if not self.accounts.take(dialect.name, price):
+            raise Rejected(402, NO_CREDIT, "The balance of this account does not cover it.")
         number, faults = len(self._tasks), self._options.faults
         fate = decide(order.simulate, faults, number, self._options.task_seconds, dialect.failure)
         task = PlayedTask(
@@ -54,9 +69,11 @@ class Stage:
             origin=origin,
             created_at=self._clock.now(),
         )
+        task.turn, task.price = self._turns[dialect.name], price
         if faults.dying_links or fate.dead_links:
             task.links = self._links
         self._tasks[task.provider, task.id] = task
+        self._turns[task.provider] += 1
         playing = asyncio.create_task(self._play(dialect, task))
         self._running.add(playing)
         playing.add_done_callback(self._running.discard)
@@ -77,9 +94,9 @@ class Stage:
         """What happened to every task, in the order of submission."""
         return [task.truth() for task in self._tasks.values()]
 
-    async def draw(self, task_id: str, index: int) -> Picture:
-        """An image of this run's size."""
-        return await asyncio.to_thread(self._draw, task_id, index, self._options.picture_pixels)
+    async def make(self, task_id: str, index: int, makes: str = ANY_IMAGE) -> Media:
+        """A file; images are of this run's size."""
+        return await asyncio.to_thread(make, self._draw, task_id, index, makes, self._options.picture_pixels)
 
     async def _play(self, dialect: Dialect, task: PlayedTask) -> None:
         half_seconds = task.fate.delay_seconds / 2
@@ -90,20 +107,22 @@ class Stage:
             await asyncio.sleep(half_seconds)
             before = task.snapshot(self._clock.now())
             if task.fate.outcome == "completed":
-                task.files = tuple([await self._make(task, index) for index in range(task.order.count)])
+                task.files = tuple([await self._make(task, index) for index in range(len(task.order.makes))])
+            else:
+                self.accounts.give_back(task.provider, task.price)
             task.ended_at = self._clock.now()
             await self._teller.tell(dialect, task, before)
         finally:
             task.called.set()
 
     async def _make(self, task: PlayedTask, index: int) -> MadeFile:
-        picture = await self.draw(task.id, index)
+        media = await self.make(task.id, index, task.order.makes[index])
         return MadeFile(
             index=index,
-            url=f"{task.origin}/media/{task.provider}/{task.id}/{index}.{picture.extension}",
-            media_type=picture.media_type,
-            bytes=len(picture.content),
-            width=picture.width,
-            height=picture.height,
-            sha256=hashlib.sha256(picture.content).hexdigest(),
+            url=f"{task.origin}/media/{task.provider}/{task.id}/{index}.{media.extension}",
+            media_type=media.media_type,
+            bytes=len(media.content),
+            width=media.width,
+            height=media.height,
+            sha256=hashlib.sha256(media.content).hexdigest(),
         )

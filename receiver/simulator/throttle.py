@@ -6,14 +6,20 @@ from collections.abc import Callable
 
 
 class Throttle:
-    """So many questions a minute, a tenth of them at once; 0: no limit.
+    """So many questions a minute, a tenth of them at once or as many as said; 0: no limit.
 
     A bucket that fills evenly, so that whoever waits as told gets through.
     """
 
-    def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        at_once: float | None = None,
+    ) -> None:
         self._per_second = per_minute / 60
-        self._most = max(1.0, per_minute / 10)
+        self._most = at_once or max(1.0, per_minute / 10)
         self._monotonic = monotonic
         self._left = self._most
         self._seen_at = monotonic()

@@ -57,10 +57,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of tasks, the newest first.
-
-    It may be short, or empty, and still not be the last: only one without a ``next_cursor`` is.
-    """
+    """A page of tasks, the newest first; ``next_cursor`` leads to the next page, if there is one."""
 
     tasks: list[TaskRow]
     next_cursor: str | None

@@ -1,8 +1,11 @@
 """`receiver simulate` as a user runs it: from an order to an image, and its end by a signal."""
 
 import io
+import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,6 +87,60 @@ def test_it_stops_in_good_order_while_a_task_is_running(number: signal.Signals) 
         assert answer.status_code == 200
         process.send_signal(number)
         assert process.wait(TIMEOUT_SECONDS) == 0
+
+
+def test_it_says_where_each_provider_is_alone_at_the_root() -> None:
+    with started("--port", "0") as (process, _):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Each at the root of its own port: vidgo http://127.0.0.1:")
+        alone = re.findall(r"(\w+) (http://127\.0\.0\.1:\d+)", line)
+        assert [name for name, _ in alone] == ["vidgo", "apidot", "apixo", "reapi"]
+        answers = {name: httpx2.get(f"{url}/nothing", trust_env=False).json() for name, url in alone}
+    assert set(answers["reapi"]) == {"error"}
+    assert {answers[name]["code"] for name in ("vidgo", "apidot", "apixo")} == {404}
+
+
+def test_it_says_where_it_plays_in_json_and_on_ports_that_were_typed() -> None:
+    first = free_ports(5)
+    typed = ("--port", str(first), "--own-ports", str(first + 1), "--fail", "1", "--seed", "7", "--json")
+    with started(*typed) as (_, line):
+        places = json.loads(line)
+        assert places["seed"] == 7
+        urls = [places["url"], *places["providers"].values()]
+        assert urls == [f"http://127.0.0.1:{first + number}" for number in range(5)]
+        assert list(places["providers"]) == ["vidgo", "apidot", "apixo", "reapi"]
+
+
+def test_a_port_nobody_typed_is_another_where_it_is_taken() -> None:
+    first = free_ports(2)
+    with socket.create_server(("127.0.0.1", first + 1)), started("--port", str(first), "--json") as (_, line):
+        places = json.loads(line)
+    assert places["url"] == f"http://127.0.0.1:{first}"
+    assert places["providers"]["vidgo"] != f"http://127.0.0.1:{first + 1}"
+
+
+def free_ports(count: int) -> int:
+    """The first of so many in a row that nobody listens on, below those that the kernel hands out."""
+    for first in range(20_000 + os.getpid() % 500 * 10, 32_000, 10):  # tests run beside each other
+        try:
+            for port in range(first, first + count):
+                socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no ports are free")
+
+
+def test_credit_and_submission_rates_are_typed_as_options() -> None:
+    order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
+    for typed, refused in ((("--credits", "5"), 402), (("--submit-rate-limit", "20"), 429)):
+        with (
+            simulator("--port", "0", *typed) as (_, url),
+            httpx2.Client(base_url=url, trust_env=False) as http,
+        ):
+            statuses = [http.post("/vidgo/api/generate/submit", json=order).status_code for _ in range(3)]
+        assert statuses == [200, 200, refused]
 
 
 def test_a_port_that_is_taken_is_named() -> None:

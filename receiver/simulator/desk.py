@@ -1,0 +1,165 @@
+"""One provider's API: who may ask, what was asked, and the answer in its own words."""
+
+import hmac
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from receiver.errors import Rejected
+from receiver.simulator.orders import read_body
+from receiver.simulator.plot import (
+    BROKEN,
+    INVALID,
+    NO_CREDIT,
+    NO_KEY,
+    NO_METHOD,
+    NO_PATH,
+    NOT_BEARER,
+    NOT_FOUND,
+    TOO_MANY,
+    WRONG_KEY,
+    Dialect,
+    PlayedTask,
+    SimulatorOptions,
+)
+from receiver.simulator.stage import Stage
+from receiver.simulator.throttle import Throttle
+from receiver.simulator.uploads import Uploads
+
+# What a submission may ask to be refused with.
+_REFUSALS = {400: INVALID, 402: NO_CREDIT, 429: TOO_MANY, 500: BROKEN, 503: BROKEN}
+
+
+class TooMany(Rejected):
+    """The question or submission is beyond the rate; ``wait_seconds`` is when to try again."""
+
+    def __init__(self, wait_seconds: int) -> None:
+        super().__init__(429, TOO_MANY, f"Too many requests: try again in {wait_seconds} s.")
+        self.wait_seconds = wait_seconds
+
+
+class ProviderDesk:
+    """Answers at the paths that the provider's documentation gives; elsewhere 404 and 405 in its form."""
+
+    def __init__(self, dialect: Dialect, stage: Stage, options: SimulatorOptions, uploads: Uploads) -> None:
+        self._dialect = dialect
+        self._stage = stage
+        self._uploads = uploads
+        self._key = options.keys.get(dialect.name)
+        self._has_credit = dialect.name not in options.out_of_credit
+        self._submissions = Throttle(options.submit_rate_limit)
+        self._questions = Throttle(options.faults.rate_limit)
+
+    @property
+    def name(self) -> str:
+        return self._dialect.name
+
+    def app(self) -> Starlette:
+        """For the root of a host, or below a prefix."""
+        dialect = self._dialect
+        routes = [
+            Route(dialect.submit_path, self._submit, methods=["POST"]),
+            *(Route(path, self._status, methods=["GET"]) for path in dialect.status_paths),
+            Route(dialect.balance_path, self._balance, methods=["GET"]),
+        ]
+        if dialect.uploads:
+            routes.append(Route(f"{dialect.uploads}/{{way}}", self._upload, methods=["POST"]))
+        app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
+        app.router.redirect_slashes = False
+        return app
+
+    async def _submit(self, request: Request) -> Response:
+        as_200 = False
+        try:
+            self._check_key(request)
+            _pass(self._submissions)
+            order = self._dialect.read_order(read_body(await request.body()), request.path_params)
+            as_200 = bool(order.simulate.error_in_200)
+            if refused := order.simulate.refuse:
+                raise TooMany(1) if refused == 429 else Rejected(refused, _REFUSALS[refused], "As you asked.")
+            origin = f"{request.url.scheme}://{request.url.netloc}"
+            task = self._stage.start(self._dialect, order, origin)
+        except Rejected as problem:
+            return self._refuse(problem, as_200=as_200)
+        if order.simulate.call_before_answer:
+            await task.called.wait()
+        return JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
+
+    async def _status(self, request: Request) -> Response:
+        try:
+            self._check_key(request)
+            _pass(self._questions)
+            self._check_credit()
+            task = self._find(request)
+        except Rejected as problem:
+            return self._refuse(problem)
+        task.asked += 1
+        if task.fate.error_in_200 and task.asked == 1:
+            return self._refuse(Rejected(500, BROKEN, "Something went wrong: try again."), as_200=True)
+        return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
+
+    async def _balance(self, request: Request) -> Response:
+        try:
+            self._check_key(request)
+        except Rejected as problem:
+            return self._refuse(problem)
+        left = self._stage.accounts.left(self.name) if self._has_credit else 0.0
+        return JSONResponse(self._dialect.balance(left))
+
+    async def _upload(self, request: Request) -> Response:
+        try:
+            self._check_key(request)
+            _pass(self._uploads.rate)
+            return JSONResponse(await self._uploads.take(request))
+        except Rejected as problem:
+            return self._refuse(problem)
+
+    async def _no_route(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - for mypy
+        title = NO_METHOD if error.status_code == 405 else NO_PATH
+        answer = self._refuse(Rejected(error.status_code, title, f"{error.detail}."))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    def _check_key(self, request: Request) -> None:
+        if self._key is None:
+            return
+        given = request.headers.get("authorization")
+        if given is None:
+            raise Rejected(401, NO_KEY, "Send your key as Authorization: Bearer KEY.")
+        scheme, _, key = given.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Rejected(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
+        if not hmac.compare_digest(key.strip().encode(), self._key.encode()):
+            raise Rejected(401, WRONG_KEY, "The key is not valid.")
+
+    def _check_credit(self) -> None:
+        if not self._has_credit:
+            raise Rejected(402, NO_CREDIT, "The balance of this account is used up.")
+
+    def _find(self, request: Request) -> PlayedTask:
+        asked = self._dialect.asked_for(request.path_params, request.query_params)
+        task = self._stage.find(self.name, asked.task_id)
+        # Where the path names a model, or is for music alone, it must be the task's own.
+        if (
+            task is None
+            or asked.model not in {None, task.order.model}
+            or asked.music not in {None, task.order.music}
+        ):
+            raise Rejected(404, NOT_FOUND, "There is no such task.")
+        return task
+
+    def _refuse(self, problem: Rejected, *, as_200: bool = False) -> Response:
+        answer = JSONResponse(self._dialect.refusal(problem), status_code=200 if as_200 else problem.status)
+        if isinstance(problem, TooMany):
+            # As it is usually written: clients look for it by exact case. Starlette would write it small.
+            answer.raw_headers.append((b"Retry-After", str(problem.wait_seconds).encode()))
+        return answer
+
+
+def _pass(throttle: Throttle) -> None:
+    if wait_seconds := throttle.wait_seconds():
+        raise TooMany(wait_seconds)
