@@ -3,9 +3,27 @@
 import httpx2
 
 from receiver import plugins
+from receiver.errors import Misconfigured
 from receiver.options import PartOptions
 from receiver.ports import BlobStore, Sink
 from receiver.settings import Settings, SinkSettings
+
+
+def check_drivers(settings: Settings) -> None:
+    """Import what the settings name. Raises Misconfigured naming every part without its driver at once."""
+    wanted: list[tuple[plugins.Kind, str]] = [
+        ("stores", settings.database_scheme),
+        ("blobs", settings.assets_scheme),
+        *(("sinks", sink.scheme) for sink in settings.sinks),
+    ]
+    problems: list[str] = []
+    for kind, scheme in dict.fromkeys(wanted):
+        try:
+            plugins.load(kind, scheme)
+        except Misconfigured as exc:
+            problems += exc.problems
+    if problems:
+        raise Misconfigured(*problems)
 
 
 def make_blobs(settings: Settings, http: httpx2.AsyncClient) -> BlobStore:

@@ -86,7 +86,7 @@ def _load_ours(kind: Kind, name: str, path: str) -> Any:
             raise  # a fault of ours, not a missing driver
         extra = path.partition(":")[0].rpartition(".")[2]  # file name, scheme and extra share one name
         raise Misconfigured(
-            f"{_describe(kind, name)} needs the {extra} extra: pip install 'receiver[{extra}]'"
+            f"{_describe(kind, name)} needs the {extra} extra: pip install 'callback-receiver[{extra}]'"
         ) from exc
 
 

@@ -497,6 +497,32 @@ def test_serve_keeps_an_idle_connection_for_as_long_as_it_is_told(tmp_path: Path
                     assert not ends
 
 
+def test_what_is_to_be_installed_is_said_first_and_alone(tmp_path: Path) -> None:
+    without = "import sys; sys.modules['redis'] = None; from receiver.cli import main; main()"
+    environ = {
+        "RECEIVER_DATA_DIR": str(tmp_path / "data"),
+        "RECEIVER_SINK_QUEUE": "redis://127.0.0.1/0?stream=s",
+        "PORT": str(free_port()),
+    }
+    needed = "sink redis://… needs the redis extra: pip install 'callback-receiver[redis]'"
+
+    def said(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", without, *command.split()],
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    served = said("serve")
+    assert (served.returncode, served.stdout, served.stderr.strip()) == (2, "", f"receiver: {needed}")
+    assert list(tmp_path.iterdir()) == []
+    examined = {check["name"]: check for check in json.loads(said("doctor --json").stdout)["checks"]}
+    assert (examined["sink queue"]["state"], examined["sink queue"]["detail"]) == ("fail", needed)
+    assert "can be reached" not in examined["sink queue"]["todo"]
+
+
 def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
     first, stderr = served_until_ctrl_c(tmp_path), served_until_ctrl_c(tmp_path)
     assert "Next, in another terminal" in first

@@ -118,7 +118,8 @@ KEY = "a-key-of-the-operator"
     ],
 )
 def test_doctor_asks_a_provider_that_has_a_key(status: int, document: object, state: str, said: str) -> None:
-    with answering({"GET /v/api/generate/status/receiver-doctor": (status, document)}) as stub:
+    paths = ("/v/api/generate/status/receiver-doctor", "/v/api/generate/detail/music")
+    with answering({f"GET {path}": (status, document) for path in paths}) as stub:
         code, checks = examined(VIDGO_API_KEY=KEY, VIDGO_BASE_URL=f"{stub.url}/v")
     assert stub.tokens == {f"Bearer {KEY}"}
     assert checks["asking vidgo"]["state"] == state

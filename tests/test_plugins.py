@@ -57,7 +57,9 @@ def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(Misconfigured) as caught:
         plugins.load("sinks", "rediss")
-    assert caught.value.problems == ("sink rediss://… needs the redis extra: pip install 'receiver[redis]'",)
+    assert caught.value.problems == (
+        "sink rediss://… needs the redis extra: pip install 'callback-receiver[redis]'",
+    )
 
 
 @pytest.mark.parametrize(

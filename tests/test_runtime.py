@@ -253,7 +253,7 @@ async def test_a_missing_driver_names_its_extra_and_not_the_url(
     monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
     wanted = settings(tmp_path, RECEIVER_SINK_A="redis://:a-password@127.0.0.1/0")
     said = await refusal(wanted)
-    assert said == "sink redis://… needs the redis extra: pip install 'receiver[redis]'"
+    assert said == "sink redis://… needs the redis extra: pip install 'callback-receiver[redis]'"
 
 
 # --- the loops ------------------------------------------------------------------------------------------

@@ -348,7 +348,7 @@ def test_pictures_come_in_every_format_and_several_sizes() -> None:
 def test_without_pillow_the_operator_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.delitem(sys.modules, "receiver.simulator.drawing")
-    with pytest.raises(Misconfigured, match=r"pip install 'receiver\[demo\]'"):
+    with pytest.raises(Misconfigured, match=r"pip install 'callback-receiver\[demo\]'"):
         create_simulator()
 
 

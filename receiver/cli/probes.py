@@ -278,8 +278,12 @@ def _todo_of_sink(name: str) -> str:
 
 
 async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], todo: str) -> Check:
-    async def ping() -> None:
+    try:
         part = make()
+    except Misconfigured as exc:  # nothing there to be tried: its words say what to install or to correct
+        return fail(name, _words(exc), "do as it says, then look again")
+
+    async def ping() -> None:
         try:
             await part.ping()
         finally:

@@ -25,6 +25,7 @@ from receiver.credentials import credentials_path, ensure_credentials
 from receiver.errors import ReceiverError, Unavailable
 from receiver.fields import ALL_FIELDS
 from receiver.logs import configure_logs
+from receiver.parts import check_drivers
 from receiver.plugins import load_providers
 from receiver.settings import Settings, load_settings
 from receiver.words import Confirm
@@ -57,6 +58,7 @@ def serve(*, host: str | None, port: int | None) -> None:
     The first start makes the data folder and its secrets, and says what to do next.
     """
     settings = load_settings(host=host, port=port)
+    check_drivers(settings)  # before anything is made or said: what is to be installed stands alone
     secrets_path = credentials_path(settings.data_dir)
     had_secrets = secrets_path.exists()
     settings = ensure_credentials(settings)

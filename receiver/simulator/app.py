@@ -73,7 +73,7 @@ def _load_draw() -> Draw:
         drawing = importlib.import_module("receiver.simulator.drawing")
     except ImportError as exc:
         raise Misconfigured(
-            "The simulator draws its images with Pillow: pip install 'receiver[demo]'"
+            "The simulator draws its images with Pillow: pip install 'callback-receiver[demo]'"
         ) from exc
     return cast("Draw", drawing.draw)
 

@@ -1,6 +1,6 @@
 """Pictures of hills under a sun, drawn from a task id: always the same for the same id.
 
-The one module that needs Pillow (``pip install 'receiver[demo]'``).
+The one module that needs Pillow (``pip install 'callback-receiver[demo]'``).
 """
 
 import colorsys

@@ -183,7 +183,7 @@ def test_without_pillow_it_names_the_extra_and_leaves_nothing(tmp_path: Path) ->
     without = "import sys; sys.modules['PIL'] = None; from receiver.cli import main; main(sys.argv[1:])"
     done = start(sys.executable, "-c", without, "demo", "--folder", str(tmp_path / "new"))
     assert done.returncode == 2
-    assert "receiver[demo]" in done.stderr
+    assert "callback-receiver[demo]" in done.stderr
     assert not (tmp_path / "new").exists()
 
 

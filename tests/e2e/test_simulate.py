@@ -164,7 +164,7 @@ def test_without_pillow_it_names_the_extra() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "pip install 'receiver[demo]'" in done.stderr
+    assert "pip install 'callback-receiver[demo]'" in done.stderr
 
 
 def test_faults_are_typed_as_options_and_repeated_by_the_seed_it_prints() -> None:

@@ -1,0 +1,116 @@
+"""What `pip install` brings: a typed package under a name of its own, whose docstring says what is public."""
+
+import importlib
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import receiver
+from receiver import plugins
+
+ROOT = Path(__file__).parent.parent
+
+CONSUMER = """
+from receiver.errors import Unavailable
+from receiver.models import Notification
+from receiver.options import PartOptions
+from receiver.ports import Sink
+from receiver.settings import Settings, load_settings
+from receiver.web.app import create_app
+
+
+class Nowhere:
+    @classmethod
+    def from_url(cls, url: str, options: PartOptions) -> "Nowhere":
+        return cls()
+
+    async def publish(self, notification: Notification) -> None:
+        raise Unavailable("nowhere to be had")
+
+    async def ping(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+sink: Sink = Nowhere()
+settings: Settings = load_settings({})
+app = create_app(settings)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_has_a_name_of_its_own_and_types_and_nothing_of_the_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.startswith("callback_receiver-")
+    assert "receiver/py.typed" in names
+    assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"receiver"}
+
+
+def test_who_imports_the_wheel_is_checked_by_its_types(wheel: Path, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (tmp_path / "consumer.py").write_text(CONSUMER)
+
+    def checked() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(venv / "bin/python")]
+        command += ["--config-file", "", "consumer.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = checked()
+    assert (done.returncode, done.stdout.partition(":")[0]) == (0, "Success"), done.stdout
+    (tmp_path / "consumer.py").write_text(CONSUMER.replace("load_settings({})", "load_settings(7)"))
+    assert 'incompatible type "int"' in checked().stdout  # so the types were really looked at
+
+
+def test_the_packages_docstring_names_what_is_there() -> None:
+    assert receiver.__doc__ is not None
+    named = re.findall(r"``(receiver(?:\.\w+)+)", receiver.__doc__)
+    assert len(named) >= 8
+    for name in named:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            module, _, attribute = name.rpartition(".")
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_nobody_is_told_to_install_a_strangers_package() -> None:
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("deploy/*"), *(ROOT / "receiver").rglob("*.py")]
+    told = [
+        (path.name, line)
+        for path in texts
+        for line in path.read_text().splitlines()
+        if re.search(r"pip install( -\S+)* ['\"]?receiver\b", line)
+    ]
+    assert told == []
+    with pytest.raises(Exception, match=r"pip install 'callback-receiver\[redis\]'"):
+        _without_redis()
+
+
+def _without_redis() -> None:
+    saved = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "redis"}
+    ours = sys.modules.pop("receiver.sinks.redis", None)
+    sys.modules["redis"] = None  # type: ignore[assignment]
+    try:
+        plugins.load("sinks", "redis")
+    finally:
+        sys.modules.pop("redis")
+        sys.modules.update(saved)
+        if ours is not None:
+            sys.modules["receiver.sinks.redis"] = ours
