@@ -4,7 +4,7 @@ import httpx2
 import msgspec
 
 from receiver import payload
-from receiver.errors import Rejected, wire_outcome
+from receiver.errors import Rejected, tls_words, wire_outcome, with_words
 from receiver.ingest import understand
 from receiver.models import Report
 from receiver.ports import Provider
@@ -93,7 +93,7 @@ def _status_within(body: bytes) -> int | None:
 def unreached(error: Exception) -> Answer:
     """What a request means that got no whole answer; ``error`` is the HTTP client's, or of the socket."""
     outcome = wire_outcome(error) or _outcome(error)
-    return Answer(outcome=outcome, detail=_WORDS[outcome])
+    return Answer(outcome=outcome, detail=with_words(_WORDS[outcome], tls_words(error)))
 
 
 def _outcome(error: Exception) -> Outcome:

@@ -13,11 +13,14 @@ The message of each is written for the person who acts on it. It never carries a
 prompt, a callback URL or a media link.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
 
 from receiver.words import Outcome
+
+_QUOTED = re.compile("['\"\u201c].*['\"\u201d]")  # the name or address that a certificate is not valid for
 
 
 class ReceiverError(Exception):
@@ -106,3 +109,21 @@ def wire_outcome(exc: BaseException) -> Outcome | None:
     if any(isinstance(cause, socket.gaierror) for cause in chain):
         return Outcome.DNS_FAILED
     return None
+
+
+def tls_words(exc: BaseException) -> str:
+    """Why TLS failed, in OpenSSL's own words, as far as a cause has any; never with the host's name.
+
+    The pool of the HTTP driver drops causes and keeps them as arguments only, so both are looked at.
+    """
+    chain = [cause for link in causes(exc) for cause in (link, *link.args)]
+    for cause in chain:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _QUOTED.sub("it", getattr(cause, "verify_message", "")).rstrip(".")
+    reasons = (getattr(cause, "reason", None) for cause in chain if isinstance(cause, ssl.SSLError))
+    return next(filter(None, reasons), "").replace("_", " ").lower()
+
+
+def with_words(what: str, words: str) -> str:
+    """What happened, and why where that is known."""
+    return f"{what}: {words}" if words else what

@@ -28,7 +28,7 @@ from receiver.addresses import (
     destination,
     is_literal,
 )
-from receiver.errors import FetchFailed
+from receiver.errors import FetchFailed, tls_words, with_words
 from receiver.words import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -151,7 +151,7 @@ def _translated() -> Iterator[None]:
     except httpcore2.ConnectError as exc:
         raise _connect_failed(exc) from exc
     except ssl.SSLError as exc:
-        raise FetchFailed(Outcome.TLS_FAILED, "the encrypted connection failed") from exc
+        raise _tls_failed(exc, "the encrypted connection failed") from exc
     except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
         raise bad_url("it makes no valid request") from exc
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as exc:
@@ -162,10 +162,14 @@ def _translated() -> Iterator[None]:
 def _connect_failed(error: httpcore2.ConnectError) -> FetchFailed:
     # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args):
-        return FetchFailed(Outcome.TLS_FAILED, "the host's certificate is not valid for it")
+        return _tls_failed(error, "the host's certificate is not accepted")
     if any(isinstance(cause, ssl.SSLError) for cause in error.args):
-        return FetchFailed(Outcome.TLS_FAILED, "the host does not speak TLS as it should")
+        return _tls_failed(error, "the host does not speak TLS as it should")
     return FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection")
+
+
+def _tls_failed(error: Exception, what: str) -> FetchFailed:
+    return FetchFailed(Outcome.TLS_FAILED, with_words(what, tls_words(error)))
 
 
 class SystemResolver:

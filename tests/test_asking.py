@@ -24,6 +24,7 @@ from receiver.simulator import SimulatorOptions, serve_simulator
 from receiver.testing import TurnableClock, sample_callback
 from receiver.words import Outcome, ReportState
 from tests.factories import NOW
+from tests.fake_world import make_trust
 from tests.media_host import Answer as Told
 from tests.media_host import MediaHost, media_host, redirects, repeats, writes
 from tests.status_host import KEY, access, asking, running, status_path, tells
@@ -312,6 +313,19 @@ async def test_a_host_that_speaks_no_tls_is_an_outcome(clock: TurnableClock) -> 
     async with server:
         port = server.sockets[0].getsockname()[1]
         assert await asked_at(f"https://127.0.0.1:{port}", clock) is Outcome.TLS_FAILED
+
+
+async def test_a_certificate_that_is_not_accepted_is_told_in_openssls_words(
+    clock: TurnableClock, tmp_path: Path
+) -> None:
+    trust = make_trust(tmp_path)  # in which the client has none
+    async with media_host(trust.server) as host, open_plain_client() as http:
+        base_url = f"https://127.0.0.1:{host.port}"
+        asker = Asker(providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock)
+        answer = await asker.ask("vidgo", "t1", None)
+    assert answer.outcome is Outcome.TLS_FAILED
+    assert (answer.detail or "").endswith(": self-signed certificate")
+    assert "127.0.0.1" not in (answer.detail or "")
 
 
 async def asked_at(base_url: str, clock: TurnableClock) -> Outcome:

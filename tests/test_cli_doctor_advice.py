@@ -4,7 +4,9 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from receiver.words import Outcome
 from tests.cli_callers import run
 from tests.cli_stub import answering
 from tests.earlier_releases import make_first_release
+from tests.fake_world import make_trust
 from tests.sink_hosts import free_port
 
 pytest_plugins = ["tests.cli_fixtures"]
@@ -52,6 +55,31 @@ def old(tmp_path: Path) -> Path:
 def applied(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [name for (name,) in connection.execute("SELECT name FROM _sqlite_migrations")]
+
+
+# --- TLS ----------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_is_not_accepted_is_told_in_openssls_words(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = make_trust(tmp_path).server.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_address[1]}"
+    try:
+        found = examined(
+            VIDGO_API_KEY=KEY,
+            VIDGO_BASE_URL=url,
+            RECEIVER_SINK_MINE=url,
+            RECEIVER_URL=url,
+            RECEIVER_PUBLIC_URL=url,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    for name in ("asking vidgo", "sink mine", "service", "public url leads here"):
+        assert "self-signed certificate" in found[name]["detail"], name
 
 
 # --- the record is left alone -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import httpx2
 import msgspec
 
 from receiver.credentials import read_credentials
-from receiver.errors import Misconfigured, Rejected, Unavailable
+from receiver.errors import Misconfigured, Rejected, Unavailable, tls_words
 from receiver.settings import Settings, load_settings
 
 TIMEOUT_SECONDS = 30.0
@@ -56,7 +56,7 @@ class Service:
             response = self._client.request(method, path, **content)
         except httpx2.HTTPError as exc:
             raise Unavailable(
-                f"no answer from {self._client.base_url} ({type(exc).__name__}):"
+                f"no answer from {self._client.base_url} ({tls_words(exc) or type(exc).__name__}):"
                 " start `receiver serve`, or set RECEIVER_URL"
             ) from exc
         if response.status_code >= 400:

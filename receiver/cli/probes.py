@@ -17,7 +17,7 @@ from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
 from receiver.cli.show import count
 from receiver.clock import Clock
-from receiver.errors import Misconfigured, ReceiverError, Unavailable
+from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words, wire_outcome
 from receiver.fields import key_variable, variable_of
 from receiver.network import open_plain_client
 from receiver.parts import make_blobs, make_sink
@@ -122,10 +122,10 @@ async def check_service(settings: Settings) -> list[Check] | None:
     try:
         async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
             response = await client.get(f"{settings.url}/readyz")
-    except httpx2.ConnectError:
-        return None
     except httpx2.HTTPError as exc:
-        said = f"{settings.url} does not answer ({type(exc).__name__})"
+        if isinstance(exc, httpx2.ConnectError) and wire_outcome(exc) is not Outcome.TLS_FAILED:
+            return None
+        said = f"{settings.url} does not answer ({tls_words(exc) or type(exc).__name__})"
         return [fail("service", said, "look at its log, or set RECEIVER_URL to where it is")]
     try:
         parts = msgspec.json.decode(response.content, type=_Readiness).parts
@@ -154,7 +154,11 @@ async def check_way_in(settings: Settings) -> Check:
         async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
             response = await client.get(url)
     except httpx2.HTTPError as exc:
-        return warn(name, f"{settings.public_url} does not answer from here ({type(exc).__name__})", todo)
+        return warn(
+            name,
+            f"{settings.public_url} does not answer from here ({tls_words(exc) or type(exc).__name__})",
+            todo,
+        )
     is_ours = response.status_code == 405 and response.headers.get("allow") == "POST"
     if is_ours and response.headers.get("content-type") == "application/problem+json":
         return ok(name, f"a receiver's door answers at {settings.public_url}/callbacks/")

@@ -20,7 +20,7 @@ import httpx2
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.envelope import CONTENT_TYPE
-from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, wire_outcome
+from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, tls_words, wire_outcome, with_words
 from receiver.models import Notification
 from receiver.options import PartOptions
 from receiver.words import Outcome
@@ -206,4 +206,5 @@ async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as exc:
         is_early = isinstance(exc, httpx2.ConnectError)
         outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_early else Outcome.INTERRUPTED)
-        raise Unavailable(f"the consumer could not be reached ({outcome})", outcome=outcome) from exc
+        what = with_words(f"the consumer could not be reached ({outcome})", tls_words(exc))
+        raise Unavailable(what, outcome=outcome) from exc

@@ -17,7 +17,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from receiver.errors import Misconfigured, Unavailable, causes, wire_outcome
+from receiver.errors import Misconfigured, Unavailable, causes, tls_words, wire_outcome, with_words
 from receiver.models import Notification
 from receiver.options import PartOptions
 from receiver.words import Outcome
@@ -174,7 +174,8 @@ def _failure(exc: Exception) -> Unavailable:
         return _refusal(exc)
     is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
     outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
-    return Unavailable(f"redis could not be reached ({outcome})", outcome=outcome)
+    what = with_words(f"redis could not be reached ({outcome})", tls_words(exc))
+    return Unavailable(what, outcome=outcome)
 
 
 def _refusal(exc: exceptions.ResponseError) -> Unavailable:

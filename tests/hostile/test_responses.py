@@ -286,7 +286,9 @@ async def test_only_a_good_certificate_is_taken(
         )
         await client.aclose()
     assert settlement.outcome is (Outcome.STORED if name == "good" else Outcome.TLS_FAILED)
+    assert CERTIFICATES[name].words in (settlement.detail or "")
     assert "example" not in (settlement.detail or "")
+    assert "93.184" not in (settlement.detail or "")
     assert len(host.requests) == (name == "good")  # nobody unproven ever sees the link
 
 
