@@ -135,7 +135,9 @@ FIELDS = (
         "RECEIVER_ASSET_TYPES",
         accepts.some_of("image", "video", "audio", "model"),
         "image",
-        "kinds of files to store",
+        "kinds of files to store, known by their bytes: image (png, jpg, webp, gif, avif, heic, jxl),"
+        " video (mp4, mov, webm, mkv), audio (mp3, aac, m4a, wav, ogg, opus, flac),"
+        " model (glb, gltf, obj, fbx, usdz, stl, ply)",
     ),
     Field(
         "RECEIVER_ASSET_HOSTS",

@@ -7,13 +7,12 @@ Hostile files cost little: every step is bounded, and so is the number of steps,
 """
 
 import io
+import mmap
 import re
 import zlib
 from collections.abc import Iterator
 from struct import unpack
 from typing import BinaryIO
-
-import imagesize
 
 from receiver.errors import FetchFailed
 from receiver.words import Outcome
@@ -23,13 +22,13 @@ Frames = Iterator[tuple[int, int]]
 FREE_READS = 20_000  # of one file, whatever its size: enough for every part of the longest animation
 BYTES_PER_READ = 128  # of a file that has more; the blocks of an honest GIF are 255 bytes long
 MAX_SCANS = 1_000  # of a JPEG; honest ones have about ten
-MAX_META_BYTES = 1 << 17  # of an AVIF's description; honest ones have a few hundred, and a colour profile
+MAX_FRAMES = 2_000  # of one animation
 
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by colour type
 _DEFLATE_AT_BEST = 1032  # bytes out of one byte in
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_JPEG_MARKER_IN_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_AVIF_SIZE = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)
 
 
 class Bytes:
@@ -53,6 +52,10 @@ class Bytes:
             raise malformed("it is made of too many parts")
         self._file.seek(offset)
         return self._file.read(count)
+
+    def mapped(self) -> mmap.mmap:
+        """All of it, for a reader that needs it in one piece; to be closed."""
+        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def malformed(reason: str) -> FetchFailed:
@@ -92,23 +95,22 @@ def _png_header(data: Bytes) -> tuple[int, int, int]:
 def jpeg_frames(data: Bytes) -> Frames:
     offset, sizes, scans = 2, 0, 0
     while True:
-        fill, marker = data.at(offset, 2)
-        if fill != 0xFF:
-            raise malformed("a marker is missing")
+        offset = _next_jpeg_segment(data, offset)
+        marker = data.at(offset, 2)[1]
         if marker == 0xD9:
             break
-        offset += 1 if marker == 0xFF else 2
-        if marker in (0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
+        offset += 2
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
             continue
         if marker < 0xC0:
             raise malformed("a marker is of no known type")
         if marker in _JPEG_SIZES:
             yield _jpeg_size(data, offset)
             sizes += 1
-        offset += int.from_bytes(data.at(offset, 2), "big")
+        offset = _end_of_jpeg_segment(data, offset)
         if marker == 0xDA:
             scans += 1
-            offset = _next_jpeg_marker(data, offset)
+            offset = _end_of_jpeg_scan(data, offset)
         if sizes > 1 or scans > MAX_SCANS or (scans and not sizes):
             raise malformed("it has several sizes, too many scans, or pixels before their size")
     if not scans:
@@ -122,14 +124,39 @@ def _jpeg_size(data: Bytes, offset: int) -> tuple[int, int]:
     return width, height
 
 
-def _next_jpeg_marker(data: Bytes, offset: int) -> int:
+def _next_jpeg_segment(data: Bytes, offset: int) -> int:
+    """Where the next marker is. Every decoder passes over fill and stray bytes before it."""
+    if _JPEG_MARKER.match(data.at(offset, 2)):
+        return offset
+    found = _find(data, _JPEG_MARKER, offset)
+    if found is None:
+        raise malformed("a marker is missing")
+    return found
+
+
+def _end_of_jpeg_segment(data: Bytes, offset: int) -> int:
+    length = int.from_bytes(data.at(offset, 2), "big")
+    if length < 2:
+        raise malformed("a segment is shorter than its length")
+    return offset + length
+
+
+def _end_of_jpeg_scan(data: Bytes, offset: int) -> int:
+    found = _find(data, _JPEG_MARKER_IN_PIXELS, offset)
+    if found is None:
+        raise FetchFailed(Outcome.TRUNCATED, "the file ends in the middle of its pixels")
+    return found
+
+
+def _find(data: Bytes, marker: re.Pattern[bytes], offset: int) -> int | None:
+    """Where a marker of two bytes is, from ``offset`` on."""
     while True:
         part = data.some(offset, 1 << 16)
-        if found := _JPEG_MARKER.search(part):
+        if found := marker.search(part):
             return offset + found.start()
         if offset + len(part) >= data.size:
-            raise FetchFailed(Outcome.TRUNCATED, "the file ends in the middle of its pixels")
-        offset += len(part) - 1  # a marker may lie across the border
+            return None
+        offset += len(part) - 1  # it may lie across the border
 
 
 def gif_frames(data: Bytes) -> Frames:
@@ -227,48 +254,3 @@ def check_riff(data: Bytes) -> int:
     end = 8 + int.from_bytes(data.at(4, 4), "little")
     data.at(end, 0)
     return end
-
-
-def avif_frames(data: Bytes) -> Frames:
-    header = _avif_header(data)
-    # Two boxes and nothing else are looked into, so what imagesize has to chew on is bounded.
-    size = imagesize.get(io.BytesIO(header), exif_rotation=False)
-    if min(size) < 0:
-        raise malformed("its description has no size in pixels")
-    yield size
-    for claim in _AVIF_SIZE.finditer(header):  # of parts, thumbnails and whatever else is in there
-        yield unpack(">II", claim[1])
-    pixels = [start for name, start, _ in boxes(data) if name == b"mdat"]
-    if not pixels and b"idat" not in header:
-        raise FetchFailed(Outcome.TRUNCATED, "the file ends before its pixels")
-    if any(data.at(start, 4) == b"\0\0\0\0" for start in pixels):
-        raise malformed("it does not say where its pixels end, so nobody can tell whether they are all there")
-
-
-def _avif_header(data: Bytes) -> bytes:
-    found: dict[bytes, bytes] = {}
-    for name, start, end in boxes(data):
-        if name in (b"ftyp", b"meta") and name not in found:
-            if end - start > MAX_META_BYTES:
-                raise malformed("its description is too long")
-            found[name] = data.at(start, end - start)
-        if len(found) == 2:
-            break
-    return found.get(b"ftyp", b"") + found.get(b"meta", b"")
-
-
-def boxes(data: Bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The outermost boxes of an ISO file: name, start, end."""
-    offset = 0
-    while offset < data.size:
-        length, name = unpack(">I4s", data.at(offset, 8))
-        least = 8
-        if length == 1:
-            length, least = int.from_bytes(data.at(offset + 8, 8), "big"), 16
-        elif length == 0:
-            length = data.size - offset
-        if length < least:
-            raise malformed("a box is shorter than its header")
-        data.at(offset + length, 0)
-        yield name, offset, offset + length
-        offset += length

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from receiver import formats
+from receiver import formats, isobmff, jpegxl, meshes, sound
 from receiver.errors import FetchFailed, NoFileYet
-from receiver.formats import Bytes, Frames
+from receiver.formats import MAX_FRAMES, Bytes, Frames
 from receiver.words import Outcome
 
 IMAGE, VIDEO, AUDIO, MODEL = "image", "video", "audio", "model"
 KINDS = frozenset({IMAGE, VIDEO, AUDIO, MODEL})
 
 HEAD_BYTES = 512  # enough for every magic number, and for the brands of an ISO file
-MAX_FRAMES = 2_000  # of one animation
 
 
 class MediaKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +28,11 @@ class MediaKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MediaInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file turned out to be; the size in pixels is known of images only."""
+    """What a file turned out to be.
+
+    The size, known of images only, counts the pixels as they are stored, in every format: a viewer that
+    obeys a rotation or a crop which the file asks for may show it turned or smaller.
+    """
 
     media_type: str
     extension: str
@@ -42,15 +45,26 @@ JPEG = MediaKind(kind=IMAGE, media_type="image/jpeg", extension="jpg")
 WEBP = MediaKind(kind=IMAGE, media_type="image/webp", extension="webp")
 GIF = MediaKind(kind=IMAGE, media_type="image/gif", extension="gif")
 AVIF = MediaKind(kind=IMAGE, media_type="image/avif", extension="avif")
+HEIC = MediaKind(kind=IMAGE, media_type="image/heic", extension="heic")
+JXL = MediaKind(kind=IMAGE, media_type="image/jxl", extension="jxl")
 MP4 = MediaKind(kind=VIDEO, media_type="video/mp4", extension="mp4")
 MOV = MediaKind(kind=VIDEO, media_type="video/quicktime", extension="mov")
 WEBM = MediaKind(kind=VIDEO, media_type="video/webm", extension="webm")
+MKV = MediaKind(kind=VIDEO, media_type="video/matroska", extension="mkv")
 M4A = MediaKind(kind=AUDIO, media_type="audio/mp4", extension="m4a")
 MP3 = MediaKind(kind=AUDIO, media_type="audio/mpeg", extension="mp3")
+AAC = MediaKind(kind=AUDIO, media_type="audio/aac", extension="aac")
 WAV = MediaKind(kind=AUDIO, media_type="audio/wav", extension="wav")
 OGG = MediaKind(kind=AUDIO, media_type="audio/ogg", extension="ogg")
+OPUS = MediaKind(kind=AUDIO, media_type="audio/ogg", extension="opus")
 FLAC = MediaKind(kind=AUDIO, media_type="audio/flac", extension="flac")
 GLB = MediaKind(kind=MODEL, media_type="model/gltf-binary", extension="glb")
+GLTF = MediaKind(kind=MODEL, media_type="model/gltf+json", extension="gltf")
+OBJ = MediaKind(kind=MODEL, media_type="model/obj", extension="obj")
+FBX = MediaKind(kind=MODEL, media_type="model/x-fbx", extension="fbx")
+USDZ = MediaKind(kind=MODEL, media_type="model/vnd.usdz+zip", extension="usdz")
+STL = MediaKind(kind=MODEL, media_type="model/stl", extension="stl")
+PLY = MediaKind(kind=MODEL, media_type="model/x-ply", extension="ply")
 
 # What a file begins with, what it has at offset 8, and what it is then. Tried in this order.
 _MAGIC: tuple[tuple[bytes, bytes, MediaKind], ...] = (
@@ -59,26 +73,57 @@ _MAGIC: tuple[tuple[bytes, bytes, MediaKind], ...] = (
     (b"GIF87a", b"", GIF),
     (b"GIF89a", b"", GIF),
     (b"RIFF", b"WEBP", WEBP),
+    (jpegxl.CODESTREAM, b"", JXL),
+    (jpegxl.CONTAINER, b"", JXL),
     (b"RIFF", b"WAVE", WAV),
-    (b"\x1a\x45\xdf\xa3", b"", WEBM),
-    (b"OggS", b"", OGG),
+    (b"RF64", b"WAVE", WAV),
+    (b"BW64", b"WAVE", WAV),
     (b"fLaC", b"", FLAC),
-    (b"ID3", b"", MP3),
-    (b"\xff\xfb", b"", MP3),
-    (b"\xff\xf3", b"", MP3),
-    (b"\xff\xf2", b"", MP3),
     (b"glTF", b"", GLB),
+    (meshes.FBX_START, b"", FBX),
 )
-_FRAMES: dict[str, Callable[[Bytes], Frames]] = {
-    "png": formats.png_frames,
-    "jpg": formats.jpeg_frames,
-    "gif": formats.gif_frames,
-    "webp": formats.webp_frames,
-    "avif": formats.avif_frames,
+# Formats without a magic number of their own, each with what tells it from all others.
+_SNIFFED: tuple[tuple[Callable[[Bytes], bool], MediaKind], ...] = (
+    (meshes.is_usdz, USDZ),
+    (meshes.is_ply, PLY),
+    (meshes.is_text_fbx, FBX),
+    (meshes.is_binary_stl, STL),
+    (meshes.is_text_stl, STL),
+    (meshes.is_gltf, GLTF),
+    (meshes.is_obj, OBJ),
+)
+_FRAMES: dict[MediaKind, Callable[[Bytes], Frames]] = {
+    PNG: formats.png_frames,
+    JPEG: formats.jpeg_frames,
+    GIF: formats.gif_frames,
+    WEBP: formats.webp_frames,
+    AVIF: isobmff.image_frames,
+    HEIC: isobmff.image_frames,
+    JXL: jpegxl.image_frames,
+}
+# As far as formats that are no images can tell.
+_WHOLE: dict[MediaKind, Callable[[Bytes], None]] = {
+    MP4: isobmff.check_film,
+    MOV: isobmff.check_film,
+    M4A: isobmff.check_film,
+    WAV: sound.check_wav,
+    GLB: meshes.check_glb,
+    GLTF: meshes.check_gltf,
+    OBJ: meshes.check_obj,
+    FBX: meshes.check_fbx,
+    USDZ: meshes.check_usdz,
+    STL: meshes.check_stl,
+    PLY: meshes.check_ply,
 }
 _BRANDS: dict[bytes, MediaKind] = {
     b"avif": AVIF,
     b"avis": AVIF,
+    b"heic": HEIC,
+    b"heix": HEIC,
+    b"heim": HEIC,
+    b"heis": HEIC,
+    b"hevc": HEIC,
+    b"hevx": HEIC,
     b"qt  ": MOV,
     b"M4A ": M4A,
     b"isom": MP4,
@@ -98,21 +143,43 @@ _BRANDS: dict[bytes, MediaKind] = {
 _TEXT = bytes({*b"\t\n\f\r", *range(0x20, 0x7F), *range(0x80, 0x100)})
 
 
-def identify(head: bytes) -> MediaKind | None:
-    """The format that a file's first bytes (HEAD_BYTES of them) announce, or None."""
+def _identify(data: Bytes, head: bytes) -> MediaKind | None:
+    """The format of a file that begins with ``head``, HEAD_BYTES of it."""
+    if kind := _identify_box(head) or _identify_magic(head) or _identify_sound(data, head):
+        return kind
+    return next((kind for is_it, kind in _SNIFFED if is_it(data)), None)
+
+
+def _identify_box(head: bytes) -> MediaKind | None:
+    """Of files made of boxes; QuickTime's older ones name no brand, and may begin with any of five."""
     if head[4:8] == b"ftyp":
-        return _identify_iso(head)
+        # The main brand, and after the version the compatible ones, as far as the box goes.
+        end = min(int.from_bytes(head[:4], "big"), len(head))
+        brands = [head[8:12], *(head[place : place + 4] for place in range(16, end, 4))]
+        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
+    is_text = min(head, default=0) > 8
+    return MOV if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip") and not is_text else None
+
+
+def _identify_magic(head: bytes) -> MediaKind | None:
     for start, form, kind in _MAGIC:
         if head.startswith(start) and head[8 : 8 + len(form)] == form:
             return kind
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return MKV if b"matroska" in head[:64] else WEBM
+    if head.startswith(b"OggS"):
+        return OPUS if head[28:36] == b"OpusHead" else OGG
     return None
 
 
-def _identify_iso(head: bytes) -> MediaKind | None:
-    # The main brand, and after the version the compatible ones, as far as the box goes.
-    end = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = [head[8:12], *(head[place : place + 4] for place in range(16, end, 4))]
-    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
+def _identify_sound(data: Bytes, head: bytes) -> MediaKind | None:
+    """Of recordings that begin with their first frame, or with a tag before it."""
+    start = sound.end_of_id3(head)
+    if start and data.some(start, 4) == b"fLaC":
+        return FLAC
+    if sound.is_aac(data, start):
+        return AAC
+    return MP3 if start or sound.is_mp3(head) else None
 
 
 def is_page(head: bytes) -> bool:
@@ -139,22 +206,23 @@ def _inspect(data: Bytes, allowed_kinds: frozenset[str], max_pixels: int) -> Med
     if data.size == 0:
         raise FetchFailed(Outcome.TRUNCATED, "the file is empty")
     head = data.some(0, HEAD_BYTES)
-    kind = identify(head)
+    kind = _identify(data, head)
     if kind is None and is_page(head):
         raise NoFileYet(Outcome.NOT_AN_IMAGE, "a page or a text came in place of the file")
     if kind is None or kind.kind not in allowed_kinds:
         raise FetchFailed(Outcome.NOT_AN_IMAGE, "the bytes are of no allowed format")
     if kind.kind != IMAGE:
-        _check_whole(data, kind)
+        if kind in _WHOLE:
+            _WHOLE[kind](data)
         return MediaInfo(media_type=kind.media_type, extension=kind.extension)
     width, height = _check_image(data, kind, max_pixels)
     return MediaInfo(media_type=kind.media_type, extension=kind.extension, width=width, height=height)
 
 
 def _check_image(data: Bytes, kind: MediaKind, max_pixels: int) -> tuple[int, int]:
-    """The size as stored, before any rotation; every frame is judged, down to the last byte."""
+    """The size as stored; every frame is judged, down to the last byte."""
     size = None
-    for count, frame in enumerate(_FRAMES[kind.extension](data)):
+    for count, frame in enumerate(_FRAMES[kind](data)):
         _check_pixels(frame, max_pixels)
         if count > MAX_FRAMES:
             raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"more than {MAX_FRAMES} frames")
@@ -168,14 +236,3 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"{width} x {height} pixels, {max_pixels} are allowed")
-
-
-def _check_whole(data: Bytes, kind: MediaKind) -> None:
-    """As far as formats that are no images can tell."""
-    if kind in (MP4, MOV, M4A):
-        if b"moov" not in {name for name, _, _ in formats.boxes(data)}:
-            raise FetchFailed(Outcome.TRUNCATED, "the file ends before its index")
-    elif kind is WAV and data.at(4, 4) not in (b"\0\0\0\0", b"\xff\xff\xff\xff"):
-        formats.check_riff(data)  # unless it was written as a stream, of a length not known then
-    elif kind is GLB:
-        data.at(int.from_bytes(data.at(8, 4), "little"), 0)

@@ -285,9 +285,20 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of a list, newest first, and where the next part begins."""
+    """Part of a list, newest first, and where the next part begins.
+
+    It may be shorter than was asked for, or empty, and still have one after it: how much is looked through
+    for a page is bounded.
+    """
 
     tasks: tuple[TaskSummary, ...]
+    next_cursor: str | None
+
+
+class SubmissionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of a list, newest first, and where the next part begins."""
+
+    submissions: tuple[Submission, ...]
     next_cursor: str | None
 
 

@@ -25,6 +25,7 @@ from receiver.models import (
     Stats,
     StatusRequest,
     Submission,
+    SubmissionPage,
     Task,
     TaskFilter,
     TaskPage,
@@ -60,6 +61,10 @@ class Provider(Protocol):
 
 class Store(Protocol):
     """Where the record lives. Every method is one transaction; what returned has been fsynced.
+
+    Reads wait behind no other kind of read, and a list behind nobody who has left: cancelling one ends it.
+    What lists and counts look through at a time is bounded, so that a page may be short, or empty, and have
+    another after it.
 
     Raises ``Unavailable`` when it cannot commit now; then nothing was changed. Cancelling the caller
     does not undo a commit. Methods that settle re-check the lease and return False, changing nothing,
@@ -193,13 +198,13 @@ class Store(Protocol):
         """
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        """Queue what the next ``limit`` matches of a notify, fetch or poll replay need.
+        """Queue what the next ``limit`` matches of a notify, fetch or poll replay need, or fewer of them.
 
         It is due again at ``next_at``. The cursor moves in the same transaction, so a crash repeats nothing.
         """
 
     async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
-        """The next matches of a reprocess replay."""
+        """The next matches of a reprocess replay; none where there are no more."""
 
     async def reprocess(
         self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
@@ -263,9 +268,18 @@ class Store(Protocol):
     async def get_submission(self, submission_id: str) -> Submission | None: ...
 
     async def list_submissions(
-        self, *, provider: str | None, owner: str | None, limit: int, bound: bool | None = None
-    ) -> list[Submission]:
-        """The newest submissions; ``bound`` says whether those with a task are meant, or those without."""
+        self,
+        *,
+        provider: str | None,
+        owner: str | None,
+        limit: int,
+        cursor: str | None = None,
+        bound: bool | None = None,
+    ) -> SubmissionPage:
+        """A page of submissions; Rejected (400) for a cursor that is not ours.
+
+        ``bound`` says whether those with a task are meant, or those without.
+        """
 
     async def list_unbound(
         self, logged_from: datetime, logged_before: datetime, limit: int

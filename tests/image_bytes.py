@@ -68,5 +68,33 @@ def jpeg_size(width: int, height: int, components: int = 3, marker: int = 0xC0) 
     return start + b"\x01\x11\x00" * components
 
 
+AVIF_BRANDS = box(b"ftyp", b"avif\0\0\0\0avif")
+
+
 def avif(*boxes: bytes, meta: bytes = b"") -> bytes:
-    return box(b"ftyp", b"avif\0\0\0\0avif") + box(b"meta", b"\0" * 4 + meta) + b"".join(boxes)
+    return AVIF_BRANDS + box(b"meta", b"\0" * 4 + meta) + b"".join(boxes)
+
+
+def items(*sizes: tuple[int, int], primary: int = 1, more: bytes = b"", length: int = 50) -> bytes:
+    """An AVIF's description of items of these sizes, all of whose pixels begin the first box behind it."""
+    numbers = range(1, len(sizes) + 1)
+    properties = b"".join(box(b"ispe", struct.pack(">III", 0, *size)) for size in sizes)
+    links = b"".join(struct.pack(">HBH", number, 1, number) for number in numbers)
+    association = box(b"ipma", struct.pack(">II", 1, len(sizes)) + links)
+    start = box(b"pitm", struct.pack(">IH", 0, primary)) + box(
+        b"iprp", box(b"ipco", properties) + association
+    )
+    places = 16 + 14 * len(sizes)
+    place = len(avif(meta=start + b"\0" * places + more)) + 8
+    located = b"".join(struct.pack(">HHHII", number, 0, 1, place, length) for number in numbers)
+    return start + box(b"iloc", struct.pack(">IHH", 0, 0x4400, len(sizes)) + located) + more
+
+
+def jxl(width: int, height: int) -> bytes:
+    """The beginning of a JPEG XL codestream."""
+    bits, place = 0, 0
+    # Large, then each length in 30 bits, and between them no ratio.
+    for value, count in ((0, 1), (3, 2), (height - 1, 30), (0, 3), (3, 2), (width - 1, 30)):
+        bits |= value << place
+        place += count
+    return b"\xff\x0a" + bits.to_bytes(20, "little")

@@ -203,6 +203,16 @@ def test_an_empty_list_is_nothing_found(noun: str) -> None:
     assert (as_json.exit_code, json.loads(as_json.stdout)) == (3, empty)
 
 
+def test_a_page_that_is_empty_and_not_the_last_is_followed_by_the_next() -> None:
+    row = dict.fromkeys(("id", "provider", "task_id", "owner", "model", "created_at"), "x")
+    pages = [{"submissions": [], "next_cursor": "c2"}, {"submissions": [row], "next_cursor": None}]
+    with answering({"GET /submissions": [(200, page) for page in pages]}) as stub:
+        result = run("submissions", "list", "--owner", "x", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "x" in result.stdout
+    assert ["cursor=c2" in asked for asked in stub.asked] == [False, True]
+
+
 def test_listing_tasks_passes_the_filters_on_and_shows_where_to_go_on() -> None:
     names = ("provider", "task_id", "owner", "model", "submission_id", "submitted_at")
     row: dict[str, object] = dict.fromkeys(names, "x")

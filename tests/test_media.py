@@ -1,5 +1,6 @@
 import struct
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 
 from receiver import media
 from receiver.errors import FetchFailed, NoFileYet
-from receiver.media import MediaInfo
+from receiver.fields import FIELDS
+from receiver.media import MediaInfo, MediaKind
 from receiver.words import Outcome
 from tests.image_bytes import (
     SIZE,
@@ -28,6 +30,7 @@ from tests.media_host import picture
 IMAGES = frozenset({media.IMAGE})
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "AVIF"]
 
+SAMPLES = Path(__file__).with_name("samples") / "images"
 PROGRESSIVE = picture("JPEG", SIZE, progressive=True)
 LOSSLESS_WEBP = picture("WEBP", SIZE, lossless=True)
 
@@ -105,11 +108,13 @@ def test_every_way_to_make_an_image_is_understood(tmp_path: Path, data: bytes) -
     assert (info.width, info.height) == SIZE
 
 
-def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path, format_name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees
-    info = inspect(tmp_path, picture("JPEG", SIZE, exif=exif.tobytes()))
-    assert (info.width, info.height) == SIZE
+    data = picture(format_name, SIZE, exif=exif.tobytes())
+    info = inspect(tmp_path, data)
+    assert (info.width, info.height) == SIZE == Image.open(BytesIO(data)).size
 
 
 @pytest.mark.parametrize(
@@ -174,10 +179,75 @@ def test_a_cut_image_is_never_taken_for_a_whole_one(tmp_path: Path, data: bytes)
     assert outcome_of(tmp_path, data) is None
 
 
-@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "GIF", "WEBP"])
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_a_tail_behind_the_end_does_no_harm(tmp_path: Path, format_name: str) -> None:
-    for tail in (b"\0" * 100, b"\r\n", b"PK\x05\x06 appended"):
+    for tail in (b"\0" * 4, b"\0" * 100, b"\n", b"\r\n", b"PK\x05\x06 appended"):
         assert outcome_of(tmp_path, picture(format_name) + tail) is None
+
+
+@pytest.mark.parametrize("stray", [b"\0", b"\0\0\0\0", b"\r\n", b"\xff", b"\xff\xff", b"\xff\0", b"stray"])
+def test_stray_bytes_before_a_segment_harm_nobody(tmp_path: Path, stray: bytes) -> None:
+    """Pillow, browsers and all others that use libjpeg pass over them."""
+    data = picture("JPEG", comment=b"made up", icc_profile=b"x" * 70_000)
+    for place in _segments(data):
+        strewn = data[:place] + stray + data[place:]
+        Image.open(BytesIO(strewn)).load()
+        info = inspect(tmp_path, strewn)
+        assert (info.width, info.height) == SIZE
+        assert outcome_of(tmp_path, strewn[:-2]) is Outcome.TRUNCATED
+
+
+def _segments(data: bytes) -> list[int]:
+    """Where each segment behind the first begins, down to the pixels."""
+    places, offset = [], 2
+    while data[offset + 1] != 0xDA:
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+        places.append(offset)
+    return places
+
+
+@pytest.mark.parametrize("format_name", FORMATS[:3])
+def test_large_profiles_and_metadata_harm_nobody(tmp_path: Path, format_name: str) -> None:
+    xmp = b"<x/>" * (10_000 if format_name == "JPEG" else 100_000)  # a segment has no room for more
+    exif = b"Exif\0\0" + b"x" * 60_000
+    data = picture(format_name, SIZE, icc_profile=bytes(range(256)) * 1200, exif=exif, xmp=xmp)
+    info = inspect(tmp_path, data)
+    assert (info.width, info.height) == SIZE
+
+
+def test_a_manifest_of_provenance_harms_nobody(tmp_path: Path) -> None:
+    sealed = picture("PNG")
+    sealed = sealed[:33] + chunk(b"caBX", b"jumb" * 50_000) + sealed[33:]
+    segment = b"\xff\xeb" + struct.pack(">H", 60_002) + b"jumb" * 15_000
+    photo = picture("JPEG")
+    image = picture("WEBP")[12:]
+    for data in (
+        sealed,
+        photo[:2] + segment * 3 + photo[2:],
+        _riff(image + b"C2PA\x40\x0d\x03\0" + b"x" * 200_000),
+    ):
+        info = inspect(tmp_path, data)
+        assert (info.width, info.height) == SIZE
+
+
+def _riff(body: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def test_a_photo_with_more_of_them_behind_it_has_the_size_of_the_first(tmp_path: Path) -> None:
+    file = BytesIO()
+    shades = [Image.new("RGB", size, "teal") for size in (SIZE, (16, 12))]
+    shades[0].save(file, "MPO", save_all=True, append_images=shades[1:])
+    info = inspect(tmp_path, file.getvalue())
+    assert (info.extension, info.width, info.height) == ("jpg", *SIZE)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_webp_may_leave_the_last_padding_out_of_its_length(tmp_path: Path, missing: int) -> None:
+    data = riff((b"VP8L", vp8l(64, 48)))  # 13 bytes, and one to make them even
+    short = data[:4] + struct.pack("<I", len(data) - 8 - 1) + data[8 : len(data) - missing]
+    info = inspect(tmp_path, short)
+    assert (info.width, info.height) == SIZE
 
 
 def test_an_end_marker_within_a_thumbnail_does_not_count(tmp_path: Path) -> None:
@@ -215,7 +285,11 @@ def test_a_file_that_breaks_its_format_is_no_image(tmp_path: Path, data: bytes) 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     which=st.sampled_from(
-        [*(picture(name, (16, 12)) for name in FORMATS), animated("WEBP"), animated("GIF")]
+        [
+            *(picture(name, (16, 12)) for name in FORMATS),
+            *(animated(name) for name in ("WEBP", "GIF", "AVIF")),
+            *(path.read_bytes() for path in sorted(SAMPLES.iterdir())),
+        ]
     ),
     changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=8)), max_size=6),
     end=st.floats(0, 1),
@@ -348,3 +422,11 @@ def test_another_kind_that_is_cut_short_is_found_out(tmp_path: Path, data: bytes
 
 def test_an_image_may_be_left_out_too(tmp_path: Path) -> None:
     assert outcome_of(tmp_path, picture(), kinds=frozenset({media.VIDEO})) is Outcome.NOT_AN_IMAGE
+
+
+def test_the_settings_table_names_every_format_that_is_stored() -> None:
+    (field,) = [field for field in FIELDS if field.variable == "RECEIVER_ASSET_TYPES"]
+    kinds = [value for value in vars(media).values() if isinstance(value, MediaKind)]
+    for kind in media.KINDS:
+        listed = field.help.partition(f"{kind} (")[2].partition(")")[0].split(", ")
+        assert set(listed) == {each.extension for each in kinds if each.kind == kind}

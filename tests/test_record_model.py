@@ -39,6 +39,7 @@ from tests.factories import (
     stored,
     submission,
 )
+from tests.recount import check_counts
 
 ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({EventType.FAILED.value})))
 TASKS = st.sampled_from(["t1", "t2", "t3"])
@@ -280,6 +281,10 @@ class Record(RuleBasedStateMachine):
             assert len(event.assets) == files
             open_ = [asset for asset in event.assets if asset.state is AssetState.PENDING]
             assert (event.type is None) == bool(open_)
+
+    @invariant()
+    def what_is_counted_as_it_goes_is_what_there_is(self) -> None:
+        check_counts(self.folder / "r.db")
 
     @invariant()
     def repeats_add_no_rows(self) -> None:

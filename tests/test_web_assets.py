@@ -1,6 +1,8 @@
 """The bytes of stored files, as a browser or a backend fetches them."""
 
+import asyncio
 import hashlib
+import sqlite3
 import struct
 import zlib
 from collections.abc import AsyncIterator
@@ -14,14 +16,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.models import Asset
 from receiver.runtime import Runtime
+from receiver.stores.sqlite import listing, readers
 from receiver.testing import sample_callback
 from receiver.web.assets import _disposition
 from receiver.words import AssetState
-from tests.loopback import serving
+from tests.loopback import serving, talk
 from tests.waiting import until
 from tests.web_callers import API_TOKEN, callback_path, caller, log_task
 
 pytest_plugins = ["tests.web_fixtures"]
+
+# A scan of a table that has grown for years, and longer.
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 TASK = "a/b ü%"  # whatever an id holds, its file is found
 PATH = f"/assets/vidgo/{quote(TASK, safe='')}/0"
@@ -92,6 +98,48 @@ async def test_a_backend_gets_the_bytes_and_all_that_keeps_them_harmless(
     assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-disposition"] == 'inline; filename="a-b-0.png"'
+
+
+def asks(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_TOKEN}\r\n\r\n".encode()
+
+
+async def ask_and_leave(port: int, path: str) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(asks(path))
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+
+
+@pytest.mark.usefixtures("task")
+async def test_a_file_waits_neither_for_lists_nor_they_for_those_whose_readers_left(
+    backend: httpx2.AsyncClient, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MOST_SECONDS", 60)  # however busy the machine is
+    began: list[bool] = []
+    ended: list[bool] = []
+
+    def scan_without_end(db: sqlite3.Cursor, *_: object) -> None:
+        began.append(True)
+        try:
+            db.execute(ENDLESS).fetchone()
+        finally:
+            ended.append(True)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(listing, "list_tasks", scan_without_end)
+        stays = asyncio.create_task(talk(port, asks("/tasks")))
+        await until(lambda: began)
+        await asyncio.gather(*(ask_and_leave(port, "/tasks") for _ in range(40)))
+        assert (await backend.get(PATH)).content == PNG
+        assert not stays.done()
+        # One thread is left to all the others, each of which ended with its reader or was never begun.
+        await until(lambda: len(began) - len(ended) == 1)
+    assert (await backend.get("/tasks")).status_code == 200
+    assert not stays.done()
+    stays.cancel()
+    await until(lambda: len(began) == len(ended))
 
 
 @pytest.mark.usefixtures("task")
@@ -291,7 +339,10 @@ def _asset(media_type: str, key: str) -> Asset:
     ("task_id", "media_type", "key", "expected"),
     [
         ("t1", "image/webp", "vidgo/t1/3.webp", 'inline; filename="t1-3.webp"'),
+        ("t1", "image/jxl", "vidgo/t1/3.jxl", 'inline; filename="t1-3.jxl"'),
         ("t1", "video/mp4", "vidgo/t1/3.mp4", 'attachment; filename="t1-3.mp4"'),
+        ("t1", "model/obj", "vidgo/t1/3.obj", 'attachment; filename="t1-3.obj"'),
+        ("t1", "model/gltf+json", "vidgo/t1/3.gltf", 'attachment; filename="t1-3.gltf"'),
         ("t1", "image/svg+xml", "vidgo/t1/3.svg", 'attachment; filename="t1-3.svg"'),
         ("t1", "text/html", "vidgo/t1/3.html", 'attachment; filename="t1-3.html"'),
         ("../..", "image/png", "vidgo/x/3.png", 'inline; filename="file-3.png"'),

@@ -43,6 +43,16 @@ class Service:
         }
         return self._ask("GET", path, params=wanted)
 
+    def get_page(self, path: str, rows: str, query: Mapping[str, object]) -> Reply:
+        """The first page that has any ``rows``, or the last one. Raises as ``get`` does.
+
+        How much the service looks through for one page is bounded, so it may be empty and not the last.
+        """
+        answer = self.get(path, query)
+        while not (page := answer.document)[rows] and page.get("next_cursor"):
+            answer = self.get(path, {**query, "cursor": page["next_cursor"]})
+        return answer
+
     def post(self, path: str, document: Mapping[str, object]) -> Reply:
         """POST a JSON document. Raises Rejected, or Unavailable when nobody answers."""
         return self._ask("POST", path, json=dict(document))

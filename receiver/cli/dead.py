@@ -33,7 +33,7 @@ def list_(*, as_json: bool, **query: Any) -> None:
     """List notifications that were given up, the newest first."""
     check_order(query)
     with connect() as service:
-        answer = service.get("/dead-letters", query)
+        answer = service.get_page("/dead-letters", "dead_letters", query)
     page = answer.document
     if as_json:
         print_json(answer)

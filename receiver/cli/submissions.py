@@ -9,6 +9,7 @@ from receiver import plugins
 from receiver.cli.client import connect
 from receiver.cli.consent import ask, yes_option
 from receiver.cli.exits import nothing_found
+from receiver.cli.filters import cursor_option, limit_option, owner_option, provider_option
 from receiver.cli.show import as_json, print_json, print_pairs, print_table, printable
 from receiver.payload import decode_whole, storable
 
@@ -43,23 +44,26 @@ def add(
 
 
 @submissions.command("list")
-@click.option("--provider", help="Only this provider's.")
-@click.option("--owner", help="Only this owner's.")
+@provider_option
+@owner_option
 @click.option("--unbound", is_flag=True, help="Only reservations that wait for a task.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most.")
+@limit_option
+@cursor_option
 @as_json
-def list_(*, provider: str | None, owner: str | None, unbound: bool, limit: int, as_json: bool) -> None:
-    """List the newest submissions."""
+def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
+    """List submissions, the newest first."""
+    wanted = query | ({"bound": "false"} if unbound else {})
     with connect() as service:
-        query = {"provider": provider, "owner": owner, "limit": limit}
-        answer = service.get("/submissions", query | ({"bound": "false"} if unbound else {}))
-    rows = answer.document["submissions"]
+        answer = service.get_page("/submissions", "submissions", wanted)
+    page = answer.document
     if as_json:
         print_json(answer)
-    elif rows:
+    elif page["submissions"]:
         columns = ("id", "provider", "task_id", "owner", "model", "created_at")
-        print_table(rows, {name: name for name in columns})
-    if not rows:
+        print_table(page["submissions"], {name: name for name in columns})
+        if page.get("next_cursor"):  # of a service before 0.4.0
+            click.echo(f"More: --cursor {page['next_cursor']}", err=True)
+    if not page["submissions"]:
         nothing_found("submissions")
 
 

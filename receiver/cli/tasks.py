@@ -47,7 +47,7 @@ def list_(*, as_json: bool, **query: str | int | None) -> None:
     """List tasks, the newest first."""
     check_order(query)
     with connect() as service:
-        answer = service.get("/tasks", query)
+        answer = service.get_page("/tasks", "tasks", query)
     page = answer.document
     if as_json:
         print_json(answer)

@@ -18,7 +18,7 @@ from receiver.web.endpoints import Audience, Endpoint
 from receiver.words import AssetState
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
-_SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif"})
+_SHOWN = frozenset(f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "avif", "heic", "jxl"))
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.runtime import Runtime
-from receiver.web.endpoints import Audience, Endpoint
+from receiver.web.endpoints import Audience, Endpoint, unless_left
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
 from receiver.web.shapes import Limit, Moment, reply, shape
 from receiver.words import EventType, Outcome
@@ -52,7 +52,10 @@ class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of dead letters, the newest first; ``next_cursor`` leads to the next page, if there is one."""
+    """A page of dead letters, the newest first.
+
+    It may be short, or empty, and still not be the last: only one without a ``next_cursor`` is.
+    """
 
     dead_letters: list[DeadLetterRow]
     next_cursor: str | None
@@ -82,7 +85,7 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
     wanted = work_filter(asked.filter)
     # Those of a sink that is not set any more stay: nobody would ever send them.
     sinks = asked.sinks or tuple(runtime.sinks)
-    matched = await runtime.store.count_dead(wanted, sinks)
+    matched = await unless_left(request, runtime.store.count_dead(wanted, sinks))
     if asked.dry_run:
         return reply(Requeued(dry_run=True, matched=matched))
     requeued, cursor = 0, None

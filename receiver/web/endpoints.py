@@ -1,5 +1,6 @@
 """One endpoint as data: who may ask, what it takes and gives; and the way it is answered."""
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from receiver.web.limits import Intake, announces_body
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
 Taken = TypeVar("Taken", bound=msgspec.Struct)
 Handler = Callable[[Runtime, Request, Taken], Awaitable[Response]]
 
@@ -44,6 +46,9 @@ class Audience(StrEnum):
     LINK = "link"  # a backend, or the holder of a signed link; the endpoint decides
     SETTING = "setting"  # anyone, or admins only if so set; the endpoint decides
 
+
+# Whose questions may take long. A file is sent with one, and ends with its reader by itself.
+_LISTS = frozenset({Audience.BACKEND, Audience.ADMIN})
 
 # Probes and scrapes come every few seconds and say nothing new.
 _PROBED = frozenset({Audience.ANYONE, Audience.SETTING})
@@ -120,12 +125,35 @@ class Reception:
         if endpoint.audience is Audience.ADMIN:
             require(caller.role, Role.ADMIN)
         if endpoint.method == "GET":
-            return await endpoint.answer(self._runtime, request, _query(endpoint, request))
+            answering = endpoint.answer(self._runtime, request, _query(endpoint, request))
+            return await (unless_left(request, answering) if endpoint.audience in _LISTS else answering)
         self._intake.check(request.headers)
         with self._intake.admit() as waiting:
             body = await waiting.read(request.receive)
             request.state.is_read = True
             return await endpoint.answer(self._runtime, request, _document(endpoint, body))
+
+
+async def unless_left(request: Request, reading: Awaitable[T]) -> T:
+    """What ``reading`` comes to. Raises ClientDisconnect when the caller leaves, and ends it then.
+
+    It may change nothing. The request's body, if there is one, has been read or is of no interest.
+    """
+    answer, leaving = asyncio.ensure_future(reading), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        leaving.cancel()
+        await asyncio.gather(answer, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:

@@ -12,7 +12,7 @@ from receiver.errors import Rejected
 from receiver.repairs import Replay, WorkFilter
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
-from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.endpoints import Audience, Endpoint, Nothing, unless_left
 from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 from receiver.words import EventType, ReplayState, Stage, TaskState
@@ -96,7 +96,7 @@ async def start(runtime: Runtime, request: Request, asked: NewReplay) -> Respons
     check_provider(runtime, asked.filter.provider)
     check_sinks(runtime, asked.sinks)
     if asked.dry_run:
-        return reply(await _plan(runtime, asked))
+        return reply(await unless_left(request, _plan(runtime, asked)))
     replay = await runtime.store.start_replay(_replay(runtime, request, asked))
     runtime.worker.wake("replay")
     log.info(

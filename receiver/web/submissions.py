@@ -60,6 +60,7 @@ class SubmissionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     owner: str | None = None
     bound: bool | None = None  # false: reservations that wait for a task
     limit: Limit = 50
+    cursor: str | None = None
 
 
 class SubmissionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +85,13 @@ class SubmissionShown(SubmissionRow, frozen=True, kw_only=True):
 
 
 class SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of submissions, the newest first.
+
+    It may be short, or empty, and still not be the last: only one without a ``next_cursor`` is.
+    """
+
     submissions: list[SubmissionRow]
+    next_cursor: str | None
 
 
 async def add(runtime: Runtime, _: Request, new: NewSubmission) -> Response:
@@ -115,13 +122,18 @@ async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     return reply(_shown(runtime, row))
 
 
-async def list_newest(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Response:
-    """The newest submissions."""
+async def list_page(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Response:
+    """A page of submissions."""
     check_provider(runtime, query.provider)
-    rows = await runtime.store.list_submissions(
-        provider=query.provider, owner=query.owner, bound=query.bound, limit=query.limit
+    page = await runtime.store.list_submissions(
+        provider=query.provider,
+        owner=query.owner,
+        bound=query.bound,
+        limit=query.limit,
+        cursor=query.cursor,
     )
-    return reply(SubmissionList(submissions=[shape(SubmissionRow, row) for row in rows]))
+    rows = [shape(SubmissionRow, row) for row in page.submissions]
+    return reply(SubmissionList(submissions=rows, next_cursor=page.next_cursor))
 
 
 async def withdraw(runtime: Runtime, request: Request, _: Nothing) -> Response:
@@ -145,12 +157,12 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/submissions",
-        summary="List the newest submissions",
+        summary="List submissions, the newest first",
         audience=Audience.BACKEND,
         takes=SubmissionsQuery,
         gives={200: SubmissionList},
         refuses=(400, 401, 503),
-        answer=list_newest,
+        answer=list_page,
     ),
     Endpoint(
         method="GET",

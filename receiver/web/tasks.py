@@ -57,7 +57,10 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of tasks, the newest first; ``next_cursor`` leads to the next page, if there is one."""
+    """A page of tasks, the newest first.
+
+    It may be short, or empty, and still not be the last: only one without a ``next_cursor`` is.
+    """
 
     tasks: list[TaskRow]
     next_cursor: str | None

@@ -496,8 +496,8 @@ class StoreContract:
         unbound = await store.list_submissions(provider=None, owner=None, bound=False, limit=10)
         bound = await store.list_submissions(provider=None, owner=None, bound=True, limit=10)
 
-        assert [each.id for each in unbound] == ["sub_c", "sub_a"]
-        assert {each.task_id for each in bound} == {"t1", "t2"}
+        assert [each.id for each in unbound.submissions] == ["sub_c", "sub_a"]
+        assert {each.task_id for each in bound.submissions} == {"t1", "t2"}
         assert sum((await store.count_stats()).unbound.values()) == 2
         count, oldest = await store.list_unbound(NOW, later(120), 10)
         assert (count, [each.id for each in oldest]) == (1, ["sub_a"])
@@ -514,7 +514,7 @@ class StoreContract:
         receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
 
         assert withdrawn.withdrawn_at == again.withdrawn_at == later(5)
-        assert unbound == []
+        assert unbound.submissions == ()
         assert sum((await store.count_stats()).unbound.values()) == 0
         assert receipt.status is Verdict.ACCEPTED
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from receiver.words import Outcome
 from tests.image_bytes import (
+    AVIF_BRANDS,
     animated,
     avif,
     box,
@@ -15,7 +16,9 @@ from tests.image_bytes import (
     frame,
     gif,
     gif_frame,
+    items,
     jpeg_size,
+    jxl,
     png,
     riff,
     vp8,
@@ -80,15 +83,53 @@ def _moving(*chunks: tuple[bytes, bytes]) -> bytes:
     return riff((b"VP8X", canvas(64, 48)), (b"ANIM", b"\0" * 6), *chunks)
 
 
-def _ispe(*sizes: tuple[int, int], primary: int = 1) -> bytes:
-    """An AVIF's description of items with these sizes, one item each."""
-    properties = b"".join(box(b"ispe", struct.pack(">III", 0, *size)) for size in sizes)
-    links = b"".join(struct.pack(">HBB", number, 1, number) for number in range(1, len(sizes) + 1))
-    association = box(b"ipma", struct.pack(">II", 0, len(sizes)) + links)
-    return box(b"pitm", struct.pack(">IH", 0, primary)) + box(b"iprp", box(b"ipco", properties) + association)
+def _associations(count: int, entry: bytes) -> bytes:
+    return box(b"ipma", struct.pack(">II", 0, count) + entry * count)
+
+
+def _two_sizes() -> bytes:
+    """One image that is described twice."""
+    return items((8, 8), (9, 9)).replace(struct.pack(">HBH", 2, 1, 2), struct.pack(">HBH", 1, 1, 2))
+
+
+def _located(sizes: int, places: bytes) -> bytes:
+    """The description of one item, with an ``iloc`` of this content."""
+    start = items((8, 8))
+    start = start[: start.index(b"iloc") - 4]
+    return start + box(b"iloc", struct.pack(">IHH", 0, sizes, 65_535) + places)
+
+
+def _references(count: int) -> bytes:
+    """One image made of the next, and so on."""
+    return b"".join(box(b"dimg", struct.pack(">HHH", n, 1, n + 1)) for n in range(1, count + 1))
+
+
+def _sequence(moov: bytes) -> bytes:
+    """An AVIF of moving pictures, with 500 bytes for them."""
+    still = avif(MDAT, meta=items((8, 8)))
+    return still.replace(b"avif\0\0\0\0avif", b"avis\0\0\0\0avis") + moov + box(b"mdat", b"x" * 500)
+
+
+def _moov(samples: int, *, size: tuple[int, int] = (8, 8), length: int = 50, chunk_samples: int = 9) -> bytes:
+    """The index of so many frames of so many bytes each, in one piece at the very end."""
+    entry = box(b"av01", b"\0" * 24 + struct.pack(">HH", *size) + b"\0" * 50)
+    tables = [
+        box(b"stsd", struct.pack(">II", 0, 1) + entry),
+        box(b"stsz", struct.pack(">III", 0, length, samples)),
+        box(b"stsc", struct.pack(">IIIII", 0, 1, 1, chunk_samples, 1)),
+    ]
+    moov = b""
+    for _ in range(2):  # the second time with the place that follows from the length
+        place = len(avif(MDAT, meta=items((8, 8)))) + len(moov) + 8
+        offsets = box(b"stco", struct.pack(">III", 0, 1, place))
+        index = box(b"mdia", box(b"minf", box(b"stbl", b"".join(tables) + offsets)))
+        moov = box(b"moov", box(b"trak", index))
+    return moov
 
 
 MDAT = box(b"mdat", b"x" * 50)
+PITM = box(b"pitm", struct.pack(">IH", 0, 1))
+JXL_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n" + box(b"ftyp", b"jxl \0\0\0\0jxl ")
 AVIF = picture("AVIF")
 
 LIES: dict[str, Case] = {
@@ -145,8 +186,12 @@ LIES: dict[str, Case] = {
         lambda: JPEG_START + b"\xff\xc0\0\x11" + jpeg_size(8, 8, 1)[4:] + b"\0" * 6 + SCAN + JPEG_END, REFUSED
     ),
     "jpeg: a marker that is none": Case(
-        lambda: JPEG_START + b"\0\xe1\0\2" + jpeg_size(8, 8) + SCAN + JPEG_END, REFUSED
+        lambda: JPEG_START + b"\xff\x3c\0\2" + jpeg_size(8, 8) + SCAN + JPEG_END, REFUSED
     ),
+    "jpeg: stray bytes, which every decoder passes over": Case(
+        lambda: JPEG_START + jpeg_size(8, 8) + b"\0\xe1\0\2" + SCAN + JPEG_END, STORED, "jpg"
+    ),
+    "jpeg: nothing but stray bytes": Case(lambda: JPEG_START + b"\xff\0" * 500, REFUSED),
     "jpeg: 1,000 scans": Case(lambda: JPEG_START + jpeg_size(8, 8) + SCAN * 1_000 + JPEG_END, STORED, "jpg"),
     "jpeg: 1,001 scans": Case(lambda: JPEG_START + jpeg_size(8, 8) + SCAN * 1_001 + JPEG_END, REFUSED),
     "jpeg: a segment of 65,535 bytes": Case(
@@ -210,21 +255,42 @@ LIES: dict[str, Case] = {
     "webp: a chunk longer than the file": Case(
         lambda: _sized(riff((b"VP8L", STILL)).replace(b"\x0d\0\0\0", b"\xff\xff\xff\xff"), 26), REFUSED
     ),
-    "avif: 60,000 x 60,000": Case(lambda: avif(MDAT, meta=_ispe((60_000, 60_000))), HUGE),
-    "avif: a part that is huge": Case(lambda: avif(MDAT, meta=_ispe((8, 8), (60_000, 60_000))), HUGE),
-    "avif: as it should be": Case(lambda: avif(MDAT, meta=_ispe((8, 8))), STORED, "avif"),
-    "avif: no width": Case(lambda: avif(MDAT, meta=_ispe((0, 8))), REFUSED),
+    "avif: 60,000 x 60,000": Case(lambda: avif(MDAT, meta=items((60_000, 60_000))), HUGE),
+    "avif: a part that is huge": Case(lambda: avif(MDAT, meta=items((8, 8), (60_000, 60_000))), HUGE),
+    "avif: as it should be": Case(lambda: avif(MDAT, meta=items((8, 8))), STORED, "avif"),
+    "avif: no width": Case(lambda: avif(MDAT, meta=items((0, 8))), REFUSED),
     "avif: no size": Case(lambda: avif(MDAT), REFUSED),
-    "avif: no pixels": Case(lambda: avif(meta=_ispe((8, 8))), CUT),
-    "avif: pixels without an end": Case(
-        lambda: avif(b"\0\0\0\0mdat" + b"x" * 50, meta=_ispe((8, 8))), REFUSED
+    "avif: no pixels": Case(lambda: avif(meta=items((8, 8))), CUT),
+    "avif: a box without an end": Case(
+        lambda: avif(b"\0\0\0\0mdat" + b"x" * 50, meta=items((8, 8))), STORED, "avif"
     ),
+    "avif: pixels beyond the end": Case(lambda: avif(MDAT, meta=items((8, 8), length=51)), CUT),
+    "avif: pixels of no length": Case(lambda: avif(MDAT, meta=items((8, 8), length=0)), REFUSED),
+    "avif: no such image": Case(lambda: avif(MDAT, meta=items((8, 8), primary=2)), REFUSED),
+    "avif: two sizes of one image": Case(lambda: avif(MDAT, meta=_two_sizes()), REFUSED),
+    "avif: two descriptions of one kind": Case(lambda: avif(MDAT, meta=items((8, 8)) * 2), REFUSED),
     "avif: a box shorter than its header": Case(
-        lambda: avif(b"\0\0\0\x04mdat", MDAT, meta=_ispe((8, 8))), REFUSED
+        lambda: AVIF_BRANDS + b"\0\0\0\x04free" + avif(MDAT, meta=items((8, 8)))[20:], REFUSED
     ),
     "avif: a box of 2^64-1 bytes": Case(
-        lambda: avif(b"\0\0\0\x01mdat" + b"\xff" * 8, MDAT, meta=_ispe((8, 8))), CUT
+        lambda: AVIF_BRANDS + b"\0\0\0\x01free" + b"\xff" * 8 + avif(MDAT, meta=items((8, 8)))[20:], CUT
     ),
+    "avif: moving pictures without an index": Case(lambda: _sequence(b""), REFUSED),
+    "avif: 2^32-1 frames": Case(lambda: _sequence(_moov(2**32 - 1)), HUGE),
+    "avif: a frame that is huge": Case(lambda: _sequence(_moov(1, size=(60_000, 60_000))), HUGE),
+    "avif: frames beyond the end": Case(lambda: _sequence(_moov(9, length=100)), CUT),
+    "avif: frames that are nowhere": Case(lambda: _sequence(_moov(9, chunk_samples=8)), REFUSED),
+    "avif: frames as they should be": Case(lambda: _sequence(_moov(9)), STORED, "avif"),
+    "jxl: 2^30 squared": Case(lambda: jxl(2**30, 2**30), HUGE),
+    "jxl: 60,000 squared in a container": Case(
+        lambda: JXL_CONTAINER + box(b"jxlc", jxl(60_000, 60_000)), HUGE
+    ),
+    "jxl: a container of nothing": Case(lambda: JXL_CONTAINER, CUT),
+    "jxl: a container of something else": Case(lambda: JXL_CONTAINER + box(b"jxlc", HTML), REFUSED),
+    "jxl: parts without a last one": Case(
+        lambda: JXL_CONTAINER + box(b"jxlp", b"\0\0\0\0" + jxl(8, 8)) * 3, CUT
+    ),
+    "jxl: two bytes": Case(lambda: b"\xff\x0a", CUT),
 }
 
 # Two files in one: stored as what the bytes are by their magic, and served as nothing else.
@@ -266,7 +332,7 @@ POLYGLOTS: dict[str, Case] = {
     "bmp": Case(lambda: b"BM" + b"\0" * 100, REFUSED),
     "icon": Case(lambda: b"\0\0\1\0\1\0" + picture("PNG"), REFUSED),
     "photoshop": Case(lambda: b"8BPS\0\1" + b"\0" * 100, REFUSED),
-    "heic": Case(lambda: box(b"ftyp", b"heic\0\0\0\0mif1heic") + MDAT, REFUSED),
+    "heic without an image": Case(lambda: box(b"ftyp", b"heic\0\0\0\0mif1heic") + MDAT, REFUSED),
     "video": Case(lambda: box(b"ftyp", b"isom\0\0\0\0mp42") + box(b"moov", b"x") + MDAT, REFUSED),
     "program": Case(lambda: b"\x7fELF" + b"\0" * 100, REFUSED),
     "json": Case(lambda: b'{"code": 403}', REFUSED),
@@ -315,20 +381,41 @@ COSTLY: dict[str, Case] = {
     "webp: empty chunks in a frame": Case(
         lambda: _moving((b"ANMF", b"\0" * 16 + b"XXXX\0\0\0\0" * (MEGABYTE // 8))), REFUSED
     ),
-    "avif: empty boxes": Case(lambda: avif(box(b"free", b"") * (MEGABYTE // 8), meta=_ispe((8, 8))), REFUSED),
+    "avif: empty boxes": Case(
+        lambda: AVIF_BRANDS + box(b"free", b"") * (MEGABYTE // 8) + avif(MDAT, meta=items((8, 8)))[20:],
+        REFUSED,
+    ),
+    "avif: empty boxes behind the pixels": Case(
+        lambda: avif(MDAT, box(b"free", b"") * (MEGABYTE // 8), meta=items((8, 8))), STORED, "avif"
+    ),
     "avif: a long description": Case(lambda: avif(MDAT, meta=box(b"free", b"") * (MEGABYTE // 8)), REFUSED),
     "avif: as many boxes as fit": Case(lambda: avif(MDAT, meta=box(b"free", b"") * 16_000), REFUSED),
     "avif: as many brands as fit": Case(
         lambda: box(b"ftyp", b"avif\0\0\0\0" + b"xxxx" * 32_000) + box(b"meta", b"\0" * 4) + MDAT, REFUSED
     ),
     "avif: as many associations as fit": Case(
+        lambda: avif(MDAT, meta=PITM + box(b"iprp", _associations(500, b"\0\1\xff" + b"\1" * 255) * 8)),
+        REFUSED,
+    ),
+    "avif: as many items without properties as fit": Case(
+        lambda: avif(MDAT, meta=PITM + box(b"iprp", _associations(43_000, b"\0\1\0") * 8)), REFUSED
+    ),
+    "avif: as many sizes as fit": Case(lambda: avif(MDAT, meta=items(*[(1, 1)] * 6_000)), HUGE),
+    "avif: as many properties as fit": Case(
+        lambda: avif(MDAT, meta=PITM + box(b"iprp", box(b"ipco", box(b"colr", b"") * (MEGABYTE // 8)))),
+        REFUSED,
+    ),
+    "avif: parts of no bytes": Case(
         lambda: avif(
-            MDAT,
-            meta=box(b"iprp", box(b"ipma", struct.pack(">II", 0, 500) + (b"\0\1\xff" + b"\1" * 255) * 500)),
+            MDAT, box(b"free", b"x" * 100_000), meta=_located(0, struct.pack(">HHH", 1, 0, 65_535) * 20_000)
         ),
         REFUSED,
     ),
-    "avif: as many sizes as fit": Case(lambda: avif(MDAT, meta=_ispe(*[(1, 1)] * 255) * 20), HUGE),
+    "avif: as many references as fit": Case(
+        lambda: avif(MDAT, meta=items((8, 8), more=box(b"iref", b"\0" * 4 + _references(9_000)))),
+        STORED,
+        "avif",
+    ),
 }
 
 CASES = LIES | POLYGLOTS | CUTS | COSTLY

@@ -13,7 +13,7 @@ from receiver.models import Route
 from receiver.options import StoreOptions
 from receiver.ports import Store
 from receiver.repairs import WorkFilter
-from receiver.stores.sqlite import SqliteStore, matching, replaying
+from receiver.stores.sqlite import SqliteStore, replaying
 from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
 from tests.contracts.replaying import (
     LINK_LIFE_SECONDS,
@@ -249,35 +249,3 @@ async def test_a_replay_queues_nothing_for_a_sink_that_was_named_and_is_gone(
 
     assert (await get(again, started.id)).queued == 1
     await again.aclose()
-
-
-EVERY_ROWS = {**{stage.value: rows for stage, rows in matching.ROWS.items()}, "dead": matching.DEAD}
-
-
-@pytest.mark.parametrize("name", EVERY_ROWS)
-async def test_a_page_is_read_in_order_without_collecting_and_sorting_all_that_matches(
-    store: Store, tmp_path: Path, name: str
-) -> None:
-    rows = EVERY_ROWS[name]
-    conditions, values = matching.clauses(rows, WorkFilter(provider="vidgo", owner="ann", since=later(0)))
-    sql = matching.query(rows.number, rows, [*conditions, f"{rows.number} > 7"], f"ORDER BY {rows.number}")
-
-    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-
-    assert not [line for line in plan if "TEMP B-TREE" in line or "AUTOMATIC" in line]
-    if name == "dead":
-        assert "outbox_dead" in plan[0]
-    if name == "reprocess":
-        assert "deliveries_unrecognised" in plan[0]
-
-
-async def test_single_tasks_are_found_by_their_key(store: Store, tmp_path: Path) -> None:
-    rows = matching.ROWS[Stage.NOTIFY]
-    conditions, values = matching.clauses(rows, WorkFilter(provider="vidgo", task_ids=("t1", "t2")))
-    sql = matching.query("count(*)", rows, conditions)
-
-    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-
-    assert any("submissions_task (provider=? AND task_id=?)" in line for line in plan)

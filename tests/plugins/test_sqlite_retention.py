@@ -19,6 +19,7 @@ from receiver.times import to_text
 from receiver.upkeep import LEAST_AT_ONCE, Upkeep
 from receiver.words import Verdict
 from tests.factories import failed, recording, submission
+from tests.recount import recount
 
 ROWS = 50_000
 DAYS = 30
@@ -57,6 +58,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
         for statement in FILL.split(";\n")[:-1]:
             used = {name: value for name, value in values.items() if f":{name}" in statement}
             connection.execute(statement, used)
+        recount(connection)
         connection.commit()
     store = await SqliteStore.open("sqlite:receiver.db", StoreOptions(data_dir=tmp_path, clock=Clock()))
     yield store

@@ -1,11 +1,13 @@
 """How much there is of everything, how old the oldest is, and when the next falls due."""
 
 import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from receiver.models import Stats
 from receiver.ports import Due
+from receiver.stores.sqlite.viewing import snapshot
 from receiver.times import from_text_if_any, to_text
 
 # Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
@@ -25,18 +27,26 @@ NEXT_DUE: Mapping[Due, str] = {
     "assets": NEXT_ASSET,
     "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
     "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
-    "replays": "SELECT min(due_at) FROM replays WHERE state IN ('running', 'cancelled', 'done')",
+    "replays": """
+        SELECT min(due_at) FROM replays
+        WHERE due_at IS NOT NULL AND state IN ('running', 'cancelled', 'done')
+    """,
 }
 
 UNBOUND_AGES = ("under_1h", "under_24h", "older")
 
-COUNTS = {
-    "tasks": "SELECT state, count(*) FROM tasks GROUP BY state",
-    "deliveries": "SELECT verdict, count(*) FROM deliveries GROUP BY verdict",
-    "assets": "SELECT state, count(*) FROM assets GROUP BY state",
-}
+# What only grows, by triggers of the schema.
+KEPT_COUNTS = "SELECT kind, name, state, number FROM counts WHERE number <> 0"
 
-COUNT_OUTBOX = "SELECT sink, state, count(*) FROM outbox GROUP BY sink, state"
+# What they leave out: deliveries that were not followed yet, and what waits.
+COUNT_NEW_DELIVERIES = """
+SELECT verdict, count(*) FROM deliveries WHERE number > (SELECT polls_to FROM retention) GROUP BY verdict
+"""
+COUNT_UNENDED = (
+    "SELECT count(*) - count(e.number), count(e.number) FROM unended LEFT JOIN events e USING (number)"
+)
+COUNT_UNFETCHED = "SELECT count(*) FROM assets WHERE state = 'pending'"
+COUNT_UNDELIVERED = "SELECT sink, count(*) FROM outbox WHERE state = 'pending' GROUP BY sink"
 
 COUNT_POLLS = """
 SELECT provider, coalesce(outcome, 'never') AS last, count(*) FROM polls
@@ -69,17 +79,32 @@ def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
 
 
 def count_stats(db: sqlite3.Cursor, now: datetime) -> Stats:
-    """How much there is of everything, and how old the oldest is."""
-    counts = {name: dict(db.execute(sql).fetchall()) for name, sql in COUNTS.items()}
+    """How much there is of everything, and how old the oldest is; only what waits is counted now."""
+    with snapshot(db):  # what is kept and what is counted now must be of one moment
+        return _count(db, now)
+
+
+def _count(db: sqlite3.Cursor, now: datetime) -> Stats:
+    kept: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for kind, name, state, number in db.execute(KEPT_COUNTS):
+        kept[kind][name, state] = number
+    deliveries = _by_state(kept["deliveries"])
+    deliveries.update(dict(db.execute(COUNT_NEW_DELIVERIES).fetchall()))
+    submitted, fetching = db.execute(COUNT_UNENDED).fetchone()
+    ended = {name.removeprefix("task."): number for name, number in _by_state(kept["tasks"]).items()}
+    (unfetched,) = db.execute(COUNT_UNFETCHED).fetchone()
+    outbox = kept["outbox"] + Counter({(sink, "pending"): n for sink, n in db.execute(COUNT_UNDELIVERED)})
     return Stats(
-        submissions=db.execute("SELECT count(*) FROM submissions").fetchone()[0],
-        outbox=_count_twofold(db, COUNT_OUTBOX),
+        submissions=kept["submissions"]["", ""],
+        tasks=_without_none({"submitted": submitted, "fetching": fetching, **ended}),
+        deliveries=deliveries,
+        assets=_without_none({"pending": unfetched, **_by_state(kept["assets"])}),
+        outbox=_by_name(outbox),
         unbound=_count_unbound(db, now),
-        polls=_count_twofold(db, COUNT_POLLS),
+        polls=_by_name({(provider, last): number for provider, last, number in db.execute(COUNT_POLLS)}),
         oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED),
         oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
         next_deadline_at=_only_moment(db, NEXT_DEADLINE),
-        **counts,
     )
 
 
@@ -88,11 +113,20 @@ def _count_unbound(db: sqlite3.Cursor, now: datetime) -> dict[str, int]:
     return dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())
 
 
-def _count_twofold(db: sqlite3.Cursor, query: str) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for name, state, count in db.execute(query):
-        counts.setdefault(name, {})[state] = count
-    return counts
+def _by_state(counts: Mapping[tuple[str, str], int]) -> Counter[str]:
+    return Counter({state: number for (_, state), number in counts.items()})
+
+
+def _by_name(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    names: dict[str, dict[str, int]] = {}
+    for (name, state), number in counts.items():
+        names.setdefault(name, {})[state] = number
+    return names
+
+
+def _without_none(counts: Mapping[str, int]) -> dict[str, int]:
+    """Only the states that there are any of."""
+    return {state: number for state, number in counts.items() if number}
 
 
 def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:

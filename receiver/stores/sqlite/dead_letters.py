@@ -8,13 +8,14 @@ from typing import Any
 
 from receiver.errors import Rejected
 from receiver.repairs import DeadLetter, DeadLetterPage, Requeued, WorkFilter
-from receiver.stores.sqlite.matching import DEAD, clauses, count, json_list, query
+from receiver.stores.sqlite.matching import DEAD, Search, count_on, find_newest, find_on, json_list, search
+from receiver.stores.sqlite.windows import LAST_NUMBER
 from receiver.times import from_text, to_text
 from receiver.words import EventType, Outcome
 
 # With what the last attempt said, as long as retention keeps it. Those before 0.4.0 name no entry.
 LETTER_COLUMNS = """
-o.number, o.sink, e.id, s.provider, s.task_id, s.owner, e.type, o.revision, o.replay_id, o.attempts,
+o.sink, e.id, s.provider, s.task_id, s.owner, e.type, o.revision, o.replay_id, o.attempts,
 o.outcome,
 (SELECT detail FROM attempts WHERE event = o.event AND (entry = o.number OR (entry IS NULL
     AND target = 'sink ' || o.sink AND attempt = o.attempts AND started_at <= o.settled_at))
@@ -38,37 +39,34 @@ def list_dead(
     db: sqlite3.Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
 ) -> DeadLetterPage:
     """A page of dead letters, the newest first; see ``ports.Store.list_dead``."""
-    conditions, values = clauses(DEAD, wanted)
-    if sink is not None:
-        conditions.append("o.sink = :sink")
-    if cursor is not None:
-        conditions.append("o.number < :before")
-        values["before"] = _number(cursor)
-    sql = query(LETTER_COLUMNS, DEAD, conditions, "ORDER BY o.number DESC LIMIT :limit")
-    rows = db.execute(sql, values | {"sink": sink, "limit": limit + 1}).fetchall()
-    letters = tuple(_letter(row) for row in rows[:limit])
-    return DeadLetterPage(dead_letters=letters, next_cursor=letters[-1].id if len(rows) > limit else None)
+    high = LAST_NUMBER if cursor is None else _number(cursor) - 1
+    found = search(db, DEAD, wanted, *(["o.sink = :sink"] if sink else []), sink=sink)
+    rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high)
+    return DeadLetterPage(
+        dead_letters=tuple(_letter(row) for row in rows),
+        next_cursor=None if reached is None else f"out_{reached + 1}",
+    )
 
 
-def count_dead(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> int:
-    """How many dead letters a requeue would revive; no ``sinks`` means every one."""
-    if not sinks:
-        return count(db, DEAD, wanted)
-    return count(db, DEAD, wanted, OF_SINKS, sinks=json_list(sinks))
+def count_dead(
+    db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str], low: int
+) -> tuple[int, int | None]:
+    """How many dead letters a requeue would revive, from ``low`` on, and where to go on, if anywhere."""
+    return count_on(db, _of_sinks(db, wanted, sinks), low=low)
 
 
 def find_dead(
     db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int, after: str | None
-) -> list[int]:
-    """The numbers of the oldest dead letters that match, behind the one that was looked at last."""
-    conditions, values = clauses(DEAD, wanted)
-    if after is not None:
-        conditions.append("o.number > :after")
-        values["after"] = _number(after)
-    if sinks:
-        conditions.append(OF_SINKS)
-    sql = query("o.number", DEAD, conditions, "ORDER BY o.number LIMIT :limit")
-    return [number for (number,) in db.execute(sql, values | {"sinks": json_list(sinks), "limit": limit})]
+) -> tuple[list[int], int | None]:
+    """The numbers of the oldest dead letters that match behind ``after``, and where to go on, if anywhere."""
+    low = 0 if after is None else _number(after) + 1
+    rows, reached = find_on(db, _of_sinks(db, wanted, sinks), "NULL", limit, low=low)
+    return [row[0] for row in rows], reached
+
+
+def _of_sinks(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
+    """The way to dead letters; no ``sinks`` means every one."""
+    return search(db, DEAD, wanted, *([OF_SINKS] if sinks else []), sinks=json_list(sinks))
 
 
 def revive(db: sqlite3.Cursor, numbers: Sequence[int], now: datetime) -> int:
@@ -78,9 +76,9 @@ def revive(db: sqlite3.Cursor, numbers: Sequence[int], now: datetime) -> int:
     return db.executemany(REVIVE, values).rowcount if values else 0
 
 
-def requeued(found: Sequence[int], limit: int, revived: int) -> Requeued:
-    """What a step came to, and where the next one begins, if there may be one."""
-    return Requeued(count=revived, cursor=f"out_{found[-1]}" if len(found) == limit else None)
+def requeued(revived: int, reached: int | None) -> Requeued:
+    """What a step came to, and behind what the next one begins, if there may be one."""
+    return Requeued(count=revived, cursor=None if reached is None else f"out_{reached - 1}")
 
 
 def _number(cursor: str) -> int:

@@ -1,4 +1,4 @@
-"""What a filter matches, as SQL: only the clauses that are set, every value bound."""
+"""What a filter matches, as SQL: only the clauses that are set, every value bound, by the shortest way."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -7,34 +7,82 @@ from typing import Any
 import msgspec
 
 from receiver.repairs import Replay, ReplayWork, WorkFilter
+from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, windows
 from receiver.times import to_text
-from receiver.words import Stage
+from receiver.words import EventType, Stage, TaskState
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """How to come to rows: which are walked, and what is looked up for each."""
+
+    walk: Walk
+    joins: str
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows a filter is about, and the columns that its clauses compare with."""
+    """The rows a filter is about, and the columns that its clauses compare with.
 
-    number: str  # the order in which they are looked at
-    source: str  # ends in a WHERE clause
+    ``by`` has shorter ways to those of one owner, of one type, or of single tasks (by ``:numbers``).
+    """
+
+    way: Way
     since: str  # when it happened
     known_at: str  # since when it is as it is: a replay leaves alone what came after it
-    provider: str = "s.provider"
+    only: str = "true"  # what is true of all of them
+    by: Mapping[str, Way] = {}
     task_id: str = "s.task_id"
+    provider: str = "s.provider"
 
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """A filter's way to its rows, with all values but the numbers between which to look."""
+
+    walk: Walk
+    source: str  # ends in a WHERE clause
+    values: Mapping[str, object]
+
+    def query(self, columns: str, tail: str = "") -> str:
+        """What to ask of the rows of one window."""
+        number = self.walk.number
+        return f"SELECT {columns} {self.source} AND {number} BETWEEN :low AND :high {tail}"
+
+
+OF_OWNER = Walk(
+    table="submissions s INDEXED BY submissions_owner", number="s.number", only="s.owner = :owner"
+)
+OF_TASKS = Walk(
+    table="submissions s NOT INDEXED",
+    number="s.number",
+    only="s.number IN (SELECT value FROM json_each(:numbers))",
+)
+OF_TYPE = Walk(table="events e INDEXED BY events_type", number="e.number", only="e.type = :type")
+
+WITH_EVENT = "CROSS JOIN events e ON e.number = s.number"
+WITH_EVENT_IF_ANY = "LEFT JOIN events e ON e.number = s.number"
+WITH_SUBMISSION = "CROSS JOIN submissions s ON s.number = e.number"
+
+_WAY_TO_EVENTS = Way(walk=Walk(table="events e NOT INDEXED", number="e.number"), joins=WITH_SUBMISSION)
+_WAYS_TO_EVENTS = {
+    "task_ids": Way(walk=OF_TASKS, joins=WITH_EVENT),
+    "owner": Way(walk=OF_OWNER, joins=WITH_EVENT),
+    "type": Way(walk=OF_TYPE, joins=WITH_SUBMISSION),
+}
 
 # Tasks whose end consumers were told of.
 ENDED = Rows(
-    number="e.number",
-    source="FROM events e JOIN submissions s ON s.number = e.number WHERE e.ended_at IS NOT NULL",
+    way=_WAY_TO_EVENTS,
+    by=_WAYS_TO_EVENTS,
+    only="e.ended_at IS NOT NULL",
     since="e.ended_at",
     known_at="e.ended_at",
 )
 
 # Of these, those that lack a file.
 INCOMPLETE = Rows(
-    number="e.number",
-    source="""
-    FROM events e JOIN submissions s ON s.number = e.number WHERE e.ended_at IS NOT NULL
+    way=_WAY_TO_EVENTS,
+    by=_WAYS_TO_EVENTS,
+    only="""
+    e.ended_at IS NOT NULL AND +e.type <> 'task.completed'
     AND EXISTS (SELECT 1 FROM assets WHERE event = e.number AND state = 'failed')
     """,
     since="e.received_at",
@@ -43,38 +91,58 @@ INCOMPLETE = Rows(
 
 # Tasks without an end.
 OPEN = Rows(
-    number="s.number",
-    source="""
-    FROM submissions s LEFT JOIN events e ON e.number = s.number
-    WHERE s.task_id IS NOT NULL AND e.number IS NULL
-    """,
+    way=Way(
+        walk=Walk(table="unended u", number="u.number"),
+        joins=f"CROSS JOIN submissions s ON s.number = u.number {WITH_EVENT_IF_ANY}",
+    ),
+    by={
+        "task_ids": Way(walk=OF_TASKS, joins=WITH_EVENT_IF_ANY),
+        "owner": Way(walk=OF_OWNER, joins=WITH_EVENT_IF_ANY),
+    },
+    only="s.task_id IS NOT NULL AND e.number IS NULL",
     since="s.created_at",
     known_at="coalesce(s.bound_at, s.created_at)",
 )
 
 # Deliveries that were not understood, with their tasks where they have one.
 UNRECOGNISED = Rows(
-    number="d.number",
-    source="""
-    FROM deliveries d
-    LEFT JOIN submissions s ON s.number = coalesce(d.submission,
-        (SELECT number FROM submissions WHERE provider = d.provider AND task_id = d.task_id))
-    LEFT JOIN events e ON e.number = s.number
-    WHERE d.verdict = 'unrecognised' AND d.body IS NOT NULL
-    """,
+    way=Way(
+        walk=Walk(
+            table="deliveries d INDEXED BY deliveries_unrecognised",
+            number="d.number",
+            only="d.verdict = 'unrecognised'",
+        ),
+        joins=f"""
+        LEFT JOIN submissions s ON s.number = coalesce(d.submission,
+            (SELECT number FROM submissions WHERE provider = d.provider AND task_id = d.task_id))
+        {WITH_EVENT_IF_ANY}
+        """,  # noqa: S608
+    ),
+    only="d.body IS NOT NULL",
     since="d.received_at",
     known_at="d.received_at",
-    provider="+d.provider",  # they are few, and in an index of their own
+    provider="d.provider",
     task_id="coalesce(s.task_id, d.task_id)",
 )
 
+_WITH_TASK = "CROSS JOIN events e ON e.number = o.event CROSS JOIN submissions s ON s.number = o.event"
+
 # Notifications that were given up.
 DEAD = Rows(
-    number="o.number",
-    source="""
-    FROM outbox o JOIN events e ON e.number = o.event JOIN submissions s ON s.number = o.event
-    WHERE o.state = 'dead'
-    """,
+    way=Way(
+        walk=Walk(table="outbox o INDEXED BY outbox_dead", number="o.number", only="o.state = 'dead'"),
+        joins=_WITH_TASK,
+    ),
+    by={
+        "task_ids": Way(
+            walk=Walk(
+                table="outbox o INDEXED BY outbox_key",
+                number="o.number",
+                only="o.event IN (SELECT value FROM json_each(:numbers)) AND o.state = 'dead'",
+            ),
+            joins=_WITH_TASK,
+        )
+    },
     since="e.ended_at",
     known_at="o.settled_at",
 )
@@ -92,35 +160,74 @@ CASE WHEN s.number IS NULL THEN NULL WHEN e.number IS NULL THEN 'submitted'
     WHEN e.type IS NULL THEN 'fetching' ELSE substr(e.type, 6) END
 """
 
+# The submissions of tasks by their ids, of one provider or of each there is.
+NUMBERS = """
+WITH RECURSIVE providers (name) AS (
+    SELECT min(provider) FROM submissions WHERE :provider IS NULL
+    UNION ALL
+    SELECT (SELECT min(provider) FROM submissions WHERE provider > name) FROM providers WHERE name IS NOT NULL
+)
+SELECT s.number FROM (
+    SELECT name FROM providers WHERE name IS NOT NULL
+    UNION ALL SELECT :provider WHERE :provider IS NOT NULL
+) p CROSS JOIN json_each(:task_ids) t CROSS JOIN submissions s ON s.provider = p.name AND s.task_id = t.value
+"""
+
+# Some rows that are known already, in their order.
+FEW = "{0} IN (SELECT value FROM json_each(:few)) ORDER BY {0}"
+
 # How far a replay has come, and how far it goes.
 PLACE = "SELECT cursor, up_to FROM replays WHERE id = ? AND lease = ?"
 
 
-def clauses(rows: Rows, wanted: WorkFilter) -> tuple[list[str], dict[str, object]]:
-    """The conditions of a filter, and the values that they name."""
-    # The plus keeps SQLite from collecting and sorting all that a provider ever had for each page of it.
-    # With task ids it is the other way round.
-    plus = "" if wanted.task_ids else "+"
-    conditions = {
-        "provider": f"{plus}{rows.provider} = :provider",
-        "owner": "s.owner = :owner",
-        "state": f"{STATE} = :state",
-        "type": "e.type = :type",
-        "since": f"{rows.since} >= :since",
-        "until": f"{rows.since} < :until",
-        "task_ids": f"{rows.task_id} IN (SELECT value FROM json_each(:task_ids))",  # noqa: S608
-    }
+def search(db: sqlite3.Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: object) -> Search:
+    """The shortest way to what a filter matches; ``more`` conditions name the values in ``bound``."""
+    values = _values(wanted)
+    way = next((rows.by[name] for name in rows.by if name in values), rows.way)
+    if "task_ids" in values and way is not rows.way:
+        values["numbers"] = json_list(_numbers(db, wanted))
+    return _search(rows, way, values | bound, more)
+
+
+def _search(rows: Rows, way: Way, values: Mapping[str, object], more: Sequence[str]) -> Search:
+    conditions = [rows.only, *(text for name, text in _clauses(rows).items() if name in values), *more]
+    source = f"FROM {way.walk.table} {way.joins} WHERE {' AND '.join([way.walk.only, *conditions])}"
+    return Search(walk=way.walk, source=source, values=values)
+
+
+def _values(wanted: WorkFilter) -> dict[str, object]:
+    """The clauses that are set. A state is a type, too, where it has one."""
+    named = wanted.type
+    if named is None and wanted.state not in {None, TaskState.SUBMITTED, TaskState.FETCHING}:
+        named = EventType(f"task.{wanted.state}")
     values: dict[str, object] = {
         "provider": wanted.provider,
         "owner": wanted.owner,
         "state": wanted.state and wanted.state.value,
-        "type": wanted.type and wanted.type.value,
+        "type": named and named.value,
         "since": wanted.since and to_text(wanted.since),
         "until": wanted.until and to_text(wanted.until),
         "task_ids": json_list(wanted.task_ids) if wanted.task_ids else None,
     }
-    names = [name for name, value in values.items() if value is not None]
-    return [conditions[name] for name in names], {name: values[name] for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _clauses(rows: Rows) -> dict[str, str]:
+    # The pluses keep SQLite from another way than the one that is meant.
+    return {
+        "provider": f"+{rows.provider} = :provider",
+        "owner": "+s.owner = :owner",
+        "state": f"{STATE} = :state",
+        "type": "+e.type = :type",
+        "since": f"+{rows.since} >= :since",
+        "until": f"+{rows.since} < :until",
+        "task_ids": f"+{rows.task_id} IN (SELECT value FROM json_each(:task_ids))",  # noqa: S608
+    }
+
+
+def _numbers(db: sqlite3.Cursor, wanted: WorkFilter) -> list[int]:
+    values = {"provider": wanted.provider, "task_ids": json_list(wanted.task_ids)}
+    return [number for (number,) in db.execute(NUMBERS, values)]
 
 
 def json_list(values: Sequence[str] | Sequence[int]) -> str:
@@ -128,54 +235,89 @@ def json_list(values: Sequence[str] | Sequence[int]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-def query(columns: str, rows: Rows, conditions: Sequence[str], tail: str = "") -> str:
-    return " ".join(["SELECT", columns, " AND ".join([rows.source, *conditions]), tail])
+def count_on(
+    db: sqlite3.Cursor, found: Search, *, low: int, high: int = LAST_NUMBER
+) -> tuple[int, int | None]:
+    """How many rows match from ``low`` on, and where counting has to go on, if it has to."""
+    total, reached = 0, None
+    sql = found.query("count(*)")
+    for window in windows(db, found.walk, found.values, low=low, high=high):
+        (number,) = db.execute(sql, {**found.values, "low": window.low, "high": window.high}).fetchone()
+        total += number
+        reached = None if window.is_last else window.high + 1
+    return total, reached
 
 
-def count(db: sqlite3.Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: object) -> int:
-    """How many rows match; ``more`` conditions name the values in ``bound``."""
-    conditions, values = clauses(rows, wanted)
-    (number,) = db.execute(query("count(*)", rows, [*conditions, *more]), values | bound).fetchone()
+def find_on(
+    db: sqlite3.Cursor, found: Search, columns: str, limit: int, *, low: int, high: int = LAST_NUMBER
+) -> tuple[list[tuple[Any, ...]], int | None]:
+    """Up to ``limit`` matches from ``low`` on, each begun by its number, and where to go on, if anywhere."""
+    rows: list[tuple[Any, ...]] = []
+    sql = found.query(f"{found.walk.number}, {columns}", f"ORDER BY {found.walk.number} LIMIT :limit")
+    reached = None
+    for window in windows(db, found.walk, found.values, low=low, high=high):
+        place = {"low": window.low, "high": window.high, "limit": limit - len(rows)}
+        rows += db.execute(sql, {**found.values, **place}).fetchall()
+        if len(rows) == limit:
+            return rows, rows[-1][0] + 1 if rows else low
+        reached = None if window.is_last else window.high + 1
+    return rows, reached
+
+
+def find_newest(
+    db: sqlite3.Cursor, found: Search, columns: str, limit: int, *, high: int, low: int = 0
+) -> tuple[list[tuple[Any, ...]], int | None]:
+    """As ``find_on``, from ``high`` down to the oldest."""
+    rows: list[tuple[Any, ...]] = []
+    sql = found.query(f"{found.walk.number}, {columns}", f"ORDER BY {found.walk.number} DESC LIMIT :limit")
+    reached = None
+    for window in windows(db, found.walk, found.values, low=low, high=high, newest_first=True):
+        place = {"low": window.low, "high": window.high, "limit": limit + 1 - len(rows)}
+        rows += db.execute(sql, {**found.values, **place}).fetchall()
+        if len(rows) > limit:
+            return rows[:limit], rows[limit - 1][0] - 1
+        reached = None if window.is_last else window.low - 1
+    return rows, reached
+
+
+def newest_number(db: sqlite3.Cursor, stage: Stage) -> int:
+    """The number of the newest row that a replay which is asked for now may touch."""
+    table = "deliveries" if stage is Stage.REPROCESS else "submissions"
+    (number,) = db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()  # noqa: S608
     return int(number)
 
 
-def measure(db: sqlite3.Cursor, replay: Replay) -> tuple[int, int]:
-    """How much a new replay matches, and the number of the newest row that it may touch."""
-    table = "deliveries" if replay.stage is Stage.REPROCESS else "submissions"
-    (up_to,) = db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()  # noqa: S608
-    rows = ROWS[replay.stage]
-    bounds = (f"{rows.number} <= :up_to", f"{rows.known_at} <= :asked_at")
-    asked_at = to_text(replay.created_at)
-    return count(db, rows, replay.filter, *bounds, up_to=up_to, asked_at=asked_at), int(up_to)
+def _as_asked(replay: Replay) -> tuple[str, str]:
+    """What a replay leaves alone came after it was asked for: the condition, and the time."""
+    return f"+{ROWS[replay.stage].known_at} <= :asked_at", to_text(replay.created_at)
+
+
+def search_of(db: sqlite3.Cursor, replay: Replay) -> Search:
+    """The way to what a replay is about: what matched when it was asked for."""
+    condition, asked_at = _as_asked(replay)
+    return search(db, ROWS[replay.stage], replay.filter, condition, asked_at=asked_at)
 
 
 def next_matches(
-    db: sqlite3.Cursor, work: ReplayWork, limit: int, columns: str | None = None
-) -> list[tuple[Any, ...]]:
-    """A replay's next matches in order, by default their numbers alone; none when the lease is lost."""
+    db: sqlite3.Cursor, work: ReplayWork, limit: int, columns: str = "NULL", *, low: int = 0
+) -> tuple[list[tuple[Any, ...]], int | None]:
+    """A replay's next matches in order, each begun by its number, and where to go on, if anywhere.
+
+    From ``low`` on, where the cursor is not beyond it. None, and nowhere, when the lease is lost.
+    """
     place = db.execute(PLACE, (work.replay.id, work.lease)).fetchone()
     if place is None:
-        return []
-    rows = ROWS[work.replay.stage]
-    conditions, values = _bounded(rows, work.replay)
-    conditions += [f"{rows.number} > :cursor", f"{rows.number} <= :up_to"]
-    values |= {"cursor": place[0], "up_to": place[1], "limit": limit}
-    sql = query(columns or rows.number, rows, conditions, f"ORDER BY {rows.number} LIMIT :limit")
-    return db.execute(sql, values).fetchall()
+        return [], None
+    cursor, up_to = place
+    return find_on(db, search_of(db, work.replay), columns, limit, low=max(low, cursor + 1), high=up_to)
 
 
 def still_matching(
     db: sqlite3.Cursor, replay: Replay, columns: str, numbers: Sequence[int]
 ) -> list[tuple[Any, ...]]:
     """Those of a replay's matches that are matches now."""
+    condition, asked_at = _as_asked(replay)
     rows = ROWS[replay.stage]
-    conditions, values = _bounded(rows, replay)
-    conditions.append(f"{rows.number} IN (SELECT value FROM json_each(:numbers))")  # noqa: S608
-    values["numbers"] = json_list(numbers)
-    return db.execute(query(columns, rows, conditions, f"ORDER BY {rows.number}"), values).fetchall()
-
-
-def _bounded(rows: Rows, replay: Replay) -> tuple[list[str], dict[str, object]]:
-    conditions, values = clauses(rows, replay.filter)
-    conditions.append(f"{rows.known_at} <= :asked_at")
-    return conditions, values | {"asked_at": to_text(replay.created_at)}
+    values = _values(replay.filter) | {"asked_at": asked_at, "few": json_list(numbers)}
+    found = _search(rows, rows.way, values, (condition, FEW.format(rows.way.walk.number)))
+    return db.execute(f"SELECT {columns} {found.source}", values).fetchall()

@@ -98,6 +98,13 @@ def m010_pieces_of_replays(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m011_lists(db: Database) -> None:
+    """Ways to every page of a list, and counts that are kept."""
+    for statement in _M011:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -782,4 +789,113 @@ _M010 = (
     """,
     "CREATE INDEX assets_of_replays ON assets (replay_id) WHERE state = 'pending' AND replay_id IS NOT NULL",
     "CREATE INDEX polls_of_replays ON polls (replay_id) WHERE replay_id IS NOT NULL",
+)
+
+_M011 = (
+    # Each ends in the number, by which a page is a range of keys. Callbacks write none of the first three,
+    # and the fourth only where they end their task at once.
+    "CREATE INDEX submissions_owner ON submissions (owner)",
+    "CREATE INDEX submissions_provider ON submissions (provider)",
+    "CREATE INDEX submissions_created ON submissions (created_at)",
+    "CREATE INDEX events_type ON events (type) WHERE type IS NOT NULL",
+    "CREATE INDEX replays_due ON replays (due_at) WHERE due_at IS NOT NULL",
+    # The tasks of which consumers were told no end: submitted, or fetching where there is an event. The
+    # triggers below keep it, whoever writes.
+    "CREATE TABLE unended (number INTEGER PRIMARY KEY REFERENCES submissions (number)) STRICT",
+    """
+    INSERT INTO unended
+    SELECT s.number FROM submissions s LEFT JOIN events e USING (number)
+    WHERE s.task_id IS NOT NULL AND e.type IS NULL
+    """,
+    # How much there is of what only grows, kept by the triggers below. What waits is counted where it stands,
+    # and so are the deliveries that nobody has followed yet: those behind "polls_to".
+    """
+    CREATE TABLE counts (
+        kind TEXT NOT NULL,     -- submissions, tasks (by their event's type), deliveries, assets, outbox
+        name TEXT NOT NULL,     -- the sink, or ''
+        state TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (kind, name, state)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "INSERT INTO counts SELECT 'submissions', '', '', count(*) FROM submissions",
+    """
+    INSERT INTO counts
+    SELECT 'tasks', '', value, (SELECT count(*) FROM events WHERE type = value)
+    FROM json_each('["task.completed", "task.partial", "task.failed"]')
+    """,
+    """
+    INSERT INTO counts SELECT 'deliveries', '', verdict, count(*) FROM deliveries
+    WHERE number <= (SELECT polls_to FROM retention) GROUP BY verdict
+    """,
+    """
+    INSERT INTO counts
+    SELECT 'assets', '', value, (SELECT count(*) FROM assets WHERE state = value)
+    FROM json_each('["stored", "failed"]')
+    """,
+    """
+    INSERT INTO counts SELECT 'outbox', sink, state, count(*) FROM outbox
+    WHERE state <> 'pending' GROUP BY sink, state
+    """,
+    """
+    CREATE TRIGGER submissions_logged AFTER INSERT ON submissions BEGIN
+        UPDATE counts SET number = number + 1 WHERE kind = 'submissions' AND name = '' AND state = '';
+        INSERT INTO unended SELECT NEW.number WHERE NEW.task_id IS NOT NULL;
+    END
+    """,
+    """
+    CREATE TRIGGER submissions_bound AFTER UPDATE OF task_id ON submissions
+    WHEN OLD.task_id IS NULL AND NEW.task_id IS NOT NULL BEGIN
+        INSERT INTO unended VALUES (NEW.number);
+    END
+    """,
+    """
+    CREATE TRIGGER submissions_gone AFTER DELETE ON submissions BEGIN
+        UPDATE counts SET number = number - 1 WHERE kind = 'submissions' AND name = '' AND state = '';
+        DELETE FROM unended WHERE number = OLD.number;
+    END
+    """,
+    # An event is new without a type. One that has more to say than it said is without one for a moment.
+    """
+    CREATE TRIGGER events_ended AFTER UPDATE OF type ON events WHEN OLD.type IS NOT NEW.type BEGIN
+        UPDATE counts SET number = number - 1 WHERE kind = 'tasks' AND name = '' AND state = OLD.type;
+        UPDATE counts SET number = number + 1 WHERE kind = 'tasks' AND name = '' AND state = NEW.type;
+        DELETE FROM unended WHERE number = NEW.number;
+        INSERT INTO unended SELECT NEW.number WHERE NEW.type IS NULL;
+    END
+    """,
+    # A new delivery is counted when it is followed, so that recording one costs nothing more.
+    """
+    CREATE TRIGGER deliveries_judged AFTER UPDATE OF number, verdict ON deliveries
+    WHEN (OLD.verdict <> NEW.verdict OR OLD.number <> NEW.number)
+        AND OLD.number <= (SELECT polls_to FROM retention)
+    BEGIN
+        UPDATE counts SET number = number - 1 WHERE kind = 'deliveries' AND name = '' AND state = OLD.verdict;
+        INSERT INTO counts SELECT 'deliveries', '', NEW.verdict, 1
+            WHERE NEW.number <= (SELECT polls_to FROM retention)
+            ON CONFLICT (kind, name, state) DO UPDATE SET number = number + 1;
+    END
+    """,
+    # (Pending ones have no count that could change.)
+    """
+    CREATE TRIGGER assets_settled AFTER UPDATE OF state ON assets WHEN OLD.state <> NEW.state BEGIN
+        UPDATE counts SET number = number - 1 WHERE kind = 'assets' AND name = '' AND state = OLD.state;
+        UPDATE counts SET number = number + 1 WHERE kind = 'assets' AND name = '' AND state = NEW.state;
+    END
+    """,
+    """
+    CREATE TRIGGER outbox_settled AFTER UPDATE OF sink, state ON outbox
+    WHEN OLD.state <> NEW.state OR OLD.sink <> NEW.sink BEGIN
+        UPDATE counts SET number = number - 1
+            WHERE kind = 'outbox' AND name = OLD.sink AND state = OLD.state;
+        INSERT INTO counts SELECT 'outbox', NEW.sink, NEW.state, 1 WHERE NEW.state <> 'pending'
+            ON CONFLICT (kind, name, state) DO UPDATE SET number = number + 1;
+    END
+    """,
+    """
+    CREATE TRIGGER outbox_gone AFTER DELETE ON outbox WHEN OLD.state <> 'pending' BEGIN
+        UPDATE counts SET number = number - 1
+            WHERE kind = 'outbox' AND name = OLD.sink AND state = OLD.state;
+    END
+    """,
 )

@@ -168,24 +168,22 @@ def is_leased(db: sqlite3.Cursor, work: ReplayWork) -> bool:
     return db.execute(IS_LEASED, (work.replay.id, work.lease)).fetchone() is not None
 
 
-def move(
-    db: sqlite3.Cursor,
-    replay_id: str,
-    looked_at: Sequence[int],
-    *,
-    queued: int,
-    results: Mapping[str, int],
-    now: datetime,
-    next_at: datetime | None,
-) -> None:
-    """A step is made: the cursor stands behind the last number ``looked_at``. None: it was the last step.
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step of a replay came to."""
 
-    ``results`` are of those pieces among the ``queued`` that have settled already.
-    """
-    last = looked_at[-1] if looked_at else None
-    due_at = to_text(next_at) if next_at else None
-    db.execute(MOVE, (due_at, last, len(looked_at), queued, replay_id))
-    add_results(db, replay_id, results)
+    looked_at: int  # matches
+    queued: int  # pieces
+    results: Mapping[str, int] = {}  # of those that have settled already, by outcome
+    next_number: int | None  # where the next one begins; None: there is nothing left to look at
+
+
+def move(db: sqlite3.Cursor, replay_id: str, step: Step, *, now: datetime, next_at: datetime) -> None:
+    """A step is made."""
+    cursor, due_at = None, None
+    if step.next_number is not None:
+        cursor, due_at = step.next_number - 1, to_text(next_at)
+    db.execute(MOVE, (due_at, cursor, step.looked_at, step.queued, replay_id))
+    add_results(db, replay_id, step.results)
     _finish(db, replay_id, now)
 
 

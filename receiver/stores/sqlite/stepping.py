@@ -79,7 +79,7 @@ WHERE number = ?
 """
 
 KEPT_COLUMNS = """
-d.number, d.provider, d.via, d.proof, d.claim, d.digest, d.received_at, d.body, d.task_id, d.note
+d.provider, d.via, d.proof, d.claim, d.digest, d.received_at, d.body, d.task_id, d.note
 """
 
 FILED = "SELECT verdict, task_id FROM deliveries WHERE number = ?"
@@ -107,12 +107,15 @@ def step(
     work: ReplayWork,
     found: Sequence[int],
     *,
-    is_last: bool,
+    next_number: int | None,
     now: datetime,
     next_at: datetime,
     options: StoreOptions,
 ) -> bool:
-    """Queue what the matches that were found need; see ``ports.Store.step_replay``."""
+    """Queue what the matches that were found need; see ``ports.Store.step_replay``.
+
+    ``next_number`` is where to go on; None where there is nothing left to look at.
+    """
     if not replaying.is_leased(db, work):
         return False
     replay = work.replay
@@ -124,9 +127,8 @@ def step(
             queued = _queue_assets(db, replay, found, now, options)
         case _:
             queued, results = _queue_polls(db, replay, found, now, options.unpolled)
-    replaying.move(
-        db, replay.id, found, queued=queued, results=results, now=now, next_at=None if is_last else next_at
-    )
+    made = replaying.Step(looked_at=len(found), queued=queued, results=results, next_number=next_number)
+    replaying.move(db, replay.id, made, now=now, next_at=next_at)
     return True
 
 
@@ -179,9 +181,12 @@ def _changed(db: sqlite3.Cursor, sql: str, values: Sequence[tuple[Any, ...]]) ->
     return db.executemany(sql, values).rowcount if values else 0
 
 
-def list_kept(db: sqlite3.Cursor, work: ReplayWork, limit: int) -> list[KeptDelivery]:
-    """The next deliveries to be read again; see ``ports.Store.list_kept``."""
-    return [_kept(row) for row in next_matches(db, work, limit, KEPT_COLUMNS)]
+def list_kept(
+    db: sqlite3.Cursor, work: ReplayWork, limit: int, low: int
+) -> tuple[list[KeptDelivery], int | None]:
+    """The next deliveries to be read again from ``low`` on, and where to go on, if anywhere."""
+    rows, reached = next_matches(db, work, limit, KEPT_COLUMNS, low=low)
+    return [_kept(row) for row in rows], reached
 
 
 def _kept(row: tuple[Any, ...]) -> KeptDelivery:
@@ -214,15 +219,13 @@ def reprocess(
     if not replaying.is_leased(db, work):
         return False
     results = Counter(_apply_again(db, kept, now, options).value for kept in read)
-    replaying.move(
-        db,
-        work.replay.id,
-        [kept.number for kept in read],
+    made = replaying.Step(
+        looked_at=len(read),
         queued=len(read),
         results=results,
-        now=now,
-        next_at=next_at if read else None,
+        next_number=read[-1].number + 1 if read else None,
     )
+    replaying.move(db, work.replay.id, made, now=now, next_at=next_at)
     return True
 
 

@@ -1,6 +1,6 @@
 """The Store port on one SQLite file: every method one transaction, one line of dispatch.
 
-Writes go to the writer thread, reads to read-only connections in a few threads. A lock file beside the
+Writes go to the writer thread, reads to read-only connections in threads by purpose. A lock file beside the
 database keeps a second process out, so everything leased by a process before us is free at start.
 """
 
@@ -9,11 +9,10 @@ import errno
 import fcntl
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -26,6 +25,7 @@ from receiver.models import (
     Recording,
     Stats,
     Submission,
+    SubmissionPage,
     Task,
     TaskFilter,
     TaskPage,
@@ -37,6 +37,7 @@ from receiver.stores.sqlite import (
     backup,
     counting,
     dead_letters,
+    listing,
     matching,
     owning,
     polling,
@@ -48,13 +49,11 @@ from receiver.stores.sqlite import (
     viewing,
 )
 from receiver.stores.sqlite.migrations import migrate, pending
+from receiver.stores.sqlite.readers import Purpose, Query, Readers
 from receiver.stores.sqlite.writer import Writer
-from receiver.words import Outcome, ReplayState, Stage, Verdict
+from receiver.words import ReplayState, Stage, Verdict
 
 T = TypeVar("T")
-READERS = 4
-READ_BUSY_SECONDS = 3.0
-INTERRUPT_SECONDS = 0.05
 
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
@@ -67,12 +66,7 @@ class SqliteStore:
         self._lock = lock
         self._writer = writer
         self._options = options
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="receiver-reader")
-        # What the loops ask is found at once, and must not wait behind those who look through whole tables.
-        self._loops_reader = ThreadPoolExecutor(1, thread_name_prefix="receiver-due")
-        self._is_closing = False
-        self._local = threading.local()
-        self._open_readers: list[sqlite3.Connection] = []
+        self._readers = Readers(path)
 
     @classmethod
     async def open(cls, url: str, options: StoreOptions) -> Self:
@@ -179,7 +173,10 @@ class SqliteStore:
         return await self._writer.write(lambda c: polling.forget_polls(c, now, limit))
 
     async def start_replay(self, replay: Replay) -> Replay:
-        matched, up_to = await self._read(lambda c: matching.measure(c, replay))
+        up_to = await self._read(lambda c: matching.newest_number(c, replay.stage))
+        matched = await self._count(
+            lambda low: lambda c: matching.count_on(c, matching.search_of(c, replay), low=low, high=up_to)
+        )
         return await self._writer.write(lambda c: replaying.start(c, replay, matched, up_to))
 
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
@@ -189,14 +186,14 @@ class SqliteStore:
         )
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        rows = await self._read(lambda c: matching.next_matches(c, work, limit))
-        found = [number for (number,) in rows]
+        rows, reached = await self._read(lambda c: matching.next_matches(c, work, limit), Purpose.WORK)
+        found = [row[0] for row in rows]
         return await self._writer.write(
             lambda c: stepping.step(
                 c,
                 work,
                 found,
-                is_last=len(found) < limit,
+                next_number=reached,
                 now=now,
                 next_at=next_at,
                 options=self._options,
@@ -223,9 +220,10 @@ class SqliteStore:
     async def requeue_dead(
         self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int, *, after: str | None = None
     ) -> Requeued:
-        found = await self._read(lambda c: dead_letters.find_dead(c, wanted, sinks, limit, after))
+        look = partial(dead_letters.find_dead, wanted=wanted, sinks=sinks, limit=limit, after=after)
+        found, reached = await self._read(look, Purpose.WORK)
         revived = await self._writer.write(lambda c: dead_letters.revive(c, found, now))
-        return dead_letters.requeued(found, limit, revived)
+        return dead_letters.requeued(revived, reached)
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
         return await self._writer.write(lambda c: owning.expire_early(c, received_before, limit))
@@ -241,97 +239,98 @@ class SqliteStore:
     # --- reads ----------------------------------------------------------------------------------------
 
     async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
-        return await self._read(lambda c: counting.next_due_at(c, kind, name), self._loops_reader)
+        return await self._read(lambda c: counting.next_due_at(c, kind, name), Purpose.DUE)
 
     async def get_submission(self, submission_id: str) -> Submission | None:
         return await self._read(lambda c: viewing.get_submission(c, submission_id))
 
     async def list_submissions(
-        self, *, provider: str | None, owner: str | None, limit: int, bound: bool | None = None
-    ) -> list[Submission]:
-        return await self._read(lambda c: viewing.list_submissions(c, provider, owner, limit, bound=bound))
+        self,
+        *,
+        provider: str | None,
+        owner: str | None,
+        limit: int,
+        cursor: str | None = None,
+        bound: bool | None = None,
+    ) -> SubmissionPage:
+        return await self._read(
+            lambda c: listing.list_submissions(c, provider, owner, limit, cursor, bound=bound), Purpose.LIST
+        )
 
     async def list_unbound(
         self, logged_from: datetime, logged_before: datetime, limit: int
     ) -> tuple[int, list[Submission]]:
         return await self._read(
-            lambda c: viewing.list_unbound(c, logged_from, logged_before, limit), self._loops_reader
+            lambda c: viewing.list_unbound(c, logged_from, logged_before, limit), Purpose.DUE
         )
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
         return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options.unpolled))
 
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
-        return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id), self._loops_reader)
+        return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id), Purpose.DUE)
 
     async def get_event(self, provider: str, task_id: str) -> Event | None:
         return await self._read(lambda c: viewing.get_event(c, provider, task_id))
 
     async def list_links(self, provider: str, task_id: str) -> list[str]:
-        return await self._read(lambda c: viewing.list_links(c, provider, task_id), self._loops_reader)
+        return await self._read(lambda c: viewing.list_links(c, provider, task_id), Purpose.DUE)
 
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
-        return await self._read(lambda c: viewing.list_tasks(c, wanted, limit, cursor))
+        return await self._read(lambda c: listing.list_tasks(c, wanted, limit, cursor), Purpose.LIST)
 
     async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
-        return await self._read(lambda c: matching.count(c, matching.ROWS[stage], wanted))
+        rows = matching.ROWS[stage]
+        return await self._count(
+            lambda low: lambda c: matching.count_on(c, matching.search(c, rows, wanted), low=low)
+        )
 
     async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
-        return await self._read(lambda c: stepping.list_kept(c, work, limit))
+        kept: list[KeptDelivery] = []
+        low: int | None = 0
+        while low is not None and not kept:
+            kept, low = await self._read(
+                partial(stepping.list_kept, work=work, limit=limit, low=low), Purpose.WORK
+            )
+        return kept
 
     async def get_replay(self, replay_id: str) -> Replay | None:
         return await self._read(lambda c: replaying.get_replay(c, replay_id))
 
     async def list_replays(self, limit: int) -> list[Replay]:
-        return await self._read(lambda c: replaying.list_replays(c, limit))
+        return await self._read(lambda c: replaying.list_replays(c, limit), Purpose.LIST)
 
     async def list_dead(
         self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
     ) -> DeadLetterPage:
-        return await self._read(lambda c: dead_letters.list_dead(c, wanted, sink, limit, cursor))
+        return await self._read(
+            lambda c: dead_letters.list_dead(c, wanted, sink, limit, cursor), Purpose.LIST
+        )
 
     async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
-        return await self._read(lambda c: dead_letters.count_dead(c, wanted, sinks))
+        return await self._count(lambda low: lambda c: dead_letters.count_dead(c, wanted, sinks, low))
 
     async def count_stats(self) -> Stats:
-        return await self._read(lambda c: counting.count_stats(c, self._options.clock.now()))
+        now = self._options.clock.now()
+        return await self._read(lambda c: counting.count_stats(c, now), Purpose.WORK)
 
     async def aclose(self) -> None:
-        self._is_closing = True
-        pools = (self._readers, self._loops_reader)
-        ended = asyncio.gather(*(asyncio.to_thread(pool.shutdown) for pool in pools))
-        while not ended.done():  # a read may begin just after it would have been interrupted
-            for connection in self._open_readers.copy():
-                connection.interrupt()
-            await asyncio.wait([ended], timeout=INTERRUPT_SECONDS)
-        for connection in self._open_readers:
-            connection.close()
+        await self._readers.aclose()
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
 
-    async def _read(self, query: Callable[[sqlite3.Cursor], T], pool: ThreadPoolExecutor | None = None) -> T:
-        self._refuse_when_closing()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(pool or self._readers, self._run_read, query)
+    async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
+        return await self._readers.read(query, purpose)
 
-    def _run_read(self, query: Callable[[sqlite3.Cursor], T]) -> T:
-        self._refuse_when_closing()
-        try:
-            if not hasattr(self._local, "cursor"):
-                # Closed by the thread that closes the store, when the reading threads have ended.
-                connection = viewing.connect_read_only(self._path, READ_BUSY_SECONDS)
-                self._open_readers.append(connection)
-                self._local.cursor = connection.cursor()
-            return query(self._local.cursor)
-        except sqlite3.Error as exc:
-            name = getattr(exc, "sqlite_errorname", type(exc).__name__)
-            raise Unavailable(
-                f"the database cannot be read now ({name})", outcome=Outcome.STORAGE_FAILED
-            ) from exc
-
-    def _refuse_when_closing(self) -> None:
-        if self._is_closing:
-            raise Unavailable("the database is being closed", outcome=Outcome.STORAGE_FAILED)
+    async def _count(self, count: Callable[[int], Query[tuple[int, int | None]]]) -> int:
+        """Count in steps from one number to the next, with a word for others in between."""
+        total, low = 0, 0
+        while True:
+            number, reached = await self._read(count(low), Purpose.LIST)
+            total += number
+            if reached is None:
+                return total
+            low = reached
 
 
 def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:

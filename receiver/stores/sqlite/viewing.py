@@ -1,15 +1,14 @@
 """What is read: submissions, events, tasks with their history, and lists of them."""
 
-import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from receiver.errors import Rejected
 from receiver.models import (
     Asset,
     Attempt,
@@ -19,9 +18,6 @@ from receiver.models import (
     Poll,
     Submission,
     Task,
-    TaskFilter,
-    TaskPage,
-    TaskSummary,
 )
 from receiver.times import from_text, from_text_if_any, to_text
 from receiver.waiting import waiting_on
@@ -33,24 +29,8 @@ SUBMISSION_COLUMNS = (
 
 ONE_SUBMISSION = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE id = ?"  # noqa: S608
 SUBMISSION_OF_TASK = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE provider = ? AND task_id = ?"  # noqa: S608
-NEWEST_SUBMISSIONS = f"""
-SELECT {SUBMISSION_COLUMNS} FROM submissions
-WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2) ORDER BY id DESC LIMIT ?3
-"""  # noqa: S608
-
-NEWEST_BOUND = f"""
-SELECT {SUBMISSION_COLUMNS} FROM submissions
-WHERE task_id IS NOT NULL AND (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2)
-ORDER BY id DESC LIMIT ?3
-"""  # noqa: S608
 
 # Reservations that wait for a task, with the words of their index.
-UNBOUND_SUBMISSIONS = f"""
-SELECT {SUBMISSION_COLUMNS} FROM submissions
-WHERE task_id IS NULL AND withdrawn_at IS NULL
-    AND (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR owner = ?2)
-ORDER BY created_at DESC, number DESC LIMIT ?3
-"""  # noqa: S608
 OLDEST_UNBOUND = f"""
 SELECT {SUBMISSION_COLUMNS} FROM submissions
 WHERE task_id IS NULL AND withdrawn_at IS NULL
@@ -108,21 +88,6 @@ SELECT asked, outcome, detail, asked_at, due_at, held FROM submissions JOIN poll
 WHERE submissions.provider = ? AND task_id = ?
 """
 
-# A page of tasks, newest first; ids sort by age, so the last one shown is the cursor.
-TASKS = """
-SELECT provider, task_id, state, owner, model, submission_id, submitted_at, ended_at,
-    (SELECT count(*) FROM assets a WHERE a.event = t.number AND a.state = 'stored'),
-    (SELECT count(*) FROM assets a WHERE a.event = t.number)
-FROM tasks t
-WHERE (?1 IS NULL OR provider = ?1) AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR owner = ?3)
-    AND (?4 IS NULL OR submitted_at >= ?4) AND (?5 IS NULL OR submitted_at < ?5)
-    AND (?6 IS NULL OR submission_id < ?6)
-ORDER BY submission_id DESC LIMIT ?7
-"""
-
-
-CURSOR = re.compile(r"sub_[0-9a-z]{1,40}")
-
 
 def connect_read_only(path: Path, busy_seconds: float) -> sqlite3.Connection:
     """A connection for reading, from any one thread at a time.
@@ -133,22 +98,24 @@ def connect_read_only(path: Path, busy_seconds: float) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_seconds, check_same_thread=False)
 
 
+@contextmanager
+def snapshot(db: sqlite3.Cursor) -> Iterator[None]:
+    """All that is read inside is of one moment."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")
+
+
 def get_submission(db: sqlite3.Cursor, submission_id: str) -> Submission | None:
     row = db.execute(ONE_SUBMISSION, (submission_id,)).fetchone()
-    return _submission(row) if row else None
+    return submission_of_row(row) if row else None
 
 
 def submission_of_task(db: sqlite3.Cursor, provider: str, task_id: str) -> Submission | None:
     row = db.execute(SUBMISSION_OF_TASK, (provider, task_id)).fetchone()
-    return _submission(row) if row else None
-
-
-def list_submissions(
-    db: sqlite3.Cursor, provider: str | None, owner: str | None, limit: int, *, bound: bool | None
-) -> list[Submission]:
-    sql = {None: NEWEST_SUBMISSIONS, True: NEWEST_BOUND, False: UNBOUND_SUBMISSIONS}[bound]
-    rows = db.execute(sql, (provider, owner, limit)).fetchall()
-    return [_submission(row) for row in rows]
+    return submission_of_row(row) if row else None
 
 
 def list_unbound(
@@ -158,10 +125,10 @@ def list_unbound(
     span = (to_text(logged_from), to_text(logged_before))
     (count,) = db.execute(COUNT_UNBOUND, span).fetchone()
     rows = db.execute(OLDEST_UNBOUND, (*span, limit)).fetchall()
-    return int(count), [_submission(row) for row in rows]
+    return int(count), [submission_of_row(row) for row in rows]
 
 
-def _submission(row: tuple[Any, ...]) -> Submission:
+def submission_of_row(row: tuple[Any, ...]) -> Submission:
     """A row of SUBMISSION_COLUMNS as a value."""
     id_, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at = row
     return Submission(
@@ -181,7 +148,7 @@ def _submission(row: tuple[Any, ...]) -> Submission:
 def event_of(db: sqlite3.Cursor, number: int) -> Event:
     """One event with its submission and assets. It must exist."""
     id_, via, received_at, type_, ended_at, revision, code, message = db.execute(EVENT, (number,)).fetchone()
-    submission = _submission(db.execute(SUBMISSION_OF_EVENT, (number,)).fetchone())
+    submission = submission_of_row(db.execute(SUBMISSION_OF_EVENT, (number,)).fetchone())
     assert submission.task_id is not None, "a submission without a task has no event"  # noqa: S101
     return Event(
         id=id_,
@@ -219,11 +186,8 @@ def get_task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[
 
     ``unpolled`` says why providers are not asked, where they are not.
     """
-    db.execute("BEGIN")
-    try:
+    with snapshot(db):
         return _task(db, provider, task_id, unpolled)
-    finally:
-        db.execute("COMMIT")
 
 
 def _task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str, str]) -> Task | None:
@@ -337,37 +301,4 @@ def _attempts(db: sqlite3.Cursor, event: int | None) -> tuple[Attempt, ...]:
             detail=row[7],
         )
         for row in db.execute(ATTEMPTS_OF_EVENT, (event,))
-    )
-
-
-def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
-    """A page of tasks; see ``ports.Store.list_tasks``."""
-    if cursor is not None and not CURSOR.fullmatch(cursor):
-        raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
-    values = (
-        wanted.provider,
-        wanted.state.value if wanted.state else None,
-        wanted.owner,
-        to_text(wanted.since) if wanted.since else None,
-        to_text(wanted.until) if wanted.until else None,
-        cursor,
-        limit + 1,
-    )
-    rows = db.execute(TASKS, values).fetchall()
-    tasks = tuple(_summary(row) for row in rows[:limit])
-    return TaskPage(tasks=tasks, next_cursor=tasks[-1].submission_id if len(rows) > limit else None)
-
-
-def _summary(row: tuple[Any, ...]) -> TaskSummary:
-    return TaskSummary(
-        provider=row[0],
-        task_id=row[1],
-        state=TaskState(row[2]),
-        owner=row[3],
-        model=row[4],
-        submission_id=row[5],
-        submitted_at=from_text(row[6]),
-        ended_at=from_text_if_any(row[7]),
-        assets_stored=row[8],
-        assets_total=row[9],
     )

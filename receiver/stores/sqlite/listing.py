@@ -1,0 +1,200 @@
+"""Pages of tasks and of submissions, the newest first, each by the index that comes closest to its filter."""
+
+import re
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Any
+
+from receiver.errors import Rejected
+from receiver.models import SubmissionPage, TaskFilter, TaskPage, TaskSummary
+from receiver.stores.sqlite.matching import (
+    OF_OWNER,
+    OF_TYPE,
+    STATE,
+    WITH_EVENT_IF_ANY,
+    WITH_SUBMISSION,
+    Search,
+    Way,
+    find_newest,
+)
+from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, submission_of_row
+from receiver.stores.sqlite.windows import LAST_NUMBER, Walk
+from receiver.times import from_text, from_text_if_any, to_text
+from receiver.words import TaskState
+
+OF_PROVIDER = Walk(
+    table="submissions s INDEXED BY submissions_provider", number="s.number", only="s.provider = :provider"
+)
+ALL = Walk(table="submissions s NOT INDEXED", number="s.number")
+UNENDED = Walk(table="unended u", number="u.number")
+
+# Numbers rise in the order in which tasks are logged, and a clock is set back by less than this. So what was
+# logged before a task that is so much older than a time is older than it, too; and the other way round.
+CLOCK_MARGIN = timedelta(hours=1)
+LAST_BEFORE = """
+SELECT number FROM submissions INDEXED BY submissions_created
+WHERE created_at < ? ORDER BY created_at DESC, number DESC LIMIT 1
+"""
+FIRST_AFTER = """
+SELECT number FROM submissions INDEXED BY submissions_created
+WHERE created_at >= ? ORDER BY created_at, number LIMIT 1
+"""
+
+TASK_COLUMNS = f"""
+s.provider, s.task_id, {STATE}, s.owner, s.model, s.id, s.created_at, e.ended_at,
+(SELECT count(*) FROM assets a WHERE a.event = s.number AND a.state = 'stored'),
+(SELECT count(*) FROM assets a WHERE a.event = s.number)
+"""  # noqa: S608
+
+# Reservations that wait for a task, with the words of their index, which is by age.
+UNBOUND = f"""
+SELECT number, {SUBMISSION_COLUMNS} FROM submissions INDEXED BY submissions_unbound
+WHERE task_id IS NULL AND withdrawn_at IS NULL
+    AND (:provider IS NULL OR provider = :provider) AND (:owner IS NULL OR owner = :owner)
+    AND (:before IS NULL OR
+        (created_at, number) < ((SELECT created_at FROM submissions WHERE number = :before), :before))
+ORDER BY created_at DESC, number DESC LIMIT :limit
+"""  # noqa: S608
+
+CURSOR = re.compile(r"at_([0-9]{1,18})")
+
+
+def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
+    """A page of tasks; see ``ports.Store.list_tasks``."""
+    before = _before(cursor)
+    low, high = _span(db, wanted.since, wanted.until)
+    rows, reached = find_newest(
+        db, task_search(wanted), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
+    )
+    return TaskPage(tasks=tuple(_summary(row) for row in rows), next_cursor=_cursor(reached))
+
+
+def task_search(wanted: TaskFilter) -> Search:
+    """The shortest way to the tasks that a filter matches."""
+    way = _way(wanted)
+    values = {
+        "provider": wanted.provider,
+        "state": wanted.state and wanted.state.value,
+        "owner": wanted.owner,
+        "since": wanted.since and to_text(wanted.since),
+        "until": wanted.until and to_text(wanted.until),
+    }
+    clauses = {
+        "provider": "+s.provider = :provider",
+        "state": f"{STATE} = :state",
+        "owner": "+s.owner = :owner",
+        "since": "+s.created_at >= :since",
+        "until": "+s.created_at < :until",
+    }
+    values = {name: value for name, value in values.items() if value is not None}
+    conditions = [way.walk.only, "+s.task_id IS NOT NULL", *(clauses[name] for name in values)]
+    values["type"] = wanted.state and f"task.{wanted.state}"
+    source = f"FROM {way.walk.table} {way.joins} WHERE {' AND '.join(conditions)}"
+    return Search(walk=way.walk, source=source, values=values)
+
+
+def _way(wanted: TaskFilter) -> Way:
+    """By what is rare first: an owner has few tasks, few have not ended, and few end badly."""
+    if wanted.owner is not None:
+        return Way(walk=OF_OWNER, joins=WITH_EVENT_IF_ANY)
+    if wanted.state in {TaskState.SUBMITTED, TaskState.FETCHING}:
+        joins = f"CROSS JOIN submissions s ON s.number = u.number {WITH_EVENT_IF_ANY}"
+        return Way(walk=UNENDED, joins=joins)
+    if wanted.state in {TaskState.PARTIAL, TaskState.FAILED}:
+        return Way(walk=OF_TYPE, joins=WITH_SUBMISSION)
+    if wanted.provider is not None:
+        return Way(walk=OF_PROVIDER, joins=WITH_EVENT_IF_ANY)
+    if wanted.state is TaskState.COMPLETED:
+        return Way(walk=OF_TYPE, joins=WITH_SUBMISSION)
+    return Way(walk=ALL, joins=WITH_EVENT_IF_ANY)
+
+
+def _span(db: sqlite3.Cursor, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+    """The numbers between which the tasks of a time lie."""
+    low, high = 0, LAST_NUMBER
+    if since is not None and (row := db.execute(LAST_BEFORE, (_moved(since, -CLOCK_MARGIN),)).fetchone()):
+        low = row[0] + 1
+    if until is not None and (row := db.execute(FIRST_AFTER, (_moved(until, CLOCK_MARGIN),)).fetchone()):
+        high = row[0] - 1
+    return low, high
+
+
+def _moved(moment: datetime, by: timedelta) -> str:
+    try:
+        return to_text(moment + by)
+    except OverflowError:  # at either end of the calendar
+        return to_text(moment)
+
+
+def list_submissions(
+    db: sqlite3.Cursor,
+    provider: str | None,
+    owner: str | None,
+    limit: int,
+    cursor: str | None,
+    *,
+    bound: bool | None,
+) -> SubmissionPage:
+    """A page of submissions; see ``ports.Store.list_submissions``."""
+    before = _before(cursor)
+    if bound is False:
+        rows, reached = _unbound(db, provider, owner, limit, None if cursor is None else before)
+    else:
+        found = submission_search(provider, owner, bound=bound)
+        rows, reached = find_newest(db, found, _SUBMISSION_COLUMNS, limit, high=before - 1)
+    return SubmissionPage(
+        submissions=tuple(submission_of_row(row[1:]) for row in rows), next_cursor=_cursor(reached)
+    )
+
+
+_SUBMISSION_COLUMNS = ", ".join(f"s.{name}" for name in SUBMISSION_COLUMNS.split(", "))
+
+
+def submission_search(provider: str | None, owner: str | None, *, bound: bool | None) -> Search:
+    """The shortest way to the submissions that are wanted."""
+    walk = OF_OWNER if owner is not None else OF_PROVIDER if provider is not None else ALL
+    conditions = [walk.only]
+    if provider is not None:
+        conditions.append("+s.provider = :provider")
+    if bound:
+        conditions.append("+s.task_id IS NOT NULL")
+    source = f"FROM {walk.table} WHERE {' AND '.join(conditions)}"
+    return Search(walk=walk, source=source, values={"provider": provider, "owner": owner})
+
+
+def _unbound(
+    db: sqlite3.Cursor, provider: str | None, owner: str | None, limit: int, before: int | None
+) -> tuple[list[tuple[Any, ...]], int | None]:
+    values = {"provider": provider, "owner": owner, "before": before, "limit": limit + 1}
+    rows = db.execute(UNBOUND, values).fetchall()
+    return rows[:limit], rows[limit - 1][0] - 1 if len(rows) > limit else None
+
+
+def _before(cursor: str | None) -> int:
+    """The number that a page begins below."""
+    if cursor is None:
+        return LAST_NUMBER
+    match = CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
+    return int(match[1])
+
+
+def _cursor(reached: int | None) -> str | None:
+    return None if reached is None else f"at_{reached + 1}"
+
+
+def _summary(row: tuple[Any, ...]) -> TaskSummary:
+    _, provider, task_id, state, owner, model, submission_id, submitted_at, ended_at, stored, total = row
+    return TaskSummary(
+        provider=provider,
+        task_id=task_id,
+        state=TaskState(state),
+        owner=owner,
+        model=model,
+        submission_id=submission_id,
+        submitted_at=from_text(submitted_at),
+        ended_at=from_text_if_any(ended_at),
+        assets_stored=stored,
+        assets_total=total,
+    )

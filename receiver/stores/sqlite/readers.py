@@ -1,0 +1,136 @@
+"""Connections that read, by purpose: look-ups wait behind no list, and no read outlives who asked for it."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from receiver.errors import Unavailable
+from receiver.stores.sqlite.viewing import connect_read_only
+from receiver.words import Outcome
+
+T = TypeVar("T")
+Query = Callable[[sqlite3.Cursor], T]
+
+BUSY_SECONDS = 3.0
+MOST_SECONDS = 5.0  # from asking to the answer: beyond it whoever asked is told to come again
+RETRY_AFTER_SECONDS = 5.0
+INTERRUPT_SECONDS = 0.05
+
+
+class Purpose(StrEnum):
+    """What a read is for; each has threads of its own."""
+
+    DUE = "due"  # what the loops ask before every step
+    LOOK_UP = "look-up"  # one thing by its key
+    LIST = "list"  # many, for somebody who may leave
+    WORK = "work"  # many, for a loop
+
+
+THREADS = {Purpose.DUE: 1, Purpose.LOOK_UP: 4, Purpose.LIST: 2, Purpose.WORK: 1}
+
+
+class Readers:
+    """Runs queries on read-only connections, one for each thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pools = {
+            purpose: ThreadPoolExecutor(threads, thread_name_prefix=f"receiver-{purpose}")
+            for purpose, threads in THREADS.items()
+        }
+        self._is_closing = False
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+
+    async def read(self, query: Query[T], purpose: Purpose) -> T:
+        """What ``query`` returns. It ends when the caller is cancelled, and after ``MOST_SECONDS``.
+
+        Raises Unavailable: the file cannot be read now, or not in that time.
+        """
+        self._refuse_when_closing()
+        read = _Read(query)
+        try:
+            async with asyncio.timeout(MOST_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._pools[purpose], self._run, read)
+        except TimeoutError as exc:
+            raise Unavailable(
+                "the database could not be read in time", retry_after_seconds=RETRY_AFTER_SECONDS
+            ) from exc
+        finally:
+            _end(read)
+
+    async def aclose(self) -> None:
+        """End every read, and close. Later ones are refused."""
+        self._is_closing = True
+        ended = asyncio.gather(*(asyncio.to_thread(pool.shutdown) for pool in self._pools.values()))
+        while not ended.done():  # a read may begin just after it would have been interrupted
+            for connection in self._connections.copy():
+                connection.interrupt()
+            await asyncio.wait([ended], timeout=INTERRUPT_SECONDS)
+        for connection in self._connections:
+            connection.close()
+
+    def _run(self, read: "_Read[T]") -> T:
+        self._refuse_when_closing()
+        try:
+            return read.run(self._cursor())
+        except sqlite3.Error as exc:
+            name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+            raise Unavailable(
+                f"the database cannot be read now ({name})", outcome=Outcome.STORAGE_FAILED
+            ) from exc
+
+    def _cursor(self) -> sqlite3.Cursor:
+        """The thread's own."""
+        if not hasattr(self._local, "cursor"):
+            # Closed by the thread that closes the store, when the reading threads have ended.
+            connection = connect_read_only(self._path, BUSY_SECONDS)
+            self._connections.append(connection)
+            self._local.cursor = connection.cursor()
+        cursor: sqlite3.Cursor = self._local.cursor
+        return cursor
+
+    def _refuse_when_closing(self) -> None:
+        if self._is_closing:
+            raise Unavailable("the database is being closed", outcome=Outcome.STORAGE_FAILED)
+
+
+class _Read(Generic[T]):
+    """One read, which can be ended from another thread, and nothing else with it."""
+
+    def __init__(self, query: Query[T]) -> None:
+        self._query = query
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None  # while it runs
+
+    def run(self, cursor: sqlite3.Cursor) -> T:
+        connection = cursor.connection
+        with self._lock:
+            self._connection = connection
+        try:
+            return self._query(cursor)
+        finally:
+            with self._lock:
+                self._connection = None
+            if connection.in_transaction:  # interrupted at its very end
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+
+    def interrupt(self) -> bool:
+        """Whether it was running: between two statements of it an interrupt is lost."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.interrupt()
+            return self._connection is not None
+
+
+def _end(read: _Read[Any]) -> None:
+    """See to it that a read ends which nobody waits for any more; one that has ended is left alone."""
+    if read.interrupt():
+        asyncio.get_running_loop().call_later(INTERRUPT_SECONDS, _end, read)

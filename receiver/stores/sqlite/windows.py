@@ -1,0 +1,70 @@
+"""Long ranges of rows, looked through in windows: each statement reads keys of one index, and few rows.
+
+A filter may match one row in a million, so what a look covers is bounded by time and not by what it finds.
+Whoever wants more goes on where it ended. So no read holds a thread, or a snapshot of the file, for long.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+LOOK_SECONDS = 0.25
+FIRST_WINDOW = 250  # rows; each window after it is twice as large, so that a slow disk is seen in time
+LARGEST_WINDOW = 4_000
+LAST_NUMBER = 2**63 - 1
+
+
+class Walk(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of a table in the order of their numbers, as one index has them."""
+
+    table: str  # with its alias and, where it is not the table's own key, its index
+    number: str
+    only: str = "true"  # what the index finds them by
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of these rows: all whose numbers are from ``low`` to ``high``."""
+
+    low: int
+    high: int
+    is_last: bool
+
+
+def windows(
+    db: sqlite3.Cursor,
+    walk: Walk,
+    values: Mapping[str, object],
+    *,
+    low: int = 0,
+    high: int = LAST_NUMBER,
+    newest_first: bool = False,
+) -> Iterator[Window]:
+    """Cut the rows with numbers from ``low`` to ``high`` into windows, until all are in one or time is up."""
+    until = time.monotonic() + LOOK_SECONDS
+    size = FIRST_WINDOW
+    sql = edge_query(walk, newest_first=newest_first)
+    while True:
+        edge = db.execute(sql, {**values, "low": low, "high": high, "size": size - 1}).fetchone()
+        if edge is None:
+            yield Window(low=low, high=high, is_last=True)
+            return
+        if newest_first:
+            yield Window(low=edge[0], high=high, is_last=False)
+            high = edge[0] - 1
+        else:
+            yield Window(low=low, high=edge[0], is_last=False)
+            low = edge[0] + 1
+        if time.monotonic() >= until:
+            return
+        size = min(2 * size, LARGEST_WINDOW)
+
+
+def edge_query(walk: Walk, *, newest_first: bool) -> str:
+    """The number of the row at which a window ends, if there are so many."""
+    order = "DESC" if newest_first else "ASC"
+    return f"""
+    SELECT {walk.number} FROM {walk.table} WHERE {walk.only} AND {walk.number} BETWEEN :low AND :high
+    ORDER BY {walk.number} {order} LIMIT 1 OFFSET :size
+    """  # noqa: S608

@@ -1,0 +1,291 @@
+"""Lists and counts of a record that has grown for years: by keys of an index, a bounded part at a time."""
+
+import itertools
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from receiver.clock import Clock
+from receiver.models import TaskFilter
+from receiver.options import StoreOptions
+from receiver.repairs import WorkFilter
+from receiver.stores.sqlite import SqliteStore, counting, listing, matching, replaying, windows
+from receiver.stores.sqlite.matching import DEAD, ROWS, Search
+from receiver.words import EventType, Outcome, Stage, TaskState
+from tests.contracts.replaying import end_task, get, publish, replay
+from tests.contracts.store import ROUTES
+from tests.factories import completed, failed, later, recording, submission, unclear
+
+# What has a row for each task, callback or try; all else is small, or named by the one who asks.
+GROWING = {"submissions", "deliveries", "events", "assets", "outbox", "attempts", "polls", "unended"}
+ALIASES = {"s": "submissions", "d": "deliveries", "e": "events", "a": "assets", "o": "outbox", "u": "unended"}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    options = StoreOptions(
+        data_dir=tmp_path, clock=Clock(), routes=ROUTES, first_poll_seconds={"vidgo": 60, "apixo": 60}
+    )
+    store = await SqliteStore.open("sqlite:receiver.db", options)
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look covers two rows."""
+    monkeypatch.setattr(windows, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(windows, "FIRST_WINDOW", 2)
+
+
+@pytest.fixture
+def db(store: SqliteStore, tmp_path: Path) -> Iterator[sqlite3.Cursor]:
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        yield connection.cursor()
+
+
+def plan(db: sqlite3.Cursor, sql: str, values: Mapping[str, object]) -> list[str]:
+    every = {"low": 1, "high": 9, "size": 5, "limit": 3} | dict(values)
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", every)]
+
+
+def scanned(lines: list[str]) -> list[str]:
+    """The growing tables that a plan looks through."""
+    names = [line.split()[1] for line in lines if line.startswith("SCAN ")]
+    return [name for name in names if ALIASES.get(name, name) in GROWING]
+
+
+def check_search(db: sqlite3.Cursor, found: Search) -> None:
+    """Its windows and what is asked of each are found by ranges of keys, in the order of their numbers."""
+    number = found.walk.number
+    asked = [found.query("count(*)")]
+    for order in ("ASC", "DESC"):
+        asked.append(windows.edge_query(found.walk, newest_first=order == "DESC"))
+        asked.append(found.query(f"{number}, s.id", f"ORDER BY {number} {order} LIMIT :limit"))
+    for sql in asked:
+        lines = plan(db, sql, found.values)
+        assert scanned(lines) == [], sql
+        assert not [line for line in lines if "AUTOMATIC" in line], sql
+        if ":numbers" not in found.source:  # a few, whose ids the asker named
+            assert not [line for line in lines if "TEMP B-TREE" in line], sql
+
+
+def combinations(**options: object) -> Iterator[dict[str, Any]]:
+    """Each subset of the options."""
+    for size in range(len(options) + 1):
+        yield from (dict(some) for some in itertools.combinations(options.items(), size))
+
+
+@pytest.mark.parametrize("state", [None, *TaskState])
+def test_no_list_of_tasks_scans_whatever_it_is_filtered_by(
+    db: sqlite3.Cursor, state: TaskState | None
+) -> None:
+    for wanted in combinations(provider="vidgo", owner="ann", since=later(0), until=later(9)):
+        check_search(db, listing.task_search(TaskFilter(state=state, **wanted)))
+    for sql in (listing.FIRST_AFTER, listing.LAST_BEFORE):
+        assert plan(db, sql.replace("?", ":high"), {}) == [
+            f"SEARCH submissions USING COVERING INDEX submissions_created (created_at{'><'['<' in sql]}?)"
+        ]
+
+
+@pytest.mark.parametrize("bound", [None, True])
+def test_no_list_of_submissions_scans(db: sqlite3.Cursor, bound: bool | None) -> None:
+    for provider, owner in itertools.product((None, "vidgo"), (None, "ann")):
+        check_search(db, listing.submission_search(provider, owner, bound=bound))
+
+
+def test_reservations_that_wait_are_listed_by_an_index_of_their_own(db: sqlite3.Cursor) -> None:
+    values = {"provider": "vidgo", "owner": "ann", "before": 7}
+    lines = plan(db, listing.UNBOUND, values)
+    assert "submissions_unbound" in lines[0]
+    assert not [line for line in lines if "TEMP B-TREE" in line]
+
+
+@pytest.mark.parametrize("rows", [*ROWS.values(), DEAD], ids=[*ROWS, "dead"])
+@pytest.mark.parametrize("state", [None, TaskState.FAILED])
+def test_what_a_filter_matches_is_found_and_counted_without_a_scan(
+    db: sqlite3.Cursor, rows: matching.Rows, state: TaskState | None
+) -> None:
+    clauses = {
+        "provider": "vidgo",
+        "owner": "ann",
+        "type": EventType.FAILED,
+        "since": later(0),
+        "until": later(9),
+        "task_ids": ("t1", "t2"),
+    }
+    for wanted in combinations(**clauses):
+        check_search(db, matching.search(db, rows, WorkFilter(state=state, **wanted)))
+
+
+@pytest.mark.parametrize("provider", [None, "vidgo"])
+def test_tasks_are_found_by_their_ids_whether_their_provider_is_named_or_not(
+    db: sqlite3.Cursor, provider: str | None
+) -> None:
+    lines = plan(db, matching.NUMBERS, {"provider": provider, "task_ids": '["t1"]'})
+    assert scanned(lines) == []
+    assert any("submissions_task (provider=? AND task_id=?)" in line for line in lines)
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_the_second_look_at_a_few_matches_goes_straight_to_them(db: sqlite3.Cursor, stage: Stage) -> None:
+    filter_ = WorkFilter(provider="vidgo", owner="ann", type=EventType.FAILED, task_ids=("t1",))
+    asked = msgspec.structs.replace(replay(stage), filter=filter_)
+    statements: list[str] = []
+    db.connection.set_trace_callback(statements.append)
+    matching.still_matching(db, asked, "1", [3, 5])
+    db.connection.set_trace_callback(None)
+    assert scanned(plan(db, statements[-1], {})) == []
+
+
+def test_what_is_counted_anew_is_what_waits_and_nothing_that_only_grows(db: sqlite3.Cursor) -> None:
+    """Polls and tasks without an end are gone when the tasks have ended; nothing else is looked through."""
+    for sql in (counting.COUNT_NEW_DELIVERIES, counting.COUNT_UNENDED, counting.COUNT_POLLS):
+        assert set(scanned(plan(db, sql, {}))) <= {"polls", "unended"}
+    for sql in (counting.COUNT_UNFETCHED, counting.COUNT_UNDELIVERED):
+        (line,) = [line for line in plan(db, sql, {}) if "SCAN" in line]
+        assert "assets_pending" in line or "outbox_pending" in line
+
+
+def test_due_replays_are_found_by_when_they_are_due(db: sqlite3.Cursor) -> None:
+    for sql in (replaying.DUE_REPLAYS.replace("?", ":high"), counting.NEXT_DUE["replays"]):
+        assert any("replays_due" in line for line in plan(db, sql, {})), sql
+
+
+# --- pages that are short ---------------------------------------------------------------------------------
+
+
+async def pages(store: SqliteStore, **wanted: object) -> list[list[str]]:
+    found, cursor = [], None
+    while True:
+        page = await store.list_tasks(TaskFilter(**wanted), 2, cursor)  # type: ignore[arg-type]
+        found.append([task.task_id for task in page.tasks])
+        if (cursor := page.next_cursor) is None:
+            return found
+
+
+async def some_tasks(store: SqliteStore) -> None:
+    """Twelve tasks of two owners at two providers: submitted, fetching, failed."""
+    for number in range(12):
+        provider = "apixo" if number % 4 == 3 else "vidgo"
+        row = submission(f"t{number}", owner="ann" if number % 3 == 0 else "bob", provider=provider)
+        await store.log_submission(msgspec.structs.replace(row, created_at=later(3600.0 * number)))
+    for number in (1, 6):
+        await store.record(recording(failed(f"t{number}")))
+    for number in (2, 9):
+        await store.record(recording(completed(f"t{number}")))
+
+
+@pytest.mark.usefixtures("in_small_parts")
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        ({}, range(11, -1, -1)),
+        ({"owner": "ann"}, (9, 6, 3, 0)),
+        ({"owner": "ann", "state": TaskState.FAILED}, (6,)),
+        ({"owner": "nobody"}, ()),
+        ({"provider": "apixo"}, (11, 7, 3)),
+        ({"provider": "apixo", "owner": "ann"}, (3,)),
+        ({"state": TaskState.SUBMITTED}, (11, 10, 8, 7, 5, 4, 3, 0)),
+        ({"state": TaskState.SUBMITTED, "provider": "apixo"}, (11, 7, 3)),
+        ({"state": TaskState.FETCHING}, (9, 2)),
+        ({"state": TaskState.FAILED}, (6, 1)),
+        ({"state": TaskState.FAILED, "provider": "apixo"}, ()),
+        ({"state": TaskState.COMPLETED}, ()),
+        ({"since": later(3600.0 * 5), "until": later(3600.0 * 8)}, (7, 6, 5)),
+        ({"until": later(3600.0 * 2), "state": TaskState.SUBMITTED}, (0,)),
+        ({"since": later(3600.0 * 99)}, ()),
+        ({"until": later(-3600.0 * 99)}, ()),
+    ],
+)
+async def test_pages_that_are_cut_short_lead_on_until_every_task_was_shown_once(
+    store: SqliteStore, wanted: dict[str, Any], numbers: range | tuple[int, ...]
+) -> None:
+    await some_tasks(store)
+
+    found = await pages(store, **wanted)
+
+    assert list(itertools.chain(*found)) == [f"t{number}" for number in numbers]
+
+
+@pytest.mark.usefixtures("in_small_parts")
+@pytest.mark.parametrize("bound", [None, True, False])
+async def test_submissions_are_shown_in_pages_too(store: SqliteStore, bound: bool | None) -> None:
+    await some_tasks(store)
+    for number in range(3):
+        row = submission(None, id_=f"sub_{number}", owner="ann")
+        await store.log_submission(msgspec.structs.replace(row, created_at=later(3600.0 * (20 + number))))
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = await store.list_submissions(
+            provider="vidgo", owner="ann", limit=2, cursor=cursor, bound=bound
+        )
+        seen += [row.task_id or row.id for row in page.submissions]
+        if (cursor := page.next_cursor) is None:
+            break
+    unbound, mine = ["sub_2", "sub_1", "sub_0"], ["t9", "t6", "t0"]
+    assert seen == {None: unbound + mine, True: mine, False: unbound}[bound]
+
+
+@pytest.mark.usefixtures("in_small_parts")
+async def test_a_clock_that_was_set_back_a_little_hides_no_task_from_its_time(store: SqliteStore) -> None:
+    for name, at in (("a", 0.0), ("b", 1800.0), ("c", -600.0), ("d", 60.0)):
+        await store.log_submission(msgspec.structs.replace(submission(name), created_at=later(at)))
+    assert list(itertools.chain(*await pages(store, since=later(0)))) == ["d", "b", "a"]
+    assert list(itertools.chain(*await pages(store, until=later(60)))) == ["c", "a"]
+
+
+@pytest.mark.usefixtures("in_small_parts")
+async def test_counting_in_parts_counts_everything_once(store: SqliteStore) -> None:
+    for number in range(7):
+        await store.log_submission(submission(f"t{number}", owner="ann" if number % 2 else "bob"))
+        await store.record(recording(failed(f"t{number}")))
+    await publish(store, "all", at=1, outcome=Outcome.REFUSED)
+
+    assert await store.count_matches(Stage.NOTIFY, WorkFilter()) == 7
+    assert await store.count_matches(Stage.NOTIFY, WorkFilter(owner="ann")) == 3
+    assert await store.count_matches(Stage.NOTIFY, WorkFilter(task_ids=("t1", "t6", "t9"))) == 2
+    assert await store.count_dead(WorkFilter(owner="bob"), ["all"]) == 4
+    assert (await store.requeue_dead(WorkFilter(task_ids=("t5",)), ["all"], later(9), 10)).count == 1
+    asked = replay(Stage.NOTIFY, WorkFilter(owner="ann"))
+    assert (await store.start_replay(asked)).matched == 3
+
+
+@pytest.mark.usefixtures("in_small_parts")
+async def test_a_replay_whose_steps_are_cut_short_looks_at_every_match_once(store: SqliteStore) -> None:
+    for number in range(9):
+        await end_task(store, f"t{number}", owner="ann" if number in {0, 7, 8} else "bob")
+    started = await store.start_replay(replay(Stage.NOTIFY, WorkFilter(owner="ann", provider="vidgo")))
+    everything = await store.start_replay(replay(Stage.NOTIFY))
+
+    while works := await store.lease_replays(later(200), later(260), 10):
+        for work in works:
+            assert await store.step_replay(work, 100, later(200), later(200))
+
+    assert (await get(store, started.id)).looked_at == 3
+    assert (await get(store, everything.id)).looked_at == 9
+    sent = await publish(store, "all", at=201)
+    assert sorted(work.event.task_id for work in sent if work.replay_id == started.id) == ["t0", "t7", "t8"]
+    assert len(sent) == 3 + 9
+
+
+@pytest.mark.usefixtures("in_small_parts")
+async def test_kept_deliveries_are_read_again_however_many_that_do_not_match_come_before(
+    store: SqliteStore,
+) -> None:
+    for number in range(7):
+        owner = "ann" if number == 6 else "bob"
+        await store.log_submission(submission(f"t{number}", owner=owner))
+        await store.record(recording(unclear(f"t{number}")))
+    started = await store.start_replay(replay(Stage.REPROCESS, WorkFilter(owner="ann")))
+    (work,) = await store.lease_replays(later(200), later(260), 10)
+
+    (kept,) = await store.list_kept(work, 10)
+
+    assert (started.matched, kept.recording.report.task_id) == (1, "t6")
