@@ -121,6 +121,52 @@ class RedisServer(Child):
         return True
 
 
+class RedisCluster:
+    """Three redis-servers, each with a third of the slots."""
+
+    _SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("redis-server") or missing("redis-server is not installed")
+        if b"v=6." in subprocess.run([program, "--version"], capture_output=True, check=True).stdout:
+            missing("a cluster with ports of its own needs redis-server 7")
+        self.nodes: list[RedisServer] = []
+        self._bus_ports = [free_port() for _ in self._SLOTS]  # by itself it would be the port and 10,000
+        for port in self._bus_ports:
+            place = folder / str(port)
+            place.mkdir()
+            self.nodes.append(RedisServer(place, "--cluster-enabled", "yes", "--cluster-port", str(port)))
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+        for place, node in enumerate(self.nodes):
+            with node.client() as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", *self._SLOTS[place])
+                for other, bus_port in zip(self.nodes, self._bus_ports, strict=True):
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, bus_port)
+        wait_until(self._ready, 30)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def owner(self, stream: str) -> tuple[RedisServer, RedisServer]:
+        """The node that keeps a stream, and another one."""
+        with self.nodes[0].client() as client:
+            slot: Any = client.execute_command("CLUSTER", "KEYSLOT", stream)
+        place = next(n for n, (_, last) in enumerate(self._SLOTS) if slot <= last)
+        return self.nodes[place], self.nodes[(place + 1) % 3]
+
+    def _ready(self) -> bool:
+        for node in self.nodes:
+            with node.client() as client:
+                told: Any = client.execute_command("CLUSTER", "INFO")
+            if b"cluster_state:ok" not in told or b"cluster_known_nodes:3" not in told:
+                return False
+        return True
+
+
 class SharedRedis:
     """A stream of our own in the Redis of this machine, or the one that TEST_REDIS_URL names."""
 

@@ -4,9 +4,14 @@
 
 An entry has the fields ``id``, ``type`` and ``event``. The stream is not trimmed: dropping what nobody has
 read yet is the consumer's to decide.
+
+The user needs the commands ``eval``, ``exists``, ``set`` and ``xadd`` on the stream and on the keys that
+begin with ``{NAME}:seen:`` (``NAME:seen:`` where NAME has a hash tag of its own); ``select`` for a database
+other than 0; and ``type``, by which ``receiver doctor`` sees what else is under the stream's key.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -25,26 +30,69 @@ from receiver.words import Outcome
 CONNECTIONS = 16
 DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice
 
-# Add an entry unless its key was seen. One script, because both must happen or neither; in this order,
-# because a script that fails half-way is not undone: a key without an entry would be a lost message.
+# Add an entry unless its key was seen. One script, because both must happen or neither, and a script that
+# fails half-way is not undone. So nothing may fail behind the entry, or each retry would add another one: the
+# first SET writes nothing, as there is nothing to overwrite, but is refused wherever the second one would be.
+# And no mark may come before the entry: a mark without an entry would be a lost message.
 _ADD_ONCE = """
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-redis.call('XADD', KEYS[1], '*', 'id', ARGV[2], 'type', ARGV[3], 'event', ARGV[4])
+redis.call('SET', KEYS[2], '1', 'XX', 'EX', ARGV[1])
+redis.call('XADD', KEYS[1], ARGV[5], 'id', ARGV[2], 'type', ARGV[3], 'event', ARGV[4])
 redis.call('SET', KEYS[2], '1', 'EX', ARGV[1])
 return 1
 """
+_NEXT_ID = "*"
+# No entry can have this id, so the server checks all that it checks before a command, and adds nothing.
+_NO_ID = "0-0"
 
-# What is said of the driver's errors. The first that fits counts: a server that is still loading is a
-# ConnectionError to the driver.
-_ANSWERS: tuple[tuple[tuple[type[Exception], ...], Outcome, str], ...] = (
-    ((TimeoutError, exceptions.TimeoutError), Outcome.TIMEOUT, "did not answer in time"),
-    ((exceptions.AuthenticationError,), Outcome.REFUSED, "does not accept our user and password"),
-    ((exceptions.NoPermissionError,), Outcome.REFUSED, "does not permit this to our user"),
-    ((exceptions.BusyLoadingError,), Outcome.UNAVAILABLE, "is still loading its data"),
-    ((exceptions.OutOfMemoryError,), Outcome.UNAVAILABLE, "is at its memory limit"),
-    ((exceptions.ReadOnlyError,), Outcome.UNAVAILABLE, "is a read-only replica"),
-)
+# What is said of a server's answers, by their code.
+_ANSWERS: dict[str, tuple[Outcome, str]] = {
+    "NOAUTH": (Outcome.REFUSED, "does not accept our user and password"),
+    "WRONGPASS": (Outcome.REFUSED, "does not accept our user and password"),
+    "NOPERM": (
+        Outcome.REFUSED,
+        "does not permit this to our user, who needs +eval +exists +set +xadd +type and the stream's keys",
+    ),
+    "WRONGTYPE": (
+        Outcome.REFUSED,
+        "has something that is not a stream under the stream's key: rename it, or choose another ?stream=",
+    ),
+    "MOVED": (Outcome.REFUSED, "keeps this stream on another node of its cluster"),
+    "CROSSSLOT": (Outcome.REFUSED, "keeps the stream and the keys beside it on two nodes of its cluster"),
+    "ASK": (Outcome.UNAVAILABLE, "is moving this stream to another node of its cluster"),
+    "TRYAGAIN": (Outcome.UNAVAILABLE, "is moving this stream to another node of its cluster"),
+    "CLUSTERDOWN": (Outcome.UNAVAILABLE, "has a cluster that is down"),
+    "MASTERDOWN": (Outcome.UNAVAILABLE, "is a replica that has lost its master"),
+    "LOADING": (Outcome.UNAVAILABLE, "is still loading its data"),
+    "OOM": (Outcome.UNAVAILABLE, "is at its memory limit"),
+    "READONLY": (Outcome.UNAVAILABLE, "is a read-only replica"),
+    "NOREPLICAS": (Outcome.UNAVAILABLE, "has too few replicas to write"),
+    "MISCONF": (Outcome.UNAVAILABLE, "cannot write to its disk"),
+    "BUSY": (Outcome.UNAVAILABLE, "is busy with a script"),
+}
+# Answers whose code is a mere ERR: inside a script permission is denied in other words than outside.
+_PHRASES = {
+    "The user executing the script can't": "NOPERM",
+    "ACL failure in script": "NOPERM",
+}
+# The driver cuts the code off answers that it has classes for; only since release 7.2 it shows it elsewhere.
+_CLASSES: dict[type[Exception], str] = {
+    exceptions.AuthenticationError: "WRONGPASS",
+    exceptions.NoPermissionError: "NOPERM",
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.MovedError: "MOVED",
+    exceptions.AskError: "ASK",
+    exceptions.TryAgainError: "TRYAGAIN",
+    exceptions.MasterDownError: "MASTERDOWN",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
+    exceptions.ClusterCrossSlotError: "CROSSSLOT",
+}
+# Before Redis 7 a script's error is told as a text around the answer that it got.
+_IN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]{2,}) ")
 
+_STREAM_NAME = re.compile(r"[^{}]*(\{[^{}]+\}[^{}]*)?")
 _KNOWN_OPTIONS = ("stream", "dedupe_seconds", "ssl_cert_reqs", "ssl_ca_certs")
 
 
@@ -58,6 +106,8 @@ class RedisSink:
     def __init__(self, client: Redis, *, stream: str, dedupe_seconds: int, timeout_seconds: float) -> None:
         self._client = client
         self._stream = stream
+        # The stream's own hash tag, or all of its name as one, puts the keys beside it in a cluster.
+        self._tagged = stream if "{" in stream else f"{{{stream}}}"
         self._dedupe_seconds = dedupe_seconds
         self._timeout_seconds = timeout_seconds
         # Bounded here and not by the driver's blocking pool: a publish that is cancelled while it gives
@@ -72,7 +122,7 @@ class RedisSink:
         pool = _pool(parts, query, options)
         return cls(
             Redis.from_pool(pool),
-            stream=query.get("stream", "receiver"),
+            stream=_stream(query.get("stream", "receiver"), options.name),
             dedupe_seconds=_whole(query.get("dedupe_seconds", str(DEDUPE_SECONDS)), options.name),
             timeout_seconds=options.timeout_seconds,
         )
@@ -80,24 +130,46 @@ class RedisSink:
     async def publish(self, notification: Notification) -> None:
         """Return when the server has the entry, from this publish or from an earlier one."""
         async with self._translated():
-            await self._client.eval(
-                _ADD_ONCE,
-                2,
-                self._stream,
-                # The braces put the key beside the stream on servers that spread keys over shards.
-                f"{{{self._stream}}}:seen:{notification.dedupe_key}",
-                str(self._dedupe_seconds),
+            await self._add(
+                notification.dedupe_key,
                 notification.event_id,
                 notification.type.value,
                 notification.body,
+                entry_id=_NEXT_ID,
             )
 
     async def ping(self) -> None:
-        """Prove that the server answers us and that the stream's key is free or a stream."""
+        """Prove that the server would add an entry now, by all that leads to one, and that none is added."""
         async with self._translated():
-            kind = await self._client.type(self._stream)
+            try:
+                await self._add("ping", "", "", b"", entry_id=_NO_ID)
+            except exceptions.ResponseError as exc:
+                if _NO_ID not in str(exc):
+                    raise
+            kind = await self._kind()
         if kind not in (b"stream", b"none"):
-            raise _wrong_type()
+            raise _unavailable("WRONGTYPE")
+
+    async def _add(
+        self, dedupe_key: str, event_id: str, event_type: str, body: bytes, *, entry_id: str
+    ) -> None:
+        await self._client.eval(
+            _ADD_ONCE,
+            2,
+            self._stream,
+            f"{self._tagged}:seen:{dedupe_key}",
+            str(self._dedupe_seconds),
+            event_id,
+            event_type,
+            body,
+            entry_id,
+        )
+
+    async def _kind(self) -> Any:
+        try:
+            return await self._client.type(self._stream)
+        except exceptions.NoPermissionError:
+            return b"none"  # no publish needs to know it
 
     async def aclose(self) -> None:
         await self._client.aclose(close_connection_pool=True)
@@ -160,6 +232,14 @@ def _pool(parts: SplitResult, query: dict[str, str], options: PartOptions) -> Co
     )
 
 
+def _stream(text: str, name: str) -> str:
+    if _STREAM_NAME.fullmatch(text):
+        return text
+    raise Misconfigured(
+        f"sink {name}: braces in the name of a stream must enclose one hash tag, as in {{images}}:events"
+    )
+
+
 def _whole(text: str, name: str) -> int:
     if text.isdecimal() and 0 < int(text) <= 10 * 365 * 86_400:
         return int(text)
@@ -167,26 +247,33 @@ def _whole(text: str, name: str) -> int:
 
 
 def _failure(exc: Exception) -> Unavailable:
-    for kinds, outcome, what in _ANSWERS:
-        if isinstance(exc, kinds):
-            return Unavailable(f"redis {what}", outcome=outcome)
+    if isinstance(exc, (TimeoutError, exceptions.TimeoutError)):
+        return Unavailable("redis did not answer in time", outcome=Outcome.TIMEOUT)
+    code = _code(exc)
+    if isinstance(exc, exceptions.MovedError):
+        return _unavailable(code, f"; put {exc.host}:{exc.port} in the sink's URL")
+    if code in _ANSWERS:
+        return _unavailable(code)
     if isinstance(exc, exceptions.ResponseError):
-        return _refusal(exc)
+        return Unavailable(f"redis answered {code or 'an error'}", outcome=Outcome.REFUSED)
     is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
     outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
     what = with_words(f"redis could not be reached ({outcome})", tls_words(exc))
     return Unavailable(what, outcome=outcome)
 
 
-def _refusal(exc: exceptions.ResponseError) -> Unavailable:
-    code = str(exc).partition(" ")[0]  # the rest may repeat what was sent
-    if code == "WRONGTYPE":
-        return _wrong_type()
-    return Unavailable(f"redis answered {code if code.isupper() else 'an error'}", outcome=Outcome.REFUSED)
+def _code(exc: Exception) -> str:
+    """The code of a server's answer; the rest of it may repeat what was sent."""
+    text = str(exc)
+    if code := next((code for phrase, code in _PHRASES.items() if phrase in text), None):
+        return code
+    if found := _IN_SCRIPT.search(text):
+        return found[1]
+    by_class = next((code for kind, code in _CLASSES.items() if isinstance(exc, kind)), None)
+    code = getattr(exc, "status_code", None) or by_class or text.partition(" ")[0]
+    return code if code.isalpha() and code.isupper() else ""
 
 
-def _wrong_type() -> Unavailable:
-    return Unavailable(
-        "the stream's key holds something that is not a stream: rename it, or choose another ?stream=",
-        outcome=Outcome.REFUSED,
-    )
+def _unavailable(code: str, advice: str = "") -> Unavailable:
+    outcome, words = _ANSWERS[code]
+    return Unavailable(f"redis {words}{advice}", outcome=outcome)

@@ -1,21 +1,40 @@
 """The Redis sink: the contract, deduplication, and what each refusal of a server means."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import msgspec
 import pytest
+from redis import exceptions
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.options import PartOptions
-from receiver.sinks.redis import RedisSink
+from receiver.sinks.redis import RedisSink, _code
 from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.messages import notification
-from tests.sink_hosts import HttpServer, RedisServer, SharedRedis
+from tests.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = ("eval", "exists", "set", "xadd", "type")
+
+
+def user(server: RedisServer, *commands: str) -> str:
+    """Give a user of ours these commands too; the URL with its name."""
+    with server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "ours", "on", ">pw", "~*", *commands)
+    return server.url.replace("redis://", "redis://ours:pw@")
+
+
+def _told(answer: str) -> exceptions.ResponseError:
+    """The answer that a script got, as servers before Redis 7 hand it on."""
+    text = f"Error running script (call to f_b426f4): @user_script:1: {answer}"
+    return exceptions.ResponseError(text, status_code="ERR")
 
 
 class TestRedisSink(ServerSinkContract):
@@ -97,7 +116,7 @@ class TestRedisSink(ServerSinkContract):
         sink = open_sink(server.url)
         await sink.publish(notification("evt_0"))
         with server.client() as admin:
-            admin.config_set("maxmemory", "1mb")
+            admin.config_set("maxmemory", "1")
             assert await failure(sink) is Outcome.UNAVAILABLE
             admin.config_set("maxmemory", "0")
         await sink.publish(notification())
@@ -135,15 +154,90 @@ class TestRedisSink(ServerSinkContract):
             await open_sink(server.url.replace("redis://", "redis://nobody:p%40ss@")).ping()
         assert caught.value.outcome is Outcome.REFUSED
 
-    async def test_a_user_without_the_permission_is_refused(
+    @pytest.mark.parametrize("lacking", ["eval", "exists", "set", "xadd"])
+    async def test_a_user_without_a_permission_adds_nothing_however_often_it_is_tried(
+        self, open_sink: OpenSink, server: RedisServer, lacking: str
+    ) -> None:
+        server.start()
+        commands = [f"+{name}" for name in COMMANDS if name != lacking]
+        sink = open_sink(user(server, *commands))
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="does not permit this to our user") as caught:
+                await sink.publish(notification())
+            assert caught.value.outcome is Outcome.REFUSED
+            with pytest.raises(Unavailable, match="does not permit this to our user"):
+                await sink.ping()
+        assert server.received() == []
+        user(server, f"+{lacking}")
+        await sink.ping()
+        await sink.publish(notification())
+        await sink.publish(notification())
+        assert server.received() == [notification().body]
+
+    async def test_a_user_with_what_the_readme_names_and_nothing_else_is_enough(
         self, open_sink: OpenSink, server: RedisServer
     ) -> None:
         server.start()
+        (rule,) = re.findall(r"^ACL SETUSER (.*)$", README.read_text(), re.MULTILINE)
         with server.client() as admin:
-            admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+ping")
-        sink = open_sink(server.url.replace("redis://", "redis://reader:pw@"))
+            admin.execute_command("ACL", "SETUSER", *rule.replace(">PASSWORD", ">pw").split())
+        name = rule.split()[0]
+        sink = open_sink(f"redis://{name}:pw@127.0.0.1:{server.port}/2?stream=images")
         await sink.ping()
-        assert await failure(sink) is Outcome.REFUSED
+        for _ in range(2):
+            await sink.publish(notification())
+        with server.client(db=2) as client:
+            assert stream_events(client, "images") == [notification().body]
+        with pytest.raises(Unavailable, match="does not permit"):
+            await open_sink(f"redis://{name}:pw@127.0.0.1:{server.port}/2?stream=others").ping()
+
+    async def test_a_user_who_may_not_see_what_a_key_is_can_be_told_all_the_same(
+        self, open_sink: OpenSink, server: RedisServer
+    ) -> None:
+        server.start()
+        sink = open_sink(user(server, "+eval", "+exists", "+set", "+xadd"))
+        await sink.ping()
+        await sink.publish(notification())
+        assert server.received() == [notification().body]
+
+    async def test_a_ping_leaves_nothing_behind(self, open_sink: OpenSink, server: RedisServer) -> None:
+        server.start()
+        sink = open_sink(server.url)
+        await sink.ping()
+        with server.client() as client:
+            assert client.keys("*") == []
+            await sink.publish(notification())
+            before: Any = client.xinfo_stream("events")
+            await sink.ping()
+            assert client.xinfo_stream("events") == before
+            assert len(client.keys("*")) == 2
+
+    async def test_a_ping_finds_out_what_would_keep_entries_from_being_added(
+        self, open_sink: OpenSink, server: RedisServer
+    ) -> None:
+        server.start()
+        sink = open_sink(server.url)
+        with server.client() as admin:
+            admin.config_set("maxmemory", "1")
+            with pytest.raises(Unavailable, match="is at its memory limit"):
+                await sink.ping()
+            admin.config_set("maxmemory", "0")
+            admin.config_set("min-replicas-to-write", "1")
+            with pytest.raises(Unavailable, match="has too few replicas to write"):
+                await sink.ping()
+            admin.config_set("min-replicas-to-write", "0")
+            admin.replicaof("127.0.0.1", str(server.port))
+            with pytest.raises(Unavailable, match="is a read-only replica"):
+                await sink.ping()
+            admin.replicaof("NO", "ONE")
+        await sink.ping()
+
+    async def test_what_an_earlier_release_has_marked_as_seen_is_seen(
+        self, sink: RedisSink, host: SharedRedis
+    ) -> None:
+        host.client.set(f"{{{host.stream}}}:seen:{notification().dedupe_key}", "1", ex=100)
+        await sink.publish(notification())
+        assert host.received() == []
 
     async def test_tls_to_a_server_that_speaks_none_is_a_tls_failure(
         self, open_sink: OpenSink, tmp_path: Path
@@ -165,6 +259,88 @@ class TestRedisSink(ServerSinkContract):
         with server.client(db=3) as client:
             assert client.xlen("events") == 1
         assert server.received() == []
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(tmp_path)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+async def test_a_cluster_keeps_a_stream_and_what_it_has_seen_on_one_node(
+    tmp_path: Path, cluster: RedisCluster
+) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        options = PartOptions(name="mine", data_dir=tmp_path, http=http)
+        for stream in ("{images}:events", "events", "a{b}c", "ünïcode {x}"):
+            owner, other = cluster.owner(stream)
+            sink = RedisSink.from_url(f"redis://127.0.0.1:{owner.port}/0?stream={quote(stream)}", options)
+            await sink.ping()
+            await sink.publish(notification())
+            await sink.publish(notification())
+            with owner.client() as client:
+                assert stream_events(client, stream) == [notification().body]
+            await sink.aclose()
+            away = RedisSink.from_url(f"redis://127.0.0.1:{other.port}/0?stream={quote(stream)}", options)
+            for attempt in (away.ping(), away.publish(notification("evt_2"))):
+                with pytest.raises(Unavailable, match=f"on another node.*127.0.0.1:{owner.port}") as caught:
+                    await attempt
+                assert caught.value.outcome is Outcome.REFUSED
+            await away.aclose()
+
+
+async def test_a_cluster_that_is_not_whole_is_unavailable(tmp_path: Path, cluster: RedisCluster) -> None:
+    owner, _ = cluster.owner("events")
+    with owner.client() as client:
+        client.execute_command("CLUSTER", "FLUSHSLOTS")
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        options = PartOptions(name="mine", data_dir=tmp_path, http=http)
+        sink = RedisSink.from_url(owner.url, options)
+        with pytest.raises(Unavailable, match="has a cluster that is down") as caught:
+            await sink.ping()
+        await sink.aclose()
+    assert caught.value.outcome is Outcome.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (exceptions.ResponseError("WRONGTYPE Operation against a key"), "WRONGTYPE"),
+        (exceptions.ResponseError("NOREPLICAS Not enough good replicas to write."), "NOREPLICAS"),
+        (exceptions.NoPermissionError("this user has no permissions"), "NOPERM"),
+        (exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "OOM"),
+        (exceptions.MovedError("12182 127.0.0.1:7002"), "MOVED"),
+        (exceptions.ClusterCrossSlotError("Keys in request don't hash to the same slot"), "CROSSSLOT"),
+        (exceptions.ResponseError("any words", status_code="MISCONF"), "MISCONF"),
+        (_told("WRONGTYPE Operation against a key"), "WRONGTYPE"),
+        (_told("@user_script: 1: -READONLY You can't write against a read only replica."), "READONLY"),
+        (_told("@user_script: 1: The user executing the script can't run this command"), "NOPERM"),
+        (exceptions.ResponseError("ACL failure in script: User u has no permissions"), "NOPERM"),
+        (
+            exceptions.ResponseError("unknown command 'EVAL', with args beginning with: ", status_code="ERR"),
+            "ERR",
+        ),
+        (exceptions.ResponseError("whatever 'secret' this is"), ""),
+    ],
+    ids=str,
+)
+def test_the_code_of_an_answer_is_found_wherever_a_server_or_the_driver_puts_it(
+    answer: Exception, code: str
+) -> None:
+    """As Redis 6.2, 7.0 and 8.2 and Valkey 9.1 answer, by drivers before and since 7.2."""
+    assert _code(answer) == code
+
+
+@pytest.mark.parametrize("stream", ["{}x", "a}b", "a{b", "{a}{b}", "{a}b}", "{{a}}", "}{"])
+async def test_braces_that_are_no_hash_tag_are_refused(stream: str, tmp_path: Path) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+        with pytest.raises(Misconfigured, match=r"sink mine: braces .* as in \{images\}:events"):
+            RedisSink.from_url(f"redis://127.0.0.1/0?stream={quote(stream)}", options)
 
 
 @pytest.mark.parametrize(
