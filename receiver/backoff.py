@@ -16,7 +16,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
 
     first_seconds: float = 1.0
     longest_seconds: float = 3600.0
-    max_attempts: int = 60  # with the default waits: a day in all, on average
+    max_attempts: int | None = 60  # with the default waits: a day in all, on average; None: without an end
 
     def next_at(
         self, attempt: int, now: datetime, chance: float, *, at_least_seconds: float | None = None
@@ -26,7 +26,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
         ``chance`` is in [0, 1). ``at_least_seconds`` is the other side's Retry-After: it is obeyed,
         but no longer than a day, whoever read it.
         """
-        if attempt >= self.max_attempts:
+        if self.max_attempts is not None and attempt >= self.max_attempts:
             return None
         ceiling = min(self.longest_seconds, self.first_seconds * 2.0 ** min(attempt - 1, 40))
         wait = max(ceiling * chance, min(at_least_seconds or 0.0, LONGEST_WISH_SECONDS))

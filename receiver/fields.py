@@ -279,11 +279,11 @@ SINK_FIELDS = (
         name="concurrency",
     ),
     Field(
-        "RECEIVER_SINK_<NAME>_MAX_ATTEMPTS",
-        accepts.whole(1, 1000),
-        "60",
-        "attempts before a dead letter; 60 take about a day",
-        name="max_attempts",
+        "RECEIVER_SINK_<NAME>_MAX_AGE_SECONDS",
+        accepts.seconds(1, 2_592_000),
+        "86400",
+        "how old a notification is when a failure makes it a dead letter",
+        name="max_age_seconds",
     ),
 )
 

@@ -88,13 +88,14 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
 
         return Lane(
             f"sink {sink.name}",
-            lease=partial(self.store.lease_outbox, sink.name),
+            lease=partial(relay.lease, sink.name),
             run=publish,
-            next_due_at=partial(self.store.next_due_at, "outbox", sink.name),
+            next_due_at=partial(relay.next_due_at, sink.name),
             concurrency=sink.concurrency,
             lease_seconds=sink.timeout_seconds + LEASE_GRACE_SECONDS,
             clock=self.clock,
             stopped=lambda: _stopped(relay, sink.name),
+            note=partial(relay.trouble, sink.name),
         )
 
     def replays(self, replayer: Replayer) -> Lane[ReplayWork]:

@@ -31,7 +31,7 @@ RECENT_SECONDS = 5.0
 LONGEST_RECENT_SECONDS = 600.0
 RECENT_TO_COUNTING = 20
 NEVER = "never"  # asked about, so without an outcome
-NO_PROVIDERS: Mapping[str, bool] = {}
+NONE: Mapping[str, bool] = {}
 UNKNOWN = "unknown"  # a label's value where a stranger could make up the real one
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, with its time of birth, that nobody asks for
@@ -107,15 +107,19 @@ class Metrics:
         self._restarts.labels(name).inc()
 
     def render(
-        self, stats: Stats | None, counted_at: datetime, troubled: Mapping[str, bool] = NO_PROVIDERS
+        self,
+        stats: Stats | None,
+        counted_at: datetime,
+        troubled: Mapping[str, bool] = NONE,
+        sinks_down: Mapping[str, bool] = NONE,
     ) -> bytes:
         """Everything in Prometheus' text format; without ``stats`` what waits is left out.
 
         Ages are as of ``counted_at``: what was the oldest then may be gone by now, and must not seem to age.
         ``troubled`` says of each provider that we have a key for whether something keeps us from asking it:
-        its host, our key, our credit.
+        its host, our key, our credit; ``sinks_down`` of each sink whether it is down or wants no more.
         """
-        self._waiting.show(stats, counted_at, troubled)
+        self._waiting.show(stats, counted_at, troubled, sinks_down)
         return generate_latest(self._registry)
 
     def _provider(self, name: str) -> str:
@@ -161,11 +165,17 @@ class _Waiting(Collector):
         self._providers = providers
         self._sinks = sinks
         self._held: tuple[Stats, datetime] | None = None
-        self._troubled = NO_PROVIDERS
+        self._troubled, self._sinks_down = NONE, NONE
 
-    def show(self, stats: Stats | None, counted_at: datetime, troubled: Mapping[str, bool]) -> None:
+    def show(
+        self,
+        stats: Stats | None,
+        counted_at: datetime,
+        troubled: Mapping[str, bool],
+        sinks_down: Mapping[str, bool],
+    ) -> None:
         self._held = None if stats is None else (stats, counted_at)
-        self._troubled = troubled
+        self._troubled, self._sinks_down = troubled, sinks_down
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("receiver_build_info", "Always 1.", labels=["version", "python"])
@@ -177,6 +187,10 @@ class _Waiting(Collector):
         for provider, is_troubled in self._troubled.items():
             trouble.add_metric([provider], is_troubled)
         yield trouble
+        down = GaugeMetricFamily("receiver_sink_trouble", "1 while a sink takes nothing.", labels=["sink"])
+        for sink, is_down in self._sinks_down.items():
+            down.add_metric([sink], is_down)
+        yield down
         if self._held is not None:
             stats, counted_at = self._held
             yield from _counts(stats, self._sinks)

@@ -209,7 +209,8 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     replay_id: str | None
     attempts: int
-    outcome: Outcome | None
+    outcome: Outcome | None  # of the last try
+    detail: str | None  # and what it said
     due_at: datetime
     settled_at: datetime | None
 

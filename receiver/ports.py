@@ -146,15 +146,23 @@ class Store(Protocol):
         """
 
     async def lease_outbox(
-        self, sink: str, now: datetime, lease_until: datetime, limit: int
+        self, sink: str, now: datetime, lease_until: datetime, limit: int, *, newest_first: bool = False
     ) -> list[OutboxWork]:
-        """Take up to ``limit`` due entries of one sink, the oldest first.
+        """Take up to ``limit`` due entries of one sink, those first that fell due first, or last.
 
         Each has its event as the entry's revision announced it, whatever its files have come to since.
         """
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         """Record how a publish ended: delivered, again at ``retry_at``, or dead."""
+
+    async def give_up_outbox(
+        self, sink: str, created_before: datetime, settlement: Settlement, limit: int
+    ) -> int:
+        """Make dead letters of what was made before and nobody holds, as a try at the sink ended; how many.
+
+        Of the ``limit`` entries that are due for longest: 0 when none of them is so old.
+        """
 
     async def lease_polls(
         self, provider: str, now: datetime, lease_until: datetime, limit: int
@@ -245,7 +253,7 @@ class Store(Protocol):
     async def requeue_dead(
         self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int, *, after: str | None = None
     ) -> Requeued:
-        """Make up to ``limit`` dead letters due again with all their attempts before them.
+        """Make up to ``limit`` dead letters due again, with all their time before them.
 
         They are as if made now, so that the links in them live. The oldest come first; ``after`` is where the
         step before this one stopped.

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
-from receiver.backoff import Backoff
-from receiver.clock import Clock
+from receiver.backoff import LONGEST_WISH_SECONDS, Backoff
+from receiver.circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
+from receiver.clock import Clock, Leaps
 from receiver.envelope import LinkMaker, message_id, render
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.leased import OutboxWork, Settlement
@@ -23,21 +24,29 @@ log = structlog.get_logger()
 
 # A sink keeps its own deadline and says better what happened; ours catches the one that does not.
 GRACE_SECONDS = 1.0
+# Beyond a publish's deadline: by then a probe has been settled, or never will be.
+SETTLING_SECONDS = 5.0
+# A sink that has failed for less than this is no reason to give up what got old while we were down ourselves.
+PATIENCE_SECONDS = 3600.0
+GIVEN_UP_AT_ONCE = 500
+
+RETRIES = Backoff(max_attempts=None)  # what ends an entry is its age
 
 
 class SinkPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How one sink is treated."""
 
     timeout_seconds: float  # of one publish
-    max_attempts: int
+    max_age_seconds: float  # of an entry: then a failure makes it a dead letter
 
 
 class Relay:
     """Publishes leased entries. ``stopped`` names the sinks that want no more, and why.
 
     The loop that leases asks ``stopped`` first: a stopped sink gets nothing until a restart, and its
-    entries stay pending. A publish lasts at most the policy's ``timeout_seconds`` and a second, so a
-    lease must last longer.
+    entries stay pending. While a sink is down one entry at a time is leased, to find out whether it is back
+    (see ``circuit``); what is known of that is gone with the process. A publish lasts at most the policy's
+    ``timeout_seconds`` and a second, so a lease must last longer.
     """
 
     def __init__(
@@ -56,7 +65,42 @@ class Relay:
         self._source = source
         self._link = link
         self._clock = clock
+        self._leaps = Leaps(clock)
+        self._circuits = {name: Circuit() for name in sinks}
         self.stopped: dict[str, str] = {}
+
+    def trouble(self, sink: str) -> str | None:
+        """Why it gets nothing now, in words for people, if it is down."""
+        outage = self._circuits[sink].outage
+        if outage is None:
+            return None
+        seconds = (outage.until - self._clock.uptime()).total_seconds()
+        again = f"in {seconds:.0f} s" if seconds > 0 else "when an event is due"
+        return f"{outage.outcome}: {outage.detail}, tried again {again}"
+
+    def is_down(self, sink: str) -> bool:
+        """Whether it takes nothing now: it is down, or asked us to stop."""
+        return sink in self.stopped or self._circuits[sink].outage is not None
+
+    async def lease(self, sink: str, now: datetime, until: datetime, limit: int) -> list[OutboxWork]:
+        """Take up to ``limit`` due entries of a sink; while it is down one, if its time has come."""
+        circuit = self._circuits[sink]
+        room = circuit.room(limit, self._clock.uptime())
+        if not room:
+            return []
+        works = await self._store.lease_outbox(sink, now, until, room, newest_first=circuit.wants_newest())
+        if works:
+            longest = self._policies[sink].timeout_seconds + GRACE_SECONDS + SETTLING_SECONDS
+            circuit.begin_probe(works[0].id, self._clock.uptime(), longest)
+        return works
+
+    async def next_due_at(self, sink: str) -> datetime | None:
+        """When an entry is due, and its sink may get it."""
+        due_at = await self._store.next_due_at("outbox", sink)
+        outage = self._circuits[sink].outage
+        if due_at is None or outage is None:
+            return due_at
+        return max(due_at, self._clock.now() + (outage.until - self._clock.uptime()))
 
     async def run(self, work: OutboxWork) -> Settlement:
         """Publish one entry and settle it; how it ended. Raises nothing about the sink.
@@ -64,21 +108,27 @@ class Relay:
         Raises Unavailable when the store cannot settle; then the lease runs out, and the same message
         is sent again. So it is when the caller is cancelled.
         """
-        started_at = self._clock.now()
+        started_at, started = self._clock.now(), self._clock.uptime()
         failure = await self._publish(work)
+        diagnosis = self._diagnose(work, failure, started)
         settlement = decide(
             work,
             failure,
+            diagnosis,
             started_at=started_at,
             settled_at=self._clock.now(),
-            backoff=Backoff(max_attempts=self._policies[work.sink].max_attempts),
+            give_up_at=self._give_up_at(work, diagnosis),
             chance=self._clock.random(),
         )
+        if settlement.retry_at is None:
+            self._circuits[work.sink].forget(work.id)
         settled = False
         try:
             settled = await self._store.settle_outbox(work, settlement)
         finally:
             _log(work, settlement, settled=settled)
+        if settlement.is_probe:
+            await self._give_up_old(work.sink, settlement)
         return settlement
 
     async def _publish(self, work: OutboxWork) -> Exception | None:
@@ -101,31 +151,106 @@ class Relay:
             self.stopped[sink] = reason
             log.error("sink.stopped", sink=sink, reason=reason)
 
+    def _diagnose(self, work: OutboxWork, failure: Exception | None, started: timedelta) -> Diagnosis:
+        """Tell the sink's circuit how a publish ended; whose fault it was."""
+        circuit, now = self._circuits[work.sink], self._clock.uptime()
+        before, diagnosis = circuit.outage, ITS_OWN
+        if failure is None or (isinstance(failure, Permanent) and not isinstance(failure, Gone)):
+            circuit.answered(work.id, started, now)
+        elif not isinstance(failure, Gone):
+            outcome, detail = _told(failure)
+            met = Failure(
+                entry=work.id,
+                outcome=outcome,
+                detail=detail or "",
+                started_at=started,
+                wish_seconds=_wish_seconds(failure),
+            )
+            diagnosis = circuit.failed(met, now)
+        _log_change(work.sink, before, circuit.outage)
+        return diagnosis
+
+    def _give_up_at(self, work: OutboxWork, diagnosis: Diagnosis) -> datetime | None:
+        """From when on a failure is the entry's last; None where its age is no reason to give it up."""
+        max_age = timedelta(seconds=self._policies[work.sink].max_age_seconds)
+        # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
+        is_lived = self._leaps.lived(max_age)
+        is_tried = diagnosis.uses_attempt or self._has_failed_for_long(work.sink)
+        return work.created_at + max_age if is_lived and is_tried else None
+
+    def _has_failed_for_long(self, sink: str) -> bool:
+        patience = min(PATIENCE_SECONDS, self._policies[sink].max_age_seconds)
+        failing = self._circuits[sink].failing_for(self._clock.uptime())
+        return failing >= timedelta(seconds=patience)
+
+    async def _give_up_old(self, sink: str, settlement: Settlement) -> None:
+        """Make dead letters of all that has waited too long for a sink that is down."""
+        max_age = timedelta(seconds=self._policies[sink].max_age_seconds)
+        if not (self._leaps.lived(max_age) and self._has_failed_for_long(sink)):
+            return
+        before, given_up = settlement.settled_at - max_age, 0
+        while count := await self._store.give_up_outbox(sink, before, settlement, GIVEN_UP_AT_ONCE):
+            given_up += count
+        if given_up:
+            outcome = settlement.outcome.value
+            log.error("notifications.given_up", sink=sink, outcome=outcome, count=given_up)
+
 
 def decide(
     work: OutboxWork,
     failure: Exception | None,
+    diagnosis: Diagnosis,
     *,
     started_at: datetime,
     settled_at: datetime,
-    backoff: Backoff,
+    give_up_at: datetime | None,
     chance: float,
 ) -> Settlement:
     """What follows from an attempt; pure. ``chance`` in [0, 1) is the jitter.
 
     Delivered without a failure. Gone leaves the entry pending for later, however often. Permanent makes
-    it a dead letter. Everything else is tried again until ``backoff`` gives up.
+    it a dead letter. Everything else is tried again until ``give_up_at``, and once then.
     """
     outcome, detail = _told(failure)
     retry_at = None
     if isinstance(failure, Gone):
         retry_at = settled_at  # nobody leases from a stopped sink; a restart finds it due
     elif failure is not None and not isinstance(failure, Permanent):
-        wish = failure.retry_after_seconds if isinstance(failure, Unavailable) else None
-        retry_at = backoff.next_at(work.attempt, settled_at, chance, at_least_seconds=wish)
+        retry_at = _retry_at(work, failure, diagnosis, settled_at, give_up_at, chance)
     return Settlement(
-        outcome=outcome, started_at=started_at, settled_at=settled_at, retry_at=retry_at, detail=detail
+        outcome=outcome,
+        started_at=started_at,
+        settled_at=settled_at,
+        retry_at=retry_at,
+        detail=detail,
+        uses_attempt=diagnosis.uses_attempt or retry_at is None,  # the last one counts
+        is_probe=diagnosis.is_probe,
     )
+
+
+def _retry_at(
+    work: OutboxWork,
+    failure: Exception,
+    diagnosis: Diagnosis,
+    now: datetime,
+    give_up_at: datetime | None,
+    chance: float,
+) -> datetime | None:
+    if give_up_at is not None and now >= give_up_at:
+        return None
+    if not diagnosis.uses_attempt:
+        return now + timedelta(seconds=diagnosis.wait_seconds)
+    wish = _wish_seconds(failure)
+    retry_at = RETRIES.next_at(work.attempt, now, chance, at_least_seconds=wish)
+    if retry_at is None or give_up_at is None:
+        return retry_at
+    return min(retry_at, max(give_up_at, now + timedelta(seconds=wish or 0.0)))
+
+
+def _wish_seconds(failure: Exception) -> float | None:
+    """The sink's Retry-After, no longer than a day, whoever read it."""
+    wish = failure.retry_after_seconds if isinstance(failure, Unavailable) else None
+    return None if wish is None or not wish > 0 else min(wish, LONGEST_WISH_SECONDS)
 
 
 def _told(failure: Exception | None) -> tuple[Outcome, str | None]:
@@ -158,6 +283,14 @@ def _log(work: OutboxWork, settlement: Settlement, *, settled: bool) -> None:
         # False: the lease was lost to somebody else, or the store is away. It will be sent again.
         settled=settled,
     )
+
+
+def _log_change(sink: str, before: Outage | None, after: Outage | None) -> None:
+    """One line when a sink is down, and one when it is back; between them each probe has its own."""
+    if before is None and after is not None:
+        log.warning("sink.troubled", sink=sink, outcome=after.outcome.value, detail=after.detail)
+    elif before is not None and after is None:
+        log.info("sink.recovered", sink=sink, outcome=before.outcome.value)
 
 
 def link_maker(tokens: Tokens, public_url: str, *, life_seconds: float, clock: Clock) -> LinkMaker:

@@ -48,6 +48,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     blobs: BlobStore
     sinks: Mapping[str, Sink]
     asker: Asker
+    relay: Relay
     ingest: Ingest
     worker: Worker
 
@@ -182,7 +183,8 @@ def _assemble(parts: _Parts) -> Runtime:
         allow_untokened=parts.settings.allow_untokened,
         wake=wake,
     )
-    worker = Worker(_loops(parts, ingest, wake), count_restart=parts.metrics.loop_restarted)
+    relay = _relay(parts)
+    worker = Worker(_loops(parts, ingest, relay, wake), count_restart=parts.metrics.loop_restarted)
     return Runtime(
         settings=parts.settings,
         clock=parts.clock,
@@ -195,12 +197,13 @@ def _assemble(parts: _Parts) -> Runtime:
         blobs=parts.blobs,
         sinks=parts.sinks,
         asker=parts.asker,
+        relay=relay,
         ingest=ingest,
         worker=worker,
     )
 
 
-def _loops(parts: _Parts, ingest: Ingest, wake: Callable[[str], None]) -> list[Loop]:
+def _loops(parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], None]) -> list[Loop]:
     store, clock, asker, providers = parts.store, parts.clock, parts.asker, parts.providers
     reconciler = Reconciler(
         store=store,
@@ -214,7 +217,7 @@ def _loops(parts: _Parts, ingest: Ingest, wake: Callable[[str], None]) -> list[L
     return [
         lanes.files(Assets(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
         *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),
-        *lanes.sinks(_relay(parts)),
+        *lanes.sinks(relay),
         lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
         lanes.upkeep(),
     ]
@@ -235,4 +238,4 @@ def _relay(parts: _Parts) -> Relay:
 
 
 def _policy(sink: SinkSettings) -> SinkPolicy:
-    return SinkPolicy(timeout_seconds=sink.timeout_seconds, max_attempts=sink.max_attempts)
+    return SinkPolicy(timeout_seconds=sink.timeout_seconds, max_age_seconds=sink.max_age_seconds)

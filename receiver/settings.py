@@ -29,7 +29,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     secret: str | None
     timeout_seconds: float
     concurrency: int
-    max_attempts: int
+    max_age_seconds: float
 
     @property
     def scheme(self) -> str:
@@ -300,6 +300,11 @@ def _sink_problem(variable: str, written: str, option: str, names: Mapping[str, 
     known = [field.variable.removeprefix("RECEIVER_SINK_<NAME>") for field in SINK_FIELDS]
     if not (written.isascii() and written.isalnum()):
         return f"{variable} does not name a sink; a sink's name is made of letters and digits"
+    if option == "_MAX_ATTEMPTS":
+        return (
+            f"{variable} is no setting any more: what ends a notification is its age;"
+            f" set {_SINK}{written}_MAX_AGE_SECONDS, or nothing for a day"
+        )
     if option not in known:
         options = ", ".join(name for name in known if name)
         return f"{variable} is not a setting; a sink's name has no underscore, its options are {options}"

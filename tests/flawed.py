@@ -155,9 +155,9 @@ class LeasesForEver(SqliteStore):
         return await super().lease_assets(now, FAR, limit, retries_first=retries_first)
 
     async def lease_outbox(
-        self, sink: str, now: datetime, lease_until: datetime, limit: int
+        self, sink: str, now: datetime, lease_until: datetime, limit: int, *, newest_first: bool = False
     ) -> list[OutboxWork]:
-        return await super().lease_outbox(sink, now, FAR, limit)
+        return await super().lease_outbox(sink, now, FAR, limit, newest_first=newest_first)
 
 
 class AddressesAfterwards(SqliteStore):

@@ -39,6 +39,10 @@ def test_the_last_attempt_gives_up() -> None:
     assert backoff.next_at(4, NOW, 0.5, at_least_seconds=5) is None
 
 
+def test_without_a_last_attempt_it_never_gives_up() -> None:
+    assert Backoff(max_attempts=None).next_at(10**6, NOW, 0.5) == NOW + timedelta(seconds=1800)
+
+
 def test_the_other_sides_wish_is_obeyed_where_it_is_longer() -> None:
     backoff = Backoff(first_seconds=10)
     assert wait(backoff, 1, 0.5, at_least=60) == 60
@@ -57,7 +61,8 @@ def test_a_senseless_wish_changes_nothing(wish: float) -> None:
 
 def test_the_defaults_go_on_for_about_a_day() -> None:
     backoff = Backoff()
-    waits = [wait(backoff, attempt, 0.5) for attempt in range(1, backoff.max_attempts)]
+    waits = [wait(backoff, attempt, 0.5) for attempt in range(1, 60)]
+    assert backoff.next_at(60, NOW, 0.5) is None
     assert timedelta(seconds=sum(waits)) / timedelta(days=1) == pytest.approx(1, abs=0.1)
     assert statistics.fmean(waits[:5]) < 10  # and begin quickly
 

@@ -28,6 +28,7 @@ def attempt(clock: str, target: str, outcome: str, number: int = 1, **more: Any)
 
 def notification(sink: str, state: str, **more: Any) -> dict[str, Any]:
     usual = {"revision": 1, "replay_id": None, "attempts": 1, "due_at": None, "settled_at": None}
+    usual |= {"outcome": None, "detail": None}
     return {**usual, "sink": sink, "state": state, **more}
 
 
@@ -67,6 +68,9 @@ def test_a_task_that_needed_everything_is_told_in_the_order_of_time() -> None:
                 notification("jsonl", "delivered", replay_id="rpl_1", settled_at=at("12:00:01")),
                 notification("hook", "dead", attempts=60, revision=2, settled_at=at("12:00:02")),
                 notification("queue", "pending", attempts=3, due_at=at("12:30:00")),
+                notification(
+                    "down", "pending", attempts=0, due_at=at("12:31:00"), outcome="timeout", detail="slow"
+                ),
             ],
         )
     )
@@ -87,6 +91,7 @@ def test_a_task_that_needed_everything_is_told_in_the_order_of_time() -> None:
         ("+2 h 0 min", "sink jsonl", "delivered after 1 attempt, replay rpl_1"),
         ("+2 h 0 min", "sink hook", "given up after 60 attempts, revision 2"),
         ("+2 h 30 min", "sink queue", "attempt 4 due"),
+        ("+2 h 31 min", "sink down", "attempt 1 due, last try: timeout: slow"),
     ]
 
 

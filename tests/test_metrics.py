@@ -153,6 +153,13 @@ def test_a_providers_trouble_is_told_as_it_is_now() -> None:
         assert 'provider="reapi"' not in "".join(re.findall("receiver_provider_trouble{.*", shown))
 
 
+def test_a_sinks_trouble_is_told_as_it_is_now() -> None:
+    metrics = Metrics([], ["app"])
+    for is_down in (True, False):
+        shown = metrics.render(None, NOW, sinks_down={"app": is_down}).decode()
+        assert f'receiver_sink_trouble{{sink="app"}} {is_down:.1f}' in shown.splitlines()
+
+
 def test_counters_are_told_even_when_the_store_cannot_be_asked() -> None:
     metrics = Metrics(["vidgo"])
     metrics.rejected(503)

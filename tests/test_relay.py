@@ -2,20 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.backoff import Backoff
+from receiver.circuit import ITS_OWN, Diagnosis
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.leased import OutboxWork, Settlement
-from receiver.models import Notification, Route
+from receiver.models import Notification, Route, Task
 from receiver.options import StoreOptions
 from receiver.ports import Sink
 from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker, route
+from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
 from receiver.tokens import Tokens
@@ -26,13 +27,20 @@ from tests.messages import SOURCE, link, outbox_work
 # --- deciding -------------------------------------------------------------------------------------
 
 
-def decided(failure: Exception | None, *, attempt: int = 1, max_attempts: int = 5) -> Settlement:
+def decided(
+    failure: Exception | None,
+    *,
+    attempt: int = 1,
+    give_up_at: datetime | None = None,
+    diagnosis: Diagnosis = ITS_OWN,
+) -> Settlement:
     return decide(
         outbox_work(attempt=attempt),
         failure,
+        diagnosis,
         started_at=NOW,
         settled_at=later(2),
-        backoff=Backoff(first_seconds=10, max_attempts=max_attempts),
+        give_up_at=give_up_at,
         chance=0.5,
     )
 
@@ -45,9 +53,10 @@ def test_without_a_failure_it_is_delivered() -> None:
 
 def test_unavailable_is_tried_again_with_growing_waits() -> None:
     away = Unavailable("the consumer answered 500", outcome=Outcome.HTTP_ERROR)
-    assert decided(away).retry_at == later(2 + 5)
-    assert decided(away, attempt=2).retry_at == later(2 + 10)
-    assert decided(away, attempt=3).retry_at == later(2 + 20)
+    assert decided(away).retry_at == later(2 + 0.5)
+    assert decided(away, attempt=2).retry_at == later(2 + 1)
+    assert decided(away, attempt=3).retry_at == later(2 + 2)
+    assert decided(away, attempt=1000).retry_at == later(2 + 1800)
     assert (decided(away).outcome, decided(away).detail) == (Outcome.HTTP_ERROR, str(away))
 
 
@@ -56,8 +65,27 @@ def test_the_wait_that_a_sink_asks_for_is_kept() -> None:
     assert decided(busy).retry_at == later(2 + 300)
 
 
-def test_the_last_attempt_makes_a_dead_letter_with_the_reason() -> None:
-    settlement = decided(Unavailable("away"), attempt=5)
+def test_what_is_no_fault_of_the_entry_waits_as_long_as_is_found() -> None:
+    away = Unavailable("away", retry_after_seconds=300)
+    waits = decided(away, attempt=9, diagnosis=Diagnosis(uses_attempt=False, wait_seconds=8.0))
+    assert (waits.retry_at, waits.uses_attempt, waits.is_probe) == (later(2 + 8), False, False)
+    probe = Diagnosis(uses_attempt=False, is_probe=True)
+    assert (decided(away, diagnosis=probe).retry_at, decided(away, diagnosis=probe).is_probe) == (
+        later(2),
+        True,
+    )
+
+
+def test_the_last_attempt_is_made_at_the_end_of_its_life() -> None:
+    assert decided(Unavailable("away"), attempt=20, give_up_at=later(100)).retry_at == later(100)
+    busy = Unavailable("busy", retry_after_seconds=300)
+    assert decided(busy, attempt=20, give_up_at=later(100)).retry_at == later(2 + 300)
+
+
+@pytest.mark.parametrize("diagnosis", [ITS_OWN, Diagnosis(uses_attempt=False)])
+def test_a_failure_after_its_time_makes_a_dead_letter_with_the_reason(diagnosis: Diagnosis) -> None:
+    settlement = decided(Unavailable("away"), give_up_at=later(2), diagnosis=diagnosis)
+    assert settlement.uses_attempt
     assert (settlement.outcome, settlement.retry_at) == (Outcome.UNAVAILABLE, None)
     assert settlement.detail == "away"
 
@@ -76,8 +104,8 @@ def test_gone_never_makes_a_dead_letter() -> None:
 def test_a_sinks_own_bug_is_tried_again_and_told_without_what_it_said() -> None:
     settlement = decided(KeyError("a secret prompt"))
     assert (settlement.outcome, settlement.detail) == (Outcome.CRASHED, "KeyError")
-    assert settlement.retry_at == later(2 + 5)
-    assert decided(KeyError("a secret prompt"), attempt=5).retry_at is None
+    assert settlement.retry_at == later(2 + 0.5)
+    assert decided(KeyError("a secret prompt"), give_up_at=later(2)).retry_at is None
 
 
 def test_a_sink_that_does_not_return_is_a_timeout() -> None:
@@ -107,7 +135,7 @@ class Bench:
         return Relay(
             store=self.store,
             sinks=sinks or {"main": self.sink},
-            policies={"main": SinkPolicy(**{"timeout_seconds": 10.0, "max_attempts": 60} | policy)},
+            policies={"main": SinkPolicy(**{"timeout_seconds": 10.0, "max_age_seconds": 86_400.0} | policy)},
             source=SOURCE,
             link=link,
             clock=self.clock,
@@ -178,15 +206,6 @@ async def test_an_entry_whose_lease_was_lost_is_not_settled_by_the_late_one(benc
     assert await bench.state() is OutboxState.DELIVERED
 
 
-async def test_attempts_are_bounded_by_the_policy(bench: Bench) -> None:
-    relay = bench.relay(max_attempts=2)
-    bench.sink.fail_with = Unavailable("away")
-    await relay.run(await bench.work())
-    bench.clock.turn(60)
-    await relay.run(await bench.work())
-    assert await bench.state() is OutboxState.DEAD
-
-
 async def test_gone_stops_the_sink_says_so_once_and_loses_nothing(bench: Bench) -> None:
     await bench.add("t2")
     relay = bench.relay()
@@ -237,7 +256,7 @@ async def test_every_attempt_is_one_line_with_everything_in_it(bench: Bench) -> 
     work = await bench.work()
     with capture_logs() as logs:
         await relay.run(work)
-    assert logs == [
+    assert [line for line in logs if line["event"] != "sink.troubled"] == [
         {
             "event": "notification.settled",
             "log_level": "warning",
@@ -264,7 +283,7 @@ async def test_a_dead_letter_is_said_louder_than_a_retry(
     bench.sink.fail_with = failure
     with capture_logs() as logs:
         await bench.relay().run(await bench.work())
-    assert [line["log_level"] for line in logs] == [level]
+    assert [line["log_level"] for line in logs if line["event"] == "notification.settled"] == [level]
 
 
 async def test_a_crash_is_logged_without_what_it_said(bench: Bench) -> None:
@@ -273,6 +292,191 @@ async def test_a_crash_is_logged_without_what_it_said(bench: Bench) -> None:
         await bench.relay().run(await bench.work())
     assert "prompt" not in str(logs)
     assert logs[0]["outcome"] == "crashed"
+
+
+# --- while the sink is down -------------------------------------------------------------------------
+
+
+async def look(relay: Relay, bench: Bench, *, room: int = 8) -> int:
+    """What the loop does when something is due; how many publishes that was."""
+    due_at = await relay.next_due_at("main")
+    now = bench.clock.now()
+    if due_at is None or due_at > now:
+        return 0
+    works = await relay.lease("main", now, now + timedelta(seconds=60), room)
+    await asyncio.gather(*(relay.run(work) for work in works))
+    return len(works)
+
+
+async def work_for(relay: Relay, bench: Bench, seconds: float) -> int:
+    """Look every second; how many publishes that was."""
+    publishes = 0
+    for _ in range(round(seconds)):
+        publishes += await look(relay, bench)
+        bench.clock.turn(1)
+    return publishes
+
+
+async def task_of(bench: Bench, task_id: str) -> Task:
+    task = await bench.store.get_task("vidgo", task_id)
+    assert task is not None
+    return task
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Unavailable("refused", outcome=Outcome.CONNECT_FAILED),
+        Unavailable("the consumer answered 503"),
+        Unavailable("the consumer answered 500", outcome=Outcome.HTTP_ERROR),
+        Unavailable("busy", outcome=Outcome.RATE_LIMITED, retry_after_seconds=20),
+        TimeoutError(),
+        KeyError("a bug of the plug-in's"),
+    ],
+    ids=str,
+)
+async def test_an_outage_uses_up_no_attempts_and_makes_a_few_lines_of_history(
+    bench: Bench, failure: Exception
+) -> None:
+    tasks = ["t1", *(f"more {number}" for number in range(60))]
+    for task_id in tasks[1:]:
+        await bench.add(task_id)
+    relay = bench.relay()
+    bench.sink.fail_with = failure
+
+    tries = await work_for(relay, bench, 1800)
+
+    kept = [await task_of(bench, task_id) for task_id in tasks]
+    assert {(task.notifications[0].state, task.notifications[0].attempts) for task in kept} == {
+        (OutboxState.PENDING, 0)
+    }
+    assert 1 <= sum(len(task.attempts) for task in kept) <= 10
+    assert 40 < tries < 120
+    bench.sink.fail_with = None
+    await work_for(relay, bench, 60)
+    kept = [await task_of(bench, task_id) for task_id in tasks]
+    assert {(task.notifications[0].state, task.notifications[0].attempts) for task in kept} == {
+        (OutboxState.DELIVERED, 1)
+    }
+    assert len(bench.sink.published) == len(tasks)
+
+
+async def test_a_message_that_the_sink_refuses_is_no_outage(bench: Bench) -> None:
+    for number in range(20):
+        await bench.add(f"more {number}")
+    relay = bench.relay()
+    bench.sink.fail_with = Permanent("the consumer answered 422: it will not take this message")
+    assert await look(relay, bench) == 8
+    bench.sink.fail_with = None
+    assert await look(relay, bench) == 8
+    assert (relay.trouble("main"), relay.is_down("main")) == (None, False)
+
+
+class Choosy(MemorySink):
+    """Takes all but one task's event, on which it chokes."""
+
+    tries = 0
+
+    async def publish(self, notification: Notification) -> None:
+        if notification.subject == "vidgo/t1":
+            self.tries += 1
+            raise Unavailable("the consumer answered 500", outcome=Outcome.HTTP_ERROR)
+        await super().publish(notification)
+
+
+async def test_a_message_that_the_sink_chokes_on_holds_up_no_other_and_is_tried_ever_more_rarely(
+    bench: Bench,
+) -> None:
+    sink = Choosy()
+    relay = bench.relay({"main": sink})
+    for number in range(60):
+        await bench.add(f"more {number}")
+        for _ in range(60):
+            await look(relay, bench)
+            bench.clock.turn(1)
+        assert len(sink.published) == number + 1
+    assert relay.trouble("main") is None
+    assert sink.tries < 30  # in an hour
+    assert (await task_of(bench, "t1")).notifications[0].attempts == sink.tries - 1
+
+
+async def test_while_a_sink_is_down_it_is_said_why_and_when_it_is_tried_again(bench: Bench) -> None:
+    relay = bench.relay()
+    assert (relay.trouble("main"), relay.is_down("main")) == (None, False)
+    bench.sink.fail_with = Unavailable("nobody listens", outcome=Outcome.CONNECT_FAILED)
+    with capture_logs() as logs:
+        await look(relay, bench)
+        assert relay.trouble("main") == "connect_failed: nobody listens, tried again in 1 s"
+        assert relay.is_down("main")
+        bench.clock.turn(1)
+        assert relay.trouble("main") == "connect_failed: nobody listens, tried again when an event is due"
+        bench.sink.fail_with = None
+        await look(relay, bench)
+    assert (relay.trouble("main"), relay.is_down("main")) == (None, False)
+    changes = [line for line in logs if line["event"].startswith("sink.")]
+    assert changes == [
+        {
+            "event": "sink.troubled",
+            "log_level": "warning",
+            "sink": "main",
+            "outcome": "connect_failed",
+            "detail": "nobody listens",
+        },
+        {"event": "sink.recovered", "log_level": "info", "sink": "main", "outcome": "connect_failed"},
+    ]
+
+
+async def test_after_a_day_of_failures_all_that_is_a_day_old_is_a_dead_letter_with_the_reason(
+    bench: Bench,
+) -> None:
+    relay = bench.relay()
+    bench.sink.fail_with = Unavailable("nobody listens", outcome=Outcome.CONNECT_FAILED)
+    old = ["t1", *(f"more {number}" for number in range(20))]
+    for task_id in old[1:]:
+        await bench.add(task_id)
+    await work_for(relay, bench, 60)
+    bench.clock.turn(86_400 - 60 - 1)
+    await bench.add("young")
+    with capture_logs() as logs:
+        await work_for(relay, bench, 40)
+
+    assert {await bench.state(task_id) for task_id in old} == {OutboxState.DEAD}
+    assert await bench.state("young") is OutboxState.PENDING
+    letters = (await bench.store.list_dead(WorkFilter(), "main", 100, None)).dead_letters
+    assert {(letter.outcome, letter.detail) for letter in letters} == {
+        (Outcome.CONNECT_FAILED, "nobody listens")
+    }
+    (line,) = [line for line in logs if line["event"] == "notifications.given_up"]
+    assert (line["sink"], line["outcome"], line["count"]) == ("main", "connect_failed", 20)
+
+
+async def test_an_old_entry_is_not_given_up_for_a_sink_that_failed_just_now(bench: Bench) -> None:
+    bench.clock.turn(2 * 86_400)  # the process was down
+    relay = bench.relay()
+    bench.sink.fail_with = Unavailable("nobody listens yet", outcome=Outcome.CONNECT_FAILED)
+    await work_for(relay, bench, 3000)
+    assert await bench.state() is OutboxState.PENDING
+    await work_for(relay, bench, 700)
+    assert await bench.state() is OutboxState.DEAD
+
+
+async def test_an_entry_that_the_sink_chokes_on_while_it_takes_others_ends_by_its_age(bench: Bench) -> None:
+    relay = bench.relay({"main": Choosy()}, max_age_seconds=3600.0)
+    for number in range(62):
+        await bench.add(f"more {number}")
+        await work_for(relay, bench, 60)
+        if number == 58:
+            assert await bench.state() is OutboxState.PENDING
+    assert await bench.state() is OutboxState.DEAD
+
+
+async def test_a_leap_of_the_clock_gives_up_nothing(bench: Bench) -> None:
+    relay = bench.relay()
+    bench.sink.fail_with = Unavailable("nobody listens", outcome=Outcome.CONNECT_FAILED)
+    await work_for(relay, bench, 7200)
+    bench.clock.leap(2 * 86_400)
+    await work_for(relay, bench, 120)
+    assert await bench.state() is OutboxState.PENDING
 
 
 # --- what a relay is built from -------------------------------------------------------------------

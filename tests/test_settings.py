@@ -322,16 +322,16 @@ def test_each_sink_has_its_own_options() -> None:
             "RECEIVER_SINK_WEB": "HTTPS://consumer.example.com/in",
             "RECEIVER_SINK_WEB_SECRET": SECRET,
             "RECEIVER_SINK_WEB_FILTER": "provider=vidgo,apixo type=task.completed owner=user-17",
-            "RECEIVER_SINK_WEB_MAX_ATTEMPTS": "3",
+            "RECEIVER_SINK_WEB_MAX_AGE_SECONDS": "3600",
             "RECEIVER_SINK_QUEUE": "redis://127.0.0.1/0?stream=events",
         }
     ).sinks
     assert (web.name, web.url, web.secret) == ("web", "https://consumer.example.com/in", SECRET)
-    assert (web.max_attempts, web.timeout_seconds, web.concurrency) == (3, 10.0, 8)
+    assert (web.max_age_seconds, web.timeout_seconds, web.concurrency) == (3600.0, 10.0, 8)
     assert web.route.wants("apixo", "task.completed", "user-17")
     assert not web.route.wants("reapi", "task.completed", "user-17")
     assert not web.route.wants("apixo", "task.failed", "user-17")
-    assert (queue.name, queue.secret, queue.max_attempts) == ("queue", None, 60)
+    assert (queue.name, queue.secret, queue.max_age_seconds) == ("queue", None, 86_400.0)
 
 
 @pytest.mark.parametrize(
@@ -339,6 +339,10 @@ def test_each_sink_has_its_own_options() -> None:
     [
         ({"RECEIVER_SINK_A_FILTER": "provider=vidgo"}, "RECEIVER_SINK_A is not set"),
         ({"RECEIVER_SINK_A_FLITER": "x", "RECEIVER_SINK_A": "jsonl:a"}, "its options are _FILTER, _SECRET"),
+        (
+            {"RECEIVER_SINK_A_MAX_ATTEMPTS": "5", "RECEIVER_SINK_A": "jsonl:a"},
+            "what ends a notification is its age; set RECEIVER_SINK_A_MAX_AGE_SECONDS",
+        ),
         ({"RECEIVER_SINK_A_B": "jsonl:a"}, "a sink's name has no underscore"),
         ({"RECEIVER_SINK_A": "jsonl:a", "RECEIVER_SINK_a": "jsonl:b"}, "name the same sink"),
         ({"RECEIVER_SINK_": "jsonl:a"}, "does not name a sink"),

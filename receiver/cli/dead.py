@@ -53,7 +53,7 @@ def list_(*, as_json: bool, **query: Any) -> None:
 @yes_option
 @as_json
 def requeue(*, sinks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, **clauses: Any) -> None:
-    """Send dead letters again, with all their attempts before them.
+    """Send dead letters again, with all their time before them.
 
     Shows how many there are and asks. Exits 3 when there are none.
     """

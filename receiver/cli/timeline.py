@@ -63,7 +63,9 @@ def _future(task: dict[str, Any]) -> Iterator[Entry]:
         yield Entry(task["poll"]["due_at"], "provider", f"to be asked, question {task['poll']['asked'] + 1}")
     for entry in task["notifications"]:
         if entry["state"] == "pending":
-            yield Entry(entry["due_at"], f"sink {entry['sink']}", f"attempt {entry['attempts'] + 1} due")
+            last = f", last try: {paint(entry['outcome'])}{_detail(entry)}" if entry["outcome"] else ""
+            how = f"attempt {entry['attempts'] + 1} due{last}"
+            yield Entry(entry["due_at"], f"sink {entry['sink']}", how)
 
 
 def _delivery(delivery: dict[str, Any], submitted_at: datetime) -> str:

@@ -79,7 +79,7 @@ async def list_page(runtime: Runtime, _: Request, query: DeadLettersQuery) -> Re
 
 
 async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Response:
-    """Give dead letters all their attempts again, or only say how many there are."""
+    """Make dead letters due again, as new ones are, or only say how many there are."""
     check_provider(runtime, asked.filter.provider)
     check_sinks(runtime, asked.sinks)
     wanted = work_filter(asked.filter)

@@ -43,8 +43,10 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
         require(request.state.role, Role.ADMIN)
     asker = runtime.asker
     troubled = {name: asker.trouble(name) is not None for name in runtime.providers if asker.can_ask(name)}
+    sinks_down = {name: runtime.relay.is_down(name) for name in runtime.sinks}
     stats = await _stats(runtime)
-    numbers = runtime.metrics.render(stats, runtime.stats.counted_at(runtime.clock.now()), troubled)
+    counted_at = runtime.stats.counted_at(runtime.clock.now())
+    numbers = runtime.metrics.render(stats, counted_at, troubled, sinks_down)
     return Response(numbers, headers={"content-type": CONTENT_TYPE})
 
 

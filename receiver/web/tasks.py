@@ -108,7 +108,7 @@ class DeliveryShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotificationShown(msgspec.Struct, frozen=True, kw_only=True):
-    """The task's event on its way to one sink."""
+    """The task's event on its way to one sink; ``outcome`` and ``detail`` are the last try's."""
 
     id: str
     sink: str
@@ -117,6 +117,7 @@ class NotificationShown(msgspec.Struct, frozen=True, kw_only=True):
     replay_id: str | None
     attempts: int
     outcome: Outcome | None
+    detail: str | None
     due_at: Moment
     settled_at: Moment | None
 

@@ -874,6 +874,64 @@ class StoreContract:
         assert stats.outbox["all"] == {"dead": 1}
         assert {entry.state for entry in task.notifications if entry.sink == "all"} == {OutboxState.DEAD}
 
+    async def test_a_failure_that_is_no_fault_of_the_entry_is_not_counted(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        for seconds, is_probe in ((1, False), (2, True), (3, True)):
+            (work,) = await store.lease_outbox("all", later(seconds), later(60), 10)
+            assert work.attempt == 1
+            down = settlement(Outcome.CONNECT_FAILED, at=later(seconds), retry_at=later(seconds))
+            down = msgspec.structs.replace(down, uses_attempt=False, is_probe=is_probe, detail=f"{seconds} s")
+            await store.settle_outbox(work, down)
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        (entry,) = [entry for entry in task.notifications if entry.sink == "all"]
+        assert (entry.state, entry.attempts, entry.outcome, entry.detail, entry.due_at) == (
+            OutboxState.PENDING, 0, Outcome.CONNECT_FAILED, "3 s", later(3),
+        )  # fmt: skip
+        assert [(attempt.times, attempt.detail) for attempt in task.attempts] == [(3, "3 s")]
+
+    async def test_a_probe_of_a_sink_adds_no_line_to_the_history_of_its_task(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        (work,) = await store.lease_outbox("all", later(1), later(60), 10)
+        down = settlement(Outcome.CONNECT_FAILED, retry_at=later(1))
+        await store.settle_outbox(work, msgspec.structs.replace(down, uses_attempt=False, is_probe=True))
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert task.attempts == ()
+
+    async def test_the_entry_that_fell_due_last_can_be_had_first(self, store: Store) -> None:
+        for number in range(3):
+            await store.log_submission(submission(f"t{number}"))
+            await store.record(recording(failed(f"t{number}"), received_at=later(number)))
+
+        (newest,) = await store.lease_outbox("all", later(5), later(60), 1, newest_first=True)
+        (oldest,) = await store.lease_outbox("all", later(5), later(60), 1)
+
+        assert (newest.event.task_id, oldest.event.task_id) == ("t2", "t0")
+
+    async def test_what_has_waited_too_long_is_given_up_with_the_reason(self, store: Store) -> None:
+        for number in range(4):
+            await store.log_submission(submission(f"t{number}"))
+            await store.record(recording(failed(f"t{number}"), received_at=later(number)))
+        (held,) = await store.lease_outbox("all", later(5), later(60), 1)
+        down = msgspec.structs.replace(settlement(Outcome.TIMEOUT, at=later(9)), detail="no answer")
+
+        given_up = [await store.give_up_outbox("all", later(2), down, 1) for _ in range(3)]
+
+        stats = await store.count_stats()
+        letters = (await store.list_dead(WorkFilter(), None, 10, None)).dead_letters
+        assert given_up == [1, 1, 0]
+        assert (stats.outbox["all"], stats.outbox["failures"]) == ({"pending": 2, "dead": 2}, {"pending": 4})
+        assert [(letter.task_id, letter.outcome, letter.detail, letter.settled_at) for letter in letters] == [
+            ("t2", Outcome.TIMEOUT, "no answer", later(9)),
+            ("t1", Outcome.TIMEOUT, "no answer", later(9)),
+        ]
+        assert await store.settle_outbox(held, settlement(Outcome.DELIVERED))
+
     async def test_a_publish_that_lost_its_lease_settles_nothing(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(failed("t1")))

@@ -15,7 +15,7 @@ from tests.contracts.replaying import (
     task_of,
 )
 from tests.contracts.store import OpenStore
-from tests.factories import failed, later, recording, submission
+from tests.factories import failed, later, recording, settlement, submission
 
 
 class NotifyContract:
@@ -168,6 +168,20 @@ class NotifyContract:
 
         assert [work.event.task_id for work in await publish(store, "all", at=201)] == ["before"]
         assert (started.matched, (await get(store, started.id)).looked_at) == (1, 1)
+
+    async def test_what_a_dead_sink_was_to_get_again_is_counted_when_it_is_given_up(
+        self, store: Store
+    ) -> None:
+        for number in range(3):
+            await end_task(store, f"t{number}")
+        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        await make_step(store, 200)
+
+        down = settlement(Outcome.TIMEOUT, at=later(300))
+        assert await store.give_up_outbox("all", later(200), down, 10) == 3
+
+        done = await get(store, started.id)
+        assert (done.state, done.results) == (ReplayState.DONE, {"timeout": 3})
 
     async def test_a_step_of_none_only_waits(self, store: Store) -> None:
         await end_task(store, "t1")

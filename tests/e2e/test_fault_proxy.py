@@ -136,7 +136,7 @@ async def suffer_and_recover(service: Receiver, sick: Mapping[str, FaultProxy]) 
     await until(all_suffered)
     parts = await service.parts()
     assert parts[""] == "200"
-    assert {parts[f"sink {name}"] for name in sick} == {"running"}
+    assert all(parts[f"sink {name}"].startswith("running") for name in sick)
     for name, (_, expected) in FAULTS.items():
         assert set(await attempts(service, "t0", f"sink {name}")) <= expected, name
         # Those that were given up may not have been noticed yet.

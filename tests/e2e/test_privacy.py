@@ -94,7 +94,7 @@ def sinks(hook: Consumer, failing: Consumer, redis: SharedRedis) -> dict[str, st
         "LOCKED": f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0?stream=CANARYstream",
         "FOLDER": "jsonl:assets",  # cannot be written
     }
-    few = {f"RECEIVER_SINK_{name}_MAX_ATTEMPTS": "2" for name in urls}
+    few = {f"RECEIVER_SINK_{name}_MAX_AGE_SECONDS": "1" for name in urls}
     signed = {
         f"RECEIVER_SINK_{name}_SECRET": f"whsec_{WEBHOOK_KEY}" for name in ("HOOK", "FAILING", "CLOSED")
     }

@@ -63,6 +63,37 @@ async def test_a_dead_sink_holds_up_no_other_and_gets_everything_once_it_lives(
             assert sorted(host.bodies) == sorted(service.lines()) == sorted(redis.received())
 
 
+async def test_an_outage_of_a_consumer_shows_uses_up_no_attempt_and_fills_no_record(tmp_path: Path) -> None:
+    tasks = [f"t{number:02}" for number in range(40)]
+    async with consumer() as host:
+        settings = {"RECEIVER_SINK_FILE": "jsonl:events.jsonl", "RECEIVER_SINK_HOOK": host.url}
+        async with receiver(tmp_path, settings) as service:
+            for task_id in tasks:
+                await service.finish(task_id)
+            await until(lambda: service.told() == tasks, SOON_SECONDS)
+
+            async def shown() -> bool:
+                said = (await service.parts())["sink hook"]
+                return said.startswith("running, but connect_failed: the consumer") and "tried again" in said
+
+            await until(shown)
+            assert 'receiver_sink_trouble{sink="hook"} 1.0' in (await service.http.get("/metrics")).text
+            told = [await service.task(task_id) for task_id in tasks]
+            lines = [each for task in told for each in task["attempts"] if each["target"] == "sink hook"]
+            assert 1 <= len(lines) <= 10
+
+            await host.start()
+            await until(lambda: sorted(host.told()) == tasks, LATER_SECONDS)
+
+            async def counted() -> bool:
+                states = [(await entries(service, task_id))["hook"] for task_id in tasks]
+                return {(each["state"], each["attempts"]) for each in states} == {("delivered", 1)}
+
+            await until(counted)
+            assert (await service.parts())["sink hook"] == "running"
+            assert 'receiver_sink_trouble{sink="hook"} 0.0' in (await service.http.get("/metrics")).text
+
+
 async def test_a_sink_that_never_answers_is_bounded_and_holds_up_no_other(tmp_path: Path) -> None:
     tasks = [f"t{number}" for number in range(6)]
     async with consumer() as host:
@@ -183,7 +214,7 @@ async def test_a_consumer_that_says_when_is_not_asked_sooner(tmp_path: Path, sta
 async def test_what_a_sink_never_takes_becomes_a_dead_letter_and_the_next_passes(tmp_path: Path) -> None:
     async with consumer() as host:
         await host.start()
-        settings = {"RECEIVER_SINK_HOOK": host.url, "RECEIVER_SINK_HOOK_MAX_ATTEMPTS": "2"}
+        settings = {"RECEIVER_SINK_HOOK": host.url, "RECEIVER_SINK_HOOK_MAX_AGE_SECONDS": "1"}
         async with receiver(tmp_path, settings) as service:
             host.head = b"HTTP/1.1 500 X"
             await service.finish("worn-out")
@@ -201,7 +232,7 @@ async def test_what_a_sink_never_takes_becomes_a_dead_letter_and_the_next_passes
                     entry = (await entries(service, task_id))["hook"]
                     states[task_id] = (entry["state"], entry["attempts"], entry["outcome"])
                 return states == {
-                    "worn-out": ("dead", 2, "http_error"),
+                    "worn-out": ("dead", 1, "http_error"),
                     "unwanted": ("dead", 1, "refused"),
                     "fine": ("delivered", 1, "delivered"),
                 }

@@ -13,13 +13,12 @@ from receiver.stores.sqlite.windows import LAST_NUMBER
 from receiver.times import from_text, to_text
 from receiver.words import EventType, Outcome
 
-# With what the last attempt said, as long as retention keeps it. Those before 0.4.0 name no entry.
+# With what the last attempt said. Before 0.4.0 only the history said so, as long as retention keeps it.
 LETTER_COLUMNS = """
 o.sink, e.id, s.provider, s.task_id, s.owner, e.type, o.revision, o.replay_id, o.attempts,
 o.outcome,
-(SELECT detail FROM attempts WHERE event = o.event AND (entry = o.number OR (entry IS NULL
-    AND target = 'sink ' || o.sink AND attempt = o.attempts AND started_at <= o.settled_at))
-    ORDER BY number DESC LIMIT 1),
+coalesce(o.detail, (SELECT detail FROM attempts WHERE event = o.event AND target = 'sink ' || o.sink
+    AND attempt = o.attempts AND started_at <= o.settled_at ORDER BY number DESC LIMIT 1)),
 o.created_at, o.settled_at
 """
 
@@ -70,7 +69,7 @@ def _of_sinks(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> S
 
 
 def revive(db: sqlite3.Cursor, numbers: Sequence[int], now: datetime) -> int:
-    """Give dead letters all their attempts again; how many were still dead."""
+    """Make dead letters due again, as new ones are; how many were still dead."""
     moment = to_text(now)
     values = [(moment, number) for number in numbers]
     return db.executemany(REVIVE, values).rowcount if values else 0

@@ -105,6 +105,12 @@ def m011_lists(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m012_why_notifications_wait(db: Database) -> None:
+    """What the last try at a sink said, whether it is a line of the history or not."""
+    db.execute("ALTER TABLE outbox ADD COLUMN detail TEXT")
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 

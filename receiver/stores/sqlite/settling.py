@@ -5,6 +5,7 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -118,22 +119,34 @@ DELETE FROM outbox AS o
 WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND {_NEWER}
 """  # noqa: S608
 
-# The due entries of one sink, the oldest first, with what their revisions said where that was kept. A newer
+# The due entries of one sink, in order of age, with what their revisions said where that was kept. A newer
 # one may have come while an older was held by somebody who died, or was a dead letter.
 DUE_OUTBOX = f"""
 SELECT number, event, attempts + 1, created_at, revision, replay_id, {_NEWER},
     (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision)
-FROM outbox o WHERE state = 'pending' AND sink = ? AND due_at <= ? ORDER BY due_at LIMIT ?
+FROM outbox o WHERE state = 'pending' AND sink = ? AND due_at <= ? ORDER BY due_at {{order}} LIMIT ?
 """  # noqa: S608
+OLDEST_OUTBOX, NEWEST_OUTBOX = DUE_OUTBOX.format(order="ASC"), DUE_OUTBOX.format(order="DESC")
 
 LEASE_OUTBOX = "UPDATE outbox SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE number = ?"
 
 SETTLE_OUTBOX = """
-UPDATE outbox SET lease = NULL, state = ?, outcome = ?, due_at = ?, settled_at = ?
+UPDATE outbox SET lease = NULL, attempts = attempts - ?, state = ?, outcome = ?, detail = ?, due_at = ?,
+    settled_at = ?
 WHERE number = ? AND lease = ? RETURNING event, revived
 """
 
 IS_SUPERSEDED = f"SELECT 1 FROM outbox o WHERE number = ? AND {_NEWER}"  # noqa: S608
+
+# What has waited too long at a sink that is down, among those that waited longest.
+GIVE_UP_OUTBOX = """
+UPDATE outbox SET state = 'dead', lease = NULL, outcome = ?1, detail = ?2, due_at = ?3, settled_at = ?3
+WHERE number IN (SELECT number FROM
+    (SELECT number, created_at FROM outbox WHERE state = 'pending' AND sink = ?4 AND due_at <= ?3
+    ORDER BY due_at LIMIT ?6)
+    WHERE created_at <= ?5)
+RETURNING replay_id, revived
+"""
 
 DROP_OUTBOX = "DELETE FROM outbox WHERE number = ?"
 
@@ -288,10 +301,17 @@ def end_event(
 
 
 def lease_outbox(
-    db: sqlite3.Cursor, sink: str, now: datetime, lease_until: datetime, lease: str, limit: int
+    db: sqlite3.Cursor,
+    sink: str,
+    now: datetime,
+    lease_until: datetime,
+    lease: str,
+    *,
+    limit: int,
+    newest_first: bool,
 ) -> list[OutboxWork]:
     """Take due entries of one sink with all they carry; see ``ports.Store.lease_outbox``."""
-    due = db.execute(DUE_OUTBOX, (sink, to_text(now), limit)).fetchall()
+    due = db.execute(NEWEST_OUTBOX if newest_first else OLDEST_OUTBOX, (sink, to_text(now), limit)).fetchall()
     withdrawing = {name for name in {row[5] for row in due} if name and is_being_withdrawn(db, name)}
     rows = [row for row in due if not row[6] and row[5] not in withdrawing]
     db.executemany(DROP_OUTBOX, [(row[0],) for row in due if row[6]])
@@ -319,8 +339,8 @@ def settle_outbox(db: sqlite3.Cursor, work: OutboxWork, settlement: Settlement) 
     state = "delivered" if delivered else "pending" if again else "dead"
     moment, number = to_text(settlement.settled_at), int(work.id.removeprefix("out_"))
     values = (
-        state, settlement.outcome.value, to_text(again) if again else moment,
-        None if again else moment, number, work.lease,
+        not settlement.uses_attempt, state, settlement.outcome.value, settlement.detail,
+        to_text(again) if again else moment, None if again else moment, number, work.lease,
     )  # fmt: skip
     settled = db.execute(SETTLE_OUTBOX, values).fetchone()
     if settled is None:
@@ -341,6 +361,19 @@ def settle_outbox(db: sqlite3.Cursor, work: OutboxWork, settlement: Settlement) 
     return True
 
 
+def give_up_outbox(
+    db: sqlite3.Cursor, sink: str, created_before: datetime, settlement: Settlement, limit: int
+) -> int:
+    """Make dead letters of what has waited too long; see ``ports.Store.give_up_outbox``."""
+    outcome, moment = settlement.outcome.value, to_text(settlement.settled_at)
+    values = (outcome, settlement.detail, moment, sink, to_text(created_before), limit)
+    given_up = db.execute(GIVE_UP_OUTBOX, values).fetchall()
+    replays = Counter(replay_id for replay_id, is_revived in given_up if replay_id and not is_revived)
+    for replay_id, pieces in replays.items():
+        count_settled(db, replay_id, outcome, settlement.settled_at, pieces=pieces)
+    return len(given_up)
+
+
 def _keep_attempt(
     db: sqlite3.Cursor, settlement: Settlement, attempt: int, event: int, target: str, entry: int | None
 ) -> None:
@@ -350,5 +383,5 @@ def _keep_attempt(
         attempt, to_text(settlement.started_at), seconds, settlement.detail, settlement.outcome.value,
         event, target, entry,
     )  # fmt: skip
-    if db.execute(REPEAT_ATTEMPT, values).rowcount == 0:
+    if db.execute(REPEAT_ATTEMPT, values).rowcount == 0 and not settlement.is_probe:
         db.execute(INSERT_ATTEMPT, values)

@@ -148,15 +148,24 @@ class SqliteStore:
         )
 
     async def lease_outbox(
-        self, sink: str, now: datetime, lease_until: datetime, limit: int
+        self, sink: str, now: datetime, lease_until: datetime, limit: int, *, newest_first: bool = False
     ) -> list[OutboxWork]:
         lease = self._options.clock.new_id("lease")
         return await self._writer.write(
-            lambda c: settling.lease_outbox(c, sink, now, lease_until, lease, limit)
+            lambda c: settling.lease_outbox(
+                c, sink, now, lease_until, lease, limit=limit, newest_first=newest_first
+            )
         )
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         return await self._writer.write(lambda c: settling.settle_outbox(c, work, settlement))
+
+    async def give_up_outbox(
+        self, sink: str, created_before: datetime, settlement: Settlement, limit: int
+    ) -> int:
+        return await self._writer.write(
+            lambda c: settling.give_up_outbox(c, sink, created_before, settlement, limit)
+        )
 
     async def lease_polls(
         self, provider: str, now: datetime, lease_until: datetime, limit: int

@@ -68,7 +68,7 @@ FROM deliveries WHERE provider = ? AND task_id = ? ORDER BY number LIMIT 500
 """
 
 OUTBOX_OF_EVENT = """
-SELECT number, sink, state, revision, replay_id, attempts, outcome, due_at, settled_at
+SELECT number, sink, state, revision, replay_id, attempts, outcome, detail, due_at, settled_at
 FROM outbox WHERE event = ? ORDER BY number
 """
 
@@ -281,8 +281,9 @@ def _notifications(db: sqlite3.Cursor, event: int | None) -> tuple[OutboxEntry, 
             replay_id=row[4] or None,
             attempts=row[5],
             outcome=Outcome(row[6]) if row[6] else None,
-            due_at=from_text(row[7]),
-            settled_at=from_text_if_any(row[8]),
+            detail=row[7],
+            due_at=from_text(row[8]),
+            settled_at=from_text_if_any(row[9]),
         )
         for row in db.execute(OUTBOX_OF_EVENT, (event,))
     )

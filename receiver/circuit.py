@@ -1,0 +1,175 @@
+"""Whether a sink is taken for dead, and when to find out whether it still is; pure.
+
+Moments are of ``Clock.uptime``.
+"""
+
+from datetime import timedelta
+
+import msgspec
+
+from receiver.words import Outcome
+
+# While a sink is down, one message at a time finds out whether it is back, so many seconds after the last: at
+# first, and at most; each time twice as long.
+FIRST_SECONDS = 1.0
+LONGEST_SECONDS = 30.0
+# A consumer that chokes on a message looks like one that is down. So many messages in a row may fail as if
+# it were their own fault; with one more it is the sink's.
+MOST_SUSPECTS = 4
+MOST_DOUBTED = 1000  # messages that are remembered as ones that failed while the sink took others
+
+# What says nothing of the message: it was not looked at.
+OF_THE_SINK = frozenset(
+    {
+        Outcome.DNS_FAILED,
+        Outcome.CONNECT_FAILED,
+        Outcome.TLS_FAILED,
+        Outcome.RATE_LIMITED,
+        Outcome.UNAVAILABLE,
+        Outcome.STORAGE_FAILED,
+    }
+)
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A publish that may succeed another time. ``wish_seconds`` is the sink's Retry-After."""
+
+    entry: str
+    outcome: Outcome
+    detail: str
+    started_at: timedelta
+    wish_seconds: float | None = None
+
+
+class Outage(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a sink gets nothing now; past ``until`` one message may find out whether it is over."""
+
+    outcome: Outcome
+    detail: str
+    met_at: timedelta  # when it was met first
+    wait_seconds: float
+    until: timedelta
+    probe: str | None = None  # the entry that finds out
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose fault a failure is: the entry's, which ``uses_attempt``, or the sink's, as far as is known.
+
+    Then the entry is due again in ``wait_seconds``; while the sink is down, with its turn as a probe. One
+    that ``is_probe`` is one of many in an outage.
+    """
+
+    uses_attempt: bool
+    is_probe: bool = False
+    wait_seconds: float = 0.0
+
+
+ITS_OWN = Diagnosis(uses_attempt=True)
+
+
+class Circuit:
+    """What is known of one sink: it takes messages, or it is down. Forgotten with the process."""
+
+    def __init__(self) -> None:
+        self.outage: Outage | None = None
+        self._failing_since: timedelta | None = None  # it took none since
+        self._took_at: timedelta | None = None
+        self._suspects: dict[str, float] = {}  # entries that failed since it took one, and their last waits
+        self._doubted: dict[str, None] = {}  # entries that failed before it took others, the latest last
+        self._probes = 0
+
+    def room(self, limit: int, now: timedelta) -> int:
+        """How many of ``limit`` messages it may get now."""
+        if self.outage is None:
+            return limit
+        return 0 if now < self.outage.until else min(limit, 1)
+
+    def wants_newest(self) -> bool:
+        """Whether the next probe is the newest message: neither the old nor the new must be all there is."""
+        return self.outage is not None and self._probes % 2 == 1
+
+    def failing_for(self, now: timedelta) -> timedelta:
+        """How long it has failed without taking a message."""
+        return timedelta() if self._failing_since is None else now - self._failing_since
+
+    def begin_probe(self, entry: str, now: timedelta, longest_seconds: float) -> None:
+        """A message is on its way; until it is settled, ``longest_seconds`` at most, there is no other."""
+        if self.outage is not None:
+            self._probes += 1
+            until = now + timedelta(seconds=longest_seconds)
+            self.outage = msgspec.structs.replace(self.outage, until=until, probe=entry)
+
+    def answered(self, entry: str, started_at: timedelta, now: timedelta) -> None:
+        """It took a message, or refused that one for good."""
+        self._suspects.pop(entry, None)
+        self._doubted.pop(entry, None)
+        self._doubted |= dict.fromkeys(self._suspects)
+        for stale in list(self._doubted)[:-MOST_DOUBTED]:
+            del self._doubted[stale]
+        self._suspects.clear()
+        self._failing_since, self._took_at = None, now
+        # What got through together with one too many does not lift the wish.
+        is_wish = self.outage is not None and self.outage.outcome is Outcome.RATE_LIMITED
+        if self.outage is not None and not (is_wish and started_at <= self.outage.met_at):
+            self.outage = None
+
+    def forget(self, entry: str) -> None:
+        """It was given up."""
+        self._suspects.pop(entry, None)
+        self._doubted.pop(entry, None)
+
+    def failed(self, failure: Failure, now: timedelta) -> Diagnosis:
+        """It took no message, for now; whose fault that is."""
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if self.outage is not None:
+            return self._goes_on(self.outage, failure, now)
+        if failure.outcome is not Outcome.RATE_LIMITED and self._took_another_since(failure):
+            return ITS_OWN
+        if failure.outcome not in OF_THE_SINK:
+            wait = self._suspect(failure)
+            if len(self._suspects) <= MOST_SUSPECTS:
+                return Diagnosis(uses_attempt=False, wait_seconds=max(wait, failure.wish_seconds or 0.0))
+        self._suspects.clear()
+        self._probes = 0
+        self.outage = _outage(failure, FIRST_SECONDS, now, now)
+        return _waits_with_the_sink(failure)
+
+    def _took_another_since(self, failure: Failure) -> bool:
+        """Whether it took one while this was on its way, or after this had failed as if it choked on it."""
+        is_meanwhile = self._took_at is not None and failure.started_at < self._took_at
+        return is_meanwhile or (failure.outcome not in OF_THE_SINK and failure.entry in self._doubted)
+
+    def _suspect(self, failure: Failure) -> float:
+        """How long an entry waits that may be what the sink chokes on."""
+        before = self._suspects.get(failure.entry)
+        wait = FIRST_SECONDS if before is None else min(2 * before, LONGEST_SECONDS)
+        self._suspects[failure.entry] = wait
+        return wait
+
+    def _goes_on(self, outage: Outage, failure: Failure, now: timedelta) -> Diagnosis:
+        if failure.entry == outage.probe:
+            seconds = min(2 * outage.wait_seconds, LONGEST_SECONDS)
+            self.outage = _outage(failure, seconds, outage.met_at, now)
+            return msgspec.structs.replace(_waits_with_the_sink(failure), is_probe=True)
+        # On its way since before the outage was known: the same one, not a longer one.
+        until = now + timedelta(seconds=failure.wish_seconds or 0.0)
+        self.outage = msgspec.structs.replace(outage, until=max(outage.until, until))
+        return _waits_with_the_sink(failure)
+
+
+def _waits_with_the_sink(failure: Failure) -> Diagnosis:
+    """Due at once, when the sink may get something; what it wishes for outlives the process."""
+    return Diagnosis(uses_attempt=False, wait_seconds=failure.wish_seconds or 0.0)
+
+
+def _outage(failure: Failure, seconds: float, met_at: timedelta, now: timedelta) -> Outage:
+    # A wish to be asked less often is obeyed as it is; any other only makes the wait longer.
+    is_wish = failure.outcome is Outcome.RATE_LIMITED and failure.wish_seconds is not None
+    wait = max(FIRST_SECONDS if is_wish else seconds, failure.wish_seconds or 0.0)
+    return Outage(
+        outcome=failure.outcome,
+        detail=failure.detail,
+        met_at=met_at,
+        wait_seconds=seconds,
+        until=now + timedelta(seconds=wait),
+    )
