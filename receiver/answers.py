@@ -17,7 +17,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one question. ``detail`` says it in words, without links, key or body.
 
     A ``report`` is there where a body came that counts as an answer about the task: ``answered`` (it ended),
-    ``in_progress``, and ``unreadable`` (its report is then UNCLEAR).
+    ``no_files`` (so it says, but not with what), ``in_progress``, and ``unreadable`` (its report is UNCLEAR).
     """
 
     outcome: Outcome
@@ -73,8 +73,13 @@ def judge(
         return _unreadable(task_id, body, report.note, report.provider_state)
     if report.task_id != task_id:
         return _unreadable(task_id, body, "the answer is about another task", report.provider_state)
-    outcome = Outcome.ANSWERED if report.state in _ENDS else Outcome.IN_PROGRESS
-    return Answer(outcome=outcome, detail=report.provider_state, report=report, body=body)
+    return Answer(outcome=_outcome_of(report), detail=report.provider_state, report=report, body=body)
+
+
+def _outcome_of(report: Report) -> Outcome:
+    if payload.names_no_files(report):
+        return Outcome.NO_FILES
+    return Outcome.ANSWERED if report.state in _ENDS else Outcome.IN_PROGRESS
 
 
 def _unreadable(task_id: str, body: bytes, note: str | None, provider_state: str | None = None) -> Answer:

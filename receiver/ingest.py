@@ -4,7 +4,7 @@ Nothing slow happens here and nothing is fetched: when ``accept`` returns, the f
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -15,6 +15,7 @@ from receiver.errors import Rejected
 from receiver.links import link_name
 from receiver.models import Callback, Receipt, Recording, Report, VerifiedCallback
 from receiver.ports import Provider, Store
+from receiver.repairs import KeptDelivery
 from receiver.tokens import TokenClaim, Tokens
 from receiver.words import Outcome, Proof, ReportState, Verdict, Via
 
@@ -115,6 +116,17 @@ class Ingest:
         if receipt.status is Verdict.ACCEPTED:
             self._wake(_follow_up(report))
         return receipt
+
+    async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
+        """Record what was held of a task as if it came now, read anew; whether it ended the task.
+
+        Raises Unavailable (nothing was recorded).
+        """
+        has_ended = await self._store.judge_held(read, now)
+        if has_ended:
+            self._wake("assets")
+            self._wake("sink")
+        return has_ended
 
     async def lose(self, provider: str, task_id: str, reason: str, at: datetime) -> Receipt:
         """Record that a task will not be asked about any more: it has failed, in our words.

@@ -78,6 +78,9 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             note=partial(asker.trouble, provider),
         )
 
+    def held(self, reconciler: Reconciler) -> Chore:
+        return Chore("held", run=reconciler.judge_unasked, every_seconds=UPKEEP_SECONDS)
+
     def sinks(self, relay: Relay) -> list[Lane[OutboxWork]]:
         return [self._sink(sink, relay) for sink in self.settings.sinks]
 

@@ -43,3 +43,10 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
     early_limit: int = 10_000  # of deliveries that nobody owns, early and unrecognised ones each
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
+
+
+def why_not_asked(options: StoreOptions, provider: str) -> str | None:
+    """Why a provider is not asked about its tasks; None where it is."""
+    if options.first_poll_seconds and provider not in options.first_poll_seconds:
+        return "no adapter for it is installed"
+    return options.unpolled.get(provider)

@@ -262,6 +262,11 @@ def conclude(
     )
 
 
+def names_no_files(report: Report) -> bool:
+    """Whether it is a success that does not say with what, though files were sold."""
+    return report.state is ReportState.COMPLETED and not report.files and not report.is_fileless
+
+
 def _not_understood(
     task_id: str | None, word: str | None, state: ReportState, named: Iterable[object]
 ) -> str | None:

@@ -95,9 +95,11 @@ class Store(Protocol):
         rest is counted. So is Unavailable what nobody owns (early or unrecognised,
         each for itself) beyond ``StoreOptions.early_limit``, or, where it is large, beyond a hundred.
         An end that must be confirmed (``StoreOptions.confirms``) makes no event: it is held as
-        ``unconfirmed``, and the task is due to be polled now. The event of another delivery settles what is
-        held: accepted where both say the same, conflict where not. A submission's token on a task that is
-        not its own proves no more than the provider's; an early delivery is judged when it is matched.
+        ``unconfirmed``, and the task is due to be polled now. So is a success without files, which is no end
+        before it was said for ten minutes, by the provider itself where it can be asked. Its sender is told
+        nothing of that. The event of another delivery settles what is held: accepted where both say the same,
+        conflict where not. A submission's token on a task that is not its own proves no more than the
+        provider's; an early delivery is judged when it is matched.
         """
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
@@ -165,17 +167,24 @@ class Store(Protocol):
         """
 
     async def lease_polls(
-        self, provider: str, now: datetime, lease_until: datetime, limit: int
+        self, provider: str, now: datetime, lease_until: datetime, limit: int, *, held_only: bool = False
     ) -> list[PollWork]:
         """Take up to ``limit`` tasks of one provider that are due to be asked about.
 
         First those about which a callback waits for confirmation, then the others, each the oldest first.
         A task becomes due ``first_poll_seconds`` after it was logged with its id, or at once when a
         callback waits for confirmation. Those that have ended meanwhile are forgotten on the way.
+        ``held_only``: no others than those about which something waits.
         """
 
     async def settle_poll(self, work: PollWork, settlement: Settlement) -> bool:
         """Record how a question ended: ask again at ``retry_at``, or never."""
+
+    async def list_held(self, work: PollWork) -> list[KeptDelivery]:
+        """What was held of a task and would not have to be confirmed if it came now, the oldest first."""
+
+    async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
+        """Judge what was held of a task as if it came now, read anew; whether that ended the task."""
 
     async def forget_polls(self, now: datetime, limit: int) -> int:
         """Follow up to ``limit`` deliveries that came since, and drop the polls of tasks that they ended.

@@ -3,7 +3,7 @@
 A poll result enters by the same door as a callback, so that both at once make one event.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -17,6 +17,8 @@ from receiver.ingest import Ingest, links_die_at
 from receiver.leased import AssetWork, PollWork, Settlement
 from receiver.links import match_links
 from receiver.ports import Provider, Store
+from receiver.repairs import KeptDelivery
+from receiver.replay import read_again
 from receiver.times import to_text
 from receiver.trouble import TROUBLES
 from receiver.words import Confirm, Outcome, Proof, Verdict
@@ -27,9 +29,16 @@ GROWTH = 1.5  # from one wait to the next
 LONGEST_WAIT_SECONDS = 900.0
 JITTER = 0.1  # of a wait, either way: tasks that were submitted together are not asked about together
 RARE_WAIT_SECONDS = 3600.0  # only a new release, or another adapter, will know better
+LONGEST_RARE_WAIT_SECONDS = 86_400.0
+FILES_SPACING_SECONDS = 60.0  # a provider that reports success is soon asked for the files again
+JUDGED_AT_ONCE = 50
+JUDGING_SECONDS = 60.0
 # Those who were sent away come again one after the other, in this part of their own wait.
 SPREAD = 1 / 15
 
+# The provider says that the task has ended; what is more, the record goes on from here.
+_TOLD = frozenset({Outcome.ANSWERED, Outcome.NO_FILES})
+_ENDED = frozenset({Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT})
 # What the operator can mend: while it stands, no task is given up for it.
 MENDABLE = frozenset({Outcome.KEY_REFUSED, Outcome.OUT_OF_CREDIT})
 # What only a new release, or a model, makes better: no task is given up for it either.
@@ -100,6 +109,8 @@ class Reconciler:
         then the lease runs out, and the provider is asked again. So it is when the caller is cancelled.
         """
         started_at = self._clock.now()
+        if work.held and await self._counts(await self._store.list_held(work)):
+            return await self._settle_judged(work, started_at)
         answer = await self._asker.ask(work.provider, work.task_id, work.model)
         settlement = self._settlement(work, answer, started_at)
         settled = False
@@ -107,12 +118,65 @@ class Reconciler:
             if await self._is_lost(work, answer, settlement.settled_at):
                 settlement = await self._lose(work, settlement)
             elif answer.report is not None and answer.outcome is not Outcome.IN_PROGRESS:
-                await self._ingest.accept_answer(
+                receipt = await self._ingest.accept_answer(
                     work.provider, answer.report, answer.body, settlement.settled_at
                 )
+                if receipt.status in _ENDED:
+                    settlement = msgspec.structs.replace(settlement, retry_at=None)
             settled = await self._store.settle_poll(work, settlement)
         finally:
             _log(work, settlement, asked=answer.asked, settled=settled)
+        return settlement
+
+    async def judge_unasked(self) -> None:
+        """Judge what is held of providers that cannot be asked as if it came now, and look again later.
+
+        Raises Unavailable when the store cannot.
+        """
+        for provider in self._providers:
+            if self._asker.can_ask(provider):
+                continue
+            now = self._clock.now()
+            until = now + timedelta(seconds=JUDGING_SECONDS)
+            while works := await self._store.lease_polls(
+                provider, now, until, JUDGED_AT_ONCE, held_only=True
+            ):
+                for work in works:
+                    await self._judge_unasked(work)
+
+    async def _judge_unasked(self, work: PollWork) -> None:
+        now = self._clock.now()
+        found = await self._store.list_held(work)
+        if await self._counts(found):
+            await self._settle_judged(work, now)
+            return
+        # Either it waits for its files, or for somebody to set a key.
+        outcome = Outcome.NO_FILES if found else Outcome.KEY_REFUSED
+        seconds = FILES_SPACING_SECONDS if found else LONGEST_RARE_WAIT_SECONDS
+        settlement = Settlement(
+            outcome=outcome, started_at=now, settled_at=now, retry_at=now + timedelta(seconds=seconds)
+        )
+        await self._store.settle_poll(work, settlement)
+
+    async def _counts(self, found: Sequence[KeptDelivery]) -> bool:
+        """Whether one of those that were held ends the task now.
+
+        The key may have been taken away since, or the policy changed; and files are waited for only so long.
+        """
+        if not found:
+            return False
+        read = await read_again(self._providers, found)
+        return await self._ingest.judge_held(read, self._clock.now())
+
+    async def _settle_judged(self, work: PollWork, started_at: datetime) -> Settlement:
+        settlement = Settlement(
+            outcome=Outcome.ANSWERED,
+            started_at=started_at,
+            settled_at=self._clock.now(),
+            detail="a callback that was held counts now",
+        )
+        settled = await self._store.settle_poll(work, settlement)
+        _log(work, settlement, asked=False, settled=settled)
         return settlement
 
     def _settlement(self, work: PollWork, answer: Answer, started_at: datetime) -> Settlement:
@@ -135,6 +199,8 @@ class Reconciler:
             seconds = max(seconds, min(wish, LONGEST_WAIT_SECONDS) + seconds * SPREAD)
         elif answer.outcome is Outcome.NO_MODEL or (answer.outcome is Outcome.UNREADABLE and now >= lost_at):
             seconds = RARE_WAIT_SECONDS
+        elif answer.outcome is Outcome.NO_FILES:
+            seconds = max(min(seconds, FILES_SPACING_SECONDS), wish)
         elif answer.outcome not in MENDABLE:  # those are over once somebody has mended them
             seconds = max(seconds, wish)
         retry_at = now + timedelta(seconds=seconds)
@@ -146,7 +212,7 @@ class Reconciler:
         # time, as leaps are told from one look to the next.
         if not self._leaps.lived(self._lost_after) or not is_late:
             return False
-        if answer.outcome is Outcome.ANSWERED or self._may_be_mended(work.provider, answer):
+        if answer.outcome in _TOLD or self._may_be_mended(work.provider, answer):
             return False
         # A callback may have come while we asked: an end, or one that asks for another question.
         verdicts = await self._store.get_verdicts(work.provider, work.task_id)

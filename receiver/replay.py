@@ -1,7 +1,7 @@
 """One leased replay -> its next step: what matches is queued again, or kept deliveries are read again."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -83,30 +83,36 @@ class Replayer:
             await asyncio.sleep((self._clock.uptime() - before).total_seconds())
 
     async def _reprocess(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        read = []
-        for kept in await self._store.list_kept(work, limit):
-            read.append(msgspec.structs.replace(kept, recording=self._read(kept)))
-            await asyncio.sleep(0)  # a body may be large, and callbacks wait for the same loop
+        kept = await self._store.list_kept(work, limit)
+        read = await read_again(self._providers, kept)
         return await self._store.reprocess(work, read, now, next_at)
 
-    def _read(self, kept: KeptDelivery) -> Recording:
-        """As it came where it is still not understood, else with what it means today."""
-        came = kept.recording
-        provider = self._providers.get(came.provider)
-        if provider is None:
-            return came
-        try:
-            report = understand(provider, came.body)
-        except Rejected:  # not even JSON
-            return came
-        if came.via is Via.POLL and report.task_id != came.report.task_id:
-            return came  # an answer about another task is no answer
-        return msgspec.structs.replace(
-            came,
-            report=report,
-            fingerprint=fingerprint(report),
-            links_die_at=links_die_at(provider, came.received_at),
-        )
+
+async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDelivery]) -> list[KeptDelivery]:
+    """Kept deliveries with what today's adapters understand of them."""
+    read = []
+    for kept in found:
+        provider = providers.get(kept.recording.provider)
+        again = _understood(provider, kept.recording) if provider else kept.recording
+        read.append(msgspec.structs.replace(kept, recording=again))
+        await asyncio.sleep(0)  # a body may be large, and callbacks wait for the same loop
+    return read
+
+
+def _understood(provider: Provider, came: Recording) -> Recording:
+    """As it came where it is still not understood, else with what it means today."""
+    try:
+        report = understand(provider, came.body)
+    except Rejected:  # not even JSON
+        return came
+    if came.via is Via.POLL and report.task_id != came.report.task_id:
+        return came  # an answer about another task is no answer
+    return msgspec.structs.replace(
+        came,
+        report=report,
+        fingerprint=fingerprint(report),
+        links_die_at=links_die_at(provider, came.received_at),
+    )
 
 
 def plan_step(replay: Replay) -> tuple[int, float]:

@@ -217,6 +217,7 @@ def _loops(parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], No
     return [
         lanes.files(Assets(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
         *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),
+        lanes.held(reconciler),
         *lanes.sinks(relay),
         lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
         lanes.upkeep(),

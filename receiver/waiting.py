@@ -28,6 +28,8 @@ def waiting_on(
 def _for_an_end(poll: Poll | None, is_held: bool, not_asked: str | None) -> str:
     """What a task without an end waits for, in words for people."""
     what = "the provider's confirmation" if is_held else "the provider's callback"
+    if poll is not None and poll.outcome is Outcome.NO_FILES:
+        what = "the files: the provider reported success and named none"
     if not_asked:
         return f"{what}; it cannot be asked: {not_asked}"
     if poll is None or poll.outcome is None:

@@ -130,6 +130,7 @@ async def opened(
             routes=[Route(sink="all")],
             first_poll_seconds=dict.fromkeys(load_providers(), FIRST),
             confirms=confirmation(policy, asker),
+            unpolled=dict.fromkeys(load_providers(), "no key is set") if key is None else {},
         )
         store = await SqliteStore.open("sqlite:receiver.db", options)
         try:
@@ -633,6 +634,148 @@ async def test_always_holds_every_callback_even_without_a_key(tmp_path: Path, ho
         logged, _ = await world.store.log_submission(submission("t1"))
         await world.call_back(files=[LINK], token=TOKENS.for_submission("vidgo", logged.id))
         assert (await world.task()).event is None
+
+
+# --- what is held while the provider cannot be asked, or need not be ------------------------------------
+
+
+async def test_what_waits_for_confirmation_counts_once_the_key_is_taken_away(
+    tmp_path: Path, host: MediaHost
+) -> None:
+    async with opened(tmp_path, host) as world:
+        await world.store.log_submission(submission("t1"))
+        await world.call_back(files=[LINK])
+        assert (await world.task()).event is None
+
+    async with opened(tmp_path, host, key=None) as world:
+        await world.reconciler.judge_unasked()
+
+        task = await world.task()
+        assert task.event is not None
+        assert (task.event.via, len(task.event.assets)) == (Via.CALLBACK, 1)
+        assert [each.verdict for each in task.deliveries] == [Verdict.ACCEPTED]
+        assert world.woken == ["assets", "sink"]
+        assert await world.store.next_due_at("polls", "vidgo") is None
+    assert host.requests == []
+
+
+async def test_of_several_that_wait_the_first_counts_once_the_key_is_taken_away(
+    tmp_path: Path, host: MediaHost
+) -> None:
+    async with opened(tmp_path, host) as world:
+        await world.store.log_submission(submission("t1"))
+        await world.call_back(files=[LINK])
+        await world.call_back(files=["https://cdn.test/other.png"])
+    async with opened(tmp_path, host, key=None) as world:
+        await world.reconciler.judge_unasked()
+        verdicts = [each.verdict for each in (await world.task()).deliveries]
+        assert verdicts == [Verdict.ACCEPTED, Verdict.CONFLICT]
+
+
+async def test_what_always_has_to_be_confirmed_stays_visible_without_a_key_and_says_why(
+    tmp_path: Path, host: MediaHost
+) -> None:
+    async with opened(tmp_path, host, policy=Confirm.ALWAYS) as world:
+        await world.store.log_submission(submission("t1"))
+        await world.call_back(files=[LINK])
+    async with opened(tmp_path, host, key=None, policy=Confirm.ALWAYS) as world:
+        for _ in range(3):
+            await world.reconciler.judge_unasked()
+            world.clock.turn(3600)
+
+        task = await world.task()
+        assert task.waiting_on == "the provider's confirmation; it cannot be asked: no key is set"
+        stats = await world.store.count_stats()
+        assert (stats.deliveries, stats.polls) == ({"unconfirmed": 1}, {"vidgo": {"key_refused": 1}})
+        assert await world.store.next_due_at("polls", "vidgo") == later(
+            86_400
+        )  # nothing changes before a restart
+    async with opened(tmp_path, host, policy=Confirm.ALWAYS) as world:
+        world.tell(FINISHED)
+        await world.poll()
+        assert world.clock.now() == NOW  # asked at once
+        assert (await world.event()).via is Via.POLL
+
+
+@pytest.mark.parametrize("policy", [Confirm.WEAK, Confirm.NEVER])
+async def test_what_need_not_be_confirmed_any_more_counts_without_a_question(
+    tmp_path: Path, host: MediaHost, policy: Confirm
+) -> None:
+    async with opened(tmp_path, host, policy=Confirm.ALWAYS) as world:
+        logged, _ = await world.store.log_submission(submission("t1"))
+        world.tell(tells(b"{}", status=401))  # for long
+        await world.call_back(files=[LINK], token=TOKENS.for_submission("vidgo", logged.id))
+        await world.poll()
+        asked = len(host.requests)
+    async with opened(tmp_path, host, policy=policy) as world:
+        assert (await world.poll()).detail == "a callback that was held counts now"
+        assert (await world.event()).via is Via.CALLBACK
+    assert len(host.requests) == asked
+
+
+# --- a success whose files are not named yet ------------------------------------------------------------
+
+
+async def test_the_files_that_come_a_moment_after_the_success_are_fetched(world: World) -> None:
+    logged = (await world.task()).submission
+    world.tell(tells(sample_callback("vidgo", "t1", files=[])))
+    await world.call_back(files=[], token=TOKENS.for_submission("vidgo", logged.id))
+
+    first = await world.poll()
+    world.tell(FINISHED)
+    second = await world.poll()
+
+    assert (first.outcome, second.outcome) == (Outcome.NO_FILES, Outcome.ANSWERED)
+    assert first.retry_at is not None
+    assert first.retry_at - NOW < timedelta(seconds=30)
+    assert [work.url for work in await world.store.lease_assets(later(60), later(60), 10)] == [LINK]
+
+
+async def test_several_answers_without_files_in_ten_minutes_are_the_end(world: World) -> None:
+    world.tell(tells(sample_callback("vidgo", "t1", files=[])))
+
+    last = await poll_until(world, later(86_400))
+
+    event = await world.event()
+    assert (event.type, event.error_code, event.via) == (EventType.FAILED, "no_files", Via.POLL)
+    assert last.retry_at is None
+    assert later(FIRST + 600) <= world.clock.now() <= later(FIRST + 670)
+    assert 10 <= len(host_paths(world)) <= 20
+
+
+def host_paths(world: World) -> list[str]:
+    return [head.split(" ")[1] for head in world.host.requests]
+
+
+async def test_a_success_at_the_last_moment_is_waited_for_and_not_lost(world: World) -> None:
+    world.tell(tells(sample_callback("vidgo", "t1", files=[])))
+    world.clock.turn(LOST_AFTER)
+    assert (await world.poll()).outcome is Outcome.NO_FILES
+    world.tell(FINISHED)
+    await world.poll()
+    assert (await world.event()).error_code is None
+
+
+@pytest.mark.parametrize("files", [[], [LINK]])
+async def test_without_a_key_files_are_waited_for_ten_minutes(
+    tmp_path: Path, host: MediaHost, files: list[str]
+) -> None:
+    async with opened(tmp_path, host, key=None) as world:
+        await world.store.log_submission(submission("t1"))
+        await world.call_back(files=[])
+        await world.reconciler.judge_unasked()
+        task = await world.task()
+        assert task.event is None
+        assert task.waiting_on == (
+            "the files: the provider reported success and named none; it cannot be asked: no key is set"
+        )
+        if files:
+            await world.call_back(files=files)
+        for _ in range(11):
+            world.clock.turn(60)
+            await world.reconciler.judge_unasked()
+        event = await world.event()
+        assert (event.error_code, len(event.assets)) == ((None, 1) if files else ("no_files", 0))
 
 
 # --- links asked for anew -------------------------------------------------------------------------------

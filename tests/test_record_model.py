@@ -3,8 +3,8 @@
 The model knows nothing of SQL: it is the contract's sentences as a dictionary. One task ends once, the
 first end wins, nothing happens for a task nobody submitted, repeats add no rows, every end reaches every
 sink that wants it, exactly one entry each. A callback that must be confirmed when its task is known never
-makes an event by itself, a submission's token proves nothing about other tasks, and exactly the tasks without
-an end are asked about.
+makes an event by itself, neither does a success without files before that was said for a while, a token of a
+submission proves nothing about other tasks, and exactly the tasks without an end are asked about.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from receiver.clock import Clock
 from receiver.errors import Rejected
 from receiver.models import Recording, Report, Route, Submission
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
+from receiver.testing import TurnableClock
 from receiver.words import AssetState, EventType, Outcome, Verdict
 from tests.factories import (
     NOW,
@@ -46,6 +46,7 @@ TASKS = st.sampled_from(["t1", "t2", "t3"])
 OWNERS = st.sampled_from(["ann", "bob"])
 VARIANTS = st.sampled_from(["strong 0", "strong 1", "weak 0", "weak 1"])  # weak: by the provider's token
 LOST = "sub_lost"  # was in a log that was lost; its token still proves that we gave it out
+LONG = 3600  # seconds; so long nobody waits for the files of a success
 FAR = 10**9  # seconds; by then everything is due
 TRIED_AGAIN = (Outcome.TIMEOUT, Outcome.STORAGE_FAILED)
 REPORTS = st.sampled_from(["completed-1", "completed-2", "completed-0", "failed", "progress"])
@@ -66,8 +67,9 @@ class Record(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp(prefix="receiver-model-"))
-        self.clock = Clock()
+        self.clock = TurnableClock(NOW)
         self.has_key = True  # without, what is weak is trusted, as nobody could confirm it
+        self.unpolled: dict[str, str] = {}
         self.store = self._open()
         self.bound: dict[str, str] = {}  # task -> submission
         self.tasks_of: dict[str, str | None] = {}  # submission -> task
@@ -76,6 +78,7 @@ class Record(RuleBasedStateMachine):
         # task -> the words that came too soon, in this order, how weak, and in which row
         self.early: dict[str, list[tuple[str, bool, tuple[str, bytes, str]]]] = {}
         self.held: dict[str, int] = {}  # task without an end -> rows that wait for the provider's word
+        self.said: dict[str, list[tuple[bool, bool]]] = {}  # of these, without files: how weak, how late
         self.bodies: Counter[tuple[str, bytes, str]] = Counter()  # what a row stands for -> how often it came
         self.unowned: set[tuple[str, bytes, str]] = set()  # of these, those that nobody claimed in time
         self.entries: Counter[tuple[str, str]] = Counter()  # (task, sink) delivered
@@ -87,6 +90,7 @@ class Record(RuleBasedStateMachine):
             clock=self.clock,
             routes=ROUTES,
             first_poll_seconds={"vidgo": 0},
+            unpolled=self.unpolled,
             confirms=lambda provider, proof: self.has_key and confirms_weak(provider, proof),
         )
         return self.runner.run(SqliteStore.open("sqlite:r.db", options))
@@ -102,13 +106,24 @@ class Record(RuleBasedStateMachine):
         self.bound[task] = submission_id
         self.tasks_of[submission_id] = task
         for word, weak, _ in self.early.pop(task, []):
-            self.apply(task, word, weak=weak, repeat=False)
+            self.apply(task, word, weak=weak, repeat=False, late=False)
 
-    def apply(self, task: str, word: str, *, weak: bool, repeat: bool) -> Verdict:
-        if weak and self.has_key and word != "progress" and task not in self.ends:
-            self.held[task] = self.held.get(task, 0) + (not repeat)
-            return Verdict.ACCEPTED  # as far as the sender is told
+    def apply(self, task: str, word: str, *, weak: bool, repeat: bool, late: bool) -> Verdict:
+        waits = weak and self.has_key and word != "progress"
+        if task not in self.ends and (waits or self.awaits_files(task, word, late=late)):
+            self.hold(task, word, weak=weak, repeat=repeat, late=late)
+            return Verdict.DUPLICATE if repeat and not waits else Verdict.ACCEPTED  # as the sender is told
         return self.end(task, word)
+
+    def awaits_files(self, task: str, word: str, *, late: bool, asked: bool = False) -> bool:
+        counting = [was_late for weak, was_late in self.said.get(task, []) if not (weak and self.has_key)]
+        has_waited = late and False in counting
+        return word == "completed-0" and ((self.has_key and not asked) or not has_waited)
+
+    def hold(self, task: str, word: str, *, weak: bool, repeat: bool, late: bool) -> None:
+        self.held[task] = self.held.get(task, 0) + (not repeat)
+        if word == "completed-0" and not repeat:
+            self.said.setdefault(task, []).append((weak, late))
 
     def end(self, task: str, word: str) -> Verdict:
         if word == "progress":
@@ -119,7 +134,9 @@ class Record(RuleBasedStateMachine):
             return Verdict.ACCEPTED
         return Verdict.DUPLICATE if self.ends[task] == word else Verdict.CONFLICT
 
-    def expect(self, task: str, word: str, claim: str | None, body: bytes, *, weak: bool) -> Verdict:
+    def expect(
+        self, task: str, word: str, claim: str | None, body: bytes, *, weak: bool, late: bool
+    ) -> Verdict:
         if claim in self.tasks_of:
             if not self.may_speak_for(claim, task):
                 self.bodies[claim, body, self.tasks_of[claim] or ""] += 1
@@ -133,7 +150,7 @@ class Record(RuleBasedStateMachine):
             if not repeat:
                 self.early.setdefault(task, []).append((word, weak, row))
             return Verdict.EARLY
-        return self.apply(task, word, weak=weak, repeat=repeat)
+        return self.apply(task, word, weak=weak, repeat=repeat, late=late)
 
     def may_speak_for(self, claim: str, task: str) -> bool:
         if self.tasks_of[claim] is None and task not in self.bound:
@@ -173,9 +190,9 @@ class Record(RuleBasedStateMachine):
             self.own(task, row.id)
         assert bound.task_id == self.tasks_of[row.id]
 
-    @rule(task=TASKS, word=REPORTS, variant=VARIANTS, times=st.integers(1, 4))
-    def callback(self, task: str, word: str, variant: str, times: int) -> None:
-        self._deliver(task, word, variant, times, None)
+    @rule(task=TASKS, word=REPORTS, variant=VARIANTS, times=st.integers(1, 4), late=st.booleans())
+    def callback(self, task: str, word: str, variant: str, times: int, *, late: bool) -> None:
+        self._deliver(task, word, variant, times, None, late=late)
 
     @rule(row=submissions, task=TASKS, word=REPORTS, variant=VARIANTS, times=st.integers(1, 3))
     def callback_with_token(self, row: Submission, task: str, word: str, variant: str, times: int) -> None:
@@ -188,15 +205,31 @@ class Record(RuleBasedStateMachine):
     @rule(has_key=st.booleans())
     def set_or_drop_the_key(self, has_key: bool) -> None:
         self.has_key = has_key
+        self.unpolled.clear()
+        if not has_key:
+            self.unpolled["vidgo"] = "no key"
 
-    def _deliver(self, task: str, word: str, variant: str, times: int, claim: str | None) -> None:
+    def _deliver(
+        self, task: str, word: str, variant: str, times: int, claim: str | None, *, late: bool = False
+    ) -> None:
         body, weak = f"{task}/{word}/{variant}".encode(), variant.startswith("weak")
-        delivery = recording(report_of(word, task), body=body, submission_id=claim, weak=weak)
-        expected = [self.expect(task, word, claim, body, weak=weak) for _ in range(times)]
+        late = self._is_late(task, word, late=late)
+        delivery = recording(
+            report_of(word, task),
+            body=body,
+            submission_id=claim,
+            weak=weak,
+            received_at=later(LONG) if late else NOW,
+        )
+        expected = [self.expect(task, word, claim, body, weak=weak, late=late) for _ in range(times)]
 
         receipts = self.runner.run(self._all_at_once(delivery, times))
 
         assert Counter(receipts) == Counter(expected)
+
+    def _is_late(self, task: str, word: str, *, late: bool) -> bool:
+        """Only what is late without files matters, and only of tasks that are known."""
+        return late and word == "completed-0" and task in self.bound
 
     async def _all_at_once(self, delivery: Recording, times: int) -> list[Verdict]:
         receipts = await asyncio.gather(*(self.store.record(delivery) for _ in range(times)))
@@ -208,22 +241,29 @@ class Record(RuleBasedStateMachine):
         held = {work.task_id: work.held for work in works}
         assert held == {task: task in self.held for task in set(self.bound) - set(self.ends)}
         for work in works:
-            again = NOW if word == "progress" else None
-            self._answer(work.task_id, word)
+            self._answer(work.task_id, word, late=False)
+            again = None if work.task_id in self.ends else NOW
             assert self.runner.run(self.store.settle_poll(work, settlement(Outcome.ANSWERED, retry_at=again)))
             assert not self.runner.run(self.store.settle_poll(work, settlement(Outcome.ANSWERED)))
 
-    @rule(task=TASKS, word=REPORTS)
-    def answer_that_was_on_its_way(self, task: str, word: str) -> None:
+    @rule(task=TASKS, word=REPORTS, late=st.booleans())
+    def answer_that_was_on_its_way(self, task: str, word: str, *, late: bool) -> None:
         if task in self.bound:
-            self._answer(task, word)
+            self._answer(task, word, late=late)
 
-    def _answer(self, task: str, word: str) -> None:
+    def _answer(self, task: str, word: str, *, late: bool) -> None:
         body = f"{task}/{word}/strong 0".encode()  # a callback may say it in the same bytes
+        late = self._is_late(task, word, late=late)
+        repeat = self.bodies["poll", body, task] > 0
         self.bodies["poll", body, task] += 1
-        expected = self.end(task, word)
+        if task not in self.ends and self.awaits_files(task, word, late=late, asked=True):
+            self.hold(task, word, weak=False, repeat=repeat, late=late)
+            expected = Verdict.UNCONFIRMED
+        else:
+            expected = self.end(task, word)
+        told = answer(report_of(word, task), body=body, received_at=later(LONG) if late else NOW)
 
-        receipt = self.runner.run(self.store.record(answer(report_of(word, task), body=body)))
+        receipt = self.runner.run(self.store.record(told))
 
         assert receipt.status is expected
 

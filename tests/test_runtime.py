@@ -20,6 +20,7 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings, load_settings
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
+from tests.sink_hosts import free_port
 from tests.waiting import until
 from tests.web_callers import API_TOKEN, callback_path, caller, log_task, progress_callback
 
@@ -256,6 +257,19 @@ async def test_a_missing_driver_names_its_extra_and_not_the_url(
     assert said == "sink redis://… needs the redis extra: pip install 'callback-receiver[redis]'"
 
 
+async def test_what_was_held_ends_after_a_start_without_the_key(tmp_path: Path) -> None:
+    keyed = {"VIDGO_API_KEY": "a-key", "VIDGO_BASE_URL": f"http://127.0.0.1:{free_port()}"}
+    async with open_runtime(settings(tmp_path, **keyed)) as runtime:
+        async with caller(build_app(runtime), API_TOKEN) as backend:
+            await log_task(backend, "t1")
+            await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="nsfw"))
+        assert await runtime.store.get_event("vidgo", "t1") is None
+
+    async with open_runtime(settings(tmp_path)) as runtime:
+        events = runtime.settings.data_dir / "events.jsonl"
+        await until(lambda: events.exists() and "nsfw" in events.read_text())
+
+
 # --- the loops ------------------------------------------------------------------------------------------
 
 
@@ -266,7 +280,7 @@ async def test_there_is_a_loop_for_files_each_provider_with_a_key_each_sink_repl
     async with open_runtime(settings(tmp_path, **two)) as runtime:
         await until(lambda: set(runtime.worker.status().values()) == {"running"})
         assert list(runtime.worker.status()) == [
-            "assets", "poll vidgo", "sink a", "sink b", "replay", "upkeep",
+            "assets", "poll vidgo", "held", "sink a", "sink b", "replay", "upkeep",
         ]  # fmt: skip
 
 

@@ -63,11 +63,11 @@ async def test_each_kind_of_delivery_is_answered_with_its_status(
 ) -> None:
     await log_task(backend, "t1")
     path = callback_path(runtime)
-    finished = sample_callback("vidgo", "t1", files=[])
+    failed = sample_callback("vidgo", "t1", error="no")
     assert status_of(await deliver(port, path, progress_callback("t1"))) == "progress"
-    assert status_of(await deliver(port, path, finished)) == "accepted"
-    assert status_of(await deliver(port, path, finished)) == "duplicate"
-    assert status_of(await deliver(port, path, sample_callback("vidgo", "t1", error="no"))) == "conflict"
+    assert status_of(await deliver(port, path, failed)) == "accepted"
+    assert status_of(await deliver(port, path, failed)) == "duplicate"
+    assert status_of(await deliver(port, path, sample_callback("vidgo", "t1", files=[]))) == "conflict"
     assert status_of(await deliver(port, path, sample_callback("vidgo", "t2"))) == "early"
     assert status_of(await deliver(port, path, b'{"hello": "world"}')) == "unrecognised"
 
@@ -275,7 +275,7 @@ async def test_a_storm_of_the_same_callback_has_one_effect(
     port: int, runtime: Runtime, backend: httpx2.AsyncClient
 ) -> None:
     await log_task(backend, "t1")
-    request = post(callback_path(runtime), sample_callback("vidgo", "t1", files=[]))
+    request = post(callback_path(runtime), sample_callback("vidgo", "t1", error="no"))
     raw = await asyncio.gather(*(talk(port, request) for _ in range(300)))
     assert Counter(status_of(Answer(each)) for each in raw) == {"accepted": 1, "duplicate": 299}
     assert await verdicts(runtime) == {"accepted": 1}

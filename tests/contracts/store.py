@@ -620,15 +620,6 @@ class StoreContract:
         assert sorted(entry.sink for entry in task.notifications) == ["all", "failures"]
         assert task.waiting_on == "sink all, failures"
 
-    async def test_a_success_without_a_file_is_a_failure_that_says_so(self, store: Store) -> None:
-        await store.log_submission(submission("t1"))
-
-        await store.record(recording(completed("t1", files=0)))
-
-        event = await store.get_event("vidgo", "t1")
-        assert event is not None
-        assert (event.type, event.error_code) == (EventType.FAILED, "no_files")
-
     async def test_a_success_whose_result_is_no_file_is_completed_without_files(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from receiver.errors import Unavailable
@@ -14,6 +15,7 @@ from tests.contracts.store import OpenStore
 from tests.factories import (
     NOW,
     answer,
+    body_of,
     completed,
     failed,
     indexes,
@@ -310,6 +312,156 @@ class PollsContract:
         assert await store.lease_assets(later(9999), later(9999), 10) == []
         assert await store.next_due_at("polls", "vidgo") == later(7)
         assert (await lease_one(store, 7)).held
+
+    # --- a success whose files are not named yet ------------------------------------------------------
+
+    async def test_a_success_without_files_is_asked_about_and_the_files_that_come_next_count(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1"))
+
+        receipt = await store.record(recording(completed("t1", files=0), received_at=later(7)))
+
+        assert receipt.status is Verdict.ACCEPTED  # the sender is told no more than this
+        assert (await task_of(store)).event is None
+        work = await lease_one(store, 7)
+        assert work.held
+        await store.record(recording(completed("t1", files=1), received_at=later(8)))
+        task = await task_of(store)
+        assert task.event is not None
+        assert [asset.index for asset in task.event.assets] == [0]
+        await store.settle_poll(work, settlement(Outcome.TIMEOUT, retry_at=later(9)))
+        assert verdicts(await task_of(store)) == [Verdict.CONFLICT, Verdict.ACCEPTED]
+
+    @pytest.mark.parametrize("by_callback", [True, False])
+    async def test_a_provider_that_says_so_for_ten_minutes_has_made_no_files(
+        self, store: Store, by_callback: bool
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        if by_callback:
+            await store.record(recording(completed("t1", files=0)))
+        answers = []
+        for number, seconds in enumerate((0, 300, 599, 600)):
+            work = await lease_one(store, 1000 + seconds)
+            said = answer(
+                completed("t1", files=0),
+                body=b"%d" % number,
+                received_at=later(seconds if by_callback else 1000 + seconds),
+            )
+            answers.append((await store.record(said)).status)
+            again = settlement(Outcome.NO_FILES, retry_at=NOW)
+            assert await store.settle_poll(work, again)
+
+        assert answers == [*[Verdict.UNCONFIRMED] * 3, Verdict.ACCEPTED]
+        task = await task_of(store)
+        assert task.event is not None
+        assert (task.event.type, task.event.error_code) == (EventType.FAILED, "no_files")
+        assert set(verdicts(task)) == {Verdict.ACCEPTED}
+        assert task.poll is None
+
+    async def test_while_files_are_waited_for_the_question_on_its_way_is_not_lost(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        work = await lease_one(store, 300)
+        await store.record(answer(completed("t1", files=0), received_at=later(300)))
+        assert await store.settle_poll(work, settlement(Outcome.NO_FILES, retry_at=later(360)))
+        task = await task_of(store)
+        assert task.poll is not None
+        assert (task.poll.asked, task.poll.due_at) == (1, later(360))
+        assert task.waiting_on == (
+            "the files: the provider reported success and named none, asked once, last: no_files"
+        )
+
+    async def test_a_success_without_files_that_comes_again_says_nothing_new(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        told = [await store.record(recording(completed("t1", files=0))) for _ in range(3)]
+        assert [receipt.status for receipt in told] == [Verdict.ACCEPTED, *[Verdict.DUPLICATE] * 2]
+        assert (await task_of(store)).deliveries[0].seen == 3
+
+    async def test_a_failure_after_a_success_without_files_is_the_end(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1", files=0)))
+        await store.record(recording(failed("t1")))
+        task = await task_of(store)
+        assert task.event is not None
+        assert task.event.error_message == "refused"
+
+    async def test_a_lie_about_missing_files_makes_no_true_word_count_sooner(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1", files=0), weak=True))
+        told = await store.record(answer(completed("t1", files=0), received_at=later(3600)))
+        assert told.status is Verdict.UNCONFIRMED
+
+    async def test_without_a_key_a_success_without_files_waits_ten_minutes_for_them(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1", provider="apidot"))
+        for seconds in (0, 599):
+            said = recording(completed("t1", files=0), provider="apidot", received_at=later(seconds))
+            await store.record(said)
+            assert (await task_of(store, provider="apidot")).event is None
+        late = recording(completed("t1", files=0), provider="apidot", received_at=later(600))
+        await store.record(late)
+        event = (await task_of(store, provider="apidot")).event
+        assert event is not None
+        assert (event.type, event.error_code) == (EventType.FAILED, "no_files")
+
+    async def test_an_early_success_without_files_waits_for_them_when_it_is_matched(
+        self, store: Store
+    ) -> None:
+        await store.record(recording(completed("t1", files=0)))
+        await store.log_submission(submission("t1"))
+        assert verdicts(await task_of(store)) == [Verdict.UNCONFIRMED]
+        assert (await lease_one(store, 10**9)).held
+
+    async def test_a_first_callback_without_files_binds_its_task_and_has_it_asked_about(
+        self, store: Store
+    ) -> None:
+        reserved = submission(None)
+        await store.log_submission(reserved)
+        await store.record(recording(completed("t1", files=0), submission_id=reserved.id))
+        assert (await lease_one(store, 0)).held
+
+    async def test_a_task_of_a_provider_that_was_removed_says_so(self, store: Store) -> None:
+        await store.log_submission(submission("t1", provider="gone"))
+        await store.record(recording(completed("t1"), provider="gone", weak=True))
+        waiting_on = (await task_of(store, provider="gone")).waiting_on
+        assert waiting_on == "the provider's confirmation; it cannot be asked: no adapter for it is installed"
+
+    # --- what was held, judged anew -------------------------------------------------------------------
+
+    async def test_only_what_somebody_waits_for_is_leased_of_a_provider_that_nobody_asks(
+        self, store: Store
+    ) -> None:
+        for task_id in ("held", "plain"):
+            await store.log_submission(submission(task_id, provider="apidot"))
+        await store.record(recording(completed("held", files=0), provider="apidot"))
+        works = await store.lease_polls("apidot", later(9999), later(10_000), 10, held_only=True)
+        assert [work.task_id for work in works] == ["held"]
+
+    async def test_what_was_held_counts_as_if_it_came_now(self, store: Store) -> None:
+        await store.log_submission(submission("t1", provider="apidot"))
+        report = completed("t1", files=0)
+        await store.record(recording(report, provider="apidot"))
+        (work,) = await store.lease_polls("apidot", NOW, later(60), 10, held_only=True)
+        (kept,) = await store.list_held(work)
+        assert (kept.recording.body, kept.recording.proof) == (body_of(report), Proof.SIGNATURE)
+        read = [
+            msgspec.structs.replace(kept, recording=recording(completed("t1"), provider="apidot")),
+        ]
+
+        assert await store.judge_held(read, later(60))
+        assert await store.judge_held(read, later(60))  # again, after a crash: it has ended
+
+        task = await task_of(store, provider="apidot")
+        assert task.event is not None
+        assert (len(task.event.assets), verdicts(task)) == (1, [Verdict.ACCEPTED])
+        assert await store.list_held(work) == []
+        assert await store.next_due_at("polls", "apidot") is None
+
+    async def test_what_still_has_to_be_confirmed_is_not_judged(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1"), weak=True))
+        assert await store.list_held(await lease_one(store, 0)) == []
 
     @pytest.mark.parametrize("named", ["sub_lost", "sub_reserved"])
     @pytest.mark.parametrize("early", [False, True])

@@ -67,6 +67,30 @@ def run(folder: Path, statement: str) -> list[tuple[object, ...]]:
         return rows
 
 
+async def test_what_a_replay_would_ask_is_counted_as_such_once_the_key_is_taken_away(tmp_path: Path) -> None:
+    def options(unpolled: dict[str, str]) -> StoreOptions:
+        return StoreOptions(
+            data_dir=tmp_path,
+            clock=Clock(),
+            routes=ROUTES,
+            first_poll_seconds=FIRST_POLL_SECONDS,
+            unpolled=unpolled,
+        )
+
+    store = await SqliteStore.open("sqlite:receiver.db", options({}))
+    await store.log_submission(submission("t1"))
+    started = await store.start_replay(replay(Stage.POLL))
+    await make_step(store, 200)
+    await store.aclose()
+
+    store = await SqliteStore.open("sqlite:receiver.db", options({"vidgo": "no key is set"}))
+    done = await store.get_replay(started.id)
+    await store.aclose()
+
+    assert done is not None
+    assert (done.state, done.results) == (ReplayState.DONE, {"unpolled": 1})
+
+
 async def test_a_step_that_fails_half_way_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
     for number in range(4):
         await end_task(store, f"t{number}")

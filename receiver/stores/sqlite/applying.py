@@ -4,15 +4,16 @@ Nothing here is checked and later written: the keys prevent doubles, the code on
 """
 
 import sqlite3
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
+from receiver import payload
 from receiver.models import Recording, Report
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import polling
 from receiver.stores.sqlite.settling import end_event
-from receiver.times import to_text
+from receiver.times import from_text, to_text
 from receiver.words import EventType, Outcome, Proof, ReportState, Verdict, Via
 
 # The submission that a task belongs to, and no more: the index alone answers it.
@@ -30,6 +31,15 @@ ON CONFLICT (number) DO NOTHING
 EVENT_BY_TASK = """
 SELECT number, fingerprint FROM submissions JOIN events USING (number) WHERE provider = ? AND task_id = ?
 """
+
+# Since when a success without files is said. (What is early has said nothing yet.)
+SAID_WITHOUT_FILES = """
+SELECT received_at, via, proof FROM deliveries
+WHERE provider = ? AND task_id = ? AND +verdict = 'unconfirmed' AND json_extract(waiting, '$.fingerprint') = ?
+"""
+
+# A provider may report success before it names the files. So long they are waited for.
+FILES_WAIT = timedelta(minutes=10)
 
 INSERT_ASSET = """
 INSERT INTO assets (event, position, url, kind, due_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
@@ -49,7 +59,8 @@ def apply(
     if recording.report.state is ReportState.PROGRESS:
         owner = owner_of(db, *task)
         return (Verdict.EARLY if owner is None else Verdict.PROGRESS), owner
-    if must_confirm(recording, proof, options) and db.execute(EVENT_BY_TASK, task).fetchone() is None:
+    is_open = must_confirm(recording, proof, options) or _awaits_files(db, recording, options, now)
+    if is_open and db.execute(EVENT_BY_TASK, task).fetchone() is None:
         owner = owner_of(db, *task)
         return (Verdict.EARLY if owner is None else Verdict.UNCONFIRMED), owner
     if _insert_event(db, recording):
@@ -74,6 +85,27 @@ def must_confirm(recording: Recording, proof: Proof, options: StoreOptions) -> b
     return recording.via is not Via.POLL and options.confirms(recording.provider, proof)
 
 
+def _awaits_files(db: sqlite3.Cursor, recording: Recording, options: StoreOptions, now: datetime) -> bool:
+    """Whether a success without files is no end yet.
+
+    A provider that can be asked says so itself, and for a while it may still think better of it.
+    """
+    if not payload.names_no_files(recording.report):
+        return False
+    if recording.via is not Via.POLL and recording.provider not in options.unpolled:
+        return True
+    task = recording.provider, recording.report.task_id, recording.fingerprint
+    since = min(
+        (
+            from_text(received_at)
+            for received_at, via, proof in db.execute(SAID_WITHOUT_FILES, task)
+            if via == Via.POLL or not options.confirms(recording.provider, Proof(proof))
+        ),
+        default=now,
+    )
+    return now < since + FILES_WAIT
+
+
 def _insert_event(db: sqlite3.Cursor, recording: Recording) -> bool:
     report = recording.report
     code, message = _error(report)
@@ -88,7 +120,7 @@ def _error(report: Report) -> tuple[str | None, str | None]:
     if report.state is ReportState.FAILED:
         said = f": its word is {report.provider_state}" if report.provider_state else ""
         return report.error_code, report.error_message or f"the provider gave no reason{said}"
-    if not report.files and not report.is_fileless:
+    if payload.names_no_files(report):
         return Outcome.NO_FILES.value, "the provider reported success but named no file"
     return None, None
 
@@ -109,7 +141,7 @@ def _insert_consequences(
 def tell_polls(
     db: sqlite3.Cursor, verdict: Verdict, owner: int | None, provider: str, task_id: str | None, now: datetime
 ) -> None:
-    """Have a task asked about whose end must be confirmed, and no more about one that has ended."""
+    """Have a task asked about whose end a callback holds open, and no more about one that has ended."""
     if owner is None or task_id is None:
         return
     if verdict is Verdict.UNCONFIRMED:

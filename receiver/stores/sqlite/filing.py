@@ -93,6 +93,12 @@ def keep(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Plac
     return int(seen)
 
 
+def is_held(db: sqlite3.Cursor, recording: Recording, place: Place) -> bool:
+    """Whether the same body waits already."""
+    known = db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone()
+    return known is not None and known[0] == Verdict.UNCONFIRMED
+
+
 def renew(db: sqlite3.Cursor, recording: Recording, place: Place) -> None:
     values = (to_text(recording.received_at), recording.body, *place, recording.digest)
     db.execute(RENEW_DELIVERY, values)

@@ -15,8 +15,9 @@ from receiver.stores.sqlite.replaying import count_settled
 from receiver.times import from_text, to_text
 from receiver.words import Outcome
 
-# After a start nobody holds a lease: the process that held them is gone.
-FREE_POLLS = "UPDATE polls SET lease = NULL, due_at = ? WHERE lease IS NOT NULL"
+# After a start nobody holds a lease: the process that held them is gone. What is held is looked at anew, for
+# there may be another key now, or another policy.
+FREE_POLLS = "UPDATE polls SET lease = NULL, due_at = ? WHERE lease IS NOT NULL OR held = 1"
 
 # Those of tasks that have ended meanwhile, which their holder would have dropped.
 ALL_ENDED_POLLS = """
@@ -46,6 +47,9 @@ ON CONFLICT (number) DO UPDATE SET held = 1, lease = NULL,
     asked_at = iif(held = 0, NULL, asked_at)
 WHERE held = 0 OR (asked < {HURRIED} AND lease IS NULL AND due_at > ?4)
 """  # noqa: S608
+
+# An answer that ends nothing yet: the question goes on as it was.
+HOLD_ANSWER = "UPDATE polls SET held = 1 WHERE number = ?"
 
 # The task has ended: what was held said the same, or something else. Without an end nothing changes.
 SETTLE_HELD = """
@@ -129,17 +133,29 @@ def hold(db: sqlite3.Cursor, submission: int, provider: str, now: datetime) -> N
     db.execute(HOLD, (submission, provider, to_text(now), to_text(soon)))
 
 
+def hold_answer(db: sqlite3.Cursor, submission: int) -> None:
+    """Let an answer of the provider's wait for its next one."""
+    db.execute(HOLD_ANSWER, (submission,))
+
+
 def settle_held(db: sqlite3.Cursor, provider: str, task_id: str) -> None:
     """Say of callbacks that waited whether the event of their task bears them out."""
     db.execute(SETTLE_HELD, (provider, task_id))
 
 
 def lease_polls(
-    db: sqlite3.Cursor, provider: str, now: datetime, lease_until: datetime, lease: str, limit: int
+    db: sqlite3.Cursor,
+    provider: str,
+    now: datetime,
+    lease_until: datetime,
+    lease: str,
+    *,
+    limit: int,
+    held_only: bool,
 ) -> list[PollWork]:
     """Take due polls of one provider; see ``ports.Store.lease_polls``."""
     works: list[tuple[Any, ...]] = []
-    for query in (DUE_HELD, DUE_OTHERS):
+    for query in (DUE_HELD,) if held_only else (DUE_HELD, DUE_OTHERS):
         works += _drop_ended(db, query, provider, now, limit - len(works))
     until = to_text(lease_until)
     db.executemany(LEASE_POLL, [(lease, until, row[0]) for row in works])

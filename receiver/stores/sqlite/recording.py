@@ -23,17 +23,29 @@ def record(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> R
         verdict = Verdict.UNRECOGNISED
         owner = owner or applying.owner_of(db, recording.provider, task_id)
     place = filing.place_of(recording, task_id)
+    is_repeat = verdict is Verdict.UNCONFIRMED and filing.is_held(db, recording, place)
     if verdict is Verdict.ACCEPTED:
         _keep_accepted(db, recording, place, owner)
     elif filing.is_kept(db, recording, verdict, place, owner, options):
         filing.keep(db, recording, verdict, place, owner)
-    if verdict is Verdict.UNCONFIRMED:
+    if recording.via is Via.POLL:
+        _follow_answer(db, recording, verdict, task_id, owner)
+    elif verdict is Verdict.UNCONFIRMED:
         applying.tell_polls(db, verdict, owner, recording.provider, task_id, recording.received_at)
-    if recording.via is Via.POLL and task_id is not None:
+        # That it has to be confirmed is not the sender's business.
+        must_confirm = applying.must_confirm(recording, claim.proof, options)
+        verdict = Verdict.DUPLICATE if is_repeat and not must_confirm else Verdict.ACCEPTED
+    return Receipt(status=verdict, task_id=recording.report.task_id or task_id)
+
+
+def _follow_answer(
+    db: sqlite3.Cursor, recording: Recording, verdict: Verdict, task_id: str | None, owner: int | None
+) -> None:
+    """Judge what waited for a provider's answer; one that ends nothing yet waits for the next, too."""
+    if task_id is not None:
         polling.settle_held(db, recording.provider, task_id)
-    # That it has to be confirmed is not the sender's business.
-    answer = Verdict.ACCEPTED if verdict is Verdict.UNCONFIRMED else verdict
-    return Receipt(status=answer, task_id=recording.report.task_id or task_id)
+    if verdict is Verdict.UNCONFIRMED and owner is not None:
+        polling.hold_answer(db, owner)
 
 
 def _keep_accepted(db: sqlite3.Cursor, recording: Recording, place: filing.Place, owner: int | None) -> None:

@@ -7,15 +7,16 @@ crash repeats nothing and skips nothing.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.errors import Rejected
+from receiver.leased import PollWork
 from receiver.models import Recording, Report
-from receiver.options import StoreOptions
+from receiver.options import StoreOptions, why_not_asked
 from receiver.repairs import KeptDelivery, Replay, ReplayWork
-from receiver.stores.sqlite import replaying
+from receiver.stores.sqlite import polling, replaying
 from receiver.stores.sqlite.applying import apply, tell_polls, waiting
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
 from receiver.stores.sqlite.owning import find_claimed
@@ -69,6 +70,7 @@ WHERE (event, position) IN (SELECT event, position FROM assets
     WHERE state = 'pending' AND replay_id = ?1 AND (lease IS NULL OR due_at <= ?2) LIMIT ?3)
 RETURNING event
 """
+QUEUED_POLLS = "SELECT number, replay_id, provider FROM polls WHERE replay_id IS NOT NULL"
 POLLS_OF_REPLAY = """
 SELECT number, provider FROM polls WHERE replay_id = ? AND (lease IS NULL OR due_at <= ?) LIMIT ?
 """
@@ -81,6 +83,12 @@ WHERE number = ?
 KEPT_COLUMNS = """
 d.provider, d.via, d.proof, d.claim, d.digest, d.received_at, d.body, d.task_id, d.note
 """
+
+# What is held of a task, in the order it came. The plus is for SQLite: by its task it is found at once.
+HELD_OF_TASK = f"""
+SELECT d.number, {KEPT_COLUMNS} FROM deliveries d
+WHERE provider = ? AND task_id = ? AND +verdict = 'unconfirmed' AND body IS NOT NULL ORDER BY number
+"""  # noqa: S608
 
 FILED = "SELECT verdict, task_id FROM deliveries WHERE number = ?"
 
@@ -126,7 +134,7 @@ def step(
         case Stage.FETCH:
             queued = _queue_assets(db, replay, found, now, options)
         case _:
-            queued, results = _queue_polls(db, replay, found, now, options.unpolled)
+            queued, results = _queue_polls(db, replay, found, now, options)
     made = replaying.Step(looked_at=len(found), queued=queued, results=results, next_number=next_number)
     replaying.move(db, replay.id, made, now=now, next_at=next_at)
     return True
@@ -167,10 +175,10 @@ def _queue_assets(
 
 
 def _queue_polls(
-    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, unpolled: Collection[str]
+    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> tuple[int, dict[str, int]]:
     tasks = still_matching(db, replay, "s.number, s.provider", found)
-    askable = [number for number, provider in tasks if provider not in unpolled]
+    askable = [number for number, provider in tasks if not why_not_asked(options, provider)]
     queued = _changed(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
     left_out = len(tasks) - len(askable)
     return queued + left_out, {UNPOLLED: left_out} if left_out else {}
@@ -218,7 +226,8 @@ def reprocess(
     """Do what follows from deliveries that were read again; see ``ports.Store.reprocess``."""
     if not replaying.is_leased(db, work):
         return False
-    results = Counter(_apply_again(db, kept, now, options).value for kept in read)
+    unread = Verdict.UNRECOGNISED
+    results = Counter(_apply_again(db, kept, unread, now, options).value for kept in read)
     made = replaying.Step(
         looked_at=len(read),
         queued=len(read),
@@ -229,14 +238,30 @@ def reprocess(
     return True
 
 
-def _apply_again(db: sqlite3.Cursor, kept: KeptDelivery, now: datetime, options: StoreOptions) -> Verdict:
-    """What a delivery turns out to be, now that it is understood, or still is not."""
+def list_held(db: sqlite3.Cursor, work: PollWork, options: StoreOptions) -> list[KeptDelivery]:
+    """What is held of a task though its proof is enough; see ``ports.Store.list_held``."""
+    rows = db.execute(HELD_OF_TASK, (work.provider, work.task_id)).fetchall()
+    return [_kept(row) for row in rows if not options.confirms(work.provider, Proof(row[3]))]
+
+
+def judge_held(
+    db: sqlite3.Cursor, read: Sequence[KeptDelivery], now: datetime, options: StoreOptions
+) -> bool:
+    """Judge what is held as if it came now; see ``ports.Store.judge_held``."""
+    verdicts = {_apply_again(db, kept, Verdict.UNCONFIRMED, now, options) for kept in read}
+    return Verdict.ACCEPTED in verdicts
+
+
+def _apply_again(
+    db: sqlite3.Cursor, kept: KeptDelivery, expected: Verdict, now: datetime, options: StoreOptions
+) -> Verdict:
+    """What a delivery turns out to be, now that it is understood, or has waited, or still is what it was."""
     verdict, filed = db.execute(FILED, (kept.number,)).fetchone()
-    if verdict != Verdict.UNRECOGNISED:  # meanwhile a repeat was understood, or its time ran out
+    if verdict != expected:  # meanwhile a repeat was understood, its time ran out, or its task ended
         return Verdict(verdict)
     again = kept.recording
     if again.report.state is ReportState.UNCLEAR:
-        return Verdict.UNRECOGNISED
+        return expected
     claim = find_claimed(db, again, options)
     owner, task_id = claim.submission, claim.task_id
     if task_id and task_id != filed and not db.execute(FILE_UNDER_TASK, (task_id, kept.number)).rowcount:
@@ -313,8 +338,22 @@ def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, options: StoreO
     return withdrawn + len(assets)
 
 
-def withdraw_unsendable(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:
-    """Take back what replays have queued for sinks that are not set any more: they would never end."""
+def withdraw_hopeless(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:
+    """Take back what replays have queued and nobody does any more, lest they never end.
+
+    That is what is for sinks that are not set, and for providers that cannot be asked.
+    """
+    _withdraw_unsendable(db, now, options)
+    queued = db.execute(QUEUED_POLLS).fetchall()
+    unasked = [
+        (number, replay_id) for number, replay_id, provider in queued if why_not_asked(options, provider)
+    ]
+    for number, replay_id in unasked:
+        db.execute(polling.CLEAR_REPLAY, (number,))
+        replaying.count_settled(db, replay_id, UNPOLLED, now)
+
+
+def _withdraw_unsendable(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:
     sinks = json_list([route.sink for route in options.routes])
     withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, (sinks,)).fetchall())
     for replay_id, pieces in withdrawn.items():

@@ -80,7 +80,7 @@ class SqliteStore:
             await store._writer.write(lambda c: free_all_leases(c, options.clock.now()))
             if options.routes:  # whoever opens the record for a look around knows of no sinks
                 await store._writer.write(
-                    lambda c: stepping.withdraw_unsendable(c, options.clock.now(), options)
+                    lambda c: stepping.withdraw_hopeless(c, options.clock.now(), options)
                 )
         except BaseException as exc:
             os.close(lock)
@@ -168,15 +168,23 @@ class SqliteStore:
         )
 
     async def lease_polls(
-        self, provider: str, now: datetime, lease_until: datetime, limit: int
+        self, provider: str, now: datetime, lease_until: datetime, limit: int, *, held_only: bool = False
     ) -> list[PollWork]:
         lease = self._options.clock.new_id("lease")
         return await self._writer.write(
-            lambda c: polling.lease_polls(c, provider, now, lease_until, lease, limit)
+            lambda c: polling.lease_polls(
+                c, provider, now, lease_until, lease, limit=limit, held_only=held_only
+            )
         )
 
     async def settle_poll(self, work: PollWork, settlement: Settlement) -> bool:
         return await self._writer.write(lambda c: polling.settle_poll(c, work, settlement))
+
+    async def list_held(self, work: PollWork) -> list[KeptDelivery]:
+        return await self._read(lambda c: stepping.list_held(c, work, self._options), Purpose.DUE)
+
+    async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
+        return await self._writer.write(lambda c: stepping.judge_held(c, read, now, self._options))
 
     async def forget_polls(self, now: datetime, limit: int) -> int:
         return await self._writer.write(lambda c: polling.forget_polls(c, now, limit))
@@ -274,7 +282,7 @@ class SqliteStore:
         )
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
-        return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options.unpolled))
+        return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options))
 
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
         return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id), Purpose.DUE)

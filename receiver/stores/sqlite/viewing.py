@@ -1,7 +1,7 @@
 """What is read: submissions, events, tasks with their history, and lists of them."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from receiver.models import (
     Submission,
     Task,
 )
+from receiver.options import StoreOptions, why_not_asked
 from receiver.times import from_text, from_text_if_any, to_text
 from receiver.waiting import waiting_on
 from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
@@ -181,16 +182,13 @@ def get_verdicts(db: sqlite3.Cursor, provider: str, task_id: str) -> frozenset[V
     return frozenset(Verdict(verdict) for (verdict,) in rows if verdict) if rows else None
 
 
-def get_task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str, str]) -> Task | None:
-    """One owned task with its whole history, read in one snapshot.
-
-    ``unpolled`` says why providers are not asked, where they are not.
-    """
+def get_task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
+    """One owned task with its whole history, read in one snapshot."""
     with snapshot(db):
-        return _task(db, provider, task_id, unpolled)
+        return _task(db, provider, task_id, options)
 
 
-def _task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str, str]) -> Task | None:
+def _task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
     submission = submission_of_task(db, provider, task_id)
     if submission is None:
         return None
@@ -204,7 +202,7 @@ def _task(db: sqlite3.Cursor, provider: str, task_id: str, unpolled: Mapping[str
         task_id=task_id,
         state=_state(event),
         waiting_on=waiting_on(
-            event, poll, deliveries, notifications, is_held=held, not_asked=unpolled.get(provider)
+            event, poll, deliveries, notifications, is_held=held, not_asked=why_not_asked(options, provider)
         ),
         submission=submission,
         event=event,
