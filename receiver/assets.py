@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -116,6 +117,10 @@ class Assets:
             return await self._run(work, file)
         finally:
             del self._running[file]
+
+    def under_way(self) -> Mapping[tuple[str, int], int]:
+        """How many files are being fetched, by provider and the hash of the host in their links."""
+        return Counter((work.provider, work.host_hash) for work in self._running.values())
 
     def disk_trouble(self) -> str | None:
         """Why our own disk takes no files, if it does not."""

@@ -1,7 +1,8 @@
 """Which loops there are, and what each one runs: files, polls, sinks, replays, upkeep."""
 
 import itertools
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -10,7 +11,7 @@ import msgspec
 from receiver.asking import Asker
 from receiver.assets import Assets
 from receiver.clock import Clock
-from receiver.leased import AssetWork, OutboxWork, PollWork
+from receiver.leased import AssetWork, FetchLoad, FetchShare, OutboxWork, PollWork
 from receiver.metrics import Metrics
 from receiver.ports import Store
 from receiver.reconcile import Reconciler
@@ -25,6 +26,8 @@ LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
 UPKEEP_SECONDS = 30.0
 ASK_SECONDS = 10.0  # the longest that one question to a provider may take
 TURNS = 4  # in every so many looks for files, one that was tried before has a place for itself
+MANY_PLACES = 4  # for files; of fewer, a second one would be missed
+RECENT_TURNS = 256  # of those who fetch files, so many are told apart by when they had the last one
 POLLS_AT_ONCE = 4  # questions to one provider
 REPLAYS_AT_ONCE = 4
 
@@ -41,8 +44,18 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     def files(self, assets: Assets) -> Lane[AssetWork]:
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
 
+        recent: deque[FetchShare] = deque(maxlen=RECENT_TURNS)
+
         async def lease(now: datetime, until: datetime, limit: int) -> list[AssetWork]:
-            return await self.store.lease_assets(now, until, limit, retries_first=next(turns))
+            works = await self.store.lease_assets(now, until, limit, retries_first=next(turns), load=load())
+            recent.extend((work.provider, work.host_hash) for work in works)
+            return works
+
+        async def next_due_at() -> datetime | None:
+            return await self.store.next_due_at("assets", load=load())
+
+        def load() -> FetchLoad:
+            return fetch_load(assets.under_way(), tuple(recent), self.settings.asset_concurrency)
 
         async def fetch(work: AssetWork) -> None:
             settlement = await assets.run(work)
@@ -54,7 +67,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             "assets",
             lease=lease,
             run=fetch,
-            next_due_at=partial(self.store.next_due_at, "assets"),
+            next_due_at=next_due_at,
             concurrency=self.settings.asset_concurrency,
             # A dead link, the provider asked for another, and that one fetched.
             lease_seconds=2 * self.settings.asset_timeout_seconds + ASK_SECONDS + LEASE_GRACE_SECONDS,
@@ -121,6 +134,20 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             lost_after_seconds=self.settings.lost_after_seconds,
         )
         return Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS)
+
+
+def fetch_load(running: Mapping[FetchShare, int], recent: Sequence[FetchShare], places: int) -> FetchLoad:
+    """What is under way, and the most there may be of one provider and of one host, of so many files in all.
+
+    However long a host hangs, other hosts have a place at once, and then another one other providers.
+    """
+    for_others = 2 if places >= MANY_PLACES else 1 if places > 1 else 0
+    return FetchLoad(
+        running=running,
+        recent=recent,
+        most_of_provider=places - (for_others > 1),
+        most_of_host=places - for_others,
+    )
 
 
 def _stopped(relay: Relay, sink: str) -> str | None:

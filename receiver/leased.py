@@ -3,7 +3,8 @@
 A lease must still be on its row when the work is settled.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -21,6 +22,7 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     url: str
     kind: str
+    host_hash: int  # of the host that the link names
     attempt: int  # this one's number, from 1
     last: Outcome | None  # how the one before ended
     alike: int  # how many before it, in a row, ended so
@@ -29,6 +31,21 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     renewed: bool  # its link was asked for anew already
     replay_id: str | None
     lease: str
+
+
+FetchShare = tuple[str, int]  # a provider, and the hash of a host
+
+
+class FetchLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What is being fetched, by provider and the hash of the host, and how much of one there may be."""
+
+    running: Mapping[FetchShare, int] = {}
+    recent: Sequence[FetchShare] = ()  # of whom files were begun lately, the last one last
+    most_of_provider: int = sys.maxsize
+    most_of_host: int = sys.maxsize
+
+
+NO_LOAD = FetchLoad()
 
 
 class StoredFile(msgspec.Struct, frozen=True, kw_only=True):

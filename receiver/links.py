@@ -1,10 +1,13 @@
 """Which links lead to the same file: providers sign it anew for every answer, and list it anywhere."""
 
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 # Of a query, so many parameters are compared: more than any signed link has.
 MOST_PARAMETERS = 40
+
+HASHES = 1 << 32
 
 _Places = dict[str, list[int]]
 
@@ -12,6 +15,12 @@ _Places = dict[str, list[int]]
 def link_name(link: str) -> str:
     """What stays of a link that is signed anew: all before its query, as it is written."""
     return link.partition("#")[0].partition("?")[0]
+
+
+def host_hash(link: str) -> int:
+    """The same number, below ``HASHES``, for all links to one host and port; as good as no other has it."""
+    host = link_name(link).partition("://")[2].partition("/")[0].lower()
+    return zlib.crc32(host.encode("utf-8", "surrogatepass"))
 
 
 def match_links(known: Sequence[str], given: Sequence[str]) -> dict[int, str]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
 
-from receiver.leased import AssetWork, OutboxWork, PollWork, Settlement
+from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
     Callback,
     Event,
@@ -125,15 +125,23 @@ class Store(Protocol):
         """
 
     async def lease_assets(
-        self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
+        self,
+        now: datetime,
+        lease_until: datetime,
+        limit: int,
+        *,
+        retries_first: bool = False,
+        load: FetchLoad = NO_LOAD,
     ) -> list[AssetWork]:
         """Take up to ``limit`` due assets; an attempt is counted now.
 
-        Those that were tried less go first (three times and more is all the same), so that files that
-        cannot be had keep no others waiting; of these the earliest deadline, as long as only some hundreds
-        that were tried before are due at once. ``retries_first`` keeps one place for those that were tried
-        before, which would wait for ever where new ones never end. A lease that ran out makes the work due
-        again, whoever held it.
+        Each is of the provider that has the fewest under way, ``load`` and what was taken before it, and in
+        it of such a host; none is of one that has as many as it may have. Among equals, and of one host,
+        those that were tried less go first (three times and more is all the same), and of these the earliest
+        deadline, as long as only some hundreds of a host that were tried before are due at once.
+        ``retries_first`` keeps one place for those that were tried before, which would wait for ever where
+        new ones never end. Where a provider's files are on dozens of hosts, one call considers some of them.
+        A lease that ran out makes the work due again, whoever held it.
         """
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
@@ -193,10 +201,11 @@ class Store(Protocol):
         leases polls drops them on the way.
         """
 
-    async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
+    async def next_due_at(self, kind: Due, name: str = "", *, load: FetchLoad = NO_LOAD) -> datetime | None:
         """When the next work of a kind falls due or its lease runs out, if any.
 
-        ``name`` is the sink of an outbox entry, the provider of a poll.
+        ``name`` is the sink of an outbox entry, the provider of a poll. ``load`` is for assets: those are
+        left out whose provider or host has as many under way as it may have.
         """
 
     async def start_replay(self, replay: Replay) -> Replay:

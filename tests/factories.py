@@ -8,6 +8,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.ingest import fingerprint
 from receiver.leased import AssetWork, Settlement, StoredFile
+from receiver.links import host_hash
 from receiver.models import Recording, RemoteFile, Report, Stats, Submission
 from receiver.testing import TurnableClock
 from receiver.words import Outcome, Proof, ReportState, Via
@@ -123,6 +124,7 @@ def asset_work(
         index=0,
         url=url,
         kind=kind,
+        host_hash=host_hash(url),
         attempt=attempt,
         last=last,
         alike=alike,

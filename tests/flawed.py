@@ -11,7 +11,7 @@ import msgspec
 
 from receiver.blobs.local import LocalBlobs
 from receiver.ingest import Admission, Ingest, understand
-from receiver.leased import AssetWork, OutboxWork, Settlement
+from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, Settlement
 from receiver.models import Receipt, Recording, Submission
 from receiver.options import never
 from receiver.relay import Relay
@@ -150,9 +150,15 @@ class LeasesForEver(SqliteStore):
     """Leaves what a dead worker held to the dead worker."""
 
     async def lease_assets(
-        self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
+        self,
+        now: datetime,
+        lease_until: datetime,
+        limit: int,
+        *,
+        retries_first: bool = False,
+        load: FetchLoad = NO_LOAD,
     ) -> list[AssetWork]:
-        return await super().lease_assets(now, FAR, limit, retries_first=retries_first)
+        return await super().lease_assets(now, FAR, limit, retries_first=retries_first, load=load)
 
     async def lease_outbox(
         self, sink: str, now: datetime, lease_until: datetime, limit: int, *, newest_first: bool = False

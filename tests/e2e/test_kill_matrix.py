@@ -89,7 +89,7 @@ DOOR = {
 
 FILES = {
     "before the lease": Cost(fault=fault("before", f"{STORE}.lease_assets")),
-    "in the lease's transaction": Cost(fault=fault("after", f"{SETTLING}:lease_assets")),
+    "in the lease's transaction": Cost(fault=fault("after", "receiver.stores.sqlite.sharing:lease_assets")),
     "after the lease": Cost(fault=fault("before", "receiver.assets:download")),
     "half-way through the download": Cost(
         fault=fault("halfway", "receiver.download:_Spool._append"), fetched=2

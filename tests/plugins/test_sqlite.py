@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from sqlite_utils import Database
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Recording, Report
+from receiver.leased import FetchLoad, FetchShare
+from receiver.models import Recording, RemoteFile, Report
 from receiver.options import StoreOptions, never
 from receiver.ports import Store
-from receiver.stores.sqlite import SqliteStore, counting, polling, settling
+from receiver.stores.sqlite import SqliteStore, polling, sharing
 from receiver.stores.sqlite import recording as recording_module
 from receiver.stores.sqlite.filing import LARGE_BYTES
 from receiver.stores.sqlite.migrations import migrate, migrations
@@ -30,6 +32,7 @@ from receiver.stores.sqlite.writer import connect
 from receiver.words import Outcome, Verdict
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
+from tests.contracts.store_shares import SharesContract
 from tests.factories import (
     NOW,
     completed,
@@ -66,6 +69,10 @@ def open_store(tmp_path: Path) -> OpenStore:
 
 class TestSqliteStore(StoreContract):
     """What is kept, and how it ends."""
+
+
+class TestSqliteShares(SharesContract):
+    """Whose files are fetched next."""
 
 
 class TestSqlitePolls(PollsContract):
@@ -324,18 +331,26 @@ async def test_an_unowned_callback_whose_body_an_older_receiver_kept_is_as_good_
 FEW_OF_MANY = 20_000
 
 
-async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(store: SqliteStore) -> None:
+@pytest.mark.parametrize("hosts", [1, 3, 1000])
+@pytest.mark.parametrize("outcome", [None, "timeout"])
+async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
+    store: SqliteStore, hosts: int, outcome: str | None
+) -> None:
+    """Those wait for their time, or for a place: all of their hosts have what they may have."""
+    attempts, due_at = ("i % 5", "2099") if outcome else ("0", "2020")
+
     def fill(db: sqlite3.Cursor) -> None:
         db.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO assets (event, position, url, kind, outcome, attempts, due_at, deadline_at)"
-            " SELECT 1000 + i, 0, 'https://cdn.test/' || i, 'image', 'timeout', i % 5, '2099', '2020' FROM n",
-            (FEW_OF_MANY,),
+            " INSERT INTO assets (event, position, provider, host_hash, url, kind, outcome, attempts, due_at,"
+            f" deadline_at) SELECT 1000 + i, 0, 'apixo', i % ?, '', 'image', ?, {attempts}, ?, '2020' FROM n",
+            (FEW_OF_MANY, hosts, outcome, due_at),
         )
 
     await store._writer.write(fill)
     await store.log_submission(submission("t1"))
     await store.record(recording(completed("t1")))
+    load = FetchLoad(running={("apixo", 0): 7}, most_of_provider=7)
 
     def count_steps(db: sqlite3.Cursor) -> int:
         steps = 0
@@ -345,13 +360,58 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(st
             steps += 1
 
         db.connection.set_progress_handler(step, 100)
-        settling.lease_assets(db, later(1), later(60), "lease", limit=8, retries_first=True)
-        counting.next_due_at(db, "assets", "")
+        works = sharing.lease_assets(
+            db, later(1), later(60), "lease", limit=8, retries_first=True, load=load, chance=0.0
+        )
+        due_at = sharing.next_due_at(db, load, 0.0)
         db.connection.set_progress_handler(None, 0)
+        assert [work.task_id for work in works] == ["t1"]
+        assert due_at == later(60)
         return steps
 
     # A look at each of them would take tens of thousands of steps.
     assert await store._writer.write(count_steps) < FEW_OF_MANY / 100
+
+
+async def test_the_ways_to_files_are_searched_and_never_scanned(store: SqliteStore) -> None:
+    queries: list[tuple[str, Sequence[object]]] = [
+        (sharing.NEXT_PROVIDER, ("",)),
+        (sharing.NEXT_UNTRIED_HOST, ("vidgo", 1)),
+        (sharing.NEXT_TRIED_HOST, ("vidgo", 1)),
+        (sharing.UNTRIED, ("vidgo", 1, "2026", 8)),
+        (sharing.TRIED, ("vidgo", 1, "2026", 8, 1)),
+        (sharing.UNTRIED_DUE_AT, ("vidgo", 1)),
+        (sharing.TRIED_DUE_AT, ("vidgo", 1)),
+    ]
+    for query, values in queries:
+        plan = await store._read(
+            lambda db, query=query, values=values: db.execute(  # type: ignore[misc]
+                f"EXPLAIN QUERY PLAN {query}", values
+            ).fetchall()
+        )
+        steps = [step[-1] for step in plan if "assets" in step[-1]]
+        assert steps
+        assert all(step.startswith("SEARCH assets USING") for step in steps), (query, plan)
+
+
+async def test_files_on_more_hosts_than_one_look_considers_have_their_turn_all_the_same(
+    store: SqliteStore,
+) -> None:
+    count = sharing.MOST_HOSTS + 10
+    for number in range(count):
+        await store.log_submission(submission(f"t{number}"))
+        file = RemoteFile(url=f"https://host-{number}.test/x.png", kind="image")
+        report = msgspec.structs.replace(completed(f"t{number}", files=0), files=(file,))
+        await store.record(recording(report, links_die_at=later(10**6 - number)))
+    tried: Counter[str] = Counter()
+    recent: list[FetchShare] = []
+    for _ in range(6 * count):
+        (work,) = await store.lease_assets(later(1), later(60), 1, load=FetchLoad(recent=recent))
+        tried[work.task_id] += 1
+        recent.append((work.provider, work.host_hash))
+        await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(1)))
+    assert len(tried) == count
+    assert min(tried.values()) >= 4
 
 
 async def test_a_callback_that_ends_its_task_costs_three_statements(store: SqliteStore) -> None:

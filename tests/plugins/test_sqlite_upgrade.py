@@ -13,13 +13,16 @@ import pytest
 
 from receiver.envelope import render
 from receiver.errors import Misconfigured
+from receiver.leased import FetchLoad
+from receiver.links import host_hash
 from receiver.models import Task
 from receiver.options import StoreOptions
 from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
-from receiver.words import AssetState, EventType, OutboxState, Outcome, Verdict
+from receiver.words import AssetState, EventType, OutboxState, Outcome, Stage, Verdict
+from tests.contracts.replaying import replay
 from tests.contracts.store import ROUTES
 from tests.earlier_releases import (
     TOLD_BODY,
@@ -208,6 +211,27 @@ async def test_what_the_third_release_announced_keeps_its_id_and_is_said_again(t
         {"index": index, "state": "failed", "outcome": outcome}
         for index, outcome in enumerate(["gone", "gone", "timeout"])
     ]
+    await store.aclose()
+
+
+async def test_files_of_an_earlier_release_have_their_share_of_the_places(tmp_path: Path) -> None:
+    make_third_release(tmp_path / "receiver.db")
+    store = await open_today(tmp_path)
+    started = replay(Stage.FETCH, created_at=later(7000))
+    await store.start_replay(started)
+    for step in await store.lease_replays(*SINCE, 10):
+        await store.step_replay(step, 100, *SINCE)
+
+    works = await store.lease_assets(*SINCE, 100)
+
+    assert any(work.replay_id == started.id for work in works)  # had failed before the upgrade
+    assert any(work.replay_id is None for work in works)
+    assert all(work.host_hash == host_hash(work.url) for work in works)
+    full = FetchLoad(running={("vidgo", work.host_hash): 1 for work in works}, most_of_host=1)
+    for work in works:
+        await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=SINCE[0]))
+    assert await store.lease_assets(*SINCE, 100, load=full) == []
+    assert len(await store.lease_assets(*SINCE, 100)) == len(works)
     await store.aclose()
 
 

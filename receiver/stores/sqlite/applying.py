@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from receiver import payload
+from receiver.links import host_hash
 from receiver.models import Recording, Report
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import polling
@@ -42,7 +43,8 @@ WHERE provider = ? AND task_id = ? AND +verdict = 'unconfirmed' AND json_extract
 FILES_WAIT = timedelta(minutes=10)
 
 INSERT_ASSET = """
-INSERT INTO assets (event, position, url, kind, due_at, deadline_at) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO assets (event, position, provider, url, host_hash, kind, due_at, deadline_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -135,7 +137,8 @@ def _insert_consequences(
         return
     due, deadline = to_text(recording.received_at), to_text(recording.links_die_at)
     for position, file in enumerate(report.files):
-        db.execute(INSERT_ASSET, (event, position, file.url, file.kind, due, deadline))
+        place = event, position, recording.provider
+        db.execute(INSERT_ASSET, (*place, file.url, host_hash(file.url), file.kind, due, deadline))
 
 
 def tell_polls(

@@ -6,25 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from receiver.models import Stats
-from receiver.ports import Due
 from receiver.stores.sqlite.viewing import snapshot
 from receiver.times import from_text_if_any, to_text
 
-# Of files that nobody tried, all of which are due, one will do; of the others, by how often they were tried,
-# the first is at hand.
-NEXT_ASSET = """
-SELECT min(due_at) FROM (
-    SELECT due_at FROM (SELECT due_at FROM assets
-        WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = 1 ORDER BY deadline_at LIMIT 1)
-    UNION ALL
-    SELECT (SELECT min(due_at) FROM assets WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
-        AND min(attempts, 3) = tried.value) FROM json_each('[0, 1, 2, 3]') tried
-)
-"""
-
 # When the next one falls due; a leased one does so when its lease runs out.
-NEXT_DUE: Mapping[Due, str] = {
-    "assets": NEXT_ASSET,
+NEXT_DUE: Mapping[str, str] = {
     "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
     "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
     "replays": """
@@ -65,15 +51,11 @@ SELECT CASE WHEN created_at > ?1 THEN 'under_1h' WHEN created_at > ?2 THEN 'unde
 FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL GROUP BY age
 """
 
-NEXT_DEADLINE = """
-SELECT min((SELECT min(deadline_at) FROM assets
-    WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = untried.value))
-FROM json_each('[0, 1]') untried
-"""
+NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
 
 
-def next_due_at(db: sqlite3.Cursor, kind: Due, name: str) -> datetime | None:
-    """When the next work of a kind falls due; see ``ports.Store.next_due_at``."""
+def next_due_at(db: sqlite3.Cursor, kind: str, name: str) -> datetime | None:
+    """When the next work of a kind, other than files, falls due; see ``ports.Store.next_due_at``."""
     (moment,) = db.execute(NEXT_DUE[kind], {"name": name}).fetchone()
     return from_text_if_any(moment)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from receiver.errors import Misconfigured
+from receiver.links import host_hash
 from receiver.stores.sqlite.backup import unopened
 from receiver.stores.sqlite.viewing import connect_read_only
 
@@ -109,6 +110,14 @@ def m011_lists(db: Database) -> None:
 def m012_why_notifications_wait(db: Database) -> None:
     """What the last try at a sink said, whether it is a line of the history or not."""
     db.execute("ALTER TABLE outbox ADD COLUMN detail TEXT")
+
+
+@migrations()
+def m013_fair_shares(db: Database) -> None:
+    """Ways to the files that are to be tried next, by provider and host."""
+    db.register_function(host_hash, deterministic=True)
+    for statement in _M013:
+        db.execute(statement)
 
 
 def migrate(path: Path) -> list[str]:
@@ -903,5 +912,27 @@ _M011 = (
         UPDATE counts SET number = number - 1
             WHERE kind = 'outbox' AND name = OLD.sink AND state = OLD.state;
     END
+    """,
+)
+
+_M013 = (
+    # Of those that are stored, nothing will be fetched again.
+    "ALTER TABLE assets ADD COLUMN provider TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE assets ADD COLUMN host_hash INTEGER NOT NULL DEFAULT 0",  # of the host in the link
+    """
+    UPDATE assets SET host_hash = host_hash(url),
+        provider = (SELECT provider FROM submissions WHERE number = assets.event)
+    WHERE state <> 'stored'
+    """,
+    "DROP INDEX assets_pending",
+    "DROP INDEX assets_again",
+    # As before, but of each provider and host by itself. What nobody tried is apart, all of it due.
+    """
+    CREATE INDEX assets_pending
+    ON assets (provider, attempts = 0 AND outcome IS NULL, host_hash, deadline_at) WHERE state = 'pending'
+    """,
+    """
+    CREATE INDEX assets_again ON assets (provider, host_hash, min(attempts, 3), due_at, deadline_at)
+    WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
     """,
 )

@@ -1,4 +1,4 @@
-"""What is leased, and how it ends: assets, events, outbox entries; and what retention drops.
+"""How what is leased ends: assets, events, outbox entries; and which entries are leased.
 
 A lease is a name on the row plus a ``due_at`` moved into the future. When it runs out the row is simply
 due again, and the name, checked when the work is settled, keeps a late finisher from changing anything.
@@ -8,9 +8,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from receiver.leased import AssetWork, OutboxWork, Settlement
+from receiver.links import host_hash
 from receiver.models import Route
 from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.stores.sqlite.revisions import as_announced
@@ -21,39 +21,6 @@ from receiver.words import EventType, Outcome
 # After a start nobody holds a lease: the process that held them is gone.
 FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"
 FREE_OUTBOX = "UPDATE outbox SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"
-
-# Due assets, those whose links die first. Files that were never tried go before the others, and those that
-# were tried less: a host that is down must not keep everybody else's files from being fetched.
-_DUE = """
-SELECT a.event, a.position, e.id, s.provider, s.task_id, a.url, a.kind, a.attempts + 1, a.deadline_at,
-    s.model, a.renewed, a.replay_id, a.outcome, a.alike
-FROM ({due}) JOIN assets a USING (event, position) JOIN events e ON e.number = a.event
-    JOIN submissions s ON s.number = a.event
-ORDER BY a.deadline_at
-"""
-DUE_UNTRIED = _DUE.format(
-    due="""
-    SELECT event, position FROM assets
-    WHERE state = 'pending' AND (attempts = 0 AND outcome IS NULL) = 1 AND due_at <= :now
-    ORDER BY deadline_at LIMIT :limit
-    """
-)
-# Most of these wait for their time, so looking begins with those that are due; where they are a great many,
-# it is the first of those that waited longest.
-DUE_TRIED = _DUE.format(
-    due="""
-    SELECT event, position FROM
-        (SELECT event, position, deadline_at FROM assets
-        WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND min(attempts, 3) = :tried
-            AND due_at <= :now ORDER BY due_at LIMIT 500)
-    ORDER BY deadline_at LIMIT :limit
-    """
-)
-TRIED = (0, 1, 2, 3)  # times that count; 3 is three or more, as the index says it
-
-LEASE_ASSET = """
-UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ? AND position = ?
-"""
 
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
@@ -71,7 +38,7 @@ SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = ? AND position = ?"
 # It named another link than before: a new start for the event's other files that wait, each of which may
 # still ask for itself. The one that asked has tried it already.
 RENEW_LINK = """
-UPDATE assets SET url = ?1, deadline_at = ?2, due_at = iif(position = ?6, due_at, ?3),
+UPDATE assets SET url = ?1, host_hash = ?7, deadline_at = ?2, due_at = iif(position = ?6, due_at, ?3),
     alike = iif(position = ?6, alike, 0)
 WHERE event = ?4 AND position = ?5 AND state = 'pending' AND lease IS NULL AND url <> ?1
     AND (renewed = 0 OR position = ?6)
@@ -169,54 +136,6 @@ def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
     db.execute(FREE_OUTBOX, moment)
 
 
-def lease_assets(
-    db: sqlite3.Cursor,
-    now: datetime,
-    lease_until: datetime,
-    lease: str,
-    *,
-    limit: int,
-    retries_first: bool,
-) -> list[AssetWork]:
-    """Take due assets; see ``ports.Store.lease_assets``."""
-    rows = _due_assets(db, now, limit, retries_first=retries_first)
-    until = to_text(lease_until)
-    db.executemany(LEASE_ASSET, [(lease, until, row[0], row[1]) for row in rows])
-    return [
-        AssetWork(
-            event_id=row[2],
-            provider=row[3],
-            task_id=row[4],
-            index=row[1],
-            url=row[5],
-            kind=row[6],
-            attempt=row[7],
-            last=Outcome(row[12]) if row[12] else None,
-            alike=row[13],
-            deadline_at=from_text(row[8]),
-            model=row[9],
-            renewed=bool(row[10]),
-            replay_id=row[11],
-            lease=lease,
-        )
-        for row in rows
-    ]
-
-
-def _due_assets(
-    db: sqlite3.Cursor, now: datetime, limit: int, *, retries_first: bool
-) -> list[tuple[Any, ...]]:
-    moment = to_text(now)
-    untried = db.execute(DUE_UNTRIED, {"now": moment, "limit": limit}).fetchall()
-    kept = min(len(untried), limit - retries_first)  # one place is for what was tried before, if there is any
-    rows: list[tuple[Any, ...]] = []
-    for tried in TRIED:
-        if len(rows) < limit - kept:
-            values = {"now": moment, "limit": limit - kept - len(rows), "tried": tried}
-            rows += db.execute(DUE_TRIED, values).fetchall()
-    return untried[: limit - len(rows)] + rows
-
-
 def settle_asset(
     db: sqlite3.Cursor, work: AssetWork, settlement: Settlement, routes: Sequence[Route]
 ) -> bool:
@@ -256,7 +175,7 @@ def _renew(db: sqlite3.Cursor, event: int, asker: int, settlement: Settlement, d
     db.execute(SPEND_RENEWAL, (event, asker))
     dies, due = to_text(dies_at), to_text(settlement.settled_at)
     for position, url in settlement.links.items():
-        db.execute(RENEW_LINK, (url, dies, due, event, position, asker))
+        db.execute(RENEW_LINK, (url, dies, due, event, position, asker, host_hash(url)))
 
 
 def end_if_last(db: sqlite3.Cursor, event: int, now: datetime, routes: Sequence[Route]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.leased import AssetWork, OutboxWork, PollWork, Settlement
+from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
     Event,
     Receipt,
@@ -45,6 +45,7 @@ from receiver.stores.sqlite import (
     replaying,
     retention,
     settling,
+    sharing,
     stepping,
     viewing,
 )
@@ -133,12 +134,25 @@ class SqliteStore:
         return await self._writer.write(lambda c: owning.withdraw_submission(c, submission_id, now))
 
     async def lease_assets(
-        self, now: datetime, lease_until: datetime, limit: int, *, retries_first: bool = False
+        self,
+        now: datetime,
+        lease_until: datetime,
+        limit: int,
+        *,
+        retries_first: bool = False,
+        load: FetchLoad = NO_LOAD,
     ) -> list[AssetWork]:
-        lease = self._options.clock.new_id("lease")
+        lease, chance = self._options.clock.new_id("lease"), self._options.clock.random()
         return await self._writer.write(
-            lambda c: settling.lease_assets(
-                c, now, lease_until, lease, limit=limit, retries_first=retries_first
+            lambda c: sharing.lease_assets(
+                c,
+                now,
+                lease_until,
+                lease,
+                limit=limit,
+                retries_first=retries_first,
+                load=load,
+                chance=chance,
             )
         )
 
@@ -255,7 +269,10 @@ class SqliteStore:
 
     # --- reads ----------------------------------------------------------------------------------------
 
-    async def next_due_at(self, kind: Due, name: str = "") -> datetime | None:
+    async def next_due_at(self, kind: Due, name: str = "", *, load: FetchLoad = NO_LOAD) -> datetime | None:
+        if kind == "assets":
+            chance = self._options.clock.random()
+            return await self._read(lambda c: sharing.next_due_at(c, load, chance), Purpose.DUE)
         return await self._read(lambda c: counting.next_due_at(c, kind, name), Purpose.DUE)
 
     async def get_submission(self, submission_id: str) -> Submission | None:
