@@ -6,6 +6,7 @@ All times are aware UTC. All ids are text with a prefix that tells what they nam
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -20,6 +21,8 @@ from receiver.words import (
     Verdict,
     Via,
 )
+
+T = TypeVar("T")
 
 # --- what comes in --------------------------------------------------------------------------------
 
@@ -215,8 +218,22 @@ class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None
 
 
+MOST_SHOWN = 500  # deliveries, notifications and attempts of a task, of each
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a task's history is not shown: it lies between the first of each kind and the others."""
+
+    deliveries: int = 0
+    notifications: int = 0
+    attempts: int = 0
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One task with its whole history: what ``GET /tasks/{provider}/{task_id}`` shows."""
+    """One task with its history: what ``GET /tasks/{provider}/{task_id}`` shows.
+
+    Of deliveries, notifications and attempts it has the first and the newest, the oldest first.
+    """
 
     provider: str
     task_id: str
@@ -228,6 +245,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: tuple[Delivery, ...]
     notifications: tuple[OutboxEntry, ...]
     attempts: tuple[Attempt, ...]
+    left_out: LeftOut
 
 
 class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,6 +311,13 @@ class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     tasks: tuple[TaskSummary, ...]
+    next_cursor: str | None
+
+
+class HistoryPage(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Part of a task's history, newest first, and where the next part begins."""
+
+    rows: tuple[T, ...]
     next_cursor: str | None
 
 

@@ -14,9 +14,13 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
+    Attempt,
     Callback,
+    Delivery,
     Event,
+    HistoryPage,
     Notification,
+    OutboxEntry,
     ProviderFacts,
     Receipt,
     RecordCopy,
@@ -313,7 +317,23 @@ class Store(Protocol):
         """How many reservations of that time wait for a task, and the oldest of them."""
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
-        """One owned task with its whole history. Strangers' tasks are not found."""
+        """One owned task with its history, some of which may be left out. Strangers' tasks are not found."""
+
+    async def list_deliveries(
+        self, provider: str, task_id: str, limit: int, cursor: str | None
+    ) -> HistoryPage[Delivery] | None:
+        """A page of a task's deliveries; None where ``get_task`` finds none.
+
+        Raises Rejected (400) for a cursor that is not ours; so do the two below.
+        """
+
+    async def list_notifications(
+        self, provider: str, task_id: str, limit: int, cursor: str | None
+    ) -> HistoryPage[OutboxEntry] | None: ...
+
+    async def list_attempts(
+        self, provider: str, task_id: str, limit: int, cursor: str | None
+    ) -> HistoryPage[Attempt] | None: ...
 
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
         """What the deliveries of a task that has not ended turned out to be; None where there is no such."""

@@ -1,28 +1,29 @@
 """What a task waits for, in words for people."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from receiver.models import Delivery, Event, OutboxEntry, Poll
-from receiver.words import AssetState, OutboxState, Outcome, Verdict
+from receiver.models import Event, Poll
+from receiver.words import AssetState, Outcome, Verdict
 
 
 def waiting_on(
     event: Event | None,
     poll: Poll | None,
-    deliveries: Sequence[Delivery],
-    notifications: Sequence[OutboxEntry],
+    verdicts: Collection[Verdict],
+    sinks: Sequence[str],
     *,
     is_held: bool,
     not_asked: str | None,
 ) -> str | None:
     """None where it waits for nothing.
 
+    ``verdicts`` are those of its deliveries while it has no end, ``sinks`` those that are still to be told.
     ``is_held`` says that a callback waits for the provider's confirmation, ``not_asked`` why the provider is
     not asked, where it is not.
     """
     if event is None:
-        return _for_an_end(poll, is_held, not_asked) + _unread(poll, deliveries)
-    return _after_the_end(event, notifications)
+        return _for_an_end(poll, is_held, not_asked) + _unread(poll, verdicts)
+    return _after_the_end(event, sinks)
 
 
 def _for_an_end(poll: Poll | None, is_held: bool, not_asked: str | None) -> str:
@@ -38,18 +39,17 @@ def _for_an_end(poll: Poll | None, is_held: bool, not_asked: str | None) -> str:
     return f"{what if is_held else 'the provider'}, asked {times}, last: {poll.outcome}"
 
 
-def _unread(poll: Poll | None, deliveries: Sequence[Delivery]) -> str:
+def _unread(poll: Poll | None, verdicts: Collection[Verdict]) -> str:
     """What a release that understands more could end the task with, if there is anything."""
     is_unread = poll is not None and poll.outcome is Outcome.UNREADABLE
-    if is_unread or any(each.verdict is Verdict.UNRECOGNISED for each in deliveries):
+    if is_unread or Verdict.UNRECOGNISED in verdicts:
         return "; it gave an answer that is not understood"
     return ""
 
 
-def _after_the_end(event: Event, notifications: Sequence[OutboxEntry]) -> str | None:
+def _after_the_end(event: Event, sinks: Sequence[str]) -> str | None:
     pending = [asset for asset in event.assets if asset.state is AssetState.PENDING]
     if pending:
         last = next((f", last try: {asset.outcome}" for asset in pending if asset.outcome), "")
         return f"{len(pending)} of {len(event.assets)} files{last}"
-    sinks = [entry.sink for entry in notifications if entry.state is OutboxState.PENDING]
     return f"sink {', '.join(sinks)}" if sinks else None

@@ -27,7 +27,7 @@ from receiver.settings import load_settings
 from receiver.tokens import Tokens
 from receiver.words import Proof
 from tests.cli_callers import run
-from tests.cli_stub import answering
+from tests.cli_stub import Answers, answering
 from tests.sink_hosts import free_port
 from tests.waiting import wait_until
 
@@ -238,6 +238,33 @@ def test_a_task_is_shown_with_its_files_its_notifications_and_a_timeline() -> No
     assert "0 stored stored image/png 5 k" in words
     assert "jsonl delivered 1 delivered 1 - 2026-11-21T10:00:07.002Z -" in words
     assert "+7.0 s ended partial" in words
+
+
+def test_a_task_is_shown_with_all_of_its_history_where_that_is_asked_for() -> None:
+    def tried(second: int) -> dict[str, object]:
+        at = f"2026-11-21T10:00:0{second}.000Z"
+        usual = {"target": "asset 0", "number": second, "outcome": "timeout", "seconds": 1.0, "detail": None}
+        return usual | {"times": 1, "started_at": at, "last_started_at": at}
+
+    left_out = {"deliveries": 0, "notifications": 0, "attempts": 1}
+    long = TASK | {"attempts": [tried(1), tried(3)], "left_out": left_out}
+    pages = [
+        {"attempts": [tried(3), tried(2)], "next_cursor": "at_2"},
+        {"attempts": [tried(1)], "next_cursor": None},
+    ]
+    answers: Answers = {
+        "GET /tasks/vidgo/t%2F1": (200, long),
+        "GET /attempts/vidgo/t%2F1": [(200, p) for p in pages],
+    }
+    with answering(answers) as stub:
+        task = ("tasks", "show", "vidgo", "t/1")
+        some = run(*task, RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+        whole = run(*task, "--all", "--json", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert "1 attempt up to here left out: --all shows them" in some.stdout
+    shown = json.loads(whole.stdout)
+    assert shown["attempts"] == [tried(1), tried(2), tried(3)]
+    assert shown["left_out"] == left_out | {"attempts": 0}
+    assert "cursor=at_2" in stub.asked[-1]
 
 
 def test_a_strangers_text_cannot_move_the_cursor() -> None:

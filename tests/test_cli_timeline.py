@@ -46,6 +46,26 @@ def plain(told: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str]]:
     return [(since, what, click.unstyle(how)) for _, since, what, how in told]
 
 
+def test_what_is_left_out_is_said_where_it_lies() -> None:
+    told = timeline(
+        task(
+            deliveries=[delivery(f"10:00:0{second}", "progress") for second in (1, 7, 8)],
+            attempts=[attempt(f"10:00:{second}", "asset 0", "timeout") for second in (10, 40)],
+            left_out={"deliveries": 1234, "notifications": 0, "attempts": 1},
+        )
+    )
+    assert [(since, what, how.split(",")[0]) for since, what, how in plain(told)] == [
+        ("+0.0 s", "submitted", ""),
+        ("+1.0 s", "callback received", "progress"),
+        ("+7.0 s", "...", "1"),
+        ("+7.0 s", "callback received", "progress"),
+        ("+8.0 s", "callback received", "progress"),
+        ("+10.0 s", "asset 0", "timeout (attempt 1"),
+        ("+40.0 s", "...", "1 attempt up to here left out: --all shows them"),
+        ("+40.0 s", "asset 0", "timeout (attempt 1"),
+    ]
+
+
 def test_a_task_that_needed_everything_is_told_in_the_order_of_time() -> None:
     told = timeline(
         task(

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from receiver.runtime import Runtime
+from receiver.stores.sqlite import history
 from receiver.testing import sample_callback
 from receiver.times import to_text
 from tests.loopback import Answer, talk
@@ -69,6 +70,38 @@ async def test_a_task_whose_provider_cannot_be_asked_says_so(backend: httpx2.Asy
     task = (await backend.get("/tasks/apixo/t1")).json()
     assert "APIXO_API_KEY" in task["waiting_on"]
     assert task["poll"]["due_at"] is None
+
+
+async def test_what_a_long_history_leaves_out_is_at_its_own_door(
+    backend: httpx2.AsyncClient,
+    stranger: httpx2.AsyncClient,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of a task whose id ends as the path of another door would."""
+    monkeypatch.setattr(history, "MOST_SHOWN", 2)
+    for task_id in ("a", "a/deliveries"):
+        await log_task(backend, task_id)
+        for number in range(4):
+            body = progress_callback(task_id) + b" " * number
+            await stranger.post(callback_path(runtime), content=body)
+        await stranger.post(callback_path(runtime), content=sample_callback("vidgo", task_id, error="nsfw"))
+        path = quote(task_id, safe="")
+
+        task = (await backend.get(f"/tasks/vidgo/{path}")).json()
+        first = (await backend.get(f"/deliveries/vidgo/{path}?limit=3")).json()
+        cursor = {"cursor": first["next_cursor"]}
+        rest = (await backend.get(f"/deliveries/vidgo/{path}", params=cursor)).json()
+
+        assert task["left_out"]["deliveries"] == 3
+        every = first["deliveries"] + rest["deliveries"]
+        assert [row["verdict"] for row in every] == ["accepted", *["progress"] * 4]
+        assert rest["next_cursor"] is None
+        assert task["deliveries"] == [every[-1], every[0]]
+    for noun in ("deliveries", "notifications", "attempts"):
+        assert (await backend.get(f"/{noun}/vidgo/nobodys")).status_code == 404
+        assert (await backend.get(f"/{noun}/vidgo/a?cursor=x")).status_code == 400
+        assert (await stranger.get(f"/{noun}/vidgo/a")).status_code == 401
 
 
 async def test_a_task_shows_its_whole_history(

@@ -4,8 +4,9 @@ from typing import Any
 from urllib.parse import quote
 
 import click
+import msgspec
 
-from receiver.cli.client import connect
+from receiver.cli.client import Reply, Service, connect
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -64,15 +65,31 @@ def list_(*, as_json: bool, **query: str | int | None) -> None:
 @tasks.command()
 @click.argument("provider")
 @click.argument("task_id")
+@click.option("--all", "is_whole", is_flag=True, help="However long its history is.")
 @as_json
-def show(*, provider: str, task_id: str, as_json: bool) -> None:
-    """Show one task: where it stands, its files, its notifications, and all that happened."""
+def show(*, provider: str, task_id: str, is_whole: bool, as_json: bool) -> None:
+    """Show one task: where it stands, its files, its notifications, and what happened.
+
+    Of a long history it shows the first and the newest of each kind, and says how many it leaves out.
+    """
+    path = f"{quote(provider, safe='')}/{quote(task_id, safe='')}"
     with connect() as service:
-        answer = service.get(f"/tasks/{quote(provider, safe='')}/{quote(task_id, safe='')}")
+        answer = service.get(f"/tasks/{path}")
+        if is_whole:
+            answer = _completed(service, path, answer.document)
     if as_json:
         print_json(answer)
     else:
         _print_task(answer.document)
+
+
+def _completed(service: Service, path: str, task: dict[str, Any]) -> Reply:
+    """The same with what was left out."""
+    whole = dict(task)
+    for kind in [kind for kind, number in task.get("left_out", {}).items() if number]:
+        whole[kind] = list(reversed(list(service.get_all(f"/{kind}/{path}", kind))))
+        whole["left_out"] = whole["left_out"] | {kind: 0}
+    return Reply(status=200, body=msgspec.json.encode(whole))
 
 
 def _print_task(task: dict[str, Any]) -> None:

@@ -7,6 +7,12 @@ from typing import Any, NamedTuple
 from receiver.cli.show import count, paint, printable
 from receiver.times import from_text
 
+_KINDS = (
+    ("deliveries", "delivery", "received_at"),
+    ("notifications", "notification", "due_at"),
+    ("attempts", "attempt", "started_at"),
+)
+
 
 class Entry(NamedTuple):
     at: str  # RFC 3339 in UTC, so it sorts as text
@@ -20,7 +26,9 @@ def timeline(task: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     Time, seconds since the submission, what, how: painted for a terminal.
     """
     submitted_at = from_text(task["submitted_at"])
-    entries = sorted([*_past(task, submitted_at), *_future(task)], key=lambda entry: entry.at)
+    entries = sorted(
+        [*_left_out(task), *_past(task, submitted_at), *_future(task)], key=lambda entry: entry.at
+    )
     return [
         (entry.at, elapsed(submitted_at, entry.at), printable(entry.what), entry.how) for entry in entries
     ]
@@ -36,6 +44,14 @@ def elapsed(since: datetime, at: str) -> str:
         if seconds >= size:
             return f"{sign}{seconds // size} {unit} {seconds % size // smaller} {smaller_unit}"
     return f"{sign}{seconds // 60} min {seconds % 60} s"
+
+
+def _left_out(task: dict[str, Any]) -> Iterator[Entry]:
+    """What is not shown lies before the second of its kind that is."""
+    for kind, one, moment in _KINDS:
+        if number := task.get("left_out", {}).get(kind):  # a service before 0.4.0 does not say
+            many = count(number, one, kind)
+            yield Entry(task[kind][1][moment], "...", f"{many} up to here left out: --all shows them")
 
 
 def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:

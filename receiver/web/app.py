@@ -20,7 +20,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receiver.errors import ReceiverError
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
-from receiver.web import assets, dead_letters, health, openapi, problems, replays, stats, submissions, tasks
+from receiver.web import (
+    assets,
+    dead_letters,
+    health,
+    history,
+    openapi,
+    problems,
+    replays,
+    stats,
+    submissions,
+    tasks,
+)
 from receiver.web.callbacks import PREFIX, CallbackDoor
 from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
 from receiver.web.limits import Intake, Limits
@@ -36,6 +47,7 @@ async def show_openapi(_runtime: Runtime, _request: Request, _: Nothing) -> Resp
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *submissions.ENDPOINTS,
     *tasks.ENDPOINTS,
+    *history.ENDPOINTS,
     *stats.ENDPOINTS,
     *assets.ENDPOINTS,
     *replays.ENDPOINTS,

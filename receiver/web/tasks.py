@@ -9,10 +9,7 @@ from starlette.responses import Response
 from receiver.errors import Rejected
 from receiver.models import (
     Asset,
-    Attempt,
-    Delivery,
     Event,
-    OutboxEntry,
     Poll,
     Task,
     TaskFilter,
@@ -22,8 +19,9 @@ from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import When, check_provider, check_span
+from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
-from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
+from receiver.words import AssetState, EventType, Outcome, TaskState, Via
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,49 +90,6 @@ class AssetShown(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None
 
 
-class DeliveryShown(msgspec.Struct, frozen=True, kw_only=True):
-    """One callback or poll answer; ``seen`` counts identical ones."""
-
-    id: str
-    via: Via
-    proof: Proof
-    verdict: Verdict
-    provider_state: str | None
-    note: str | None
-    bytes: int
-    seen: int
-    received_at: Moment
-    last_seen_at: Moment
-
-
-class NotificationShown(msgspec.Struct, frozen=True, kw_only=True):
-    """The task's event on its way to one sink; ``outcome`` and ``detail`` are the last try's."""
-
-    id: str
-    sink: str
-    state: OutboxState
-    revision: int
-    replay_id: str | None
-    attempts: int
-    outcome: Outcome | None
-    detail: str | None
-    due_at: Moment
-    settled_at: Moment | None
-
-
-class AttemptShown(msgspec.Struct, frozen=True, kw_only=True):
-    """Tries at a file or a sink that ended alike, in a row; number, seconds, detail are the last one's."""
-
-    target: str
-    number: int
-    times: int
-    outcome: Outcome
-    started_at: Moment
-    last_started_at: Moment
-    seconds: float
-    detail: str | None
-
-
 class PollShown(msgspec.Struct, frozen=True, kw_only=True):
     """How far asking the provider has come: how often so far, what it last said, when it is asked next.
 
@@ -148,8 +103,20 @@ class PollShown(msgspec.Struct, frozen=True, kw_only=True):
     due_at: Moment | None
 
 
+class LeftOutShown(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a history is not shown. It lies between the first of each kind and the others."""
+
+    deliveries: int
+    notifications: int
+    attempts: int
+
+
 class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
-    """One task with its whole history."""
+    """One task with its history.
+
+    Of deliveries, notifications and attempts it has the first and the newest, 500 of each at most;
+    ``left_out`` says how many there are besides, and each kind has a door of its own with all of them.
+    """
 
     provider: str
     task_id: str
@@ -173,6 +140,7 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: list[DeliveryShown]
     notifications: list[NotificationShown]
     attempts: list[AttemptShown]
+    left_out: LeftOutShown
 
 
 async def list_page(runtime: Runtime, _: Request, query: TasksQuery) -> Response:
@@ -245,9 +213,10 @@ def _shown(runtime: Runtime, task: Task) -> TaskShown:
         error=_error(event) if event else None,
         poll=_poll(runtime, task.provider, task.poll) if task.poll else None,
         assets=[_asset(runtime, task, asset) for asset in event.assets] if event else [],
-        deliveries=[_delivery(delivery) for delivery in task.deliveries],
-        notifications=[_notification(entry) for entry in task.notifications],
-        attempts=[_attempt(attempt) for attempt in task.attempts],
+        deliveries=[shape(DeliveryShown, delivery) for delivery in task.deliveries],
+        notifications=[shape(NotificationShown, entry) for entry in task.notifications],
+        attempts=[shape(AttemptShown, attempt) for attempt in task.attempts],
+        left_out=shape(LeftOutShown, task.left_out),
     )
 
 
@@ -266,15 +235,3 @@ def _asset(runtime: Runtime, task: Task, asset: Asset) -> AssetShown:
     is_stored = asset.state is AssetState.STORED
     url = signed_url(runtime, task.provider, task.task_id, asset.index) if is_stored else None
     return shape(AssetShown, asset, url=url)
-
-
-def _delivery(delivery: Delivery) -> DeliveryShown:
-    return shape(DeliveryShown, delivery)
-
-
-def _notification(entry: OutboxEntry) -> NotificationShown:
-    return shape(NotificationShown, entry)
-
-
-def _attempt(attempt: Attempt) -> AttemptShown:
-    return shape(AttemptShown, attempt)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected, Unavailable
-from receiver.models import Report, Route, TaskFilter
+from receiver.models import MOST_SHOWN, Report, Route, TaskFilter
 from receiver.ports import Store
 from receiver.repairs import WorkFilter
 from receiver.words import AssetState, EventType, OutboxState, Outcome, TaskState, Verdict
@@ -31,6 +31,18 @@ ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({"task.faile
 EARLY_LIMIT = 5
 
 OpenStore = Callable[[], Awaitable[Store]]
+
+
+async def log_many_deliveries(store: Store, count: int) -> None:
+    """A task of which so many tokens said, one a second, that it goes on."""
+    await store.log_submission(submission("t1"))
+    for first in range(0, count, 100):
+        token = submission(None)
+        await store.log_submission(token)
+        for number in range(first, min(first + 100, count)):
+            said = recording(progress("t1"), body=str(number).encode(), received_at=later(number))
+            claimed = msgspec.structs.replace(said, submission_id=token.id)
+            await store.record(claimed)
 
 
 class StoreContract:
@@ -978,6 +990,50 @@ class StoreContract:
         assert await ids(state=TaskState.SUBMITTED) == ["theirs"]
         assert await ids(since=later(1)) == []
         assert sorted(await ids(until=later(1))) == ["mine", "theirs"]
+
+    async def test_a_long_history_shows_the_first_and_the_newest_and_says_how_many_are_left_out(
+        self, store: Store
+    ) -> None:
+        await log_many_deliveries(store, MOST_SHOWN + 30)
+
+        task = await store.get_task("vidgo", "t1")
+
+        assert task is not None
+        shown = [delivery.received_at for delivery in task.deliveries]
+        assert shown == [later(0), *(later(number) for number in range(31, MOST_SHOWN + 30))]
+        assert (task.left_out.deliveries, task.left_out.attempts, task.left_out.notifications) == (30, 0, 0)
+
+    async def test_a_history_is_paged_to_its_end_the_newest_first(self, store: Store) -> None:
+        await log_many_deliveries(store, 7)
+        await store.record(recording(failed("t1"), received_at=later(100)))
+        for sink in ("all", "failures"):
+            (work,) = await store.lease_outbox(sink, later(100), later(200), 10)
+            await store.settle_outbox(work, settlement(Outcome.DELIVERED))
+
+        seen, cursor = [], None
+        while True:
+            page = await store.list_deliveries("vidgo", "t1", 3, cursor)
+            assert page is not None
+            seen += [delivery.received_at for delivery in page.rows]
+            if (cursor := page.next_cursor) is None:
+                break
+        notifications = await store.list_notifications("vidgo", "t1", 1, None)
+        attempts = await store.list_attempts("vidgo", "t1", 2, None)
+
+        assert seen == [later(100), *(later(number) for number in range(6, -1, -1))]
+        assert notifications is not None
+        assert attempts is not None
+        assert ([each.sink for each in notifications.rows], bool(notifications.next_cursor)) == (
+            ["failures"],
+            True,
+        )
+        assert ([each.target for each in attempts.rows], attempts.next_cursor) == (
+            ["sink failures", "sink all"],
+            None,
+        )
+        assert await store.list_deliveries("vidgo", "stranger", 3, None) is None
+        with pytest.raises(Rejected):
+            await store.list_attempts("vidgo", "t1", 3, "out_1")
 
     async def test_a_cursor_that_is_not_ours_is_refused(self, store: Store) -> None:
         with pytest.raises(Rejected) as refused:

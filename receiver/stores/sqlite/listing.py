@@ -1,11 +1,9 @@
 """Pages of tasks and of submissions, the newest first, each by the index that comes closest to its filter."""
 
-import re
 import sqlite3
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.errors import Rejected
 from receiver.models import SubmissionPage, TaskFilter, TaskPage, TaskSummary
 from receiver.stores.sqlite.matching import (
     OF_OWNER,
@@ -18,7 +16,7 @@ from receiver.stores.sqlite.matching import (
     find_newest,
 )
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, submission_of_row
-from receiver.stores.sqlite.windows import LAST_NUMBER, Walk
+from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, cursor_at, number_below
 from receiver.times import from_text, from_text_if_any, to_text
 from receiver.words import TaskState
 
@@ -56,17 +54,18 @@ WHERE task_id IS NULL AND withdrawn_at IS NULL
 ORDER BY created_at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 
-CURSOR = re.compile(r"at_([0-9]{1,18})")
-
 
 def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
     """A page of tasks; see ``ports.Store.list_tasks``."""
-    before = _before(cursor)
+    before = number_below(cursor)
     low, high = _span(db, wanted.since, wanted.until)
     rows, reached = find_newest(
         db, task_search(wanted), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
     )
-    return TaskPage(tasks=tuple(_summary(row) for row in rows), next_cursor=_cursor(reached))
+    return TaskPage(
+        tasks=tuple(_summary(row) for row in rows),
+        next_cursor=_cursor(reached),
+    )
 
 
 def task_search(wanted: TaskFilter) -> Search:
@@ -136,14 +135,15 @@ def list_submissions(
     bound: bool | None,
 ) -> SubmissionPage:
     """A page of submissions; see ``ports.Store.list_submissions``."""
-    before = _before(cursor)
+    before = number_below(cursor)
     if bound is False:
         rows, reached = _unbound(db, provider, owner, limit, None if cursor is None else before)
     else:
         found = submission_search(provider, owner, bound=bound)
         rows, reached = find_newest(db, found, _SUBMISSION_COLUMNS, limit, high=before - 1)
     return SubmissionPage(
-        submissions=tuple(submission_of_row(row[1:]) for row in rows), next_cursor=_cursor(reached)
+        submissions=tuple(submission_of_row(row[1:]) for row in rows),
+        next_cursor=_cursor(reached),
     )
 
 
@@ -170,18 +170,9 @@ def _unbound(
     return rows[:limit], rows[limit - 1][0] - 1 if len(rows) > limit else None
 
 
-def _before(cursor: str | None) -> int:
-    """The number that a page begins below."""
-    if cursor is None:
-        return LAST_NUMBER
-    match = CURSOR.fullmatch(cursor)
-    if match is None:
-        raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
-    return int(match[1])
-
-
 def _cursor(reached: int | None) -> str | None:
-    return None if reached is None else f"at_{reached + 1}"
+    """To what lies below what was reached, and that itself."""
+    return cursor_at(None if reached is None else reached + 1)
 
 
 def _summary(row: tuple[Any, ...]) -> TaskSummary:

@@ -19,7 +19,11 @@ from typing import Self, TypeVar
 from receiver.errors import Misconfigured, Unavailable
 from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
+    Attempt,
+    Delivery,
     Event,
+    HistoryPage,
+    OutboxEntry,
     Receipt,
     RecordCopy,
     Recording,
@@ -37,6 +41,7 @@ from receiver.stores.sqlite import (
     backup,
     counting,
     dead_letters,
+    history,
     listing,
     matching,
     owning,
@@ -301,6 +306,21 @@ class SqliteStore:
     async def get_task(self, provider: str, task_id: str) -> Task | None:
         return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options))
 
+    async def list_deliveries(
+        self, provider: str, task_id: str, limit: int, cursor: str | None
+    ) -> HistoryPage[Delivery] | None:
+        return await self._list_history(history.DELIVERIES, (provider, task_id), limit, cursor)
+
+    async def list_notifications(
+        self, provider: str, task_id: str, limit: int, cursor: str | None
+    ) -> HistoryPage[OutboxEntry] | None:
+        return await self._list_history(history.NOTIFICATIONS, (provider, task_id), limit, cursor)
+
+    async def list_attempts(
+        self, provider: str, task_id: str, limit: int, cursor: str | None
+    ) -> HistoryPage[Attempt] | None:
+        return await self._list_history(history.ATTEMPTS, (provider, task_id), limit, cursor)
+
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
         return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id), Purpose.DUE)
 
@@ -355,6 +375,11 @@ class SqliteStore:
 
     async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
         return await self._readers.read(query, purpose)
+
+    async def _list_history(
+        self, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
+    ) -> HistoryPage[T] | None:
+        return await self._read(lambda c: viewing.list_history(c, kind, task, limit, cursor), Purpose.LIST)
 
     async def _count(self, count: Callable[[int], Query[tuple[int, int | None]]]) -> int:
         """Count in steps from one number to the next, with a word for others in between."""

@@ -5,24 +5,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from receiver.models import (
     Asset,
-    Attempt,
-    Delivery,
     Event,
-    OutboxEntry,
+    HistoryPage,
+    LeftOut,
     Poll,
     Submission,
     Task,
 )
 from receiver.options import StoreOptions, why_not_asked
+from receiver.stores.sqlite import history
 from receiver.times import from_text, from_text_if_any, to_text
 from receiver.waiting import waiting_on
-from receiver.words import AssetState, EventType, OutboxState, Outcome, Proof, TaskState, Verdict, Via
+from receiver.words import AssetState, EventType, Outcome, TaskState, Verdict, Via
+
+T = TypeVar("T")
 
 SUBMISSION_COLUMNS = (
     "id, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at"
@@ -62,20 +64,8 @@ SELECT url FROM assets WHERE event = (SELECT number FROM submissions WHERE provi
 ORDER BY position
 """
 
-DELIVERIES_OF_TASK = """
-SELECT number, via, proof, verdict, provider_state, note, coalesce(length(body), 0), seen,
-    received_at, last_seen_at
-FROM deliveries WHERE provider = ? AND task_id = ? ORDER BY number LIMIT 500
-"""
-
-OUTBOX_OF_EVENT = """
-SELECT number, sink, state, revision, replay_id, attempts, outcome, detail, due_at, settled_at
-FROM outbox WHERE event = ? ORDER BY number
-"""
-
-ATTEMPTS_OF_EVENT = """
-SELECT target, attempt, times, outcome, started_at, coalesce(last_started_at, started_at), seconds, detail
-FROM attempts WHERE event = ? ORDER BY number LIMIT 500
+PENDING_SINKS = """
+SELECT sink FROM outbox WHERE event = ? AND state = 'pending' GROUP BY sink ORDER BY min(number)
 """
 
 # What the deliveries of a task turned out to be; no row where it has ended, or nobody logged it.
@@ -195,22 +185,43 @@ def _task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions
     (number,) = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone() or (None,)
     event = None if number is None else event_of(db, number)
     poll, held = (None, False) if event else _poll(db, provider, task_id)
-    notifications = _notifications(db, number)
-    deliveries = tuple(_delivery(row) for row in db.execute(DELIVERIES_OF_TASK, (provider, task_id)))
+    task = {"provider": provider, "task_id": task_id}
+    deliveries, more_deliveries = history.show(db, history.DELIVERIES, task)
+    notifications, more_notifications = history.show(db, history.NOTIFICATIONS, {"event": number})
+    attempts, more_attempts = history.show(db, history.ATTEMPTS, {"event": number})
     return Task(
         provider=provider,
         task_id=task_id,
         state=_state(event),
         waiting_on=waiting_on(
-            event, poll, deliveries, notifications, is_held=held, not_asked=why_not_asked(options, provider)
+            event,
+            poll,
+            get_verdicts(db, provider, task_id) or frozenset(),
+            [sink for (sink,) in db.execute(PENDING_SINKS, (number,))],
+            is_held=held,
+            not_asked=why_not_asked(options, provider),
         ),
         submission=submission,
         event=event,
         poll=poll,
         deliveries=deliveries,
         notifications=notifications,
-        attempts=_attempts(db, number),
+        attempts=attempts,
+        left_out=LeftOut(
+            deliveries=more_deliveries, notifications=more_notifications, attempts=more_attempts
+        ),
     )
+
+
+def list_history(
+    db: sqlite3.Cursor, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
+) -> HistoryPage[T] | None:
+    """A page of one kind of what happened to a task; None for an unknown one."""
+    if submission_of_task(db, *task) is None:
+        return None
+    (event,) = db.execute(EVENT_OF_TASK, task).fetchone() or (None,)
+    values = {"provider": task[0], "task_id": task[1], "event": event}
+    return history.list_page(db, kind, values, limit, cursor)
 
 
 def _state(event: Event | None) -> TaskState:
@@ -251,53 +262,4 @@ def _asset(row: tuple[Any, ...]) -> Asset:
         height=row[10],
         sha256=row[11],
         settled_at=from_text_if_any(row[12]),
-    )
-
-
-def _delivery(row: tuple[Any, ...]) -> Delivery:
-    return Delivery(
-        id=f"dlv_{row[0]}",
-        via=Via(row[1]),
-        proof=Proof(row[2]),
-        verdict=Verdict(row[3]),
-        provider_state=row[4],
-        note=row[5],
-        bytes=row[6],
-        seen=row[7],
-        received_at=from_text(row[8]),
-        last_seen_at=from_text(row[9]),
-    )
-
-
-def _notifications(db: sqlite3.Cursor, event: int | None) -> tuple[OutboxEntry, ...]:
-    return tuple(
-        OutboxEntry(
-            id=f"out_{row[0]}",
-            sink=row[1],
-            state=OutboxState(row[2]),
-            revision=row[3],
-            replay_id=row[4] or None,
-            attempts=row[5],
-            outcome=Outcome(row[6]) if row[6] else None,
-            detail=row[7],
-            due_at=from_text(row[8]),
-            settled_at=from_text_if_any(row[9]),
-        )
-        for row in db.execute(OUTBOX_OF_EVENT, (event,))
-    )
-
-
-def _attempts(db: sqlite3.Cursor, event: int | None) -> tuple[Attempt, ...]:
-    return tuple(
-        Attempt(
-            target=row[0],
-            number=row[1],
-            times=row[2],
-            outcome=Outcome(row[3]),
-            started_at=from_text(row[4]),
-            last_started_at=from_text(row[5]),
-            seconds=row[6],
-            detail=row[7],
-        )
-        for row in db.execute(ATTEMPTS_OF_EVENT, (event,))
     )

@@ -4,16 +4,21 @@ A filter may match one row in a million, so what a look covers is bounded by tim
 Whoever wants more goes on where it ended. So no read holds a thread, or a snapshot of the file, for long.
 """
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from receiver.errors import Rejected
+
 LOOK_SECONDS = 0.25
 FIRST_WINDOW = 250  # rows; each window after it is twice as large, so that a slow disk is seen in time
 LARGEST_WINDOW = 4_000
 LAST_NUMBER = 2**63 - 1
+
+CURSOR = re.compile(r"at_([0-9]{1,18})")
 
 
 class Walk(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,3 +73,18 @@ def edge_query(walk: Walk, *, newest_first: bool) -> str:
     SELECT {walk.number} FROM {walk.table} WHERE {walk.only} AND {walk.number} BETWEEN :low AND :high
     ORDER BY {walk.number} {order} LIMIT 1 OFFSET :size
     """  # noqa: S608
+
+
+def number_below(cursor: str | None) -> int:
+    """The number that all rows of a page are below. Raises Rejected (400) for a cursor that is not ours."""
+    if cursor is None:
+        return LAST_NUMBER
+    match = CURSOR.fullmatch(cursor)
+    if match is None:
+        raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
+    return int(match[1])
+
+
+def cursor_at(number: int | None) -> str | None:
+    """Where the page begins whose rows are below a number, if there is one."""
+    return None if number is None else f"at_{number}"
