@@ -11,8 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 
 import httpcore2
 import httpx2
@@ -29,6 +28,7 @@ from receiver.addresses import (
     is_literal,
 )
 from receiver.errors import FetchFailed, tls_words, with_words
+from receiver.heads import TidyStream
 from receiver.words import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -39,7 +39,6 @@ IsOurs = Callable[[str], bool]
 MAX_LOOKUPS = 16  # threads that a dead resolver can hold
 MAX_ADDRESSES = 64  # more answers than any honest name has
 MAX_DIALS = 4  # of them are tried before the host counts as down
-MAX_HEAD_BYTES = 64 * 1024  # of all that comes before a body; honest hosts send a few hundred bytes
 USER_AGENT = f"receiver/{__version__}"
 
 _HEADERS = (
@@ -102,9 +101,6 @@ class GuardedClient:
         extensions = {"timeout": self._timeouts}
         with _translated():
             async with self._pool.stream("GET", url, headers=headers, extensions=extensions) as response:
-                stream = response.extensions["network_stream"]
-                if isinstance(stream, _Impatient):
-                    stream.head_is_over = True
                 yield response
 
     async def aclose(self) -> None:
@@ -117,12 +113,18 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
     It may reach internal hosts; it follows no redirects and takes no proxy from the environment.
     """
     _hush()
+    # How much runs at once is for whoever leases the work: a bound here would let one consumer that never
+    # answers use up the connections of all others.
+    pool = httpcore2.AsyncConnectionPool(
+        ssl_context=httpx2.create_ssl_context(),
+        max_connections=None,
+        max_keepalive_connections=100,
+        keepalive_expiry=5.0,
+        network_backend=_PlainBackend(),
+    )
     return httpx2.AsyncClient(
+        transport=_PlainTransport(pool),
         timeout=timeout_seconds,
-        verify=httpx2.create_ssl_context(),
-        # How much runs at once is for whoever leases the work: a bound here would let one consumer that
-        # never answers use up the connections of all others.
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=5.0),
         trust_env=False,
         follow_redirects=False,
         headers={"User-Agent": USER_AGENT},
@@ -280,7 +282,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         addresses = [host] if is_literal(host) else await self._look_up(host, port)
         for address in addresses:
             self._admit(address, host, port)
-        return _Impatient(await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0))
+        return TidyStream(await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0))
 
     async def connect_unix_socket(
         self,
@@ -327,46 +329,74 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         return await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1))
 
 
-class _Impatient(httpcore2.AsyncNetworkStream):
-    """A connection to a host that has to come to its answer.
+class _PlainBackend(httpcore2.AsyncNetworkBackend):
+    """Any host at all, by whatever address its name has."""
 
-    The driver bounds each interim answer (1xx), but not how many there are; a host that sends nothing
-    else would keep us parsing for ever. Set ``head_is_over`` where the body begins.
-    """
+    def __init__(self) -> None:
+        self._backend = httpcore2.AnyIOBackend()
 
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
-        self.head_is_over = False
-        self._stream = stream
-        self._head_bytes = 0
-
-    async def read(
+    async def connect_tcp(
         self,
-        max_bytes: int,
+        host: str,
+        port: int,
         timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
-    ) -> bytes:
-        if self._head_bytes >= MAX_HEAD_BYTES and not self.head_is_over:
-            raise FetchFailed(Outcome.INTERRUPTED, "the host sent headers without end")
-        part = await self._stream.read(max_bytes, timeout)
-        self._head_bytes += len(part)
-        return part
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        return TidyStream(await self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
 
-    async def write(
-        self,
-        buffer: bytes,
-        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
-    ) -> None:
-        await self._stream.write(buffer, timeout)
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
+class _PlainTransport(httpx2.AsyncBaseTransport):
+    """What the client does by itself, but over connections of ours: it takes none from outside."""
+
+    def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        url = request.url
+        asked = httpcore2.Request(
+            request.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _as_the_clients_own():
+            answer = await self._pool.handle_async_request(asked)
+        return httpx2.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_PlainBody(answer),
+            extensions=answer.extensions,
+        )
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        await self._pool.aclose()
 
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
-    ) -> httpcore2.AsyncNetworkStream:
-        return _Impatient(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+class _PlainBody(httpx2.AsyncByteStream):
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _as_the_clients_own():
+            async with aclosing(self._answer.aiter_stream()) as parts:
+                async for part in parts:
+                    yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+@contextmanager
+def _as_the_clients_own() -> Iterator[None]:
+    """The pool's errors as the client's, which have the same names."""
+    try:
+        yield
+    except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as exc:
+        raise getattr(httpx2, type(exc).__name__)(str(exc)) from exc
+    except httpcore2.UnsupportedProtocol as exc:
+        raise httpx2.UnsupportedProtocol(str(exc)) from exc

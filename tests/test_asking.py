@@ -279,6 +279,17 @@ async def test_an_answer_is_read_though_it_is_packed_or_its_label_means_nothing(
     assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
 
 
+async def test_a_malformed_line_in_an_answer_is_passed_over(host: MediaHost, clock: TurnableClock) -> None:
+    body = sample_callback("vidgo", "t1")
+    host.put(PATH, tells(body, "X-Frame-Options : DENY"))
+    async with open_plain_client() as http:
+        asker = Asker(
+            providers=load_providers(), accesses={"vidgo": at(host.url(""))}, http=http, clock=clock
+        )
+        got = await asker.ask("vidgo", "t1", None)
+    assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
+
+
 @pytest.mark.parametrize("answer", [repeats(b" ", pause_seconds=0.02), writes(b"", pause_seconds=5)])
 async def test_an_answer_that_does_not_come_in_time_is_not_waited_for(
     host: MediaHost, clock: TurnableClock, answer: Told

@@ -309,6 +309,47 @@ async def test_a_coding_that_is_not_unpacked_is_refused_in_words(
     assert "packed" in str(failure)
 
 
+# --- malformed lines ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line", ["X-Frame-Options : DENY", "HTTP/1.1 200 OK", "X Powered By: PHP", "no colon", ": x", "X-\xe9: y"]
+)
+async def test_a_malformed_line_that_decides_nothing_is_passed_over(
+    host: MediaHost, getter: Getter, line: str
+) -> None:
+    bad = f"{line}\r\n".encode("latin-1")
+    body = b"%s\r\n\r\n%s" % (bad, bad)  # as it is
+    interim = b"HTTP/1.1 103 X\r\n%s\r\n" % bad
+    head = b"HTTP/1.1 200 X\r\n%scontent-length: %d\r\n%s\r\n" % (bad, len(body), bad)
+    for answer in (says(200, body, line), writes(interim + head + body), writes(interim, head, body)):
+        assert (await getter.get(host.put("/x", answer))).bytes == len(body)
+        assert getter.path.read_bytes() == body
+        getter.path.unlink()
+    host.put("/y", says(200, b"bytes"))
+    assert (await getter.get(host.put("/x", says(302, b"", line, "location: /y")))).bytes == 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("Content-Length : 5", "Transfer-Encoding : chunked", "Content-Encoding : gzip", "Location : /y"),
+        *(
+            " Content-Length: 5",
+            "Content Length: 5",
+            "X: y\rContent-Length: 5",
+            "X : y\r\n Content-Length: 5",
+        ),
+        *("content-length: 5x", "content-length: -5", "transfer-encoding: x", "X: a\0b"),
+    ],
+)
+async def test_a_malformed_line_that_could_decide_is_the_end_of_it(
+    host: MediaHost, getter: Getter, line: str
+) -> None:
+    url = host.put("/x", writes(f"HTTP/1.1 200 X\r\n{line}\r\n\r\nbytes and more".encode()))
+    assert (await getter.fail(url)).outcome is Outcome.INTERRUPTED
+
+
 # --- answers --------------------------------------------------------------------------------------
 
 

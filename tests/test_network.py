@@ -6,9 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 
+import httpx2
 import pytest
 
 from receiver.addresses import Target
@@ -22,7 +23,7 @@ from receiver.network import (
 )
 from receiver.words import Outcome
 from tests.fake_world import OTHER_PUBLIC, PUBLIC, FakeWorld, Trust, make_trust
-from tests.media_host import media_host, says, writes
+from tests.media_host import listening, media_host, says, writes
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
@@ -480,3 +481,45 @@ async def test_many_fetches_at_once_do_not_wait_for_each_other() -> None:
     async with media_host() as host, closing(GuardedClient(opened=LOOPBACK)) as client:
         url = host.put("/x", together)
         assert await asyncio.gather(*(fetch(client, url) for _ in range(40))) == [b"bytes"] * 40
+
+
+async def test_the_plain_client_passes_over_malformed_lines_and_keeps_its_connection() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 100 X\r\nbad\r\n\r\nHTTP/1.1 200 X\r\nX-Frame-Options : DENY\r\n")
+                writer.write(b"content-length: 7\r\n\r\nbad : x")
+        writer.close()
+
+    async with listening(serve) as port, open_plain_client() as http:
+        for _ in range(3):
+            answer = await http.post(f"http://127.0.0.1:{port}/")
+            assert (answer.status_code, answer.text) == (200, "bad : x")
+            assert "x-frame-options" not in answer.headers
+    assert connections == 1
+
+
+async def test_what_goes_wrong_under_the_plain_client_is_said_in_its_own_errors() -> None:
+    async with media_host() as host, open_plain_client(timeout_seconds=0.2) as http:
+        host.put("/late", writes(b"HTTP/1.1 200 X\r\ncontent-length: 5\r\n\r\n", pause_seconds=5))
+        host.put("/short", says(200, b"", length=5))
+        host.put("/length", writes(b"HTTP/1.1 200 X\r\nContent-Length : 5\r\n\r\nbytes"))
+        host.put("/endless", writes(*[b"HTTP/1.1 100 X\r\n\r\n" * 500] * 20))
+        for path, error in {
+            "/late": httpx2.ReadTimeout,
+            "/short": httpx2.RemoteProtocolError,
+            "/length": httpx2.RemoteProtocolError,
+            "/endless": httpx2.RemoteProtocolError,
+        }.items():
+            with pytest.raises(error):
+                await http.get(host.url(path))
+        with pytest.raises(httpx2.UnsupportedProtocol):
+            await http.get("ftp://127.0.0.1/")
+    with pytest.raises(httpx2.ConnectError):
+        async with open_plain_client() as http:
+            await http.get(host.url("/late"))

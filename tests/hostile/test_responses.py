@@ -207,6 +207,15 @@ RESPONSES: dict[str, tuple[Answer, Outcome]] = {
     "HTTP 0.9": (writes(PNG), Outcome.INTERRUPTED),
     "HTTP 2": (writes(b"\0\0\x12\4\0\0\0\0\0" + b"\0" * 18), Outcome.INTERRUPTED),
     "NUL in a header": (writes(OK + b"x: a\0b\r\n\r\n" + PNG), Outcome.INTERRUPTED),
+    "malformed lines": (
+        writes(OK + b"X-Frame-Options : DENY\r\nno colon\r\nHTTP/1.1 200 OK\r\n\r\n" + PNG),
+        Outcome.STORED,
+    ),
+    "60 kB of malformed lines": (writes(OK + b"x : y\r\n" * 8_500 + b"\r\n" + PNG), Outcome.STORED),
+    "a length with a blank before its colon": (
+        writes(OK + b"Content-Length : 5\r\n\r\n" + PNG),
+        Outcome.INTERRUPTED,
+    ),
     "bare line ends": (writes(b"HTTP/1.1 200 X\n\n" + PNG), Outcome.STORED),
     "folded headers": (writes(OK + b"x: a\r\n b\r\n\r\n" + PNG), Outcome.STORED),
 }

@@ -15,6 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.models import Notification
+from receiver.network import open_plain_client
 from receiver.options import PartOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
@@ -198,6 +199,16 @@ class TestHttpSink(ServerSinkContract):
         started = time.monotonic()
         assert await failure(open_sink(f"{host.root}/{path}", 0.5)) is Outcome.TIMEOUT
         assert time.monotonic() - started < 3
+
+    async def test_a_malformed_line_in_the_answer_is_passed_over(
+        self, host: HttpServer, tmp_path: Path
+    ) -> None:
+        async with open_plain_client() as client:
+            options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+            sink = HttpSink.from_url(f"{host.root}/status/200/X-Frame-Options%20:%20DENY", options)
+            await sink.publish(notification("evt_1"))
+            await sink.publish(notification("evt_2"))
+        assert host.received() == [notification("evt_1").body, notification("evt_2").body]
 
     @pytest.mark.parametrize("path", ["hangup", "junk"])
     async def test_what_is_no_answer_counts_as_interrupted(
