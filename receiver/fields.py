@@ -6,7 +6,7 @@ import msgspec
 
 from receiver import accepts
 from receiver.accepts import Accepts
-from receiver.words import Confirm
+from receiver.words import Confirm, MessageFormat
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -263,6 +263,14 @@ SINK_FIELDS = (
         secret=True,
         shown="unsigned",
         name="secret",
+    ),
+    Field(
+        "RECEIVER_SINK_<NAME>_FORMAT",
+        accepts.one_of(*MessageFormat),
+        MessageFormat.STRUCTURED,
+        "what a webhook gets: the event as `application/cloudevents+json`, the same as `application/json`, or"
+        " CloudEvents' binary mode",
+        name="format",
     ),
     Field(
         "RECEIVER_SINK_<NAME>_TIMEOUT_SECONDS",

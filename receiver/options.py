@@ -8,7 +8,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.models import Route
-from receiver.words import Proof
+from receiver.words import MessageFormat, Proof
 
 if TYPE_CHECKING:
     import httpx2
@@ -22,6 +22,7 @@ class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
     http: "httpx2.AsyncClient"  # for parts that speak HTTP: no redirects, no proxy from the environment
     secret: str | None = None
     timeout_seconds: float = 10.0
+    format: MessageFormat = MessageFormat.STRUCTURED  # for sinks that speak HTTP
 
 
 def never(_provider: str, _proof: Proof) -> bool:

@@ -42,5 +42,6 @@ def make_sink(settings: Settings, sink: SinkSettings, http: httpx2.AsyncClient) 
         http=http,
         secret=sink.secret,
         timeout_seconds=sink.timeout_seconds,
+        format=sink.format,
     )
     return kind.from_url(sink.url, options)

@@ -17,7 +17,7 @@ from receiver.errors import Misconfigured
 from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, variable_of
 from receiver.models import Route
 from receiver.ports import Provider
-from receiver.words import Confirm
+from receiver.words import Confirm, MessageFormat
 
 
 class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     route: Route
     secret: str | None
+    format: MessageFormat
     timeout_seconds: float
     concurrency: int
     max_age_seconds: float
@@ -318,6 +319,10 @@ def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]
         field.attribute: _read(field, field.variable.replace("<NAME>", written), given, problems)
         for field in SINK_FIELDS
     }
+    if values["format"] is not MessageFormat.STRUCTURED and _scheme(values["url"]) not in ("http", "https"):
+        problems.append(
+            f"{_SINK}{written}_FORMAT is for webhooks; the other sinks get the whole event as it is"
+        )
     route = _route(name, values.pop("filter"), problems)
     return SinkSettings(name=name, route=route, **values)
 

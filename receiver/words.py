@@ -85,6 +85,14 @@ class Confirm(StrEnum):
     NEVER = "never"
 
 
+class MessageFormat(StrEnum):
+    """How a notification is put into an HTTP request."""
+
+    STRUCTURED = "structured"  # the CloudEvent as the body, application/cloudevents+json
+    JSON = "json"  # the same body as application/json, for consumers that parse nothing else
+    BINARY = "binary"  # the event's data as the body, application/json, and all else in ce- headers
+
+
 class Stage(StrEnum):
     """What a replay does again."""
 

@@ -11,7 +11,7 @@ from receiver.errors import Misconfigured
 from receiver.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
 from receiver.plugins import load_providers
 from receiver.settings import Settings, SinkSettings, load_settings
-from receiver.words import Confirm
+from receiver.words import Confirm, MessageFormat
 
 SECRET = "a-secret-of-some-length"
 
@@ -322,11 +322,13 @@ def test_each_sink_has_its_own_options() -> None:
             "RECEIVER_SINK_WEB": "HTTPS://consumer.example.com/in",
             "RECEIVER_SINK_WEB_SECRET": SECRET,
             "RECEIVER_SINK_WEB_FILTER": "provider=vidgo,apixo type=task.completed owner=user-17",
+            "RECEIVER_SINK_WEB_FORMAT": "Binary",
             "RECEIVER_SINK_WEB_MAX_AGE_SECONDS": "3600",
             "RECEIVER_SINK_QUEUE": "redis://127.0.0.1/0?stream=events",
         }
     ).sinks
     assert (web.name, web.url, web.secret) == ("web", "https://consumer.example.com/in", SECRET)
+    assert (web.format, queue.format) == (MessageFormat.BINARY, MessageFormat.STRUCTURED)
     assert (web.max_age_seconds, web.timeout_seconds, web.concurrency) == (3600.0, 10.0, 8)
     assert web.route.wants("apixo", "task.completed", "user-17")
     assert not web.route.wants("reapi", "task.completed", "user-17")
@@ -346,6 +348,11 @@ def test_each_sink_has_its_own_options() -> None:
         ({"RECEIVER_SINK_A_B": "jsonl:a"}, "a sink's name has no underscore"),
         ({"RECEIVER_SINK_A": "jsonl:a", "RECEIVER_SINK_a": "jsonl:b"}, "name the same sink"),
         ({"RECEIVER_SINK_": "jsonl:a"}, "does not name a sink"),
+        ({"RECEIVER_SINK_A_FORMAT": "json", "RECEIVER_SINK_A": "redis://h/0"}, "A_FORMAT is for webhooks"),
+        (
+            {"RECEIVER_SINK_A_FORMAT": "xml", "RECEIVER_SINK_A": "http://h/0"},
+            "one of structured, json, binary",
+        ),
         ({"RECEIVER_SINK_A": "no-url"}, "RECEIVER_SINK_A must be a URL"),
         ({"RECEIVER_SINK_A": "gopher://h"}, "known: jsonl, http, https, redis, rediss"),
     ],

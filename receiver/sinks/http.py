@@ -3,7 +3,8 @@
     https://app.example/hooks/images   a user and password in the URL become basic authentication
 
 The option SECRET holds one or more ``whsec_`` secrets, separated by blanks or commas. Each signs, so that
-a consumer can change from one to the other.
+a consumer can change from one to the other. FORMAT chooses among the forms of CloudEvents' HTTP binding, and
+plain JSON; what is signed is the body as it is sent, never the headers.
 """
 
 import asyncio
@@ -13,9 +14,11 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Self
+from typing import NamedTuple, Self
+from urllib.parse import quote
 
 import httpx2
+import msgspec
 
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
@@ -23,7 +26,7 @@ from receiver.envelope import CONTENT_TYPE
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, tls_words, wire_outcome, with_words
 from receiver.models import Notification
 from receiver.options import PartOptions
-from receiver.words import Outcome
+from receiver.words import MessageFormat, Outcome
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 SHORTEST_KEY_BYTES = 24  # the least that Standard Webhooks allows
@@ -35,6 +38,17 @@ _NEVER = frozenset({413, 415, 422})
 # So much of an answer is read, so that the connection can be used again; longer ones cost a new one.
 _ANSWER_BYTES = 64 * 1024
 _ANSWER_SECONDS = 1.0
+
+
+# What the binding leaves as it is in the value of a header: printable ASCII but the blank, '"' and '%'.
+_PLAIN = "".join(sorted(set(map(chr, range(0x21, 0x7F))) - set('"%')))
+
+
+class _Message(NamedTuple):
+    """A body as it is sent, and the headers that say what it is."""
+
+    body: bytes
+    headers: dict[str, str]
 
 
 class HttpSink:
@@ -57,6 +71,7 @@ class HttpSink:
         client: httpx2.AsyncClient,
         auth: httpx2.BasicAuth | None,
         keys: tuple[bytes, ...],
+        message_format: MessageFormat,
         timeout_seconds: float,
         clock: Clock,
     ) -> None:
@@ -64,6 +79,7 @@ class HttpSink:
         self._client = client
         self._auth = auth
         self._keys = keys
+        self._format = message_format
         self._timeout_seconds = timeout_seconds
         self._clock = clock
 
@@ -77,13 +93,16 @@ class HttpSink:
             client=options.http,
             auth=auth,
             keys=_keys(options.secret, options.name),
+            message_format=options.format,
             timeout_seconds=options.timeout_seconds,
             clock=clock or Clock(),
         )
 
     async def publish(self, notification: Notification) -> None:
         """Return when the consumer answered 2xx; see the class for all other answers."""
-        status, wish = await self._exchange("POST", notification.body, self._headers(notification))
+        body, headers = _formatted(notification.body, self._format)
+        headers |= self._webhook_headers(notification.event_id, body)
+        status, wish = await self._exchange("POST", body, headers)
         if not 200 <= status < 300:
             raise _refusal(status, retry_after_seconds(wish, self._clock.now()))
 
@@ -99,11 +118,11 @@ class HttpSink:
     async def aclose(self) -> None:
         """Nothing to close: the client belongs to whoever handed it in."""
 
-    def _headers(self, notification: Notification) -> dict[str, str]:
-        id_, stamp = notification.event_id, str(int(self._clock.now().timestamp()))
-        headers = {"content-type": CONTENT_TYPE, "webhook-id": id_, "webhook-timestamp": stamp}
+    def _webhook_headers(self, event_id: str, body: bytes) -> dict[str, str]:
+        stamp = str(int(self._clock.now().timestamp()))
+        headers = {"webhook-id": event_id, "webhook-timestamp": stamp}
         if self._keys:
-            headers["webhook-signature"] = _signatures(self._keys, id_, stamp, notification.body)
+            headers["webhook-signature"] = _signatures(self._keys, event_id, stamp, body)
         return headers
 
     async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
@@ -122,6 +141,25 @@ class HttpSink:
         ):
             await _drain(answer)
             return answer.status_code, answer.headers.get("retry-after", "")
+
+
+def _formatted(event: bytes, message_format: MessageFormat) -> _Message:
+    match message_format:
+        case MessageFormat.STRUCTURED:
+            return _Message(event, {"content-type": CONTENT_TYPE})
+        case MessageFormat.JSON:
+            return _Message(event, {"content-type": "application/json"})
+        case MessageFormat.BINARY:
+            return _binary(event)
+
+
+def _binary(event: bytes) -> _Message:
+    """The event's data, and each of its attributes in a header of its own."""
+    attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
+    data = bytes(attributes.pop("data"))
+    texts = {name: str(msgspec.json.decode(value)) for name, value in attributes.items()}
+    headers = {"content-type": texts.pop("datacontenttype")}
+    return _Message(data, headers | {f"ce-{name}": quote(text, safe=_PLAIN) for name, text in texts.items()})
 
 
 def _parsed(url: str, name: str) -> httpx2.URL:

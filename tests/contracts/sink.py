@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -35,9 +36,9 @@ class SinkContract:
         """Opens sinks, and closes them after the test."""
         opened: list[Sink] = []
 
-        def open_(url: str, timeout_seconds: float = 10.0, secret: str | None = None) -> Sink:
+        def open_(url: str, timeout_seconds: float = 10.0, **more: Any) -> Sink:
             options = PartOptions(
-                name="mine", data_dir=tmp_path, http=client, secret=secret, timeout_seconds=timeout_seconds
+                name="mine", data_dir=tmp_path, http=client, timeout_seconds=timeout_seconds, **more
             )
             opened.append(self.sink_class.from_url(url, options))
             return opened[-1]

@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
+from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
@@ -19,7 +22,7 @@ from receiver.network import open_plain_client
 from receiver.options import PartOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
-from receiver.words import EventType, Outcome
+from receiver.words import EventType, MessageFormat, Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.messages import notification
 from tests.sink_hosts import HttpServer
@@ -104,6 +107,56 @@ class TestHttpSink(ServerSinkContract):
         headers = host.requests()[0]["headers"]
         assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         assert headers["webhook-timestamp"] == "1614265330"
+
+    # --- formats ---
+
+    @pytest.mark.parametrize("secret", [None, SECRET])
+    async def test_an_event_can_be_had_as_plain_json(
+        self, open_sink: OpenSink, host: HttpServer, secret: str | None
+    ) -> None:
+        await open_sink(host.url, secret=secret, format=MessageFormat.JSON).publish(notification())
+        (request,) = host.requests()
+        assert request["headers"]["content-type"] == "application/json"
+        assert request["body"] == notification().body
+        if secret:
+            Webhook(secret).verify(request["body"].decode(), request["headers"])
+
+    @pytest.mark.parametrize("secret", [None, SECRET])
+    async def test_an_event_can_be_had_in_the_binary_mode_of_cloudevents(
+        self, open_sink: OpenSink, host: HttpServer, secret: str | None
+    ) -> None:
+        message = notification(revision=2, metadata={"text": "ünï\u2028 🦊"})
+        await open_sink(host.url, secret=secret, format=MessageFormat.BINARY).publish(message)
+        (request,) = host.requests()
+        whole = json.loads(message.body)
+        assert request["headers"]["content-type"] == "application/json"
+        assert request["body"] in message.body
+        assert json.loads(request["body"]) == whole.pop("data")
+        told = from_binary_event(HTTPMessage(headers=request["headers"], body=request["body"]), JSONFormat())
+        assert told.get_data() == json.loads(request["body"])
+        assert told.get_datacontenttype() == whole.pop("datacontenttype")
+        attributes = told.get_attributes() | {"time": request["headers"]["ce-time"], "revision": 2}
+        attributes.pop("datacontenttype")
+        assert {**attributes} == whole
+        assert request["headers"]["ce-revision"] == "2"
+        assert request["headers"]["webhook-id"] == request["headers"]["ce-id"] == "evt_1.2"
+        if secret:
+            Webhook(secret).verify(request["body"].decode(), request["headers"])
+
+    async def test_what_no_header_may_hold_is_escaped_as_the_binding_says(
+        self, open_sink: OpenSink, host: HttpServer
+    ) -> None:
+        event = json.loads(notification().body) | {
+            "subject": 'vidgo/a "ä"%\r\nx: y€😀~!',
+            "replayid": "rpl_1",
+        }
+        message = msgspec.structs.replace(notification(), body=json.dumps(event).encode())
+        await open_sink(host.url, format=MessageFormat.BINARY).publish(message)
+        (request,) = host.requests()
+        escaped = "vidgo/a%20%22%C3%A4%22%25%0D%0Ax:%20y%E2%82%AC%F0%9F%98%80~!"
+        assert request["headers"]["ce-subject"] == escaped
+        assert request["headers"]["ce-replayid"] == "rpl_1"
+        assert "x" not in request["headers"]
 
     # --- answers ---
 
