@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from receiver import plugins
+from receiver.bearer import parse_bearer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -125,6 +126,11 @@ def _secret(text: str) -> str:
     return text
 
 
+def _token(text: str) -> str:
+    parse_bearer(_secret(text))
+    return text
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(item) for item in _items(text))
 
@@ -180,6 +186,11 @@ SECRET = Accepts(
 SECRETS = Accepts(
     f"values of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas",
     lambda text: tuple(_secret(item) for item in _items(text)),
+)
+TOKENS = Accepts(
+    f"tokens of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas, each as TOKEN,"
+    " NAME:TOKEN or NAME:TOKEN@OWNER",
+    lambda text: tuple(_token(item) for item in _items(text)),
 )
 NETWORKS = Accepts("networks such as 10.0.0.0/8, separated by commas", _networks)
 HOSTS = Accepts("provider=host,host pairs of known providers, separated by spaces", _hosts)

@@ -74,17 +74,18 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_API_TOKENS",
-        accepts.SECRETS,
+        accepts.TOKENS,
         "",
-        "bearer tokens of backends",
+        "bearer tokens of backends; a name shows in logs, and behind it `@OWNER` binds the token to an owner,"
+        " `@tenant-7*` to all that begin so",
         secret=True,
         shown="generated",
     ),
     Field(
         "RECEIVER_ADMIN_TOKENS",
-        accepts.SECRETS,
+        accepts.TOKENS,
         "",
-        "bearer tokens of admins",
+        "bearer tokens of admins; a name shows in logs",
         secret=True,
         shown="generated",
     ),
@@ -164,7 +165,13 @@ FIELDS = (
         "30",
         "how long raw bodies, requests and attempts are kept",
     ),
-    Field("RECEIVER_METRICS_PRIVATE", accepts.FLAG, "false", "ask for an admin token at /metrics"),
+    Field(
+        "RECEIVER_METRICS_PRIVATE",
+        accepts.optional(accepts.FLAG),
+        "",
+        "ask for an admin token at /metrics",
+        shown="true, but false where only this machine is listened to",
+    ),
     Field(
         "RECEIVER_ALLOW_EPHEMERAL", accepts.FLAG, "false", "start on a disk that is wiped at every restart"
     ),

@@ -1,6 +1,7 @@
 """The only reader of the environment: variables in, one frozen value or every problem out."""
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -235,14 +236,23 @@ def _addresses(
     port = port or values["port"]
     # A host that hands out PORT reaches us from outside; a person's machine stays closed to its network.
     outside = "PORT" in given and "RECEIVER_HOST" not in given
+    given_private: bool | None = values["metrics_private"]
     host = host or (_ANY if outside else values["host"])
     own = f"http://{_reachable(host)}:{port}"
     return {
         "host": host,
         "port": port,
         "public_url": values["public_url"] or own,
+        "metrics_private": not _is_loopback(host) if given_private is None else given_private,
         "url": values["url"] or own,
     }
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be anything
+        return False
 
 
 def _reachable(host: str) -> str:

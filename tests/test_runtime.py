@@ -318,12 +318,15 @@ async def test_an_early_end_that_a_later_callback_binds_is_told_within_a_second(
         await until(lambda: events.exists() and "t1" in events.read_text(), seconds=1.0)
 
 
+ADMIN = {"authorization": "Bearer an-admin-of-the-tests"}  # who reads what is wrong with each part
+
+
 async def readiness(client: httpx2.AsyncClient, status: int) -> dict[str, str]:
     """The state of each part, in the first answer with this status."""
     answers: list[httpx2.Response] = []
 
     async def has_come() -> bool:
-        answers.append(await client.get("/readyz"))
+        answers.append(await client.get("/readyz", headers=ADMIN))
         return answers[-1].status_code == status
 
     await until(has_come)

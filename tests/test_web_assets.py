@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import sqlite3
 import struct
 import zlib
@@ -95,7 +96,7 @@ async def test_a_backend_gets_the_bytes_and_all_that_keeps_them_harmless(
     assert answer.headers["etag"] == ETAG
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
-    assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
+    assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-disposition"] == 'inline; filename="a-b-0.png"'
 
@@ -166,6 +167,21 @@ async def test_the_task_links_to_its_stored_file_and_says_why_the_other_is_not(
 
 def link_of(task: dict[str, Any]) -> str:
     return str(task["assets"][0]["url"]).removeprefix("https://receiver.test")
+
+
+async def test_no_copy_outlives_the_link_that_it_was_fetched_by(
+    task: dict[str, Any], stranger: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    def kept_for(answer: httpx2.Response) -> int:
+        match = re.fullmatch(r"private, max-age=(\d+), immutable", answer.headers["cache-control"])
+        assert match is not None
+        return int(match[1])
+
+    soon = int(datetime.now(UTC).timestamp()) + 60
+    short = f"{PATH}?expires={soon}&signature={runtime.tokens.sign_link('vidgo', TASK, 0, soon)}"
+    assert 0 < kept_for(await stranger.get(short)) <= 60
+    assert kept_for(await stranger.get(link_of(task))) == 86_400  # of a week
+    assert kept_for(await stranger.get(short, headers={"if-none-match": ETAG})) <= 60
 
 
 async def test_a_link_that_is_wrong_or_dead_or_of_another_file_gets_one_answer(

@@ -20,9 +20,11 @@ from receiver.worker import Worker
 from tests.failing_store import over_failing_store
 from tests.loopback import Answer, post, serving, talk
 from tests.waiting import until
-from tests.web_callers import API_TOKEN, LogLines, callback_path, caller, log_task
+from tests.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, callback_path, caller, log_task
 
 pytest_plugins = ["tests.web_fixtures"]
+
+ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}  # who reads what is wrong with each part
 
 
 async def test_a_living_process_says_so(stranger: httpx2.AsyncClient) -> None:
@@ -31,7 +33,7 @@ async def test_a_living_process_says_so(stranger: httpx2.AsyncClient) -> None:
 
 
 async def test_a_ready_service_names_each_part(stranger: httpx2.AsyncClient) -> None:
-    answer = await stranger.get("/readyz")
+    answer = await stranger.get("/readyz", headers=ADMIN)
     document = answer.json()
     assert answer.status_code == 200, document
     assert document["status"] == "ready"
@@ -45,7 +47,7 @@ async def test_without_a_commit_it_lives_but_is_not_ready(
     path = runtime.settings.data_dir / "receiver.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        answer = await stranger.get("/readyz")
+        answer = await stranger.get("/readyz", headers=ADMIN)
         assert (await stranger.get("/healthz")).status_code == 200
         connection.execute("ROLLBACK")
     assert answer.status_code == 503
@@ -53,7 +55,7 @@ async def test_without_a_commit_it_lives_but_is_not_ready(
     assert "commit" in answer.json()["parts"]["store"]
 
     async def recovered() -> bool:
-        parts: dict[str, str] = (await stranger.get("/readyz")).json()["parts"]
+        parts: dict[str, str] = (await stranger.get("/readyz", headers=ADMIN)).json()["parts"]
         return parts["store"] == "ok"
 
     await until(recovered)
@@ -106,7 +108,7 @@ async def test_a_loop_that_does_not_run_shows(
         worker.start()
         await asyncio.sleep(0)  # each loop begins
     async with caller(build_app(replace(runtime, worker=worker))) as stranger:
-        answer = await stranger.get("/readyz")
+        answer = await stranger.get("/readyz", headers=ADMIN)
     await worker.drain(1)
     assert answer.status_code == status
     assert answer.json()["parts"]["sink x"] == state
@@ -114,7 +116,7 @@ async def test_a_loop_that_does_not_run_shows(
 
 async def test_probes_are_not_in_the_usual_log(stranger: httpx2.AsyncClient, log_lines: LogLines) -> None:
     await stranger.get("/healthz")
-    await stranger.get("/readyz")
+    await stranger.get("/readyz", headers=ADMIN)
     await stranger.get("/metrics")
     assert {line["log_level"] for line in log_lines} == {"debug"}
 
@@ -169,7 +171,7 @@ class TestAProviderThatCannotBeReached:
         calm = (await stranger.get("/metrics")).text
         assert 'receiver_provider_trouble{provider="vidgo"} 0.0' in calm
         assert 'receiver_provider_trouble{provider="reapi"}' not in calm
-        parts = (await stranger.get("/readyz")).json()["parts"]
+        parts = (await stranger.get("/readyz", headers=ADMIN)).json()["parts"]
         assert parts["poll vidgo"] == "running"
         assert "poll reapi" not in parts  # nobody is asked without a key
         await log_task(backend, "t1")
@@ -181,7 +183,7 @@ class TestAProviderThatCannotBeReached:
             return numbers if failure in numbers else None
 
         assert 'receiver_provider_trouble{provider="vidgo"} 1.0' in await until(poll_counted)
-        answer = await stranger.get("/readyz")
+        answer = await stranger.get("/readyz", headers=ADMIN)
         assert answer.status_code == 200
         assert answer.json()["parts"]["poll vidgo"].startswith("running, but ")
 

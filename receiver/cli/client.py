@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from receiver.bearer import parse_bearer
 from receiver.credentials import read_credentials
 from receiver.errors import Misconfigured, Rejected, Unavailable, tls_words
 from receiver.settings import Settings, load_settings
@@ -105,11 +106,19 @@ def connect() -> Iterator[Service]:
         yield Service(client)
 
 
+def admin_token(settings: Settings) -> str | None:
+    """A token for a running service, where one is to be had here."""
+    try:
+        return _token(settings)
+    except Misconfigured:
+        return None
+
+
 def _token(settings: Settings) -> str:
     if settings.token:
         return settings.token
     if settings.admin_tokens:
-        return settings.admin_tokens[0]
+        return parse_bearer(settings.admin_tokens[0]).token
     if kept := read_credentials(settings.data_dir):
         return kept.admin_token
     raise Misconfigured(

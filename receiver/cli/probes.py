@@ -13,6 +13,7 @@ from receiver import plugins
 from receiver.answers import Answer
 from receiver.asking import Asker
 from receiver.cli.checks import SAME_USER, Check, State, fail, ok, warn
+from receiver.cli.client import admin_token
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
 from receiver.cli.show import count
@@ -121,7 +122,9 @@ async def check_service(settings: Settings) -> list[Check] | None:
     """What the running service says of itself; None where none runs."""
     try:
         async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
-            response = await client.get(f"{settings.url}/readyz")
+            token = admin_token(settings)  # who has one reads what is wrong with each part
+            headers = {"authorization": f"Bearer {token}"} if token else {}
+            response = await client.get(f"{settings.url}/readyz", headers=headers)
     except httpx2.HTTPError as exc:
         if isinstance(exc, httpx2.ConnectError) and wire_outcome(exc) is not Outcome.TLS_FAILED:
             return None

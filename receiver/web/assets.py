@@ -13,12 +13,13 @@ from receiver.models import Asset
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
 from receiver.web import problems
-from receiver.web.auth import Role, require
+from receiver.web.auth import Role, may_act_for, require
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.words import AssetState
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
 _SHOWN = frozenset(f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "avif", "heic", "jxl"))
+MAX_AGE_SECONDS = 86_400
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 log = structlog.get_logger()
@@ -43,11 +44,16 @@ async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response
     """The file, or the part of it that is asked for."""
     params = request.path_params
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
-    if request.state.role < Role.BACKEND:
-        _check_link(runtime, query, provider, task_id, index)
-    asset = await _find(runtime, provider, task_id, index)
+    has_token = request.state.role >= Role.BACKEND
+    remaining = 0 if has_token else _remaining_seconds(runtime, query, provider, task_id, index)
+    asset = await _find(runtime, request if has_token else None, provider, task_id, index)
     etag, size = f'"{asset.sha256}"', asset.bytes or 0
-    headers = {**_HEADERS, "etag": etag, "content-disposition": _disposition(asset, task_id)}
+    headers = {
+        **_HEADERS,
+        "cache-control": _cache_control(remaining),
+        "etag": etag,
+        "content-disposition": _disposition(asset, task_id),
+    }
     if _names(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     span = _span(request, etag, size)
@@ -72,7 +78,6 @@ ENDPOINTS = (
 
 _HEADERS = {
     "accept-ranges": "bytes",
-    "cache-control": "private, max-age=86400, immutable",
     "content-security-policy": "default-src 'none'; sandbox",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
@@ -86,19 +91,32 @@ def _index(text: str) -> int:
     return int(text)
 
 
-def _check_link(runtime: Runtime, query: LinkQuery, provider: str, task_id: str, index: int) -> None:
+def _remaining_seconds(runtime: Runtime, query: LinkQuery, provider: str, task_id: str, index: int) -> int:
+    """How long a signed link will still be good for. Raises Rejected where it is not."""
     if query.signature is None or query.expires is None:
         require(Role.STRANGER, Role.BACKEND)
-    else:
-        expires = int(query.expires) if re.fullmatch(r"[0-9]{1,15}", query.expires) else 0
-        is_ours = runtime.tokens.check_link(provider, task_id, index, expires, query.signature)
-        # One answer for both, so that nobody learns which signature was once right.
-        if not is_ours or expires < runtime.clock.now().timestamp():
-            raise Rejected(403, "Link not valid", "This link is not valid, or not any more.")
+        return 0
+    expires = int(query.expires) if re.fullmatch(r"[0-9]{1,15}", query.expires) else 0
+    is_ours = runtime.tokens.check_link(provider, task_id, index, expires, query.signature)
+    remaining = expires - runtime.clock.now().timestamp()
+    # One answer for both, so that nobody learns which signature was once right.
+    if not is_ours or remaining < 0:
+        raise Rejected(403, "Link not valid", "This link is not valid, or not any more.")
+    return int(remaining)
 
 
-async def _find(runtime: Runtime, provider: str, task_id: str, index: int) -> Asset:
+def _cache_control(remaining_seconds: int) -> str:
+    """A copy lives no longer than the link that it was fetched by; what a token fetched is kept by nobody."""
+    if remaining_seconds == 0:
+        return "no-store"
+    return f"private, max-age={min(remaining_seconds, MAX_AGE_SECONDS)}, immutable"
+
+
+async def _find(runtime: Runtime, request: Request | None, provider: str, task_id: str, index: int) -> Asset:
+    """The stored file. Another owner's is as unknown as none to the token of ``request``."""
     event = await runtime.store.get_event(provider, task_id)
+    if event and request and not may_act_for(request, event.submission.owner):
+        raise _unknown_file()
     asset = next((asset for asset in event.assets if asset.index == index), None) if event else None
     if asset is None:
         raise _unknown_file()

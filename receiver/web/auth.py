@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 import msgspec
+from starlette.requests import Request
 
+from receiver.bearer import acts_for, parse_bearer
 from receiver.errors import Rejected
 
 
@@ -22,16 +24,21 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Whoever sent a request, as far as its token shows."""
 
     role: Role
-    name: str  # for the record: the role, and where the token's hash begins, such as "admin 1a2b3c4d"
+    # For the record: the role, and the token's name, or where its hash begins, such as "admin 1a2b3c4d".
+    name: str
+    owners: tuple[str, ...] = ()  # whom it may act for; none: everybody
 
 
 class Guard:
     """Knows the tokens, by their hashes only."""
 
     def __init__(self, api_tokens: Iterable[str], admin_tokens: Iterable[str]) -> None:
-        backends = [(_hash(token.encode()), Role.BACKEND) for token in api_tokens]
-        admins = [(_hash(token.encode()), Role.ADMIN) for token in admin_tokens]
-        self._known = backends + admins
+        roles = ((Role.BACKEND, api_tokens), (Role.ADMIN, admin_tokens))
+        self._known = [
+            (_hash(token.token.encode()), _caller(role, token.name, token.token, token.owners))
+            for role, texts in roles
+            for token in map(parse_bearer, texts)
+        ]
 
     def identify(self, authorization: str | None) -> Caller:
         """Who the ``Authorization`` header shows, with the highest role that its token has.
@@ -40,9 +47,10 @@ class Guard:
         """
         scheme, _, token = (authorization or "").partition(" ")
         given = _hash(token.strip().encode("latin-1", "replace"))  # headers are read as Latin-1
-        matches = [role for known, role in self._known if hmac.compare_digest(given, known)]
-        role = max(matches, default=Role.STRANGER) if scheme.lower() == "bearer" else Role.STRANGER
-        return Caller(role=role, name=_name(role, given))
+        matches = [caller for known, caller in self._known if hmac.compare_digest(given, known)]
+        if not matches or scheme.lower() != "bearer":
+            return _STRANGER
+        return max(matches, key=lambda caller: caller.role)
 
 
 def require(role: Role, needed: Role) -> None:
@@ -54,9 +62,39 @@ def require(role: Role, needed: Role) -> None:
     raise Rejected(403, "Not allowed", "This needs an admin's token.")
 
 
-def _name(role: Role, given: bytes) -> str:
-    """Tells one token from another, and gives none away."""
-    return f"{role.name.lower()} {given.hex()[:8]}" if role else "stranger"
+def may_act_for(request: Request, owner: str) -> bool:
+    """Whether what belongs to an owner is there for this request's token. An admin's may do everything."""
+    return request.state.role is Role.ADMIN or acts_for(request.state.owners, owner)
+
+
+def require_owner(request: Request, owner: str) -> None:
+    """Raises Rejected (403) where the token is not for this owner."""
+    if not may_act_for(request, owner):
+        raise Rejected(403, "Not allowed", "This token is bound to other owners.")
+
+
+def listed_owner(request: Request, asked: str | None) -> str | None:
+    """Whose a list may be: the one asked for, or the only one that the token is bound to; None is all.
+
+    Raises Rejected: 403 for another's, 400 where one has to be asked for.
+    """
+    owners = () if request.state.role is Role.ADMIN else request.state.owners
+    if asked is not None:
+        require_owner(request, asked)
+    if asked is not None or not owners:
+        return asked
+    if len(owners) == 1 and not owners[0].endswith("*"):
+        return str(owners[0])
+    raise Rejected(400, "Say whose", "This token is bound to several owners: add `owner=` with one of them.")
+
+
+def _caller(role: Role, name: str | None, token: str, owners: tuple[str, ...]) -> Caller:
+    """Its name tells one token from another, and gives none away."""
+    shown = name or _hash(token.encode()).hex()[:8]
+    return Caller(role=role, name=f"{role.name.lower()} {shown}", owners=owners)
+
+
+_STRANGER = Caller(role=Role.STRANGER, name="stranger")
 
 
 def _hash(token: bytes) -> bytes:

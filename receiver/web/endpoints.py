@@ -50,6 +50,8 @@ class Audience(StrEnum):
 # Whose questions may take long. A file is sent with one, and ends with its reader by itself.
 _LISTS = frozenset({Audience.BACKEND, Audience.ADMIN})
 
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:\[\]]{2,50}")
+
 # Probes and scrapes come every few seconds and say nothing new.
 _PROBED = frozenset({Audience.ANYONE, Audience.SETTING})
 
@@ -98,6 +100,9 @@ class Reception:
             method=request.method,
             route=endpoint.path,
             status=response.status_code,
+            who=getattr(request.state, "caller", None),
+            peer=request.client.host if request.client else None,
+            forwarded_for=_forwarded_for(request),
             seconds=round(time.perf_counter() - started, 6),
         )
         return response
@@ -120,6 +125,7 @@ class Reception:
         request.state.is_read = False
         caller = self._guard.identify(request.headers.get("authorization"))
         request.state.role, request.state.caller = caller.role, caller.name
+        request.state.owners = caller.owners
         if endpoint.audience is Audience.BACKEND:
             require(caller.role, Role.BACKEND)
         if endpoint.audience is Audience.ADMIN:
@@ -154,6 +160,12 @@ async def unless_left(request: Request, reading: Awaitable[T]) -> T:
 async def _left(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _forwarded_for(request: Request) -> str | None:
+    """What the proxy in front says of its peer, which nobody here has checked."""
+    told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    return told if _ADDRESS.fullmatch(told) else None
 
 
 def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:

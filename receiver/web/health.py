@@ -18,7 +18,11 @@ class Alive(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """Every part by name: ``ok``, ``running``, ``running, but ...``, or what is wrong with it."""
+    """Every part by name: ``ok``, ``running``, ``running, but ...``, or what is wrong with it.
+
+    What is wrong, a balance or a disk, is for admins; everybody else reads ``troubled``, ``stopped`` or
+    ``failing``.
+    """
 
     status: str
     parts: dict[str, str]
@@ -29,10 +33,12 @@ async def show_alive(_runtime: Runtime, _request: Request, _: Nothing) -> Respon
     return reply(Alive(status="ok"))
 
 
-async def show_ready(runtime: Runtime, _request: Request, _: Nothing) -> Response:
-    """Whether a commit works, or did a second ago, and the loops run."""
+async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """Whether a commit works, or did a second ago, and the loops run; admins see more of each part."""
     parts = {"store": await runtime.pulse.feel(), **runtime.worker.status()}
     is_ready = all(_is_fine(state) for state in parts.values())
+    if request.state.role is not Role.ADMIN:
+        parts = {name: _in_short(state) for name, state in parts.items()}
     document = Readiness(status="ready" if is_ready else "not ready", parts=parts)
     return reply(document, 200 if is_ready else 503)
 
@@ -88,6 +94,14 @@ async def _stats(runtime: Runtime) -> Stats | None:
         return await runtime.stats.get()
     except Unavailable:
         return None
+
+
+def _in_short(state: str) -> str:
+    if state in {"ok", "running"}:
+        return state
+    if state.startswith("running, but "):
+        return "running, but troubled"
+    return "stopped" if state.startswith("stopped") else "failing"
 
 
 def _is_fine(state: str) -> bool:

@@ -13,6 +13,7 @@ from receiver.models import Submission
 from receiver.payload import path_part
 from receiver.payload import task_id as usable_task_id
 from receiver.runtime import Runtime
+from receiver.web.auth import listed_owner, may_act_for, require_owner
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import check_provider
 from receiver.web.shapes import Limit, Moment, TaskId, reply, shape
@@ -94,9 +95,10 @@ class SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-async def add(runtime: Runtime, _: Request, new: NewSubmission) -> Response:
+async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Response:
     """Log a submission; the same task of the same owner again changes nothing."""
     check_provider(runtime, new.provider)
+    require_owner(request, new.owner)
     row, created = await runtime.store.log_submission(_submission(runtime, new))
     if not created and row.owner != new.owner:
         raise Rejected(409, "Task already logged", "This task was logged before, for somebody else.")
@@ -107,6 +109,7 @@ async def add(runtime: Runtime, _: Request, new: NewSubmission) -> Response:
 
 async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response:
     """Tie a reserved submission to its task; the same task again changes nothing."""
+    await _find(runtime, request)
     row = await runtime.store.bind_submission(request.path_params["id"], binding.task_id, runtime.clock.now())
     if row.task_id != binding.task_id:
         raise Rejected(409, "Already bound", "This submission is bound to another task.")
@@ -116,18 +119,15 @@ async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response
 
 async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """One submission."""
-    row = await runtime.store.get_submission(request.path_params["id"])
-    if row is None:
-        raise Rejected(404, "Unknown submission", "No submission has this id.")
-    return reply(_shown(runtime, row))
+    return reply(_shown(runtime, await _find(runtime, request)))
 
 
-async def list_page(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Response:
+async def list_page(runtime: Runtime, request: Request, query: SubmissionsQuery) -> Response:
     """A page of submissions."""
     check_provider(runtime, query.provider)
     page = await runtime.store.list_submissions(
         provider=query.provider,
-        owner=query.owner,
+        owner=listed_owner(request, query.owner),
         bound=query.bound,
         limit=query.limit,
         cursor=query.cursor,
@@ -138,6 +138,7 @@ async def list_page(runtime: Runtime, _: Request, query: SubmissionsQuery) -> Re
 
 async def withdraw(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """Wait for no task of a reservation any more: its order failed."""
+    await _find(runtime, request)
     row = await runtime.store.withdraw_submission(request.path_params["id"], runtime.clock.now())
     log.info("submission.withdrawn", submission_id=row.id, provider=row.provider, who=request.state.caller)
     return Response(status_code=204)
@@ -195,6 +196,14 @@ ENDPOINTS = (
         answer=withdraw,
     ),
 )
+
+
+async def _find(runtime: Runtime, request: Request) -> Submission:
+    """The submission that a path names; another owner's is as unknown as none. Raises Rejected (404)."""
+    row = await runtime.store.get_submission(request.path_params["id"])
+    if row is None or not may_act_for(request, row.owner):
+        raise Rejected(404, "Unknown submission", "No submission has this id.")
+    return row
 
 
 def _submission(runtime: Runtime, new: NewSubmission) -> Submission:

@@ -17,6 +17,7 @@ from receiver.models import (
 )
 from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
+from receiver.web.auth import listed_owner, may_act_for
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import When, check_provider, check_span
 from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
@@ -143,13 +144,13 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
     left_out: LeftOutShown
 
 
-async def list_page(runtime: Runtime, _: Request, query: TasksQuery) -> Response:
+async def list_page(runtime: Runtime, request: Request, query: TasksQuery) -> Response:
     """A page of tasks."""
     check_provider(runtime, query.provider)
     wanted = TaskFilter(
         provider=query.provider,
         state=query.state,
-        owner=query.owner,
+        owner=listed_owner(request, query.owner),
         since=query.since,
         until=query.until,
     )
@@ -160,7 +161,7 @@ async def list_page(runtime: Runtime, _: Request, query: TasksQuery) -> Response
 async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """One task with its whole history."""
     task = await runtime.store.get_task(request.path_params["provider"], request.path_params["task_id"])
-    if task is None:
+    if task is None or not may_act_for(request, task.submission.owner):
         raise Rejected(404, "Unknown task", "No submission of this task was logged here.")
     return reply(_shown(runtime, task))
 

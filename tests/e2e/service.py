@@ -146,7 +146,7 @@ class Receiver:
 
     async def parts(self) -> dict[str, str]:
         """What readiness says of each part, with the status under ``""``."""
-        answer = await self.http.get("/readyz")
+        answer = await self.http.get("/readyz", headers=bearer(ADMIN_TOKEN))
         return {"": str(answer.status_code), **answer.json()["parts"]}
 
     def events(self, file: str = "events.jsonl") -> list[dict[str, Any]]:

@@ -25,7 +25,17 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.settings import load_settings
 from receiver.testing import TurnableClock, sample_callback
 from receiver.web.app import build_app
-from tests.e2e.service import API_TOKEN, READY_SECONDS, SECRET, STOP_SECONDS, Receiver, consumer, receiver
+from tests.e2e.service import (
+    ADMIN_TOKEN,
+    API_TOKEN,
+    READY_SECONDS,
+    SECRET,
+    STOP_SECONDS,
+    Receiver,
+    bearer,
+    consumer,
+    receiver,
+)
 from tests.image_bytes import animated
 from tests.media_host import media_host, picture, says
 from tests.missing import missing
@@ -320,7 +330,7 @@ async def test_files_leave_the_last_of_the_disk_to_the_record(tmp_path: Path) ->
         assert host.requests == []  # not even asked for
         await service.finish("without")
         await until(lambda: service.told() == ["without"])
-        assert "kept for the record" in (await service.http.get("/readyz")).text
+        assert "kept for the record" in (await service.http.get("/readyz", headers=bearer(ADMIN_TOKEN))).text
 
         disk.empty(service)
         await until(lambda: service.told() == ["with-file", "without"], 20)
@@ -515,6 +525,7 @@ async def running(folder: Path, clock: TurnableClock, settings: Mapping[str, str
         "RECEIVER_DATA_DIR": str(folder / "data"),
         "RECEIVER_SECRET": SECRET,
         "RECEIVER_API_TOKENS": API_TOKEN,
+        "RECEIVER_ADMIN_TOKENS": ADMIN_TOKEN,
         **settings,
     }
     async with open_runtime(load_settings(environment), clock=clock) as runtime:
@@ -559,7 +570,7 @@ async def test_a_loop_that_is_killed_from_inside_is_seen_counted_and_started_aga
         (loop,) = (task for task in asyncio.all_tasks() if task.get_name() == "sink jsonl")
         loop.cancel()
         await asyncio.sleep(0.05)
-        answer = await here.stranger.get("/readyz")
+        answer = await here.stranger.get("/readyz", headers=bearer(ADMIN_TOKEN))
         assert answer.status_code == 503
         assert answer.json()["parts"]["sink jsonl"] == "restarting after CancelledError"
         await here.fail("t1")  # callbacks are taken meanwhile
