@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.links import link_name, match_links
+from receiver.links import HASHES, host_hash, link_name, match_links
 
 CDN = "https://cdn.test"
 
@@ -71,3 +71,17 @@ def test_a_hundred_links_with_endless_queries_are_matched_in_a_moment() -> None:
     query = "&".join(f"{number}=" for number in range(1500))
     links = [f"{CDN}/get?{number}&{query}" for number in range(100)]
     assert match_links(links, links[::-1]) == dict(enumerate(links))
+
+
+def test_all_links_to_one_host_and_port_have_one_hash() -> None:
+    same = [
+        "https://cdn.test",
+        "https://CDN.test/a",
+        "https://cdn.test?a/b",
+        "https://cdn.test#a",
+        "http://cdn.test/",
+    ]
+    other = ["https://cdn.test:8443/a", "https://a.cdn.test/", "cdn.test/a", "", "https://\ud800/"]
+    assert len({host_hash(link) for link in same}) == 1
+    assert host_hash(same[0]) not in {host_hash(link) for link in other}
+    assert all(0 <= host_hash(link) < HASHES for link in [*same, *other])
