@@ -64,8 +64,11 @@ def embedded(value: object) -> object:
 def decode_whole(body: bytes) -> object:
     """The JSON value in ``body`` with its fractions, and with half surrogate pairs as they are.
 
-    For documents of backends, which may hold anything. Raises ValueError and RecursionError.
+    For documents of backends, which may hold anything. Raises ValueError, also where there is too much to
+    be read at a bounded price, and RecursionError.
     """
+    if _is_wide(body):
+        raise ValueError("more values than are read")
     return json.loads(body.decode(), parse_constant=_refuse)
 
 
@@ -83,7 +86,7 @@ def storable(value: object) -> object:
 
 
 def _read(body: bytes) -> object:
-    if len(body) > MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+    if _is_wide(body):
         _check_ends(body)
         return None
     try:
@@ -94,6 +97,10 @@ def _read(body: bytes) -> object:
     except ValueError:
         # Half a surrogate pair in escapes and thousands of digits are JSON all the same.
         return json.loads(body.decode(), parse_int=str, parse_float=_as_null, parse_constant=_refuse)
+
+
+def _is_wide(body: bytes) -> bool:
+    return len(body) > MOST_VALUES and sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES
 
 
 def _check_ends(body: bytes) -> None:

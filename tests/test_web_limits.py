@@ -1,11 +1,14 @@
 """What a request may cost: bytes, seconds, places."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 from starlette.requests import ClientDisconnect
@@ -15,8 +18,9 @@ from receiver.errors import Rejected, Unavailable
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
-from receiver.web.app import OPENAPI
+from receiver.web.app import ENDPOINTS, OPENAPI
 from receiver.web.callbacks import CallbackDoor
+from receiver.web.endpoints import Endpoint
 from receiver.web.limits import Intake, Limits
 from tests.loopback import Answer, post, serving, talk
 from tests.waiting import until
@@ -40,15 +44,16 @@ def sends(*chunks: bytes, ends: bool = True) -> Receive:
     return receive
 
 
-LIMITS = Limits(max_body_bytes=10, body_timeout_seconds=0.05, max_requests=1, max_waiting_bytes=10)
+LIMITS = Limits(body_timeout_seconds=0.05, max_requests=1, max_waiting_bytes=10)
+MAX_BYTES = 10
 
 
 async def read(
     receive: Receive, headers: dict[str, str] | None = None, *, intake: Intake | None = None
 ) -> bytes:
     intake = intake or Intake(LIMITS)
-    intake.check(headers or {})
-    with intake.admit() as waiting:
+    intake.check(headers or {}, MAX_BYTES)
+    with intake.admit(MAX_BYTES) as waiting:
         return await waiting.read(receive)
 
 
@@ -106,16 +111,16 @@ async def test_a_sender_that_left_has_sent_nothing() -> None:
 
 async def test_only_so_many_requests_wait_at_once() -> None:
     intake = Intake(LIMITS)
-    with intake.admit(), pytest.raises(Unavailable):
-        intake.admit()
-    with intake.admit():
+    with intake.admit(MAX_BYTES), pytest.raises(Unavailable):
+        intake.admit(MAX_BYTES)
+    with intake.admit(MAX_BYTES):
         pass
 
 
 async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
     intake = Intake(msgspec.structs.replace(LIMITS, max_requests=2))
     for _ in range(3):
-        with intake.admit() as first, intake.admit() as second:
+        with intake.admit(MAX_BYTES) as first, intake.admit(MAX_BYTES) as second:
             await first.read(sends(b"123456"))
             with pytest.raises(Unavailable):
                 await second.read(sends(b"12345"))
@@ -165,6 +170,54 @@ async def test_each_read_has_a_deadline_of_its_own() -> None:
     await asyncio.gather(*(stall(number * 0.02) for number in range(6)))
     assert len(late) == 6
     assert all(0.04 <= seconds < 1 for seconds in late)
+
+
+# --- before anything is decoded ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [each for each in ENDPOINTS if each.method != "GET"],
+    ids=lambda each: f"{each.method} {each.path}",
+)
+async def test_every_door_has_a_bound_of_its_own_for_bodies(
+    admin: httpx2.AsyncClient, endpoint: Endpoint[Any]
+) -> None:
+    most = {"/submissions": 2**18, "/replays": 2**20, "/dead-letters/requeue": 2**20}.get(
+        endpoint.path, 2**17
+    )
+    path = endpoint.path.replace("{id}", "1")
+    answer = await admin.request(endpoint.method, path, content=b"[]," * (most // 3 + 1))
+    assert (answer.status_code, answer.json()["title"]) == (413, "Body too large")
+    answer = await admin.request(endpoint.method, path, content=b"[" + b" " * (most - 2) + b"]")
+    assert answer.status_code == 400  # it is read, and is no object
+
+
+@pytest.mark.parametrize("environment", [{"RECEIVER_MAX_BODY_BYTES": "1024"}])
+async def test_the_bound_for_callbacks_is_no_bound_for_backends(backend: httpx2.AsyncClient) -> None:
+    """All that may be logged may be, in escapes too: those of Cyrillic take three times as much."""
+    new = {"provider": "vidgo", "owner": "Ада", "request": "ж" * 32_000, "metadata": {"имя": "ж" * 2000}}
+    answer = await backend.post("/submissions", content=json.dumps(new, indent=4))
+    assert answer.status_code == 201
+
+
+async def test_a_thousand_long_ids_are_a_filter(admin: httpx2.AsyncClient) -> None:
+    ids = [f"{number:04}-{'x' * 507}" for number in range(1000)]
+    wanted = {"stage": "notify", "filter": {"task_ids": ids}, "dry_run": True}
+    answer = await admin.post("/replays", json=wanted)
+    assert (answer.status_code, answer.json()["matched"]) == (200, 0)
+
+
+async def test_what_has_to_be_read_with_care_is_refused_where_it_is_wide(backend: httpx2.AsyncClient) -> None:
+    wide = b'{"provider": "vidgo", "owner": "u", "request": ["\\ud800", %b 1]}' % (b"[]," * 30_000)
+    answer = await backend.post("/submissions", content=wide)
+    assert (answer.status_code, answer.json()["title"]) == (400, "Bad body")
+
+
+async def test_a_stranger_has_no_long_query_read(stranger: httpx2.AsyncClient) -> None:
+    answer = await stranger.get(f"/assets/vidgo/t1/0?{'a&' * 30_000}")
+    assert (answer.status_code, answer.json()["title"]) == (400, "Bad query")
+    assert (await stranger.get(f"/healthz?{'a&' * 30_000}")).status_code == 200  # which takes none
 
 
 # --- over real connections --------------------------------------------------------------------------
@@ -306,7 +359,7 @@ async def test_a_stranger_needs_no_place_and_so_takes_none(runtime: Runtime) -> 
 
 
 async def test_hundreds_of_strangers_keep_nobody_out(runtime: Runtime) -> None:
-    narrow = Intake(msgspec.structs.replace(LIMITS, max_body_bytes=9000, max_waiting_bytes=9000))
+    narrow = Intake(msgspec.structs.replace(LIMITS, max_waiting_bytes=9000))
     request = post("/callbacks/vidgo/p.wrong", b" " * 9000)[:-1]
     async with serving(CallbackDoor(runtime, narrow)) as port:
         strangers = [asyncio.create_task(talk(port, request)) for _ in range(200)]

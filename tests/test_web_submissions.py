@@ -171,7 +171,7 @@ async def test_what_is_wrong_beside_half_a_surrogate_pair_is_named(backend: http
 
 
 async def test_bodies_pass_the_same_limits_as_callbacks(backend: httpx2.AsyncClient) -> None:
-    await refused(backend, 413, b" " * 131_073)
+    await refused(backend, 413, b" " * 262_145)
     answer = await backend.post("/submissions", content=b"{}", headers={"content-encoding": "gzip"})
     assert answer.status_code == 415
 

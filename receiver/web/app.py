@@ -160,10 +160,7 @@ async def _cut_short(scope: Scope, receive: Receive, send: Send) -> None:
 def build_app(runtime: Runtime) -> ASGIApp:
     """The routes over a runtime that is open and stays the caller's."""
     settings = runtime.settings
-    limits = Limits(
-        max_body_bytes=settings.max_body_bytes, body_timeout_seconds=settings.body_timeout_seconds
-    )
-    intake = Intake(limits)
+    intake = Intake(Limits(body_timeout_seconds=settings.body_timeout_seconds))
     callbacks = CallbackDoor(runtime, intake)
     rest = _routed(Reception(runtime, intake))
 

@@ -71,7 +71,7 @@ ENDPOINTS = (
         audience=Audience.LINK,
         takes=LinkQuery,
         gives={200: "*/*", 206: "*/*", 304: None},
-        refuses=(401, 403, 404, 416, 503),
+        refuses=(400, 401, 403, 404, 416, 503),
         answer=show,
     ),
 )

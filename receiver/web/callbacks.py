@@ -57,9 +57,10 @@ class CallbackDoor:
     async def _accept(self, request: "_Request", receive: Receive) -> tuple[Receipt, Proof]:
         _check_route(request, self._runtime)
         headers = _headers(request.scope)
-        self._intake.check(headers)
+        max_bytes = self._runtime.settings.max_body_bytes
+        self._intake.check(headers, max_bytes)
         admission = self._runtime.ingest.admit(request.name, request.token)
-        with self._intake.admit() as waiting:
+        with self._intake.admit(max_bytes) as waiting:
             body = await waiting.read(receive)
             request.bytes = len(body)
             return await self._runtime.ingest.accept(

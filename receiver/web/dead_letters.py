@@ -7,7 +7,15 @@ from starlette.responses import Response
 
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, unless_left
-from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
+from receiver.web.filters import (
+    MAX_BODY_BYTES,
+    Filter,
+    Sinks,
+    check_provider,
+    check_sinks,
+    clauses,
+    work_filter,
+)
 from receiver.web.shapes import Limit, Moment, reply, shape
 from receiver.words import EventType, Outcome
 
@@ -129,5 +137,6 @@ ENDPOINTS = (
         gives={200: Requeued},
         refuses=(400, 401, 403, 408, 413, 415, 503),
         answer=requeue,
+        max_body_bytes=MAX_BODY_BYTES,
     ),
 )

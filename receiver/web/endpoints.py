@@ -47,6 +47,10 @@ class Audience(StrEnum):
     SETTING = "setting"  # anyone, or admins only if so set; the endpoint decides
 
 
+# Enough for what an endpoint takes that does not say otherwise. A body is decoded on the loop, all at once.
+MAX_BODY_BYTES = 128 * 1024
+MOST_PARAMETERS = 1200  # of a query; a list of dead letters may name a thousand tasks
+
 # Whose questions may take long. A file is sent with one, and ends with its reader by itself.
 _LISTS = frozenset({Audience.BACKEND, Audience.ADMIN})
 
@@ -80,6 +84,7 @@ class Endpoint(msgspec.Struct, Generic[Taken], frozen=True, kw_only=True):
     gives: Mapping[int, type[msgspec.Struct] | str | None]
     refuses: tuple[int, ...] = ()
     answer: Handler[Taken]
+    max_body_bytes: int = MAX_BODY_BYTES
 
 
 class Reception:
@@ -133,8 +138,8 @@ class Reception:
         if endpoint.method == "GET":
             answering = endpoint.answer(self._runtime, request, _query(endpoint, request))
             return await (unless_left(request, answering) if endpoint.audience in _LISTS else answering)
-        self._intake.check(request.headers)
-        with self._intake.admit() as waiting:
+        self._intake.check(request.headers, endpoint.max_body_bytes)
+        with self._intake.admit(endpoint.max_body_bytes) as waiting:
             body = await waiting.read(request.receive)
             request.state.is_read = True
             return await endpoint.answer(self._runtime, request, _document(endpoint, body))
@@ -169,6 +174,11 @@ def _forwarded_for(request: Request) -> str | None:
 
 
 def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
+    if not endpoint.takes.__struct_fields__:
+        return msgspec.convert({}, endpoint.takes)
+    # Strangers may ask for a file, and each parameter costs time.
+    if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+        raise Rejected(400, "Bad query", f"A query may have at most {MOST_PARAMETERS} parameters.")
     given, lists = request.query_params, _lists(endpoint.takes)
     document = {name: given.getlist(name) if name in lists else text for name, text in given.items()}
     try:

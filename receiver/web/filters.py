@@ -13,6 +13,7 @@ from receiver.web.shapes import TaskId
 from receiver.words import EventType, TaskState
 
 MAX_TASK_IDS = 1000
+MAX_BODY_BYTES = 2**20  # with that many of the longest, of which each character may take several bytes
 
 When = Annotated[datetime, msgspec.Meta(tz=True)]
 Sinks = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]

@@ -13,9 +13,8 @@ from receiver.web.deadlines import Deadlines
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The first two are of one request, the others of all that wait at the same time."""
+    """The first is of one request, the others of all that wait at the same time."""
 
-    max_body_bytes: int
     body_timeout_seconds: float
     max_requests: int = 4096
     max_waiting_bytes: int = 64 * 2**20
@@ -34,7 +33,7 @@ class Intake:
         self._requests_left = limits.max_requests
         self._bytes_left = limits.max_waiting_bytes
 
-    def check(self, headers: Mapping[str, str]) -> None:
+    def check(self, headers: Mapping[str, str], max_bytes: int) -> None:
         """Look at what is announced of a body, before a place is taken for it.
 
         ``headers`` have lower-case names. Raises Rejected: 400 for a length that is none, 413 for more
@@ -52,17 +51,17 @@ class Intake:
         # Not int() alone: it takes signs, blanks, underscores and other scripts' digits.
         if not (length.isascii() and length.isdigit()):
             raise Rejected(400, "Bad Content-Length", "Content-Length must be one decimal number.")
-        if len(length) > 18 or int(length) > self.limits.max_body_bytes:
-            raise _too_large(self.limits.max_body_bytes)
+        if len(length) > 18 or int(length) > max_bytes:
+            raise _too_large(max_bytes)
 
-    def admit(self) -> "Waiting":
+    def admit(self, max_bytes: int) -> "Waiting":
         """A place for one request, to be used at once as a context manager. Raises Unavailable.
 
         Whoever asks has been found good enough to be read: a stranger must not hold a place.
         """
         if self._requests_left <= 0:
             raise Unavailable("too many requests wait", retry_after_seconds=1)
-        return Waiting(self)
+        return Waiting(self, max_bytes)
 
     def take(self, requests: int, size: int) -> None:
         """Raises Unavailable, having taken nothing, when the bytes in flight would be too many."""
@@ -79,10 +78,11 @@ class Intake:
 class Waiting:
     """The place of one request at the intake; gives back all it held when left."""
 
-    __slots__ = ("_held", "_intake")
+    __slots__ = ("_held", "_intake", "_max_bytes")
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, max_bytes: int) -> None:
         self._intake = intake
+        self._max_bytes = max_bytes
         self._held = 0
 
     def __enter__(self) -> Self:
@@ -100,23 +100,22 @@ class Waiting:
         Raises Rejected: 413 for more bytes than allowed, 408 when they have not come in time. Raises
         Unavailable when too much waits already, and ClientDisconnect when the sender left in the middle.
         """
-        limits = self._intake.limits
         try:
             with self._intake.deadlines.start():
-                return await self._collect(receive, limits.max_body_bytes)
+                return await self._collect(receive)
         except TimeoutError as exc:
-            detail = f"The body did not arrive within {limits.body_timeout_seconds:g} seconds."
+            detail = f"The body did not arrive within {self._intake.limits.body_timeout_seconds:g} seconds."
             raise Rejected(408, "Body too slow", detail) from exc
 
-    async def _collect(self, receive: Receive, max_bytes: int) -> bytes:
+    async def _collect(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             chunk: bytes = message.get("body", b"")
-            if self._held + len(chunk) > max_bytes:
-                raise _too_large(max_bytes)
+            if self._held + len(chunk) > self._max_bytes:
+                raise _too_large(self._max_bytes)
             self._intake.take(0, len(chunk))
             self._held += len(chunk)
             chunks.append(chunk)

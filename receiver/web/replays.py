@@ -13,7 +13,15 @@ from receiver.repairs import Replay, WorkFilter
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing, unless_left
-from receiver.web.filters import Filter, Sinks, check_provider, check_sinks, clauses, work_filter
+from receiver.web.filters import (
+    MAX_BODY_BYTES,
+    Filter,
+    Sinks,
+    check_provider,
+    check_sinks,
+    clauses,
+    work_filter,
+)
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 from receiver.words import EventType, ReplayState, Stage, TaskState
 
@@ -152,6 +160,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         gives={202: ReplayShown, 200: ReplayPlan},
         refuses=(400, 401, 403, 408, 413, 415, 503),
         answer=start,
+        max_body_bytes=MAX_BODY_BYTES,
     ),
     Endpoint(
         method="GET",

@@ -1,6 +1,7 @@
 """Backends log what they asked providers for: reserve, bind, look up."""
 
 import unicodedata
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 
 MAX_METADATA_BYTES = 4096
 MAX_REQUEST_BYTES = 65_536
+MAX_BODY_BYTES = 4 * MAX_REQUEST_BYTES  # with blanks, and Cyrillic in escapes takes three times as much
 MAX_NESTING = 32  # so that whoever renders it later cannot run out of stack
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -154,6 +156,7 @@ ENDPOINTS = (
         gives={201: SubmissionShown, 200: SubmissionShown},
         refuses=(400, 401, 408, 409, 413, 415, 503),
         answer=add,
+        max_body_bytes=MAX_BODY_BYTES,
     ),
     Endpoint(
         method="GET",
@@ -239,18 +242,27 @@ def _check_task_id(text: str | None) -> None:
 
 
 def _check_size(name: str, value: object, max_bytes: int) -> None:
-    if _is_nested_deeper(value, MAX_NESTING):
-        raise ValueError(f"`{name}` is nested more than {MAX_NESTING} levels deep")
+    # The size first: it is told at once, and bounds all that has to be looked through after it.
     if len(msgspec.json.encode(value)) > max_bytes:
         raise ValueError(f"`{name}` may have at most {max_bytes} bytes of JSON")
+    if _is_nested_deeper(value, MAX_NESTING):
+        raise ValueError(f"`{name}` is nested more than {MAX_NESTING} levels deep")
 
 
 def _is_nested_deeper(value: object, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels):
+        level = [inner for each in level for inner in _inner(each)]
+        if not level:
+            return False
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def _inner(value: object) -> Iterable[object]:
     match value:
         case dict():
-            inner = list(value.values())
+            return value.values()
         case list():
-            inner = value
+            return value
         case _:
-            return False
-    return levels == 0 or any(_is_nested_deeper(each, levels - 1) for each in inner)
+            return ()
