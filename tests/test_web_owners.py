@@ -77,6 +77,9 @@ async def test_another_owners_things_are_not_there_at_any_door(
         ("PATCH", "/submissions/{id}"): [(f"/submissions/{reserved['id']}", {"task_id": "t9"})],
         ("DELETE", "/submissions/{id}"): [(f"/submissions/{reserved['id']}", None)],
         ("GET", "/tasks/{provider}/{task_id:path}"): [("/tasks/vidgo/t1", None)],
+        ("GET", "/deliveries/{provider}/{task_id:path}"): [("/deliveries/vidgo/t1", None)],
+        ("GET", "/notifications/{provider}/{task_id:path}"): [("/notifications/vidgo/t1", None)],
+        ("GET", "/attempts/{provider}/{task_id:path}"): [("/attempts/vidgo/t1", None)],
         ("GET", "/assets/{provider}/{task_id:path}/{index}"): [("/assets/vidgo/t1/0", None)],
     }
     asked = {
@@ -93,7 +96,8 @@ async def test_another_owners_things_are_not_there_at_any_door(
     assert (await ann.get("/submissions?owner=bob")).status_code == 403
     assert (await ann.get("/tasks")).json()["tasks"] == []
     assert (await ann.get("/submissions")).json()["submissions"] == []
-    assert (await bob.get("/tasks/vidgo/t1")).status_code == 200
+    for noun in ("tasks", "deliveries", "notifications", "attempts"):
+        assert (await bob.get(f"/{noun}/vidgo/t1")).status_code == 200
     assert len((await bob.get("/submissions")).json()["submissions"]) == 2
     assert (await bob.get(f"/submissions/{reserved['id']}")).json()["task_id"] is None
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from receiver.errors import Rejected
 from receiver.models import HistoryPage
 from receiver.runtime import Runtime
+from receiver.web.auth import may_act_for
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.shapes import Limit, Moment, reply, shape
 from receiver.words import OutboxState, Outcome, Proof, Verdict, Via
@@ -91,21 +92,21 @@ class AttemptList(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_deliveries(runtime: Runtime, request: Request, query: HistoryQuery) -> Response:
     """A page of a task's deliveries."""
-    page = await _page(runtime.store.list_deliveries, request, query)
+    page = await _page(runtime, runtime.store.list_deliveries, request, query)
     rows = [shape(DeliveryShown, row) for row in page.rows]
     return reply(DeliveryList(deliveries=rows, next_cursor=page.next_cursor))
 
 
 async def list_notifications(runtime: Runtime, request: Request, query: HistoryQuery) -> Response:
     """A page of a task's notifications."""
-    page = await _page(runtime.store.list_notifications, request, query)
+    page = await _page(runtime, runtime.store.list_notifications, request, query)
     rows = [shape(NotificationShown, row) for row in page.rows]
     return reply(NotificationList(notifications=rows, next_cursor=page.next_cursor))
 
 
 async def list_attempts(runtime: Runtime, request: Request, query: HistoryQuery) -> Response:
     """A page of the attempts at a task's files and sinks."""
-    page = await _page(runtime.store.list_attempts, request, query)
+    page = await _page(runtime, runtime.store.list_attempts, request, query)
     rows = [shape(AttemptShown, row) for row in page.rows]
     return reply(AttemptList(attempts=rows, next_cursor=page.next_cursor))
 
@@ -135,9 +136,14 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = tuple(
 )
 
 
-async def _page(list_page: Lister[T], request: Request, query: HistoryQuery) -> HistoryPage[T]:
-    params = request.path_params
-    page = await list_page(params["provider"], params["task_id"], query.limit, query.cursor)
+async def _page(
+    runtime: Runtime, list_page: Lister[T], request: Request, query: HistoryQuery
+) -> HistoryPage[T]:
+    name = request.path_params["provider"], request.path_params["task_id"]
+    page = await list_page(*name, query.limit, query.cursor)
+    if page is not None and request.state.owners:  # a token of some owners only
+        task = await runtime.store.get_task(*name)
+        page = page if task and may_act_for(request, task.submission.owner) else None
     if page is None:
         raise Rejected(404, "Unknown task", "No submission of this task was logged here.")
     return page
