@@ -133,7 +133,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             retention_days=self.settings.retention_days,
             lost_after_seconds=self.settings.lost_after_seconds,
         )
-        return Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS)
+        return Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
 
 
 def fetch_load(running: Mapping[FetchShare, int], recent: Sequence[FetchShare], places: int) -> FetchLoad:

@@ -22,7 +22,7 @@ from prometheus_client.utils import floatToGoString
 
 from receiver import __version__
 from receiver.models import Stats
-from receiver.words import OutboxState, TaskState, Verdict
+from receiver.words import NOT_SET, OutboxState, TaskState, Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # A count stands for so long: at least, at most, and by the time that counting took. It looks at the whole
@@ -206,6 +206,9 @@ def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
     outbox = GaugeMetricFamily("receiver_outbox", "Events by sink.", labels=["sink", "state"])
     for sink, entry in product(sorted({*sinks, *stats.outbox}), OutboxState):
         outbox.add_metric([sink, entry], stats.outbox.get(sink, {}).get(entry, 0))
+    for sink, states in stats.outbox.items():
+        if NOT_SET in states:
+            outbox.add_metric([sink, NOT_SET], states[NOT_SET])
     yield outbox
     unbound = GaugeMetricFamily(
         "receiver_unbound_submissions", "Reservations that wait for a task.", labels=["age"]
@@ -234,7 +237,7 @@ def _unended(stats: Stats, providers: Collection[str]) -> Metric:
 def _ages(stats: Stats, counted_at: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "receiver_oldest_undelivered_seconds",
-        "Age of the oldest event that a sink still lacks; 0 when there is none.",
+        "Age of the oldest event that a sink that is set still lacks; 0 when there is none.",
         _age(stats.oldest_undelivered_at, counted_at),
     )
     yield GaugeMetricFamily(

@@ -7,7 +7,7 @@ are translated inside it, ``from exc``; only the exceptions named here come out.
 closes it, once, and calls nothing on it afterwards.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
@@ -35,7 +35,7 @@ from receiver.models import (
     TaskPage,
 )
 from receiver.options import PartOptions, StoreOptions
-from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, Requeued, WorkFilter
+from receiver.repairs import DeadLetterPage, KeptDelivery, Moved, Replay, ReplayWork, Requeued, WorkFilter
 from receiver.words import ReplayState, Stage, Verdict
 
 Due = Literal["assets", "outbox", "polls", "replays"]
@@ -280,6 +280,21 @@ class Store(Protocol):
         They are as if made now, so that the links in them live. The oldest come first; ``after`` is where the
         step before this one stopped.
         """
+
+    async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
+        """What is undelivered at sinks that are not set any more, by sink, then OutboxState."""
+
+    async def list_undelivered(self, sink: str, limit: int) -> list[str]:
+        """The ids of up to ``limit`` entries of a sink that are pending or dead."""
+
+    async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
+        """Give the entries of a sink to another one, due and as if made now.
+
+        Those that the other one has (the same event, revision and replay, in whatever state) are dropped.
+        """
+
+    async def drop_undelivered(self, entries: Sequence[str], sink: str) -> int:
+        """Forget those of the entries that are the sink's; how many."""
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
         """Turn up to ``limit`` early deliveries that nobody claimed into unowned ones; how many.

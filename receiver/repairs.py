@@ -88,6 +88,13 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None
 
 
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """How many entries another sink got, and how many it had already, which are gone."""
+
+    moved: int
+    had: int
+
+
 class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a list, newest first, and where the next part begins."""
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from receiver.clock import Clock, Leaps
 from receiver.ports import Store
+from receiver.words import OutboxState
 
 log = structlog.get_logger()
 
@@ -43,10 +44,17 @@ class Upkeep:
         self._early_ttl = timedelta(seconds=early_ttl_seconds)
         self._retention = timedelta(days=retention_days)
         self._lost_after = timedelta(seconds=lost_after_seconds)
+        self._unset: Mapping[str, int] = {}  # what waits for sinks that are not set
         self._warned_to = datetime.min.replace(tzinfo=UTC)  # of reservations logged before
+
+    def note(self) -> str | None:
+        """What waits for ever unless somebody does something."""
+        sinks = ", ".join(f"{sink} ({count})" for sink, count in sorted(self._unset.items()))
+        return f"events wait for sinks that are not set: {sinks}" if sinks else None
 
     async def run(self) -> None:
         """Expire, forget and purge whatever is due now; however much there is to purge, the others go on."""
+        await self._look_for_unset_sinks()
         expired = purged = 0
         is_done = False
         while not is_done:
@@ -61,6 +69,20 @@ class Upkeep:
             purged += dropped
         if expired or purged:
             log.info("upkeep.done", expired_early=expired, purged=purged)
+
+    async def _look_for_unset_sinks(self) -> None:
+        """Sinks that were renamed or removed while events waited for them."""
+        undelivered = await self._store.count_unset_sinks()
+        waiting = {sink: counts.get(OutboxState.PENDING, 0) for sink, counts in undelivered.items()}
+        unset = {sink: count for sink, count in waiting.items() if count}
+        for sink in unset.keys() - self._unset.keys():
+            log.warning(
+                "sink.not_set",
+                sink=sink,
+                waiting=unset[sink],
+                reason="set it again, or move or drop its events with `receiver dead`",
+            )
+        self._unset = unset
 
     async def _warn_of_unbound(self, logged_before: datetime) -> None:
         """Once for each reservation that no task was bound to in the time after which a task is lost.

@@ -77,6 +77,9 @@ class OutboxState(StrEnum):
     DEAD = "dead"
 
 
+NOT_SET = "not_set"  # how pending ones are counted whose sink is not set any more
+
+
 class Confirm(StrEnum):
     """Which callbacks count only once the provider has confirmed them, where it can be asked."""
 

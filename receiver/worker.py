@@ -180,10 +180,18 @@ class Setbacks:
 class Chore:
     """Work that comes round by the clock."""
 
-    def __init__(self, name: str, *, run: Callable[[], Awaitable[object]], every_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        run: Callable[[], Awaitable[object]],
+        every_seconds: float,
+        note: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.name = name
         self._run = run
         self._every_seconds = every_seconds
+        self._note = note
 
     def wake(self) -> None:
         pass  # chores keep to the clock
@@ -192,7 +200,7 @@ class Chore:
         return None
 
     def note(self) -> str | None:
-        return None
+        return self._note()
 
     async def loop(self) -> None:
         while True:

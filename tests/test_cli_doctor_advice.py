@@ -297,6 +297,14 @@ def test_a_service_that_is_not_ready_comes_with_what_to_do() -> None:
     assert "VIDGO_API_KEY" in found["service poll vidgo"]["todo"]
 
 
+def test_events_that_wait_for_a_sink_that_is_not_set_come_with_what_to_do() -> None:
+    parts = {"upkeep": "running, but events wait for sinks that are not set: old (3)"}
+    with answering({"GET /readyz": (200, {"status": "ready", "parts": parts})}) as stub:
+        found = examined(RECEIVER_URL=stub.url)
+    assert found["service upkeep"]["state"] == "warn"
+    assert "receiver dead move" in found["service upkeep"]["todo"]
+
+
 def test_a_check_that_warns_or_fails_cannot_be_made_without_what_to_do() -> None:
     for make in (checks.warn, checks.fail):
         with pytest.raises(TypeError):

@@ -441,6 +441,52 @@ def test_a_dry_run_of_a_requeue_changes_nothing() -> None:
     assert stub.bodies == [{"filter": {}, "sinks": [], "dry_run": True}] * 2
 
 
+FOUND: Answer = (200, {"dry_run": True, "waiting": 1203, "dead": 1})
+
+
+@pytest.mark.parametrize(
+    ("command", "done", "plan", "told", "asked"),
+    [
+        (
+            ["move", "--sink", "old", "--to", "new"],
+            {"moved": 1200, "had": 4},
+            "This moves 1,203 waiting notifications and 1 dead letter of old, which is not set, to new.",
+            "1,200 notifications moved to new, 4 it had already.",
+            {"sink": "old", "to": "new"},
+        ),
+        (
+            ["drop", "--sink", "old"],
+            {"dropped": 1204},
+            "This drops 1,203 waiting notifications and 1 dead letter of old, which is not set.",
+            "1,204 notifications dropped.",
+            {"sink": "old"},
+        ),
+    ],
+)
+def test_clearing_up_after_a_sink_shows_its_plan_and_what_was_done(
+    command: list[str], done: dict[str, Any], plan: str, told: str, asked: dict[str, Any]
+) -> None:
+    with answering({f"POST /dead-letters/{command[0]}": [FOUND, (200, done)]}) as stub:
+        result = run(stub, "dead", *command, "--yes")
+    assert (result.exit_code, result.stdout) == (0, f"{told}\n")
+    assert plan in result.stderr
+    assert ("What new has already is not sent again." in result.stderr) is ("to" in asked)
+    assert stub.bodies == [asked | {"dry_run": True}, asked]
+
+    with answering({f"POST /dead-letters/{command[0]}": FOUND}) as stub:
+        dry = run(stub, "dead", *command, "--dry-run")
+        as_json = run(stub, "dead", *command, "--dry-run", "--json")
+        unasked = run(stub, "dead", *command)
+    assert dry.exit_code == 0
+    assert dry.stdout.startswith(f"{plan}\n")
+    assert json.loads(as_json.stdout) == FOUND[1]
+    assert (unasked.exit_code, stub.bodies) == (2, [asked | {"dry_run": True}] * 3)  # no terminal to ask at
+
+    nothing: Answer = (200, {"dry_run": True, "waiting": 0, "dead": 0})
+    with answering({f"POST /dead-letters/{command[0]}": nothing}) as stub:
+        assert run(stub, "dead", *command, "--yes").exit_code == 3
+
+
 # --- times ------------------------------------------------------------------------------------------
 
 

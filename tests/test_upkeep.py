@@ -56,6 +56,31 @@ async def end_task(store: SqliteStore, clock: TurnableClock, task_id: str, *, de
         await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=now))
 
 
+async def test_events_of_a_sink_that_is_not_set_any_more_are_noted_until_somebody_acts(
+    tmp_path: Path, clock: TurnableClock
+) -> None:
+    options = StoreOptions(data_dir=tmp_path, clock=clock, routes=[Route(sink="all")])
+    before = await SqliteStore.open("sqlite:receiver.db", options)
+    await end_task(before, clock, "t1", deliver=False)
+    await before.aclose()
+    renamed = msgspec.structs.replace(options, routes=[Route(sink="new")])
+    store = await SqliteStore.open("sqlite:receiver.db", renamed)
+    upkeep = Upkeep(
+        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=2 * DAY
+    )
+    assert upkeep.note() is None
+    with capture_logs() as logs:
+        await upkeep.run()
+        await upkeep.run()
+    assert upkeep.note() == "events wait for sinks that are not set: all (1)"
+    assert [(line["event"], line["sink"], line["waiting"]) for line in logs] == [("sink.not_set", "all", 1)]
+
+    await store.drop_undelivered(await store.list_undelivered("all", 10), "all")
+    await upkeep.run()
+    assert upkeep.note() is None
+    await store.aclose()
+
+
 async def verdict_of(store: SqliteStore, task_id: str, *, received: TurnableClock) -> Verdict:
     """What the same callback is taken for now."""
     return (await store.record(recording(failed(task_id), received_at=received.now()))).status

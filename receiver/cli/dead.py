@@ -1,5 +1,6 @@
-"""`receiver dead`: notifications that were given up; list them, or have them sent after all."""
+"""`receiver dead`: notifications that were given up, or whose sink is gone: list, send, move or drop them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from receiver.cli.show import as_json, count, print_json, print_table, printable
 
 @click.group()
 def dead() -> None:
-    """List dead letters, and have them sent after all."""
+    """List dead letters, have them sent after all, and clear up after a sink that is not set any more."""
 
 
 @dead.command("list")
@@ -70,6 +71,83 @@ def requeue(*, sinks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, 
         click.echo(_plan(plan["matched"], asked) if dry_run else _done(answer.document["requeued"]))
     if not plan["matched"]:
         nothing_found("dead letters")
+
+
+@dead.command()
+@click.option("--sink", required=True, metavar="NAME", help="The sink that is not set any more.")
+@click.option("--to", required=True, metavar="NAME", help="The sink that gets what the other one did not.")
+@dry_run_option
+@yes_option
+@as_json
+def move(*, sink: str, to: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Give what a renamed or removed sink did not get to another one.
+
+    What that has already is not sent again. Shows how much there is and asks. Exits 3 when there is nothing.
+    """
+
+    def plan(found: dict[str, Any]) -> str:
+        moves = f"This moves {_found(found)} of {printable(sink)}, which is not set, to {printable(to)}."
+        return f"{moves}\nWhat {printable(to)} has already is not sent again."
+
+    def done(result: dict[str, Any]) -> str:
+        had = f", {result['had']:,} it had already" if result["had"] else ""
+        return f"{count(result['moved'], 'notification')} moved to {printable(to)}{had}."
+
+    _clear_up("move", {"sink": sink, "to": to}, plan, done, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@dead.command()
+@click.option("--sink", required=True, metavar="NAME", help="The sink that is not set any more.")
+@dry_run_option
+@yes_option
+@as_json
+def drop(*, sink: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Forget what a removed sink did not get. The events themselves stay.
+
+    Shows how much there is and asks. Exits 3 when there is nothing.
+    """
+
+    def plan(found: dict[str, Any]) -> str:
+        return f"This drops {_found(found)} of {printable(sink)}, which is not set."
+
+    def done(result: dict[str, Any]) -> str:
+        return f"{count(result['dropped'], 'notification')} dropped."
+
+    _clear_up("drop", {"sink": sink}, plan, done, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _clear_up(
+    deed: str,
+    asked: dict[str, Any],
+    plan: Callable[[dict[str, Any]], str],
+    done: Callable[[dict[str, Any]], str],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Show what there is to do, ask, and do it."""
+    with connect() as service:
+        answer = service.post(f"/dead-letters/{deed}", asked | {"dry_run": True})
+        found = answer.document
+        is_any = found["waiting"] or found["dead"]
+        if is_any and not dry_run:
+            ask(plan(found), yes=yes)
+            answer = service.post(f"/dead-letters/{deed}", asked)
+    if as_json:
+        print_json(answer)
+    elif is_any:
+        click.echo(plan(found) if dry_run else done(answer.document))
+    if not is_any:
+        nothing_found("undelivered notifications of that sink")
+
+
+def _found(found: dict[str, Any]) -> str:
+    parts = [
+        count(found["waiting"], "waiting notification") if found["waiting"] else "",
+        count(found["dead"], "dead letter") if found["dead"] else "",
+    ]
+    return " and ".join(part for part in parts if part)
 
 
 def _plan(matched: int, asked: dict[str, Any]) -> str:

@@ -185,6 +185,8 @@ def _todo_of(part: str) -> str:
             return f"{_todo_of_sink(name)}; a stopped sink goes on after a restart"
         case "poll":
             return f"check {key_variable(name)} and your account there"
+        case "upkeep":
+            return "set the sink again, or `receiver dead move` or `drop` what waits for it"
         case "store":
             return "look at its disk and its log"
         case _:

@@ -1,10 +1,13 @@
-"""Admins look at notifications that were given up, and have them sent after all."""
+"""Admins look at notifications that were given up, and have them sent after all, or to another sink."""
+
+from collections.abc import AsyncIterator
 
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.errors import Rejected
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, unless_left
 from receiver.web.filters import (
@@ -17,9 +20,10 @@ from receiver.web.filters import (
     work_filter,
 )
 from receiver.web.shapes import Limit, Moment, reply, shape
-from receiver.words import EventType, Outcome
+from receiver.words import EventType, OutboxState, Outcome
 
-BATCH = 500  # revived in one transaction, so that callbacks need not wait for a long one
+BATCH = 500  # changed in one transaction, so that callbacks need not wait for a long one
+FOUND_AT_ONCE = 20_000
 
 log = structlog.get_logger()
 
@@ -38,6 +42,21 @@ class Requeue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     filter: Filter
     sinks: Sinks = ()
     dry_run: bool = False  # only count what matches
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is undelivered at ``sink``, which is not set any more, is to go to ``to``, which is."""
+
+    sink: str
+    to: str
+    dry_run: bool = False  # only count it
+
+
+class Drop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is undelivered at ``sink``, which is not set any more, is to be forgotten."""
+
+    sink: str
+    dry_run: bool = False  # only count it
 
 
 class DeadLetterRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,10 +96,32 @@ class Requeued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     matched: int | None = None
 
 
+class Moved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many notifications are due at the other sink, and how many it had already: those are gone.
+
+    Of a dry run, how many wait, and how many dead letters there are.
+    """
+
+    moved: int | None = None
+    had: int | None = None
+    dry_run: bool = False
+    waiting: int | None = None
+    dead: int | None = None
+
+
+class Dropped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many notifications are gone; of a dry run, how many wait, and how many dead letters there are."""
+
+    dropped: int | None = None
+    dry_run: bool = False
+    waiting: int | None = None
+    dead: int | None = None
+
+
 async def list_page(runtime: Runtime, _: Request, query: DeadLettersQuery) -> Response:
     """A page of dead letters."""
     check_provider(runtime, query.provider)
-    check_sinks(runtime, [query.sink] if query.sink else [])
+    await _check_sink_or_unset(runtime, query.sink)
     page = await runtime.store.list_dead(work_filter(query), query.sink, query.limit, query.cursor)
     rows = [shape(DeadLetterRow, letter) for letter in page.dead_letters]
     return reply(DeadLetterList(dead_letters=rows, next_cursor=page.next_cursor))
@@ -117,6 +158,41 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
     return reply(Requeued(requeued=requeued))
 
 
+async def move(runtime: Runtime, request: Request, asked: Move) -> Response:
+    """Give what is undelivered at a sink that is not set to another one, or only say how much that is."""
+    check_sinks(runtime, [asked.to])
+    _check_unset(runtime, asked.sink)
+    if asked.dry_run:
+        waiting, dead = await _undelivered(runtime, asked.sink)
+        return reply(Moved(dry_run=True, waiting=waiting, dead=dead))
+    moved = had = 0
+    try:
+        async for entries in _batches(runtime, asked.sink):
+            now = runtime.clock.now()
+            step = await runtime.store.move_undelivered(entries, asked.sink, asked.to, now)
+            moved, had = moved + step.moved, had + step.had
+    finally:  # also where the store gives up in the middle: what is moved is moved
+        runtime.worker.wake("sink")
+        who = request.state.caller
+        log.info("dead_letters.moved", who=who, sink=asked.sink, to=asked.to, moved=moved, had=had)
+    return reply(Moved(moved=moved, had=had))
+
+
+async def drop(runtime: Runtime, request: Request, asked: Drop) -> Response:
+    """Forget what is undelivered at a sink that is not set, or only say how much that is."""
+    _check_unset(runtime, asked.sink)
+    if asked.dry_run:
+        waiting, dead = await _undelivered(runtime, asked.sink)
+        return reply(Dropped(dry_run=True, waiting=waiting, dead=dead))
+    dropped = 0
+    try:
+        async for entries in _batches(runtime, asked.sink):
+            dropped += await runtime.store.drop_undelivered(entries, asked.sink)
+    finally:
+        log.info("dead_letters.dropped", who=request.state.caller, sink=asked.sink, dropped=dropped)
+    return reply(Dropped(dropped=dropped))
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
@@ -139,4 +215,50 @@ ENDPOINTS = (
         answer=requeue,
         max_body_bytes=MAX_BODY_BYTES,
     ),
+    Endpoint(
+        method="POST",
+        path="/dead-letters/move",
+        summary="Give what is undelivered at a sink that is not set to another one",
+        audience=Audience.ADMIN,
+        takes=Move,
+        gives={200: Moved},
+        refuses=(400, 401, 403, 408, 409, 413, 415, 503),
+        answer=move,
+    ),
+    Endpoint(
+        method="POST",
+        path="/dead-letters/drop",
+        summary="Forget what is undelivered at a sink that is not set",
+        audience=Audience.ADMIN,
+        takes=Drop,
+        gives={200: Dropped},
+        refuses=(400, 401, 403, 408, 409, 413, 415, 503),
+        answer=drop,
+    ),
 )
+
+
+async def _check_sink_or_unset(runtime: Runtime, sink: str | None) -> None:
+    """Raises Rejected for a sink that is not set, and that nothing is left of either."""
+    if sink is not None and sink not in await runtime.store.count_unset_sinks():
+        check_sinks(runtime, [sink])
+
+
+def _check_unset(runtime: Runtime, sink: str) -> None:
+    if sink in runtime.sinks:
+        raise Rejected(
+            409, "Sink is set", "Its notifications are on their way, and its dead letters can be requeued."
+        )
+
+
+async def _undelivered(runtime: Runtime, sink: str) -> tuple[int, int]:
+    """How many notifications wait for a sink, and how many dead letters it has."""
+    counts = (await runtime.store.count_unset_sinks()).get(sink, {})
+    return counts.get(OutboxState.PENDING, 0), counts.get(OutboxState.DEAD, 0)
+
+
+async def _batches(runtime: Runtime, sink: str) -> AsyncIterator[list[str]]:
+    """What is undelivered at a sink, until nothing is: whoever takes a batch takes it away."""
+    while found := await runtime.store.list_undelivered(sink, FOUND_AT_ONCE):
+        for start in range(0, len(found), BATCH):
+            yield found[start : start + BATCH]

@@ -2,12 +2,14 @@
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from receiver.models import Stats
+from receiver.stores.sqlite.matching import json_list
 from receiver.stores.sqlite.viewing import snapshot
 from receiver.times import from_text_if_any, to_text
+from receiver.words import NOT_SET, OutboxState
 
 # When the next one falls due; a leased one does so when its lease runs out.
 NEXT_DUE: Mapping[str, str] = {
@@ -38,7 +40,10 @@ COUNT_POLLS = """
 SELECT provider, coalesce(outcome, 'never') AS last, count(*) FROM polls
 WHERE number NOT IN (SELECT number FROM events) GROUP BY provider, last
 """
-OLDEST_UNDELIVERED = "SELECT min(created_at) FROM outbox WHERE state = 'pending'"
+OLDEST_UNDELIVERED = """
+SELECT min(created_at) FROM outbox
+WHERE state = 'pending' AND sink IN (SELECT value FROM json_each(?))
+"""
 
 OLDEST_UNDOWNLOADED = """
 SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')
@@ -60,13 +65,16 @@ def next_due_at(db: sqlite3.Cursor, kind: str, name: str) -> datetime | None:
     return from_text_if_any(moment)
 
 
-def count_stats(db: sqlite3.Cursor, now: datetime) -> Stats:
-    """How much there is of everything, and how old the oldest is; only what waits is counted now."""
+def count_stats(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
+    """How much there is of everything, and how old the oldest is; only what waits is counted now.
+
+    What waits for others than the ``sinks`` is counted apart, where any are named, and grows no older.
+    """
     with snapshot(db):  # what is kept and what is counted now must be of one moment
-        return _count(db, now)
+        return _count(db, now, sinks)
 
 
-def _count(db: sqlite3.Cursor, now: datetime) -> Stats:
+def _count(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
     kept: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for kind, name, state, number in db.execute(KEPT_COUNTS):
         kept[kind][name, state] = number
@@ -75,7 +83,11 @@ def _count(db: sqlite3.Cursor, now: datetime) -> Stats:
     submitted, fetching = db.execute(COUNT_UNENDED).fetchone()
     ended = {name.removeprefix("task."): number for name, number in _by_state(kept["tasks"]).items()}
     (unfetched,) = db.execute(COUNT_UNFETCHED).fetchone()
-    outbox = kept["outbox"] + Counter({(sink, "pending"): n for sink, n in db.execute(COUNT_UNDELIVERED)})
+    waiting = dict(db.execute(COUNT_UNDELIVERED).fetchall())
+    unset = waiting.keys() - sinks if sinks else frozenset[str]()
+    outbox = kept["outbox"] + Counter(
+        {(sink, NOT_SET if sink in unset else OutboxState.PENDING.value): n for sink, n in waiting.items()}
+    )
     return Stats(
         submissions=kept["submissions"]["", ""],
         tasks=_without_none({"submitted": submitted, "fetching": fetching, **ended}),
@@ -84,7 +96,7 @@ def _count(db: sqlite3.Cursor, now: datetime) -> Stats:
         outbox=_by_name(outbox),
         unbound=_count_unbound(db, now),
         polls=_by_name({(provider, last): number for provider, last, number in db.execute(COUNT_POLLS)}),
-        oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED),
+        oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED, json_list(sorted(waiting.keys() - unset))),
         oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
         next_deadline_at=_only_moment(db, NEXT_DEADLINE),
     )
@@ -111,5 +123,5 @@ def _without_none(counts: Mapping[str, int]) -> dict[str, int]:
     return {state: number for state, number in counts.items() if number}
 
 
-def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:
-    return from_text_if_any(db.execute(query).fetchone()[0])
+def _only_moment(db: sqlite3.Cursor, query: str, *values: str) -> datetime | None:
+    return from_text_if_any(db.execute(query, values).fetchone()[0])

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -36,7 +36,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Due
-from receiver.repairs import DeadLetterPage, KeptDelivery, Replay, ReplayWork, Requeued, WorkFilter
+from receiver.repairs import DeadLetterPage, KeptDelivery, Moved, Replay, ReplayWork, Requeued, WorkFilter
 from receiver.stores.sqlite import (
     backup,
     counting,
@@ -52,6 +52,7 @@ from receiver.stores.sqlite import (
     settling,
     sharing,
     stepping,
+    unset_sinks,
     viewing,
 )
 from receiver.stores.sqlite.migrations import migrate, pending
@@ -72,6 +73,7 @@ class SqliteStore:
         self._lock = lock
         self._writer = writer
         self._options = options
+        self._sinks = frozenset(route.sink for route in options.routes)
         self._readers = Readers(path)
 
     @classmethod
@@ -261,6 +263,12 @@ class SqliteStore:
         revived = await self._writer.write(lambda c: dead_letters.revive(c, found, now))
         return dead_letters.requeued(revived, reached)
 
+    async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
+        return await self._writer.write(lambda c: unset_sinks.move(c, entries, sink, to, now))
+
+    async def drop_undelivered(self, entries: Sequence[str], sink: str) -> int:
+        return await self._writer.write(lambda c: unset_sinks.drop(c, entries, sink))
+
     async def expire_early(self, received_before: datetime, limit: int) -> int:
         return await self._writer.write(lambda c: owning.expire_early(c, received_before, limit))
 
@@ -366,7 +374,15 @@ class SqliteStore:
 
     async def count_stats(self) -> Stats:
         now = self._options.clock.now()
-        return await self._read(lambda c: counting.count_stats(c, now), Purpose.WORK)
+        return await self._read(lambda c: counting.count_stats(c, now, self._sinks), Purpose.WORK)
+
+    async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
+        if not self._sinks:  # whoever opens the record for a look around knows of none
+            return {}
+        return await self._read(lambda c: unset_sinks.count_unset(c, self._sinks), Purpose.WORK)
+
+    async def list_undelivered(self, sink: str, limit: int) -> list[str]:
+        return await self._read(lambda c: unset_sinks.list_undelivered(c, sink, limit), Purpose.WORK)
 
     async def aclose(self) -> None:
         await self._readers.aclose()

@@ -197,7 +197,7 @@ def _task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions
             event,
             poll,
             get_verdicts(db, provider, task_id) or frozenset(),
-            [sink for (sink,) in db.execute(PENDING_SINKS, (number,))],
+            [_named(sink, options) for (sink,) in db.execute(PENDING_SINKS, (number,))],
             is_held=held,
             not_asked=why_not_asked(options, provider),
         ),
@@ -222,6 +222,12 @@ def list_history(
     (event,) = db.execute(EVENT_OF_TASK, task).fetchone() or (None,)
     values = {"provider": task[0], "task_id": task[1], "event": event}
     return history.list_page(db, kind, values, limit, cursor)
+
+
+def _named(sink: str, options: StoreOptions) -> str:
+    """A sink that waits for an event; whoever opens the record for a look around knows of none."""
+    is_set = not options.routes or any(route.sink == sink for route in options.routes)
+    return sink if is_set else f"{sink} (not set)"
 
 
 def _state(event: Event | None) -> TaskState:

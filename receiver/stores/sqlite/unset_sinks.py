@@ -1,0 +1,77 @@
+"""Entries of sinks that are not set any more: counted, and moved or dropped when people say so.
+
+Nothing leases them, so nobody holds one.
+"""
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from receiver.repairs import Moved
+from receiver.stores.sqlite.matching import json_list
+from receiver.times import to_text
+
+# The sinks that entries wait for, by one look at an index for each.
+COUNT_PENDING = """
+WITH RECURSIVE sinks (name) AS (
+    SELECT min(sink) FROM outbox WHERE state = 'pending'
+    UNION ALL
+    SELECT (SELECT min(sink) FROM outbox WHERE state = 'pending' AND sink > name)
+    FROM sinks WHERE name IS NOT NULL
+)
+SELECT name, 'pending', (SELECT count(*) FROM outbox WHERE state = 'pending' AND sink = name)
+FROM sinks WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(?))
+"""
+COUNT_DEAD = """
+SELECT name, state, number FROM counts
+WHERE kind = 'outbox' AND state = 'dead' AND number > 0 AND name NOT IN (SELECT value FROM json_each(?))
+"""
+
+UNDELIVERED = """
+SELECT number FROM outbox WHERE state = 'pending' AND sink = ?1
+UNION ALL
+SELECT number FROM outbox WHERE state = 'dead' AND sink = ?1
+LIMIT ?2
+"""
+
+# They are as if made now, so that the links in them live. What the other sink has already stays where it is.
+MOVE = """
+UPDATE OR IGNORE outbox SET sink = ?1, state = 'pending', attempts = 0, lease = NULL, outcome = NULL,
+    detail = NULL, settled_at = NULL, revived = max(revived, state = 'dead'), due_at = ?2, created_at = ?2
+WHERE number = ?3 AND sink = ?4 AND state <> 'delivered'
+"""
+DROP = "DELETE FROM outbox WHERE number = ? AND sink = ? AND state <> 'delivered'"
+
+
+def count_unset(db: sqlite3.Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]:
+    """What is undelivered at other sinks than those; see ``ports.Store.count_unset_sinks``."""
+    counts: dict[str, dict[str, int]] = {}
+    names = (json_list(sorted(sinks)),)
+    for query in (COUNT_PENDING, COUNT_DEAD):
+        for sink, state, number in db.execute(query, names):
+            counts.setdefault(sink, {})[state] = number
+    return counts
+
+
+def list_undelivered(db: sqlite3.Cursor, sink: str, limit: int) -> list[str]:
+    return [f"out_{number}" for (number,) in db.execute(UNDELIVERED, (sink, limit))]
+
+
+def move(db: sqlite3.Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
+    """Give entries of a sink to another one; see ``ports.Store.move_undelivered``."""
+    moment = to_text(now)
+    moved = _changed(db, MOVE, [(to, moment, number, sink) for number in _numbers(entries)])
+    return Moved(moved=moved, had=drop(db, entries, sink))
+
+
+def drop(db: sqlite3.Cursor, entries: Sequence[str], sink: str) -> int:
+    """Forget entries of a sink; see ``ports.Store.drop_undelivered``."""
+    return _changed(db, DROP, [(number, sink) for number in _numbers(entries)])
+
+
+def _changed(db: sqlite3.Cursor, sql: str, values: Sequence[tuple[object, ...]]) -> int:
+    return db.executemany(sql, values).rowcount if values else 0
+
+
+def _numbers(entries: Sequence[str]) -> list[int]:
+    return [int(entry.removeprefix("out_")) for entry in entries]
