@@ -307,7 +307,8 @@ class Store(Protocol):
         """Drop up to ``limit`` of each: raw bodies, requests and attempts from before ``before``.
 
         How many were looked at; 0 when nothing is left. The keys that dedupe stay for ever. What was not
-        understood and has no submission becomes unowned with it.
+        understood and has no submission becomes unowned with it. What was not understood, or waits, of a task
+        that has not ended is spared until it has: a replay may end the task with it.
         """
 
     async def get_submission(self, submission_id: str) -> Submission | None: ...
@@ -351,7 +352,11 @@ class Store(Protocol):
     ) -> HistoryPage[Attempt] | None: ...
 
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
-        """What the deliveries of a task that has not ended turned out to be; None where there is no such."""
+        """What the deliveries of a task that has not ended turned out to be; None where there is no such.
+
+        Of what was not understood only what callbacks said on a proof of that very task: the provider's own
+        answers are looked at as they come, and a leaked URL must not decide how long a task stays open.
+        """
 
     async def get_event(self, provider: str, task_id: str) -> Event | None: ...
 

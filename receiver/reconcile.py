@@ -28,8 +28,11 @@ log = structlog.get_logger()
 GROWTH = 1.5  # from one wait to the next
 LONGEST_WAIT_SECONDS = 900.0
 JITTER = 0.1  # of a wait, either way: tasks that were submitted together are not asked about together
-RARE_WAIT_SECONDS = 3600.0  # only a new release, or another adapter, will know better
+# Where only a new release, or a model, will help, the waits grow with the task's age up to a day: many such
+# tasks must not use up a provider's rate.
+RARE_WAIT_OF_AGE = 1 / 4
 LONGEST_RARE_WAIT_SECONDS = 86_400.0
+NO_MODEL_WAIT_SECONDS = 3600.0  # nobody is even asked
 FILES_SPACING_SECONDS = 60.0  # a provider that reports success is soon asked for the files again
 JUDGED_AT_ONCE = 50
 JUDGING_SECONDS = 60.0
@@ -41,8 +44,9 @@ _TOLD = frozenset({Outcome.ANSWERED, Outcome.NO_FILES})
 _ENDED = frozenset({Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT})
 # What the operator can mend: while it stands, no task is given up for it.
 MENDABLE = frozenset({Outcome.KEY_REFUSED, Outcome.OUT_OF_CREDIT})
-# What only a new release, or a model, makes better: no task is given up for it either.
-NOT_UNDERSTOOD = frozenset({Outcome.UNREADABLE, Outcome.NO_MODEL})
+# What only a new release, or a model, makes better: so long after its submission a task waits for that.
+NOT_UNDERSTOOD = frozenset({Outcome.UNREADABLE, Outcome.NO_MODEL, Outcome.CRASHED})
+MENDING_TIME = timedelta(days=7)
 # Nobody asked about a task, for the provider was away: for less than this it is not given up.
 UNASKED_LOSS = timedelta(hours=1)
 
@@ -115,17 +119,29 @@ class Reconciler:
         settlement = self._settlement(work, answer, started_at)
         settled = False
         try:
-            if await self._is_lost(work, answer, settlement.settled_at):
-                settlement = await self._lose(work, settlement)
-            elif answer.report is not None and answer.outcome is not Outcome.IN_PROGRESS:
-                receipt = await self._ingest.accept_answer(
-                    work.provider, answer.report, answer.body, settlement.settled_at
-                )
-                if receipt.status in _ENDED:
-                    settlement = msgspec.structs.replace(settlement, retry_at=None)
+            settlement = await self._conclude(work, answer, settlement)
             settled = await self._store.settle_poll(work, settlement)
         finally:
             _log(work, settlement, asked=answer.asked, settled=settled)
+        return settlement
+
+    async def _conclude(self, work: PollWork, answer: Answer, settlement: Settlement) -> Settlement:
+        """Record what an answer means for its task: an end, a task that is lost, or another question."""
+        now = settlement.settled_at
+        is_late = now >= work.submitted_at + self._lost_after
+        # A callback may have come while we asked: an end, or one that asks for another question.
+        came = await self._store.get_verdicts(work.provider, work.task_id) if is_late else frozenset()
+        is_unread = answer.outcome in NOT_UNDERSTOOD or (came is not None and Verdict.UNRECOGNISED in came)
+        patience = max(self._lost_after, MENDING_TIME) if is_unread else self._lost_after
+        is_over = self._is_over(work, answer, patience, now)
+        if is_over and came is not None and (work.held or Verdict.UNCONFIRMED not in came):
+            return await self._lose(work, settlement, patience, is_unread=is_unread)
+        if answer.report is not None and answer.outcome is not Outcome.IN_PROGRESS:
+            receipt = await self._ingest.accept_answer(work.provider, answer.report, answer.body, now)
+            if receipt.status in _ENDED:
+                return msgspec.structs.replace(settlement, retry_at=None)
+        if is_unread and answer.outcome not in _TOLD:
+            return msgspec.structs.replace(settlement, retry_at=self._rare_retry_at(work, answer, now))
         return settlement
 
     async def judge_unasked(self) -> None:
@@ -197,8 +213,6 @@ class Reconciler:
         if not answer.asked:
             # The newest first: an old one may be what the provider stumbles over.
             seconds = max(seconds, min(wish, LONGEST_WAIT_SECONDS) + seconds * SPREAD)
-        elif answer.outcome is Outcome.NO_MODEL or (answer.outcome is Outcome.UNREADABLE and now >= lost_at):
-            seconds = RARE_WAIT_SECONDS
         elif answer.outcome is Outcome.NO_FILES:
             seconds = max(min(seconds, FILES_SPACING_SECONDS), wish)
         elif answer.outcome not in MENDABLE:  # those are over once somebody has mended them
@@ -206,34 +220,41 @@ class Reconciler:
         retry_at = now + timedelta(seconds=seconds)
         return min(retry_at, lost_at) if lost_at > now else retry_at
 
-    async def _is_lost(self, work: PollWork, answer: Answer, now: datetime) -> bool:
-        is_late = now >= work.submitted_at + self._lost_after
+    def _rare_retry_at(self, work: PollWork, answer: Answer, now: datetime) -> datetime:
+        """When to ask again where only somebody's work will bring another answer."""
+        age = now - work.submitted_at
+        spacing = self._providers[work.provider].facts.poll_spacing_seconds
+        seconds = rare_wait_seconds(work.attempt, spacing, age.total_seconds(), self._clock.random())
+        if answer.outcome is Outcome.NO_MODEL:
+            seconds = max(seconds, NO_MODEL_WAIT_SECONDS)
+        retry_at = now + timedelta(seconds=max(seconds, answer.retry_after_seconds or 0.0))
+        given_up_at = work.submitted_at + max(self._lost_after, MENDING_TIME)
+        return min(retry_at, given_up_at) if given_up_at > now else retry_at
+
+    def _is_over(self, work: PollWork, answer: Answer, patience: timedelta, now: datetime) -> bool:
+        """Whether a task was waited for long enough, and nobody can make the next answer a better one."""
         # After a leap of the clock a task has as long again: it may be no older than a minute. Looked at each
         # time, as leaps are told from one look to the next.
-        if not self._leaps.lived(self._lost_after) or not is_late:
+        if not self._leaps.lived(patience) or now < work.submitted_at + patience:
             return False
-        if answer.outcome in _TOLD or self._may_be_mended(work.provider, answer):
-            return False
-        # A callback may have come while we asked: an end, or one that asks for another question.
-        verdicts = await self._store.get_verdicts(work.provider, work.task_id)
-        if verdicts is None or Verdict.UNRECOGNISED in verdicts:
-            return False
-        return work.held or Verdict.UNCONFIRMED not in verdicts
+        return answer.outcome not in _TOLD and not self._may_be_mended(work.provider, answer)
 
     def _may_be_mended(self, provider: str, answer: Answer) -> bool:
-        """Whether somebody, or a little time, can make the next answer a better one."""
-        if answer.outcome in NOT_UNDERSTOOD:
-            return True
+        """Whether the operator, or a little time, can make the next answer a better one."""
         if answer.outcome in MENDABLE:
             return self._asker.lasting(provider, MENDABLE) is not None
         lasting = None if answer.asked else self._asker.lasting(provider, {answer.outcome})
         return lasting is not None and lasting < UNASKED_LOSS
 
-    async def _lose(self, work: PollWork, settlement: Settlement) -> Settlement:
+    async def _lose(
+        self, work: PollWork, settlement: Settlement, patience: timedelta, *, is_unread: bool
+    ) -> Settlement:
         reason = (
-            f"no result within {self._lost_after.total_seconds():g} s and {work.attempt}"
+            f"no result within {patience.total_seconds():g} s and {work.attempt}"
             f" attempts to ask the provider, the last with the outcome {settlement.outcome}"
         )
+        if is_unread:
+            reason += "; something came that is not understood"
         if work.held:
             reason += "; a callback came, which it did not confirm"
         await self._ingest.lose(work.provider, work.task_id, reason, settlement.settled_at)
@@ -273,6 +294,13 @@ def wait_seconds(asked: int, spacing_seconds: float, chance: float) -> float:
     # The exponent is bounded, lest a number that is asked for years overflow.
     growing = spacing_seconds * GROWTH ** min(asked - 1, 40)
     return min(growing, LONGEST_WAIT_SECONDS) * (1 - JITTER + 2 * JITTER * chance)
+
+
+def rare_wait_seconds(asked: int, spacing_seconds: float, age_seconds: float, chance: float) -> float:
+    """How long to wait where the next answer will hardly be another; pure. ``chance`` is in [0, 1)."""
+    growing = spacing_seconds * GROWTH ** min(asked - 1, 40)
+    longest = min(max(LONGEST_WAIT_SECONDS, age_seconds * RARE_WAIT_OF_AGE), LONGEST_RARE_WAIT_SECONDS)
+    return min(growing, longest) * (1 - JITTER + 2 * JITTER * chance)
 
 
 def _log(work: PollWork, settlement: Settlement, *, asked: bool, settled: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from ipaddress import ip_network
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -19,11 +20,18 @@ from receiver.blobs.local import LocalBlobs
 from receiver.download import DownloadLimits
 from receiver.ingest import Ingest
 from receiver.leased import AssetWork, PollWork, Settlement
-from receiver.models import Event, Poll, RemoteFile, Route, Task
+from receiver.models import Event, Poll, RemoteFile, Route, StatusRequest, Task
 from receiver.network import GuardedClient
 from receiver.options import StoreOptions
 from receiver.plugins import load_providers
-from receiver.reconcile import MOST_ATTEMPTS_UNASKED, Reconciler, confirmation, wait_seconds
+from receiver.providers.vidgo import Vidgo
+from receiver.reconcile import (
+    MOST_ATTEMPTS_UNASKED,
+    Reconciler,
+    confirmation,
+    rare_wait_seconds,
+    wait_seconds,
+)
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
@@ -35,6 +43,7 @@ from tests.status_host import asking, running, status_path, tells
 
 FIRST = 300.0  # seconds until a task is asked about
 LOST_AFTER = 86_400.0
+WEEK = 7 * 86_400.0
 LINK = "https://cdn.test/secret-link.png"
 TOKENS = Tokens(["a-secret-of-enough-length"])
 PICTURE = picture()
@@ -87,6 +96,12 @@ class World:
     async def call_back(self, task_id: str = "t1", *, files: list[str], token: str | None = None) -> None:
         admission = self.ingest.admit("vidgo", token or TOKENS.for_provider("vidgo"))
         body = sample_callback("vidgo", task_id, files=files)
+        await self.ingest.accept(admission, body=body, headers={}, received_at=self.clock.now())
+
+    async def bring(self, document: object, token: str) -> None:
+        """A callback of any kind."""
+        body = msgspec.json.encode(document)
+        admission = self.ingest.admit("vidgo", token)
         await self.ingest.accept(admission, body=body, headers={}, received_at=self.clock.now())
 
     async def task(self, task_id: str = "t1", provider: str = "vidgo") -> Task:
@@ -454,11 +469,13 @@ async def test_a_clock_set_forward_loses_no_task_until_it_has_been_waited_for_as
     assert (await world.poll()).outcome is Outcome.LOST
 
 
-async def test_what_was_not_understood_is_not_lost_and_can_be_read_once_it_is(world: World) -> None:
-    world.tell(tells({"code": 200, "data": {"task_id": "t1", "status": "melted"}}))
+UNREAD = {"code": 200, "data": {"task_id": "t1", "status": "melted"}}
+
+
+async def test_what_is_not_understood_waits_to_be_and_can_be_read_once_it_is(world: World) -> None:
+    world.tell(tells(UNREAD))
     last = await poll_until(world, later(2 * LOST_AFTER))
     assert last.outcome is Outcome.UNREADABLE
-    assert last.retry_at == world.clock.now() + timedelta(hours=1)
     task = await world.task()
     assert task.event is None
     assert task.waiting_on is not None
@@ -468,16 +485,96 @@ async def test_what_was_not_understood_is_not_lost_and_can_be_read_once_it_is(wo
     assert (await world.event()).error_code is None
 
 
-async def test_a_callback_that_was_not_understood_keeps_its_task_from_being_lost(world: World) -> None:
-    body = msgspec.json.encode({"code": 200, "data": {"task_id": "t1", "status": "melted"}})
-    admission = world.ingest.admit("vidgo", TOKENS.for_provider("vidgo"))
-    await world.ingest.accept(admission, body=body, headers={}, received_at=NOW)
+async def test_one_word_that_is_not_understood_makes_no_task_immune(world: World) -> None:
+    world.tell(tells(UNREAD))
+    assert (await world.poll()).outcome is Outcome.UNREADABLE
+    world.tell(tells(running()))
+    await poll_until(world, later(LOST_AFTER))
+    assert (await world.event()).error_code == "lost"
+
+
+async def test_a_leaked_url_keeps_no_task_open(world: World) -> None:
+    for token in (TOKENS.for_provider("vidgo"), TOKENS.for_submission("vidgo", "sub_of_another_task")):
+        await world.bring(UNREAD, token)
     world.tell(tells(b"{}", status=404))
-    await poll_until(world, later(2 * LOST_AFTER))
+    await poll_until(world, later(LOST_AFTER))
+    assert (await world.event()).error_code == "lost"
+
+
+async def test_a_callback_to_the_tasks_own_url_that_is_not_understood_waits_a_week_to_be(
+    world: World,
+) -> None:
+    await world.bring(UNREAD, TOKENS.for_submission("vidgo", (await world.task()).submission.id))
+    world.tell(tells(b"{}", status=404))
+    await poll_until(world, later(WEEK - 1))
     task = await world.task()
     assert task.event is None
     assert task.waiting_on is not None
     assert task.waiting_on.endswith("last: unknown_task; it gave an answer that is not understood")
+
+    await poll_until(world, later(WEEK))
+
+    event = await world.event()
+    assert (event.error_code, event.ended_at) == ("lost", later(WEEK))
+    assert event.error_message is not None
+    assert event.error_message.startswith("no result within 604800 s")
+    assert event.error_message.endswith("; something came that is not understood")
+
+
+class Crashing(Vidgo):
+    """An adapter that cannot even ask."""
+
+    def status_request(self, task_id: str, model: str | None) -> StatusRequest:
+        raise RuntimeError(task_id)
+
+
+@pytest.mark.parametrize("case", ["unreadable", "crashed", "no model"])
+async def test_what_only_a_release_or_a_model_mends_ends_after_a_week_and_is_asked_about_ever_more_rarely(
+    world: World, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    provider = "vidgo"
+    world.tell(tells(UNREAD))
+    if case == "crashed":
+        monkeypatch.setattr(Vidgo, "status_request", Crashing.status_request)
+    elif case == "no model":
+        provider = "apixo"
+        await world.store.log_submission(
+            msgspec.structs.replace(submission("t1", provider="apixo"), model=None)
+        )
+
+    asked: list[datetime] = []
+    while due_at := await world.store.next_due_at("polls", provider):
+        world.clock.turn_to(max(due_at, world.clock.now()))
+        asked.append(world.clock.now())
+        (work,) = await world.lease(provider, 1)
+        await world.reconciler.run(work)
+
+    event = await world.store.get_event(provider, "t1")
+    assert event is not None
+    assert (event.error_code, event.ended_at) == ("lost", later(WEEK))
+    waits = [second - first for first, second in pairwise(asked)]
+    assert max(waits) > timedelta(hours=20)
+    assert sum(moment > later(LOST_AFTER) for moment in asked) <= 12
+    assert len(asked) <= 45
+
+
+async def test_many_tasks_that_cannot_be_understood_leave_a_provider_its_rate(
+    tmp_path: Path, host: MediaHost
+) -> None:
+    async with opened(tmp_path, host, per_minute=1) as world:
+        for number in range(15):  # each every quarter of an hour would be all that a minute allows
+            await world.store.log_submission(submission(f"t{number}", provider="apixo"))
+        host.otherwise = tells({"code": 200, "data": {"state": "melted"}})
+        await poll_until(world, later(LOST_AFTER), "apixo")
+        before = len(host.requests)
+        await poll_until(world, later(2 * LOST_AFTER), "apixo")
+        assert len(host.requests) - before <= 15 * 5  # of 1440 that a day has
+
+
+def test_rare_waits_grow_with_the_age_up_to_a_day() -> None:
+    hours = [rare_wait_seconds(50, 15, age * 3600, 0.5) / 3600 for age in (0.1, 1, 4, 24, 96, 1000)]
+    assert hours == [0.25, 0.25, 1, 6, 24, 24]
+    assert rare_wait_seconds(1, 15, 10**6, 0.5) == 15  # at first it may be a moment's mistake
 
 
 async def test_tasks_of_a_provider_that_stays_away_are_all_lost_in_time(

@@ -19,7 +19,18 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from receiver.upkeep import Upkeep
 from receiver.words import Outcome, Verdict
-from tests.factories import NOW, completed, failed, recording, settlement, stored, submission, unclear
+from tests.factories import (
+    NOW,
+    completed,
+    confirms_weak,
+    failed,
+    progress,
+    recording,
+    settlement,
+    stored,
+    submission,
+    unclear,
+)
 
 HOUR, DAY = 3600, 86_400
 EARLY_LIMIT = 2
@@ -182,17 +193,41 @@ async def test_what_is_unowned_keeps_its_key_and_not_its_body(
     assert (await store.count_stats()).deliveries == {"unowned": 1}
 
 
-async def test_what_nobody_understood_is_kept_until_retention_and_is_then_its_owners_or_nobodys(
+async def test_what_nobody_understood_is_kept_until_retention_or_while_its_task_is_open(
     store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, tmp_path: Path
 ) -> None:
     await store.record(recording(unclear(None)))
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1")))
-    for seconds, bodies in ((DAY + 1, 2), (29 * DAY - 1, 2), (1, 0)):
+    for seconds, bodies in ((DAY + 1, 2), (29 * DAY - 1, 2), (1, 1), (300 * DAY, 1)):
         clock.turn(seconds)
         await upkeep.run()
         assert count(tmp_path, BODIES) == bodies
     assert (await store.count_stats()).deliveries == {"unowned": 1, "unrecognised": 1}
+
+    await store.record(recording(failed("t1"), received_at=clock.now()))
+    await upkeep.run()
+
+    assert count(tmp_path, BODIES) == 1  # of the end, which is young
+    assert count(tmp_path, "SELECT count(*) FROM spared") == 0
+
+
+async def test_what_waits_for_its_confirmation_is_kept_while_its_task_is_open(
+    tmp_path: Path, clock: TurnableClock
+) -> None:
+    options = StoreOptions(data_dir=tmp_path, clock=clock, confirms=confirms_weak)
+    store = await SqliteStore.open("sqlite:receiver.db", options)
+    upkeep = Upkeep(
+        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=2 * DAY
+    )
+    await store.log_submission(submission("t1"))
+    await store.record(recording(progress("t1")))
+    await store.record(recording(completed("t1"), weak=True))
+    clock.turn(60 * DAY)
+    await upkeep.run()
+    assert count(tmp_path, f"{BODIES} AND verdict = 'progress'") == 0
+    assert count(tmp_path, f"{BODIES} AND verdict = 'unconfirmed'") == 1
+    await store.aclose()
 
 
 async def test_all_that_nobody_claimed_becomes_unowned_in_one_round(

@@ -253,7 +253,7 @@ class StoreContract:
         for task_id in ("before", "after", "bound"):
             task = await store.get_task("vidgo", task_id)
             assert task is not None
-            assert [(d.verdict, d.bytes) for d in task.deliveries] == [(Verdict.UNRECOGNISED, 0)]
+            assert [(d.verdict, d.bytes > 0) for d in task.deliveries] == [(Verdict.UNRECOGNISED, True)]
 
     async def test_what_was_not_understood_makes_room_once_its_submission_is_logged(
         self, store: Store
@@ -606,6 +606,7 @@ class StoreContract:
     ) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1")))
+        await store.record(recording(failed("t1")))
         while await store.purge(later(1), 10):
             pass
 
@@ -613,12 +614,15 @@ class StoreContract:
 
         task = await store.get_task("vidgo", "t1")
         assert task is not None
-        assert [(d.seen, d.received_at, d.bytes > 0) for d in task.deliveries] == [(2, later(5), True)]
+        assert [(d.seen, d.received_at, d.bytes > 0) for d in task.deliveries] == [
+            (1, NOW, False),
+            (2, later(5), True),
+        ]
         while await store.purge(later(6), 10):
             pass
         task = await store.get_task("vidgo", "t1")
         assert task is not None
-        assert task.deliveries[0].bytes == 0
+        assert [delivery.bytes for delivery in task.deliveries] == [0, 0]
 
     # --- ends that need no file -----------------------------------------------------------------------
 

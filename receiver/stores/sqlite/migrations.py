@@ -120,6 +120,12 @@ def m013_fair_shares(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m014_spared_bodies(db: Database) -> None:
+    """Deliveries that retention passed by and whose bodies it left, as their tasks had not ended."""
+    db.execute("CREATE TABLE spared (number INTEGER PRIMARY KEY REFERENCES deliveries (number)) STRICT")
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 

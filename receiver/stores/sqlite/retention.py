@@ -15,12 +15,23 @@ NEXT_DELIVERIES = "SELECT number, received_at FROM deliveries WHERE number > ? O
 NEXT_SUBMISSIONS = "SELECT number, created_at FROM submissions WHERE number > ? ORDER BY number LIMIT ?"
 NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts WHERE number > ? ORDER BY number LIMIT ?"
 
+# A replay may still end these tasks: what was not understood, or waits, is kept as long as they are open.
+_MAY_COUNT = """
+verdict IN ('unrecognised', 'unconfirmed') AND submission IS NOT NULL
+    AND submission NOT IN (SELECT number FROM events)
+"""
+SPARE_BODY = f"INSERT OR IGNORE INTO spared SELECT number FROM deliveries WHERE number = ? AND {_MAY_COUNT}"  # noqa: S608
+SPARED_NO_MORE = f"""
+SELECT number FROM spared JOIN deliveries USING (number) WHERE NOT ({_MAY_COUNT}) LIMIT ?
+"""  # noqa: S608
+FORGET_SPARED = "DELETE FROM spared WHERE number = ?"
+
 # The row stays, so that a very late repeat is still a repeat. What was not understood and is nobody's can no
 # longer be read again.
 DROP_BODY = """
 UPDATE deliveries SET body = NULL,
     verdict = CASE WHEN submission IS NULL AND verdict = 'unrecognised' THEN 'unowned' ELSE verdict END
-WHERE number = ?
+WHERE number = ? AND number NOT IN (SELECT number FROM spared)
 """
 DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = ?"
 DROP_ATTEMPT = "DELETE FROM attempts WHERE number = ?"
@@ -35,14 +46,17 @@ def purge(db: sqlite3.Cursor, before: datetime, limit: int, *, now: datetime) ->
     deliveries = _old(db, NEXT_DELIVERIES, deliveries_to, limit, span)
     submissions = _old(db, NEXT_SUBMISSIONS, submissions_to, limit, span)
     attempts = _old(db, NEXT_ATTEMPTS, 0, limit, span)
-    db.executemany(DROP_BODY, deliveries)
+    spared = db.execute(SPARED_NO_MORE, (limit,)).fetchall()
+    db.executemany(FORGET_SPARED, spared)
+    db.executemany(SPARE_BODY, deliveries)
+    db.executemany(DROP_BODY, [*spared, *deliveries])
     db.executemany(DROP_REQUEST, submissions)
     db.executemany(DROP_ATTEMPT, attempts)
     if deliveries:
         db.execute(MARK_DELIVERIES, deliveries[-1])
     if submissions:
         db.execute(MARK_SUBMISSIONS, submissions[-1])
-    return len(deliveries) + len(submissions) + len(attempts)
+    return len(deliveries) + len(submissions) + len(attempts) + len(spared)
 
 
 def _old(

@@ -70,7 +70,8 @@ SELECT sink FROM outbox WHERE event = ? AND state = 'pending' GROUP BY sink ORDE
 
 # What the deliveries of a task turned out to be; no row where it has ended, or nobody logged it.
 VERDICTS_OF_UNENDED = """
-SELECT DISTINCT d.verdict FROM submissions s LEFT JOIN deliveries d USING (provider, task_id)
+SELECT DISTINCT d.verdict, d.via = 'callback' AND (d.claim = s.id OR d.proof = 'signature')
+FROM submissions s LEFT JOIN deliveries d USING (provider, task_id)
 WHERE s.provider = ? AND s.task_id = ? AND s.number NOT IN (SELECT number FROM events)
 """
 
@@ -169,7 +170,10 @@ def list_links(db: sqlite3.Cursor, provider: str, task_id: str) -> list[str]:
 def get_verdicts(db: sqlite3.Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:
     """What came for a task that has not ended; see ``ports.Store.get_verdicts``."""
     rows = db.execute(VERDICTS_OF_UNENDED, (provider, task_id)).fetchall()
-    return frozenset(Verdict(verdict) for (verdict,) in rows if verdict) if rows else None
+    if not rows:
+        return None
+    counting = [verdict for verdict, is_proved in rows if verdict != Verdict.UNRECOGNISED or is_proved]
+    return frozenset(Verdict(verdict) for verdict in counting if verdict)
 
 
 def get_task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
