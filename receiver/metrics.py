@@ -196,6 +196,10 @@ class _Waiting(Collector):
             yield from _counts(stats, self._sinks)
             yield _unended(stats, self._providers)
             yield from _ages(stats, counted_at)
+            if stats.wal_bytes is not None:
+                yield GaugeMetricFamily(
+                    "receiver_wal_bytes", "The record's write-ahead log.", stats.wal_bytes
+                )
 
 
 def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:

@@ -341,6 +341,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     next_deadline_at: datetime | None  # of an asset still to be downloaded
     unbound: Mapping[str, int]  # reservations that no task was bound to, by age: under_1h, under_24h, older
     polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
+    wal_bytes: int | None = None  # the write-ahead log, where the record is a file that has one
 
 
 class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):

@@ -400,6 +400,10 @@ class FileRecord(Protocol):
         """Look at every page and every index of a copy, and count what is in it."""
 
     @staticmethod
+    def log_bytes(path: Path) -> int:
+        """How large the write-ahead log beside it is."""
+
+    @staticmethod
     def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
         """The key and the bytes of every file that a copy says is stored."""
 

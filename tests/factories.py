@@ -27,6 +27,7 @@ EMPTY_RECORD = Stats(
     next_deadline_at=None,
     unbound={},
     polls={},
+    wal_bytes=0,
 )
 
 

@@ -219,6 +219,23 @@ def test_a_record_that_somebody_holds_is_to_be_looked_at_again(
     assert found["record"]["todo"].startswith("look again in a minute; ")
 
 
+def test_the_size_of_the_log_is_told_and_a_long_one_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "receiver-data/receiver.db"
+    path.parent.mkdir()
+    migrate(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE heartbeat SET beats = beats + 1")
+        usual = examined()["record"]
+        monkeypatch.setattr(probes, "LONG_LOG_BYTES", 0)
+        long = examined()["record"]
+
+    assert (usual["state"], "write-ahead log: 0 MiB" in usual["detail"]) == ("ok", True)
+    assert (long["state"], "is long" in long["detail"]) == ("warn", True)
+    assert "which other program" in long["todo"]
+
+
 def test_a_record_that_is_busy_with_its_schema_is_to_be_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +348,7 @@ def test_a_disk_that_fills_up_is_told_before_downloads_stop_and_callbacks_after_
 
     assert (check.state, said in check.detail) == (state, True)
     if state is not State.OK:
-        assert f"{checks._size(reserved)}, and callbacks get 503" in check.detail
+        assert f"{checks.size(reserved)}, and callbacks get 503" in check.detail
         assert "RECEIVER_DATA_DIR" in (check.todo or "")
 
 

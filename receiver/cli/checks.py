@@ -62,14 +62,14 @@ def check_disk(data_dir: Path) -> Check:
     folder = _existing(data_dir)
     disk = shutil.disk_usage(folder)
     reserved = reserved_bytes(disk.total)
-    text = f"{_size(disk.free)} free at {folder}"
+    text = f"{size(disk.free)} free at {folder}"
     if disk.free >= 2 * reserved:
         return ok("disk", text)
     todo = "make room, or set RECEIVER_DATA_DIR to a folder on a larger disk"
     callbacks = "callbacks get 503 once it is full"
     if disk.free >= reserved:
-        return warn("disk", f"{text}: downloads stop below {_size(reserved)}, and {callbacks}", todo)
-    stopped = f"downloads have stopped, as they do below {_size(reserved)}, and {callbacks}"
+        return warn("disk", f"{text}: downloads stop below {size(reserved)}, and {callbacks}", todo)
+    stopped = f"downloads have stopped, as they do below {size(reserved)}, and {callbacks}"
     return fail("disk", f"{text}: {stopped}", todo)
 
 
@@ -111,7 +111,7 @@ def check_new_folder(data_dir: Path) -> Check:
     return ok("data folder", f"made at the first start: {data_dir}; what lies in it was tried in another")
 
 
-def _size(number: int) -> str:
+def size(number: int) -> str:
     return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number >> 20} MiB"
 
 

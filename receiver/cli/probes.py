@@ -12,7 +12,7 @@ import msgspec
 from receiver import plugins
 from receiver.answers import Answer
 from receiver.asking import Asker
-from receiver.cli.checks import SAME_USER, Check, State, fail, ok, warn
+from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
 from receiver.cli.client import admin_token
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
@@ -28,6 +28,7 @@ from receiver.words import Outcome
 
 READY_TIMEOUT_SECONDS = 10.0
 ASK_TIMEOUT_SECONDS = 10.0
+LONG_LOG_BYTES = 256 * 2**20  # no list of ours makes it as long
 RECORD_SECONDS = 30.0
 
 # What every provider is asked about: no task has this id; some want to know the model, too.
@@ -234,6 +235,7 @@ async def _examined(settings: Settings) -> Check:
     try:
         if not path.exists():
             return ok("record", "none yet")
+        log = record.log_bytes(path)  # before it is looked at, which makes it longer
         is_done = await asyncio.to_thread(record.examine, path, RECORD_SECONDS)
     except Misconfigured as exc:
         return fail("record", _words(exc), _BACKUP)
@@ -241,8 +243,16 @@ async def _examined(settings: Settings) -> Check:
         return fail("record", _words(exc), _NOT_NOW)
     except OSError as exc:
         return fail("record", f"{path}: {exc.strerror}", SAME_USER)
+    return _sound(is_done, log)
+
+
+def _sound(is_done: bool, log: int) -> Check:
     sound, large = "every page is sound", "too large to look at every page now; `receiver backup` does"
-    return ok("record", sound if is_done else large)
+    said = sound if is_done else large
+    if log > LONG_LOG_BYTES:
+        todo = "see which other program has been reading the record for long, and end it"
+        return warn("record", f"{said}; its write-ahead log is long: {size(log)}", todo)
+    return ok("record", f"{said}; its write-ahead log: {size(log)}" if log else said)
 
 
 async def _committed(settings: Settings) -> Check:

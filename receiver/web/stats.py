@@ -28,6 +28,7 @@ class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
     next_deadline_at: Moment | None
     unbound: dict[str, int]
     polls: dict[str, dict[str, int]]
+    wal_bytes: int | None
 
 
 async def show_stats(runtime: Runtime, _request: Request, _: Nothing) -> Response:

@@ -3,9 +3,9 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import asynccontextmanager, closing, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,7 @@ BUSY_SECONDS = 3.0
 MOST_SECONDS = 5.0  # from asking to the answer: beyond it whoever asked is told to come again
 RETRY_AFTER_SECONDS = 5.0
 INTERRUPT_SECONDS = 0.05
+PAUSE_SECONDS = 1.0  # the longest that reads under way are waited for
 
 
 class Purpose(StrEnum):
@@ -31,6 +32,9 @@ class Purpose(StrEnum):
     LIST = "list"  # many, for somebody who may leave
     WORK = "work"  # many, for a loop
 
+
+# Those that may take long.
+LONG = frozenset({Purpose.LIST, Purpose.WORK})
 
 THREADS = {Purpose.DUE: 1, Purpose.LOOK_UP: 4, Purpose.LIST: 2, Purpose.WORK: 1}
 
@@ -47,6 +51,11 @@ class Readers:
         self._is_closing = False
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        # A thread is handed one long read at a time, so that few are under way when no more may begin.
+        self._places = {purpose: asyncio.Semaphore(THREADS[purpose]) for purpose in LONG}
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
+        self._under_way: set[Future[Any]] = set()
 
     async def read(self, query: Query[T], purpose: Purpose) -> T:
         """What ``query`` returns. It ends when the caller is cancelled, and after ``MOST_SECONDS``.
@@ -57,13 +66,27 @@ class Readers:
         read = _Read(query)
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._pools[purpose], self._run, read)
+                if purpose not in LONG:
+                    return await asyncio.wrap_future(self._pools[purpose].submit(self._run, read))
+                async with self._places[purpose]:
+                    await self._may_begin.wait()
+                    return await asyncio.wrap_future(self._begin(read, purpose))
         except TimeoutError as exc:
             raise Unavailable(
                 "the database could not be read in time", retry_after_seconds=RETRY_AFTER_SECONDS
             ) from exc
         finally:
             _end(read)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Let no long read begin, and wait a while for those under way."""
+        self._may_begin.clear()
+        try:
+            await asyncio.to_thread(wait, self._under_way.copy(), PAUSE_SECONDS)
+            yield
+        finally:
+            self._may_begin.set()
 
     async def aclose(self) -> None:
         """End every read, and close. Later ones are refused."""
@@ -76,25 +99,31 @@ class Readers:
         for connection in self._connections:
             connection.close()
 
+    def _begin(self, read: "_Read[T]", purpose: Purpose) -> "Future[T]":
+        self._refuse_when_closing()
+        future = self._pools[purpose].submit(self._run, read)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)  # by the thread, whoever waits for it
+        return future
+
     def _run(self, read: "_Read[T]") -> T:
         self._refuse_when_closing()
         try:
-            return read.run(self._cursor())
+            return read.run(self._connection())
         except sqlite3.Error as exc:
             name = getattr(exc, "sqlite_errorname", type(exc).__name__)
             raise Unavailable(
                 f"the database cannot be read now ({name})", outcome=Outcome.STORAGE_FAILED
             ) from exc
 
-    def _cursor(self) -> sqlite3.Cursor:
+    def _connection(self) -> sqlite3.Connection:
         """The thread's own."""
-        if not hasattr(self._local, "cursor"):
+        if not hasattr(self._local, "connection"):
             # Closed by the thread that closes the store, when the reading threads have ended.
-            connection = connect_read_only(self._path, BUSY_SECONDS)
-            self._connections.append(connection)
-            self._local.cursor = connection.cursor()
-        cursor: sqlite3.Cursor = self._local.cursor
-        return cursor
+            self._local.connection = connect_read_only(self._path, BUSY_SECONDS)
+            self._connections.append(self._local.connection)
+        connection: sqlite3.Connection = self._local.connection
+        return connection
 
     def _refuse_when_closing(self) -> None:
         if self._is_closing:
@@ -109,12 +138,12 @@ class _Read(Generic[T]):
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None  # while it runs
 
-    def run(self, cursor: sqlite3.Cursor) -> T:
-        connection = cursor.connection
+    def run(self, connection: sqlite3.Connection) -> T:
         with self._lock:
             self._connection = connection
         try:
-            return self._query(cursor)
+            with closing(connection.cursor()) as cursor:  # a statement left open would hold its snapshot
+                return self._query(cursor)
         finally:
             with self._lock:
                 self._connection = None

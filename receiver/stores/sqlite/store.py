@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+import msgspec
+
 from receiver.errors import Misconfigured, Unavailable
 from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
@@ -54,9 +56,10 @@ from receiver.stores.sqlite import (
     stepping,
     unset_sinks,
     viewing,
+    wal,
 )
 from receiver.stores.sqlite.migrations import migrate, pending
-from receiver.stores.sqlite.readers import Purpose, Query, Readers
+from receiver.stores.sqlite.readers import LONG, Purpose, Query, Readers
 from receiver.stores.sqlite.writer import Writer
 from receiver.words import ReplayState, Stage, Verdict
 
@@ -75,6 +78,7 @@ class SqliteStore:
         self._options = options
         self._sinks = frozenset(route.sink for route in options.routes)
         self._readers = Readers(path)
+        self._log = wal.LogKeeper(path, self._readers, self.ping)
 
     @classmethod
     async def open(cls, url: str, options: StoreOptions) -> Self:
@@ -119,6 +123,10 @@ class SqliteStore:
     @staticmethod
     def check_copy(source: Path, target: Path) -> RecordCopy:
         return backup.check_copy(source, target)
+
+    @staticmethod
+    def log_bytes(path: Path) -> int:
+        return wal.log_bytes(path)
 
     @staticmethod
     def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
@@ -374,7 +382,8 @@ class SqliteStore:
 
     async def count_stats(self) -> Stats:
         now = self._options.clock.now()
-        return await self._read(lambda c: counting.count_stats(c, now, self._sinks), Purpose.WORK)
+        stats = await self._read(lambda c: counting.count_stats(c, now, self._sinks), Purpose.WORK)
+        return msgspec.structs.replace(stats, wal_bytes=wal.log_bytes(self._path))
 
     async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
         if not self._sinks:  # whoever opens the record for a look around knows of none
@@ -385,11 +394,14 @@ class SqliteStore:
         return await self._read(lambda c: unset_sinks.list_undelivered(c, sink, limit), Purpose.WORK)
 
     async def aclose(self) -> None:
+        await self._log.aclose()
         await self._readers.aclose()
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
 
     async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
+        if purpose in LONG:
+            self._log.look()
         return await self._readers.read(query, purpose)
 
     async def _list_history(

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from receiver.errors import ReceiverError, Unavailable
+from receiver.stores.sqlite.wal import LONG_BYTES
 from receiver.words import Outcome
 
 log = structlog.get_logger()
@@ -200,7 +201,7 @@ def connect(path: Path) -> sqlite3.Connection:
     # referenced row is ever deleted, and looking each one up again would cost a tenth of the throughput.
     connection.execute("PRAGMA cache_size = -65536")  # KiB: the indexes of a busy month stay in memory
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: hot pages are copied back less often
-    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute(f"PRAGMA journal_size_limit = {LONG_BYTES}")  # once it is begun anew
     return connection
 
 
