@@ -173,7 +173,8 @@ async def head_of_answer(url: str, path: str, body: bytes) -> bytes:
     """The head of an answer as it goes over the wire: clients' libraries change the case of names."""
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx2.URL(url).port)
     writer.write(
-        b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)) + body
+        b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
+        + body
     )
     head = await reader.readuntil(b"\r\n\r\n")
     writer.close()

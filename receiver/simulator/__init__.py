@@ -62,6 +62,9 @@ fails. Beyond them submissions get 402, and beyond ``submit_rate_limit`` a minut
 with 401 for a wrong key (``keys``), and status questions with 402 by the providers that are
 ``out_of_credit``, which is a fault of ours too.
 
+Programs are answered, pages are not: a request with an ``Origin``, or by a ``Host`` that is no name or
+address of loopback, is refused with 403 at every port.
+
 The real rules are kept where they are known, with two exceptions: callback URLs may be ``http`` and must be
 on loopback, because the simulator calls nobody else; and an upload by URL fetches nothing.
 """

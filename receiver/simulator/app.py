@@ -23,6 +23,7 @@ from receiver.simulator.reapi import ReapiDialect
 from receiver.simulator.stage import Stage
 from receiver.simulator.uploads import Uploads
 from receiver.simulator.vidgo import VidgoDialect
+from receiver.simulator.visitors import NoPages
 
 DIALECTS: tuple[Dialect, ...] = (VidgoDialect(), ApidotDialect(), ApixoDialect(), ReapiDialect())
 
@@ -53,7 +54,7 @@ def create_simulator(
     mounts = [Mount(f"/{name}", app) for name, app in desks.items()]
     combined = Starlette(lifespan=lifespan, routes=[*mounts, *gallery])
     roots = {name: Starlette(routes=[*gallery, Mount("/", app)]) for name, app in desks.items()}
-    return ByPort(combined, {port: roots[name] for port, name in (own_ports or {}).items()})
+    return NoPages(ByPort(combined, {port: roots[name] for port, name in (own_ports or {}).items()}))
 
 
 class ByPort:
