@@ -31,6 +31,7 @@ class Field(msgspec.Struct, frozen=True):
 
 
 DAY_SECONDS = 86_400
+MAX_BODY_BYTES = 2**23  # of the memory for bodies that wait, an eighth
 
 FIELDS = (
     Field("RECEIVER_DATA_DIR", accepts.FOLDER, "receiver-data", "folder of everything that is kept"),
@@ -90,7 +91,7 @@ FIELDS = (
         shown="generated",
     ),
     Field("RECEIVER_ALLOW_UNTOKENED", accepts.FLAG, "false", "take callbacks without a token"),
-    Field("RECEIVER_MAX_BODY_BYTES", accepts.whole(1024, 2**26), "2097152", "largest callback"),
+    Field("RECEIVER_MAX_BODY_BYTES", accepts.whole(1024, MAX_BODY_BYTES), "2097152", "largest callback"),
     Field(
         "RECEIVER_BODY_TIMEOUT_SECONDS", accepts.seconds(1, 300), "10", "longest wait for a callback's body"
     ),

@@ -185,6 +185,18 @@ async def test_who_is_being_answered_stays_and_who_comes_then_goes(
     assert {answer.status for answer in answers} == {200}
 
 
+async def test_a_body_that_does_not_come_gives_way(
+    house: House, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "BODY_SECONDS", 0.2)
+    request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
+    for _ in range(ROOM):
+        (await house.guest()).writer.write(request[:-9])
+    await asyncio.sleep(0.3)
+    for _ in range(ROOM // 2):
+        await (await house.guest()).ask()
+
+
 async def test_a_reader_that_takes_nothing_gives_way(
     house: House, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from receiver.errors import Rejected, Unavailable
+from receiver.errors import Misconfigured, Rejected, Unavailable
 from receiver.runtime import Runtime
+from receiver.settings import load_settings
 from receiver.testing import sample_callback
 from receiver.web import connections
 from receiver.web.app import ENDPOINTS, OPENAPI
@@ -24,7 +26,7 @@ from receiver.web.endpoints import Endpoint
 from receiver.web.limits import Intake, Limits
 from tests.loopback import Answer, post, serving, talk
 from tests.waiting import until
-from tests.web_callers import callback_path
+from tests.web_callers import API_TOKEN, callback_path
 
 pytest_plugins = ["tests.web_fixtures"]
 
@@ -46,14 +48,19 @@ def sends(*chunks: bytes, ends: bool = True) -> Receive:
 
 LIMITS = Limits(body_timeout_seconds=0.05, max_requests=1, max_waiting_bytes=10)
 MAX_BYTES = 10
+ROOMY = Limits(body_timeout_seconds=10)
 
 
 async def read(
-    receive: Receive, headers: dict[str, str] | None = None, *, intake: Intake | None = None
+    receive: Receive,
+    headers: dict[str, str] | None = None,
+    *,
+    intake: Intake | None = None,
+    token: str = "a",
 ) -> bytes:
     intake = intake or Intake(LIMITS)
     intake.check(headers or {}, MAX_BYTES)
-    with intake.admit(MAX_BYTES) as waiting:
+    with intake.admit(token, MAX_BYTES) as waiting:
         return await waiting.read(receive)
 
 
@@ -111,20 +118,121 @@ async def test_a_sender_that_left_has_sent_nothing() -> None:
 
 async def test_only_so_many_requests_wait_at_once() -> None:
     intake = Intake(LIMITS)
-    with intake.admit(MAX_BYTES), pytest.raises(Unavailable):
-        intake.admit(MAX_BYTES)
-    with intake.admit(MAX_BYTES):
+    with intake.admit("a", MAX_BYTES), pytest.raises(Unavailable):
+        intake.admit("b", MAX_BYTES)
+    with intake.admit("b", MAX_BYTES):
         pass
 
 
 async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
     intake = Intake(msgspec.structs.replace(LIMITS, max_requests=2))
     for _ in range(3):
-        with intake.admit(MAX_BYTES) as first, intake.admit(MAX_BYTES) as second:
+        with intake.admit("a", MAX_BYTES) as first, intake.admit("b", MAX_BYTES) as second:
             await first.read(sends(b"123456"))
             with pytest.raises(Unavailable):
                 await second.read(sends(b"12345"))
             await second.read(sends(b"1234"))
+
+
+@pytest.mark.parametrize(
+    ("others", "limits"),
+    [("abcd", {"max_waiting_bytes": 20}), ("aaaa", {"max_token_bytes": 20})],
+    ids=["all the room there is", "a token's share"],
+)
+async def test_the_body_that_was_awaited_longest_makes_room_for_bytes(
+    others: str, limits: dict[str, int]
+) -> None:
+    intake = Intake(msgspec.structs.replace(ROOMY, **limits))
+    slow = [await begun(intake, token, b"12345") for token in others]
+    assert await read(sends(b"1234567890"), intake=intake) == b"1234567890"
+    assert [await ending(each) for each in slow[:2]] == [Unavailable] * 2
+    assert not any(each.done() for each in slow[2:])
+    await abandon(*slow)
+
+
+@pytest.mark.parametrize(
+    ("others", "limits"),
+    [("abc", {"max_requests": 3}), ("aaa", {"max_token_requests": 3})],
+    ids=["all the places there are", "a token's share"],
+)
+async def test_the_body_that_was_awaited_longest_makes_room_for_a_request(
+    others: str, limits: dict[str, int]
+) -> None:
+    intake = Intake(msgspec.structs.replace(ROOMY, **limits))
+    slow = [await begun(intake, token) for token in others]
+    assert await read(sends(b"12345"), intake=intake) == b"12345"
+    assert await ending(slow[0]) is Unavailable
+    assert not any(each.done() for each in slow[1:])
+    await abandon(*slow)
+
+
+async def test_who_asks_for_more_and_was_awaited_longest_gives_way_himself() -> None:
+    intake = Intake(msgspec.structs.replace(ROOMY, max_token_bytes=10))
+    more = asyncio.Event()
+    slow = await begun(intake, "a", b"12345", more=more)
+    other = await begun(intake, "a", b"12345")
+    more.set()
+    assert await ending(slow) is Unavailable
+    assert not other.done()
+    await abandon(other)
+
+
+async def test_one_token_takes_its_share_and_no_more() -> None:
+    intake = Intake(msgspec.structs.replace(ROOMY, max_token_bytes=10, max_token_requests=2))
+    with intake.admit("a", MAX_BYTES) as first, intake.admit("a", MAX_BYTES):
+        await first.read(sends(b"1234567890"))  # it is here, and waits to be recorded
+        with pytest.raises(Unavailable):
+            await read(sends(b"1"), intake=intake, token="a")
+        assert await read(sends(b"1234567890"), intake=intake, token="b")
+    assert await read(sends(b"1234567890"), intake=intake, token="a")
+
+
+async def test_whoever_gave_way_is_told_so_though_its_time_ran_out_meanwhile() -> None:
+    intake = Intake(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
+    slow = await begun(intake, "a")
+    with intake.admit("b", MAX_BYTES):
+        time.sleep(0.6)  # the loop is late
+        assert await ending(slow) is Unavailable
+
+
+def test_no_setting_lets_one_body_take_more_than_an_eighth() -> None:
+    limits = Limits(body_timeout_seconds=1)
+    most = str(limits.max_waiting_bytes // 8)
+    assert load_settings({"RECEIVER_MAX_BODY_BYTES": most}).max_body_bytes == limits.max_token_bytes
+    with pytest.raises(Misconfigured):
+        load_settings({"RECEIVER_MAX_BODY_BYTES": str(int(most) + 1)})
+    doors = [endpoint.max_body_bytes for endpoint in ENDPOINTS]
+    assert max(doors) <= limits.max_token_bytes <= limits.max_waiting_bytes // 8
+
+
+async def begun(
+    intake: Intake, token: str, *chunks: bytes, more: asyncio.Event | None = None
+) -> asyncio.Task[bytes]:
+    """A body that has come as far as these chunks; one more byte follows once ``more`` is set."""
+
+    async def receive() -> Message:
+        if chunks_left:
+            return {"type": "http.request", "body": chunks_left.pop(0), "more_body": True}
+        here.set()
+        await (more or asyncio.Event()).wait()
+        return {"type": "http.request", "body": b"1", "more_body": True}
+
+    chunks_left, here = list(chunks), asyncio.Event()
+    reading = asyncio.create_task(read(receive, intake=intake, token=token))
+    await here.wait()
+    return reading
+
+
+async def ending(reading: asyncio.Task[bytes]) -> type[Exception]:
+    with pytest.raises((Rejected, Unavailable)) as caught:
+        await reading
+    return caught.type
+
+
+async def abandon(*readings: asyncio.Task[bytes]) -> None:
+    for reading in readings:
+        reading.cancel()
+    await asyncio.gather(*readings, return_exceptions=True)
 
 
 async def test_a_refused_body_leaves_its_place_to_others() -> None:
@@ -309,6 +417,32 @@ async def test_hundreds_of_slow_senders_do_not_stop_a_real_callback(port: int, r
         assert Answer(await talk(port, request)).status == 200
     answers = [Answer(raw) for raw in await asyncio.gather(*slow)]
     assert {answer.status for answer in answers} == {408}
+
+
+@pytest.mark.parametrize(
+    "environment", [{"RECEIVER_MAX_BODY_BYTES": "2097152", "RECEIVER_BODY_TIMEOUT_SECONDS": "10"}]
+)
+async def test_one_callback_url_with_slow_megabytes_shuts_nobody_out(port: int, runtime: Runtime) -> None:
+    slow = post(callback_path(runtime), b" " * 2_097_152)[:-1]
+    log_one = json.dumps({"provider": "vidgo", "owner": "u"}).encode()
+    async with asyncio.TaskGroup() as senders:
+        holding = [senders.create_task(talk(port, slow)) for _ in range(33)]
+        await until(lambda: sum(each.done() for each in holding) >= 29)  # four of them fill the share
+        answers = [
+            Answer(await talk(port, request))
+            for request in (
+                post(callback_path(runtime), sample_callback("vidgo", "t1")),
+                post(callback_path(runtime, "apidot"), sample_callback("apidot", "t2")),
+                post("/submissions", log_one, f"Authorization: Bearer {API_TOKEN}"),
+            )
+        ]
+        held = [each for each in holding if not each.done()]
+        for each in held:
+            each.cancel()
+    assert [answer.status for answer in answers] == [200, 200, 201]
+    assert len(held) <= 4
+    gave_way = [Answer(each.result()) for each in holding if each not in held]
+    assert {(answer.status, answer.headers["retry-after"]) for answer in gave_way} == {(503, "1")}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class CallbackDoor:
         max_bytes = self._runtime.settings.max_body_bytes
         self._intake.check(headers, max_bytes)
         admission = self._runtime.ingest.admit(request.name, request.token)
-        with self._intake.admit(max_bytes) as waiting:
+        with self._intake.admit(f"{request.name} {request.token}", max_bytes) as waiting:
             body = await waiting.read(receive)
             request.bytes = len(body)
             return await self._runtime.ingest.accept(

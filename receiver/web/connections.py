@@ -22,6 +22,7 @@ LINGER_SECONDS = 2.0
 MOST_CONNECTIONS = 8000
 WAIT_SECONDS = 1.0  # before whoever waits gives way: while some places are left
 SHORT_WAIT_SECONDS = 0.1  # and when none is left; a request follows its connection sooner
+BODY_SECONDS = 2.0  # before a request whose body is still to come gives way
 STUCK_SECONDS = 5.0  # before a reader that takes nothing gives way
 LOOK_SECONDS = 2e-5  # for each connection, between two looks at all: ten times what it takes
 RESERVED_DESCRIPTORS = 256  # for the database, files, downloads, sinks and look-ups
@@ -41,14 +42,15 @@ class ImpatientProtocol(HttpToolsProtocol):
     body and all. What is no request is refused as everything else is, and never inside the answer to
     the request before it.
 
-    Before there are too many, some of those that have waited longest for a request, or for a reader that
-    takes nothing, give way to new ones. Whoever has just come, or is asking, or is being answered and
-    listens, does not; where nobody else is left, the new one goes.
+    Before there are too many, some of those that have waited longest for a request or its body, or for a
+    reader that takes nothing, give way to new ones. Whoever has just come, or is asking, or is being answered
+    and listens, does not; where nobody else is left, the new one goes.
     """
 
     _next_look_at: ClassVar[float] = 0.0  # by the loop's clock, which all loops share
 
     _head_deadline: asyncio.TimerHandle | None = None
+    _asked_at = 0.0  # by the loop's clock: when the newest head was whole
     _head_bytes: int | None = None  # set while a head is half here
     _read_deadline: asyncio.TimerHandle | None = None
     _is_refused = False
@@ -70,6 +72,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = None
         self._stop_deadline()
+        self._asked_at = self.loop.time()
         if self.parser.get_http_version() not in _VERSIONS:
             raise ValueError("a head without a version")  # to the parser, which calls it an error of its own
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -176,13 +179,14 @@ class ImpatientProtocol(HttpToolsProtocol):
         return [each for _, each in longest if not each.is_asking()]
 
     def wait_ends_at(self, wait_seconds: float) -> float | None:
-        """When, by the loop's clock, it may give way; None while somebody is asking or answered."""
+        """When, by the loop's clock, it may give way; None while somebody has asked or is answered."""
         if (stuck_since := self._together.stuck_since()) is not None:
             return stuck_since + STUCK_SECONDS
         if self._together.is_closing():
             return self._together.closing_since + wait_seconds
         if not self._is_idle():
-            return None
+            is_read = not self.cycle.more_body or self.cycle.response_started
+            return None if is_read else self._asked_at + BODY_SECONDS
         if self._head_deadline is not None:
             return self._head_deadline.when() - HEAD_TIMEOUT_SECONDS + wait_seconds
         pause = self.timeout_keep_alive_task

@@ -32,7 +32,6 @@ class Deadlines:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         for deadline in [each for each, ends_at in self._running.items() if ends_at <= now]:
-            self.remove(deadline)
             deadline.expire()
         again = bool(self._running)
         self._timer = loop.call_later(self.timeout_seconds / 20, self._tick, loop) if again else None
@@ -66,5 +65,7 @@ class Deadline:
             raise TimeoutError from error
 
     def expire(self) -> None:
+        """Raise TimeoutError now, out of whatever is awaited."""
+        self._deadlines.remove(self)  # once is enough: two cancellations would not be told from others'
         self._expired = True
         self._task.cancel()

@@ -9,29 +9,37 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from receiver.errors import Rejected, Unavailable
+from receiver.fields import MAX_BODY_BYTES
 from receiver.web.deadlines import Deadlines
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The first is of one request, the others of all that wait at the same time."""
+    """The first is of one request, the others of all that wait at the same time, or of those with one token.
+
+    A token's share of the bytes is an eighth. Of the places it may be half: all callbacks of a provider may
+    have the same token, and come at once.
+    """
 
     body_timeout_seconds: float
     max_requests: int = 4096
+    max_token_requests: int = 2048
     max_waiting_bytes: int = 64 * 2**20
+    max_token_bytes: int = MAX_BODY_BYTES
 
 
 class Intake:
     """Reads bodies, and counts the requests being read or recorded and their bytes.
 
     Bytes are counted as they arrive and not as they are announced: otherwise a few idle connections
-    that announce much would keep everybody else out.
+    that announce much would keep everybody else out. Where room is short, of all or in a token's share, the
+    body that has been awaited longest gives way: whoever sends at once what he has to say is never that one.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.deadlines = Deadlines(limits.body_timeout_seconds)
-        self._requests_left = limits.max_requests
-        self._bytes_left = limits.max_waiting_bytes
+        self._whole = Room(limits.max_requests, limits.max_waiting_bytes)
+        self._shares: dict[str, Room] = {}  # of the tokens that have a request here
 
     def check(self, headers: Mapping[str, str], max_bytes: int) -> None:
         """Look at what is announced of a body, before a place is taken for it.
@@ -54,58 +62,98 @@ class Intake:
         if len(length) > 18 or int(length) > max_bytes:
             raise _too_large(max_bytes)
 
-    def admit(self, max_bytes: int) -> "Waiting":
+    def admit(self, token: str, max_bytes: int) -> "Waiting":
         """A place for one request, to be used at once as a context manager. Raises Unavailable.
 
-        Whoever asks has been found good enough to be read: a stranger must not hold a place.
+        Whoever asks has been found good enough to be read: a stranger must not hold a place. ``token`` tells
+        in whose share it is.
         """
-        if self._requests_left <= 0:
-            raise Unavailable("too many requests wait", retry_after_seconds=1)
-        return Waiting(self, max_bytes)
+        share = self._shares.get(token)
+        if share is None:
+            share = Room(self.limits.max_token_requests, self.limits.max_token_bytes)
+        share.make_place()
+        self._whole.make_place()
+        self._shares[token] = share
+        return Waiting(self, token, (share, self._whole), max_bytes)
 
-    def take(self, requests: int, size: int) -> None:
-        """Raises Unavailable, having taken nothing, when the bytes in flight would be too many."""
-        if size > self._bytes_left:
-            raise Unavailable("too much request body waits", retry_after_seconds=1)
-        self._requests_left -= requests
-        self._bytes_left -= size
+    def forget(self, token: str, share: "Room") -> None:
+        """Keep no share for a token without a request."""
+        if share.requests_left == self.limits.max_token_requests:
+            self._shares.pop(token, None)
 
-    def give_back(self, requests: int, size: int) -> None:
-        self._requests_left += requests
-        self._bytes_left += size
+
+class Room:
+    """How many requests and bytes may still come, and whose bodies do, from the longest-awaited on."""
+
+    __slots__ = ("bytes_left", "coming", "half_here", "requests_left")
+
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self.requests_left = max_requests
+        self.bytes_left = max_bytes
+        self.coming: dict[Waiting, None] = {}
+        self.half_here: dict[Waiting, None] = {}  # of these, those that hold bytes
+
+    def make_place(self) -> None:
+        """Raises Unavailable where nobody who has a place can give way."""
+        if self.requests_left <= 0:
+            longest = next(iter(self.coming), None)
+            if longest is None:
+                raise Unavailable("too many requests wait", retry_after_seconds=1)
+            longest.give_way()
+
+    def make_room(self, size: int, asking: "Waiting") -> None:
+        """Raises Unavailable where none but the asking one can give way, or it has been awaited longest."""
+        while size > self.bytes_left:
+            longest = next(iter(self.half_here), asking)
+            if longest is asking:
+                raise _too_much()
+            longest.give_way()
 
 
 class Waiting:
     """The place of one request at the intake; gives back all it held when left."""
 
-    __slots__ = ("_held", "_intake", "_max_bytes")
+    __slots__ = ("_deadline", "_held", "_intake", "_is_out", "_max_bytes", "_rooms", "_token")
 
-    def __init__(self, intake: Intake, max_bytes: int) -> None:
+    def __init__(self, intake: Intake, token: str, rooms: tuple[Room, Room], max_bytes: int) -> None:
         self._intake = intake
+        self._token = token
+        self._rooms = rooms  # its token's share, and the whole
         self._max_bytes = max_bytes
         self._held = 0
+        self._deadline = intake.deadlines.start()
+        self._is_out = True
 
     def __enter__(self) -> Self:
-        self._intake.take(1, 0)
+        self._is_out = False
+        for room in self._rooms:
+            room.requests_left -= 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._intake.give_back(1, self._held)
+        self._leave()
 
     async def read(self, receive: Receive) -> bytes:
         """The whole body, as it came.
 
         Raises Rejected: 413 for more bytes than allowed, 408 when they have not come in time. Raises
-        Unavailable when too much waits already, and ClientDisconnect when the sender left in the middle.
+        Unavailable when it gave way or too much waits already, and ClientDisconnect when the sender left in
+        the middle.
         """
+        for room in self._rooms:
+            room.coming[self] = None
         try:
-            with self._intake.deadlines.start():
+            with self._deadline:
                 return await self._collect(receive)
         except TimeoutError as exc:
+            if self._is_out:
+                raise _too_much() from None
             detail = f"The body did not arrive within {self._intake.limits.body_timeout_seconds:g} seconds."
             raise Rejected(408, "Body too slow", detail) from exc
+        finally:
+            self._come_to_an_end()
 
     async def _collect(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -116,16 +164,51 @@ class Waiting:
             chunk: bytes = message.get("body", b"")
             if self._held + len(chunk) > self._max_bytes:
                 raise _too_large(self._max_bytes)
-            self._intake.take(0, len(chunk))
-            self._held += len(chunk)
+            self._hold(len(chunk))
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if self._held:
+                for room in self._rooms:
+                    room.half_here[self] = None
+
+    def _hold(self, size: int) -> None:
+        for room in self._rooms:
+            if size > room.bytes_left:
+                room.make_room(size, self)
+        for room in self._rooms:
+            room.bytes_left -= size
+        self._held += size
+
+    def give_way(self) -> None:
+        """Leave at once all that it held to somebody else, and be told so."""
+        self._leave()
+        self._come_to_an_end()
+        self._deadline.expire()
+
+    def _leave(self) -> None:
+        if self._is_out:
+            return
+        self._is_out = True
+        share, whole = self._rooms
+        for room in (share, whole):
+            room.requests_left += 1
+            room.bytes_left += self._held
+        self._intake.forget(self._token, share)
+
+    def _come_to_an_end(self) -> None:
+        for room in self._rooms:
+            room.coming.pop(self, None)
+            room.half_here.pop(self, None)
 
 
 def announces_body(headers: Mapping[str, str]) -> bool:
     """Whether a body comes after these headers, as HTTP/1 tells it."""
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def _too_much() -> Unavailable:
+    return Unavailable("too much request body waits", retry_after_seconds=1)
 
 
 def _too_large(max_bytes: int) -> Rejected:
