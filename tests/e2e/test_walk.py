@@ -147,7 +147,7 @@ class Walk:
             path.relative_to(self.data): path.read_bytes() for path in (self.data / "assets").rglob("*.*")
         }
         stats = self.command_json("stats")
-        del stats["counted_at"]
+        del stats["counted_at"], stats["wal_bytes"]
         return {"task": task, "stats": stats, "files": files, "lines": self.lines()}
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
