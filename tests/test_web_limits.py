@@ -197,12 +197,12 @@ async def test_whoever_gave_way_is_told_so_though_its_time_ran_out_meanwhile() -
 
 def test_no_setting_lets_one_body_take_more_than_an_eighth() -> None:
     limits = Limits(body_timeout_seconds=1)
-    most = str(limits.max_waiting_bytes // 8)
-    assert load_settings({"RECEIVER_MAX_BODY_BYTES": most}).max_body_bytes == limits.max_token_bytes
+    most = limits.max_waiting_bytes // 8
+    assert load_settings({"RECEIVER_MAX_BODY_BYTES": str(most)}).max_body_bytes == most
     with pytest.raises(Misconfigured):
-        load_settings({"RECEIVER_MAX_BODY_BYTES": str(int(most) + 1)})
-    doors = [endpoint.max_body_bytes for endpoint in ENDPOINTS]
-    assert max(doors) <= limits.max_token_bytes <= limits.max_waiting_bytes // 8
+        load_settings({"RECEIVER_MAX_BODY_BYTES": str(most + 1)})
+    assert max(endpoint.max_body_bytes for endpoint in ENDPOINTS) <= most
+    assert limits.max_token_bytes <= limits.max_waiting_bytes // 2
 
 
 async def begun(
@@ -427,7 +427,7 @@ async def test_one_callback_url_with_slow_megabytes_shuts_nobody_out(port: int, 
     log_one = json.dumps({"provider": "vidgo", "owner": "u"}).encode()
     async with asyncio.TaskGroup() as senders:
         holding = [senders.create_task(talk(port, slow)) for _ in range(33)]
-        await until(lambda: sum(each.done() for each in holding) >= 29)  # four of them fill the share
+        await until(lambda: sum(each.done() for each in holding) >= 17)  # the others fill the share
         answers = [
             Answer(await talk(port, request))
             for request in (
@@ -440,7 +440,7 @@ async def test_one_callback_url_with_slow_megabytes_shuts_nobody_out(port: int, 
         for each in held:
             each.cancel()
     assert [answer.status for answer in answers] == [200, 200, 201]
-    assert len(held) <= 4
+    assert len(held) <= 16
     gave_way = [Answer(each.result()) for each in holding if each not in held]
     assert {(answer.status, answer.headers["retry-after"]) for answer in gave_way} == {(503, "1")}
 

@@ -9,22 +9,21 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from receiver.errors import Rejected, Unavailable
-from receiver.fields import MAX_BODY_BYTES
 from receiver.web.deadlines import Deadlines
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The first is of one request, the others of all that wait at the same time, or of those with one token.
 
-    A token's share of the bytes is an eighth. Of the places it may be half: all callbacks of a provider may
-    have the same token, and come at once.
+    A token's share is half, since all callbacks of a provider may have the same one and come at once. A body
+    has an eighth at most.
     """
 
     body_timeout_seconds: float
     max_requests: int = 4096
     max_token_requests: int = 2048
     max_waiting_bytes: int = 64 * 2**20
-    max_token_bytes: int = MAX_BODY_BYTES
+    max_token_bytes: int = 32 * 2**20
 
 
 class Intake:
