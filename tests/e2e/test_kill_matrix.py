@@ -267,7 +267,7 @@ async def test_a_submission_that_a_kill_left_unanswered_is_sent_again_and_logged
 
 
 POLLS = {
-    "before the lease": Cost(fault=fault("before", f"{STORE}.lease_polls"), asked=1),
+    "before the lease": Cost(fault=fault("before", "receiver.reconcile:Reconciler.lease"), asked=1),
     "before it asks": Cost(fault=fault("before", "receiver.asking:Asker.ask"), asked=1),
     "after the answer": Cost(fault=fault("after", "receiver.asking:Asker.ask"), asked=2),
     "recorded, but not committed": Cost(
@@ -425,7 +425,7 @@ async def test_a_replay_of_downloads_goes_on_where_a_kill_met_it(tmp_path: Path,
     ids=["not committed", "committed"],
 )
 async def test_a_replay_of_kept_deliveries_goes_on_where_a_kill_met_it(tmp_path: Path, killed: Fault) -> None:
-    yesterday = fault("emptied", "receiver.providers.vidgo:_STATES")
+    yesterday = fault("emptied", "receiver.unified:_STATES")
     async with faulty_receiver(tmp_path, yesterday) as service:
         await service.start()
         for task_id in TASKS:
