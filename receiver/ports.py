@@ -38,7 +38,7 @@ from receiver.options import PartOptions, StoreOptions
 from receiver.repairs import DeadLetterPage, KeptDelivery, Moved, Replay, ReplayWork, Requeued, WorkFilter
 from receiver.words import ReplayState, Stage, Verdict
 
-Due = Literal["assets", "outbox", "polls", "replays"]
+Due = Literal["assets", "outbox", "polls", "held", "replays"]
 
 
 class Provider(Protocol):
@@ -208,8 +208,9 @@ class Store(Protocol):
     async def next_due_at(self, kind: Due, name: str = "", *, load: FetchLoad = NO_LOAD) -> datetime | None:
         """When the next work of a kind falls due or its lease runs out, if any.
 
-        ``name`` is the sink of an outbox entry, the provider of a poll. ``load`` is for assets: those are
-        left out whose provider or host has as many under way as it may have.
+        ``name`` is the sink of an outbox entry, the provider of a poll; ``held`` are the polls for which
+        something waits. ``load`` is for assets: those are left out whose provider or host has as many under
+        way as it may have.
         """
 
     async def start_replay(self, replay: Replay) -> Replay:

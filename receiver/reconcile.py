@@ -150,15 +150,16 @@ class Reconciler:
         Raises Unavailable when the store cannot.
         """
         for provider in self._providers:
-            if self._asker.can_ask(provider):
-                continue
-            now = self._clock.now()
-            until = now + timedelta(seconds=JUDGING_SECONDS)
-            while works := await self._store.lease_polls(
-                provider, now, until, JUDGED_AT_ONCE, held_only=True
-            ):
-                for work in works:
-                    await self._judge_unasked(work)
+            if not self._asker.can_ask(provider):
+                await self._judge_unasked_of(provider)
+
+    async def _judge_unasked_of(self, provider: str) -> None:
+        now = self._clock.now()
+        until = now + timedelta(seconds=JUDGING_SECONDS)
+        while (due_at := await self._store.next_due_at("held", provider)) is not None and due_at <= now:
+            works = await self._store.lease_polls(provider, now, until, JUDGED_AT_ONCE, held_only=True)
+            for work in works:
+                await self._judge_unasked(work)
 
     async def _judge_unasked(self, work: PollWork) -> None:
         now = self._clock.now()

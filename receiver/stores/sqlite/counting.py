@@ -15,6 +15,7 @@ from receiver.words import NOT_SET, OutboxState
 NEXT_DUE: Mapping[str, str] = {
     "outbox": "SELECT min(due_at) FROM outbox WHERE state = 'pending' AND sink = :name",
     "polls": "SELECT min(due_at) FROM polls WHERE provider = :name",
+    "held": "SELECT min(due_at) FROM polls WHERE provider = :name AND held = 1",
     "replays": """
         SELECT min(due_at) FROM replays
         WHERE due_at IS NOT NULL AND state IN ('running', 'cancelled', 'done')
