@@ -131,6 +131,12 @@ def _token(text: str) -> str:
     return text
 
 
+def _admin_token(text: str) -> str:
+    if parse_bearer(_secret(text)).owners:  # an admin may do everything, for everybody
+        raise ValueError
+    return text
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(item) for item in _items(text))
 
@@ -191,6 +197,11 @@ TOKENS = Accepts(
     f"tokens of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas, each as TOKEN,"
     " NAME:TOKEN or NAME:TOKEN@OWNER",
     lambda text: tuple(_token(item) for item in _items(text)),
+)
+ADMIN_TOKENS = Accepts(
+    f"tokens of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas, each as TOKEN or"
+    " NAME:TOKEN, without owners",
+    lambda text: tuple(_admin_token(item) for item in _items(text)),
 )
 NETWORKS = Accepts("networks such as 10.0.0.0/8, separated by commas", _networks)
 HOSTS = Accepts("provider=host,host pairs of known providers, separated by spaces", _hosts)

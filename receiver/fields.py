@@ -84,7 +84,7 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_ADMIN_TOKENS",
-        accepts.TOKENS,
+        accepts.ADMIN_TOKENS,
         "",
         "bearer tokens of admins; a name shows in logs",
         secret=True,

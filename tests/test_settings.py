@@ -167,6 +167,13 @@ def test_a_secret_never_appears_in_a_message(variable: str, text: str) -> None:
     assert text not in problem
 
 
+def test_an_admins_token_cannot_be_bound_to_owners() -> None:
+    problem = only_problem_of({"RECEIVER_ADMIN_TOKENS": f"ops:{SECRET}@tenant-7"})
+
+    assert problem.startswith("RECEIVER_ADMIN_TOKENS must be ")
+    assert "without owners" in problem
+
+
 def test_a_list_of_nothing_is_no_list_of_secrets() -> None:
     assert only_problem_of({"RECEIVER_SECRET": ","}).startswith("RECEIVER_SECRET must be ")
 
