@@ -12,7 +12,7 @@ import msgspec
 
 from receiver.accepts import MIN_SECRET_CHARACTERS
 from receiver.errors import Misconfigured
-from receiver.folders import sync_folder
+from receiver.folders import open_own, sync_folder
 from receiver.settings import Settings
 
 FILE_NAME = "credentials.json"
@@ -65,8 +65,7 @@ def read_credentials(data_dir: Path) -> Credentials | None:
     """
     path = credentials_path(data_dir)
     try:
-        _close_to_others(path)
-        text = path.read_bytes()
+        text = _read_closed(path)
     except FileNotFoundError:
         return None
     except OSError as exc:
@@ -82,7 +81,7 @@ def read_credentials(data_dir: Path) -> Credentials | None:
 
 def open_to_others(path: Path) -> bool:
     """Whether anybody but the owner has rights to a file. Raises OSError."""
-    return bool(path.stat().st_mode & _OTHERS)
+    return bool(path.lstat().st_mode & _OTHERS) and not path.is_symlink()
 
 
 def _missing(settings: Settings) -> list[str]:
@@ -147,13 +146,28 @@ def _rename_if_first(draft: Path, path: Path) -> None:
         os.close(folder)
 
 
-def _close_to_others(path: Path) -> None:
-    if not open_to_others(path):
-        return
+def _read_closed(path: Path) -> bytes:
+    """What is in the file, of which its owner takes others' rights away. Raises OSError."""
+    # Not blocking: whoever owns the folder can put a FIFO in its place.
+    descriptor = open_own(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        if info.st_mode & _OTHERS:
+            _close_to_others(path, descriptor, info)
+        return file.read()
+
+
+def _close_to_others(path: Path, descriptor: int, info: os.stat_result) -> None:
+    """Only as its owner, and under its only name: root must not be led to change a file of its own."""
+    problem = f"{path} can be read by others: chmod 600 it as its owner"
+    if info.st_uid != os.geteuid() or info.st_nlink != 1:
+        raise Misconfigured(problem)
     try:
-        path.chmod(0o600)
+        os.fchmod(descriptor, 0o600)
     except OSError as exc:
-        raise Misconfigured(f"{path} can be read by others: chmod 600 it as its owner") from exc
+        raise Misconfigured(problem) from exc
 
 
 def _damaged(path: Path) -> str:

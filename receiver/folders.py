@@ -1,12 +1,16 @@
-"""Folders made so that they last, and names in them that do: fsynced, where the file system can do that."""
+"""Folders made so that they last, and names in them that do; and files that no link leads astray."""
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 # What file systems say that cannot sync a folder: SMB, some of FUSE, some network shares. Nothing is there to
 # be synced then; the file itself has been. Anything else (EIO, ENOSPC) is a failure.
 _CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+
+# What systems say of a link that is not to be followed.
+_LINKS = frozenset({errno.ELOOP, errno.EMLINK})
 
 
 def sync_folder(folder: Path) -> None:
@@ -19,6 +23,28 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
+    """Open a file that is ours by its place, and never what a link in its place leads to. Raises OSError."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW, mode)
+    except OSError as exc:
+        if exc.errno in _LINKS:
+            raise OSError(exc.errno, "it is a link, which is not followed") from exc
+        raise
+
+
+def try_folder(folder: Path) -> None:
+    """Write a file without a name in a folder, or where that would be made, and read it. Raises OSError."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"ping")
+        file.flush()
+        os.fsync(file.fileno())
+        file.seek(0)
+        if file.read() != b"ping":
+            raise OSError(errno.EIO, "what was written is not what was read")
 
 
 def make_folder(folder: Path) -> None:

@@ -124,3 +124,29 @@ def test_a_folder_that_cannot_be_made_is_a_problem_with_a_name(tmp_path: Path) -
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Misconfigured, match="cannot be read"):
         ensure_credentials(settings_in(tmp_path / "file" / "data"))
+
+
+def test_a_link_in_their_place_is_not_followed_and_its_target_not_changed(tmp_path: Path) -> None:
+    ensure_credentials(settings_in(tmp_path / "other"))
+    target = credentials_path(tmp_path / "other")
+    target.chmod(0o644)
+    (tmp_path / "data").mkdir()
+    credentials_path(tmp_path / "data").symlink_to(target)
+    with pytest.raises(Misconfigured, match="it is a link, which is not followed"):
+        read_credentials(tmp_path / "data")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+def test_a_pipe_in_their_place_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(credentials_path(tmp_path))
+    with pytest.raises(Misconfigured, match="it is no file"):
+        read_credentials(tmp_path)
+
+
+def test_what_has_another_name_too_is_not_closed(tmp_path: Path) -> None:
+    ensure_credentials(settings_in(tmp_path))
+    (tmp_path / "other-name").hardlink_to(credentials_path(tmp_path))
+    (tmp_path / "other-name").chmod(0o644)
+    with pytest.raises(Misconfigured, match="chmod 600 it as its owner"):
+        read_credentials(tmp_path)
+    assert stat.S_IMODE((tmp_path / "other-name").stat().st_mode) == 0o644

@@ -226,6 +226,14 @@ async def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
     assert "cannot be written: Permission denied" in await refusal(settings(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["receiver.db", "receiver.db.lock"])
+async def test_a_link_in_the_data_folder_is_named_and_not_followed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere")
+    assert "cannot be written: it is a link, which is not followed" in await refusal(settings(tmp_path))
+    assert not (tmp_path / "elsewhere").exists()
+
+
 async def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/receiver.db").write_bytes(b"these are not the pages you are looking for" * 100)

@@ -10,11 +10,11 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.folders import make_folder, sync_folder
+from receiver.folders import make_folder, open_own, sync_folder, try_folder
 from receiver.options import PartOptions
 from receiver.words import Outcome
 
@@ -76,7 +76,7 @@ class LocalBlobs:
     async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         # One handle from first to last: a file that is replaced meanwhile is not mixed with its successor.
         path = self._path(key)
-        with _translated(*_ABSENT), await asyncio.to_thread(path.open, "rb") as file:
+        with _translated(*_ABSENT), await asyncio.to_thread(_open, path) as file:
             file.seek(start)
             while length > 0 and (part := await asyncio.to_thread(file.read, min(length, CHUNK_BYTES))):
                 length -= len(part)
@@ -84,17 +84,8 @@ class LocalBlobs:
 
     async def ping(self) -> None:
         with _translated():
-            await asyncio.to_thread(self._ping)
-
-    def _ping(self) -> None:
-        make_folder(self.staging)
-        with tempfile.TemporaryFile(dir=self.staging) as file:
-            file.write(b"ping")
-            file.flush()
-            os.fsync(file.fileno())
-            file.seek(0)
-            if file.read() != b"ping":
-                raise OSError(errno.EIO, "what was written is not what was read")
+            for folder in (self.root, self.staging):
+                await asyncio.to_thread(try_folder, folder)
 
     async def sweep(self) -> int:
         with _translated():
@@ -127,8 +118,12 @@ def _translated(*absent: type[OSError]) -> Iterator[None]:
         raise Unavailable(f"the disk refused: {exc.strerror}", outcome=Outcome.STORAGE_FAILED) from exc
 
 
+def _open(path: Path) -> BinaryIO:
+    return open(path, "rb", opener=open_own)
+
+
 def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
+    handle = open_own(file, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

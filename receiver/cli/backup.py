@@ -18,10 +18,12 @@ from receiver.cli.exits import Exit, nothing_found
 from receiver.cli.show import count, print_document, print_pairs, printable
 from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
+from receiver.folders import open_own
 from receiver.models import RecordCopy
 from receiver.network import open_plain_client
 from receiver.parts import make_blobs
 from receiver.ports import FileRecord
+from receiver.privileges import become_owner
 from receiver.settings import Settings, load_settings
 
 MOST_SHOWN = 10
@@ -67,10 +69,12 @@ def backup(*, path: Path, as_json: bool) -> None:
 
     The service may run and go on writing: the copy shows one instant of it, is checked page by page, and PATH
     appears only when it is whole. Files are linked where PATH is on their disk, so copy PATH to another. To
-    restore, stop the service and start it with RECEIVER_DATA_DIR=PATH. Exits 1 if a stored file is not as the
+    restore, stop the service and start it with RECEIVER_DATA_DIR=PATH. Root becomes the data folder's owner
+    first, who must be able to write to PATH. Exits 1 if a stored file is not as the
     database says, 3 if there is nothing to back up.
     """
     settings = load_settings()
+    become_owner(settings.data_dir)
     source = _database(settings).file_of(settings.database_url, settings.data_dir)
     if not source.exists():
         nothing_found(f"database at {source}", "set RECEIVER_DATA_DIR as the service has it")
@@ -203,6 +207,9 @@ def _take(source: Path, target: Path, key: str, size: int, found: Files) -> None
         found.wrong.append(f"{key}: a key that no file can have")
         return
     here, there = source / key, target / key
+    if here.is_symlink():
+        found.wrong.append(f"{key}: a link, and no file")
+        return
     there.parent.mkdir(parents=True, exist_ok=True)
     try:
         there.hardlink_to(here)
@@ -224,7 +231,8 @@ def _copy_credentials(data_dir: Path, draft: Path) -> bool:
     if not source.exists():
         return False
     target.touch(mode=0o600)
-    shutil.copyfile(source, target)
+    with open(source, "rb", opener=open_own) as kept:
+        target.write_bytes(kept.read())
     return True
 
 

@@ -20,6 +20,7 @@ from receiver.settings import Settings
 from receiver.tokens import Tokens
 
 CLOCK_SLACK_SECONDS = 120.0
+MOST_NAMED = 5
 
 SAME_USER = "run `receiver doctor` as the user that runs the service"
 
@@ -146,6 +147,18 @@ def check_secrets(settings: Settings) -> Check:
     except Misconfigured as exc:
         return fail("secrets", "; ".join(exc.problems), todo)
     return ok("secrets", "given by the environment")
+
+
+def check_owner(data_dir: Path) -> Iterator[Check]:
+    """What in the data folder belongs to another user, as what root made there does: it may be of no use."""
+    try:
+        owner = data_dir.stat().st_uid
+        others = [path.name for path in sorted(data_dir.iterdir()) if path.lstat().st_uid != owner]
+    except OSError:  # not there, or not ours to look at, which others say
+        return
+    if others:
+        said = f"not of the user to whom {data_dir} belongs: {', '.join(others[:MOST_NAMED])}"
+        yield warn("owner", said, f"chown -R --reference={data_dir} {data_dir}")
 
 
 def check_public_url(settings: Settings) -> Iterator[Check]:

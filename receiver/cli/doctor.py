@@ -18,6 +18,7 @@ from receiver.cli.exits import Exit
 from receiver.cli.show import paint, print_document, printable
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
+from receiver.privileges import become_owner
 from receiver.settings import Settings, load_settings
 
 WIDEST = 100
@@ -36,8 +37,8 @@ def doctor(*, as_json: bool) -> None:
     """Look at settings, secrets, public URL, disk, clock, SQLite, database, every key and every sink.
 
     Each provider with a key is asked about a task that does not exist. Exits 1 if any check fails; a
-    warning is no failure. Nothing is published or migrated, a running service is left alone, and before
-    the first start nothing is left behind.
+    warning is no failure. Nothing is published or migrated, a running service is left alone, and nothing is
+    left behind. Root becomes the data folder's owner first.
     """
     with capture_logs():  # what the parts would log is in the lines, and must not be in the JSON
         found = asyncio.run(_collect())
@@ -58,13 +59,22 @@ async def _collect() -> list[Check]:
         todo = "correct or unset it (README, Settings)"
         problems = [checks.fail("settings", problem, todo) for problem in exc.problems]
         return [*problems, *_machine(Path.cwd())]
-    return [check async for check in _examine(settings)]
+    try:
+        owner = become_owner(settings.data_dir)
+    except Misconfigured as exc:
+        return [checks.fail("user", str(exc), checks.SAME_USER)]
+    user = [checks.ok("user", f"{owner}, to whom {settings.data_dir} belongs")] if owner else []
+    return [*user, *[check async for check in _examine(settings)]]
 
 
 async def _examine(settings: Settings) -> AsyncIterator[Check]:
     yield checks.ok("settings", "understood")
     yield checks.check_secrets(settings)
-    for check in (*checks.check_public_url(settings), *_machine(settings.data_dir)):
+    for check in (
+        *checks.check_owner(settings.data_dir),
+        *checks.check_public_url(settings),
+        *_machine(settings.data_dir),
+    ):
         yield check
     for check in await probes.check_keys(settings):
         yield check

@@ -7,6 +7,7 @@ import click
 from receiver import __version__, plugins
 from receiver.clock import Clock
 from receiver.options import StoreOptions
+from receiver.privileges import become_owner
 from receiver.settings import Settings, load_settings
 
 
@@ -14,9 +15,12 @@ from receiver.settings import Settings, load_settings
 def migrate() -> None:
     """Bring the database to this release's schema; `receiver serve` does so, too.
 
-    Refuses while the service runs. Going back means restoring a backup.
+    Refuses while the service runs. Going back means restoring a backup. Root becomes the
+    data folder's owner first.
     """
-    asyncio.run(open_and_close(load_settings()))
+    settings = load_settings()
+    become_owner(settings.data_dir)
+    asyncio.run(open_and_close(settings))
     click.echo(f"The database has the schema of receiver {__version__}.")
 
 

@@ -27,6 +27,7 @@ from receiver.fields import ALL_FIELDS
 from receiver.logs import configure_logs
 from receiver.parts import check_drivers
 from receiver.plugins import load_providers
+from receiver.privileges import become_owner
 from receiver.settings import Settings, load_settings
 from receiver.words import Confirm
 
@@ -59,11 +60,12 @@ def serve(*, host: str | None, port: int | None) -> None:
     """
     settings = load_settings(host=host, port=port)
     check_drivers(settings)  # before anything is made or said: what is to be installed stands alone
+    listener = _listen(settings.host, settings.port)  # while root may still take a low port
+    owner = become_owner(settings.data_dir)
     secrets_path = credentials_path(settings.data_dir)
     had_secrets = secrets_path.exists()
     settings = ensure_credentials(settings)
     flush_logs = configure_logs(settings.log_level, settings.log_format, sys.stderr)
-    listener = _listen(settings.host, settings.port)
     if secrets_path.exists() and not had_secrets:
         here = f" with PORT={settings.port} set" if port else ""
         click.echo(_welcome(settings, secrets_path, here), err=True)
@@ -74,6 +76,7 @@ def serve(*, host: str | None, port: int | None) -> None:
         host=settings.host,
         port=settings.port,
         sqlite=sqlite3.sqlite_version,
+        **({"became": owner} if owner else {}),  # the data folder's owner, where root started it
     )
     _tell_who_is_not_asked(settings)
     _tell_who_is_asked_slowly(settings)

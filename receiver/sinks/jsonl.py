@@ -26,7 +26,7 @@ from typing import Self
 from urllib.parse import unquote
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.folders import make_folder, sync_folder
+from receiver.folders import make_folder, open_own, sync_folder, try_folder
 from receiver.models import Notification
 from receiver.options import PartOptions
 from receiver.words import Outcome
@@ -46,11 +46,12 @@ class JsonlSink:
     crash cut short stays as it is, and the next one starts on a line of its own.
     """
 
-    def __init__(self, path: Path, *, timeout_seconds: float) -> None:
+    def __init__(self, path: Path, *, timeout_seconds: float, follows_links: bool = True) -> None:
         self._path = path
+        self._follows_links = follows_links
         self._timeout_seconds = timeout_seconds
         self._waiting: deque[_Line] = deque()
-        self._file = _File(path)
+        self._file = _File(path, follows_links=follows_links)
         self._pipe = _Pipe(path, timeout_seconds)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: the end
         # One thread, so writes come one after the other; its own, so that a disk that hangs here uses
@@ -60,7 +61,12 @@ class JsonlSink:
     @classmethod
     def from_url(cls, url: str, options: PartOptions) -> Self:
         """``jsonl:path``, relative to the data folder, or ``jsonl:///absolute/path``."""
-        return cls(options.data_dir / _path_in(url, options.name), timeout_seconds=options.timeout_seconds)
+        path = _path_in(url, options.name)
+        return cls(
+            options.data_dir / path,
+            timeout_seconds=options.timeout_seconds,
+            follows_links=path.is_absolute(),  # as somebody chose it; what lies in our folder is ours alone
+        )
 
     async def publish(self, notification: Notification) -> None:
         """Append one line; it is on the disk when this returns. Raises Unavailable."""
@@ -73,7 +79,7 @@ class JsonlSink:
                 self._waiting.remove(line)  # given up before it was written: not written later either
 
     async def ping(self) -> None:
-        """Prove that the file can be opened for writing and fsynced, making it where there is none.
+        """Prove that the file can be opened for writing and fsynced, or that one can be made; none is left.
 
         Of a pipe: that somebody reads it.
         """
@@ -105,30 +111,40 @@ class JsonlSink:
     def _flush(self, line: "_Line | None") -> None:
         """Write all that waits. ``line`` came before this call, so afterwards it is settled."""
         batch = list(_taken_from(self._waiting))
-        if batch or line is None:
+        if batch:
             try:
                 self._append(b"".join(each.text for each in batch))
             except OSError as exc:
                 for each in batch:
                     each.failure = exc
-                if line is None:
-                    raise
-        if line is not None and line.failure is not None:
+        if line is None:
+            self._try()
+        elif line.failure is not None:
             raise line.failure
 
     def _append(self, text: bytes) -> None:
-        if _is_pipe(self._path):
+        if self._leads_to_pipe():
             self._pipe.append(text)
         else:
             self._pipe.close()
             self._file.append(text)
 
+    def _try(self) -> None:
+        if self._leads_to_pipe():
+            self._pipe.append(b"")
+        else:
+            self._file.try_out()
+
+    def _leads_to_pipe(self) -> bool:
+        return _is_pipe(self._path, follows_links=self._follows_links)
+
 
 class _File:
     """A file that keeps its name from before a line is written until it is on the disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follows_links: bool) -> None:
         self._path = path
+        self._follows_links = follows_links
         self._named: tuple[int, int] | None = None  # the file whose name is known to be on the disk
 
     def append(self, text: bytes) -> None:
@@ -137,13 +153,25 @@ class _File:
                 return
         raise OSError(errno.EAGAIN, "it was renamed away each time it was written to")
 
+    def try_out(self) -> None:
+        """Open it and sync it; where there is none, one that has no name, in the folder that is there."""
+        try:
+            file = self._open(os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            try_folder(self._path.parent)
+            return
+        try:
+            _refuse_what_is_no_file(os.fstat(file))
+            os.fsync(file)
+        finally:
+            os.close(file)
+
     def _append(self, text: bytes) -> bool:
         """Whether the file has its name still: its reader may else have been at its end already."""
-        file = _open(self._path)
+        file = self._open_or_make()
         try:
             info = os.fstat(file)
-            if not stat.S_ISREG(info.st_mode):
-                raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
+            _refuse_what_is_no_file(info)
             if text:
                 _write(file, _mending(file, info.st_size) + text)
             os.fsync(file)
@@ -151,9 +179,28 @@ class _File:
             if info.st_size == 0 or self._named != (info.st_dev, info.st_ino):
                 sync_folder(self._path.parent)
                 self._named = (info.st_dev, info.st_ino)
-            return _is_at(self._path, info)
+            return self._is_at(info)
         finally:
             os.close(file)
+
+    def _open_or_make(self) -> int:
+        # Readable as well, to see how the last line ended.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        try:
+            return self._open(flags)
+        except FileNotFoundError:
+            make_folder(self._path.parent)
+            return self._open(flags)
+
+    def _open(self, flags: int) -> int:
+        opens = os.open if self._follows_links else open_own
+        return opens(self._path, flags, FILE_MODE)
+
+    def _is_at(self, info: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(follow_symlinks=self._follows_links), info)
+        except FileNotFoundError:
+            return False
 
 
 class _Pipe:
@@ -245,10 +292,15 @@ async def _translated(path: Path, timeout_seconds: float) -> AsyncIterator[None]
         ) from exc
 
 
-def _is_pipe(path: Path) -> bool:
+def _refuse_what_is_no_file(info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
+
+
+def _is_pipe(path: Path, *, follows_links: bool) -> bool:
     """Whether it is something that is written to and cannot be synced. Follows /dev/stdout to what it is."""
     try:
-        mode = path.stat().st_mode
+        mode = path.stat(follow_symlinks=follows_links).st_mode
     except OSError:  # not there yet; or the attempt to open it will tell
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
@@ -279,23 +331,6 @@ def _wait_for_room(file: int, seconds: float) -> None:
     poll.register(file, select.POLLOUT)
     if seconds <= 0 or not poll.poll(seconds * 1000):
         raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing")
-
-
-def _open(path: Path) -> int:
-    # Readable as well, to see how the last line ended.
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, FILE_MODE)
-    except FileNotFoundError:
-        make_folder(path.parent)
-        return os.open(path, flags, FILE_MODE)
-
-
-def _is_at(path: Path, info: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(path.stat(), info)
-    except FileNotFoundError:
-        return False
 
 
 def _mending(file: int, size: int) -> bytes:

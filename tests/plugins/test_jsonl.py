@@ -54,6 +54,31 @@ class TestJsonlSink(SinkContract):
         await open_sink(f"jsonl:{tmp_path}/else%3F.jsonl").publish(notification())
         assert File(tmp_path / "else?.jsonl", "").received() == [notification().body] * 2
 
+    async def test_a_ping_makes_nothing_and_finds_out_what_would_keep_lines_out(
+        self, sink: Sink, host: File, tmp_path: Path
+    ) -> None:
+        await sink.ping()
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "deep").write_text("in the way")
+        with pytest.raises(Unavailable):
+            await sink.ping()
+
+    async def test_a_link_in_the_data_folder_is_not_followed(
+        self, sink: Sink, host: File, tmp_path: Path
+    ) -> None:
+        host.path.parent.mkdir(parents=True)
+        host.path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(Unavailable, match="it is a link, which is not followed"):
+            await sink.publish(notification())
+        with pytest.raises(Unavailable, match="it is a link, which is not followed"):
+            await sink.ping()
+        assert not (tmp_path / "elsewhere").exists()
+
+    async def test_a_link_at_a_chosen_place_is_followed(self, open_sink: OpenSink, tmp_path: Path) -> None:
+        (tmp_path / "events.jsonl").symlink_to(tmp_path / "elsewhere")
+        await open_sink(f"jsonl://{tmp_path}/events.jsonl").publish(notification())
+        assert File(tmp_path / "elsewhere", "").received() == [notification().body]
+
     async def test_a_line_that_a_crash_cut_short_spoils_no_other(self, sink: Sink, host: File) -> None:
         await sink.publish(notification("evt_1"))
         with host.path.open("ab") as file:

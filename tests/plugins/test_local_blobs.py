@@ -89,6 +89,24 @@ async def test_a_file_from_the_staging_folder_is_moved_not_copied(local: LocalBl
     assert (local.root / "p/t/0").stat().st_ino == inode
 
 
+async def test_a_ping_makes_nothing_and_finds_out_what_would_keep_files_out(
+    local: LocalBlobs, tmp_path: Path
+) -> None:
+    await local.ping()
+    assert list(tmp_path.iterdir()) == []
+    local.root.parent.write_text("in the way")
+    with pytest.raises(Unavailable):
+        await local.ping()
+
+
+async def test_a_link_in_the_place_of_a_file_is_not_followed(local: LocalBlobs, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"bytes")
+    (local.root / "p/t").mkdir(parents=True)
+    (local.root / "p/t/0").symlink_to(tmp_path / "secret")
+    with pytest.raises(Unavailable, match="it is a link, which is not followed"):
+        await read(local, "p/t/0")
+
+
 async def test_the_staging_folder_is_no_place_for_a_key(local: LocalBlobs) -> None:
     with pytest.raises(ValueError, match="key"):
         await anext(local.open(f"{INCOMING}/tmp_1", 0, 1))

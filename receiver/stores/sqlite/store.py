@@ -19,6 +19,7 @@ from typing import Self, TypeVar
 import msgspec
 
 from receiver.errors import Misconfigured, Unavailable
+from receiver.folders import open_own
 from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
     Attempt,
@@ -441,9 +442,9 @@ def _take_lock(path: Path) -> int:
     lock_path = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = open_own(lock_path, os.O_RDWR | os.O_CREAT)
         # Prompts, raw bodies and media links lie in it: nobody else's to read, whatever the folder allows.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(open_own(path, os.O_RDWR | os.O_CREAT))
     except OSError as exc:
         said = f"the data folder {path.parent} cannot be written: {exc.strerror}"
         raise (Unavailable(said) if exc.errno in _PASSING else Misconfigured(said)) from exc
