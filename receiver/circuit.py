@@ -78,6 +78,11 @@ class Circuit:
         self._doubted: dict[str, None] = {}  # entries that failed before it took others, the latest last
         self._probes = 0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether it has failed since it last took a message."""
+        return self._failing_since is not None
+
     def room(self, limit: int, now: timedelta) -> int:
         """How many of ``limit`` messages it may get now."""
         if self.outage is None:

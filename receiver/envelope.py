@@ -11,7 +11,7 @@ from receiver.json_lines import encode_line
 from receiver.leased import OutboxWork
 from receiver.models import Asset, Event, Notification
 from receiver.times import to_text
-from receiver.words import AssetState
+from receiver.words import AssetState, SinkTest
 
 CONTENT_TYPE = "application/cloudevents+json"
 
@@ -45,6 +45,26 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
         type=event.type,
         subject=subject,
         body=encode_line(message),
+    )
+
+
+def render_test(id_: str, sink: str, *, source: str, now: datetime) -> Notification:
+    """A message without a task; it has every field of an event, so that consumers can read it as one."""
+    subject = f"sinks/{sink}"
+    empty = ("provider", "task_id", "submission_id", "owner", "model", "submitted_at", "received_at", "via")
+    message = {
+        "specversion": "1.0",
+        "id": id_,
+        "source": source,
+        "type": SinkTest.TEST.value,
+        "subject": subject,
+        "time": to_text(now),
+        "datacontenttype": "application/json",
+        "revision": 1,
+        "data": dict.fromkeys(empty) | {"metadata": {}, "assets": [], "error": None},
+    }
+    return Notification(
+        event_id=id_, dedupe_key=id_, type=SinkTest.TEST, subject=subject, body=encode_line(message)
     )
 
 

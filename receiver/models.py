@@ -17,6 +17,7 @@ from receiver.words import (
     Outcome,
     Proof,
     ReportState,
+    SinkTest,
     TaskState,
     Verdict,
     Via,
@@ -268,7 +269,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     event_id: str  # its CloudEvents id, which names the revision, too: a retry and a replay repeat it
     dedupe_key: str  # event, revision and replay: a retry repeats it, a replay does not
-    type: EventType
+    type: EventType | SinkTest
     subject: str
     body: bytes  # application/cloudevents+json
 
@@ -341,6 +342,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     next_deadline_at: datetime | None  # of an asset still to be downloaded
     unbound: Mapping[str, int]  # reservations that no task was bound to, by age: under_1h, under_24h, older
     polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
+    oldest_waiting_at: Mapping[str, datetime] = {}  # the oldest event that waits for each sink
     wal_bytes: int | None = None  # the write-ahead log, where the record is a file that has one
 
 

@@ -453,7 +453,10 @@ class Sink(Protocol):
         may or may not have arrived: the same ``dedupe_key`` is then published again.
         """
 
-    async def ping(self) -> None:
-        """Prove that the destination answers, without publishing. Raises Unavailable or Permanent."""
+    async def ping(self) -> str | None:
+        """Prove that the destination answers, without publishing. Raises Unavailable or Permanent.
+
+        What it returns is for people: what leaves open whether the destination would take an event.
+        """
 
     async def aclose(self) -> None: ...

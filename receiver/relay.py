@@ -10,15 +10,15 @@ import structlog
 from receiver.backoff import LONGEST_WISH_SECONDS, Backoff
 from receiver.circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
 from receiver.clock import Clock, Leaps
-from receiver.envelope import LinkMaker, message_id, render
+from receiver.envelope import LinkMaker, message_id, render, render_test
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.leased import OutboxWork, Settlement
-from receiver.models import Route
+from receiver.models import Notification, Route
 from receiver.payload import path_part
 from receiver.ports import Sink, Store
 from receiver.times import to_text
 from receiver.tokens import Tokens
-from receiver.words import EventType, Outcome
+from receiver.words import EventType, Outcome, SinkState
 
 log = structlog.get_logger()
 
@@ -38,6 +38,16 @@ class SinkPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     timeout_seconds: float  # of one publish
     max_age_seconds: float  # of an entry: then a failure makes it a dead letter
+
+
+class SinkAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back from a sink, the last time or to a test."""
+
+    event_id: str
+    outcome: Outcome
+    detail: str | None
+    seconds: float
+    ended_at: datetime
 
 
 class Relay:
@@ -68,12 +78,15 @@ class Relay:
         self._leaps = Leaps(clock)
         self._circuits = {name: Circuit() for name in sinks}
         self.stopped: dict[str, str] = {}
+        self.answers: dict[str, SinkAnswer] = {}  # the last of each sink
 
     def trouble(self, sink: str) -> str | None:
-        """Why it gets nothing now, in words for people, if it is down."""
-        outage = self._circuits[sink].outage
+        """Why it takes nothing now, in words for people, if it is down or has not taken the last event."""
+        circuit = self._circuits[sink]
+        outage = circuit.outage
         if outage is None:
-            return None
+            last = self.answers.get(sink) if circuit.is_failing else None
+            return f"{last.outcome}: {last.detail}" if last else None
         seconds = (outage.until - self._clock.uptime()).total_seconds()
         again = f"in {seconds:.0f} s" if seconds > 0 else "when an event is due"
         return f"{outage.outcome}: {outage.detail}, tried again {again}"
@@ -81,6 +94,29 @@ class Relay:
     def is_down(self, sink: str) -> bool:
         """Whether it takes nothing now: it is down, or asked us to stop."""
         return sink in self.stopped or self._circuits[sink].outage is not None
+
+    def state(self, sink: str) -> SinkState:
+        """How it takes events now."""
+        circuit = self._circuits[sink]
+        if sink in self.stopped:
+            return SinkState.STOPPED
+        if circuit.outage is not None:
+            return SinkState.DOWN
+        return SinkState.FAILING if circuit.is_failing else SinkState.OK
+
+    async def test(self, sink: str) -> SinkAnswer:
+        """Send a test event, also to a sink that is down or stopped, and say what came back.
+
+        The record and the circuit learn nothing of it.
+        """
+        started_at, started = self._clock.now(), self._clock.uptime()
+        id_ = self._clock.new_id("test")
+        outcome, detail = Outcome.DELIVERED, None
+        try:
+            await self._send(sink, render_test(id_, sink, source=self._source, now=started_at))
+        except Exception as exc:  # noqa: BLE001 - a sink may be anybody's code, and its bug is its own
+            outcome, detail = _told(exc)
+        return self._answer(id_, outcome, detail, started)
 
     async def lease(self, sink: str, now: datetime, until: datetime, limit: int) -> list[OutboxWork]:
         """Take up to ``limit`` due entries of a sink; while it is down one, if its time has come."""
@@ -137,14 +173,23 @@ class Relay:
             return Gone(self.stopped[work.sink])
         try:
             notification = render(work, source=self._source, link=self._link)
-            async with asyncio.timeout(self._policies[work.sink].timeout_seconds + GRACE_SECONDS):
-                await self._sinks[work.sink].publish(notification)
+            await self._send(work.sink, notification)
         except Gone as exc:
             self._stop(work.sink, str(exc))
             return exc
         except Exception as exc:  # noqa: BLE001 - a sink may be anybody's code, and its bug is its own
             return exc
         return None
+
+    async def _send(self, sink: str, notification: Notification) -> None:
+        async with asyncio.timeout(self._policies[sink].timeout_seconds + GRACE_SECONDS):
+            await self._sinks[sink].publish(notification)
+
+    def _answer(self, event_id: str, outcome: Outcome, detail: str | None, started: timedelta) -> SinkAnswer:
+        seconds = (self._clock.uptime() - started).total_seconds()
+        return SinkAnswer(
+            event_id=event_id, outcome=outcome, detail=detail, seconds=seconds, ended_at=self._clock.now()
+        )
 
     def _stop(self, sink: str, reason: str) -> None:
         if sink not in self.stopped:
@@ -155,10 +200,11 @@ class Relay:
         """Tell the sink's circuit how a publish ended; whose fault it was."""
         circuit, now = self._circuits[work.sink], self._clock.uptime()
         before, diagnosis = circuit.outage, ITS_OWN
+        outcome, detail = _told(failure)
+        self.answers[work.sink] = self._answer(message_id(work), outcome, detail, started)
         if failure is None or (isinstance(failure, Permanent) and not isinstance(failure, Gone)):
             circuit.answered(work.id, started, now)
         elif not isinstance(failure, Gone):
-            outcome, detail = _told(failure)
             met = Failure(
                 entry=work.id,
                 outcome=outcome,
@@ -336,6 +382,12 @@ def route(sink: str, filter_text: str, *, providers: Collection[str] | None = No
         types=frozenset(wanted["type"]),
         owners=frozenset(wanted["owner"]),
     )
+
+
+def filter_text(route: Route) -> str:
+    """The text that ``route`` reads; empty where the sink wants all."""
+    wanted = (("provider", route.providers), ("type", route.types), ("owner", route.owners))
+    return " ".join(f"{key}={','.join(sorted(values))}" for key, values in wanted if values)
 
 
 def _problem(key: str, values: list[str], known: Mapping[str, Collection[str] | None]) -> str | None:

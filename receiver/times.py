@@ -21,6 +21,14 @@ def from_text(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
+def in_words(seconds: float) -> str:
+    """A span for people, in whole units of the largest that it has two of: ``90 s``, ``3 min``, ``47 h``."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
+
+
 def from_text_if_any(text: str | None) -> datetime | None:
     """The same for a column that may be NULL."""
     return from_text(text) if text else None

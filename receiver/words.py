@@ -61,6 +61,21 @@ class EventType(StrEnum):
     FAILED = "task.failed"
 
 
+class SinkTest(StrEnum):
+    """What a sink is sent so that people see what comes back; the CloudEvents ``type``, and no event."""
+
+    TEST = "receiver.test"
+
+
+class SinkState(StrEnum):
+    """How a sink takes events now."""
+
+    OK = "ok"  # it took the last one, or got none yet
+    FAILING = "failing"  # it did not take the last one; it gets the others all the same
+    DOWN = "down"  # it gets one at a time, to find out whether it is back
+    STOPPED = "stopped"  # it asked for no more, and gets none until a restart
+
+
 class AssetState(StrEnum):
     """Where one file stands."""
 

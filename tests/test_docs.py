@@ -16,7 +16,7 @@ from receiver.fields import ALL_FIELDS, settings_table
 from receiver.metrics import Metrics
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
-from receiver.words import EventType, Outcome, TaskState, Verdict
+from receiver.words import EventType, Outcome, SinkTest, TaskState, Verdict
 from tests.factories import EMPTY_RECORD, NOW
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +67,7 @@ def test_every_setting_is_in_the_readme() -> None:
         ("### Verdicts: what a callback turned out to be", Verdict),
         ("### Outcomes: how one attempt at a file, at a sink or at a provider ended", Outcome),
         ("### States of a task", TaskState),
-        ("### Types of events", EventType),
+        ("### Types of events", [*EventType, *SinkTest]),
         ("## Providers", plugins.names("providers")),
         ("## Commands", COMMANDS),
     ],

@@ -146,6 +146,10 @@ async def test_real_answers_are_as_announced(
     for asked in asks:
         check(document, await admin.post("/dead-letters/requeue", json=asked), *requeue)
 
+    check(document, await admin.get("/sinks"), "get", "/sinks")
+    for sink in ("jsonl", "nobody"):
+        check(document, await admin.post(f"/sinks/{sink}/test"), "post", "/sinks/{name}/test")
+
     check(document, await stranger.get("/healthz"), "get", "/healthz")
     check(document, await stranger.get("/readyz"), "get", "/readyz")
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings, load_settings
-from receiver.web import assets, callbacks, dead_letters, endpoints, replays
+from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sinks
 from receiver.web.app import build_app
 from tests.loopback import serving
 from tests.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
@@ -60,7 +60,7 @@ async def port(app: ASGIApp) -> AsyncIterator[int]:
 def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
     """What the doors log, whatever other tests did to the pipeline that their loggers remember."""
     structlog.reset_defaults()
-    for door in (assets, callbacks, dead_letters, endpoints, replays):
+    for door in (assets, callbacks, dead_letters, endpoints, replays, sinks):
         monkeypatch.setattr(door, "log", structlog.get_logger())
     with capture_logs() as lines:
         yield lines

@@ -65,9 +65,11 @@ class Service:
                 return
             query["cursor"] = page["next_cursor"]
 
-    def post(self, path: str, document: Mapping[str, object]) -> Reply:
+    def post(
+        self, path: str, document: Mapping[str, object], timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Reply:
         """POST a JSON document. Raises Rejected, or Unavailable when nobody answers."""
-        return self._ask("POST", path, json=dict(document))
+        return self._ask("POST", path, json=dict(document), timeout=timeout_seconds)
 
     def delete(self, path: str) -> Reply:
         """DELETE. Raises Rejected, or Unavailable when nobody answers."""

@@ -78,23 +78,25 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
         yield check
     for check in await probes.check_keys(settings):
         yield check
-    running = await probes.check_service(settings) or []
+    service = await probes.check_service(settings)
+    running = service.checks
     if running:
         yield await probes.check_way_in(settings)
     for check in (*running, *await probes.check_record(settings, running=bool(running))):
         yield check
-    async for check in _parts(settings):
+    async for check in _parts(settings, service.answers):
         yield check
 
 
-async def _parts(settings: Settings) -> AsyncIterator[Check]:
+async def _parts(settings: Settings, answers: probes.SinkAnswers) -> AsyncIterator[Check]:
     if settings.data_dir.exists():
-        async for check in probes.check_parts(settings):
+        async for check in probes.check_parts(settings, answers):
             yield check
         return
     yield checks.check_new_folder(settings.data_dir)
     with tempfile.TemporaryDirectory() as folder:
-        async for check in probes.check_parts(msgspec.structs.replace(settings, data_dir=Path(folder))):
+        elsewhere = msgspec.structs.replace(settings, data_dir=Path(folder))
+        async for check in probes.check_parts(elsewhere, answers):
             yield check
 
 

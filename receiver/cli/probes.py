@@ -16,6 +16,7 @@ from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
 from receiver.cli.client import admin_token
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
+from receiver.cli.remedies import remedy
 from receiver.cli.show import count
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words, wire_outcome
@@ -25,6 +26,8 @@ from receiver.parts import make_blobs, make_sink
 from receiver.ports import BlobStore, FileRecord, Provider, Sink, Store
 from receiver.settings import Settings
 from receiver.words import Outcome
+
+SinkAnswers = Mapping[str, Outcome | None]  # of each sink the last one, where there was any
 
 READY_TIMEOUT_SECONDS = 10.0
 ASK_TIMEOUT_SECONDS = 10.0
@@ -119,27 +122,50 @@ def _todo_about(provider: str, outcome: Outcome) -> str:
 # --- the service ------------------------------------------------------------------------------------
 
 
-async def check_service(settings: Settings) -> list[Check] | None:
-    """What the running service says of itself; None where none runs."""
+class ServiceHeard(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running service says of itself, and of each sink what came of the last event."""
+
+    checks: list[Check] = []
+    answers: SinkAnswers = {}
+
+
+async def check_service(settings: Settings) -> ServiceHeard:
+    """What the running service says of itself; nothing where none runs."""
     try:
         async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
             token = admin_token(settings)  # who has one reads what is wrong with each part
             headers = {"authorization": f"Bearer {token}"} if token else {}
             response = await client.get(f"{settings.url}/readyz", headers=headers)
+            answers = await _sink_answers(client, settings.url, headers) if token else {}
     except httpx2.HTTPError as exc:
         if isinstance(exc, httpx2.ConnectError) and wire_outcome(exc) is not Outcome.TLS_FAILED:
-            return None
+            return ServiceHeard()
         said = f"{settings.url} does not answer ({tls_words(exc) or type(exc).__name__})"
-        return [fail("service", said, "look at its log, or set RECEIVER_URL to where it is")]
+        todo = "look at its log, or set RECEIVER_URL to where it is"
+        return ServiceHeard(checks=[fail("service", said, todo)])
     try:
         parts = msgspec.json.decode(response.content, type=_Readiness).parts
     except ValueError:
         said = f"what answers at {settings.url} is no receiver"
-        return [fail("service", said, "set RECEIVER_URL, or PORT, to where the service is")]
-    heard = [_heard(name, state) for name, state in parts.items()]
-    if response.status_code == 200:
-        return [ok("service", f"running at {settings.url}"), *heard]
-    return [fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below"), *heard]
+        todo = "set RECEIVER_URL, or PORT, to where the service is"
+        return ServiceHeard(checks=[fail("service", said, todo)])
+    whole = ok("service", f"running at {settings.url}")
+    if response.status_code != 200:
+        whole = fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below")
+    heard = [_heard(name, state, answers) for name, state in parts.items()]
+    return ServiceHeard(checks=[whole, *heard], answers=answers)
+
+
+async def _sink_answers(
+    client: httpx2.AsyncClient, url: str, headers: Mapping[str, str]
+) -> dict[str, Outcome | None]:
+    """What came of the last event at each sink; nothing where the service does not say so."""
+    try:
+        response = await client.get(f"{url}/sinks", headers=headers)
+        told = msgspec.json.decode(response.content, type=_SinksTold)
+    except (httpx2.HTTPError, ValueError):
+        return {}
+    return {sink.name: sink.outcome for sink in told.sinks}
 
 
 async def check_way_in(settings: Settings) -> Check:
@@ -171,19 +197,19 @@ async def check_way_in(settings: Settings) -> Check:
     )
 
 
-def _heard(part: str, state: str) -> Check:
+def _heard(part: str, state: str, answers: SinkAnswers) -> Check:
     name = f"service {part}"
     if state in {"ok", "running"}:
         return ok(name, state)
-    return (warn if state.startswith("running, but ") else fail)(name, state, _todo_of(part))
+    return (warn if state.startswith("running, but ") else fail)(name, state, _todo_of(part, answers))
 
 
-def _todo_of(part: str) -> str:
+def _todo_of(part: str, answers: SinkAnswers) -> str:
     """What to do about a part of a running service."""
     kind, _, name = part.partition(" ")
     match kind:
         case "sink":
-            return f"{_todo_of_sink(name)}; a stopped sink goes on after a restart"
+            return remedy(name, answers.get(name))
         case "poll":
             return f"check {key_variable(name)} and your account there"
         case "upkeep":
@@ -196,6 +222,15 @@ def _todo_of(part: str) -> str:
 
 class _Readiness(msgspec.Struct):
     parts: dict[str, str]
+
+
+class _SinkTold(msgspec.Struct):
+    name: str
+    outcome: Outcome | None
+
+
+class _SinksTold(msgspec.Struct):
+    sinks: list[_SinkTold]
 
 
 # --- the record -------------------------------------------------------------------------------------
@@ -282,18 +317,19 @@ async def _tried_elsewhere(settings: Settings) -> Check:
 # --- parts ------------------------------------------------------------------------------------------
 
 
-async def check_parts(settings: Settings) -> AsyncIterator[Check]:
-    """The asset store and every sink, by their own pings; nothing is published."""
+async def check_parts(settings: Settings, answers: SinkAnswers) -> AsyncIterator[Check]:
+    """The asset store and every sink, by their own pings; nothing is published.
+
+    What a ping leaves open is no matter at a sink that took the running service's last event.
+    """
     async with open_plain_client() as http:
         todo = "check RECEIVER_ASSETS_URL, and that this user may write there"
         yield await _pinged("assets", settings.assets_scheme, partial(make_blobs, settings, http), todo)
         for sink in settings.sinks:
             make = partial(make_sink, settings, sink, http)
-            yield await _pinged(f"sink {sink.name}", sink.scheme, make, _todo_of_sink(sink.name))
-
-
-def _todo_of_sink(name: str) -> str:
-    return f"check RECEIVER_SINK_{name.upper()}, and that what it names can be reached, or written, from here"
+            check = await _pinged(f"sink {sink.name}", sink.scheme, make, remedy(sink.name, None))
+            took = answers.get(sink.name) is Outcome.DELIVERED and check.state is State.WARN
+            yield ok(check.name, f"{sink.scheme}: took the last event") if took else check
 
 
 async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], todo: str) -> Check:
@@ -302,13 +338,16 @@ async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], 
     except Misconfigured as exc:  # nothing there to be tried: its words say what to install or to correct
         return fail(name, _words(exc), "do as it says, then look again")
 
-    async def ping() -> None:
-        try:
-            await part.ping()
-        finally:
-            await part.aclose()
-
-    return await _tried(name, ping, f"{scheme}: answers", todo)
+    try:
+        left_open = await part.ping()
+    except ReceiverError as exc:
+        return fail(name, _words(exc), todo)
+    finally:
+        await part.aclose()
+    if left_open:
+        command = f"receiver sinks test {name.removeprefix('sink ')}"
+        return warn(name, f"{scheme}: {left_open}", f"`{command}` shows what it answers to an event")
+    return ok(name, f"{scheme}: answers")
 
 
 async def _tried(name: str, attempt: Callable[[], Awaitable[None]], good: str, todo: str) -> Check:

@@ -19,7 +19,7 @@ _COLOURS = {
     "done": "green", "answered": "green", "partial": "yellow", "fetching": "yellow", "pending": "yellow",
     "early": "yellow", "warn": "yellow", "running": "yellow", "paused": "yellow", "unconfirmed": "yellow",
     "in_progress": "yellow", "failed": "red", "dead": "red", "conflict": "red", "refused": "red",
-    "unowned": "red", "fail": "red", "cancelled": "red",
+    "unowned": "red", "fail": "red", "cancelled": "red", "failing": "yellow", "down": "red", "stopped": "red",
 }  # fmt: skip
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")

@@ -35,6 +35,15 @@ SHORTEST_KEY_BYTES = 24  # the least that Standard Webhooks allows
 # consumers say so to a wrong signature, and one wrong secret must not kill every letter.
 _NEVER = frozenset({413, 415, 422})
 
+_NO_OPTIONS = frozenset({405, 501})  # "not by this method"
+_OUTCOMES = {
+    401: Outcome.REFUSED,
+    403: Outcome.REFUSED,
+    407: Outcome.REFUSED,
+    429: Outcome.RATE_LIMITED,
+    503: Outcome.UNAVAILABLE,
+}
+
 # So much of an answer is read, so that the connection can be used again; longer ones cost a new one.
 _ANSWER_BYTES = 64 * 1024
 _ANSWER_SECONDS = 1.0
@@ -59,8 +68,9 @@ class HttpSink:
 
     - 410: Gone, and the relay stops this sink.
     - 413, 415, 422: Permanent, as they judge this message and not the moment.
+    - 401, 403, 407: Unavailable with the outcome ``refused``: a wrong secret or password, as at any sink.
     - everything else: Unavailable. Redirects are not followed: a signed message goes where the operator
-      said or nowhere. Redirects, 400, 401, 403 and 404 are mostly mistakes that somebody repairs within the
+      said or nowhere. Redirects, 400 to 404 and 407 are mostly mistakes that somebody repairs within the
       day of retries, and then nothing is lost. ``Retry-After`` is handed on.
     """
 
@@ -106,14 +116,18 @@ class HttpSink:
         if not 200 <= status < 300:
             raise _refusal(status, retry_after_seconds(wish, self._clock.now()))
 
-    async def ping(self) -> None:
+    async def ping(self) -> str | None:
         """Prove that a web server answers there, by OPTIONS, which changes nothing anywhere.
 
-        Many applications answer 404 or 405 to it, so any answer below 500 will do; but 410 is Gone.
+        Many applications answer 404, 405 or 501 to it and take what is posted, so these will do, but 404 and
+        what else is no good answer is handed on; 410 is Gone.
         """
         status, wish = await self._exchange("OPTIONS", b"", {})
+        if status in _NO_OPTIONS or 200 <= status < 300:
+            return None
         if status == 410 or status >= 500:
             raise _refusal(status, retry_after_seconds(wish, self._clock.now()))
+        return f"the consumer answered {status} to OPTIONS, which says little of what it answers to an event"
 
     async def aclose(self) -> None:
         """Nothing to close: the client belongs to whoever handed it in."""
@@ -229,7 +243,7 @@ def _refusal(status: int, wish_seconds: float | None) -> Unavailable | Permanent
             outcome=Outcome.BAD_REDIRECT,
             retry_after_seconds=wish_seconds,
         )
-    outcome = {429: Outcome.RATE_LIMITED, 503: Outcome.UNAVAILABLE}.get(status, Outcome.HTTP_ERROR)
+    outcome = _OUTCOMES.get(status, Outcome.HTTP_ERROR)
     return Unavailable(detail, outcome=outcome, retry_after_seconds=wish_seconds)
 
 

@@ -28,6 +28,7 @@ from receiver.web import (
     openapi,
     problems,
     replays,
+    sinks,
     stats,
     submissions,
     tasks,
@@ -52,6 +53,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *assets.ENDPOINTS,
     *replays.ENDPOINTS,
     *dead_letters.ENDPOINTS,
+    *sinks.ENDPOINTS,
     *health.ENDPOINTS,
     Endpoint(
         method="GET",

@@ -1,5 +1,7 @@
 """The operators' door: is it alive, is it ready, and what do its numbers say."""
 
+from collections.abc import Mapping
+
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -8,9 +10,12 @@ from receiver.errors import Unavailable
 from receiver.metrics import CONTENT_TYPE
 from receiver.models import Stats
 from receiver.runtime import Runtime
+from receiver.times import in_words
 from receiver.web.auth import Role, require
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.shapes import reply
+from receiver.words import OutboxState
+from receiver.worker import RUNNING
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +42,9 @@ async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response
     """Whether a commit works, or did a second ago, and the loops run; admins see more of each part."""
     parts = {"store": await runtime.pulse.feel(), **runtime.worker.status()}
     is_ready = all(_is_fine(state) for state in parts.values())
-    if request.state.role is not Role.ADMIN:
+    if request.state.role is Role.ADMIN:
+        parts |= await _with_waiting(runtime, parts)
+    else:
         parts = {name: _in_short(state) for name, state in parts.items()}
     document = Readiness(status="ready" if is_ready else "not ready", parts=parts)
     return reply(document, 200 if is_ready else 503)
@@ -94,6 +101,23 @@ async def _stats(runtime: Runtime) -> Stats | None:
         return await runtime.stats.get()
     except Unavailable:
         return None
+
+
+async def _with_waiting(runtime: Runtime, parts: Mapping[str, str]) -> dict[str, str]:
+    """The sinks that are not well, and what waits for them."""
+    troubled = [name for name in runtime.sinks if parts.get(f"sink {name}", RUNNING) != RUNNING]
+    stats = await _stats(runtime) if troubled else None
+    if stats is None:
+        return {}
+    return {f"sink {name}": parts[f"sink {name}"] + _waiting(runtime, stats, name) for name in troubled}
+
+
+def _waiting(runtime: Runtime, stats: Stats, sink: str) -> str:
+    number = stats.outbox.get(sink, {}).get(OutboxState.PENDING, 0)
+    if not number:
+        return ""
+    age = (runtime.clock.now() - stats.oldest_waiting_at[sink]).total_seconds()
+    return f" ({number:,} waiting, the oldest for {in_words(age)})"
 
 
 def _in_short(state: str) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from receiver.models import Stats
-from receiver.stores.sqlite.matching import json_list
 from receiver.stores.sqlite.viewing import snapshot
-from receiver.times import from_text_if_any, to_text
+from receiver.times import from_text, from_text_if_any, to_text
 from receiver.words import NOT_SET, OutboxState
 
 # When the next one falls due; a leased one does so when its lease runs out.
@@ -35,17 +34,12 @@ COUNT_UNENDED = (
     "SELECT count(*) - count(e.number), count(e.number) FROM unended LEFT JOIN events e USING (number)"
 )
 COUNT_UNFETCHED = "SELECT count(*) FROM assets WHERE state = 'pending'"
-COUNT_UNDELIVERED = "SELECT sink, count(*) FROM outbox WHERE state = 'pending' GROUP BY sink"
+COUNT_UNDELIVERED = "SELECT sink, count(*), min(created_at) FROM outbox WHERE state = 'pending' GROUP BY sink"
 
 COUNT_POLLS = """
 SELECT provider, coalesce(outcome, 'never') AS last, count(*) FROM polls
 WHERE number NOT IN (SELECT number FROM events) GROUP BY provider, last
 """
-OLDEST_UNDELIVERED = """
-SELECT min(created_at) FROM outbox
-WHERE state = 'pending' AND sink IN (SELECT value FROM json_each(?))
-"""
-
 OLDEST_UNDOWNLOADED = """
 SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')
 """
@@ -84,11 +78,13 @@ def _count(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
     submitted, fetching = db.execute(COUNT_UNENDED).fetchone()
     ended = {name.removeprefix("task."): number for name, number in _by_state(kept["tasks"]).items()}
     (unfetched,) = db.execute(COUNT_UNFETCHED).fetchone()
-    waiting = dict(db.execute(COUNT_UNDELIVERED).fetchall())
+    undelivered = db.execute(COUNT_UNDELIVERED).fetchall()
+    waiting = {sink: number for sink, number, _ in undelivered}
     unset = waiting.keys() - sinks if sinks else frozenset[str]()
     outbox = kept["outbox"] + Counter(
         {(sink, NOT_SET if sink in unset else OutboxState.PENDING.value): n for sink, n in waiting.items()}
     )
+    oldest = {sink: from_text(moment) for sink, _, moment in undelivered if sink not in unset}
     return Stats(
         submissions=kept["submissions"]["", ""],
         tasks=_without_none({"submitted": submitted, "fetching": fetching, **ended}),
@@ -97,7 +93,8 @@ def _count(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
         outbox=_by_name(outbox),
         unbound=_count_unbound(db, now),
         polls=_by_name({(provider, last): number for provider, last, number in db.execute(COUNT_POLLS)}),
-        oldest_undelivered_at=_only_moment(db, OLDEST_UNDELIVERED, json_list(sorted(waiting.keys() - unset))),
+        oldest_undelivered_at=min(oldest.values(), default=None),
+        oldest_waiting_at=oldest,
         oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
         next_deadline_at=_only_moment(db, NEXT_DEADLINE),
     )
@@ -124,5 +121,5 @@ def _without_none(counts: Mapping[str, int]) -> dict[str, int]:
     return {state: number for state, number in counts.items() if number}
 
 
-def _only_moment(db: sqlite3.Cursor, query: str, *values: str) -> datetime | None:
-    return from_text_if_any(db.execute(query, values).fetchone()[0])
+def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:
+    return from_text_if_any(db.execute(query).fetchone()[0])

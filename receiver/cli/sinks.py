@@ -1,0 +1,87 @@
+"""`receiver sinks`: where notifications go, and whether they arrive: list, test, and make a secret."""
+
+import base64
+import secrets
+from typing import Any
+
+import click
+
+from receiver.cli.client import connect
+from receiver.cli.exits import Exit
+from receiver.cli.remedies import remedy
+from receiver.cli.show import as_json, paint, print_json, print_table, printable
+from receiver.clock import Clock
+from receiver.payload import path_part
+from receiver.times import from_text, in_words
+from receiver.words import Outcome, SinkState
+
+SECRET_BYTES = 32
+# A publish may take 300 s at most, as the setting has it; then there is an answer.
+TEST_SECONDS = 320.0
+
+
+@click.group()
+def sinks() -> None:
+    """List sinks and how they take events, send one a test event, and make a secret for a webhook."""
+
+
+@sinks.command("list")
+@as_json
+def list_(*, as_json: bool) -> None:
+    """List sinks: how each takes events now, what waits for it, and what came of the last event."""
+    with connect() as service:
+        answer = service.get("/sinks")
+    if as_json:
+        print_json(answer)
+        return
+    rows = answer.document["sinks"]
+    columns = ("name", "scheme", "state", "waiting", "oldest", "outcome", "filter")
+    print_table([row | _shown(row) for row in rows], {name: name for name in columns})
+    for row in rows:
+        if row["state"] != SinkState.OK:
+            click.echo()
+            _print_trouble(row["name"], row["outcome"], row["detail"])
+
+
+@sinks.command()
+@click.argument("name")
+@as_json
+def test(*, name: str, as_json: bool) -> None:
+    """Send one sink a test event (its type is receiver.test), and show what comes back.
+
+    It is in no list and no count of the service's. Exits 1 where the sink does not take it.
+    """
+    name = name.lower()  # as it is in the variable's name, too
+    with connect() as service:
+        answer = service.post(f"/sinks/{path_part(name)}/test", {}, TEST_SECONDS)
+    came = answer.document
+    is_taken = came["outcome"] == Outcome.DELIVERED
+    if as_json:
+        print_json(answer)
+    elif is_taken:
+        outcome, event_id = paint(came["outcome"]), printable(came["event_id"])
+        click.echo(f"{printable(name)}: {outcome} in {came['seconds']:.3f} s, as {event_id}")
+    else:
+        _print_trouble(name, came["outcome"], came["detail"])
+    if not is_taken:
+        click.get_current_context().exit(Exit.FAILED)
+
+
+@sinks.command()
+def secret() -> None:
+    """Print a fresh secret to sign a webhook's events with; it is kept nowhere."""
+    click.echo(f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}")
+    click.echo("Set it as RECEIVER_SINK_<NAME>_SECRET, and give it to the consumer.", err=True)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    oldest = row["oldest_waiting_at"]
+    age = (Clock().now() - from_text(oldest)).total_seconds() if oldest else None
+    return {"oldest": None if age is None else in_words(age), "filter": row["filter"] or "all"}
+
+
+def _print_trouble(name: str, outcome: str | None, detail: str | None) -> None:
+    said = ": ".join(filter(None, (name, outcome, detail)))
+    click.echo(printable(said))
+    known = Outcome(outcome) if outcome in list(Outcome) else None
+    click.echo(f"to do: {printable(remedy(name, known))}")

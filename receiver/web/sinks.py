@@ -1,0 +1,113 @@
+"""Admins see how each sink takes events, and send one a test event."""
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Rejected
+from receiver.relay import filter_text
+from receiver.runtime import Runtime
+from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.shapes import Moment, reply, shape, text_or_none
+from receiver.words import OutboxState, Outcome, SinkState
+
+log = structlog.get_logger()
+
+
+class SinkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One sink as it is set, without its URL, which may hold a password; and how it takes events.
+
+    ``outcome``, ``detail`` and ``ended_at`` are those of the last event that it was sent since the start.
+    """
+
+    name: str
+    scheme: str
+    filter: str
+    state: SinkState
+    waiting: int
+    oldest_waiting_at: Moment | None
+    outcome: Outcome | None
+    detail: str | None
+    ended_at: Moment | None
+
+
+class SinkList(msgspec.Struct, frozen=True, kw_only=True):
+    """Every sink that is set."""
+
+    sinks: list[SinkRow]
+
+
+class SinkTested(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a test event; the record knows nothing of it."""
+
+    sink: str
+    event_id: str
+    outcome: Outcome
+    detail: str | None
+    seconds: float
+    ended_at: Moment
+
+
+async def list_sinks(runtime: Runtime, _request: Request, _: Nothing) -> Response:
+    """All sinks, with what waits for each."""
+    stats, relay = await runtime.stats.get(anew=True), runtime.relay
+    rows = []
+    for sink in runtime.settings.sinks:
+        last = relay.answers.get(sink.name)
+        rows.append(
+            SinkRow(
+                name=sink.name,
+                scheme=sink.scheme,
+                filter=filter_text(sink.route),
+                state=relay.state(sink.name),
+                waiting=stats.outbox.get(sink.name, {}).get(OutboxState.PENDING, 0),
+                oldest_waiting_at=text_or_none(stats.oldest_waiting_at.get(sink.name)),
+                outcome=last.outcome if last else None,
+                detail=last.detail if last else None,
+                ended_at=text_or_none(last.ended_at if last else None),
+            )
+        )
+    return reply(SinkList(sinks=rows))
+
+
+async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:
+    """Send a test event, and wait for what comes back."""
+    name = request.path_params["name"]
+    if name not in runtime.sinks:
+        known = ", ".join(runtime.sinks)
+        raise Rejected(404, "Unknown sink", f"No sink of this name is set; there are {known}.")
+    answer = await runtime.relay.test(name)
+    log.info(
+        "sink.tested",
+        who=request.state.caller,
+        sink=name,
+        event_id=answer.event_id,
+        outcome=answer.outcome.value,
+        detail=answer.detail,
+    )
+    return reply(shape(SinkTested, answer, sink=name))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/sinks",
+        summary="List sinks, and how each takes events",
+        audience=Audience.ADMIN,
+        takes=Nothing,
+        gives={200: SinkList},
+        refuses=(401, 403, 503),
+        answer=list_sinks,
+    ),
+    Endpoint(
+        method="POST",
+        path="/sinks/{name}/test",
+        summary="Send a sink a test event, and say what came back",
+        audience=Audience.ADMIN,
+        takes=Nothing,
+        gives={200: SinkTested},
+        refuses=(401, 403, 404, 408, 413, 415, 503),
+        answer=test,
+    ),
+)
