@@ -195,6 +195,16 @@ async def test_whoever_gave_way_is_told_so_though_its_time_ran_out_meanwhile() -
         assert await ending(slow) is Unavailable
 
 
+async def test_whoever_was_late_and_gives_way_before_it_hears_of_that_is_told_so_too() -> None:
+    intake = Intake(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
+    slow = await begun(intake, "a")
+    time.sleep(0.6)  # the loop is late
+    for _ in range(2):  # its time is looked at, and it was not told yet
+        await asyncio.sleep(0)
+    with intake.admit("b", MAX_BYTES):
+        assert await ending(slow) is Unavailable
+
+
 def test_no_setting_lets_one_body_take_more_than_an_eighth() -> None:
     limits = Limits(body_timeout_seconds=1)
     most = limits.max_waiting_bytes // 8

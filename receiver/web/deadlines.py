@@ -66,6 +66,8 @@ class Deadline:
 
     def expire(self) -> None:
         """Raise TimeoutError now, out of whatever is awaited."""
-        self._deadlines.remove(self)  # once is enough: two cancellations would not be told from others'
+        if self._expired:  # once is enough: two cancellations would not be told from others'
+            return
+        self._deadlines.remove(self)
         self._expired = True
         self._task.cancel()
