@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
-from receiver.web.connections import Crowd, most_connections
+from receiver.web.connections import Crowd, DescriptorWatch, most_connections
+from receiver.web.streams import STREAMS
 from tests.loopback import Answer, post, serving, talk
 from tests.web_callers import callback_path
 
@@ -285,6 +286,39 @@ async def test_what_a_late_line_has_told_is_not_told_again(monkeypatch: pytest.M
         crowd.count(loop, closed=1, refused=0)
         await asyncio.sleep(0.15)
     assert [(line["closed"], line["refused"]) for line in lines] == [(2, 0)]
+
+
+async def test_a_file_that_is_sent_takes_a_place_like_a_connection(house: House) -> None:
+    held = [STREAMS.open("a", 100, None) for _ in range(4)]
+    guests = [await house.guest() for _ in range(ROOM - 4)]
+    for guest in guests:
+        await guest.ask()
+    await asyncio.sleep(SHORT_WAIT_SECONDS)
+    await (await house.guest()).ask()
+    for each in held:
+        each.close()
+    assert [await guest.is_gone() for guest in guests] == [True] + [False] * 3
+
+
+async def test_that_nobody_can_be_accepted_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    structlog.reset_defaults()
+    monkeypatch.setattr(connections, "log", structlog.get_logger())
+    watch = DescriptorWatch()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with capture_logs() as lines:
+        watch.look()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            watch.look()
+            watch.look()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        watch.look()
+        watch.look()
+    assert [(line["event"], line.get("reason")) for line in lines] == [
+        ("connections.not_accepted", "Too many open files"),
+        ("connections.accepted_again", None),
+    ]
 
 
 @pytest.mark.parametrize(("limit", "room"), [(64, 16), (1024, 768), (10_000, 8000)])

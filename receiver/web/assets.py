@@ -7,6 +7,7 @@ import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from receiver.errors import Rejected
 from receiver.models import Asset
@@ -14,7 +15,9 @@ from receiver.relay import link_maker
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.auth import Role, may_act_for, require
+from receiver.web.connections import LEAVE, most_streams
 from receiver.web.endpoints import Audience, Endpoint
+from receiver.web.streams import STREAMS, Stream
 from receiver.words import AssetState
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
@@ -46,21 +49,17 @@ async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     has_token = request.state.role >= Role.BACKEND
     remaining = 0 if has_token else _remaining_seconds(runtime, query, provider, task_id, index)
-    asset = await _find(runtime, request if has_token else None, provider, task_id, index)
-    etag, size = f'"{asset.sha256}"', asset.bytes or 0
-    headers = {
-        **_HEADERS,
-        "cache-control": _cache_control(remaining),
-        "etag": etag,
-        "content-disposition": _disposition(asset, task_id),
-    }
-    if _names(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    span = _span(request, etag, size)
-    if span is not None and span[1] == 0:
-        beyond = {"content-range": f"bytes */{size}"}
-        return problems.problem(416, "Range not satisfiable", f"The file has {size} bytes.", beyond)
-    return await _send(runtime, request, asset, span, headers)
+    leave = request.scope.get("extensions", {}).get(LEAVE)
+    # Before anything is looked up, so that those who are too many cost next to nothing.
+    stream = STREAMS.open(f"{provider}/{task_id}/{index}", most_streams(), leave)
+    try:
+        answer = await _answer(runtime, request, remaining, stream)
+    except BaseException:
+        stream.close()
+        raise
+    if not isinstance(answer, _File):
+        stream.close()
+    return answer
 
 
 ENDPOINTS = (
@@ -110,6 +109,27 @@ def _cache_control(remaining_seconds: int) -> str:
     if remaining_seconds == 0:
         return "no-store"
     return f"private, max-age={min(remaining_seconds, MAX_AGE_SECONDS)}, immutable"
+
+
+async def _answer(runtime: Runtime, request: Request, remaining: int, stream: Stream) -> Response:
+    params = request.path_params
+    provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
+    has_token = request.state.role >= Role.BACKEND
+    asset = await _find(runtime, request if has_token else None, provider, task_id, index)
+    etag, size = f'"{asset.sha256}"', asset.bytes or 0
+    headers = {
+        **_HEADERS,
+        "cache-control": _cache_control(remaining),
+        "etag": etag,
+        "content-disposition": _disposition(asset, task_id),
+    }
+    if _names(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    span = _span(request, etag, size)
+    if span is not None and span[1] == 0:
+        beyond = {"content-range": f"bytes */{size}"}
+        return problems.problem(416, "Range not satisfiable", f"The file has {size} bytes.", beyond)
+    return await _send(runtime, request, asset, span, headers, stream)
 
 
 async def _find(runtime: Runtime, request: Request | None, provider: str, task_id: str, index: int) -> Asset:
@@ -166,6 +186,7 @@ async def _send(
     asset: Asset,
     span: tuple[int, int] | None,
     headers: dict[str, str],
+    stream: Stream,
 ) -> Response:
     start, length = span or (0, asset.bytes or 0)
     headers["content-length"] = str(length)
@@ -180,14 +201,36 @@ async def _send(
     except FileNotFoundError as exc:
         log.error("asset.missing", key=asset.key)  # noqa: TRY400 - where it was missed says nothing
         raise Rejected(404, "File missing", "The file was stored once and is not there any more.") from exc
-    return StreamingResponse(_rest(first, chunks), status, headers, media_type=asset.media_type)
+    return _File(stream, first, chunks, status, headers, asset.media_type)
 
 
-async def _rest(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
+class _File(StreamingResponse):
+    """A file on its way, which is closed however that ends: also when its reader left in the middle."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        first: bytes,
+        chunks: AsyncIterator[bytes],
+        status: int,
+        headers: dict[str, str],
+        media_type: str | None,
+    ) -> None:
+        super().__init__(self._pieces(first), status, headers, media_type)
+        self._stream = stream
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
+            if isinstance(self._chunks, AsyncGenerator):
+                await self._chunks.aclose()
+
+    async def _pieces(self, first: bytes) -> AsyncIterator[bytes]:
         yield first
-        async for chunk in chunks:
+        self._stream.moved()
+        async for chunk in self._chunks:
             yield chunk
-    finally:  # also when the reader left in the middle
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
+            self._stream.moved()

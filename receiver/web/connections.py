@@ -1,6 +1,7 @@
 """A server protocol that waits for nobody without end, and answers in one piece and in the API's words."""
 
 import asyncio
+import os
 import resource
 import select
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from receiver.web import problems
+from receiver.web import problems, streams
 
 MAX_HEAD_BYTES = 65_536
 MAX_HEADERS = 200
@@ -27,6 +28,7 @@ STUCK_SECONDS = 5.0  # before a reader that takes nothing gives way
 LOOK_SECONDS = 2e-5  # for each connection, between two looks at all: ten times what it takes
 RESERVED_DESCRIPTORS = 256  # for the database, files, downloads, sinks and look-ups
 TELL_SECONDS = 1.0
+LEAVE = "receiver.leave"  # among a scope's extensions: what gives its connection up
 
 _VERSIONS = frozenset({"1.1", "1.0"})  # the parser takes a head without one for HTTP/0.9
 
@@ -60,6 +62,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         super().connection_made(self._together)  # type: ignore[arg-type]
         self._start_deadline()
         self._make_room()
+        _WATCH.start(self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_deadline()
@@ -68,6 +71,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         super().on_message_begin()
+        self.scope["extensions"] = {LEAVE: self.leave}  # type: ignore[dict-item]
 
     def on_headers_complete(self) -> None:
         self._head_bytes = None
@@ -152,7 +156,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _make_room(self) -> None:
-        most, count = most_connections(), len(self.connections)
+        most, count = most_connections(), len(self.connections) + len(streams.STREAMS)
         if count <= most * 7 // 8:  # the last eighth is for those who come while others have their time
             return
         is_full = count > most
@@ -244,7 +248,45 @@ class Crowd:
         self._closed = self._refused = 0
 
 
+class DescriptorWatch:
+    """Says once when no descriptor is left, so that nobody can be accepted, and once when there are again.
+
+    uvloop closes whoever comes then without a word.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_short = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look once a second from now on, on the first loop and on every other that follows it."""
+        if self._loop is not loop:
+            self._loop = loop
+            self._tick(loop)
+
+    def look(self) -> None:
+        shortage = _shortage()
+        was_short, self._is_short = self._is_short, shortage is not None
+        if shortage and not was_short:
+            log.error("connections.not_accepted", reason=shortage, files_sent=len(streams.STREAMS))
+        elif was_short and not shortage:
+            log.info("connections.accepted_again")
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.look()
+        loop.call_later(TELL_SECONDS, self._tick, loop)
+
+
+def _shortage() -> str | None:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as exc:
+        return exc.strerror
+    return None
+
+
 _CROWD = Crowd()  # one process has one limit of descriptors
+_WATCH = DescriptorWatch()
 
 
 def most_connections() -> int:
@@ -253,6 +295,11 @@ def most_connections() -> int:
     if limit == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
     return min(MOST_CONNECTIONS, limit - min(RESERVED_DESCRIPTORS, limit * 3 // 4))
+
+
+def most_streams() -> int:
+    """As many files as may be sent at once; each takes two descriptors, its own and its reader's."""
+    return min(streams.MOST_STREAMS, max(1, most_connections() // 4))
 
 
 class Together:
