@@ -5,17 +5,21 @@ import fcntl
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from receiver.accepts import MIN_SECRET_CHARACTERS
 from receiver.errors import Misconfigured
 from receiver.folders import open_own, sync_folder
-from receiver.settings import Settings
+from receiver.settings import Settings, guessable_secrets, shared_secrets
 
 FILE_NAME = "credentials.json"
+EXPOSED = "others could once read it, so they may know the secrets in it"
+GUESSABLE = "it could be found by trying: set random ones, for example of `openssl rand -hex 32`"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What file systems say that know no hard links: exFAT, SMB, many of FUSE, Android's.
 _NO_LINKS = frozenset(
@@ -23,12 +27,16 @@ _NO_LINKS = frozenset(
 )
 
 
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+log = structlog.get_logger()
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a service needs to know and nobody else may."""
 
     secret: str
     api_token: str
     admin_token: str
+    were_open: bool = False  # others could read them once; kept until they are changed
 
     def __repr__(self) -> str:
         return "Credentials(...)"  # so that no log and no traceback shows them
@@ -50,22 +58,48 @@ def ensure_credentials(settings: Settings) -> Settings:
     if not settings.embedded:
         raise Misconfigured(*(f"{name} must be set: it is generated only with SQLite" for name in missing))
     made = read_credentials(settings.data_dir) or _create(settings.data_dir)
-    return msgspec.structs.replace(
+    filled = msgspec.structs.replace(
         settings,
         secrets=settings.secrets or (made.secret,),
         api_tokens=settings.api_tokens or (made.api_token,),
         admin_tokens=settings.admin_tokens or (made.admin_token,),
     )
+    if problems := shared_secrets(filled):
+        raise Misconfigured(*problems)
+    return filled
+
+
+def tell_weaknesses(settings: Settings) -> None:
+    """Log what is wrong with the secrets in use, which a start must not fail for."""
+    if were_exposed(settings):
+        path = credentials_path(settings.data_dir)
+        log.warning("credentials.were_open", path=str(path), consequence=f"{EXPOSED}: change them")
+    if variables := guessable_secrets(settings):
+        log.warning("secrets.guessable", variables=variables, consequence=GUESSABLE)
+
+
+def were_exposed(settings: Settings) -> bool:
+    """Whether others could once read something of the credentials file that is in use."""
+    try:
+        kept = read_credentials(settings.data_dir)
+    except Misconfigured:  # where it is needed, that was told before
+        return False
+    if kept is None or not kept.were_open:
+        return False
+    given = (settings.secrets, settings.api_tokens, settings.admin_tokens)
+    made = (kept.secret, kept.api_token, kept.admin_token)
+    return any(not values or value in values for values, value in zip(given, made, strict=True))
 
 
 def read_credentials(data_dir: Path) -> Credentials | None:
-    """What an earlier start made, if any did; never creates. Takes others' rights to the file away.
+    """What an earlier start made, if any did; never creates.
 
-    Raises Misconfigured for a file that is damaged, or open to others and not ours to close.
+    Others' rights to the file are taken away, and that they had any is kept in it. Raises Misconfigured for a
+    file that is damaged, or open to others and not ours to close.
     """
     path = credentials_path(data_dir)
     try:
-        text = _read_closed(path)
+        text, was_open = _read_closed(path)
     except FileNotFoundError:
         return None
     except OSError as exc:
@@ -74,9 +108,10 @@ def read_credentials(data_dir: Path) -> Credentials | None:
         credentials = msgspec.json.decode(text, type=Credentials)
     except (ValueError, RecursionError) as exc:
         raise Misconfigured(_damaged(path)) from exc
-    if any(len(value) < MIN_SECRET_CHARACTERS for value in msgspec.structs.astuple(credentials)):
+    secrets_in_it = (credentials.secret, credentials.api_token, credentials.admin_token)
+    if any(len(value) < MIN_SECRET_CHARACTERS for value in secrets_in_it):
         raise Misconfigured(_damaged(path))
-    return credentials
+    return _marked(path, credentials) if was_open else credentials
 
 
 def open_to_others(path: Path) -> bool:
@@ -103,7 +138,7 @@ def _create(data_dir: Path) -> Credentials:
     )
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _publish(path, msgspec.json.format(msgspec.json.encode(new)) + b"\n")
+        _publish(path, new)
     except FileExistsError:
         return read_credentials(data_dir) or _create(data_dir)
     except OSError as exc:
@@ -111,24 +146,43 @@ def _create(data_dir: Path) -> Credentials:
     return new
 
 
-def _publish(path: Path, text: bytes) -> None:
+def _publish(path: Path, credentials: Credentials) -> None:
     """Written whole beside its name, then linked to it: of parallel first starts exactly one wins."""
-    draft = path.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
+    with _drafted(path, credentials) as draft:
         try:
             os.link(draft, path)
         except OSError as exc:
             if exc.errno not in _NO_LINKS:
                 raise
             _rename_if_first(draft, path)
+
+
+def _marked(path: Path, credentials: Credentials) -> Credentials:
+    """The same, and what is kept of them, with the word that others could read them."""
+    marked = msgspec.structs.replace(credentials, were_open=True)
+    with suppress(OSError), _drafted(path, marked) as draft:  # on a full disk it is told this once only
+        draft.replace(path)
+    return marked
+
+
+@contextmanager
+def _drafted(path: Path, credentials: Credentials) -> Iterator[Path]:
+    """They are in a file beside ``path``; what it is called in the end lasts. Raises OSError."""
+    draft = path.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_encoded(credentials))
+            file.flush()
+            os.fsync(descriptor)
+        yield draft
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _encoded(credentials: Credentials) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(credentials)) + b"\n"
 
 
 def _rename_if_first(draft: Path, path: Path) -> None:
@@ -146,17 +200,18 @@ def _rename_if_first(draft: Path, path: Path) -> None:
         os.close(folder)
 
 
-def _read_closed(path: Path) -> bytes:
-    """What is in the file, of which its owner takes others' rights away. Raises OSError."""
+def _read_closed(path: Path) -> tuple[bytes, bool]:
+    """What is in the file, and whether others had rights to it, which they lose. Raises OSError."""
     # Not blocking: whoever owns the folder can put a FIFO in its place.
     descriptor = open_own(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is no file")
-        if info.st_mode & _OTHERS:
+        was_open = bool(info.st_mode & _OTHERS)
+        if was_open:
             _close_to_others(path, descriptor, info)
-        return file.read()
+        return file.read(), was_open
 
 
 def _close_to_others(path: Path, descriptor: int, info: os.stat_result) -> None:

@@ -1,10 +1,15 @@
-"""Root's rights, given up before a folder is touched that belongs to somebody else."""
+"""Rights: root's are given up, and others get none to what is made here."""
 
 import os
 import pwd
 from pathlib import Path
 
 from receiver.errors import Misconfigured
+
+
+def keep_from_others() -> None:
+    """See to it that what this process makes is its user's alone, whatever shell or host started it."""
+    os.umask(0o077)
 
 
 def become_owner(folder: Path) -> str | None:

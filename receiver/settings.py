@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import msgspec
 from receiver import plugins, relay
 from receiver.accepts import Network
 from receiver.asking import Access
+from receiver.bearer import parse_bearer
 from receiver.errors import Misconfigured
-from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, variable_of
+from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
+from receiver.guessing import is_guessable
 from receiver.models import Route
 from receiver.ports import Provider
 from receiver.words import Confirm, MessageFormat
@@ -133,7 +136,7 @@ def load_settings(
         providers=_providers(given, problems),
         ephemeral_disk="DYNO" in given,
     )
-    problems += _missing_parts(settings, given) + _vanishing_disk(settings)
+    problems += _missing_parts(settings, given) + _vanishing_disk(settings) + shared_secrets(settings)
     if problems:
         raise Misconfigured(*problems)
     return settings
@@ -362,6 +365,57 @@ def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
         if (complaint := plugins.complaint("sinks", sink.scheme))
     ]
     return problems
+
+
+def shared_secrets(settings: Settings) -> list[str]:
+    """Secrets of different kinds that are one and the same: whoever is told the one has the other, too."""
+    found = {
+        (first, second)
+        for (first, mine), (second, other) in combinations(_secrets(settings), 2)
+        if mine == other and _kind(first) != _kind(second) and {first, second} not in _MAY_BE_EQUAL
+    }
+    return [f"{first} and {second} hold the same value: give each its own" for first, second in sorted(found)]
+
+
+def guessable_secrets(settings: Settings) -> list[str]:
+    """The variables of ours that hold a secret which could be found by trying."""
+    keys = {key_variable(name) for name in settings.providers}
+    return sorted({name for name, value in _secrets(settings) if name not in keys and is_guessable(value)})
+
+
+def _secrets(settings: Settings) -> list[tuple[str, str]]:
+    """Each by the variable that holds it."""
+    return [
+        *(("RECEIVER_SECRET", secret) for secret in settings.secrets),
+        *(("RECEIVER_API_TOKENS", parse_bearer(text).token) for text in settings.api_tokens),
+        *(("RECEIVER_ADMIN_TOKENS", parse_bearer(text).token) for text in settings.admin_tokens),
+        *([("RECEIVER_TOKEN", settings.token)] if settings.token else []),
+        *(
+            (f"{_SINK}{sink.name.upper()}_SECRET", secret)
+            for sink in settings.sinks
+            for secret in (sink.secret or "").split(",")
+            if secret
+        ),
+        *(
+            (key_variable(name), access.api_key)
+            for name, access in settings.providers.items()
+            if access.api_key
+        ),
+    ]
+
+
+# The command line's own token is one of the service's.
+_MAY_BE_EQUAL = (
+    {"RECEIVER_TOKEN", "RECEIVER_API_TOKENS"},
+    {"RECEIVER_TOKEN", "RECEIVER_ADMIN_TOKENS"},
+)
+
+
+def _kind(variable: str) -> str:
+    """Two sinks may have one consumer, and two providers one account."""
+    if variable.startswith(_SINK):
+        return "sink"
+    return variable if variable.startswith("RECEIVER_") else "provider"
 
 
 def _vanishing_disk(settings: Settings) -> list[str]:

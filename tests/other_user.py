@@ -50,6 +50,7 @@ def as_root(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
+        umask=0o022,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from receiver.cli.checks import State, check_clock, check_disk, check_sqlite
-from receiver.credentials import credentials_path, ensure_credentials
+from receiver.credentials import credentials_path, ensure_credentials, read_credentials
 from receiver.settings import load_settings
 from tests.cli_callers import run
 from tests.cli_stub import answering
@@ -60,6 +60,31 @@ def test_doctor_finds_a_credentials_file_that_others_can_read(tmp_path: Path) ->
     code, checks = examined(RECEIVER_DATA_DIR=str(tmp_path))
     assert code == 1
     assert "chmod 600" in checks["secrets"]["todo"]
+
+
+def test_doctor_says_that_secrets_were_open_until_they_are_changed(tmp_path: Path) -> None:
+    ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
+    credentials_path(tmp_path).chmod(0o644)
+    read_credentials(tmp_path)  # as any command does
+    for _ in "12":
+        checks = examined(RECEIVER_DATA_DIR=str(tmp_path))[1]
+        assert checks["secrets"]["state"] == "warn"
+        assert "others could once read it" in checks["secrets"]["detail"]
+
+
+def test_doctor_warns_of_a_data_folder_that_is_open(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    checks = examined(RECEIVER_DATA_DIR=str(tmp_path))[1]
+    assert checks["rights"]["state"] == "warn"
+    assert checks["rights"]["todo"] == f"chmod -R go= {tmp_path}"
+    tmp_path.chmod(0o700)
+    assert "rights" not in examined(RECEIVER_DATA_DIR=str(tmp_path))[1]
+
+
+def test_doctor_warns_of_secrets_that_can_be_guessed() -> None:
+    checks = examined(RECEIVER_ADMIN_TOKENS="changemechangeme")[1]
+    assert checks["secrets guessable"]["state"] == "warn"
+    assert checks["secrets guessable"]["detail"] == "RECEIVER_ADMIN_TOKENS"
 
 
 def test_doctor_tells_another_program_from_a_receiver(tmp_path: Path) -> None:

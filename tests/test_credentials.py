@@ -8,8 +8,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from receiver.credentials import credentials_path, ensure_credentials, read_credentials
+from receiver.credentials import (
+    credentials_path,
+    ensure_credentials,
+    read_credentials,
+    tell_weaknesses,
+    were_exposed,
+)
 from receiver.errors import Misconfigured
 from receiver.settings import Settings, load_settings
 from tests.disk_faults import folders_that_cannot_be_synced
@@ -78,7 +85,8 @@ def test_what_the_environment_gives_is_kept_and_the_rest_filled_in(tmp_path: Pat
 
 
 def test_nothing_is_made_when_everything_is_given(tmp_path: Path) -> None:
-    given = dict.fromkeys(("RECEIVER_SECRET", "RECEIVER_API_TOKENS", "RECEIVER_ADMIN_TOKENS"), GIVEN)
+    names = ("RECEIVER_SECRET", "RECEIVER_API_TOKENS", "RECEIVER_ADMIN_TOKENS")
+    given = {name: f"{GIVEN}-{number}" for number, name in enumerate(names)}
     settings = settings_in(tmp_path / "data", **given)
     assert ensure_credentials(settings) is settings
     assert not (tmp_path / "data").exists()
@@ -100,12 +108,34 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_file_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
-    ensure_credentials(settings_in(tmp_path))
+def test_a_file_open_to_others_is_closed_to_them_and_keeps_that_it_was(tmp_path: Path) -> None:
+    settings = ensure_credentials(settings_in(tmp_path))
+    assert not were_exposed(settings)
     path = credentials_path(tmp_path)
     path.chmod(0o644)
-    assert read_credentials(tmp_path) is not None
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for _ in "12":
+        assert ensure_credentials(settings_in(tmp_path)).secrets == settings.secrets
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert were_exposed(settings)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    with capture_logs() as logged:
+        tell_weaknesses(settings)
+    assert [entry["event"] for entry in logged] == ["credentials.were_open"]
+
+
+def test_secrets_that_were_open_are_no_trouble_once_all_of_them_are_changed(tmp_path: Path) -> None:
+    old = ensure_credentials(settings_in(tmp_path))
+    credentials_path(tmp_path).chmod(0o640)
+    new = {"RECEIVER_API_TOKENS": f"{GIVEN}-1", "RECEIVER_ADMIN_TOKENS": f"{GIVEN}-2"}
+    both = ensure_credentials(settings_in(tmp_path, RECEIVER_SECRET=f"{GIVEN},{old.secrets[0]}", **new))
+    assert were_exposed(both)  # the old one is still taken
+    assert not were_exposed(ensure_credentials(settings_in(tmp_path, RECEIVER_SECRET=GIVEN, **new)))
+
+
+def test_a_secret_from_the_file_that_is_set_as_another_is_refused(tmp_path: Path) -> None:
+    made = ensure_credentials(settings_in(tmp_path))
+    with pytest.raises(Misconfigured, match="RECEIVER_SECRET and RECEIVER_API_TOKENS hold the same value"):
+        ensure_credentials(settings_in(tmp_path, RECEIVER_API_TOKENS=made.secrets[0]))
 
 
 @pytest.mark.parametrize(

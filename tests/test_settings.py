@@ -10,7 +10,7 @@ from receiver.asking import Access
 from receiver.errors import Misconfigured
 from receiver.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
 from receiver.plugins import load_providers
-from receiver.settings import Settings, SinkSettings, load_settings
+from receiver.settings import Settings, SinkSettings, guessable_secrets, load_settings
 from receiver.words import Confirm, MessageFormat
 
 SECRET = "a-secret-of-some-length"
@@ -180,9 +180,13 @@ def test_a_list_of_nothing_is_no_list_of_secrets() -> None:
 
 def test_printing_settings_shows_no_secret() -> None:
     settings = load_settings(
-        {"RECEIVER_SECRET": SECRET, "RECEIVER_SINK_A": f"redis://:{SECRET}@h/0", "VIDGO_API_KEY": SECRET}
+        {
+            "RECEIVER_SECRET": SECRET,
+            "RECEIVER_SINK_A": f"redis://:{SECRET}@h/0",
+            "VIDGO_API_KEY": f"{SECRET}-2",
+        }
     )
-    assert settings.providers["vidgo"].api_key == SECRET
+    assert settings.providers["vidgo"].api_key == f"{SECRET}-2"
     assert SECRET not in f"{settings!r} {settings.sinks!r} {settings.providers!r}"
 
 
@@ -427,3 +431,58 @@ def test_idle_connections_outlast_those_of_every_router_in_front() -> None:
 def test_listening_on_every_address_of_both_families_is_reached_by_either() -> None:
     settings = load_settings({"RECEIVER_HOST": "::", "PORT": "5000"})
     assert (settings.url, settings.public_url) == ("http://127.0.0.1:5000", "http://127.0.0.1:5000")
+
+
+ONE, OTHER = "Yb7nLw20-the-one-value", "Rt5mQe94-the-other-value"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("RECEIVER_SECRET", "RECEIVER_API_TOKENS"),
+        ("RECEIVER_SECRET", "RECEIVER_ADMIN_TOKENS"),
+        ("RECEIVER_API_TOKENS", "RECEIVER_ADMIN_TOKENS"),
+        ("RECEIVER_SECRET", "RECEIVER_SINK_HOOK_SECRET"),
+        ("RECEIVER_SECRET", "RECEIVER_TOKEN"),
+        ("RECEIVER_ADMIN_TOKENS", "VIDGO_API_KEY"),
+    ],
+)
+def test_secrets_of_two_kinds_that_are_equal_are_refused(names: tuple[str, str]) -> None:
+    environ = {"RECEIVER_SINK_HOOK": "https://consumer.example/in", **dict.fromkeys(names, ONE)}
+    with pytest.raises(Misconfigured) as caught:
+        load_settings(environ)
+    assert caught.value.problems == (f"{names[0]} and {names[1]} hold the same value: give each its own",)
+    assert ONE not in str(caught.value)
+
+
+def test_an_equal_secret_is_found_among_others_and_behind_a_name() -> None:
+    environ = {"RECEIVER_API_TOKENS": f"{OTHER},shop:{ONE}@user-17", "RECEIVER_ADMIN_TOKENS": ONE}
+    with pytest.raises(Misconfigured, match="RECEIVER_API_TOKENS and RECEIVER_ADMIN_TOKENS hold the same"):
+        load_settings(environ)
+
+
+def test_secrets_of_one_kind_may_be_equal_and_the_command_line_has_one_of_the_services() -> None:
+    load_settings(
+        {
+            "RECEIVER_SINK_A": "https://consumer.example/a",
+            "RECEIVER_SINK_A_SECRET": ONE,
+            "RECEIVER_SINK_B": "https://consumer.example/b",
+            "RECEIVER_SINK_B_SECRET": ONE,
+            "VIDGO_API_KEY": "Kp2sVd61-an-account",
+            "APIDOT_API_KEY": "Kp2sVd61-an-account",
+            "RECEIVER_ADMIN_TOKENS": OTHER,
+            "RECEIVER_TOKEN": OTHER,
+        }
+    )
+
+
+def test_the_variables_with_secrets_that_can_be_guessed_are_named() -> None:
+    settings = load_settings(
+        {
+            "RECEIVER_SECRET": f"{ONE},changemechangeme",
+            "RECEIVER_API_TOKENS": OTHER,
+            "RECEIVER_ADMIN_TOKENS": "boss:0123456789abcdef",
+            "VIDGO_API_KEY": "1111111111111111",  # its provider's choice
+        }
+    )
+    assert guessable_secrets(settings) == ["RECEIVER_ADMIN_TOKENS", "RECEIVER_SECRET"]

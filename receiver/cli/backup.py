@@ -23,7 +23,7 @@ from receiver.models import RecordCopy
 from receiver.network import open_plain_client
 from receiver.parts import make_blobs
 from receiver.ports import FileRecord
-from receiver.privileges import become_owner
+from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
 
 MOST_SHOWN = 10
@@ -73,6 +73,7 @@ def backup(*, path: Path, as_json: bool) -> None:
     first, who must be able to write to PATH. Exits 1 if a stored file is not as the
     database says, 3 if there is nothing to back up.
     """
+    keep_from_others()
     settings = load_settings()
     become_owner(settings.data_dir)
     source = _database(settings).file_of(settings.database_url, settings.data_dir)

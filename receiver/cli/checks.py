@@ -1,6 +1,7 @@
 """What doctor looks at: this machine and the settings; nobody is asked and nothing is opened."""
 
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,9 +15,17 @@ from receiver import plugins
 from receiver.assets import reserved_bytes
 from receiver.cli.callback_url import provider_url
 from receiver.cli.reach import REMEDY, obstacles
-from receiver.credentials import credentials_path, ensure_credentials, open_to_others, read_credentials
+from receiver.credentials import (
+    EXPOSED,
+    GUESSABLE,
+    credentials_path,
+    ensure_credentials,
+    open_to_others,
+    read_credentials,
+    were_exposed,
+)
 from receiver.errors import Misconfigured
-from receiver.settings import Settings
+from receiver.settings import Settings, guessable_secrets
 from receiver.tokens import Tokens
 
 CLOCK_SLACK_SECONDS = 120.0
@@ -138,7 +147,7 @@ def check_secrets(settings: Settings) -> Check:
         if path.exists() and open_to_others(path):
             return fail("secrets", f"{path} is open to others", f"chmod 600 {path}, and change what is in it")
         if settings.embedded and read_credentials(settings.data_dir):
-            return ok("secrets", f"in {path}, for its owner alone")
+            return _kept(path, settings)
         if settings.embedded and not (settings.secrets and settings.api_tokens and settings.admin_tokens):
             return ok("secrets", f"made in {path} at the first start")
         ensure_credentials(settings)
@@ -147,6 +156,32 @@ def check_secrets(settings: Settings) -> Check:
     except Misconfigured as exc:
         return fail("secrets", "; ".join(exc.problems), todo)
     return ok("secrets", "given by the environment")
+
+
+def _kept(path: Path, settings: Settings) -> Check:
+    if were_exposed(settings):
+        return warn("secrets", f"{path}: {EXPOSED}", "change them (README, Running it)")
+    return ok("secrets", f"in {path}, for its owner alone")
+
+
+def check_guessable(settings: Settings) -> Iterator[Check]:
+    """Secrets of the operator's own that could be found by trying."""
+    if variables := guessable_secrets(settings):
+        yield warn("secrets guessable", ", ".join(variables), GUESSABLE)
+
+
+def check_rights(data_dir: Path) -> Iterator[Check]:
+    """Whether everybody on this machine may look into the data folder: one that was there stays as it is."""
+    try:
+        mode = stat.S_IMODE(data_dir.stat().st_mode)
+    except OSError:  # not there, or not ours to look at, which others say
+        return
+    if mode & stat.S_IRWXO:
+        yield warn(
+            "rights",
+            f"{data_dir} is open to everybody on this machine ({mode:o}), and so may be what is in it",
+            f"chmod -R go= {data_dir}",
+        )
 
 
 def check_owner(data_dir: Path) -> Iterator[Check]:

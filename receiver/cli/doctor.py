@@ -18,7 +18,7 @@ from receiver.cli.exits import Exit
 from receiver.cli.show import paint, print_document, printable
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
-from receiver.privileges import become_owner
+from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
 
 WIDEST = 100
@@ -40,6 +40,7 @@ def doctor(*, as_json: bool) -> None:
     warning is no failure. Nothing is published or migrated, a running service is left alone, and nothing is
     left behind. Root becomes the data folder's owner first.
     """
+    keep_from_others()
     with capture_logs():  # what the parts would log is in the lines, and must not be in the JSON
         found = asyncio.run(_collect())
     healthy = all(check.state is not State.FAIL for check in found)
@@ -71,6 +72,8 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
     yield checks.ok("settings", "understood")
     yield checks.check_secrets(settings)
     for check in (
+        *checks.check_guessable(settings),
+        *checks.check_rights(settings.data_dir),
         *checks.check_owner(settings.data_dir),
         *checks.check_public_url(settings),
         *_machine(settings.data_dir),

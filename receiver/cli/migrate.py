@@ -7,7 +7,7 @@ import click
 from receiver import __version__, plugins
 from receiver.clock import Clock
 from receiver.options import StoreOptions
-from receiver.privileges import become_owner
+from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
 
 
@@ -18,6 +18,7 @@ def migrate() -> None:
     Refuses while the service runs. Going back means restoring a backup. Root becomes the
     data folder's owner first.
     """
+    keep_from_others()
     settings = load_settings()
     become_owner(settings.data_dir)
     asyncio.run(open_and_close(settings))

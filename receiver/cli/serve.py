@@ -21,13 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from receiver import __version__
 from receiver.cli.exits import Exit
 from receiver.cli.keys import bottleneck, consequence
-from receiver.credentials import credentials_path, ensure_credentials
+from receiver.credentials import credentials_path, ensure_credentials, tell_weaknesses
 from receiver.errors import ReceiverError, Unavailable
 from receiver.fields import ALL_FIELDS
 from receiver.logs import configure_logs
 from receiver.parts import check_drivers
 from receiver.plugins import load_providers
-from receiver.privileges import become_owner
+from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
 from receiver.words import Confirm
 
@@ -58,6 +58,7 @@ def serve(*, host: str | None, port: int | None) -> None:
 
     The first start makes the data folder and its secrets, and says what to do next.
     """
+    keep_from_others()
     settings = load_settings(host=host, port=port)
     check_drivers(settings)  # before anything is made or said: what is to be installed stands alone
     listener = _listen(settings.host, settings.port)  # while root may still take a low port
@@ -78,6 +79,7 @@ def serve(*, host: str | None, port: int | None) -> None:
         sqlite=sqlite3.sqlite_version,
         **({"became": owner} if owner else {}),  # the data folder's owner, where root started it
     )
+    tell_weaknesses(settings)
     _tell_who_is_not_asked(settings)
     _tell_who_is_asked_slowly(settings)
     _take_descriptors()

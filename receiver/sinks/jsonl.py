@@ -185,12 +185,18 @@ class _File:
 
     def _open_or_make(self) -> int:
         # Readable as well, to see how the last line ended.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        flags = os.O_RDWR | os.O_APPEND
         try:
             return self._open(flags)
         except FileNotFoundError:
             make_folder(self._path.parent)
-            return self._open(flags)
+        try:
+            file = self._open(flags | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:  # somebody was quicker, or it is a link that leads to nothing yet
+            return self._open(flags | os.O_CREAT)
+        if self._follows_links:  # its place was chosen for a consumer, who may be in the group only
+            os.fchmod(file, FILE_MODE)
+        return file
 
     def _open(self, flags: int) -> int:
         opens = os.open if self._follows_links else open_own

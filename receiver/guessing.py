@@ -1,0 +1,58 @@
+"""How hard a secret is to guess, as far as can be seen: random ones are much harder than is asked for."""
+
+import math
+import re
+
+ENOUGH_BITS = 48.0  # even 16 random hexadecimal digits, by chance with some in a row, have more
+_PATTERN_BITS = 7.0  # for a word, a sequence or a repetition: which one, and how long
+_LEAST_PATTERN = 3
+
+# What people type when they are asked for a secret; and from right to left.
+_SEQUENCES = (
+    "abcdefghijklmnopqrstuvwxyz 0123456789 01234567890 qwertyuiop asdfghjkl zxcvbnm qwertzuiop 1qaz2wsx3edc"
+)
+_WORDS = (
+    "password passwort passwd secret token admin administrator receiver changeme change-me letmein"
+    " welcome default example sample test testing demo dummy webhook callback hook signing production"
+    " staging development local localhost key apikey user root master super very long please"
+    " this that your mine insert here replace value string random strong"
+    " secure private public"
+    " service backend server client hello world monkey dragon iloveyou football"
+    " baseball sunshine princess correct horse battery staple"
+)
+_KNOWN = f"{_SEQUENCES} {_SEQUENCES[::-1]} {_WORDS}"
+_CLASSES = (
+    (r"[0-9]", 10),
+    (r"[a-f]", 6),
+    (r"[g-z]", 20),
+    (r"[A-F]", 6),
+    (r"[G-Z]", 20),
+    (r"[^0-9A-Za-z]", 16),
+)
+
+
+def is_guessable(secret: str) -> bool:
+    """Whether it is made of so few words, sequences and repetitions that it could be tried out."""
+    return _bits(secret) < ENOUGH_BITS
+
+
+def _bits(secret: str) -> float:
+    letters = sum(size for pattern, size in _CLASSES if re.search(pattern, secret))
+    bits, position = 0.0, 0
+    lower = secret.lower()
+    while position < len(secret):
+        length = _pattern_at(lower, position)
+        bits += _PATTERN_BITS if length > 1 else math.log2(max(letters, 2))
+        position += length
+    return bits
+
+
+def _pattern_at(text: str, start: int) -> int:
+    """How many characters from ``start`` are known, or come a second time; 1 where they are neither."""
+    longest = 1
+    for end in range(start + _LEAST_PATTERN, len(text) + 1):
+        part = text[start:end]
+        if part not in _KNOWN and text.find(part, 0, end - 1) == -1:
+            break
+        longest = end - start
+    return longest
