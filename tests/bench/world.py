@@ -86,8 +86,8 @@ class World:
         return sample_callback(PROVIDER, task_id(number), files=links)
 
     def _link(self, number: int, index: int, *, fresh: bool) -> str:
-        kind = "dead" if self.has("dead", number, index) and not fresh else "media"
-        return f"http://127.0.0.1:{self.port}/{kind}/{number}/{index}.png"
+        expired = "?expired" if self.has("dead", number, index) and not fresh else ""
+        return f"http://127.0.0.1:{self.port}/media/{number}/{index}.png{expired}"
 
     async def play(self, service: Receiver, number: int) -> None:
         """One task: logged in one of two ways, its callback sent until somebody answers for it."""
@@ -144,12 +144,12 @@ class World:
 
     async def _answer(self, path: str, body: bytes, writer: asyncio.StreamWriter) -> None:
         _, kind, *rest = path.split("/")
-        if kind == "hook":
+        if path.endswith("?expired"):
+            writer.write(_head(403, 0))
+        elif kind == "hook":
             self._hear(body, writer)
         elif kind == "media":
             await self._send_file(int(rest[0]), int(rest[1].removesuffix(".png")), writer)
-        elif kind == "dead":
-            writer.write(_head(403, 0))
         else:
             self._tell_state(int(path.removeprefix(STATUS).removeprefix("task-")), writer)
 
