@@ -23,6 +23,7 @@ from receiver.leased import AssetWork, Settlement, StoredFile
 from receiver.media import MediaInfo
 from receiver.network import GuardedClient
 from receiver.ports import BlobStore, Store
+from receiver.quota import Quotas, Share
 from receiver.times import to_text
 from receiver.words import Outcome
 
@@ -66,6 +67,7 @@ class AssetLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored, and how large it may be. ``kinds`` are words from ``media.KINDS``."""
 
     download: DownloadLimits
+    max_task_bytes: int  # of all files of a task together
     max_pixels: int
     kinds: frozenset[str]
 
@@ -114,7 +116,8 @@ class Assets:
             )
         self._running[file] = work
         try:
-            return await self._run(work, file)
+            with self._fetcher.quotas.hold(work):  # until it is settled
+                return await self._run(work, file)
         finally:
             del self._running[file]
 
@@ -205,6 +208,7 @@ class Fetcher:
         self._clock = clock
         self._staging = staging
         self._limits = limits
+        self.quotas = Quotas(limits.max_task_bytes)
         self._backoff = backoff or Backoff()
         self._hosts = hosts or {}
         self._disk_trouble: tuple[str, timedelta] | None = None  # what it was, and when in uptime
@@ -251,11 +255,12 @@ class Fetcher:
     async def _fetch(self, work: AssetWork) -> StoredFile:
         if work.kind in media.KINDS - self._limits.kinds:
             raise FetchFailed(Outcome.NOT_AN_IMAGE, f"the provider calls it {work.kind}, which is not stored")
-        path = await asyncio.to_thread(self._new_path)
-        try:
-            return await self._fetch_to(path, work)
-        finally:
-            path.unlink(missing_ok=True)
+        with self.quotas.share(work) as share:
+            path = await asyncio.to_thread(self._new_path)
+            try:
+                return await self._fetch_to(path, work, share)
+            finally:
+                path.unlink(missing_ok=True)
 
     def _new_path(self) -> Path:
         try:
@@ -270,7 +275,7 @@ class Fetcher:
             raise FetchFailed(Outcome.STORAGE_FAILED, detail)
         return self._staging / self._clock.new_id("tmp")
 
-    async def _fetch_to(self, path: Path, work: AssetWork) -> StoredFile:
+    async def _fetch_to(self, path: Path, work: AssetWork, share: Share) -> StoredFile:
         limits = self._limits
         got = await download(
             self._client,
@@ -278,6 +283,7 @@ class Fetcher:
             path,
             limits.download,
             clock=self._clock,
+            take=share.take,
             hosts=self._hosts.get(work.provider, ()),
         )
         info = await asyncio.to_thread(

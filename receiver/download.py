@@ -7,7 +7,7 @@ an outcome; its text says what happened and never where, since links and their h
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import urljoin
@@ -57,6 +57,9 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
+Take = Callable[[int], None]
+
+
 async def download(
     client: GuardedClient,
     url: str,
@@ -64,16 +67,17 @@ async def download(
     limits: DownloadLimits,
     *,
     clock: Clock,
+    take: Take,
     hosts: tuple[str, ...] = (),
 ) -> Downloaded:
     """Fetch ``url`` into the new file ``target``; on any failure or cancellation there is no file.
 
-    The file is not fsynced: durability is the blob store's promise. ``hosts`` as in ``check_url``.
-    Raises FetchFailed.
+    The file is not fsynced: durability is the blob store's promise. ``hosts`` as in ``check_url``. ``take``
+    is told of the size of each piece before it is kept, and may refuse it. Raises FetchFailed.
     """
     try:
         async with asyncio.timeout(limits.deadline_seconds):
-            return await _follow(client, url, target, limits, clock, hosts)
+            return await _follow(client, url, target, limits, clock, take, hosts)
     except TimeoutError as exc:
         detail = f"not finished within {limits.deadline_seconds:g} s"
         raise FetchFailed(Outcome.TIMEOUT, detail) from exc
@@ -85,6 +89,7 @@ async def _follow(
     target: Path,
     limits: DownloadLimits,
     clock: Clock,
+    take: Take,
     hosts: tuple[str, ...],
 ) -> Downloaded:
     place = client.check(url, hosts)
@@ -92,7 +97,7 @@ async def _follow(
         async with client.get(place) as response:
             if response.status not in (301, 302, 303, 307, 308):
                 _check_status(response, clock)
-                return await _save(response, target, limits)
+                return await _save(response, target, limits, take)
             location = _location(response)
         place = _next_place(client, place, location, hosts)
     raise FetchFailed(Outcome.BAD_REDIRECT, f"more than {limits.max_redirects} redirects")
@@ -142,7 +147,7 @@ def _outcome_of(status: int) -> Outcome:
     return Outcome.HTTP_ERROR
 
 
-async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits) -> Downloaded:
+async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits, take: Take) -> Downloaded:
     coding = coding_of(",".join(_values(response, b"content-encoding")))  # several lines are one list
     declared = _declared_bytes(response, limits)
     spool = _Spool(target)
@@ -151,6 +156,7 @@ async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimi
         async with aclosing(body if coding is None else _unpacked(body, Unpacker(coding))) as pieces:
             async for piece in pieces:
                 _check_bytes(spool.bytes + len(piece), limits)
+                take(len(piece))
                 await spool.add(piece)
         await spool.flush()
     except BaseException:

@@ -150,6 +150,13 @@ FIELDS = (
     ),
     Field("RECEIVER_ASSET_MAX_BYTES", accepts.whole(1024, 2**40), "104857600", "largest file"),
     Field(
+        "RECEIVER_TASK_MAX_BYTES",
+        accepts.optional(accepts.whole(1024, 2**43)),
+        "",
+        "all files of one task together",
+        shown="5 times `RECEIVER_ASSET_MAX_BYTES`",
+    ),
+    Field(
         "RECEIVER_ASSET_MAX_PIXELS", accepts.whole(1, 2**40), "100000000", "largest image, width times height"
     ),
     Field("RECEIVER_ASSET_TIMEOUT_SECONDS", accepts.seconds(1, 3600), "120", "longest download"),

@@ -31,6 +31,7 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     renewed: bool  # its link was asked for anew already
     replay_id: str | None
     lease: str
+    stored_bytes: int  # of its task's files so far
 
 
 FetchShare = tuple[str, int]  # a provider, and the hash of a host

@@ -162,7 +162,10 @@ async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stac
         clock=clock,
         staging=staging,
         limits=AssetLimits(
-            download=download, max_pixels=settings.asset_max_pixels, kinds=settings.asset_types
+            download=download,
+            max_task_bytes=settings.task_max_bytes,
+            max_pixels=settings.asset_max_pixels,
+            kinds=settings.asset_types,
         ),
         hosts=settings.asset_hosts,
     )

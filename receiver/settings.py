@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     asset_types: frozenset[str]
     asset_hosts: Mapping[str, tuple[str, ...]]  # provider -> the only hosts its files may come from
     asset_max_bytes: int
+    task_max_bytes: int
     asset_max_pixels: int
     asset_timeout_seconds: float
     asset_concurrency: int
@@ -100,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings(data_dir={str(self.data_dir)!r}, public_url={self.public_url!r})"  # no secrets
 
 
+# As large as may be, a task may have so many; paid tasks have fifteen at most, and hardly one of that size.
+LARGE_FILES = 5
+
 _SINK = "RECEIVER_SINK_"
 
 # What Kubernetes tells every pod of a Service whose name begins with "receiver" (its documentation,
@@ -130,6 +134,7 @@ def load_settings(
     problems = _unknown(given) + _misspelt(given)
     values = {field.attribute: _read(field, field.variable, given, problems) for field in FIELDS}
     values |= _addresses(values, given, host, port)
+    values["task_max_bytes"] = values["task_max_bytes"] or LARGE_FILES * values["asset_max_bytes"]
     settings = Settings(
         **values,
         sinks=_sinks(given, problems),

@@ -162,6 +162,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     # the bytes are not what they should be
     TOO_LARGE = "too_large"
+    TASK_TOO_LARGE = "task_too_large"
     TOO_MANY_PIXELS = "too_many_pixels"
     NOT_AN_IMAGE = "not_an_image"
     TRUNCATED = "truncated"

@@ -116,6 +116,7 @@ def asset_work(
     deadline_seconds: float = 86_400,
     provider: str = "vidgo",
     task_id: str = "t/1",
+    stored_bytes: int = 0,
 ) -> AssetWork:
     """A leased file, whose deadline is told from the first moment of a turnable clock."""
     return AssetWork(
@@ -134,6 +135,7 @@ def asset_work(
         renewed=False,
         replay_id=None,
         lease="lease",
+        stored_bytes=stored_bytes,
     )
 
 

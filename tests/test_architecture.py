@@ -11,7 +11,7 @@ RANKS = {
     "waiting": 1, "privileges": 1, "guessing": 1,
     "bearer": 1, "links": 1, "folders": 1, "json_lines": 1, "unified": 1,
     "ingest": 2, "assets": 2, "download": 2, "media": 2, "formats": 2, "network": 2, "addresses": 2,
-    "circuit": 2, "codings": 2, "heads": 2, "isobmff": 2, "jpegxl": 2, "meshes": 2, "sound": 2,
+    "quota": 2, "circuit": 2, "codings": 2, "heads": 2, "isobmff": 2, "jpegxl": 2, "meshes": 2, "sound": 2,
     "relay": 2, "upkeep": 2, "replay": 2, "reconcile": 2, "asking": 2, "answers": 2, "pace": 2, "trouble": 2,
     "testing": 2, "providers": 2, "stores": 2, "blobs": 2, "sinks": 2,
     "runtime": 3, "parts": 3, "lanes": 3, "worker": 3, "plugins": 3, "settings": 3, "fields": 3, "accepts": 3,

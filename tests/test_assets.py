@@ -42,6 +42,7 @@ from tests.waiting import until
 
 LIMITS = AssetLimits(
     download=DownloadLimits(max_bytes=100_000, deadline_seconds=2, window_seconds=0.1),
+    max_task_bytes=300_000,
     max_pixels=1_000_000,
     kinds=frozenset({media.IMAGE}),
 )
@@ -455,6 +456,88 @@ async def test_a_bug_of_ours_is_an_outcome_that_tells_no_secret(
     assert settlement.detail.startswith("AttributeError in payload.py, line ")
     again = msgspec.structs.replace(broken, attempt=3, last=Outcome.CRASHED, alike=2)
     assert (await fetcher.fetch(again)).retry_at is None
+
+
+# --- all files of a task --------------------------------------------------------------------------
+
+
+LARGE = picture(size=(170, 170), compress_level=0)  # about 87,000 bytes: three of them may be
+
+
+async def test_a_file_is_not_asked_for_where_its_task_has_all_that_it_may(
+    host: MediaHost, fetcher: Fetcher
+) -> None:
+    url = host.put("/x", says(200, LARGE))
+    settlement = await fetcher.fetch(work(url, stored_bytes=300_000))
+    assert (settlement.outcome, settlement.retry_at) == (Outcome.TASK_TOO_LARGE, None)
+    assert settlement.detail == "its task's files have more than 300000 bytes together"
+    assert host.requests == []
+
+
+@pytest.mark.parametrize(("stored_bytes", "outcome"), [(0, Outcome.STORED), (1, Outcome.TASK_TOO_LARGE)])
+async def test_a_task_may_have_so_many_bytes_and_not_one_more(
+    client: GuardedClient, blobs: LocalBlobs, host: MediaHost, stored_bytes: int, outcome: Outcome
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, max_task_bytes=len(LARGE))
+    fetcher = Fetcher(client=client, blobs=blobs, clock=TurnableClock(), staging=blobs.staging, limits=limits)
+    url = host.put("/x", says(200, LARGE))
+    assert (await fetcher.fetch(work(url, stored_bytes=stored_bytes))).outcome is outcome
+    assert left_behind(blobs) == []
+
+
+async def test_files_that_come_at_the_same_time_take_no_more_than_they_may_together(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock, blobs: LocalBlobs
+) -> None:
+    half, rest = LARGE[:50_000], LARGE[50_000:]
+    asked, may_go_on = list[bool](), asyncio.Event()
+
+    async def slow(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + half)
+        asked.append(True)
+        await may_go_on.wait()
+        writer.write(rest)
+
+    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    works = await leased(store, clock, *(host.put(f"/{number}", slow) for number in range(5)))
+    running = [asyncio.create_task(assets.run(each)) for each in works]
+    await until(lambda: len(asked) == 5)
+    may_go_on.set()
+    outcomes = sorted([(await each).outcome for each in running])
+    assert outcomes == [Outcome.STORED] * 3 + [Outcome.TASK_TOO_LARGE] * 2
+    event = await store.get_event("vidgo", "t1")
+    assert event is not None
+    assert (event.type, sum(asset.bytes or 0 for asset in event.assets)) == (
+        EventType.PARTIAL,
+        3 * len(LARGE),
+    )
+    assert len([path for path in blobs.root.rglob("*.png") if path.is_file()]) == 3
+
+
+async def test_what_a_file_took_is_given_back_where_it_fails(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
+) -> None:
+    torn = says(200, LARGE[:-20_000])
+    urls = [host.put(f"/{number}", torn if number < 4 else says(200, LARGE)) for number in range(7)]
+    works = await leased(store, clock, *urls)
+    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    with fetcher.quotas.hold(works[0]):  # as if another file of the task were under way all the time
+        outcomes = [(await assets.run(each)).outcome for each in works]
+    assert outcomes == [Outcome.TRUNCATED] * 4 + [Outcome.STORED] * 3
+
+
+async def test_what_is_on_record_counts_for_a_file_that_comes_later(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock
+) -> None:
+    urls = [host.put(f"/{number}", says(200, LARGE)) for number in range(3)]
+    later = host.put("/3", says(500))
+    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    for each in await leased(store, clock, *urls, later):
+        await assets.run(each)
+    host.put("/3", says(200, LARGE))
+    clock.turn(3600)
+    (again,) = await store.lease_assets(clock.now(), clock.now() + timedelta(minutes=10), 10)
+    assert again.stored_bytes == 3 * len(LARGE)
+    assert (await assets.run(again)).outcome is Outcome.TASK_TOO_LARGE
 
 
 # --- settling -------------------------------------------------------------------------------------

@@ -47,11 +47,14 @@ class Getter:
         self.client = client
         self.path = folder / "file"
         self.clock = TurnableClock()
+        self.taken: list[int] = []
 
     async def get(
         self, url: str, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()
     ) -> Downloaded:
-        return await download(self.client, url, self.path, limits, clock=self.clock, hosts=hosts)
+        return await download(
+            self.client, url, self.path, limits, clock=self.clock, take=self.taken.append, hosts=hosts
+        )
 
     async def fail(
         self, url: str, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()

@@ -49,6 +49,7 @@ TOKENS = Tokens(["a-secret-of-enough-length"])
 PICTURE = picture()
 LIMITS = AssetLimits(
     download=DownloadLimits(max_bytes=1_000_000, deadline_seconds=5.0),
+    max_task_bytes=10_000_000,
     max_pixels=1_000_000,
     kinds=frozenset({media.IMAGE}),
 )

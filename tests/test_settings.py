@@ -35,6 +35,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert settings.public_url == "http://127.0.0.1:8080"
     assert (settings.host, settings.port, settings.url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
     assert settings.max_body_bytes == 2_097_152
+    assert settings.task_max_bytes == 5 * settings.asset_max_bytes
     assert settings.asset_types == {"image"}
     assert not settings.allow_untokened
     assert settings.confirm is Confirm.WEAK

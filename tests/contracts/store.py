@@ -692,6 +692,22 @@ class StoreContract:
         # Where nothing was tried before, the place is not left empty.
         assert len(await store.lease_assets(later(3), later(60), 2, retries_first=True)) == 2
 
+    async def test_a_leased_file_knows_how_much_of_its_task_is_stored(self, store: Store) -> None:
+        for task_id in ("t1", "t2"):
+            await store.log_submission(submission(task_id))
+            await store.record(recording(completed(task_id, files=3)))
+        works = await store.lease_assets(later(1), later(60), 10)
+        assert {work.stored_bytes for work in works} == {0}
+        for work in works:
+            if work.task_id == "t1" and work.index > 0:
+                await store.settle_asset(work, stored(work))
+        again = await store.lease_assets(later(61), later(90), 10)
+        event = await store.get_event("vidgo", "t1")
+        assert event is not None
+        bytes_of = {"t1": sum(asset.bytes or 0 for asset in event.assets), "t2": 0}
+        assert bytes_of["t1"] > 0
+        assert {(work.task_id, work.stored_bytes) for work in again} == set(bytes_of.items())
+
     async def test_leased_files_know_how_often_in_a_row_they_ended_alike(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(completed("t1")))

@@ -33,6 +33,7 @@ LIMITS = AssetLimits(
     download=DownloadLimits(
         max_bytes=300_000, deadline_seconds=1.5, min_bytes_per_second=1000, window_seconds=0.1
     ),
+    max_task_bytes=10_000_000,
     max_pixels=1_000_000,
     kinds=frozenset({media.IMAGE}),
 )

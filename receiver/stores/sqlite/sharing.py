@@ -74,7 +74,8 @@ UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ?
 
 LEASED = """
 SELECT e.id, s.provider, s.task_id, a.position, a.url, a.kind, a.host_hash, a.attempts, a.outcome, a.alike,
-    a.deadline_at, s.model, a.renewed, a.replay_id
+    a.deadline_at, s.model, a.renewed, a.replay_id,
+    (SELECT coalesce(sum(bytes), 0) FROM assets WHERE event = a.event AND state = 'stored')
 FROM assets a JOIN events e ON e.number = a.event JOIN submissions s ON s.number = a.event
 WHERE a.event = ? AND a.position = ?
 """
@@ -247,4 +248,5 @@ def _work(row: tuple[Any, ...], lease: str) -> AssetWork:
         renewed=bool(row[12]),
         replay_id=row[13],
         lease=lease,
+        stored_bytes=row[14],
     )

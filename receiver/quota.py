@@ -1,0 +1,79 @@
+"""What the files of one task may take together, counted while they come."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from receiver.errors import FetchFailed
+from receiver.leased import AssetWork
+from receiver.words import Outcome
+
+
+class _Task:
+    """How many bytes its files may still have, and how many hold on to that number."""
+
+    __slots__ = ("holders", "left")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.holders = 0
+
+
+class Share:
+    """What one file takes of its task's bytes."""
+
+    __slots__ = ("_max_bytes", "_task", "taken")
+
+    def __init__(self, task: _Task, max_bytes: int) -> None:
+        self._task = task
+        self._max_bytes = max_bytes
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Raises FetchFailed, having given back all that it took, where so much is not left."""
+        if size > self._task.left:
+            self.give_back()  # at once, so that others that come at this moment have it
+            detail = f"its task's files have more than {self._max_bytes} bytes together"
+            raise FetchFailed(Outcome.TASK_TOO_LARGE, detail)
+        self._task.left -= size
+        self.taken += size
+
+    def give_back(self) -> None:
+        self._task.left += self.taken
+        self.taken = 0
+
+
+class Quotas:
+    """Counts the bytes of each task of which a file is under way; of all others the record knows.
+
+    Files of one task may come at the same time: that each of them alone would have room is not enough.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._tasks: dict[tuple[str, str], _Task] = {}
+
+    @contextmanager
+    def hold(self, work: AssetWork) -> Iterator[_Task]:
+        """Forget nothing of a file's task for now: what was taken may not be on record yet."""
+        key = work.provider, work.task_id
+        task = self._tasks.setdefault(key, _Task(self._max_bytes - work.stored_bytes))
+        task.holders += 1
+        try:
+            yield task
+        finally:
+            task.holders -= 1
+            if not task.holders:
+                del self._tasks[key]
+
+    @contextmanager
+    def share(self, work: AssetWork) -> Iterator[Share]:
+        """A file's share, given back where it fails. Raises FetchFailed where nothing is left."""
+        with self.hold(work) as task:
+            share = Share(task, self._max_bytes)
+            try:
+                share.take(1)  # before anybody is asked for the file: it has at least one
+                share.give_back()
+                yield share
+            except BaseException:
+                share.give_back()
+                raise
