@@ -102,12 +102,13 @@ def _web_address(text: str) -> str | None:
 def _api_address(text: str) -> str | None:
     url = _web_address(text)
     parts = urlsplit(url or "")
-    if parts.scheme == "http" and not _is_here(parts.hostname or ""):
+    if parts.scheme == "http" and not is_here(parts.hostname or ""):
         raise ValueError
     return url
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Whether a host is this machine, by its name or its address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # another name

@@ -203,6 +203,12 @@ FIELDS = (
         shown="http://127.0.0.1:PORT",
     ),
     Field(
+        "RECEIVER_ALLOW_PLAIN_HTTP",
+        accepts.FLAG,
+        "false",
+        "let the command line send its token by http to another machine: everybody on the way can read it",
+    ),
+    Field(
         "RECEIVER_TOKEN",
         accepts.SECRET,
         "",

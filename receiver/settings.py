@@ -79,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str
     log_format: str
     url: str  # of the running service, for the command line
+    allow_plain_http: bool
     token: str | None
     sinks: tuple[SinkSettings, ...]
     providers: Mapping[str, Access]  # every provider there is, with a key or without

@@ -1,10 +1,15 @@
 """A real loopback HTTP server with canned answers, for what the command line asks of the service."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from urllib.parse import parse_qs, urlsplit
+
+from receiver.challenge import Challenge, prove
+
+TOKEN = "a-token-for-the-command-line"
 
 Answer = tuple[int, object]  # status, document; bytes go out as they are
 # From "GET /path" to its answer, or to one after the other, of which the last stays.
@@ -19,13 +24,26 @@ class Stub:
         self.asked: list[str] = []
         self.bodies: list[object] = []
         self.tokens: set[str] = set()
+        self.proofs = 0  # how often it had to show that it is the service
 
 
 @contextmanager
-def answering(answers: Answers) -> Iterator[Stub]:
+def answering(answers: Answers, knows: Sequence[str] = (TOKEN,)) -> Iterator[Stub]:
+    """A stub that answers so, and proves like a service that it ``knows`` these tokens."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer()
+            if self.path.startswith("/healthz?") and "GET /healthz" not in answers:
+                self._prove()
+            else:
+                self._answer()
+
+        def _prove(self) -> None:
+            assert "Authorization" not in self.headers
+            asked = parse_qs(urlsplit(self.path).query)
+            proof = prove(knows, Challenge(nonce=asked["nonce"][0], key=asked["key"][0]))
+            stub.proofs += 1
+            self._send(200, {"status": "ok", "proof": proof})
 
         def do_POST(self) -> None:
             stub.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -35,6 +53,9 @@ def answering(answers: Answers) -> Iterator[Stub]:
             stub.asked.append(f"{self.command} {self.path}")
             stub.tokens.add(self.headers.get("Authorization", ""))
             status, document = self._next(f"{self.command} {self.path.partition('?')[0]}")
+            self._send(status, document)
+
+        def _send(self, status: int, document: object) -> None:
             body = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))

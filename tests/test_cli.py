@@ -181,7 +181,7 @@ def test_metadata_must_be_an_object() -> None:
 
 def test_the_token_comes_from_the_data_folder_where_none_is_set(tmp_path: Path) -> None:
     settings = ensure_credentials(load_settings({"RECEIVER_DATA_DIR": str(tmp_path)}))
-    with answering({"GET /submissions": (200, {"submissions": []})}) as stub:
+    with answering({"GET /submissions": (200, {"submissions": []})}, settings.admin_tokens) as stub:
         run("submissions", "list", RECEIVER_URL=stub.url, RECEIVER_DATA_DIR=str(tmp_path))
     assert stub.tokens == {f"Bearer {settings.admin_tokens[0]}"}
 

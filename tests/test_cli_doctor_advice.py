@@ -266,6 +266,7 @@ def test_whatever_is_not_well_comes_with_what_to_do_and_nothing_else_does(old: P
     nobody = f"http://127.0.0.1:{free_port()}"
     credentials_path(old.parent).write_text("{}")
     (old.parent / "assets").write_text("no folder")
+    old.parent.chmod(0o755)
     providers = {
         "GET /v/api/generate/status/receiver-doctor": (401, {"code": 401}),
         "GET /d/api/generate/status/receiver-doctor": (402, {"code": 402}),
@@ -285,7 +286,7 @@ def test_whatever_is_not_well_comes_with_what_to_do_and_nothing_else_does(old: P
             REAPI_BASE_URL=nobody,
         )
     expected = {
-        "secrets", "public url", "asking vidgo", "asking apidot", "asking apixo", "asking reapi",
+        "secrets", "rights", "public url", "asking vidgo", "asking apidot", "asking apixo", "asking reapi",
         "confirming apixo", "database", "assets", "sink hook", "sink file",
     }  # fmt: skip
     assert {check["name"] for check in unwell(found)} == expected

@@ -14,8 +14,9 @@ import click
 import msgspec
 
 from receiver import plugins
+from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit, nothing_found
-from receiver.cli.show import count, print_document, print_pairs, printable
+from receiver.cli.show import count, print_document, print_pairs
 from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import open_own

@@ -3,16 +3,24 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 
+from receiver.accepts import is_here
 from receiver.bearer import parse_bearer
+from receiver.challenge import is_proven, make_challenge
 from receiver.credentials import read_credentials
 from receiver.errors import Misconfigured, Rejected, Unavailable, tls_words
 from receiver.settings import Settings, load_settings
 
 TIMEOUT_SECONDS = 30.0
+UNPROVEN = "does not prove that it knows the token, which was therefore not sent"
+UNPROVEN_REMEDY = (
+    "set RECEIVER_URL, or PORT, to where your receiver is; set RECEIVER_TOKEN or RECEIVER_DATA_DIR if its"
+    " tokens are others; restart it if it is of a release before 0.4.0"
+)
 MOST_ROWS = 200  # of a page
 
 
@@ -28,10 +36,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service:
-    """One running service, spoken to with one token."""
+    """One running service, spoken to with one token, which is sent to nobody who does not know it."""
 
-    def __init__(self, client: httpx2.Client) -> None:
+    def __init__(self, client: httpx2.Client, token: str, *, asks_for_proof: bool) -> None:
         self._client = client
+        self._token = token
+        self._asks_for_proof = asks_for_proof
 
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Reply:
         """GET with the query's set values; the items of a tuple go one by one, under the same name.
@@ -77,7 +87,10 @@ class Service:
 
     def _ask(self, method: str, path: str, **content: Any) -> Reply:
         try:
-            response = self._client.request(method, path, **content)
+            if self._asks_for_proof:
+                self._check_peer()
+            bearer = {"authorization": f"Bearer {self._token}"}
+            response = self._client.request(method, path, headers=bearer, **content)
         except httpx2.HTTPError as exc:
             raise Unavailable(
                 f"no answer from {self._client.base_url} ({tls_words(exc) or type(exc).__name__}):"
@@ -94,18 +107,52 @@ class Service:
             ) from exc
         return reply
 
+    def _check_peer(self) -> None:
+        """Before each request: another program may have taken the port since the last one."""
+        challenge = make_challenge(self._token)
+        response = self._client.get("/healthz", params=msgspec.structs.asdict(challenge))
+        if response.status_code >= 500:
+            raise _problem(response)
+        if not is_proven(self._token, challenge, proof_in(response)):
+            raise Unavailable(f"what answers at {self._client.base_url} {UNPROVEN}: {UNPROVEN_REMEDY}")
+
 
 @contextmanager
 def connect() -> Iterator[Service]:
     """The service at RECEIVER_URL, with the token from the environment or the data folder."""
     settings = load_settings()
+    token = _token(settings)
+    check_way(settings)
     with httpx2.Client(
         base_url=settings.url,
-        headers={"authorization": f"Bearer {_token(settings)}"},
         timeout=TIMEOUT_SECONDS,
         trust_env=False,  # the service is mostly on this machine: no proxy between us
     ) as client:
-        yield Service(client)
+        yield Service(client, token, asks_for_proof=asks_for_proof(settings))
+
+
+def check_way(settings: Settings) -> None:
+    """Raises Misconfigured where a token would go to another machine for everybody on the way to read."""
+    place = urlsplit(settings.url)
+    is_ours = is_here(place.hostname or "") or place.hostname == settings.host
+    if place.scheme == "http" and not is_ours and not settings.allow_plain_http:
+        raise Misconfigured(
+            "RECEIVER_URL leads to another machine by http, so everybody on the way could read the token: set"
+            " its https URL, or RECEIVER_ALLOW_PLAIN_HTTP=true"
+        )
+
+
+def asks_for_proof(settings: Settings) -> bool:
+    """Whether the peer has to prove who it is by itself: by https its certificate does that."""
+    return settings.url.startswith("http:")
+
+
+def proof_in(response: httpx2.Response) -> object:
+    """What the peer gives as its proof, if anything."""
+    try:
+        return msgspec.json.decode(response.content, type=dict[str, object]).get("proof")
+    except ValueError:
+        return None
 
 
 def admin_token(settings: Settings) -> str | None:

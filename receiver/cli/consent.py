@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from receiver.cli.escapes import printable_lines
 from receiver.cli.exits import Exit
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -15,7 +16,7 @@ def ask(plan: str, *, yes: bool) -> None:
 
     Ends the command otherwise: 1 for a no, 2 where there is no terminal to ask at.
     """
-    click.echo(plan, err=True)
+    click.echo(printable_lines(plan), err=True)
     if yes:
         return
     if not sys.stdin.isatty():

@@ -7,6 +7,7 @@ import click
 
 from receiver.cli.client import connect
 from receiver.cli.consent import ask, dry_run_option, yes_option
+from receiver.cli.escapes import printable, printable_lines
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -16,7 +17,7 @@ from receiver.cli.filters import (
     filter_words,
     limit_option,
 )
-from receiver.cli.show import as_json, count, print_json, print_table, printable
+from receiver.cli.show import as_json, count, print_json, print_table
 
 
 @click.group()
@@ -42,7 +43,7 @@ def list_(*, as_json: bool, **query: Any) -> None:
         columns = ("settled_at", "sink", "provider", "task_id", "type", "attempts", "outcome", "detail")
         print_table(page["dead_letters"], {name: name for name in columns})
         if page["next_cursor"]:
-            click.echo(f"More: --cursor {page['next_cursor']}", err=True)
+            click.echo(f"More: --cursor {printable(page['next_cursor'])}", err=True)
     if not page["dead_letters"]:
         nothing_found("dead letters")
 
@@ -68,7 +69,8 @@ def requeue(*, sinks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, 
     if as_json:
         print_json(answer)
     elif plan["matched"]:
-        click.echo(_plan(plan["matched"], asked) if dry_run else _done(answer.document["requeued"]))
+        said = _plan(plan["matched"], asked) if dry_run else _done(answer.document["requeued"])
+        click.echo(printable_lines(said))
     if not plan["matched"]:
         nothing_found("dead letters")
 
@@ -137,7 +139,7 @@ def _clear_up(
     if as_json:
         print_json(answer)
     elif is_any:
-        click.echo(plan(found) if dry_run else done(answer.document))
+        click.echo(printable_lines(plan(found) if dry_run else done(answer.document)))
     if not is_any:
         nothing_found("undelivered notifications of that sink")
 

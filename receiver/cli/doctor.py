@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 
 from receiver.cli import checks, probes
 from receiver.cli.checks import Check, State
+from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
-from receiver.cli.show import paint, print_document, printable
+from receiver.cli.show import paint, print_document
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
 from receiver.privileges import become_owner, keep_from_others

@@ -4,6 +4,7 @@ from enum import IntEnum
 
 import click
 
+from receiver.cli.escapes import printable, printable_lines
 from receiver.errors import Misconfigured, ReceiverError, Rejected
 
 
@@ -22,15 +23,15 @@ def report(error: ReceiverError) -> Exit:
         case Misconfigured():
             lines, code = error.problems, Exit.MISCONFIGURED
         case Rejected(status=404):
-            lines, code = (error.detail,), Exit.NOTHING_FOUND
+            lines, code = (printable(error.detail),), Exit.NOTHING_FOUND
         case Rejected(status=400):  # what was typed is wrong, but only the service could know
-            lines, code = (f"{error.title}: {error.detail}",), Exit.MISCONFIGURED
+            lines, code = (printable(f"{error.title}: {error.detail}"),), Exit.MISCONFIGURED
         case Rejected():
-            lines, code = (f"{error.title}: {error.detail}",), Exit.FAILED
+            lines, code = (printable(f"{error.title}: {error.detail}"),), Exit.FAILED
         case _:
             lines, code = (str(error),), Exit.FAILED
     for line in lines:
-        click.echo(f"receiver: {line}", err=True)
+        click.echo(f"receiver: {printable_lines(line)}", err=True)
     return code
 
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.client import Reply, Service
+from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
-from receiver.cli.show import print_table, printable
+from receiver.cli.show import print_table
 from receiver.errors import ReceiverError, Rejected, Unavailable
 from receiver.words import Outcome, Stage, Verdict
 
@@ -71,7 +72,7 @@ def print_results(replay: dict[str, Any]) -> None:
     stage, results = Stage(replay["stage"]), sorted(replay["results"].items())
     why = f"; {_IDLE[stage]}" if replay["state"] == "done" and not results else ""
     counts = f"{replay['looked_at']:,} of {replay['matched']:,} {NOUNS[stage][0]} looked at"
-    click.echo(f"Replay {printable(replay['id'])} is {replay['state']}: {counts}{why}.", err=True)
+    click.echo(printable(f"Replay {replay['id']} is {replay['state']}: {counts}{why}."), err=True)
     if results:
         rows = [{"outcome": outcome, "count": f"{number:,}"} for outcome, number in results]
         print_table(rows, {name: name for name in ("outcome", "count")})
@@ -132,7 +133,7 @@ def _write(looks: Iterator[Reply]) -> Reply:
     next_line_at = time.monotonic() + LINE_SECONDS
     for replay in looks:
         if time.monotonic() >= next_line_at:
-            click.echo(_words(replay.document), err=True)
+            click.echo(printable(_words(replay.document)), err=True)
             next_line_at = time.monotonic() + LINE_SECONDS
     return replay
 

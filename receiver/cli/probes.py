@@ -12,8 +12,16 @@ import msgspec
 from receiver import plugins
 from receiver.answers import Answer
 from receiver.asking import Asker
+from receiver.challenge import is_proven, make_challenge
 from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
-from receiver.cli.client import admin_token
+from receiver.cli.client import (
+    UNPROVEN,
+    UNPROVEN_REMEDY,
+    admin_token,
+    asks_for_proof,
+    check_way,
+    proof_in,
+)
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
 from receiver.cli.remedies import remedy
@@ -133,7 +141,8 @@ async def check_service(settings: Settings) -> ServiceHeard:
     """What the running service says of itself; nothing where none runs."""
     try:
         async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
-            token = admin_token(settings)  # who has one reads what is wrong with each part
+            # Who has one reads what is wrong with each part.
+            token, doubts = await _token_for(client, settings)
             headers = {"authorization": f"Bearer {token}"} if token else {}
             response = await client.get(f"{settings.url}/readyz", headers=headers)
             answers = await _sink_answers(client, settings.url, headers) if token else {}
@@ -153,7 +162,25 @@ async def check_service(settings: Settings) -> ServiceHeard:
     if response.status_code != 200:
         whole = fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below")
     heard = [_heard(name, state, answers) for name, state in parts.items()]
-    return ServiceHeard(checks=[whole, *heard], answers=answers)
+    return ServiceHeard(checks=[whole, *doubts, *heard], answers=answers)
+
+
+async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[str | None, list[Check]]:
+    """A token for the service, unless there is none or it must not be sent, which is told."""
+    token = admin_token(settings)
+    if token is None:
+        return None, []
+    try:
+        check_way(settings)
+    except Misconfigured as exc:
+        return None, [warn("service token", _words(exc), "do as it says, then look again")]
+    if not asks_for_proof(settings):
+        return token, []
+    challenge = make_challenge(token)
+    response = await client.get(f"{settings.url}/healthz", params=msgspec.structs.asdict(challenge))
+    if is_proven(token, challenge, proof_in(response)):
+        return token, []
+    return None, [warn("service token", f"what answers at {settings.url} {UNPROVEN}", UNPROVEN_REMEDY)]
 
 
 async def _sink_answers(

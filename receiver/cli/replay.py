@@ -9,10 +9,11 @@ import click
 
 from receiver.cli.client import Reply, connect
 from receiver.cli.consent import ask, dry_run_option, yes_option
+from receiver.cli.escapes import printable, printable_lines
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
 from receiver.cli.following import NOUNS, exit_code, follow, how_to_follow, print_results
-from receiver.cli.show import as_json, count, print_heading, print_json, print_pairs, print_table, printable
+from receiver.cli.show import as_json, count, print_heading, print_json, print_pairs, print_table
 from receiver.replay import check_can_match
 from receiver.words import EventType, Stage, TaskState
 
@@ -163,7 +164,7 @@ def _tell_plan(plan: Reply, *, as_json: bool) -> None:
     if as_json:
         print_json(plan)
     elif matched:
-        click.echo(_plan(plan.document))
+        click.echo(printable_lines(_plan(plan.document)))
     if not matched:
         nothing_found(f"matching {NOUNS[Stage(plan.document['stage'])][0]}")
 

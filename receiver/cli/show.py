@@ -12,6 +12,7 @@ import msgspec
 from tabulate import tabulate
 
 from receiver.cli.client import Reply
+from receiver.cli.escapes import printable
 from receiver.json_lines import escape_line_ends
 
 _COLOURS = {
@@ -73,11 +74,6 @@ def paint(value: object) -> str:
         return "-"
     text = printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())
     return click.style(text, fg=_COLOURS[text]) if text in _COLOURS else text
-
-
-def printable(text: str) -> str:
-    """Ids, owners and error texts come from outside; a control character in them stays a picture."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def count(number: int, one: str, many: str = "") -> str:

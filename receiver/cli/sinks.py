@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from receiver.cli.client import connect
+from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.remedies import remedy
-from receiver.cli.show import as_json, paint, print_json, print_table, printable
+from receiver.cli.show import as_json, paint, print_json, print_table
 from receiver.clock import Clock
 from receiver.payload import path_part
 from receiver.times import from_text, in_words

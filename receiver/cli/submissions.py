@@ -8,9 +8,10 @@ import msgspec
 from receiver import plugins
 from receiver.cli.client import connect
 from receiver.cli.consent import ask, yes_option
+from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import cursor_option, limit_option, owner_option, provider_option
-from receiver.cli.show import as_json, print_json, print_pairs, print_table, printable
+from receiver.cli.show import as_json, print_json, print_pairs, print_table
 from receiver.payload import decode_whole, storable
 
 
@@ -62,7 +63,7 @@ def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
         columns = ("id", "provider", "task_id", "owner", "model", "created_at")
         print_table(page["submissions"], {name: name for name in columns})
         if page.get("next_cursor"):  # of a service before 0.4.0
-            click.echo(f"More: --cursor {page['next_cursor']}", err=True)
+            click.echo(f"More: --cursor {printable(page['next_cursor'])}", err=True)
     if not page["submissions"]:
         nothing_found("submissions")
 

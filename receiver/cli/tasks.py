@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from receiver.cli.client import Reply, Service, connect
+from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -18,15 +19,7 @@ from receiver.cli.filters import (
     state_option,
     until_option,
 )
-from receiver.cli.show import (
-    as_json,
-    print_heading,
-    print_json,
-    print_lines,
-    print_pairs,
-    print_table,
-    printable,
-)
+from receiver.cli.show import as_json, print_heading, print_json, print_lines, print_pairs, print_table
 from receiver.cli.timeline import timeline
 
 
@@ -57,7 +50,7 @@ def list_(*, as_json: bool, **query: str | int | None) -> None:
         columns = ("provider", "task_id", "state", "assets", "owner", "model", "submitted_at", "ended_at")
         print_table(rows, {name: name for name in columns})
         if page["next_cursor"]:
-            click.echo(f"More: --cursor {page['next_cursor']}", err=True)
+            click.echo(f"More: --cursor {printable(page['next_cursor'])}", err=True)
     if not page["tasks"]:
         nothing_found("tasks")
 

@@ -1,11 +1,14 @@
 """The operators' door: is it alive, is it ready, and what do its numbers say."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.bearer import parse_bearer
+from receiver.challenge import KEY_CHARACTERS, NONCE_CHARACTERS, Challenge, prove
 from receiver.errors import Unavailable
 from receiver.metrics import CONTENT_TYPE
 from receiver.models import Stats
@@ -18,8 +21,16 @@ from receiver.words import OutboxState
 from receiver.worker import RUNNING
 
 
-class Alive(msgspec.Struct, frozen=True, kw_only=True):
+class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str
+    proof: str | None = None  # of knowing the token that a challenge is about
+
+
+class Challenged(msgspec.Struct, frozen=True, kw_only=True):
+    """A question whether one of our tokens is known here: see ``receiver.challenge``."""
+
+    nonce: Annotated[str, msgspec.Meta(max_length=NONCE_CHARACTERS)] | None = None
+    key: Annotated[str, msgspec.Meta(max_length=KEY_CHARACTERS)] | None = None
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,9 +44,17 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str]
 
 
-async def show_alive(_runtime: Runtime, _request: Request, _: Nothing) -> Response:
-    """That the process answers; nothing else, or a slow disk would get it restarted."""
-    return reply(Alive(status="ok"))
+async def show_alive(runtime: Runtime, _request: Request, asked: Challenged) -> Response:
+    """That the process answers; nothing else, or a slow disk would get it restarted.
+
+    To who shows that it knows a token of ours it proves that we know it, too.
+    """
+    proof = None
+    if asked.nonce and asked.key:
+        texts = (*runtime.settings.api_tokens, *runtime.settings.admin_tokens)
+        tokens = [parse_bearer(text).token for text in texts]
+        proof = prove(tokens, Challenge(nonce=asked.nonce, key=asked.key))
+    return reply(Alive(status="ok", proof=proof))
 
 
 async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response:
@@ -69,8 +88,9 @@ ENDPOINTS = (
         path="/healthz",
         summary="Tell that the process lives",
         audience=Audience.ANYONE,
-        takes=Nothing,
+        takes=Challenged,
         gives={200: Alive},
+        refuses=(400,),
         answer=show_alive,
     ),
     Endpoint(

@@ -10,8 +10,9 @@ from tabulate import tabulate
 from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
+from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
-from receiver.cli.show import print_document, print_heading, printable
+from receiver.cli.show import print_document, print_heading
 from receiver.cli.simulate import PROVIDERS
 from receiver.plugins import load_providers
 
