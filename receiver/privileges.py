@@ -4,6 +4,8 @@ import os
 import pwd
 from pathlib import Path
 
+import msgspec
+
 from receiver.errors import Misconfigured
 
 
@@ -61,7 +63,7 @@ def _become(user: int, group: int) -> None:
 
 def _refuse_unusable(folder: Path, owner: str) -> None:
     """Much is imported when it is first needed, by then as this user."""
-    for program in (os.__file__, __file__):
+    for program in (os.__file__, __file__, msgspec.__file__):  # Python, this package, and what it needs
         if not os.access(program, os.R_OK):
             raise Misconfigured(
                 f"{owner}, to whom {folder} belongs, cannot read {program}, which runs this: run the"

@@ -43,9 +43,15 @@ def as_root(
     arguments: Sequence[str], data: Path, environ: Mapping[str, str] = {}
 ) -> "subprocess.Popen[bytes]":
     """`receiver ...` as root starts it."""
-    command = [sys.executable, "-m", "receiver", *arguments]
+    return as_root_runs(["-m", "receiver", *arguments], data, environ)
+
+
+def as_root_runs(
+    words: Sequence[str], data: Path, environ: Mapping[str, str] = {}
+) -> "subprocess.Popen[bytes]":
+    """This Python as root starts it."""
     return subprocess.Popen(
-        [*_in_the_open(data.parent / f"python-{os.urandom(4).hex()}"), *command],
+        [*_in_the_open(data.parent / f"python-{os.urandom(4).hex()}"), sys.executable, *words],
         env={**_plain(), "RECEIVER_DATA_DIR": str(data), **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.other_user import USER, as_root, folder_of_another, owners, run_as_root
+from tests.other_user import USER, as_root, as_root_runs, folder_of_another, owners, run_as_root
 from tests.sink_hosts import free_port
 from tests.waiting import wait_until
 
@@ -97,3 +97,15 @@ def test_links_that_were_planted_lead_root_nowhere() -> None:
             assert run_as_root(arguments, data, {"PORT": str(free_port())})[0] != 0
         assert [path.name for path in elsewhere.iterdir()] == ["shadow"]
         assert stat.S_IMODE((elsewhere / "shadow").stat().st_mode) == 0o644
+
+
+def test_root_refuses_where_the_owner_cannot_read_what_this_runs_with() -> None:
+    """As in a virtual environment that only root may enter."""
+    closed = "import msgspec; msgspec.__file__ = '/proc/1/environ'; from receiver.cli import main; main()"
+    with folder_of_another() as data:
+        command = as_root_runs(["-c", closed, "migrate"], data)
+        _, complaints = command.communicate(timeout=60)
+        assert command.returncode == 2
+        assert "cannot read /proc/1/environ, which runs this" in complaints.decode()
+        assert "Traceback" not in complaints.decode()
+        assert owners(data) == {}
