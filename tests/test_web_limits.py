@@ -335,7 +335,7 @@ async def test_what_has_to_be_read_with_care_is_refused_where_it_is_wide(backend
 async def test_a_stranger_has_no_long_query_read(stranger: httpx2.AsyncClient) -> None:
     answer = await stranger.get(f"/assets/vidgo/t1/0?{'a&' * 30_000}")
     assert (answer.status_code, answer.json()["title"]) == (400, "Bad query")
-    assert (await stranger.get(f"/healthz?{'a&' * 30_000}")).status_code == 200  # which takes none
+    assert (await stranger.get(f"/readyz?{'a&' * 30_000}")).status_code == 200  # which takes none
 
 
 # --- over real connections --------------------------------------------------------------------------
