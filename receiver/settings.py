@@ -1,7 +1,6 @@
 """The only reader of the environment: variables in, one frozen value or every problem out."""
 
 import difflib
-import ipaddress
 import os
 import re
 import socket
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from receiver import plugins, relay
-from receiver.accepts import Network
+from receiver.accepts import Network, is_here
 from receiver.asking import Access
 from receiver.bearer import parse_bearer
 from receiver.errors import Misconfigured
@@ -252,16 +251,9 @@ def _addresses(
         "host": host,
         "port": port,
         "public_url": values["public_url"] or own,
-        "metrics_private": not _is_loopback(host) if given_private is None else given_private,
+        "metrics_private": not is_here(host) if given_private is None else given_private,
         "url": values["url"] or own,
     }
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, which may be anything
-        return False
 
 
 def _reachable(host: str) -> str:
