@@ -248,7 +248,7 @@ def fingerprint(report: Report) -> str:
     The query of a link is left out: providers sign the same file anew for every answer. So are the
     order of the files and the words of a failure.
     """
-    files = sorted(link_name(file.url) for file in report.files)
+    files = sorted([link_name(file.url) for file in report.files])
     return hashlib.sha256(msgspec.json.encode([report.state, files])).hexdigest()[:32]
 
 

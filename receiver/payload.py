@@ -228,6 +228,8 @@ def error_of(value: object, *, number: object = None, message: object = None) ->
 
     What a provider says in fields of their own, its ``number`` and ``message``, goes before it.
     """
+    if value is None and number is None and message is None:  # the usual way
+        return _NO_WORDS
     error = mapping(value)
     return ErrorWords(
         code=code(number) or code(error.get("code")) or text(error.get("type"), 200),
@@ -241,21 +243,26 @@ def conclude(
     word: str | None,
     states: Mapping[str, ReportState],
     files: Iterable[RemoteFile | None] = (),
-    named: Iterable[object] = (),
-    is_fileless: bool = False,
+    named: Sequence[object] = (),
+    is_fileless: Callable[[object], bool] = lambda _: False,
     error: ErrorWords = _NO_WORDS,
 ) -> Report:
     """The Report on what was read: ``word`` is the state as the provider spelled it.
 
     Without a task id or a known state it is UNCLEAR, never a failure. Files count only where the task
     completed, each link once; errors only where it failed. ``named`` is all that stands where files belong:
-    where something does and no link was understood, it is UNCLEAR, too, for the files may be there. Unless it
-    is ``is_fileless``: what was sold is no file.
+    where something does and no link was understood, it is UNCLEAR, too, for the files may be there, unless
+    any of it ``is_fileless``: what was sold is no file.
     """
     state = states.get(word or "", ReportState.UNCLEAR)
-    found = _each_once(files) if state is ReportState.COMPLETED else ()
-    has_words = state is ReportState.COMPLETED and not found and is_fileless
-    if note := _not_understood(task_id, word, state, named=() if found or has_words else named):
+    found: tuple[RemoteFile, ...] = ()
+    has_words = is_unread = False
+    if state is ReportState.COMPLETED:
+        found = _each_once(files)
+        if not found:
+            has_words = any(map(is_fileless, named))
+            is_unread = not has_words and not all(map(is_empty, named))
+    if note := _not_understood(task_id, word, state, is_unread=is_unread):
         return Report(task_id=task_id, state=ReportState.UNCLEAR, provider_state=word, note=note)
     failed = state is ReportState.FAILED
     return Report(
@@ -275,13 +282,13 @@ def names_no_files(report: Report) -> bool:
 
 
 def _not_understood(
-    task_id: str | None, word: str | None, state: ReportState, named: Iterable[object]
+    task_id: str | None, word: str | None, state: ReportState, *, is_unread: bool
 ) -> str | None:
     if task_id is None:
         return "no usable task id"
     if state is ReportState.UNCLEAR:
         return "unknown state" if word else "no state"
-    if state is ReportState.COMPLETED and not all(is_empty(place) for place in named):
+    if is_unread:
         return "success without readable result links"
     return None
 

@@ -6,7 +6,7 @@ https://docs.vidgo.ai/api-manual , APIDot's in https://github.com/coolhackboy/ap
 https://github.com/APIDotAI (its examples).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -92,14 +92,14 @@ def read(document: object) -> Report:
         inner = data.get(name)
         return outer.get(name) if inner is None else inner
 
-    places = list(_places(outer, data))
+    places = _places(outer, data)
     return payload.conclude(
         task_id=payload.task_id(field("task_id")),
         word=payload.text(field("status"), 100),
         states=_STATES,
-        files=next((files for place in places if (files := _files_in(place))), ()),
+        files=_first_files(places),
         named=places,
-        is_fileless=any(_is_fileless(place) for place in places),
+        is_fileless=_is_fileless,
         error=payload.error_of(field("error"), message=field("error_message")),
     )
 
@@ -114,30 +114,34 @@ def status_request(task_id: str, model: str | None) -> StatusRequest:
     return msgspec.structs.replace(usual, otherwise=music)
 
 
-def _places(outer: Mapping[str, object], data: Mapping[str, object]) -> Iterator[object]:
-    """Where files may be: the first place that names any counts.
+def _places(outer: Mapping[str, object], data: Mapping[str, object]) -> tuple[object, ...]:
+    """What stands where files may be: the first place that names any counts.
 
     Vidgo and APIDot's site have them in ``data.files``, APIDot's examples in ``data.output.files``
     (gpt-image-2-api, curl/generate.md) and, flat, in ``files`` (webhooks/express-webhook/server.mjs).
     """
-    for envelope in (data, outer):
-        yield envelope.get("files")
-        yield payload.mapping(envelope.get("output")).get("files")
+    output, flat_output = payload.mapping(data.get("output")), payload.mapping(outer.get("output"))
+    return data.get("files"), output.get("files"), outer.get("files"), flat_output.get("files")
 
 
-def _files_in(place: object) -> list[RemoteFile]:
-    return [file for item in payload.items(place) for file in _files_of(item) if file is not None]
+def _first_files(places: Iterable[object]) -> list[RemoteFile]:
+    for place in places:
+        found = [file for item in payload.items(place) for file in _files_of(item) if file is not None]
+        if found:
+            return found
+    return []
 
 
-def _files_of(item: object) -> Iterator[RemoteFile | None]:
+def _files_of(item: object) -> Iterable[RemoteFile | None]:
     """Every link of one item: one for an image, a video or a model, several for music, none for lyrics."""
     if isinstance(item, str):  # not documented: one client reads it, and a word is no link
-        yield from map(payload.remote_file, payload.links(item))
-        return
-    yield payload.file_of(item)
+        return map(payload.remote_file, payload.links(item))
     fields = payload.mapping(item)
-    if _MUSIC_KEYS.isdisjoint(fields):
-        return
+    own = (payload.file_of(fields),)
+    return own if _MUSIC_KEYS.isdisjoint(fields) else (*own, *_music_of(fields))
+
+
+def _music_of(fields: Mapping[str, object]) -> Iterator[RemoteFile | None]:
     for key, kind in _LINK_KEYS.items():
         yield payload.remote_file(fields.get(key), kind)
     for key, kind in _TEXT_KEYS.items():

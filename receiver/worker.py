@@ -220,6 +220,7 @@ class Worker:
         self._states: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_draining = False
+        self._kinds: dict[str, list[Loop]] = {}  # the few that are ever woken: every callback wakes two
 
     def start(self) -> None:
         """Start every loop."""
@@ -228,9 +229,11 @@ class Worker:
 
     def wake(self, kind: str = "") -> None:
         """Tell every loop whose name starts with ``kind`` that there may be work."""
-        for loop in self._loops:
-            if loop.name.startswith(kind):
-                loop.wake()
+        loops = self._kinds.get(kind)
+        if loops is None:
+            loops = self._kinds[kind] = [loop for loop in self._loops if loop.name.startswith(kind)]
+        for loop in loops:
+            loop.wake()
 
     def status(self) -> Mapping[str, str]:
         """Each loop by name: ``running``, ``running, but`` and what people should know, or what is wrong."""

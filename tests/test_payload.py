@@ -253,9 +253,13 @@ def test_a_success_that_names_nothing_is_completed_without_files(place: object) 
 def test_a_success_that_names_something_else_than_links_is_unclear(place: object) -> None:
     report = payload.conclude(task_id="t", word="finished", states=STATES, named=[place])
     assert (report.state, report.note) == (ReportState.UNCLEAR, "success without readable result links")
-    fileless = payload.conclude(task_id="t", word="finished", states=STATES, named=[place], is_fileless=True)
+    fileless = payload.conclude(
+        task_id="t", word="finished", states=STATES, named=[place], is_fileless=lambda _: True
+    )
     assert (fileless.state, fileless.is_fileless) == (ReportState.COMPLETED, True)
-    failure = payload.conclude(task_id="t", word="failed", states=STATES, named=[place], is_fileless=True)
+    failure = payload.conclude(
+        task_id="t", word="failed", states=STATES, named=[place], is_fileless=lambda _: True
+    )
     assert (failure.state, failure.is_fileless) == (ReportState.FAILED, False)
 
 

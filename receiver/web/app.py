@@ -183,6 +183,8 @@ def from_root(scope: Scope, public_path: str) -> Scope:
     """
     path: str = scope["path"]
     root = scope.get("root_path", "")
+    if not root and not public_path:  # the usual way
+        return scope
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     if public_path and path.startswith(f"{public_path}/") and _is_door(path[len(public_path) :]):

@@ -6,6 +6,7 @@ import resource
 import select
 from collections.abc import Callable
 from heapq import nsmallest
+from itertools import chain
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -79,7 +80,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._asked_at = self.loop.time()
         if self.parser.get_http_version() not in _VERSIONS:
             raise ValueError("a head without a version")  # to the parser, which calls it an error of its own
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        size = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             raise ValueError("too long a head, and here at once")
         super().on_headers_complete()

@@ -38,7 +38,7 @@ class Intake:
         self.limits = limits
         self.deadlines = Deadlines(limits.body_timeout_seconds)
         self._whole = Room(limits.max_requests, limits.max_waiting_bytes)
-        self._shares: dict[str, Room] = {}  # of the tokens that have a request here
+        self.shares: dict[str, Room] = {}  # of the tokens that have a request here
 
     def check(self, headers: Mapping[str, str], max_bytes: int) -> None:
         """Look at what is announced of a body, before a place is taken for it.
@@ -67,18 +67,13 @@ class Intake:
         Whoever asks has been found good enough to be read: a stranger must not hold a place. ``token`` tells
         in whose share it is.
         """
-        share = self._shares.get(token)
+        share = self.shares.get(token)
         if share is None:
             share = Room(self.limits.max_token_requests, self.limits.max_token_bytes)
         share.make_place()
         self._whole.make_place()
-        self._shares[token] = share
+        self.shares[token] = share
         return Waiting(self, token, (share, self._whole), max_bytes)
-
-    def forget(self, token: str, share: "Room") -> None:
-        """Keep no share for a token without a request."""
-        if share.requests_left == self.limits.max_token_requests:
-            self._shares.pop(token, None)
 
 
 class Room:
@@ -125,8 +120,9 @@ class Waiting:
 
     def __enter__(self) -> Self:
         self._is_out = False
-        for room in self._rooms:
-            room.requests_left -= 1
+        share, whole = self._rooms
+        share.requests_left -= 1
+        whole.requests_left -= 1
         return self
 
     def __exit__(
@@ -141,8 +137,8 @@ class Waiting:
         Unavailable when it gave way or too much waits already, and ClientDisconnect when the sender left in
         the middle.
         """
-        for room in self._rooms:
-            room.coming[self] = None
+        share, whole = self._rooms
+        share.coming[self] = whole.coming[self] = None
         try:
             with self._deadline:
                 return await self._collect(receive)
@@ -168,15 +164,17 @@ class Waiting:
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
             if self._held:
-                for room in self._rooms:
-                    room.half_here[self] = None
+                share, whole = self._rooms
+                share.half_here[self] = whole.half_here[self] = None
 
     def _hold(self, size: int) -> None:
-        for room in self._rooms:
-            if size > room.bytes_left:
-                room.make_room(size, self)
-        for room in self._rooms:
-            room.bytes_left -= size
+        share, whole = self._rooms
+        if size > share.bytes_left:
+            share.make_room(size, self)
+        if size > whole.bytes_left:
+            whole.make_room(size, self)
+        share.bytes_left -= size
+        whole.bytes_left -= size
         self._held += size
 
     def give_way(self) -> None:
@@ -190,15 +188,20 @@ class Waiting:
             return
         self._is_out = True
         share, whole = self._rooms
-        for room in (share, whole):
-            room.requests_left += 1
-            room.bytes_left += self._held
-        self._intake.forget(self._token, share)
+        share.requests_left += 1
+        share.bytes_left += self._held
+        whole.requests_left += 1
+        whole.bytes_left += self._held
+        if share.requests_left == self._intake.limits.max_token_requests:
+            self._intake.shares.pop(self._token, None)
 
     def _come_to_an_end(self) -> None:
-        for room in self._rooms:
-            room.coming.pop(self, None)
-            room.half_here.pop(self, None)
+        share, whole = self._rooms
+        share.coming.pop(self, None)
+        whole.coming.pop(self, None)
+        if whole.half_here:
+            share.half_here.pop(self, None)
+            whole.half_here.pop(self, None)
 
 
 def announces_body(headers: Mapping[str, str]) -> bool:
