@@ -11,20 +11,18 @@ from receiver.words import Verdict, Via
 
 Place = tuple[str, str, str]  # provider, task and claim: see ``place_of``
 
-# The usual way. (RETURNING fills a table of its own for the one number: a tenth of all that the record does.)
-INSERT_DELIVERY = """
+_INSERT_OR = """
 INSERT INTO deliveries (provider, task_id, claim, digest, submission, via, proof, verdict,
     provider_state, note, waiting, received_at, last_seen_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (provider, task_id, claim, digest) DO NOTHING
-"""
+ON CONFLICT (provider, task_id, claim, digest) DO"""
+
+# The usual way of an end. RETURNING fills a table of its own for the one number: a tenth of all that the
+# record does.
+INSERT_DELIVERY = f"{_INSERT_OR} NOTHING"
 
 # A repeat raises a counter. Only a verdict that was open is replaced: the others are history.
-REPEAT_DELIVERY = """
-INSERT INTO deliveries (provider, task_id, claim, digest, submission, via, proof, verdict,
-    provider_state, note, waiting, received_at, last_seen_at, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (provider, task_id, claim, digest) DO UPDATE SET
+UPSERT_DELIVERY = f"""{_INSERT_OR} UPDATE SET
     seen = seen + 1,
     last_seen_at = excluded.last_seen_at,
     submission = coalesce(submission, excluded.submission),
@@ -97,9 +95,9 @@ def keep(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Plac
         report.provider_state, report.note, applying.waiting(recording, verdict),
         moment, moment, recording.body,
     )  # fmt: skip
-    if db.execute(INSERT_DELIVERY, values).rowcount == 1:
+    if verdict is Verdict.ACCEPTED and db.execute(INSERT_DELIVERY, values).rowcount == 1:
         return 1
-    (seen,) = db.execute(REPEAT_DELIVERY, values).fetchone()
+    (seen,) = db.execute(UPSERT_DELIVERY, values).fetchone()
     return int(seen)
 
 
