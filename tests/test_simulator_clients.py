@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import itertools
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -136,6 +138,33 @@ async def test_an_unknown_path_or_method_is_answered_in_the_providers_form(provi
             answer = await http.get(base + submit)
             assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
             assert message_of(provider, answer) == "Method Not Allowed."
+
+
+async def test_the_root_lists_every_path_of_all_four_and_each_is_there() -> None:
+    async with at_the_roots() as (addresses, http):
+        listed = (await http.get(addresses.combined)).json()
+        assert list(listed["providers"]) == list(PROVIDERS)
+        for name, one in listed["providers"].items():
+            assert (one["url"], one["own_url"]) == (f"{addresses.combined}/{name}", addresses.roots[name])
+            for base, path in itertools.product((one["url"], one["own_url"]), one["paths"]):
+                asked = base + re.sub(r"{\w+}", "any", path["path"])
+                answer = await http.request(path["method"], asked)
+                assert "Not Found." not in answer.text
+                assert answer.status_code != 405
+                assert path["about"]
+        paths = {name: {path["path"] for path in one["paths"]} for name, one in listed["providers"].items()}
+        assert "/api/common/upload/base64" in paths["vidgo"] - paths["apidot"]
+        assert "/api/v1/statusTask/{model}?taskId={task_id}" in paths["apixo"]
+        assert "/api/v1/audio/generations" in paths["reapi"]
+        assert "/truth" in {path["path"] for path in listed["beside"]["paths"]}
+
+
+async def test_the_root_lists_them_as_text_that_fits_a_terminal() -> None:
+    async with at_the_roots() as (addresses, http):
+        answer = await http.get(addresses.combined, headers={"accept": "text/plain"})
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "POST /api/v1/generateTask/{model}" in answer.text
+    assert max(map(len, answer.text.splitlines())) <= 80
 
 
 # --- refusals -----------------------------------------------------------------------------------------

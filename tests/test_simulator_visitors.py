@@ -59,6 +59,10 @@ async def statuses(urls: list[str], headers: dict[str, str]) -> set[int]:
 @pytest.mark.parametrize("host", ELSEWHERE)
 async def test_a_host_that_is_not_this_machine_is_refused_at_every_port(places: Addresses, host: str) -> None:
     assert await statuses(doors(places), {"host": host}) == {403}
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        port = httpx2.URL(places.combined).port
+        listed = await http.get(places.combined, headers={"host": host.format(port=port)})
+    assert listed.status_code == 403
     assert await truth(places) == []
 
 

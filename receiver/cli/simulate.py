@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
+import httpx2
 import msgspec
 
 SIMULATOR = "receiver.simulator"  # one door starts another by name only
@@ -177,19 +178,22 @@ async def _simulate(
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with simulator.serve_providers(port=ports[0], own_ports=ports[1], options=options) as places:
         some = any(amount for name, amount in faults.items() if name != "seed")
-        (_say_as_json if as_json else _say)(places, faults["seed"] if some else None)
+        seed = faults["seed"] if some else None
+        if as_json:
+            _say_as_json(places, seed)
+        else:
+            await _say(places, seed)
         await stopping.wait()
 
 
-def _say(places: Any, seed: int | None) -> None:
-    """Where each is to be found; ``seed`` where faults are on."""
-    url = places.combined
-    click.echo(
-        f"Providers play at {url}/vidgo, /apidot, /apixo and /reapi; what really happened: {url}/truth"
-        + (f"; faults are on, --seed {seed} repeats them" if seed is not None else "")
-    )
-    alone = ", ".join(f"{name} {root}" for name, root in places.roots.items())
-    click.echo(f"Each at the root of its own port: {alone}")
+async def _say(places: Any, seed: int | None) -> None:
+    """Where each is to be found, and at which paths; ``seed`` where faults are on."""
+    click.echo(f"The providers play at {places.combined}, and each at a port of its own.")
+    if seed is not None:
+        click.echo(f"Faults are on: --seed {seed} repeats them.")
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        answer = await http.get(places.combined, headers={"accept": "text/plain"})
+    click.echo(f"\n{answer.text}", nl=False)
 
 
 def _say_as_json(places: Any, seed: int | None) -> None:

@@ -11,7 +11,8 @@ APIXO          ``POST /api/v1/generateTask/MODEL``, ``GET /api/v1/statusTask/MOD
 reAPI          ``POST /api/v1/images/generations``, ``/videos/generations`` and ``/audio/generations``,
                ``GET /api/v1/tasks/ID``, ``GET /api/v1/balance``
 
-Anything else is answered 404 or 405 in the provider's own form.
+``GET /`` of the port that they share lists them all. Anything else is answered 404 or 405 in the
+provider's own form.
 
 Results are real PNG, JPEG and WebP images (``output_format`` is obeyed), and sounds and films of a few
 seconds for the models that make them, at ``/media/PROVIDER/TASK/INDEX.EXT``; each is made from its task id,

@@ -1,6 +1,6 @@
 """APIXO's words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -29,7 +29,7 @@ class ApixoDialect:
 
     name = "apixo"
     submit_path = "/api/v1/generateTask/{model:path}"
-    status_paths: tuple[str, ...] = ("/api/v1/statusTask/{model:path}",)
+    status_paths: tuple[str, ...] = ("/api/v1/statusTask/{model:path}?taskId={task_id}",)
     balance_path = "/api/v1/apikeys/current-balance"  # .../api-reference/system
     uploads: str | None = None
     # Up to three retries with growing delays, of which the first begins with "30": the unit and the rest
@@ -37,6 +37,9 @@ class ApixoDialect:
     retries: Retries | None = Retries(waits_seconds=(30.0, 60.0, 120.0), timeout_seconds=30.0, only_200=True)
     failure = Failure(code="CONTENT_VIOLATION", message="Content violates usage policy")
     price = 0.02  # US dollars
+
+    def path_words(self) -> Mapping[str, Iterable[str]]:
+        return {}
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         wanted = payload.mapping(body.get("input"))

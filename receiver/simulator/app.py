@@ -9,7 +9,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.clock import Clock
@@ -17,6 +17,7 @@ from receiver.errors import Misconfigured
 from receiver.simulator.apidot import ApidotDialect
 from receiver.simulator.apixo import ApixoDialect
 from receiver.simulator.desk import ProviderDesk
+from receiver.simulator.directory import DirectoryDoor, Door
 from receiver.simulator.media import Draw
 from receiver.simulator.plot import Dialect, Media, SimulatorOptions
 from receiver.simulator.reapi import ReapiDialect
@@ -41,20 +42,26 @@ def create_simulator(
     options = options or SimulatorOptions()
     stage = Stage(options, clock or Clock(), _load_draw())
     uploads = Uploads(stage)
-    gallery = Gallery(stage, uploads).routes()
+    beside = Gallery(stage, uploads).doors()
+    gallery = [door.route() for door in beside]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with stage:
             yield
 
-    desks = {
-        desk.name: desk.app() for desk in (ProviderDesk(each, stage, options, uploads) for each in DIALECTS)
-    }
-    mounts = [Mount(f"/{name}", app) for name, app in desks.items()]
-    combined = Starlette(lifespan=lifespan, routes=[*mounts, *gallery])
-    roots = {name: Starlette(routes=[*gallery, Mount("/", app)]) for name, app in desks.items()}
-    return NoPages(ByPort(combined, {port: roots[name] for port, name in (own_ports or {}).items()}))
+    desks = [ProviderDesk(each, stage, options, uploads) for each in DIALECTS]
+    ports = own_ports or {}
+    directory = DirectoryDoor(
+        {desk.name: desk.doors() for desk in desks}, beside, {name: port for port, name in ports.items()}
+    )
+    apps = {desk.name: desk.app() for desk in desks}
+    mounts = [Mount(f"/{name}", app) for name, app in apps.items()]
+    combined = Starlette(
+        lifespan=lifespan, routes=[*mounts, *gallery, Route("/", directory.answer, methods=["GET"])]
+    )
+    roots = {name: Starlette(routes=[*gallery, Mount("/", app)]) for name, app in apps.items()}
+    return NoPages(ByPort(combined, {port: roots[name] for port, name in ports.items()}))
 
 
 class ByPort:
@@ -86,15 +93,17 @@ class Gallery:
         self._stage = stage
         self._uploads = uploads
 
-    def routes(self) -> list[BaseRoute]:
-        return [
-            Route("/media/{provider}/{task_id}/{name}", self._media, methods=["GET"]),
-            Route("/forged/{provider}/{task_id}/{name}", self._forged, methods=["GET"]),
-            Route("/uploads/{path:path}", self._uploaded, methods=["GET"]),
-            Route("/truth", self._truth, methods=["GET"]),
-        ]
+    def doors(self) -> list[Door]:
+        paths = {
+            "/truth": self._truth,
+            "/media/{provider}/{task_id}/{name}": self._media,
+            "/forged/{provider}/{task_id}/{name}": self._forged,
+            "/uploads/{path:path}": self._uploaded,
+        }
+        return [Door(method="GET", path=path, answer=answer) for path, answer in paths.items()]
 
     async def _media(self, request: Request) -> Response:
+        """A file of a task."""
         found = self._stage.find_file(**request.path_params)
         if found is None:
             return Response(status_code=404)
@@ -104,7 +113,10 @@ class Gallery:
         return _shown(await self._stage.make(task.id, file.index, task.order.makes[file.index]))
 
     async def _forged(self, request: Request) -> Response:
-        """A good image all the same, so that whoever fetches it has it: nothing else must save him."""
+        """What a forged callback names.
+
+        A good image all the same, so that whoever fetches it has it: nothing else must save him.
+        """
         task = self._stage.find(request.path_params["provider"], request.path_params["task_id"])
         if task is None:
             return Response(status_code=404)
@@ -112,10 +124,12 @@ class Gallery:
         return _shown(await self._stage.make(f"forged {task.id}", 0))
 
     async def _uploaded(self, request: Request) -> Response:
+        """An image to work from."""
         file = self._uploads.find(request.path_params["path"])
         return Response(status_code=404) if file is None else _shown(file)
 
     async def _truth(self, _: Request) -> Response:
+        """What really happened."""
         return Response(msgspec.json.encode(self._stage.truth()), media_type="application/json")
 
 

@@ -6,9 +6,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from receiver.errors import Rejected
+from receiver.simulator.directory import Door
 from receiver.simulator.orders import read_body
 from receiver.simulator.plot import (
     BROKEN,
@@ -27,7 +27,7 @@ from receiver.simulator.plot import (
 )
 from receiver.simulator.stage import Stage
 from receiver.simulator.throttle import Throttle
-from receiver.simulator.uploads import Uploads
+from receiver.simulator.uploads import WAYS, Uploads
 
 # What a submission may ask to be refused with.
 _REFUSALS = {400: INVALID, 402: NO_CREDIT, 429: TOO_MANY, 500: BROKEN, 503: BROKEN}
@@ -57,21 +57,28 @@ class ProviderDesk:
     def name(self) -> str:
         return self._dialect.name
 
+    def doors(self) -> list[Door]:
+        """Every path that the provider's documentation gives."""
+        dialect = self._dialect
+        submit = Door(
+            method="POST", path=dialect.submit_path, answer=self._submit, words=dialect.path_words()
+        )
+        questions = [Door(method="GET", path=path, answer=self._status) for path in dialect.status_paths]
+        doors = [submit, *questions, Door(method="GET", path=dialect.balance_path, answer=self._balance)]
+        if dialect.uploads:
+            path = f"{dialect.uploads}/{{way}}"
+            doors.append(Door(method="POST", path=path, answer=self._upload, words={"way": WAYS}))
+        return doors
+
     def app(self) -> Starlette:
         """For the root of a host, or below a prefix."""
-        dialect = self._dialect
-        routes = [
-            Route(dialect.submit_path, self._submit, methods=["POST"]),
-            *(Route(path, self._status, methods=["GET"]) for path in dialect.status_paths),
-            Route(dialect.balance_path, self._balance, methods=["GET"]),
-        ]
-        if dialect.uploads:
-            routes.append(Route(f"{dialect.uploads}/{{way}}", self._upload, methods=["POST"]))
+        routes = [door.route() for door in self.doors()]
         app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
         app.router.redirect_slashes = False
         return app
 
     async def _submit(self, request: Request) -> Response:
+        """Take an order."""
         as_200 = False
         try:
             self._check_key(request)
@@ -89,6 +96,7 @@ class ProviderDesk:
         return JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
 
     async def _status(self, request: Request) -> Response:
+        """Say how a task stands."""
         try:
             self._check_key(request)
             _pass(self._questions)
@@ -102,6 +110,7 @@ class ProviderDesk:
         return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
 
     async def _balance(self, request: Request) -> Response:
+        """Say what the account has."""
         try:
             self._check_key(request)
         except Rejected as problem:
@@ -110,6 +119,7 @@ class ProviderDesk:
         return JSONResponse(self._dialect.balance(left))
 
     async def _upload(self, request: Request) -> Response:
+        """Keep an image to work from."""
         try:
             self._check_key(request)
             _pass(self._uploads.rate)

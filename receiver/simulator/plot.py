@@ -1,7 +1,7 @@
 """What a simulated task is: what was ordered, what became of it, and whom it told."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -239,12 +239,15 @@ class Dialect(Protocol):
 
     name: str
     submit_path: str
-    status_paths: tuple[str, ...]
+    status_paths: tuple[str, ...]  # with the query that one wants
     balance_path: str
     uploads: str | None  # the path that its uploads hang below
     retries: Retries | None  # None: it never calls back
     failure: Failure  # of a task that has to fail, if nobody asks for another
     price: float  # of a file, in the unit of its balance: credits or US dollars
+
+    def path_words(self) -> Mapping[str, Iterable[str]]:
+        """What a part of the submit path may be, where that is a few words."""
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         """What was ordered. Raises Rejected (400) with INVALID for the provider's reasons."""

@@ -1,7 +1,7 @@
 """reAPI's words; it never calls back, so its tasks have to be polled."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
@@ -59,6 +59,9 @@ class ReapiDialect:
     failure = Failure(code=80006, message="Request violates content policy")
 
     price = 6.0  # credits
+
+    def path_words(self) -> Mapping[str, Iterable[str]]:
+        return {"kind": _MAKES}
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         makes = _MAKES.get(path["kind"])

@@ -19,6 +19,7 @@ from receiver.simulator.plot import NO_PATH, Media
 from receiver.simulator.stage import Stage
 from receiver.simulator.throttle import Throttle
 
+WAYS = ("stream", "base64", "url")
 LIFE = timedelta(hours=72)
 MAX_BYTES = 20 << 20  # of one; the real limit was not to be had
 MOST_KEPT = 100

@@ -1,6 +1,6 @@
 """Vidgo's words. Its error answers are an assumption: the documentation's table of them was not to be had."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from receiver import payload
@@ -33,13 +33,19 @@ class VidgoDialect:
 
     name = "vidgo"
     submit_path = "/api/generate/submit"
-    status_paths: tuple[str, ...] = ("/api/generate/status/{task_id}", "/api/generate/detail/music")
+    status_paths: tuple[str, ...] = (
+        "/api/generate/status/{task_id}",
+        "/api/generate/detail/music?task_id={task_id}",
+    )
     balance_path = "/api/user/balance"  # .../account-management/user-balance
     uploads: str | None = "/api/common/upload"  # .../file-series
     retries: Retries | None = Retries(waits_seconds=(1.0, 2.0, 4.0), timeout_seconds=10.0)
     failure = Failure(code=None, message="The prompt violates our content policy")
     price = 2.0  # credits; gpt-image-2 in low quality at 1K
     music_models = music.VIDGO
+
+    def path_words(self) -> Mapping[str, Iterable[str]]:
+        return {}
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:  # noqa: ARG002 - model is in the body
         model = read_text(body, "model")

@@ -1,6 +1,7 @@
 """`receiver simulate` as a user runs it: from an order to an image, and its end by a signal."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -89,16 +90,21 @@ def test_it_stops_in_good_order_while_a_task_is_running(number: signal.Signals) 
         assert process.wait(TIMEOUT_SECONDS) == 0
 
 
-def test_it_says_where_each_provider_is_alone_at_the_root() -> None:
-    with started("--port", "0") as (process, _):
+def test_it_says_where_each_provider_is_alone_at_the_root_and_at_which_paths() -> None:
+    with started("--port", "0") as (process, line):
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("Each at the root of its own port: vidgo http://127.0.0.1:")
-        alone = re.findall(r"(\w+) (http://127\.0\.0\.1:\d+)", line)
-        assert [name for name, _ in alone] == ["vidgo", "apidot", "apixo", "reapi"]
-        answers = {name: httpx2.get(f"{url}/nothing", trust_env=False).json() for name, url in alone}
+        lines = [line, *itertools.takewhile(lambda each: "List these paths" not in each, process.stdout)]
+        alone = [
+            found for each in lines if (found := re.match(r"(\w+)  (http://127\.0\.0\.1:\d+)  http:", each))
+        ]
+        assert [found[1] for found in alone] == ["vidgo", "apidot", "apixo", "reapi"]
+        answers = {found[1]: httpx2.get(f"{found[2]}/nothing", trust_env=False).json() for found in alone}
     assert set(answers["reapi"]) == {"error"}
     assert {answers[name]["code"] for name in ("vidgo", "apidot", "apixo")} == {404}
+    paths = {tuple(each.split()[:2]) for each in lines if each.startswith("  ")}
+    assert {("POST", "/api/generate/submit"), ("POST", "/api/v1/generateTask/{model}")} <= paths
+    assert {("POST", "/api/v1/images/generations"), ("GET", "/truth")} <= paths
+    assert max(len(each.rstrip()) for each in lines) <= 80
 
 
 def test_it_says_where_it_plays_in_json_and_on_ports_that_were_typed() -> None:
