@@ -7,7 +7,7 @@ drop what has an ``id`` that they have seen, so each revision has one of its own
 from collections.abc import Callable
 from datetime import datetime
 
-from receiver.json_lines import encode_line
+from receiver.escapes import encode_harmless
 from receiver.leased import OutboxWork
 from receiver.models import Asset, Event, Notification
 from receiver.times import to_text
@@ -44,7 +44,7 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
         dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
         type=event.type,
         subject=subject,
-        body=encode_line(message),
+        body=encode_harmless(message),
     )
 
 
@@ -64,7 +64,7 @@ def render_test(id_: str, sink: str, *, source: str, now: datetime) -> Notificat
         "data": dict.fromkeys(empty) | {"metadata": {}, "assets": [], "error": None},
     }
     return Notification(
-        event_id=id_, dedupe_key=id_, type=SinkTest.TEST, subject=subject, body=encode_line(message)
+        event_id=id_, dedupe_key=id_, type=SinkTest.TEST, subject=subject, body=encode_harmless(message)
     )
 
 

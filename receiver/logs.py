@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from receiver.json_lines import escape_line_ends
+from receiver.escapes import escape_json, printable, printable_lines
 
 FLUSH_SECONDS = 0.1
 AGAIN_SECONDS = 1.0  # until writing is tried again where it failed
@@ -165,7 +165,7 @@ class _Lines:
     def _encoded(self, line: str | bytes) -> bytes:
         if isinstance(line, str):
             return line.encode(self._encoding, "backslashreplace") + b"\n"
-        return (line if line.isascii() else escape_line_ends(line)) + b"\n"
+        return escape_json(line) + b"\n"
 
     def _write(self, text: bytes) -> None:
         left = memoryview(text)
@@ -268,17 +268,13 @@ def _text_renderers(*, colours: bool) -> tuple[Processor, ...]:
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A provider's words must not move the cursor or pass for a line of ours; JSON escapes by itself."""
+    """A provider's words must not move the cursor or pass for a line of ours."""
     return {
-        key: _escaped(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
+        key: (printable_lines if key == "exception" else printable)(value)
+        if isinstance(value, str)
+        else value
         for key, value in event.items()
     }
-
-
-def _escaped(text: str, keep: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def _forward_standard_library(level: int) -> None:

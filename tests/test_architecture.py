@@ -9,7 +9,7 @@ RANKS = {
     "": 0, "words": 0, "models": 0, "leased": 0, "repairs": 0, "times": 0, "errors": 0,
     "ports": 1, "options": 1, "envelope": 1, "backoff": 1, "tokens": 1, "clock": 1, "payload": 1,
     "waiting": 1, "privileges": 1, "guessing": 1, "challenge": 1,
-    "bearer": 1, "links": 1, "folders": 1, "json_lines": 1, "unified": 1,
+    "bearer": 1, "links": 1, "folders": 1, "escapes": 1, "unified": 1,
     "ingest": 2, "assets": 2, "download": 2, "media": 2, "formats": 2, "network": 2, "addresses": 2,
     "quota": 2, "circuit": 2, "codings": 2, "heads": 2, "isobmff": 2, "jpegxl": 2, "meshes": 2, "sound": 2,
     "relay": 2, "upkeep": 2, "replay": 2, "reconcile": 2, "asking": 2, "answers": 2, "pace": 2, "trouble": 2,

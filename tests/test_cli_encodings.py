@@ -41,6 +41,7 @@ ANSWERS: Answers = {
     "GET /dead-letters": (200, {"dead_letters": [LETTER], "next_cursor": None}),
     "GET /stats": (200, STATS),
 }
+CONTROLS = "\x1b[2J\x7f\u009b31m\u0090q\u009c\u202eabc\u2066"
 CP1252 = {"PYTHONIOENCODING": "cp1252"}
 LATIN_1 = {"PYTHONIOENCODING": "iso-8859-1"}
 C_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -108,6 +109,29 @@ def test_json_has_no_line_end_inside_of_a_text(end: str) -> None:
     with answering({"GET /submissions/sub_1": (200, owner)}) as stub:
         done = typed("submissions", "show", "sub_1", "--json", RECEIVER_URL=stub.url, **UTF_8)
     assert done.stdout.decode().splitlines() == ["{", f'  "owner": "one\\u{ord(end):04x}two"', "}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "rows"),
+    [
+        (("submissions", "show", "sub_1"), "/submissions/sub_1", None),
+        (("tasks", "list"), "/tasks", "tasks"),
+        (("tasks", "show", "vidgo", "t-1"), "/tasks/vidgo/t-1", None),
+        (("dead", "list"), "/dead-letters", "dead_letters"),
+        (("replays", "list"), "/replays", "replays"),
+        (("sinks", "list"), "/sinks", "sinks"),
+        (("stats",), "/stats", None),
+    ],
+)
+def test_json_moves_no_cursor_and_says_the_same(words: tuple[str, ...], path: str, rows: str | None) -> None:
+    row = {"owner": CONTROLS, CONTROLS: [CONTROLS]}
+    document = {rows: [row], "next_cursor": None} if rows else row
+    raw = json.dumps(document, ensure_ascii=False).encode()
+    with answering({f"GET {path}": (200, raw)}) as stub:
+        done = typed(*words, "--json", RECEIVER_URL=stub.url, **UTF_8)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().replace("\n", "").isprintable()
+    assert json.loads(done.stdout) == document
 
 
 def test_metadata_is_read_as_the_service_reads_it() -> None:

@@ -73,6 +73,18 @@ def test_a_line_is_one_line_to_every_reader(end: str) -> None:
     assert logged(owner=f"one{end}two Ж")["owner"] == f"one{end}two Ж"
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_line_moves_no_cursor(form: str) -> None:
+    said, lines = "\x1b[2J \x7f \u009b31m \u202e", Lines()
+    flush = configure_logs("info", form, lines.stream)
+    structlog.get_logger().info(said, owner=said, names=[said], inner={said: (said,)})
+    logging.getLogger(said).warning(said)
+    structlog.get_logger().error("work.crashed", exc_info=ValueError(said))
+    flush()
+    assert lines.text.replace("\n", "").isprintable()
+    assert ("\\u009b31m" if form == "json" else "\\x9b31m") in lines.text
+
+
 @pytest.mark.parametrize(
     "key",
     ["token", "secret", "authorization", "url", "callback_url", "prompt", "body", "signature", "admin_token"],

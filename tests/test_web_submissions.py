@@ -125,6 +125,17 @@ async def test_what_is_not_json_is_refused(backend: httpx2.AsyncClient, body: by
     await refused(backend, 400, body)
 
 
+async def test_an_answer_moves_no_cursor_and_says_the_same(backend: httpx2.AsyncClient) -> None:
+    """The manual shows answers as curl prints them."""
+    said = "\x1b[2J\x7f\u009b31m\u202e"
+    log = {"provider": "vidgo", "owner": "u", "request": {"prompt": said}}
+    answer = await backend.post("/submissions", json=log)
+    assert answer.text.isprintable()
+    assert answer.json()["request"] == {"prompt": said}
+    refused = await backend.post("/submissions", json={"provider": said, "owner": "u"})
+    assert (refused.status_code, refused.text.isprintable()) == (400, True)
+
+
 async def test_half_a_surrogate_pair_is_read_as_in_callbacks(
     backend: httpx2.AsyncClient, runtime: Runtime
 ) -> None:

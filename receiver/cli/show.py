@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from receiver.cli.client import Reply
 from receiver.cli.escapes import printable
-from receiver.json_lines import escape_line_ends
+from receiver.escapes import escape_json
 
 _COLOURS = {
     "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",
@@ -33,8 +33,8 @@ def print_json(answer: Reply) -> None:
 
 
 def print_document(document: bytes) -> None:
-    """Print JSON that stays JSON, and keeps its lines, in a terminal of any encoding and for any reader."""
-    text = escape_line_ends(msgspec.json.format(document, indent=2)).decode()
+    """Print JSON that stays JSON, keeps its lines and moves no cursor, in a terminal of any encoding."""
+    text = escape_json(msgspec.json.format(document, indent=2)).decode()
     shows_everything = codecs.lookup(sys.stdout.encoding).name == "utf-8"
     click.echo(text if shows_everything else _NOT_ASCII.sub(_json_escape, text))
 
@@ -51,7 +51,7 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
 
 def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
     """Names and values, without those that are unset."""
-    cells = [[name, paint(value)] for name, value in pairs if value not in (None, "", {}, [])]
+    cells = [[printable(name), paint(value)] for name, value in pairs if value not in (None, "", {}, [])]
     click.echo(tabulate(cells, tablefmt="plain", disable_numparse=True))
 
 
@@ -65,7 +65,7 @@ def print_lines(rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -
 
 def print_heading(text: str) -> None:
     click.echo()
-    click.secho(text, bold=True)
+    click.secho(printable(text), bold=True)
 
 
 def paint(value: object) -> str:

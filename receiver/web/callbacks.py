@@ -2,7 +2,6 @@
 
 import time
 
-import msgspec
 import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.escapes import encode_harmless
 from receiver.models import Receipt
 from receiver.runtime import Runtime
 from receiver.web import problems
@@ -132,7 +132,7 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 async def _send(send: Send, receipt: Receipt) -> None:
-    body = msgspec.json.encode(receipt)
+    body = encode_harmless(receipt)
     headers = [_HEAD, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

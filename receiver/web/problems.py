@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.escapes import encode_harmless
 from receiver.web.limits import announces_body
 
 CONTENT_TYPE = "application/problem+json"
@@ -66,7 +67,7 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
     """One problem document with the headers that its status asks for."""
     document = Problem(type="about:blank", title=title, status=status, detail=detail[:MAX_DETAIL_CHARACTERS])
     return Response(
-        msgspec.json.encode(document),
+        encode_harmless(document),
         status,
         {**_headers_for(status), **(headers or {})},
         media_type=CONTENT_TYPE,

@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from starlette.responses import Response
 
+from receiver.escapes import encode_harmless
 from receiver.payload import MAX_TASK_ID_CHARS
 from receiver.times import to_text
 
@@ -32,7 +33,7 @@ def text_or_none(moment: datetime | None) -> str | None:
 def reply(document: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer. It may hold callback URLs and signed links, so nobody may keep it."""
     return Response(
-        msgspec.json.encode(document),
+        encode_harmless(document),
         status,
         {"cache-control": "no-store", **(headers or {})},
         media_type="application/json",

@@ -594,6 +594,53 @@ async def test_the_file_explains_itself_to_sqlite_utils(store: SqliteStore, tmp_
     db.close()
 
 
+@pytest.mark.parametrize(
+    ("came", "shown"),
+    [
+        ("plain", "plain"),
+        ('an \\ "é" 画 🦊', 'an \\ "é" 画 🦊'),
+        ("\x1b[2J", r"\u001b[2J"),
+        ("\u009b31m", r"\u009b31m"),
+        ("\x7f\u0080\u009f\u00a0", "\\u007f\\u0080\\u009f\u00a0"),
+        ("\u061c\u200f\u2028\u202e\u2066\u2069", r"\u061c\u200f\u2028\u202e\u2066\u2069"),
+        ('one\ntwo "\\"', r"one\ntwo \"\\\""),
+        ("nul\0 and \x1b[2J", r"nul\u0000 and \u001b[2J"),
+    ],
+    ids=ascii,
+)
+async def test_the_views_in_the_file_move_no_cursor_and_the_tables_keep_what_came(
+    store: SqliteStore, tmp_path: Path, came: str, shown: str
+) -> None:
+    path = tmp_path / "receiver.db"
+    one = replace(submission(f"t{came}"), owner=came, model=came)
+    await store.log_submission(one)
+    await store.record(recording(failed(f"t{came}")))
+    db = Database(sqlite3.connect(path, isolation_level=None))
+    db.execute("UPDATE events SET error_code = ?, error_message = ?", (came, came))
+
+    (task,) = db.query("SELECT * FROM tasks")
+    history = list(db.query("SELECT * FROM task_timeline"))
+    (kept,) = db.query("SELECT task_id, owner FROM submissions")
+    printed = [
+        subprocess.run(
+            [sys.executable, "-m", "sqlite_utils", "rows", str(path), view, "--table"],
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            check=True,
+        ).stdout.decode()
+        for view in ("tasks", "task_timeline")
+    ]
+
+    columns = ("task_id", "owner", "model", "error_code", "error_message")
+    assert [task[name] for name in columns] == [f"t{shown}", shown, shown, shown, shown]
+    assert {row["task_id"] for row in history} == {f"t{shown}"}
+    assert history[0]["detail"] == f"logged for {shown}"
+    assert [row["what"] for row in history] == ["submission", "delivery", "event"]
+    assert kept == {"task_id": f"t{came}", "owner": came}
+    assert all(text.replace("\n", "").replace("\u00a0", "").isprintable() for text in printed)
+    db.close()
+
+
 async def test_the_timeline_in_the_file_shows_the_last_question_to_the_provider(
     store: SqliteStore, tmp_path: Path
 ) -> None:

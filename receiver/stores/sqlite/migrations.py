@@ -126,6 +126,13 @@ def m014_spared_bodies(db: Database) -> None:
     db.execute("CREATE TABLE spared (number INTEGER PRIMARY KEY REFERENCES deliveries (number)) STRICT")
 
 
+@migrations()
+def m015_views_for_terminals(db: Database) -> None:
+    """The two views, with nothing in them that a terminal would obey; the tables keep what came."""
+    for statement in _M015:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -941,4 +948,66 @@ _M013 = (
     CREATE INDEX assets_again ON assets (provider, host_hash, min(attempts, 3), due_at, deadline_at)
     WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL)
     """,
+)
+
+# GLOB finds C0, DEL, C1, line ends, and what turns the direction of text; but it reads up to a NUL only. JSON
+# escapes C0 by itself; the others go one by one, from 127 to 8297.
+_AS_ESCAPES = """
+CASE WHEN instr({column}, char(0)) OR {column} GLOB
+    '*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || char(1564) || char(8206)
+    || char(8207) || char(8232) || '-' || char(8238) || char(8294) || '-' || char(8297) || ']*'
+THEN (
+    WITH RECURSIVE quoted (text) AS (SELECT json_quote({column})), steps (code, text) AS (
+        SELECT 127, substr(text, 2, length(text) - 2) FROM quoted
+        UNION ALL
+        SELECT CASE code WHEN 159 THEN 1564 WHEN 1564 THEN 8206 WHEN 8207 THEN 8232 WHEN 8238 THEN 8294
+                         ELSE code + 1 END,
+               replace(text, char(code), printf('\\u%04x', code))
+        FROM steps WHERE code <= 8297
+    )
+    SELECT text FROM steps WHERE code = 8298
+) ELSE {column} END
+"""
+
+
+def _shown(column: str) -> str:
+    """A text from outside as a column of a view: as it is, or where it needs any, with JSON's escapes."""
+    return _AS_ESCAPES.format(column=column)
+
+
+_M015 = (
+    "DROP VIEW tasks",
+    "DROP VIEW task_timeline",
+    # For people: one row per task, with its state in the words of the API.
+    f"""
+    CREATE VIEW tasks AS
+    SELECT s.provider, {_shown("s.task_id")} AS task_id,
+           CASE WHEN e.id IS NULL THEN 'submitted' WHEN e.type IS NULL THEN 'fetching'
+                ELSE substr(e.type, 6) END AS state,
+           {_shown("s.owner")} AS owner, {_shown("s.model")} AS model, s.id AS submission_id,
+           e.id AS event_id, s.created_at AS submitted_at, e.received_at, e.ended_at,
+           {_shown("e.error_code")} AS error_code, {_shown("e.error_message")} AS error_message, s.number
+    FROM submissions s LEFT JOIN events e ON e.number = s.number
+    WHERE s.task_id IS NOT NULL
+    """,  # noqa: S608 - of names of columns
+    # For people: everything that happened to a task, in order.
+    f"""
+    CREATE VIEW task_timeline AS
+    SELECT provider, {_shown("task_id")} AS task_id, created_at AS at, 'submission' AS what,
+        'logged for ' || {_shown("owner")} AS detail
+        FROM submissions WHERE task_id IS NOT NULL
+    UNION ALL SELECT provider, {_shown("task_id")}, received_at, 'delivery', verdict || ' by ' || via ||
+        CASE WHEN seen > 1 THEN ', seen ' || seen || ' times' ELSE '' END
+        FROM deliveries WHERE task_id <> ''
+    UNION ALL SELECT p.provider, {_shown("s.task_id")}, p.asked_at, 'poll',
+        p.outcome || ', attempt ' || p.asked
+        FROM polls p JOIN submissions s USING (number) WHERE p.asked_at IS NOT NULL
+    UNION ALL SELECT s.provider, {_shown("s.task_id")}, a.started_at, a.target,
+        a.outcome || ', attempt ' || a.attempt ||
+        CASE WHEN a.times > 1 THEN ', x ' || a.times || ' up to ' || a.last_started_at ELSE '' END
+        FROM attempts a JOIN submissions s ON s.number = a.event
+    UNION ALL SELECT s.provider, {_shown("s.task_id")}, e.ended_at, 'event', e.type
+        FROM events e JOIN submissions s USING (number) WHERE e.ended_at IS NOT NULL
+    ORDER BY provider, task_id, at
+    """,  # noqa: S608 - of names of columns
 )
