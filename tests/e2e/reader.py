@@ -21,11 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 STOP_SECONDS = 10.0  # what the service promises
 
 # What listens, and the port that the README has for it; each gets a free one here.
-PROGRAMS = {"receiver serve": "8080", "receiver simulate": "8090", "http.server": "8099"}
+PROGRAMS = {"receiver serve": "8080", "receiver simulate": "8090", "http.server": "8099", "app.py": "8097"}
 STAYS = re.compile(r"^[^#\n]*receiver serve\n\Z", re.MULTILINE)
 OPENS_A_TERMINAL = ". .venv/bin/activate"
 # Done again until it shows what is awaited: a machine types faster than an image is fetched.
-LOOKS = ("cmp ", "python3 -m json.tool ", "receiver tasks show ")
+LOOKS = ("cmp ", "grep ", "python3 -m json.tool ", "receiver tasks show ")
 LOOK_SECONDS = 5.0  # for the last time, on a slow machine
 # What only a terminal sees; elsewhere the question is answered by --yes.
 QUESTION = "Go ahead? [y/N]: y"
@@ -194,7 +194,8 @@ class Reader:
         commands, shown = self._typed(step.commands), step.shown
         if shown is not None and QUESTION in shown:
             commands = commands.rstrip() + " --yes\n"
-            shown = BAR.sub("", shown.replace(f"{QUESTION}\n", ""))
+            shown = shown.replace(f"{QUESTION}\n", "")
+        shown = BAR.sub("", shown) if shown else None
         while True:
             seen, code = self._terminals[-1].run(commands, self._seconds_left())
             is_so = code == 0 and (shown is None or agrees(shown, seen))
