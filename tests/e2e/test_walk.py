@@ -208,7 +208,9 @@ def test_what_the_readme_shows_of_the_walks_is_what_a_reader_sees(tmp_path: Path
     made_by_the_demo.parent.mkdir(parents=True)
     made_by_the_demo.write_bytes(IMAGE)
     with reading(tmp_path, READING_SECONDS) as reader:
-        for step in steps("## The same by hand, with curl", "## Missed events", "### Replays", "### Dead letters"):
+        for step in steps(
+            "## The same by hand, with curl", "## Missed events", "### Replays", "### Dead letters"
+        ):
             reader.follow(step)
 
 
