@@ -34,7 +34,8 @@ from receiver.network import GuardedClient
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from receiver.words import AssetState, EventType, Outcome, TaskState
+from receiver.words import AssetState, EventType, Outcome, Stage, TaskState
+from tests.contracts.replaying import replay
 from tests.factories import asset_work as work
 from tests.factories import completed, recording, submission
 from tests.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
@@ -538,6 +539,38 @@ async def test_what_is_on_record_counts_for_a_file_that_comes_later(
     (again,) = await store.lease_assets(clock.now(), clock.now() + timedelta(minutes=10), 10)
     assert again.stored_bytes == 3 * len(LARGE)
     assert (await assets.run(again)).outcome is Outcome.TASK_TOO_LARGE
+
+
+async def test_a_fetch_replay_stays_within_what_its_task_may_have(
+    host: MediaHost, fetcher: Fetcher, store: SqliteStore, clock: TurnableClock, blobs: LocalBlobs
+) -> None:
+    paths = [f"/{number}" for number in range(5)]
+    urls = [host.put(path, says(200, LARGE if path < "/2" else b"\0\0")) for path in paths]
+    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    for each in await leased(store, clock, *urls):
+        await assets.run(each)
+    for path in paths:
+        host.put(path, says(200, LARGE))
+
+    first = await asyncio.gather(*map(assets.run, await leased_again(store, clock)))
+    second = await asyncio.gather(*map(assets.run, await leased_again(store, clock)))
+
+    assert sorted(each.outcome for each in first) == [Outcome.STORED] + [Outcome.TASK_TOO_LARGE] * 2
+    assert [each.outcome for each in second] == [Outcome.TASK_TOO_LARGE] * 2
+    event = await store.get_event("vidgo", "t1")
+    assert event is not None
+    assert sum(asset.bytes or 0 for asset in event.assets) == 3 * len(LARGE) <= LIMITS.max_task_bytes
+    assert len([path for path in blobs.root.rglob("*.png") if path.is_file()]) == 3
+
+
+async def leased_again(store: SqliteStore, clock: TurnableClock) -> list[AssetWork]:
+    """The files that a fetch replay brings back, ready to be run."""
+    clock.turn(60)
+    now = clock.now()
+    await store.start_replay(replay(Stage.FETCH, created_at=now))
+    for step in await store.lease_replays(now, now + timedelta(seconds=30), 10):
+        await store.step_replay(step, 10, now, now)
+    return await store.lease_assets(now, now + timedelta(minutes=10), 10)
 
 
 # --- settling -------------------------------------------------------------------------------------
