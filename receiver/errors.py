@@ -18,6 +18,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from receiver.problem_types import ProblemType
 from receiver.words import Outcome
 
 _QUOTED = re.compile("['\"\u201c].*['\"\u201d]")  # the name or address that a certificate is not valid for
@@ -30,14 +31,15 @@ class ReceiverError(Exception):
 class Rejected(ReceiverError):
     """The request is refused with an RFC 9457 problem.
 
-    ``status`` is the HTTP status, ``title`` a short stable phrase, ``detail`` what to do about it.
+    ``status`` is the HTTP status where it is not the type's usual one, ``detail`` what to do about it.
     """
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
-        super().__init__(f"{status} {title}: {detail}")
-        self.status = status
-        self.title = title
+    def __init__(self, kind: ProblemType, detail: str, *, status: int | None = None) -> None:
+        self.kind = kind
+        self.status = status or kind.status
+        self.title = kind.title
         self.detail = detail
+        super().__init__(f"{self.status} {self.title}: {detail}")
 
 
 class Unavailable(ReceiverError):

@@ -15,6 +15,7 @@ from receiver.errors import Rejected
 from receiver.links import link_name
 from receiver.models import Callback, Receipt, Recording, Report, VerifiedCallback
 from receiver.ports import Provider, Store
+from receiver.problem_types import ProblemType
 from receiver.repairs import KeptDelivery
 from receiver.tokens import TokenClaim, Tokens
 from receiver.words import Outcome, Proof, ReportState, Verdict, Via
@@ -88,7 +89,7 @@ class Ingest:
         )
         receipt = await self._store.record(recording)
         if receipt.status is Verdict.REFUSED:
-            raise Rejected(409, "Token of another task", "This callback URL belongs to another task.")
+            raise Rejected(ProblemType.TOKEN_OF_ANOTHER_TASK, "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
             self._wake(_follow_up(report))
             self._wake(f"poll {verified.provider}")  # it may have to be confirmed
@@ -214,7 +215,7 @@ def _follow_up(report: Report) -> str:
 
 def _not_authentic() -> Rejected:
     # The same words for a missing and a wrong token: the answer tells a stranger nothing.
-    return Rejected(401, "Not authentic", "The callback URL is not one that this receiver gave out.")
+    return Rejected(ProblemType.NOT_AUTHENTIC, "The callback URL is not one that this receiver gave out.")
 
 
 def understand(provider: Provider, body: bytes) -> Report:

@@ -14,6 +14,7 @@ import msgspec
 
 from receiver.errors import Rejected
 from receiver.models import RemoteFile, Report
+from receiver.problem_types import ProblemType
 from receiver.words import ReportState
 
 MAX_TASK_ID_CHARS = 512
@@ -48,7 +49,7 @@ def decode(body: bytes) -> object:
         return _read(body)
     # msgspec's own errors and UnicodeDecodeError are ValueErrors; deep nesting is a RecursionError.
     except (ValueError, RecursionError) as exc:
-        raise Rejected(400, "Not JSON", "The body must be one JSON document in UTF-8.") from exc
+        raise Rejected(ProblemType.NOT_JSON, "The body must be one JSON document in UTF-8.") from exc
 
 
 def embedded(value: object) -> object:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "receiver"
 RANKS = {
-    "": 0, "words": 0, "models": 0, "leased": 0, "repairs": 0, "times": 0, "errors": 0,
+    "": 0, "words": 0, "models": 0, "leased": 0, "repairs": 0, "times": 0, "errors": 0, "problem_types": 0,
     "ports": 1, "options": 1, "envelope": 1, "backoff": 1, "tokens": 1, "clock": 1, "payload": 1,
     "waiting": 1, "privileges": 1, "guessing": 1, "challenge": 1,
     "bearer": 1, "links": 1, "folders": 1, "escapes": 1, "unified": 1,

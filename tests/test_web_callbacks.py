@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from receiver.errors import Unavailable
+from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
@@ -41,6 +42,8 @@ def title_of(answer: Answer, status: int) -> str:
     problem = json.loads(answer.body)
     assert set(problem) == {"type", "title", "status", "detail"}
     assert problem["status"] == status
+    (kind,) = (kind for kind in ProblemType if kind.uri == problem["type"])
+    assert kind.title == problem["title"]
     title: str = problem["title"]
     return title
 

@@ -249,7 +249,7 @@ async def test_the_command_tests_a_sink_and_fails_where_it_takes_nothing(port: i
     as_json = await typed(port, "sinks", "test", "app401", "--json")
     assert (as_json.returncode, json.loads(as_json.stdout)["outcome"]) == (1, "refused")
     unknown = await typed(port, "sinks", "test", "nobody")
-    assert unknown.returncode == 3
+    assert unknown.returncode == 2
     assert "No sink of this name is set; there are" in unknown.stderr
 
 

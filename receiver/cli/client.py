@@ -11,8 +11,10 @@ import msgspec
 from receiver.accepts import is_here
 from receiver.bearer import parse_bearer
 from receiver.challenge import is_proven, make_challenge
+from receiver.cli.exits import Refused
 from receiver.credentials import read_credentials
-from receiver.errors import Misconfigured, Rejected, Unavailable, tls_words
+from receiver.errors import Misconfigured, Unavailable, tls_words
+from receiver.problem_types import ProblemType
 from receiver.settings import Settings, load_settings
 
 TIMEOUT_SECONDS = 30.0
@@ -46,7 +48,7 @@ class Service:
     def get(self, path: str, query: Mapping[str, object] | None = None) -> Reply:
         """GET with the query's set values; the items of a tuple go one by one, under the same name.
 
-        Raises Rejected, or Unavailable when nobody answers.
+        Raises Refused, or Unavailable when nobody answers.
         """
         wanted = {
             name: [str(each) for each in value] if isinstance(value, tuple) else str(value)
@@ -78,11 +80,11 @@ class Service:
     def post(
         self, path: str, document: Mapping[str, object], timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Reply:
-        """POST a JSON document. Raises Rejected, or Unavailable when nobody answers."""
+        """POST a JSON document. Raises Refused, or Unavailable when nobody answers."""
         return self._ask("POST", path, json=dict(document), timeout=timeout_seconds)
 
     def delete(self, path: str) -> Reply:
-        """DELETE. Raises Rejected, or Unavailable when nobody answers."""
+        """DELETE. Raises Refused, or Unavailable when nobody answers."""
         return self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, **content: Any) -> Reply:
@@ -176,7 +178,7 @@ def _token(settings: Settings) -> str:
     )
 
 
-def _problem(response: httpx2.Response) -> Rejected:
+def _problem(response: httpx2.Response) -> Refused:
     try:
         problem = msgspec.json.decode(response.content, type=dict[str, object])
     except ValueError:
@@ -185,4 +187,7 @@ def _problem(response: httpx2.Response) -> Rejected:
     detail = str(problem.get("detail", f"{response.url.host} gave no reason"))
     if response.status_code == 401:
         detail += " The command line takes it from RECEIVER_TOKEN, or from the data folder."
-    return Rejected(response.status_code, title, detail)
+    kind = next((kind for kind in ProblemType if kind.uri == problem.get("type")), None)
+    if kind in {ProblemType.UNKNOWN_PATH, ProblemType.METHOD_NOT_ALLOWED}:
+        detail += " The service is of another release than this command line."
+    return Refused(response.status_code, title, detail, kind)

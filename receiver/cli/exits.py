@@ -5,7 +5,8 @@ from enum import IntEnum
 import click
 
 from receiver.cli.escapes import printable, printable_lines
-from receiver.errors import Misconfigured, ReceiverError, Rejected
+from receiver.errors import Misconfigured, ReceiverError
+from receiver.problem_types import ProblemType
 
 
 class Exit(IntEnum):
@@ -17,22 +18,41 @@ class Exit(IntEnum):
     NOTHING_FOUND = 3
 
 
+# Names of what is set at the service: whoever typed one that is not known there has mistyped it.
+_MISTYPED = {ProblemType.UNKNOWN_PROVIDER, ProblemType.UNKNOWN_SINK}
+
+
+class Refused(ReceiverError):
+    """What the running service would not do, in its words; ``kind`` where it is one that is known here."""
+
+    def __init__(self, status: int, title: str, detail: str, kind: ProblemType | None) -> None:
+        super().__init__(f"{title}: {detail}")
+        self.status = status
+        self.detail = detail
+        self.kind = kind
+
+
 def report(error: ReceiverError) -> Exit:
     """Say on stderr what went wrong, a line for each problem, and how to exit for it."""
     match error:
         case Misconfigured():
             lines, code = error.problems, Exit.MISCONFIGURED
-        case Rejected(status=404):
-            lines, code = (printable(error.detail),), Exit.NOTHING_FOUND
-        case Rejected(status=400):  # what was typed is wrong, but only the service could know
-            lines, code = (printable(f"{error.title}: {error.detail}"),), Exit.MISCONFIGURED
-        case Rejected():
-            lines, code = (printable(f"{error.title}: {error.detail}"),), Exit.FAILED
+        case Refused():
+            code = _code(error)
+            lines = (printable(error.detail if code is Exit.NOTHING_FOUND else str(error)),)
         case _:
             lines, code = (str(error),), Exit.FAILED
     for line in lines:
         click.echo(f"receiver: {printable_lines(line)}", err=True)
     return code
+
+
+def _code(error: Refused) -> Exit:
+    """By the problem's type; by its status where that is of another release."""
+    if error.status == 400 or error.kind in _MISTYPED:
+        return Exit.MISCONFIGURED
+    is_missing = error.status == 404 and error.kind is not ProblemType.UNKNOWN_PATH
+    return Exit.NOTHING_FOUND if is_missing else Exit.FAILED
 
 
 def nothing_found(what: str, todo: str = "") -> None:

@@ -10,9 +10,9 @@ import click
 
 from receiver.cli.client import Reply, Service
 from receiver.cli.escapes import printable
-from receiver.cli.exits import Exit
+from receiver.cli.exits import Exit, Refused
 from receiver.cli.show import print_table
-from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.errors import ReceiverError, Unavailable
 from receiver.words import Outcome, Stage, Verdict
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
@@ -111,7 +111,7 @@ def _look(service: Service, path: str) -> Reply:
     while True:
         try:
             return service.get(path)
-        except (Unavailable, Rejected) as exc:
+        except (Unavailable, Refused) as exc:
             passes = isinstance(exc, Unavailable) or exc.status >= 500
             if not passes or time.monotonic() > deadline:
                 raise

@@ -6,9 +6,8 @@ balance. The company's site (https://github.com/coolhackboy/apidot) shows what i
 """
 
 from receiver.clock import Clock
-from receiver.errors import Rejected
 from receiver.simulator import music
-from receiver.simulator.plot import Order, Snapshot, kind_of
+from receiver.simulator.plot import Order, Refusal, Snapshot, kind_of
 from receiver.simulator.vidgo import VidgoDialect, error_type, naive
 
 
@@ -47,5 +46,5 @@ class ApidotDialect(VidgoDialect):
             data |= {"output": {"files": files}} if task.turn % 2 else {"files": files}
         return {"code": 200, "data": data}
 
-    def refusal(self, problem: Rejected) -> object:
+    def refusal(self, problem: Refusal) -> object:
         return {"code": problem.status, "error": {"message": problem.detail, "type": error_type(problem)}}

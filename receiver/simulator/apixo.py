@@ -6,7 +6,6 @@ import msgspec
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.errors import Rejected
 from receiver.simulator.faults import Failure
 from receiver.simulator.orders import (
     invalid,
@@ -17,7 +16,7 @@ from receiver.simulator.orders import (
     read_simulate,
     read_text,
 )
-from receiver.simulator.plot import Order, Question, Retries, Snapshot
+from receiver.simulator.plot import Order, Question, Refusal, Retries, Snapshot
 
 # https://apixo.ai/docs/models : what these models, or those that begin so, make; all others make images.
 _SONGS = frozenset({"suno"})
@@ -84,7 +83,7 @@ class ApixoDialect:
     def balance(self, left: float) -> object:
         return {"code": 200, "message": "success", "data": left}
 
-    def refusal(self, problem: Rejected) -> object:
+    def refusal(self, problem: Refusal) -> object:
         return {"code": problem.status, "message": problem.title, "data": {"error": problem.detail}}
 
 

@@ -7,7 +7,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from receiver.errors import Rejected
 from receiver.simulator.directory import Door
 from receiver.simulator.orders import read_body
 from receiver.simulator.plot import (
@@ -23,6 +22,7 @@ from receiver.simulator.plot import (
     WRONG_KEY,
     Dialect,
     PlayedTask,
+    Refusal,
     SimulatorOptions,
 )
 from receiver.simulator.stage import Stage
@@ -33,7 +33,7 @@ from receiver.simulator.uploads import WAYS, Uploads
 _REFUSALS = {400: INVALID, 402: NO_CREDIT, 429: TOO_MANY, 500: BROKEN, 503: BROKEN}
 
 
-class TooMany(Rejected):
+class TooMany(Refusal):
     """The question or submission is beyond the rate; ``wait_seconds`` is when to try again."""
 
     def __init__(self, wait_seconds: int) -> None:
@@ -86,10 +86,10 @@ class ProviderDesk:
             order = self._dialect.read_order(read_body(await request.body()), request.path_params)
             as_200 = bool(order.simulate.error_in_200)
             if refused := order.simulate.refuse:
-                raise TooMany(1) if refused == 429 else Rejected(refused, _REFUSALS[refused], "As you asked.")
+                raise TooMany(1) if refused == 429 else Refusal(refused, _REFUSALS[refused], "As you asked.")
             origin = f"{request.url.scheme}://{request.url.netloc}"
             task = self._stage.start(self._dialect, order, origin)
-        except Rejected as problem:
+        except Refusal as problem:
             return self._refuse(problem, as_200=as_200)
         if order.simulate.call_before_answer:
             await task.called.wait()
@@ -102,18 +102,18 @@ class ProviderDesk:
             _pass(self._questions)
             self._check_credit()
             task = self._find(request)
-        except Rejected as problem:
+        except Refusal as problem:
             return self._refuse(problem)
         task.asked += 1
         if task.fate.error_in_200 and task.asked == 1:
-            return self._refuse(Rejected(500, BROKEN, "Something went wrong: try again."), as_200=True)
+            return self._refuse(Refusal(500, BROKEN, "Something went wrong: try again."), as_200=True)
         return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
 
     async def _balance(self, request: Request) -> Response:
         """Say what the account has."""
         try:
             self._check_key(request)
-        except Rejected as problem:
+        except Refusal as problem:
             return self._refuse(problem)
         left = self._stage.accounts.left(self.name) if self._has_credit else 0.0
         return JSONResponse(self._dialect.balance(left))
@@ -124,13 +124,13 @@ class ProviderDesk:
             self._check_key(request)
             _pass(self._uploads.rate)
             return JSONResponse(await self._uploads.take(request))
-        except Rejected as problem:
+        except Refusal as problem:
             return self._refuse(problem)
 
     async def _no_route(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - for mypy
         title = NO_METHOD if error.status_code == 405 else NO_PATH
-        answer = self._refuse(Rejected(error.status_code, title, f"{error.detail}."))
+        answer = self._refuse(Refusal(error.status_code, title, f"{error.detail}."))
         answer.headers.update(error.headers or {})
         return answer
 
@@ -139,16 +139,16 @@ class ProviderDesk:
             return
         given = request.headers.get("authorization")
         if given is None:
-            raise Rejected(401, NO_KEY, "Send your key as Authorization: Bearer KEY.")
+            raise Refusal(401, NO_KEY, "Send your key as Authorization: Bearer KEY.")
         scheme, _, key = given.partition(" ")
         if scheme.lower() != "bearer":
-            raise Rejected(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
+            raise Refusal(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
         if not hmac.compare_digest(key.strip().encode(), self._key.encode()):
-            raise Rejected(401, WRONG_KEY, "The key is not valid.")
+            raise Refusal(401, WRONG_KEY, "The key is not valid.")
 
     def _check_credit(self) -> None:
         if not self._has_credit:
-            raise Rejected(402, NO_CREDIT, "The balance of this account is used up.")
+            raise Refusal(402, NO_CREDIT, "The balance of this account is used up.")
 
     def _find(self, request: Request) -> PlayedTask:
         asked = self._dialect.asked_for(request.path_params, request.query_params)
@@ -159,10 +159,10 @@ class ProviderDesk:
             or asked.model not in {None, task.order.model}
             or asked.music not in {None, task.order.music}
         ):
-            raise Rejected(404, NOT_FOUND, "There is no such task.")
+            raise Refusal(404, NOT_FOUND, "There is no such task.")
         return task
 
-    def _refuse(self, problem: Rejected, *, as_200: bool = False) -> Response:
+    def _refuse(self, problem: Refusal, *, as_200: bool = False) -> Response:
         answer = JSONResponse(self._dialect.refusal(problem), status_code=200 if as_200 else problem.status)
         if isinstance(problem, TooMany):
             # As it is usually written: clients look for it by exact case. Starlette would write it small.

@@ -7,16 +7,15 @@ import httpx2
 import msgspec
 
 from receiver import payload
-from receiver.errors import Rejected
 from receiver.simulator.faults import Simulate
-from receiver.simulator.plot import ANY_IMAGE, INVALID
+from receiver.simulator.plot import ANY_IMAGE, INVALID, Refusal
 
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "jpg": "jpg", "webp": "webp"}
 
 
-def invalid(detail: str) -> Rejected:
+def invalid(detail: str) -> Refusal:
     """The refusal of a submission that is wrong."""
-    return Rejected(400, INVALID, detail)
+    return Refusal(400, INVALID, detail)
 
 
 def read_body(body: bytes) -> Mapping[str, object]:

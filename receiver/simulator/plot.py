@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from receiver.clock import Clock
-from receiver.errors import Rejected
+from receiver.errors import ReceiverError
 from receiver.simulator.faults import Failure, Fate, Faults, Simulate
 from receiver.simulator.links import Links
 from receiver.times import to_text
@@ -27,6 +27,16 @@ BROKEN = "Internal error"
 
 # What a task can be ordered to make: an image of any format, or a file with this extension.
 ANY_IMAGE = "image"
+
+
+class Refusal(ReceiverError):
+    """What a provider will not do: ``title`` is one of the reasons above, ``detail`` says more."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
 
 
 class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +260,7 @@ class Dialect(Protocol):
         """What a part of the submit path may be, where that is a few words."""
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
-        """What was ordered. Raises Rejected (400) with INVALID for the provider's reasons."""
+        """What was ordered. Raises Refusal (400) with INVALID for the provider's reasons."""
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
         """What a status question is about."""
@@ -265,4 +275,4 @@ class Dialect(Protocol):
 
     def callback(self, task: Snapshot) -> object: ...
 
-    def refusal(self, problem: Rejected) -> object: ...
+    def refusal(self, problem: Refusal) -> object: ...

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from receiver.clock import Clock
-from receiver.errors import Rejected
 from receiver.simulator.faults import Failure
 from receiver.simulator.orders import (
     read_count,
@@ -25,6 +24,7 @@ from receiver.simulator.plot import (
     WRONG_KEY,
     Order,
     Question,
+    Refusal,
     Retries,
     Snapshot,
 )
@@ -66,7 +66,7 @@ class ReapiDialect:
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
         makes = _MAKES.get(path["kind"])
         if makes is None:
-            raise Rejected(404, NO_PATH, "There is no such path.")
+            raise Refusal(404, NO_PATH, "There is no such path.")
         model = read_text(body, "model")
         return Order(model=model, makes=makes(model, body), callback_url=None, simulate=read_simulate(body))
 
@@ -104,7 +104,7 @@ class ReapiDialect:
     def balance(self, left: float) -> object:
         return {"balance": left}
 
-    def refusal(self, problem: Rejected) -> object:
+    def refusal(self, problem: Refusal) -> object:
         code = _CODES[problem.title] if problem.title in _CODES else _CODES[INVALID]
         request_id = f"req_{hashlib.sha256(problem.detail.encode()).hexdigest()[:32]}"
         return {"error": {"code": code, "message": problem.detail, "request_id": request_id}}

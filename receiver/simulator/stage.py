@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Self
 
 from receiver.clock import Clock
-from receiver.errors import Rejected
 from receiver.simulator.accounts import Accounts
 from receiver.simulator.calling import Caller
 from receiver.simulator.faults import decide
@@ -21,6 +20,7 @@ from receiver.simulator.plot import (
     Media,
     Order,
     PlayedTask,
+    Refusal,
     SimulatorOptions,
 )
 from receiver.simulator.telling import Teller
@@ -54,10 +54,10 @@ class Stage:
         return self._clock.now()
 
     def start(self, dialect: Dialect, order: Order, origin: str) -> PlayedTask:
-        """Accept an order; from now on the task plays by itself. Raises Rejected (402)."""
+        """Accept an order; from now on the task plays by itself. Raises Refusal (402)."""
         price = dialect.price * max(1, len(order.makes))
         if not self.accounts.take(dialect.name, price):
-            raise Rejected(402, NO_CREDIT, "The balance of this account does not cover it.")
+            raise Refusal(402, NO_CREDIT, "The balance of this account does not cover it.")
         number, faults = len(self._tasks), self._options.faults
         fate = decide(order.simulate, faults, number, self._options.task_seconds, dialect.failure)
         task = PlayedTask(

@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
-from receiver.errors import Rejected
 from receiver.simulator.orders import invalid, read_body, read_text
-from receiver.simulator.plot import NO_PATH, Media
+from receiver.simulator.plot import NO_PATH, Media, Refusal
 from receiver.simulator.stage import Stage
 from receiver.simulator.throttle import Throttle
 
@@ -38,7 +37,7 @@ class Uploads:
         return self._files.get(path)
 
     async def take(self, request: Request) -> dict[str, object]:
-        """Keep one image; what Vidgo answers. Raises Rejected."""
+        """Keep one image; what Vidgo answers. Raises Refusal."""
         fields, content = await self._read(request, await request.body())
         return self._keep(_image(content), fields, f"{request.url.scheme}://{request.url.netloc}")
 
@@ -53,7 +52,7 @@ class Uploads:
                 fields = read_body(body)
                 stand_in = await self._stage.make(read_text(fields, "file_url"), 0)
                 return fields, stand_in.content
-        raise Rejected(404, NO_PATH, "There is no such path.")
+        raise Refusal(404, NO_PATH, "There is no such path.")
 
     def _keep(self, file: Media, fields: Mapping[str, object], origin: str) -> dict[str, object]:
         now = self._stage.now().replace(tzinfo=None)

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.errors import Rejected
 from receiver.simulator import music
 from receiver.simulator.faults import Failure
 from receiver.simulator.orders import (
@@ -17,7 +16,7 @@ from receiver.simulator.orders import (
     read_simulate,
     read_text,
 )
-from receiver.simulator.plot import Order, Question, Retries, Snapshot
+from receiver.simulator.plot import Order, Question, Refusal, Retries, Snapshot
 
 # https://docs.vidgo.ai/api-manual/image-series/gpt-image-2 : one image per request, and no ``n``; the second
 # works from ``image_urls``, the first takes none.
@@ -112,13 +111,13 @@ class VidgoDialect:
     def balance(self, left: float) -> object:
         return {"code": 200, "data": {"email": "somebody@example.com", "credits_amount": _whole(left)}}
 
-    def refusal(self, problem: Rejected) -> object:
+    def refusal(self, problem: Refusal) -> object:
         """``error`` as its sister documents it, and as public clients of Vidgo's read it."""
         error = {"message": problem.detail, "type": error_type(problem)}
         return {"code": problem.status, "message": problem.detail, "error": error}
 
 
-def error_type(problem: Rejected) -> str:
+def error_type(problem: Refusal) -> str:
     """https://github.com/coolhackboy/apidot, docs of gpt-image-2; the last two words are assumptions."""
     names = {
         400: "invalid_request_error",

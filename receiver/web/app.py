@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.errors import ReceiverError
+from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings
 from receiver.web import (
@@ -104,9 +105,8 @@ class Service:
             await self._app(scope, receive, send)
         except ReceiverError as exc:  # only the opening raises these
             log.warning("service.not_opened", reason=str(exc))
-            await problems.problem(
-                503, "Unavailable for now", "The service could not start; its log says why."
-            )(scope, receive, send)
+            detail = "The service could not start; its log says why."
+            await problems.problem(ProblemType.UNAVAILABLE, detail)(scope, receive, send)
         except asyncio.CancelledError:
             await _cut_short(scope, receive, send)
 

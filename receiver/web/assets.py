@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.errors import Rejected
 from receiver.models import Asset
+from receiver.problem_types import ProblemType
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
 from receiver.web import problems
@@ -100,7 +101,7 @@ def _remaining_seconds(runtime: Runtime, query: LinkQuery, provider: str, task_i
     remaining = expires - runtime.clock.now().timestamp()
     # One answer for both, so that nobody learns which signature was once right.
     if not is_ours or remaining < 0:
-        raise Rejected(403, "Link not valid", "This link is not valid, or not any more.")
+        raise Rejected(ProblemType.LINK_NOT_VALID, "This link is not valid, or not any more.")
     return int(remaining)
 
 
@@ -128,7 +129,7 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
     span = _span(request, etag, size)
     if span is not None and span[1] == 0:
         beyond = {"content-range": f"bytes */{size}"}
-        return problems.problem(416, "Range not satisfiable", f"The file has {size} bytes.", beyond)
+        return problems.problem(ProblemType.RANGE_NOT_SATISFIABLE, f"The file has {size} bytes.", beyond)
     return await _send(runtime, request, asset, span, headers, stream)
 
 
@@ -142,12 +143,12 @@ async def _find(runtime: Runtime, request: Request | None, provider: str, task_i
         raise _unknown_file()
     if asset.state is not AssetState.STORED or asset.key is None:
         why = f", because of {asset.outcome}" if asset.outcome else ""
-        raise Rejected(404, "File not stored", f"This file is {asset.state}{why}.")
+        raise Rejected(ProblemType.FILE_NOT_STORED, f"This file is {asset.state}{why}.")
     return asset
 
 
 def _unknown_file() -> Rejected:
-    return Rejected(404, "Unknown file", "No such file of any task is known here.")
+    return Rejected(ProblemType.UNKNOWN_FILE, "No such file of any task is known here.")
 
 
 def _disposition(asset: Asset, task_id: str) -> str:
@@ -200,7 +201,9 @@ async def _send(
         first = await anext(chunks, b"")  # before the status line is out, as the file may be missing
     except FileNotFoundError as exc:
         log.error("asset.missing", key=asset.key)  # noqa: TRY400 - where it was missed says nothing
-        raise Rejected(404, "File missing", "The file was stored once and is not there any more.") from exc
+        raise Rejected(
+            ProblemType.FILE_MISSING, "The file was stored once and is not there any more."
+        ) from exc
     return _File(stream, first, chunks, status, headers, asset.media_type)
 
 

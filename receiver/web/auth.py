@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from receiver.bearer import acts_for, parse_bearer
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 
 
 class Role(IntEnum):
@@ -58,8 +59,8 @@ def require(role: Role, needed: Role) -> None:
     if role >= needed:
         return
     if role is Role.STRANGER:
-        raise Rejected(401, "Not authorised", "Send a valid token as 'Authorization: Bearer TOKEN'.")
-    raise Rejected(403, "Not allowed", "This needs an admin's token.")
+        raise Rejected(ProblemType.NOT_AUTHORISED, "Send a valid token as 'Authorization: Bearer TOKEN'.")
+    raise Rejected(ProblemType.NOT_ALLOWED, "This needs an admin's token.")
 
 
 def may_act_for(request: Request, owner: str) -> bool:
@@ -70,7 +71,7 @@ def may_act_for(request: Request, owner: str) -> bool:
 def require_owner(request: Request, owner: str) -> None:
     """Raises Rejected (403) where the token is not for this owner."""
     if not may_act_for(request, owner):
-        raise Rejected(403, "Not allowed", "This token is bound to other owners.")
+        raise Rejected(ProblemType.NOT_ALLOWED, "This token is bound to other owners.")
 
 
 def listed_owner(request: Request, asked: str | None) -> str | None:
@@ -85,7 +86,9 @@ def listed_owner(request: Request, asked: str | None) -> str | None:
         return asked
     if len(owners) == 1 and not owners[0].endswith("*"):
         return str(owners[0])
-    raise Rejected(400, "Say whose", "This token is bound to several owners: add `owner=` with one of them.")
+    raise Rejected(
+        ProblemType.OWNER_NEEDED, "This token is bound to several owners: add `owner=` with one of them."
+    )
 
 
 def _caller(role: Role, name: str | None, token: str, owners: tuple[str, ...]) -> Caller:

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from receiver.errors import ReceiverError, Rejected, Unavailable
 from receiver.escapes import encode_harmless
 from receiver.models import Receipt
+from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.limits import Intake, announces_body
@@ -116,10 +117,10 @@ class _Request:
 
 def _check_route(request: _Request, runtime: Runtime) -> None:
     if request.name not in runtime.providers:
-        raise Rejected(404, "Unknown provider", "No provider of this name is known here.")
+        raise Rejected(ProblemType.UNKNOWN_PROVIDER, "No provider of this name is known here.", status=404)
     request.provider = request.name
     if request.scope["method"] != "POST":
-        raise Rejected(405, "Method Not Allowed", "Callbacks are sent by POST.")
+        raise Rejected(ProblemType.METHOD_NOT_ALLOWED, "Callbacks are sent by POST.")
 
 
 def _headers(scope: Scope) -> dict[str, str]:

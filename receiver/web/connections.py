@@ -14,6 +14,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from receiver.problem_types import ProblemType
 from receiver.web import problems, streams
 
 MAX_HEAD_BYTES = 65_536
@@ -141,7 +142,7 @@ class ImpatientProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def _refusal(self, detail: str) -> bytes:
-        response = problems.closing(problems.problem(400, "Malformed request", detail))
+        response = problems.closing(problems.problem(ProblemType.MALFORMED_REQUEST, detail))
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [b"%s: %s\r\n" % pair for pair in headers]
         return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", response.body))

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, unless_left
 from receiver.web.filters import (
@@ -247,7 +248,8 @@ async def _check_sink_or_unset(runtime: Runtime, sink: str | None) -> None:
 def _check_unset(runtime: Runtime, sink: str) -> None:
     if sink in runtime.sinks:
         raise Rejected(
-            409, "Sink is set", "Its notifications are on their way, and its dead letters can be requeued."
+            ProblemType.SINK_SET,
+            "Its notifications are on their way, and its dead letters can be requeued.",
         )
 
 

@@ -25,6 +25,7 @@ from starlette.responses import Response
 
 from receiver import payload
 from receiver.errors import ReceiverError, Rejected
+from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.auth import Guard, Role, require
@@ -178,13 +179,13 @@ def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
         return msgspec.convert({}, endpoint.takes)
     # Strangers may ask for a file, and each parameter costs time.
     if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
-        raise Rejected(400, "Bad query", f"A query may have at most {MOST_PARAMETERS} parameters.")
+        raise Rejected(ProblemType.BAD_QUERY, f"A query may have at most {MOST_PARAMETERS} parameters.")
     given, lists = request.query_params, _lists(endpoint.takes)
     document = {name: given.getlist(name) if name in lists else text for name, text in given.items()}
     try:
         return msgspec.convert(document, endpoint.takes, strict=False)
     except msgspec.ValidationError as exc:
-        raise Rejected(400, "Bad query", _in_words(exc, endpoint.takes)) from exc
+        raise Rejected(ProblemType.BAD_QUERY, _in_words(exc, endpoint.takes)) from exc
 
 
 @cache
@@ -201,9 +202,9 @@ def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:
     try:
         return _decoded(body or b"{}", endpoint.takes)
     except RecursionError as exc:
-        raise Rejected(400, "Bad body", "The JSON is nested too deeply.") from exc
+        raise Rejected(ProblemType.BAD_BODY, "The JSON is nested too deeply.") from exc
     except ValueError as exc:  # also what is not UTF-8, which is no msgspec error
-        raise Rejected(400, "Bad body", _in_words(exc, endpoint.takes)) from exc
+        raise Rejected(ProblemType.BAD_BODY, _in_words(exc, endpoint.takes)) from exc
 
 
 def _decoded(body: bytes, takes: type[Taken]) -> Taken:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
 from receiver.web.shapes import TaskId
@@ -67,14 +68,21 @@ def clauses(wanted: Filter) -> list[str]:
 def check_provider(runtime: Runtime, name: str | None) -> None:
     """Raises Rejected, naming those that are known."""
     if name is not None and name not in runtime.providers:
-        raise _unknown("provider", runtime.providers)
+        raise _unknown(ProblemType.UNKNOWN_PROVIDER, "provider", runtime.providers)
 
 
 def check_sinks(runtime: Runtime, names: Iterable[str]) -> None:
     """Raises Rejected, naming those that are set."""
     if not runtime.sinks.keys() >= set(names):
-        raise _unknown("sink", runtime.sinks)
+        raise _unknown(ProblemType.UNKNOWN_SINK, "sink", runtime.sinks)
 
 
-def _unknown(what: str, known: Iterable[str]) -> Rejected:
-    return Rejected(400, f"Unknown {what}", f"A {what} must be one of: {', '.join(sorted(known))}.")
+def unknown_task(runtime: Runtime, provider: str) -> Rejected:
+    """Why a task that a path names is not there. One of a provider that was removed may well be."""
+    if provider in runtime.providers:
+        return Rejected(ProblemType.UNKNOWN_TASK, "No submission of this task was logged here.")
+    return _unknown(ProblemType.UNKNOWN_PROVIDER, "provider", runtime.providers, status=404)
+
+
+def _unknown(kind: ProblemType, what: str, known: Iterable[str], status: int | None = None) -> Rejected:
+    return Rejected(kind, f"A {what} must be one of: {', '.join(sorted(known))}.", status=status)

@@ -7,11 +7,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import Rejected
 from receiver.models import HistoryPage
 from receiver.runtime import Runtime
 from receiver.web.auth import may_act_for
 from receiver.web.endpoints import Audience, Endpoint
+from receiver.web.filters import unknown_task
 from receiver.web.shapes import Limit, Moment, reply, shape
 from receiver.words import OutboxState, Outcome, Proof, Verdict, Via
 
@@ -145,5 +145,5 @@ async def _page(
         task = await runtime.store.get_task(*name)
         page = page if task and may_act_for(request, task.submission.owner) else None
     if page is None:
-        raise Rejected(404, "Unknown task", "No submission of this task was logged here.")
+        raise unknown_task(runtime, name[0])
     return page

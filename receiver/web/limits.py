@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from receiver.errors import Rejected, Unavailable
+from receiver.problem_types import ProblemType
 from receiver.web.deadlines import Deadlines
 
 
@@ -48,16 +49,16 @@ class Intake:
         """
         coding = headers.get("content-encoding")
         if coding is not None and coding.strip().lower() not in {"identity", ""}:
-            raise Rejected(415, "Compressed body", "Send the body without Content-Encoding.")
+            raise Rejected(ProblemType.COMPRESSED_BODY, "Send the body without Content-Encoding.")
         # The server undoes the chunks, and nothing that was done before them.
         if headers.get("transfer-encoding", "chunked").strip().lower() != "chunked":
-            raise Rejected(415, "Compressed body", "The only Transfer-Encoding is chunked.")
+            raise Rejected(ProblemType.COMPRESSED_BODY, "The only Transfer-Encoding is chunked.")
         length = headers.get("content-length")
         if length is None:
             return
         # Not int() alone: it takes signs, blanks, underscores and other scripts' digits.
         if not (length.isascii() and length.isdigit()):
-            raise Rejected(400, "Bad Content-Length", "Content-Length must be one decimal number.")
+            raise Rejected(ProblemType.BAD_CONTENT_LENGTH, "Content-Length must be one decimal number.")
         if len(length) > 18 or int(length) > max_bytes:
             raise _too_large(max_bytes)
 
@@ -146,7 +147,7 @@ class Waiting:
             if self._is_out:
                 raise _too_much() from None
             detail = f"The body did not arrive within {self._intake.limits.body_timeout_seconds:g} seconds."
-            raise Rejected(408, "Body too slow", detail) from exc
+            raise Rejected(ProblemType.BODY_TOO_SLOW, detail) from exc
         finally:
             self._come_to_an_end()
 
@@ -214,4 +215,4 @@ def _too_much() -> Unavailable:
 
 
 def _too_large(max_bytes: int) -> Rejected:
-    return Rejected(413, "Body too large", f"The body may have at most {max_bytes} bytes.")
+    return Rejected(ProblemType.BODY_TOO_LARGE, f"The body may have at most {max_bytes} bytes.")

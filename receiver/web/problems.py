@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from http import HTTPStatus
+from typing import Annotated
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from receiver.errors import ReceiverError, Rejected, Unavailable
 from receiver.escapes import encode_harmless
+from receiver.problem_types import NAMESPACE, ProblemType
 from receiver.web.limits import announces_body
 
 CONTENT_TYPE = "application/problem+json"
@@ -21,10 +22,17 @@ MAX_DETAIL_CHARACTERS = 400  # what quotes the sender may be as long as the send
 _CLOSING = frozenset({408, 413, 415})
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The document: ``title`` is a short stable phrase, ``detail`` what to do about it."""
+_TYPE = msgspec.Meta(
+    description=f"What clients go by: one of the names below {NAMESPACE} that the README lists, and more in"
+    " later releases. Nothing is to be fetched there.",
+    examples=[kind.uri for kind in ProblemType],
+)
 
-    type: str
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """The document: ``title`` is a short phrase for people, ``detail`` what to do about it."""
+
+    type: Annotated[str, _TYPE]
     title: str
     status: int
     detail: str
@@ -34,11 +42,10 @@ def answer(error: ReceiverError, headers: Mapping[str, str] | None = None) -> Re
     """The answer to an expected failure; what is neither the sender's nor the moment's is our own."""
     match error:
         case Rejected():
-            return problem(error.status, error.title, error.detail, headers)
+            return problem(error.kind, error.detail, headers, status=error.status)
         case Unavailable():
             return problem(
-                503,
-                "Unavailable for now",
+                ProblemType.UNAVAILABLE,
                 "This cannot be done now, and nothing was recorded. Send the same again later.",
                 {"retry-after": str(retry_after(error))},
             )
@@ -49,7 +56,7 @@ def answer(error: ReceiverError, headers: Mapping[str, str] | None = None) -> Re
 def stopping() -> Response:
     """The answer to a request that the stop interrupts: whether it had its effect, nobody knows."""
     detail = "The service is stopping; ask or send again."
-    return problem(503, "Unavailable for now", detail, {"retry-after": str(RETRY_AFTER_SECONDS)})
+    return problem(ProblemType.UNAVAILABLE, detail, {"retry-after": str(RETRY_AFTER_SECONDS)})
 
 
 def closing(response: Response) -> Response:
@@ -60,12 +67,16 @@ def closing(response: Response) -> Response:
 
 def internal() -> Response:
     """The answer to a fault of our own; what it was stands in the log only."""
-    return problem(500, "Internal error", "This is a fault of the receiver; its log says more.")
+    return problem(ProblemType.INTERNAL_ERROR, "This is a fault of the receiver; its log says more.")
 
 
-def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """One problem document with the headers that its status asks for."""
-    document = Problem(type="about:blank", title=title, status=status, detail=detail[:MAX_DETAIL_CHARACTERS])
+def problem(
+    kind: ProblemType, detail: str, headers: Mapping[str, str] | None = None, *, status: int | None = None
+) -> Response:
+    """One problem document, by default with its type's usual status, and the headers that asks for."""
+    status = status or kind.status
+    said = detail[:MAX_DETAIL_CHARACTERS]
+    document = Problem(type=kind.uri, title=kind.title, status=status, detail=said)
     return Response(
         encode_harmless(document),
         status,
@@ -83,10 +94,10 @@ async def for_unrouted(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such path, or not with this method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
-    detail = f"{request.method} is not possible on this path."
+    kind, detail = ProblemType.METHOD_NOT_ALLOWED, f"{request.method} is not possible on this path."
     if status == 404:
-        detail = "There is nothing at this path."
-    response = problem(status, HTTPStatus(status).phrase, detail, headers)
+        kind, detail = ProblemType.UNKNOWN_PATH, "There is nothing at this path."
+    response = problem(kind, detail, headers, status=status)
     return closing(response) if announces_body(request.headers) else response
 
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 from receiver.repairs import Replay, WorkFilter
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
@@ -131,7 +132,7 @@ async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """One replay."""
     replay = await runtime.store.get_replay(request.path_params["id"])
     if replay is None:
-        raise Rejected(404, "Unknown replay", "No replay has this id.")
+        raise Rejected(ProblemType.UNKNOWN_REPLAY, "No replay has this id.")
     return reply(_shown(replay))
 
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 from receiver.relay import filter_text
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
@@ -76,7 +77,9 @@ async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:
     name = request.path_params["name"]
     if name not in runtime.sinks:
         known = ", ".join(runtime.sinks)
-        raise Rejected(404, "Unknown sink", f"No sink of this name is set; there are {known}.")
+        raise Rejected(
+            ProblemType.UNKNOWN_SINK, f"No sink of this name is set; there are {known}.", status=404
+        )
     answer = await runtime.relay.test(name)
     log.info(
         "sink.tested",

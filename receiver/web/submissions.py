@@ -13,6 +13,7 @@ from receiver.errors import Rejected
 from receiver.models import Submission
 from receiver.payload import path_part
 from receiver.payload import task_id as usable_task_id
+from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.auth import listed_owner, may_act_for, require_owner
 from receiver.web.endpoints import Audience, Endpoint, Nothing
@@ -103,7 +104,7 @@ async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Respons
     require_owner(request, new.owner)
     row, created = await runtime.store.log_submission(_submission(runtime, new))
     if not created and row.owner != new.owner:
-        raise Rejected(409, "Task already logged", "This task was logged before, for somebody else.")
+        raise Rejected(ProblemType.TASK_LOGGED, "This task was logged before, for somebody else.")
     if created and row.task_id is not None:
         runtime.worker.wake()  # an early delivery may have found its owner
     return reply(_shown(runtime, row), 201 if created else 200)
@@ -114,7 +115,7 @@ async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response
     await _find(runtime, request)
     row = await runtime.store.bind_submission(request.path_params["id"], binding.task_id, runtime.clock.now())
     if row.task_id != binding.task_id:
-        raise Rejected(409, "Already bound", "This submission is bound to another task.")
+        raise Rejected(ProblemType.ALREADY_BOUND, "This submission is bound to another task.")
     runtime.worker.wake()  # an early delivery may have found its owner
     return reply(_shown(runtime, row))
 
@@ -205,7 +206,7 @@ async def _find(runtime: Runtime, request: Request) -> Submission:
     """The submission that a path names; another owner's is as unknown as none. Raises Rejected (404)."""
     row = await runtime.store.get_submission(request.path_params["id"])
     if row is None or not may_act_for(request, row.owner):
-        raise Rejected(404, "Unknown submission", "No submission has this id.")
+        raise Rejected(ProblemType.UNKNOWN_SUBMISSION, "No submission has this id.")
     return row
 
 

@@ -6,7 +6,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import Rejected
 from receiver.models import (
     Asset,
     Event,
@@ -19,7 +18,7 @@ from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.auth import listed_owner, may_act_for
 from receiver.web.endpoints import Audience, Endpoint, Nothing
-from receiver.web.filters import When, check_provider, check_span
+from receiver.web.filters import When, check_provider, check_span, unknown_task
 from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
 from receiver.words import AssetState, EventType, Outcome, TaskState, Via
@@ -162,7 +161,7 @@ async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """One task with its whole history."""
     task = await runtime.store.get_task(request.path_params["provider"], request.path_params["task_id"])
     if task is None or not may_act_for(request, task.submission.owner):
-        raise Rejected(404, "Unknown task", "No submission of this task was logged here.")
+        raise unknown_task(runtime, request.path_params["provider"])
     return reply(_shown(runtime, task))
 
 

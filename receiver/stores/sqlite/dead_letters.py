@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 from receiver.repairs import DeadLetter, DeadLetterPage, Requeued, WorkFilter
 from receiver.stores.sqlite.matching import DEAD, Search, count_on, find_newest, find_on, json_list, search
 from receiver.stores.sqlite.windows import LAST_NUMBER
@@ -83,7 +84,7 @@ def requeued(revived: int, reached: int | None) -> Requeued:
 def _number(cursor: str) -> int:
     match = CURSOR.fullmatch(cursor)
     if match is None:
-        raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
+        raise Rejected(ProblemType.BAD_CURSOR, "Pass the next_cursor of the page before, or none.")
     return int(match[1])
 
 

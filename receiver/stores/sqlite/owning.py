@@ -8,6 +8,7 @@ import msgspec
 from receiver.errors import Rejected
 from receiver.models import Recording, Submission
 from receiver.options import StoreOptions
+from receiver.problem_types import ProblemType
 from receiver.stores.sqlite import applying, polling
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, get_submission, submission_of_task
 from receiver.times import to_text
@@ -120,11 +121,11 @@ def bind_submission(
     """Tie a reserved submission to its task; see ``ports.Store.bind_submission``."""
     submission = get_submission(db, submission_id)
     if submission is None:
-        raise Rejected(404, "No such submission", "There is no submission with this id.")
+        raise Rejected(ProblemType.UNKNOWN_SUBMISSION, "No submission has this id.")
     if submission.task_id is not None:
         return submission
     if db.execute(BIND, (task_id, to_text(now), submission_id)).rowcount == 0:
-        raise Rejected(409, "Task has another submission", "Another submission is bound to this task.")
+        raise Rejected(ProblemType.TASK_TAKEN, "Another submission is bound to this task.")
     _match_early(db, submission.provider, task_id, options)
     polling.schedule(db, submission.provider, task_id, now, options.first_poll_seconds)
     return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
@@ -134,9 +135,9 @@ def withdraw_submission(db: sqlite3.Cursor, submission_id: str, now: datetime) -
     """Wait for no task of a reservation any more; see ``ports.Store.withdraw_submission``."""
     submission = get_submission(db, submission_id)
     if submission is None:
-        raise Rejected(404, "Unknown submission", "No submission has this id.")
+        raise Rejected(ProblemType.UNKNOWN_SUBMISSION, "No submission has this id.")
     if submission.task_id is not None:
-        raise Rejected(409, "Submission is bound", "A task is bound to this submission, so it stays.")
+        raise Rejected(ProblemType.SUBMISSION_BOUND, "A task is bound to this submission, so it stays.")
     db.execute(WITHDRAW, (to_text(now), submission_id))
     return msgspec.structs.replace(submission, withdrawn_at=submission.withdrawn_at or now)
 

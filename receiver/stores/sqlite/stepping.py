@@ -15,6 +15,7 @@ from receiver.errors import Rejected
 from receiver.leased import PollWork
 from receiver.models import Recording, Report
 from receiver.options import StoreOptions, why_not_asked
+from receiver.problem_types import ProblemType
 from receiver.repairs import KeptDelivery, Replay, ReplayWork
 from receiver.stores.sqlite import polling, replaying
 from receiver.stores.sqlite.applying import apply, tell_polls, waiting
@@ -290,9 +291,9 @@ def change_replay(
     """Pause, resume or cancel; see ``ports.Store.change_replay``."""
     replay = replaying.get_replay(db, replay_id)
     if replay is None:
-        raise Rejected(404, "Unknown replay", "No replay has this id.")
+        raise Rejected(ProblemType.UNKNOWN_REPLAY, "No replay has this id.")
     if replay.state in {ReplayState.DONE, ReplayState.CANCELLED}:
-        raise Rejected(409, "Replay has ended", f"This replay is {replay.state.value} already.")
+        raise Rejected(ProblemType.REPLAY_ENDED, f"This replay is {replay.state.value} already.")
     if state is ReplayState.CANCELLED:
         replaying.cancel(db, replay_id, now)
         withdrawn = _withdraw(db, replay_id, now, options)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from receiver.errors import Rejected
+from receiver.problem_types import ProblemType
 
 LOOK_SECONDS = 0.25
 FIRST_WINDOW = 250  # rows; each window after it is twice as large, so that a slow disk is seen in time
@@ -81,7 +82,7 @@ def number_below(cursor: str | None) -> int:
         return LAST_NUMBER
     match = CURSOR.fullmatch(cursor)
     if match is None:
-        raise Rejected(400, "Bad cursor", "Pass the next_cursor of the page before, or none.")
+        raise Rejected(ProblemType.BAD_CURSOR, "Pass the next_cursor of the page before, or none.")
     return int(match[1])
 
 
