@@ -31,6 +31,7 @@ from tests.cli_stub import answering
 from tests.earlier_releases import make_first_release
 from tests.fake_world import make_trust
 from tests.sink_hosts import free_port
+from tests.terminals import at_a_terminal
 
 pytest_plugins = ["tests.cli_fixtures"]
 pytestmark = pytest.mark.usefixtures("plain_environment")
@@ -384,11 +385,11 @@ def test_a_provider_is_named_where_only_its_own_url_is_too_long() -> None:
     assert "more than 2048 characters" in found["callbacks vidgo"]["detail"]
 
 
-def test_people_read_it_on_eighty_columns(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    result = run("doctor", PORT=str(free_port()), RECEIVER_SINK_HOOK=f"http://127.0.0.1:{free_port()}/in")
-
-    lines = result.stdout.splitlines()
+def test_people_read_it_on_eighty_columns(old: Path) -> None:
+    hook = f"http://127.0.0.1:{free_port()}/in"
+    lines = at_a_terminal(
+        "doctor", environ={"PORT": str(free_port()), "RECEIVER_SINK_HOOK": hook}, columns=80
+    ).lines
     assert max(len(line) for line in lines if str(old.parents[1]) not in line) <= 80  # a path stays whole
     at = next(number for number, line in enumerate(lines) if line.startswith("warn  database"))
     said, todo = f"{len(pending(old) or ())} migrations wait", "to do: back up, then start or run"

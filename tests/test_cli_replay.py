@@ -282,7 +282,7 @@ def test_a_person_at_a_terminal_is_asked_and_sees_a_bar() -> None:
     assert code == 0, seen
     assert "This sends 132 events again" in seen
     assert "Go ahead? [y/N]: " in seen
-    assert "100 of 132 events looked at, 66 of 200 notifications settled" in seen
+    assert "100 of 132 events looked at, 66 of 200 settled" in seen
     assert "100%" in seen
     assert "264" in seen
 

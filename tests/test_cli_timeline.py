@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-from receiver.cli.show import print_lines
+from receiver.cli.tables import print_lines
 from receiver.cli.timeline import elapsed, timeline
 
 SUBMITTED_AT = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)

@@ -3,12 +3,15 @@
 import io
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from receiver import __version__
 from receiver.cli.exits import report
+from receiver.cli.terminal import columns, hang
 from receiver.errors import Misconfigured, ReceiverError
 
 # name -> where it is, and what it does: `--help` needs no command to be imported.
@@ -37,6 +40,10 @@ class Commands(click.Group):
         escape_the_unencodable()
         return super().main(*args, **kwargs)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with wrapping_usage_errors():
+            return super().make_context(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
@@ -52,12 +59,23 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with wrapping_usage_errors():
+                return super().invoke(ctx)
         except ReceiverError as exc:
             ctx.exit(report(exc))
         except UnicodeEncodeError as exc:  # bytes that the shell handed on, in a name or an id
             typed = exc.object[exc.start : exc.end]
             ctx.exit(report(Misconfigured(f"what was typed is not text in UTF-8: {typed!r}")))
+
+
+@contextmanager
+def wrapping_usage_errors() -> Iterator[None]:
+    """What was mistyped is said in lines that fit the terminal, too."""
+    try:
+        yield
+    except click.UsageError as exc:
+        lines = hang("Error: ", exc.format_message(), columns(err=True), 2)
+        raise click.UsageError("\n".join(lines).removeprefix("Error: "), exc.ctx) from exc
 
 
 def escape_the_unencodable() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,9 @@ import msgspec
 from receiver import plugins
 from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit, nothing_found
-from receiver.cli.show import count, print_document, print_pairs
+from receiver.cli.show import count, print_document
+from receiver.cli.tables import print_pairs
+from receiver.cli.terminal import bar, say
 from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import open_own
@@ -171,14 +172,14 @@ def _place(source: Path, data_dir: Path) -> Path:
 
 def _copy_database(record: FileRecord, source: Path, target: Path) -> RecordCopy:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with click.progressbar(length=1, label="Database", file=sys.stderr) as bar:
+    with bar("Database", 1) as drawn:
 
         def progress(done: int, pages: int) -> None:
-            bar.length = pages
-            bar.update(done - bar.pos)
+            drawn.length = pages
+            drawn.update(done - drawn.pos)
 
         record.copy_record(source, target, progress)
-    click.echo("Checking every page and index of the copy", err=True)
+    say("Checking every page and index of the copy", err=True)
     return record.check_copy(source, target)
 
 
@@ -197,7 +198,7 @@ def _copy_files(
     source: Path, place: Path, draft: Path, stored: Iterator[tuple[str, int]], number: int
 ) -> Files:
     found = Files(folder=str(place))
-    with click.progressbar(stored, length=number, label="Files   ", file=sys.stderr) as files:
+    with bar("Files   ", number, stored) as files:
         for key, size in files:
             _take(source, draft / place, key, size, found)
     return found
@@ -264,9 +265,9 @@ def _told(files: Files) -> str:
 
 def _complain(wrong: list[str]) -> None:
     """The copy is as good as what it was made of, which is not good."""
-    click.echo(f"receiver: {count(len(wrong), 'stored file')} not as the database says:", err=True)
+    say(f"receiver: {count(len(wrong), 'stored file')} not as the database says:", err=True)
     for line in wrong[:MOST_SHOWN]:
-        click.echo(f"receiver:   {printable(line)}", err=True)
+        say(f"receiver:   {printable(line)}", err=True)
     if len(wrong) > MOST_SHOWN:
-        click.echo(f"receiver:   and {len(wrong) - MOST_SHOWN:,} more; --json lists all", err=True)
+        say(f"receiver:   and {len(wrong) - MOST_SHOWN:,} more; --json lists all", err=True)
     click.get_current_context().exit(Exit.FAILED)

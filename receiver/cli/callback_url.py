@@ -6,6 +6,7 @@ import click
 
 from receiver.cli.keys import consequence
 from receiver.cli.reach import REMEDY, obstacles
+from receiver.cli.terminal import say
 from receiver.credentials import read_credentials
 from receiver.errors import Misconfigured
 from receiver.fields import key_variable
@@ -32,7 +33,7 @@ def callback_url(*, provider: str) -> None:
     click.echo(url)
     facts = providers[provider].facts
     for warning in (*_kept_away(url, facts), *_held_back(settings, facts)):
-        click.echo(f"receiver: {warning}", err=True)
+        say(f"receiver: {warning}", err=True)
 
 
 def provider_url(settings: Settings, tokens: Tokens, provider: str) -> str:

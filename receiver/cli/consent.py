@@ -6,6 +6,7 @@ import click
 
 from receiver.cli.escapes import printable_lines
 from receiver.cli.exits import Exit
+from receiver.cli.terminal import say
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -16,7 +17,7 @@ def ask(plan: str, *, yes: bool) -> None:
 
     Ends the command otherwise: 1 for a no, 2 where there is no terminal to ask at.
     """
-    click.echo(printable_lines(plan), err=True)
+    say(printable_lines(plan), err=True)
     if yes:
         return
     if not sys.stdin.isatty():
@@ -24,5 +25,5 @@ def ask(plan: str, *, yes: bool) -> None:
             "there is no terminal to ask at, so nothing was done: add --yes to go ahead, or --dry-run"
         )
     if not click.confirm("Go ahead?", err=True):
-        click.echo("Nothing was done.", err=True)
+        say("Nothing was done.", err=True)
         click.get_current_context().exit(Exit.FAILED)

@@ -17,7 +17,9 @@ from receiver.cli.filters import (
     filter_words,
     limit_option,
 )
-from receiver.cli.show import as_json, count, print_json, print_table
+from receiver.cli.show import as_json, count, print_json
+from receiver.cli.tables import print_table, wide_option
+from receiver.cli.terminal import say
 
 
 @click.group()
@@ -30,6 +32,7 @@ def dead() -> None:
 @click.option("--sink", help="Only this sink's.")
 @limit_option
 @cursor_option
+@wide_option
 @as_json
 def list_(*, as_json: bool, **query: Any) -> None:
     """List notifications that were given up, the newest first."""
@@ -41,9 +44,10 @@ def list_(*, as_json: bool, **query: Any) -> None:
         print_json(answer)
     elif page["dead_letters"]:
         columns = ("settled_at", "sink", "provider", "task_id", "type", "attempts", "outcome", "detail")
-        print_table(page["dead_letters"], {name: name for name in columns})
+        least = ("detail", "attempts", "type", "provider", "settled_at", "outcome")
+        print_table(page["dead_letters"], columns, least)
         if page["next_cursor"]:
-            click.echo(f"More: --cursor {printable(page['next_cursor'])}", err=True)
+            say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
     if not page["dead_letters"]:
         nothing_found("dead letters")
 
@@ -70,7 +74,7 @@ def requeue(*, sinks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, 
         print_json(answer)
     elif plan["matched"]:
         said = _plan(plan["matched"], asked) if dry_run else _done(answer.document["requeued"])
-        click.echo(printable_lines(said))
+        say(printable_lines(said))
     if not plan["matched"]:
         nothing_found("dead letters")
 
@@ -139,7 +143,7 @@ def _clear_up(
     if as_json:
         print_json(answer)
     elif is_any:
-        click.echo(printable_lines(plan(found) if dry_run else done(answer.document)))
+        say(printable_lines(plan(found) if dry_run else done(answer.document)))
     if not is_any:
         nothing_found("undelivered notifications of that sink")
 

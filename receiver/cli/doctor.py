@@ -1,10 +1,8 @@
 """`receiver doctor`: every problem there is, each with what to do about it."""
 
 import asyncio
-import shutil
 import sqlite3
 import tempfile
-import textwrap
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -17,12 +15,11 @@ from receiver.cli.checks import Check, State
 from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.show import paint, print_document
+from receiver.cli.terminal import columns, hang
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
 from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
-
-WIDEST = 100
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,25 +112,11 @@ def _machine(data_dir: Path) -> list[Check]:
 def _print(found: Sequence[Check]) -> None:
     """State, name and what was found; below it, in the same column, what to do."""
     states, names = (max(map(len, cells)) for cells in zip(*((c.state, c.name) for c in found), strict=True))
-    margin = " " * (states + names + 4)
-    width = min(shutil.get_terminal_size().columns, WIDEST)
     for check in found:
-        lines = _wrapped(check.detail, margin, width)
+        label = f"{paint(check.state)}{' ' * (states - len(check.state) + 2)}{check.name:{names}}  "
+        lines = hang(label, printable(check.detail), columns())
         if check.todo:
-            lines += _wrapped(f"to do: {check.todo}", margin, width)
-        gap = " " * (states - len(check.state) + 2)
-        click.echo(f"{paint(check.state)}{gap}{check.name:{names}}  {lines[0].removeprefix(margin)}")
-        for line in lines[1:]:
+            margin = " " * (states + names + 4)
+            lines += hang(margin, f"to do: {printable(check.todo)}", columns())
+        for line in lines:
             click.echo(line)
-
-
-def _wrapped(text: str, margin: str, width: int) -> list[str]:
-    """Paths, URLs and variables stay whole, so that they can be copied."""
-    return textwrap.wrap(
-        printable(text),
-        max(width, len(margin) + 20),
-        initial_indent=margin,
-        subsequent_indent=margin,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -5,6 +5,7 @@ from enum import IntEnum
 import click
 
 from receiver.cli.escapes import printable, printable_lines
+from receiver.cli.terminal import say
 from receiver.errors import Misconfigured, ReceiverError
 from receiver.problem_types import ProblemType
 
@@ -43,7 +44,7 @@ def report(error: ReceiverError) -> Exit:
         case _:
             lines, code = (str(error),), Exit.FAILED
     for line in lines:
-        click.echo(f"receiver: {printable_lines(line)}", err=True)
+        say(f"receiver: {printable_lines(line)}", err=True)
     return code
 
 
@@ -57,5 +58,5 @@ def _code(error: Refused) -> Exit:
 
 def nothing_found(what: str, todo: str = "") -> None:
     """End a command that looked for something and found none of it; ``todo`` says where to look else."""
-    click.echo(f"receiver: no {what} found{': ' if todo else ''}{todo}", err=True)
+    say(f"receiver: no {what} found{': ' if todo else ''}{todo}", err=True)
     click.get_current_context().exit(Exit.NOTHING_FOUND)

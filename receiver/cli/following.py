@@ -11,7 +11,8 @@ import click
 from receiver.cli.client import Reply, Service
 from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit, Refused
-from receiver.cli.show import print_table
+from receiver.cli.tables import print_table
+from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable
 from receiver.words import Outcome, Stage, Verdict
 
@@ -53,10 +54,10 @@ def follow(service: Service, replay: Reply) -> Reply:
     try:
         return _draw(looks) if sys.stderr.isatty() else _write(looks)
     except KeyboardInterrupt:
-        click.echo(_goes_on(replay_id), err=True)
+        say(_goes_on(replay_id), err=True)
         click.get_current_context().exit(Exit.FAILED)
     except ReceiverError:
-        click.echo(_goes_on(replay_id), err=True)
+        say(_goes_on(replay_id), err=True)
         raise
 
 
@@ -72,14 +73,14 @@ def print_results(replay: dict[str, Any]) -> None:
     stage, results = Stage(replay["stage"]), sorted(replay["results"].items())
     why = f"; {_IDLE[stage]}" if replay["state"] == "done" and not results else ""
     counts = f"{replay['looked_at']:,} of {replay['matched']:,} {NOUNS[stage][0]} looked at"
-    click.echo(printable(f"Replay {replay['id']} is {replay['state']}: {counts}{why}."), err=True)
+    say(printable(f"Replay {replay['id']} is {replay['state']}: {counts}{why}."), err=True)
     if results:
         rows = [{"outcome": outcome, "count": f"{number:,}"} for outcome, number in results]
-        print_table(rows, {name: name for name in ("outcome", "count")})
+        print_table(rows, ("outcome", "count"))
     if "unpolled" in replay["results"]:
-        click.echo("Unpolled are tasks whose provider cannot be asked: no API key of it is set.", err=True)
+        say("Unpolled are tasks whose provider cannot be asked: no API key of it is set.", err=True)
     if replay["state"] == "done" and "withdrawn" in replay["results"]:
-        click.echo("Withdrawn are notifications for sinks that are not set any more.", err=True)
+        say("Withdrawn are notifications for sinks that are not set any more.", err=True)
 
 
 def how_to_follow(replay_id: str) -> str:
@@ -120,11 +121,11 @@ def _look(service: Service, path: str) -> Reply:
 
 def _draw(looks: Iterator[Reply]) -> Reply:
     """As a bar, for a terminal."""
-    with click.progressbar(length=BAR_STEPS, file=sys.stderr, show_eta=False, item_show_func=_words) as bar:
+    with bar("", BAR_STEPS, words=_fitting_words) as drawn:
         for replay in looks:
-            bar.current_item = replay.document
-            bar.update(max(0, _steps(replay.document) - bar.pos))
-            bar.render_progress()  # the words may have changed where the bar has not
+            drawn.current_item = replay.document
+            drawn.update(max(0, _steps(replay.document) - drawn.pos))
+            drawn.render_progress()  # the words may have changed where the bar has not
     return replay
 
 
@@ -133,7 +134,7 @@ def _write(looks: Iterator[Reply]) -> Reply:
     next_line_at = time.monotonic() + LINE_SECONDS
     for replay in looks:
         if time.monotonic() >= next_line_at:
-            click.echo(printable(_words(replay.document)), err=True)
+            say(printable(_words(replay.document)), err=True)
             next_line_at = time.monotonic() + LINE_SECONDS
     return replay
 
@@ -147,12 +148,19 @@ def _steps(replay: dict[str, Any]) -> int:
     return int(BAR_STEPS * min(1.0, looked_at * settled))
 
 
-def _words(replay: dict[str, Any] | None) -> str:
+def _fitting_words(replay: dict[str, Any] | None, room: int) -> str:
     if replay is None:  # before the first look
         return ""
+    words = _words(replay)
+    if len(words) > room:
+        words = _words(replay, is_short=True)
+    return shorten(words, room)
+
+
+def _words(replay: dict[str, Any], *, is_short: bool = False) -> str:
     paused = "paused, " if replay["state"] == "paused" else ""
     looked_at, queued = NOUNS[Stage(replay["stage"])]
     return (
         f"{paused}{replay['looked_at']:,} of {replay['matched']:,} {looked_at} looked at,"
-        f" {replay['settled']:,} of {replay['queued']:,} {queued} settled"
+        f" {replay['settled']:,} of {replay['queued']:,}{'' if is_short else ' ' + queued} settled"
     )

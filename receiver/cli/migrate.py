@@ -5,6 +5,7 @@ import asyncio
 import click
 
 from receiver import __version__, plugins
+from receiver.cli.terminal import say
 from receiver.clock import Clock
 from receiver.options import StoreOptions
 from receiver.privileges import become_owner, keep_from_others
@@ -22,7 +23,7 @@ def migrate() -> None:
     settings = load_settings()
     become_owner(settings.data_dir)
     asyncio.run(open_and_close(settings))
-    click.echo(f"The database has the schema of receiver {__version__}.")
+    say(f"The database has the schema of receiver {__version__}.")
 
 
 async def open_and_close(settings: Settings) -> None:

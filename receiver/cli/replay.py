@@ -13,7 +13,9 @@ from receiver.cli.escapes import printable, printable_lines
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
 from receiver.cli.following import NOUNS, exit_code, follow, how_to_follow, print_results
-from receiver.cli.show import as_json, count, print_heading, print_json, print_pairs, print_table
+from receiver.cli.show import as_json, count, print_heading, print_json
+from receiver.cli.tables import print_pairs, print_table, wide_option
+from receiver.cli.terminal import say
 from receiver.replay import check_can_match
 from receiver.words import EventType, Stage, TaskState
 
@@ -63,7 +65,7 @@ def replay(
         print_json(ended)
     elif no_wait:
         click.echo(printable(ended.document["id"]))
-        click.echo(how_to_follow(printable(ended.document["id"])), err=True)
+        say(how_to_follow(printable(ended.document["id"])), err=True)
     else:
         print_results(ended.document)
     if not no_wait:
@@ -77,6 +79,7 @@ def replays() -> None:
 
 @replays.command("list")
 @limit_option
+@wide_option
 @as_json
 def list_(*, limit: int, as_json: bool) -> None:
     """List the newest replays."""
@@ -96,7 +99,8 @@ def list_(*, limit: int, as_json: bool) -> None:
             "created_at",
             "finished_at",
         )
-        print_table([row | _progress(row) for row in rows], {name: name for name in columns})
+        least = ("finished_at", "created_at", "requested_by", "settled", "looked at")
+        print_table([row | _progress(row) for row in rows], columns, least)
     if not rows:
         nothing_found("replays")
 
@@ -164,7 +168,7 @@ def _tell_plan(plan: Reply, *, as_json: bool) -> None:
     if as_json:
         print_json(plan)
     elif matched:
-        click.echo(printable_lines(_plan(plan.document)))
+        say(printable_lines(_plan(plan.document)))
     if not matched:
         nothing_found(f"matching {NOUNS[Stage(plan.document['stage'])][0]}")
 

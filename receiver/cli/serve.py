@@ -222,13 +222,16 @@ def _welcome(settings: Settings, secrets_path: Path, here: str) -> str:
     return f"""\
 Everything is kept in {settings.data_dir.resolve()}
 
-  this service   {settings.public_url}  (RECEIVER_PUBLIC_URL, as providers see it)
-  its tokens     {secrets_path.resolve()}  (api_token for backends, admin_token for you)
+  this service  {settings.public_url}
+                (RECEIVER_PUBLIC_URL, as providers see it)
+  its tokens    {secrets_path.resolve()}
+                (api_token for backends, admin_token for you)
 
 Next, in another terminal in this folder{here}:
 
-  receiver doctor                                            what is still missing
-  receiver submissions add --provider vidgo --owner user-17  reserve a task; prints its callback URL
-  receiver callback-url vidgo                                one URL for all tasks logged after submitting
-  receiver tasks list                                        what became of them
+  receiver doctor              what is still missing
+  receiver submissions add --provider vidgo --owner user-17
+                               reserve a task; prints its callback URL
+  receiver callback-url vidgo  one URL for all tasks logged after submitting
+  receiver tasks list          what became of them
 """

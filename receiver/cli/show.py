@@ -1,18 +1,16 @@
-"""What people see: tables, pairs, times and colours; and JSON for machines."""
+"""What people see: headings, values and colours; and JSON for machines."""
 
 import codecs
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import click
 import msgspec
-from tabulate import tabulate
 
 from receiver.cli.client import Reply
 from receiver.cli.escapes import printable
+from receiver.cli.terminal import say
 from receiver.escapes import escape_json
 
 _COLOURS = {
@@ -43,37 +41,22 @@ def _json_escape(found: re.Match[str]) -> str:
     return json.dumps(found[0])[1:-1]
 
 
-def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """``columns``: from the key in a row to its heading."""
-    cells = [[paint(row.get(key)) for key in columns] for row in rows]
-    click.echo(tabulate(cells, headers=list(columns.values()), tablefmt="plain", disable_numparse=True))
-
-
-def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
-    """Names and values, without those that are unset."""
-    cells = [[printable(name), paint(value)] for name, value in pairs if value not in (None, "", {}, [])]
-    click.echo(tabulate(cells, tablefmt="plain", disable_numparse=True))
-
-
-def print_lines(rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> None:
-    """Aligned columns without headings; the cells are painted already, those ``right`` lean that way."""
-    cells = [list(row) for row in rows]
-    sides = ["right" if column in right else "left" for column in range(len(cells[0]))]
-    for line in tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides).splitlines():
-        click.echo(line.rstrip())
-
-
 def print_heading(text: str) -> None:
     click.echo()
-    click.secho(printable(text), bold=True)
+    say(printable(text), bold=True)
 
 
 def paint(value: object) -> str:
     """One value for a terminal: words of state in colour, nothing that moves the cursor."""
+    text = plain(value)
+    return click.style(text, fg=_COLOURS[text]) if text in _COLOURS else text
+
+
+def plain(value: object) -> str:
+    """The same without colours."""
     if value is None:
         return "-"
-    text = printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())
-    return click.style(text, fg=_COLOURS[text]) if text in _COLOURS else text
+    return printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())
 
 
 def count(number: int, one: str, many: str = "") -> str:

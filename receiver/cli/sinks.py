@@ -10,7 +10,9 @@ from receiver.cli.client import connect
 from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.remedies import remedy
-from receiver.cli.show import as_json, paint, print_json, print_table
+from receiver.cli.show import as_json, paint, print_json
+from receiver.cli.tables import print_table, wide_option
+from receiver.cli.terminal import say
 from receiver.clock import Clock
 from receiver.payload import path_part
 from receiver.times import from_text, in_words
@@ -27,6 +29,7 @@ def sinks() -> None:
 
 
 @sinks.command("list")
+@wide_option
 @as_json
 def list_(*, as_json: bool) -> None:
     """List sinks: how each takes events now, what waits for it, and what came of the last event."""
@@ -37,7 +40,7 @@ def list_(*, as_json: bool) -> None:
         return
     rows = answer.document["sinks"]
     columns = ("name", "scheme", "state", "waiting", "oldest", "outcome", "filter")
-    print_table([row | _shown(row) for row in rows], {name: name for name in columns})
+    print_table([row | _shown(row) for row in rows], columns, ("filter", "scheme", "oldest", "outcome"))
     for row in rows:
         if row["state"] != SinkState.OK:
             click.echo()
@@ -61,7 +64,7 @@ def test(*, name: str, as_json: bool) -> None:
         print_json(answer)
     elif is_taken:
         outcome, event_id = paint(came["outcome"]), printable(came["event_id"])
-        click.echo(f"{printable(name)}: {outcome} in {came['seconds']:.3f} s, as {event_id}")
+        say(f"{printable(name)}: {outcome} in {came['seconds']:.3f} s, as {event_id}")
     else:
         _print_trouble(name, came["outcome"], came["detail"])
     if not is_taken:
@@ -72,7 +75,7 @@ def test(*, name: str, as_json: bool) -> None:
 def secret() -> None:
     """Print a fresh secret to sign a webhook's events with; it is kept nowhere."""
     click.echo(f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}")
-    click.echo("Set it as RECEIVER_SINK_<NAME>_SECRET, and give it to the consumer.", err=True)
+    say("Set it as RECEIVER_SINK_<NAME>_SECRET, and give it to the consumer.", err=True)
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +86,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 def _print_trouble(name: str, outcome: str | None, detail: str | None) -> None:
     said = ": ".join(filter(None, (name, outcome, detail)))
-    click.echo(printable(said))
+    say(printable(said))
     known = Outcome(outcome) if outcome in list(Outcome) else None
-    click.echo(f"to do: {printable(remedy(name, known))}")
+    say(f"to do: {printable(remedy(name, known))}")

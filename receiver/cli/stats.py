@@ -3,7 +3,8 @@
 import click
 
 from receiver.cli.client import connect
-from receiver.cli.show import as_json, print_heading, print_json, print_pairs
+from receiver.cli.show import as_json, print_heading, print_json
+from receiver.cli.tables import print_pairs
 
 
 @click.command()

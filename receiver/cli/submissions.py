@@ -11,7 +11,9 @@ from receiver.cli.consent import ask, yes_option
 from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import cursor_option, limit_option, owner_option, provider_option
-from receiver.cli.show import as_json, print_json, print_pairs, print_table
+from receiver.cli.show import as_json, print_json
+from receiver.cli.tables import print_pairs, print_table, wide_option
+from receiver.cli.terminal import say
 from receiver.payload import decode_whole, storable
 
 
@@ -41,7 +43,7 @@ def add(
     row = answer.document
     print_pairs([("id", row["id"]), ("task_id", row["task_id"]), ("callback_url", row["callback_url"])])
     if answer.status == 200:
-        click.echo("It was logged before; nothing changed.", err=True)
+        say("It was logged before; nothing changed.", err=True)
 
 
 @submissions.command("list")
@@ -50,6 +52,7 @@ def add(
 @click.option("--unbound", is_flag=True, help="Only reservations that wait for a task.")
 @limit_option
 @cursor_option
+@wide_option
 @as_json
 def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
     """List submissions, the newest first."""
@@ -61,9 +64,9 @@ def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
         print_json(answer)
     elif page["submissions"]:
         columns = ("id", "provider", "task_id", "owner", "model", "created_at")
-        print_table(page["submissions"], {name: name for name in columns})
+        print_table(page["submissions"], columns, ("created_at", "model", "owner"))
         if page.get("next_cursor"):  # of a service before 0.4.0
-            click.echo(f"More: --cursor {printable(page['next_cursor'])}", err=True)
+            say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
     if not page["submissions"]:
         nothing_found("submissions")
 
@@ -92,7 +95,7 @@ def withdraw(*, submission_id: str, yes: bool) -> None:
         if row["task_id"] is None:
             ask(_plan(row), yes=yes)
         service.delete(path)
-    click.echo("It is withdrawn.", err=True)
+    say("It is withdrawn.", err=True)
 
 
 def _plan(row: dict[str, str]) -> str:

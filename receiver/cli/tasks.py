@@ -19,7 +19,9 @@ from receiver.cli.filters import (
     state_option,
     until_option,
 )
-from receiver.cli.show import as_json, print_heading, print_json, print_lines, print_pairs, print_table
+from receiver.cli.show import as_json, print_heading, print_json
+from receiver.cli.tables import print_lines, print_pairs, print_table, wide_option
+from receiver.cli.terminal import say
 from receiver.cli.timeline import timeline
 
 
@@ -36,6 +38,7 @@ def tasks() -> None:
 @until_option
 @limit_option
 @cursor_option
+@wide_option
 @as_json
 def list_(*, as_json: bool, **query: str | int | None) -> None:
     """List tasks, the newest first."""
@@ -48,9 +51,9 @@ def list_(*, as_json: bool, **query: str | int | None) -> None:
     elif page["tasks"]:
         rows = [row | {"assets": f"{row['assets_stored']}/{row['assets_total']}"} for row in page["tasks"]]
         columns = ("provider", "task_id", "state", "assets", "owner", "model", "submitted_at", "ended_at")
-        print_table(rows, {name: name for name in columns})
+        print_table(rows, columns, ("ended_at", "model", "owner", "assets", "submitted_at"))
         if page["next_cursor"]:
-            click.echo(f"More: --cursor {printable(page['next_cursor'])}", err=True)
+            say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
     if not page["tasks"]:
         nothing_found("tasks")
 
@@ -59,6 +62,7 @@ def list_(*, as_json: bool, **query: str | int | None) -> None:
 @click.argument("provider")
 @click.argument("task_id")
 @click.option("--all", "is_whole", is_flag=True, help="However long its history is.")
+@wide_option
 @as_json
 def show(*, provider: str, task_id: str, is_whole: bool, as_json: bool) -> None:
     """Show one task: where it stands, its files, its notifications, and what happened.
@@ -88,19 +92,19 @@ def _completed(service: Service, path: str, task: dict[str, Any]) -> Reply:
 def _print_task(task: dict[str, Any]) -> None:
     names = ("state", "waiting_on", "owner", "model", "submission_id", "event_id", "revision", "metadata")
     error = ": ".join(part for part in (task["error"] or {}).values() if part)
-    click.secho(printable(f"{task['provider']} {task['task_id']}"), bold=True)
+    say(printable(f"{task['provider']} {task['task_id']}"), bold=True)
     print_pairs([*((name, task[name]) for name in names), ("error", error)])
     if task["assets"]:
         print_heading("Files")
-        print_table(
-            task["assets"], {n: n for n in ("index", "state", "outcome", "media_type", "bytes", "key")}
-        )
+        facts = ("index", "state", "outcome", "media_type", "bytes", "key")
+        print_table(task["assets"], facts, ("media_type", "bytes", "outcome"))
     if task["notifications"]:
         print_heading("Notifications")
         columns = ("sink", "state", "attempts", "outcome", "revision", "replay_id", "settled_at", "due_at")
         rows = [
             row | ({} if row["state"] == "pending" else {"due_at": None}) for row in task["notifications"]
         ]
-        print_table(rows, {name: name for name in columns})
+        least = ("revision", "replay_id", "settled_at", "attempts", "due_at", "outcome")
+        print_table(rows, columns, least)
     print_heading("Timeline")
     print_lines(timeline(task), right=(1,))

@@ -1,6 +1,7 @@
 """Somebody who types the README's commands, step by step, and compares what he sees with what it shows."""
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 from receiver.cli.demo.service import service_environment
 from tests.missing import missing
 from tests.sink_hosts import accepts, free_port
+from tests.terminals import drawn, set_columns, written
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -27,25 +30,26 @@ OPENS_A_TERMINAL = ". .venv/bin/activate"
 # Done again until it shows what is awaited: a machine types faster than an image is fetched.
 LOOKS = ("cmp ", "grep ", "python3 -m json.tool ", "receiver tasks show ")
 LOOK_SECONDS = 5.0  # for the last time, on a slow machine
-# What only a terminal sees; elsewhere the question is answered by --yes.
+COLUMNS = 80
+# Nobody is there to answer it, so --yes does.
 QUESTION = "Go ahead? [y/N]: y"
-BAR = re.compile(r"^  \[#+\].*\n", re.MULTILINE)
 
 STEP = re.compile(r"^```sh\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 
 # What differs from run to run, and columns that are as wide as it.
 PASSING = (
+    (r"\n {8,}", " "),  # where a line is wrapped
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME"),
     (r"[+-]?\b\d+\.\d+ (s|seconds)\b", r"N \1"),
     (r"\b(sub|evt|rpl)_[0-9a-f]{32}\b", r"\1_ID"),
-    (r"\btask-unified-\d+-[0-9a-f]{8}\b", "TASK"),
+    (r"\btask-unified-\d+[-…\d]*-[0-9a-f]{8}\b", "TASK"),
     (r"\b([sp]\.(?:sub_ID\.)?|signature=)[\w-]{32}(?![\w-])", r"\1TOKEN"),
     (r"\bexpires=\d+", "expires=N"),
     (r"\b127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r'"[0-9a-f]{64}"', '"SHA256"'),
     (r'"(bytes|width|height)": \d+', r'"\1": N'),
     (r"(image/\w+) +\d+", r"\1 N"),
-    (r"(?m)^(Vidgo|APIDot|APIXO|reAPI|all) +\d[\d, ]*$", r"\1 NUMBERS"),
+    (r"(?m)^([a-z]+)( +\d[\d,]*){5}$", r"\1 NUMBERS"),
     (r"-{2,}", "--"),
     (r" +", " "),
     (r"(?m) $", ""),
@@ -84,22 +88,30 @@ def _lasting(text: str) -> str:
 
 
 class Terminal:
-    """A bash that is typed into; what it and its children wrote is its screen."""
+    """A bash that is typed into; what it and its children wrote stands on its screen of 80 columns."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], screen: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         bash = shutil.which("bash") or missing("bash is not installed")
-        self._screen = screen
-        with screen.open("wb") as output:
-            self._bash = subprocess.Popen(
-                [bash],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,  # so that all of it can be interrupted, and killed
-            )
+        ours, theirs = pty.openpty()
+        set_columns(theirs, COLUMNS)
+        self._seen: list[bytes] = []
+        self._bash = subprocess.Popen(
+            [bash],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=theirs,
+            stderr=theirs,
+            text=True,
+            start_new_session=True,  # so that all of it can be interrupted, and killed
+        )
+        os.close(theirs)
+        self._watching = Thread(target=self._watch, args=(ours,), daemon=True)
+        self._watching.start()
+
+    def _watch(self, terminal: int) -> None:
+        for chunk in written(terminal):
+            self._seen.append(chunk)
 
     def leave_running(self, commands: str) -> None:
         """Type commands of which the last one ends by Ctrl-C, and nothing after them."""
@@ -133,12 +145,13 @@ class Terminal:
         """Kill all that was started here, whatever it is at."""
         self._signal(signal.SIGKILL)
         self._bash.wait(STOP_SECONDS)
+        self._watching.join(STOP_SECONDS)
         if self._bash.stdin is not None:
             with suppress(BrokenPipeError):
                 self._bash.stdin.close()
 
     def screen(self) -> str:
-        return self._screen.read_text(errors="replace")
+        return "\n".join(drawn(0, b"".join(self._seen).decode(errors="replace"), is_over=False).lines)
 
     def _type(self, text: str) -> None:
         assert self._bash.stdin is not None
@@ -171,8 +184,7 @@ class Reader:
     def follow(self, step: Step) -> None:
         """Type what it says, and see what it shows."""
         if step.commands.startswith(OPENS_A_TERMINAL) or not self._terminals:
-            screen = self.checkout / f"terminal-{len(self._terminals)}.txt"
-            self._terminals.append(Terminal(self.checkout, self._environment, screen))
+            self._terminals.append(Terminal(self.checkout, self._environment))
         if STAYS.search(step.commands):
             self._serve(step.commands)
         else:
@@ -195,7 +207,6 @@ class Reader:
         if shown is not None and QUESTION in shown:
             commands = commands.rstrip() + " --yes\n"
             shown = shown.replace(f"{QUESTION}\n", "")
-        shown = BAR.sub("", shown) if shown else None
         while True:
             seen, code = self._terminals[-1].run(commands, self._seconds_left())
             is_so = code == 0 and (shown is None or agrees(shown, seen))

@@ -18,6 +18,7 @@ from PIL import Image
 
 from receiver.cli.demo.service import run_service, service_environment
 from receiver.errors import Unavailable
+from tests.terminals import at_a_terminal
 
 DEMO = (sys.executable, "-m", "receiver", "demo")
 TIMEOUT_SECONDS = 120
@@ -91,26 +92,39 @@ def test_every_promise_holds_and_it_exits_with_0(told: subprocess.CompletedProce
 
 
 def test_the_table_counts_what_happened_at_each_provider(told: subprocess.CompletedProcess[str]) -> None:
-    rows = dict(re.findall(r"^(Vidgo|APIDot|APIXO|reAPI|all) +(\d.*)$", told.stdout, re.MULTILINE))
-    counts = {name: [int(text.replace(",", "")) for text in row.split()] for name, row in rows.items()}
-    tasks, completed, failed, images, size, callbacks, duplicates, early, polled, notifications = counts.pop(
-        "all"
-    )
-    assert (tasks, completed, failed, notifications) == (16, 15, 1, 16)
-    assert images > 16
-    assert size > 100_000
-    assert callbacks > duplicates > early > 0
-    assert polled > 4
-    assert [row[0] for row in counts.values()] == [4, 4, 4, 4]
+    table = told.stdout.partition("What happened\n")[2].partition("\n\n")[0].splitlines()
+    assert table[0].split() == ["Vidgo", "APIDot", "APIXO", "reAPI", "all"]
+    rows = {name: numbers for name, *numbers in map(str.split, table[1:])}
+    counts = {name: int(numbers[-1].replace(",", "")) for name, numbers in rows.items()}
+    assert (counts["tasks"], counts["completed"], counts["failed"]) == (16, 15, 1)
+    assert counts["notifications"] == 16
+    assert counts["images"] > 16
+    assert counts["bytes"] > 100_000
+    assert counts["callbacks"] > counts["duplicates"] > counts["early"] > 0
+    assert counts["polled"] > 4
+    assert rows["tasks"] == ["4", "4", "4", "4", "16"]
 
 
 def test_an_outage_in_the_middle_of_the_burst_loses_no_task(tmp_path: Path) -> None:
     done = run(tmp_path, "--outage", "3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The service is down for 3 seconds" in done.stdout
+    assert done.stdout.count("The service is down for 3 seconds\n") == 1  # a line for each phase
     silent = re.search(r"^ok +A task without a callback was asked .* \((\d+)\)$", done.stdout, re.MULTILINE)
     assert silent
     assert int(silent[1]) >= 12  # half of all, at least: their callbacks found nobody
+
+
+def test_an_outage_at_a_terminal_draws_each_phase_on_one_line(tmp_path: Path) -> None:
+    words = ("demo", "--outage", "3", "--tasks", "8", "--folder", str(tmp_path))
+    demo = at_a_terminal(*words, environ={}, columns=80)
+    assert demo.code == 0, demo.text
+    down = "The service is down for 3 seconds"
+    assert sum(down in line for line in demo.lines) == 1
+    assert sum(down in line for line in demo.all) > 5  # drawn again and again
+    for phase in ("Submitting 8 tasks", down, "Waiting for callbacks, images and notifications"):
+        assert re.search(rf"^{phase}  \[#+\]  100%$", demo.text, re.MULTILINE)
+    own_words = [line for line in demo.all if str(tmp_path) not in line]  # a path stays whole
+    assert max(map(len, own_words)) <= 80
 
 
 def test_the_images_it_leaves_open_at_the_size_that_was_told(

@@ -5,7 +5,6 @@ import os
 import pkgutil
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -30,6 +29,7 @@ from receiver.cli.demo.service import (
 )
 from receiver.cli.demo.summary import Report, make_report, print_expectation, print_report
 from receiver.cli.simulate import SIMULATOR, fault_options, seeded
+from receiver.cli.terminal import bar, say
 from receiver.credentials import credentials_path
 from receiver.settings import Settings, load_settings
 from receiver.words import TaskState
@@ -56,12 +56,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     def say(self, text: str) -> None:
         """A line of the story; with --json beside the document, not in it."""
-        click.echo(text, err=self.as_json)
+        say(text, err=self.as_json)
 
     def progress(self, label: str, length: int | None = None) -> Any:
-        """A bar on a terminal, the label alone elsewhere."""
-        stream = sys.stderr if self.as_json else sys.stdout
-        return click.progressbar(length=length or self.tasks, label=label, file=stream)
+        """A bar on one line of a terminal, the label alone elsewhere."""
+        return bar(label, length or self.tasks, err=self.as_json)
 
 
 @click.command(short_help="The whole story on this machine: no keys, no network.")
@@ -175,10 +174,10 @@ async def _act(
 
 async def _submit(backend: Backend, options: Options) -> list[Handed]:
     handed = []
-    with options.progress(f"Submitting {options.tasks} tasks") as bar:
+    with options.progress(f"Submitting {options.tasks} tasks") as drawn:
         for job in _jobs(options):
             handed.append(await backend.submit(job))
-            bar.update(1)
+            drawn.update(1)
     return handed
 
 
@@ -201,30 +200,30 @@ async def _interrupt(options: Options, service: Service) -> None:
     if problems:
         raise service.failure(f"the service did not stop in good order: {problems[0]}")
     tenths = round(options.outage * 10)
-    with options.progress(f"The service is down for {options.outage:g} seconds", tenths) as bar:
+    with options.progress(f"The service is down for {options.outage:g} seconds", tenths) as drawn:
         for _ in range(tenths):
             await asyncio.sleep(0.1)
-            bar.update(1)
+            drawn.update(1)
     await service.start()
 
 
 async def _rest(backend: Backend, options: Options) -> None:
     """Wait until nothing is under way; not for ever, as the evidence will say what is missing."""
-    with options.progress("Waiting for callbacks, images and notifications") as bar, suppress(TimeoutError):
+    with options.progress("Waiting for callbacks, images and notifications") as drawn, suppress(TimeoutError):
         async with asyncio.timeout(REST_SECONDS + options.tasks * REST_SECONDS_PER_TASK):
             while True:
-                if await _is_at_rest(backend, bar, is_over=bool(options.outage)):
+                if await _is_at_rest(backend, drawn, is_over=bool(options.outage)):
                     return
                 await asyncio.sleep(0.1)
 
 
-async def _is_at_rest(backend: Backend, bar: Any, *, is_over: bool) -> bool:
+async def _is_at_rest(backend: Backend, drawn: Any, *, is_over: bool) -> bool:
     """``is_over``: callbacks that found nobody are not sent again, so nobody waits for them."""
     stats = await backend.stats()
     ended = sum(count for state, count in stats["tasks"].items() if state in ENDED)
-    bar.update(ended - bar.pos)
+    drawn.update(ended - drawn.pos)
     undelivered = sum(counts.get("pending", 0) for counts in stats["outbox"].values())
-    if ended < bar.length or undelivered:
+    if ended < drawn.length or undelivered:
         return False
     return is_over or all(map(_is_called, await ask_truth(backend)))
 
@@ -253,12 +252,14 @@ def _invitation(settings: Settings, pid: int, providers_url: str) -> str:
 Everything keeps running until Ctrl-C:
 
   service    {settings.url}  (process {pid})
-  providers  {providers_url}/vidgo, /apidot, /apixo and /reapi; what really happened: {providers_url}/truth
+  providers  {providers_url}/vidgo, /apidot, /apixo and /reapi
+             {providers_url}/truth tells what really happened
   tokens     {credentials_path(settings.data_dir)}
 
 In another terminal:
 
-  export RECEIVER_DATA_DIR={folder} RECEIVER_URL={settings.url}
+  export RECEIVER_DATA_DIR={folder}
+  export RECEIVER_URL={settings.url}
   receiver tasks list
 """
 

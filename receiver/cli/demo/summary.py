@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import click
 import msgspec
-from tabulate import tabulate
 
 from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
 from receiver.cli.demo.expectations import Expectation
@@ -14,6 +13,8 @@ from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.show import print_document, print_heading
 from receiver.cli.simulate import PROVIDERS
+from receiver.cli.tables import print_lines
+from receiver.cli.terminal import columns, hang, say
 from receiver.plugins import load_providers
 
 SHOWN_PROBLEMS = 5
@@ -109,40 +110,37 @@ def print_report(report: Report, *, as_json: bool) -> None:
 
 
 def _print_accounts(accounts: Sequence[Account]) -> None:
+    """A column for each provider: there are more things to count than providers."""
     facts = load_providers()
-    names = [field for field in Account.__struct_fields__ if field != "provider"]
-    rows = [[getattr(account, name) for name in names] for account in accounts]
-    totals = [sum(column) for column in zip(*rows, strict=True)]
-    titles = [*(facts[account.provider].facts.title for account in accounts), "all"]
-    cells = [
-        [title, *(f"{number:,}" for number in row)]
-        for title, row in zip(titles, [*rows, totals], strict=True)
-    ]
-    align = ("left", *("right" for _ in names))
-    headers = ["provider", *names]
-    click.echo(tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align))
+    titles = [facts[account.provider].facts.title for account in accounts]
+    rows = [["", *titles, "all"]]
+    for name in [field for field in Account.__struct_fields__ if field != "provider"]:
+        numbers = [getattr(account, name) for account in accounts]
+        rows.append([name, *(f"{number:,}" for number in [*numbers, sum(numbers)])])
+    print_lines(rows, right=range(1, len(rows[0])))
 
 
 def print_expectation(expectation: Expectation, *, err: bool = False) -> None:
     mark = click.style("ok    ", fg="green") if expectation.held else click.style("FAILED", fg="red")
-    click.echo(f"{mark}  {expectation.promise} ({expectation.checked})", err=err)
+    said = hang(f"{mark}  ", f"{expectation.promise} ({expectation.checked})", columns(err=err))
+    for line in said:
+        click.echo(line, err=err)
     for problem in expectation.problems[:SHOWN_PROBLEMS]:
-        click.echo(f"          {printable(problem)}", err=err)
+        say(f"          {printable(problem)}", err=err)
     if len(expectation.problems) > SHOWN_PROBLEMS:
         click.echo(f"          and {len(expectation.problems) - SHOWN_PROBLEMS} more", err=err)
 
 
 def _print_places(places: Mapping[str, str]) -> None:
     database = shlex.quote(places["database"])
-    cells = [*places.items(), ("to look", f"sqlite-utils rows {database} tasks --table")]
-    click.echo(tabulate(cells, tablefmt="plain"))
+    print_lines([*places.items(), ("to look", f"sqlite-utils rows {database} tasks --table")])
 
 
 def _print_verdict(report: Report) -> None:
     failed = [expectation.promise for expectation in report.expectations if not expectation.held]
     if failed:
         text = f"{len(failed)} of {len(report.expectations)} promises did not hold: {'; '.join(failed)}."
-        click.secho(f"{text} ({report.seconds:.1f} s)", fg="red", bold=True)
+        say(f"{text} ({report.seconds:.1f} s)", fg="red", bold=True)
     else:
         text = f"All {len(report.expectations)} promises held, in {report.seconds:.1f} seconds."
-        click.secho(text, fg="green", bold=True)
+        say(text, fg="green", bold=True)
