@@ -226,6 +226,7 @@ def test_words_stay_whole_and_what_follows_hangs() -> None:
         "ok    aaaa bbbb cccc dddd eeee ffff gggg",
         "      hhhh",
     ]
+    assert hang("", "delivered (attempt 1, 0.010 s), " + "x" * 20, 29)[:1] == ["delivered (attempt 1,"]
     path = "/a/path/of/thirty-eight/characters/has/it"
     assert hang("fail  secrets  ", path, 42) == ["fail  secrets", f" {path}"]  # whole, if further left
     assert hang("url  ", "x" * 50, 42) == ["url  " + "x" * 50]  # no line takes it: a terminal's own wrap

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -17,6 +18,9 @@ LEAST_HANGING = 24  # columns that are left for the lines after the first
 LEAST_BAR = 4
 WIDEST_BAR = 36
 PERCENT_AND_ETA = 2 + 4 + 2 + 8  # "  100%  00:00:10", as click writes them
+
+# A unit stays with its number.
+_BETWEEN_WORDS = re.compile(r" (?!(?<=\d )(?:s|min|h|d)\b)")
 
 Item = TypeVar("Item")
 
@@ -59,7 +63,7 @@ def hang(label: str, text: str, width: int | None, margin: int | None = None) ->
     indent = " " * min(measure(label) if margin is None else margin, max(0, width - LEAST_HANGING))
     lines = [label]
     is_fresh = True  # nothing but what it begins with is on the last line
-    for word in text.split(" "):
+    for word in _BETWEEN_WORDS.split(text):
         room = width - measure(lines[-1]) - (not is_fresh)
         if measure(word) <= max(0, room) or (is_fresh and measure(word) > width):
             lines[-1] += word if is_fresh else " " + word
