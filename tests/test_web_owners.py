@@ -143,6 +143,23 @@ async def test_strangers_learn_from_readiness_no_more_than_names_and_whether_all
     assert set(told["parts"].values()) <= {"ok", "running", "running, but troubled", "stopped", "failing"}
 
 
+async def test_settings_are_told_to_admins_alone_and_without_secrets(
+    stranger: httpx2.AsyncClient,
+    backend: httpx2.AsyncClient,
+    ann: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    web_settings: Settings,
+) -> None:
+    refused = [(await each.get("/settings")).status_code for each in (stranger, backend, ann)]
+    assert refused == [401, 403, 403]
+    answer = await admin.get("/settings")
+    told = answer.json()["settings"]
+    assert told["RECEIVER_PUBLIC_URL"] == "https://receiver.test"
+    assert told["RECEIVER_API_TOKENS"].startswith("set")
+    hidden = (ANN, BOB, GROUP, API_TOKEN, ADMIN_TOKEN, *web_settings.secrets, "team-7")
+    assert not [each for each in hidden if each in answer.text]
+
+
 @pytest.mark.parametrize(
     ("environ", "private"),
     [

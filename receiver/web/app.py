@@ -29,6 +29,7 @@ from receiver.web import (
     openapi,
     problems,
     replays,
+    settings,
     sinks,
     stats,
     submissions,
@@ -55,6 +56,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *replays.ENDPOINTS,
     *dead_letters.ENDPOINTS,
     *sinks.ENDPOINTS,
+    *settings.ENDPOINTS,
     *health.ENDPOINTS,
     Endpoint(
         method="GET",

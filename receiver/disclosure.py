@@ -1,0 +1,132 @@
+"""Settings as an admin may see them: without secrets, and so that they can be compared.
+
+A secret shows that it is set, and a fingerprint under a key that both sides know: equal ones look equal. What
+could be found by trying has none, for whoever holds the key could try. Of a URL only the host is told, as
+passwords, paths and queries may be secret; files are told whole.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from receiver import accepts
+from receiver.accepts import MIN_SECRET_CHARACTERS
+from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
+from receiver.guessing import is_guessable
+from receiver.relay import filter_text
+from receiver.settings import Settings, SinkSettings, guessable_secrets
+
+SET = "set"
+HIDDEN = "…"  # in the place of what is not told of a URL
+FINGERPRINT_CHARACTERS = 8
+
+# What the command line alone goes by.
+_OF_A_SHELL = frozenset({"RECEIVER_URL", "RECEIVER_ALLOW_PLAIN_HTTP", "RECEIVER_TOKEN"})
+_FILES = frozenset({"sqlite", "file", "jsonl"})  # behind these schemes there is a path and nothing else
+
+Seal = Callable[[str, str], str]  # of a variable and its secret: what is shown of it
+
+
+def disclose(settings: Settings, key: str | None) -> dict[str, str]:
+    """What may be shown of each variable, as its text; empty where it is unset.
+
+    Fingerprints are made with ``key``; without one there are none.
+    """
+    weak = {*guessable_secrets(settings)}
+    weak |= {key_variable(name) for name, each in settings.providers.items() if is_weak(each.api_key or "")}
+    seal = partial(_sealed, key, weak)
+    shown = {
+        field.variable: _shown(field, field.variable, getattr(settings, field.attribute), seal)
+        for field in FIELDS
+        if field.variable not in _OF_A_SHELL
+    }
+    for name, access in settings.providers.items():
+        for field in PROVIDER_FIELDS:
+            variable = variable_of(field.variable, name)
+            shown[variable] = _shown(field, variable, getattr(access, field.attribute), seal)
+    for sink in settings.sinks:
+        shown |= _sink(sink, seal)
+    return shown
+
+
+def is_weak(secret: str) -> bool:
+    """Whether a fingerprint of it would give it away to who tries."""
+    return len(secret) < MIN_SECRET_CHARACTERS or is_guessable(secret)
+
+
+def _sink(sink: SinkSettings, seal: Seal) -> dict[str, str]:
+    shown = {}
+    for field in SINK_FIELDS:
+        variable = field.variable.replace("<NAME>", sink.name.upper())
+        value = filter_text(sink.route) if field.attribute == "filter" else getattr(sink, field.attribute)
+        shown[variable] = _shown(field, variable, value, seal)
+    return shown
+
+
+def _shown(field: Field, variable: str, value: Any, seal: Seal) -> str:
+    if field.accepts is accepts.LOCATION:
+        return _place(variable, value, seal)
+    if field.secret:
+        return seal(variable, value if isinstance(value, str) else ",".join(value or ()))
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    """As it would be written in a variable."""
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_plain(values)}" for name, values in sorted(value.items()))
+    if isinstance(value, tuple | frozenset):
+        return ",".join(sorted(map(str, value)))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value.resolve() if isinstance(value, Path) else value)
+
+
+def _place(variable: str, url: str, seal: Seal) -> str:
+    scheme = url.partition(":")[0]
+    if scheme in _FILES:
+        return url
+    host = _host(url)
+    shown = f"{scheme}://{host}/{HIDDEN}" if host else f"{scheme}:{HIDDEN}"
+    if _is_weak_url(url):
+        return shown
+    return shown + seal(variable, url).removeprefix(SET)
+
+
+def _host(url: str) -> str | None:
+    """None where it cannot be told for sure, as with a slash in a password."""
+    try:
+        netloc = urlsplit(url).netloc
+    except ValueError:
+        return None
+    user, _, host = netloc.rpartition("@")
+    return None if "@" in user or "@" in url.replace(netloc, "", 1) else host
+
+
+def _is_weak_url(url: str) -> bool:
+    """Whether what is hidden of it could be found by trying: its password, or if it has none all the rest."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return True
+    if password:
+        return is_weak(password)
+    return all(map(is_weak, re.split(r"[/?&=]", f"{parts.path}?{parts.query}")))
+
+
+def _sealed(key: str | None, weak: Collection[str], variable: str, secret: str) -> str:
+    if not secret:
+        return ""
+    if key is None or variable in weak:
+        return SET
+    message = f"receiver.settings.{variable}\n{secret}".encode("utf-8", "surrogatepass")
+    digest = hmac.new(key.encode("utf-8", "surrogatepass"), message, hashlib.sha256).hexdigest()
+    return f"{SET} ({digest[:FINGERPRINT_CHARACTERS]})"
