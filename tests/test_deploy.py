@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -116,6 +118,24 @@ def test_the_unit_allows_every_system_call_that_the_service_makes(tmp_path: Path
     assert made - allowed <= {"setrlimit", "fchown"}
     assert len(made) > 40  # it was really traced
     assert re.search(r"(mmap|mprotect)\([^\n]*PROT_WRITE\|PROT_EXEC", text) is None
+
+
+def test_doctor_in_the_manual_has_the_environment_the_folder_and_the_user_of_the_unit() -> None:
+    """Files win over Environment= in both, so the same two give the same settings."""
+    shown = re.search(r"^systemd-run (.*?) doctor$", MANUAL.replace("\\\n", " "), re.MULTILINE)
+    assert shown is not None
+    words = shlex.split(shown[1])
+    given = {flag: [word for each, word in pairwise(words) if each == flag] for flag in ("-p", "-E")}
+    same = ("EnvironmentFile", "DynamicUser", "StateDirectory", "StateDirectoryMode")
+    wanted = [f"{option}={value}" for option in same for value in of_the_unit(option)]
+    # What DynamicUser calls the user by itself.
+    assert sorted(given["-p"]) == sorted([*wanted, f"User={UNIT.stem}"])
+    assert given["-E"] == of_the_unit("Environment")
+    assert [words[-1]] == [command.split(" ")[0] for command in of_the_unit("ExecStart")]
+
+
+def of_the_unit(option: str) -> list[str]:
+    return re.findall(rf"^{option}=(.*)$", UNIT.read_text(), flags=re.MULTILINE)
 
 
 # --- one pinned set -------------------------------------------------------------------------------------
