@@ -502,7 +502,8 @@ def test_doctor_tries_the_public_url_with_its_path(tmp_path: Path) -> None:
     environ = {"RECEIVER_DATA_DIR": str(tmp_path), "PORT": str(port), "RECEIVER_HOST": "127.0.0.1"}
 
     def found(public_url: str) -> tuple[str, str]:
-        shown = run("doctor", "--json", **environ, RECEIVER_PUBLIC_URL=public_url).stdout
+        unknown = {"RECEIVER_DATA_DIR": str(tmp_path / "none")}  # no token, so that it goes by this setting
+        shown = run("doctor", "--json", **environ | unknown, RECEIVER_PUBLIC_URL=public_url).stdout
         checks = {check["name"]: check for check in json.loads(shown)["checks"]}
         return checks["public url leads here"]["state"], checks["public url leads here"]["detail"]
 

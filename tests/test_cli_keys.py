@@ -11,6 +11,7 @@ import pytest
 from receiver.cli import probes
 from receiver.cli.checks import State
 from receiver.cli.keys import bottleneck
+from receiver.cli.views import by_shell
 from receiver.plugins import load_providers
 from receiver.settings import load_settings
 from receiver.words import Confirm
@@ -64,7 +65,7 @@ async def test_doctor_says_whose_confirmations_are_slow() -> None:
         }
     )
 
-    found = await probes.check_keys(settings)
+    found = await probes.check_keys(by_shell(settings))
 
     (slow,) = (check for check in found if check.name.startswith("confirming"))
     assert (slow.name, slow.state, slow.detail) == ("confirming apixo", State.WARN, LIMIT)

@@ -15,6 +15,7 @@ from receiver import plugins
 from receiver.assets import reserved_bytes
 from receiver.cli.callback_url import provider_url
 from receiver.cli.reach import REMEDY, obstacles
+from receiver.cli.views import Outlook, ServiceSettings, View, told_differences
 from receiver.credentials import (
     EXPOSED,
     GUESSABLE,
@@ -31,6 +32,7 @@ from receiver.tokens import Tokens
 CLOCK_SLACK_SECONDS = 120.0
 MOST_NAMED = 5
 
+OUT_OF_REACH = "is not looked at, nor what lies in it: it is on another machine, or out of this user's reach"
 SAME_USER = "run `receiver doctor` as the user that runs the service"
 
 # Two connections that write or checkpoint at the same instant can damage a file: fixed in 3.51.3.
@@ -44,12 +46,16 @@ class State(StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. ``todo`` is what to do about it, unset only where it is well."""
+    """One thing that was looked at. ``todo`` is what to do about it, unset only where it is well.
+
+    ``view`` says by whose settings.
+    """
 
     name: str
     state: State
     detail: str
     todo: str | None = None
+    view: View = View.SHELL
 
 
 def ok(name: str, detail: str) -> Check:
@@ -139,34 +145,68 @@ def _existing(folder: Path) -> Path:
 # --- settings ---------------------------------------------------------------------------------------
 
 
-def check_secrets(settings: Settings) -> Check:
-    """The credentials file and its rights, and secrets that must be given and are not."""
+def check_settings(outlook: Outlook, url: str) -> Iterator[Check]:
+    """By whose settings all the rest goes, and in what this shell's are others."""
+    if outlook.told is None:
+        yield ok("settings", f"understood; all goes by this shell's, as no service answers at {url}")
+        return
+    yield ok("settings", f"understood; where it says so, doctor goes by those of the service at {url}")
+    if outlook.differences:
+        yield warn(
+            "settings differ",
+            f"{told_differences(outlook.differences)}. Doctor goes by the service's",
+            "start commands in the service's environment, or change what is wrong (and restart the service)",
+        )
+
+
+def check_untold(why: str) -> Check:
+    """There is a service, and it did not tell its settings."""
+    return warn(
+        "settings",
+        f"understood; all goes by this shell's, which may be others than the service's: {why}",
+        "set RECEIVER_DATA_DIR to the service's data folder, or RECEIVER_TOKEN to an admin token of its own",
+    )
+
+
+def check_exposed(data_dir: Path) -> Iterator[Check]:
+    """Whether others can read the credentials file now."""
+    path = credentials_path(data_dir)
+    try:
+        if path.exists() and open_to_others(path):
+            yield fail("secrets", f"{path} is open to others", f"chmod 600 {path}, and change what is in it")
+    except OSError as exc:
+        yield fail("secrets", f"{path}: {exc.strerror}", SAME_USER)
+
+
+def check_secrets(settings: Settings, told: ServiceSettings | None) -> Iterator[Check]:
+    """Secrets that must be given and are not, and those that others could once read."""
     path = credentials_path(settings.data_dir)
     todo = "set RECEIVER_SECRET, RECEIVER_API_TOKENS and RECEIVER_ADMIN_TOKENS, or mend the file"
     try:
-        if path.exists() and open_to_others(path):
-            return fail("secrets", f"{path} is open to others", f"chmod 600 {path}, and change what is in it")
-        if settings.embedded and read_credentials(settings.data_dir):
-            return _kept(path, settings)
-        if settings.embedded and not (settings.secrets and settings.api_tokens and settings.admin_tokens):
-            return ok("secrets", f"made in {path} at the first start")
-        ensure_credentials(settings)
+        if told:
+            yield _kept("all are set", path, were_open=told.were_open)
+        elif settings.embedded and read_credentials(settings.data_dir):
+            yield _kept(f"in {path}, for its owner alone", path, were_open=were_exposed(settings))
+        elif settings.embedded and not (settings.secrets and settings.api_tokens and settings.admin_tokens):
+            yield ok("secrets", f"made in {path} at the first start")
+        else:
+            ensure_credentials(settings)
+            yield ok("secrets", "given by the environment")
     except OSError as exc:
-        return fail("secrets", f"{path}: {exc.strerror}", SAME_USER)
+        yield fail("secrets", f"{path}: {exc.strerror}", SAME_USER)
     except Misconfigured as exc:
-        return fail("secrets", "; ".join(exc.problems), todo)
-    return ok("secrets", "given by the environment")
+        yield fail("secrets", "; ".join(exc.problems), todo)
 
 
-def _kept(path: Path, settings: Settings) -> Check:
-    if were_exposed(settings):
+def _kept(how: str, path: Path, *, were_open: bool) -> Check:
+    if were_open:
         return warn("secrets", f"{path}: {EXPOSED}", "change them (README, Running it)")
-    return ok("secrets", f"in {path}, for its owner alone")
+    return ok("secrets", how)
 
 
-def check_guessable(settings: Settings) -> Iterator[Check]:
+def check_guessable(settings: Settings, told: ServiceSettings | None) -> Iterator[Check]:
     """Secrets of the operator's own that could be found by trying."""
-    if variables := guessable_secrets(settings):
+    if variables := told.guessable if told else guessable_secrets(settings):
         yield warn("secrets guessable", ", ".join(variables), GUESSABLE)
 
 

@@ -16,17 +16,33 @@ from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.show import paint, print_document
 from receiver.cli.terminal import columns, hang
+from receiver.cli.views import Difference, Outlook, View, by_service, by_shell
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
 from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
 
+_BELOW = "By the settings of the service that runs:"
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """By whose settings doctor looked, and both as they may be shown; ``service`` only where it told them."""
+
+    view: View
+    shell: dict[str, str]
+    service: dict[str, str] | None
+    differences: list[Difference]
+
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--json`` prints."""
+    """What ``--json`` prints; ``settings`` is unset where they are wrong."""
 
     healthy: bool
+    settings: Settled | None
     checks: list[Check]
+
+
+Found = tuple[list[Check], Outlook | None]
 
 
 @click.command()
@@ -34,71 +50,125 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(*, as_json: bool) -> None:
     """Look at settings, secrets, public URL, disk, clock, SQLite, database, every key and every sink.
 
-    Each provider with a key is asked about a task that does not exist. Exits 1 if any check fails; a
-    warning is no failure. Nothing is published or migrated, a running service is left alone, and nothing is
-    left behind. Root becomes the data folder's owner first.
+    Where the service runs and an admin token is known here, it goes by the service's settings, and says in
+    what this shell's are others; else by this shell's. Each provider with a key is asked about a task that
+    does not exist. Exits 1 if any check fails; a warning is no failure. Nothing is published or migrated, a
+    running service is left alone, and nothing is left behind. Root becomes the data folder's owner first.
     """
     keep_from_others()
     with capture_logs():  # what the parts would log is in the lines, and must not be in the JSON
-        found = asyncio.run(_collect())
+        found, outlook = asyncio.run(_collect())
     healthy = all(check.state is not State.FAIL for check in found)
     if as_json:
-        document = msgspec.json.encode(Examination(healthy=healthy, checks=found))
-        print_document(document)
+        examined = Examination(healthy=healthy, settings=_settled(outlook), checks=found)
+        print_document(msgspec.json.encode(examined))
     else:
         _print(found)
     if not healthy:
         click.get_current_context().exit(Exit.FAILED)
 
 
-async def _collect() -> list[Check]:
+def _settled(outlook: Outlook | None) -> Settled | None:
+    if outlook is None:
+        return None
+    service = outlook.told.settings if outlook.told else None
+    return Settled(view=outlook.view, shell=outlook.shell, service=service, differences=outlook.differences)
+
+
+async def _collect() -> Found:
     try:
         settings = load_settings()
     except Misconfigured as exc:
         todo = "correct or unset it (README, Settings)"
         problems = [checks.fail("settings", problem, todo) for problem in exc.problems]
-        return [*problems, *_machine(Path.cwd())]
+        return [*problems, *_machine(Path.cwd())], None
     try:
-        owner = become_owner(settings.data_dir)
+        users = [(settings.data_dir, become_owner(settings.data_dir))]
+        # Before it is read for a token, which closes it.
+        exposed = [*checks.check_exposed(settings.data_dir)]
+        heard = await probes.check_service(settings)
+        outlook, untold = _look(settings, heard)
+        if not outlook.is_elsewhere:
+            users.append((outlook.settings.data_dir, become_owner(outlook.settings.data_dir)))
     except Misconfigured as exc:
-        return [checks.fail("user", str(exc), checks.SAME_USER)]
-    user = [checks.ok("user", f"{owner}, to whom {settings.data_dir} belongs")] if owner else []
-    return [*user, *[check async for check in _examine(settings)]]
+        return [checks.fail("user", str(exc), checks.SAME_USER)], None
+    at_first = [checks.check_untold(untold)] if untold else checks.check_settings(outlook, settings.url)
+    found = [
+        *at_first,
+        *(checks.ok("user", f"{user}, to whom {folder} belongs") for folder, user in users if user),
+        checks.check_clock(settings.data_dir, Clock().now()),
+    ]
+    rest = [check async for check in _examine(outlook, heard, exposed)]
+    return [*found, *(msgspec.structs.replace(check, view=outlook.view) for check in rest)], outlook
 
 
-async def _examine(settings: Settings) -> AsyncIterator[Check]:
-    yield checks.ok("settings", "understood")
-    yield checks.check_secrets(settings)
+def _look(settings: Settings, heard: probes.ServiceHeard) -> tuple[Outlook, str]:
+    """By whose settings to look; and where a service runs that did not tell its own, why."""
+    if heard.told is None or heard.token is None:
+        return by_shell(settings), heard.untold
+    try:
+        return by_service(settings, heard.told, heard.token), ""
+    except (Misconfigured, LookupError, ValueError):
+        return by_shell(settings), "what it told is not understood here: it is of another release"
+
+
+async def _examine(
+    outlook: Outlook, heard: probes.ServiceHeard, exposed: list[Check]
+) -> AsyncIterator[Check]:
+    settings, told = outlook.settings, outlook.told
+    secrets = exposed or checks.check_secrets(settings, told)
+    version = tuple(map(int, told.sqlite.split("."))) if told else sqlite3.sqlite_version_info
+    folder = () if outlook.is_elsewhere else _folder(settings.data_dir)
     for check in (
-        *checks.check_guessable(settings),
-        *checks.check_rights(settings.data_dir),
-        *checks.check_owner(settings.data_dir),
+        *secrets,
+        *checks.check_guessable(settings, told),
+        *folder,
         *checks.check_public_url(settings),
-        *_machine(settings.data_dir),
+        checks.check_sqlite(version),
     ):
         yield check
-    for check in await probes.check_keys(settings):
+    for check in await probes.check_keys(outlook):
         yield check
-    service = await probes.check_service(settings)
-    running = service.checks
-    if running:
+    if heard.checks:
         yield await probes.check_way_in(settings)
-    for check in (*running, *await probes.check_record(settings, running=bool(running))):
+    for check in heard.checks:
         yield check
-    async for check in _parts(settings, service.answers):
+    async for check in _parts(outlook, heard):
         yield check
 
 
-async def _parts(settings: Settings, answers: probes.SinkAnswers) -> AsyncIterator[Check]:
-    if settings.data_dir.exists():
-        async for check in probes.check_parts(settings, answers):
+def _folder(data_dir: Path) -> list[Check]:
+    return [*checks.check_rights(data_dir), *checks.check_owner(data_dir), checks.check_disk(data_dir)]
+
+
+async def _parts(outlook: Outlook, heard: probes.ServiceHeard) -> AsyncIterator[Check]:
+    """The record, the files and the sinks: all that this process can reach."""
+    settings = outlook.settings
+    if outlook.is_elsewhere:
+        yield checks.ok("data folder", f"{settings.data_dir} {checks.OUT_OF_REACH}")
+    else:
+        for check in await probes.check_record(settings, running=bool(heard.checks)):
+            yield check
+    if outlook.is_elsewhere or settings.data_dir.exists():
+        async for check in _pinged(outlook, settings, heard):
             yield check
         return
     yield checks.check_new_folder(settings.data_dir)
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = msgspec.structs.replace(settings, data_dir=Path(folder))
-        async for check in probes.check_parts(elsewhere, answers):
+        async for check in _pinged(outlook, elsewhere, heard):
             yield check
+
+
+async def _pinged(outlook: Outlook, settings: Settings, heard: probes.ServiceHeard) -> AsyncIterator[Check]:
+    if not outlook.is_elsewhere:
+        yield await probes.check_assets(settings)
+    async for check in probes.check_sinks(settings, heard.answers):
+        yield check
+    for name in outlook.other_sinks:
+        yield checks.ok(
+            f"sink {name}", f"not tried: where it leads is not known here; see `service sink {name}`"
+        )
 
 
 def _machine(data_dir: Path) -> list[Check]:
@@ -112,7 +182,11 @@ def _machine(data_dir: Path) -> list[Check]:
 def _print(found: Sequence[Check]) -> None:
     """State, name and what was found; below it, in the same column, what to do."""
     states, names = (max(map(len, cells)) for cells in zip(*((c.state, c.name) for c in found), strict=True))
+    view = View.SHELL
     for check in found:
+        if check.view is not view:
+            view = check.view
+            click.echo(f"\n{_BELOW}")
         label = f"{paint(check.state)}{' ' * (states - len(check.state) + 2)}{check.name:{names}}  "
         lines = hang(label, printable(check.detail), columns())
         if check.todo:

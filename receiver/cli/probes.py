@@ -26,6 +26,7 @@ from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
 from receiver.cli.remedies import remedy
 from receiver.cli.show import count
+from receiver.cli.views import Outlook, ServiceSettings
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words, wire_outcome
 from receiver.fields import key_variable, variable_of
@@ -58,6 +59,7 @@ _NOT_SURE = frozenset(
     }
 )
 
+_SEE = "what it says of it is below"
 _ELSEWHERE = (
     "use the release that wrote it, or set RECEIVER_DATABASE_URL or RECEIVER_DATA_DIR to another place, or to"
     " a backup (README, Backups)"
@@ -69,12 +71,12 @@ _BACKUP = "set RECEIVER_DATA_DIR to the newest copy that `receiver backup` made,
 # --- providers, by a real question ------------------------------------------------------------------
 
 
-async def check_keys(settings: Settings) -> list[Check]:
+async def check_keys(outlook: Outlook) -> list[Check]:
     """What each provider answers to our key, all asked at once, and which confirm slowly.
 
-    Nobody is asked without a key.
+    Nobody is asked without a key, or with another key than the service's.
     """
-    providers = plugins.load_providers()
+    settings, providers = outlook.settings, plugins.load_providers()
     async with open_plain_client() as http:
         asker = Asker(
             providers=providers,
@@ -86,6 +88,8 @@ async def check_keys(settings: Settings) -> list[Check]:
 
         async def ask(name: str) -> Check:
             facts = providers[name].facts
+            if name in outlook.other_keys:
+                return ok(f"asking {name}", f"not tried: {key_variable(name)} is the service's own; {_SEE}")
             if settings.providers[name].api_key is None:
                 variable, without = key_variable(name), consequence(settings.confirm, facts)
                 return warn(
@@ -127,14 +131,27 @@ def _todo_about(provider: str, outcome: Outcome) -> str:
             return f"check {address} and this machine's way there, or look again later"
 
 
+_NOTHING_TO_SEND = "no admin token is known here that could be sent to it"
+_UNTOLD = {
+    401: "it does not take the token that is known here",
+    403: "the token that is known here is no admin's",
+    404: "it is of a release before 0.4.0",
+}
+
 # --- the service ------------------------------------------------------------------------------------
 
 
 class ServiceHeard(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running service says of itself, and of each sink what came of the last event."""
+    """What a running service says of itself, and of each sink what came of the last event.
+
+    ``told`` are its settings, which it tells to the holder of ``token``; else ``untold`` says why not.
+    """
 
     checks: list[Check] = []
     answers: SinkAnswers = {}
+    token: str | None = None
+    told: ServiceSettings | None = None
+    untold: str = ""
 
 
 async def check_service(settings: Settings) -> ServiceHeard:
@@ -146,23 +163,28 @@ async def check_service(settings: Settings) -> ServiceHeard:
             headers = {"authorization": f"Bearer {token}"} if token else {}
             response = await client.get(f"{settings.url}/readyz", headers=headers)
             answers = await _sink_answers(client, settings.url, headers) if token else {}
+            told, untold = (
+                await _settings_told(client, settings.url, headers) if token else (None, _NOTHING_TO_SEND)
+            )
     except httpx2.HTTPError as exc:
         if isinstance(exc, httpx2.ConnectError) and wire_outcome(exc) is not Outcome.TLS_FAILED:
             return ServiceHeard()
         said = f"{settings.url} does not answer ({tls_words(exc) or type(exc).__name__})"
         todo = "look at its log, or set RECEIVER_URL to where it is"
-        return ServiceHeard(checks=[fail("service", said, todo)])
+        return ServiceHeard(checks=[fail("service", said, todo)], untold=said)
     try:
         parts = msgspec.json.decode(response.content, type=_Readiness).parts
     except ValueError:
         said = f"what answers at {settings.url} is no receiver"
         todo = "set RECEIVER_URL, or PORT, to where the service is"
-        return ServiceHeard(checks=[fail("service", said, todo)])
+        return ServiceHeard(checks=[fail("service", said, todo)], untold=said)
     whole = ok("service", f"running at {settings.url}")
     if response.status_code != 200:
         whole = fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below")
     heard = [_heard(name, state, answers) for name, state in parts.items()]
-    return ServiceHeard(checks=[whole, *doubts, *heard], answers=answers)
+    return ServiceHeard(
+        checks=[whole, *doubts, *heard], answers=answers, token=token, told=told, untold=untold
+    )
 
 
 async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[str | None, list[Check]]:
@@ -193,6 +215,19 @@ async def _sink_answers(
     except (httpx2.HTTPError, ValueError):
         return {}
     return {sink.name: sink.outcome for sink in told.sinks}
+
+
+async def _settings_told(
+    client: httpx2.AsyncClient, url: str, headers: Mapping[str, str]
+) -> tuple[ServiceSettings | None, str]:
+    """The service's settings, or why it does not tell them."""
+    try:
+        response = await client.get(f"{url}/settings", headers=headers)
+        if response.status_code == 200:
+            return msgspec.json.decode(response.content, type=ServiceSettings), ""
+    except (httpx2.HTTPError, ValueError):
+        return None, "it did not answer"
+    return None, _UNTOLD.get(response.status_code, f"it answered {response.status_code}")
 
 
 async def check_way_in(settings: Settings) -> Check:
@@ -344,14 +379,19 @@ async def _tried_elsewhere(settings: Settings) -> Check:
 # --- parts ------------------------------------------------------------------------------------------
 
 
-async def check_parts(settings: Settings, answers: SinkAnswers) -> AsyncIterator[Check]:
-    """The asset store and every sink, by their own pings; nothing is published.
+async def check_assets(settings: Settings) -> Check:
+    """The asset store, by its own ping; nothing is stored."""
+    async with open_plain_client() as http:
+        todo = "check RECEIVER_ASSETS_URL, and that this user may write there"
+        return await _pinged("assets", settings.assets_scheme, partial(make_blobs, settings, http), todo)
+
+
+async def check_sinks(settings: Settings, answers: SinkAnswers) -> AsyncIterator[Check]:
+    """Every sink, by its own ping; nothing is published.
 
     What a ping leaves open is no matter at a sink that took the running service's last event.
     """
     async with open_plain_client() as http:
-        todo = "check RECEIVER_ASSETS_URL, and that this user may write there"
-        yield await _pinged("assets", settings.assets_scheme, partial(make_blobs, settings, http), todo)
         for sink in settings.sinks:
             make = partial(make_sink, settings, sink, http)
             check = await _pinged(f"sink {sink.name}", sink.scheme, make, remedy(sink.name, None))

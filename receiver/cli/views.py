@@ -1,0 +1,190 @@
+"""By whose settings doctor looks: the running service's where it tells them, else this shell's."""
+
+import os
+import socket
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from receiver import accepts, plugins
+from receiver.accepts import is_here
+from receiver.credentials import read_credentials
+from receiver.disclosure import HIDDEN, disclose
+from receiver.errors import Misconfigured
+from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, key_variable, variable_of
+from receiver.settings import Settings, SinkSettings, load_settings
+
+MOST_SHOWN = 6
+_SINK = "RECEIVER_SINK_"
+
+
+class View(StrEnum):
+    """Whose settings a check went by."""
+
+    SHELL = "shell"
+    SERVICE = "service"
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service answers at ``GET /settings``."""
+
+    sqlite: str
+    settings: dict[str, str]
+    guessable: list[str]
+    were_open: bool
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One variable that is not the same here and there, as it may be shown."""
+
+    variable: str
+    shell: str
+    service: str
+
+    def __str__(self) -> str:
+        ours = f"{self.variable}={self.shell}" if self.shell else f"no {self.variable}"
+        return f"this shell has {ours}, the service {self.service or 'none'}"
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What doctor goes by. ``told`` is the service's answer, where it gave one."""
+
+    settings: Settings
+    shell: dict[str, str]  # every variable as it may be shown
+    told: ServiceSettings | None = None
+    differences: list[Difference] = []
+    other_keys: frozenset[str] = frozenset()  # providers whose key only the service has
+    other_sinks: tuple[str, ...] = ()  # sinks that are set otherwise here, or not at all
+    is_elsewhere: bool = False  # the service's folder cannot be looked at from here
+
+    @property
+    def view(self) -> View:
+        return View.SERVICE if self.told else View.SHELL
+
+
+def by_shell(settings: Settings) -> Outlook:
+    """No service was asked: this shell's settings."""
+    return Outlook(settings=settings, shell=disclose(settings, None))
+
+
+def by_service(settings: Settings, told: ServiceSettings, token: str) -> Outlook:
+    """The settings that the service runs by, with those secrets of them that this shell has, too.
+
+    Host and port are the service's, and so is what follows from them, as they may have been given to `serve`
+    and not by the environment. Raises Misconfigured where this release does not understand what it told.
+    """
+    theirs = told.settings
+    ours = disclose(_beside(settings, theirs), token)
+    differences = [
+        Difference(variable=name, shell=ours.get(name, ""), service=theirs.get(name, ""))
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name, "") != theirs.get(name, "") and not _goes_without_saying(name, ours, theirs)
+    ]
+    differing = {each.variable for each in differences}
+    adopted, other_keys = _adopted(settings, theirs, differing)
+    same_sinks = tuple(sink for sink in settings.sinks if _leads_to(sink, ours) == _leads_to(sink, theirs))
+    names = {sink.name for sink in same_sinks}
+    return Outlook(
+        settings=msgspec.structs.replace(adopted, sinks=same_sinks),
+        shell=ours,
+        told=told,
+        differences=differences,
+        other_keys=other_keys,
+        other_sinks=tuple(name for name in _sink_names(theirs) if name not in names),
+        is_elsewhere=not (_is_this_machine(_host_of(settings)) and _can_see(adopted.data_dir)),
+    )
+
+
+def told_differences(differences: list[Difference]) -> str:
+    """In words for a check."""
+    said = "; ".join(map(str, differences[:MOST_SHOWN]))
+    more = len(differences) - MOST_SHOWN
+    return f"{said}; and {more} more (--json shows all)" if more > 0 else said
+
+
+def _beside(settings: Settings, theirs: Mapping[str, str]) -> Settings:
+    """What a service started in this shell, on the host and port of the one that runs, would go by."""
+    mine = load_settings(host=theirs["RECEIVER_HOST"], port=int(theirs["PORT"]))
+    try:
+        kept = read_credentials(settings.data_dir)
+    except Misconfigured:  # told where they are looked at
+        kept = None
+    if kept is None:
+        return mine
+    return msgspec.structs.replace(
+        mine,
+        secrets=mine.secrets or (kept.secret,),
+        api_tokens=mine.api_tokens or (kept.api_token,),
+        admin_tokens=mine.admin_tokens or (kept.admin_token,),
+    )
+
+
+def _goes_without_saying(name: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> bool:
+    """Whether it is the sink that is there when none is set, or an option of one that only one side has."""
+    base = "_".join(name.split("_", 3)[:3])
+    if not name.startswith(_SINK) or (base in ours) == (base in theirs):
+        return False
+    side = ours if base in ours else theirs
+    return name != base or (side[base] == SINK_FIELDS[0].default and len(_sink_names(side)) == 1)
+
+
+def _leads_to(sink: SinkSettings, shown: Mapping[str, str]) -> str | None:
+    return shown.get(_SINK + sink.name.upper())
+
+
+def _sink_names(theirs: Mapping[str, str]) -> list[str]:
+    found = [name.removeprefix(_SINK) for name in theirs if name.startswith(_SINK)]
+    return [name.lower() for name in found if "_" not in name]
+
+
+def _adopted(
+    settings: Settings, theirs: Mapping[str, str], differing: set[str]
+) -> tuple[Settings, frozenset[str]]:
+    """The service's settings as far as they are told, and the providers whose keys are not known here."""
+    environ = {name: theirs[name] for name in _told_whole() if HIDDEN not in theirs.get(name, HIDDEN)}
+    adopted, other_keys, providers = load_settings(environ), set(), {}
+    for name, access in adopted.providers.items():
+        variable, key = key_variable(name), None
+        if theirs.get(variable) and variable in differing:
+            other_keys.add(name)
+        elif theirs.get(variable):
+            key = settings.providers[name].api_key
+        providers[name] = msgspec.structs.replace(access, api_key=key)
+    adopted = msgspec.structs.replace(adopted, providers=providers, url=settings.url, token=settings.token)
+    return adopted, frozenset(other_keys)
+
+
+def _told_whole() -> list[str]:
+    """The variables that are no secrets; of places those that are files."""
+    fields = [field for field in FIELDS if not field.secret or field.accepts is accepts.LOCATION]
+    options = [field for field in PROVIDER_FIELDS if not field.secret]
+    return [
+        *(field.variable for field in fields),
+        *(variable_of(field.variable, name) for name in plugins.names("providers") for field in options),
+    ]
+
+
+def _host_of(settings: Settings) -> str:
+    return urlsplit(settings.url).hostname or ""
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a host's address is one of this machine's: nobody can be given another's."""
+    if is_here(host):
+        return True
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _can_see(folder: Path) -> bool:
+    try:
+        return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    except OSError:
+        return False
