@@ -15,6 +15,7 @@ from receiver.bearer import parse_bearer
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MIN_SECRET_CHARACTERS = 16
+MOST_KEYS = 8
 
 
 class Accepts(msgspec.Struct, frozen=True):
@@ -138,6 +139,13 @@ def _admin_token(text: str) -> str:
     return text
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    keys = tuple(dict.fromkeys(_items(text)))
+    if len(keys) > MOST_KEYS or not all(re.fullmatch(r"[A-Za-z0-9._-]{1,64}", key) for key in keys):
+        raise ValueError
+    return keys
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(item) for item in _items(text))
 
@@ -186,6 +194,9 @@ API_ADDRESS = Accepts(
     _api_address,
 )
 KEY = Accepts("printable characters without blanks", _key)
+KEYS = Accepts(
+    f"up to {MOST_KEYS} names of at most 64 letters, digits, dots, - and _, separated by commas", _keys
+)
 SECRET = Accepts(
     f"at least {MIN_SECRET_CHARACTERS} printable characters",
     lambda text: _secret(text) if text else None,

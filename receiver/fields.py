@@ -174,6 +174,14 @@ FIELDS = (
         "how long raw bodies, requests and attempts are kept",
     ),
     Field(
+        "RECEIVER_METADATA_INDEX",
+        accepts.KEYS,
+        "",
+        "keys of submissions' `metadata` by which tasks are found (`GET /tasks?metadata.KEY=VALUE`);"
+        " each has an index, made at the next start",
+        shown="none",
+    ),
+    Field(
         "RECEIVER_METRICS_PRIVATE",
         accepts.optional(accepts.FLAG),
         "",

@@ -294,12 +294,34 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 # --- what is asked --------------------------------------------------------------------------------
 
 
+class TaskReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Ids that lead to a task. Several of them must all lead to the same."""
+
+    task_id: str | None = None  # the provider's: another provider may have the same
+    submission_id: str | None = None
+    event_id: str | None = None  # or ``<event id>.<revision>``
+    delivery_id: str | None = None
+    notification_id: str | None = None
+
+
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which tasks a list shows. Times compare with when the task was submitted."""
 
     provider: str | None = None
     state: TaskState | None = None
     owner: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    reference: TaskReference | None = None
+    metadata: Mapping[str, str] = {}  # only by keys of ``StoreOptions.metadata_keys``
+
+
+class SubmissionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which submissions a list shows. Times compare with when each was logged."""
+
+    provider: str | None = None
+    owner: str | None = None
+    bound: bool | None = None  # with a task, or without
     since: datetime | None = None
     until: datetime | None = None
 

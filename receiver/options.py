@@ -43,6 +43,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     confirms: Callable[[str, Proof], bool] = never
     unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
     early_limit: int = 10_000  # of deliveries that nobody owns, early and unrecognised ones each
+    metadata_keys: Sequence[str] | None = None  # tasks are found by these; None leaves them as they are
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
 
 

@@ -29,6 +29,7 @@ from receiver.models import (
     Stats,
     StatusRequest,
     Submission,
+    SubmissionFilter,
     SubmissionPage,
     Task,
     TaskFilter,
@@ -315,18 +316,9 @@ class Store(Protocol):
     async def get_submission(self, submission_id: str) -> Submission | None: ...
 
     async def list_submissions(
-        self,
-        *,
-        provider: str | None,
-        owner: str | None,
-        limit: int,
-        cursor: str | None = None,
-        bound: bool | None = None,
+        self, wanted: SubmissionFilter, limit: int, cursor: str | None
     ) -> SubmissionPage:
-        """A page of submissions; Rejected (400) for a cursor that is not ours.
-
-        ``bound`` says whether those with a task are meant, or those without.
-        """
+        """A page of submissions; Rejected (400) for a cursor that is not ours."""
 
     async def list_unbound(
         self, logged_from: datetime, logged_before: datetime, limit: int

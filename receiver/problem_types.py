@@ -17,6 +17,7 @@ class ProblemType(Enum):
     BAD_CURSOR = "bad-cursor", 400, "Bad cursor"
     BAD_QUERY = "bad-query", 400, "Bad query"
     MALFORMED_REQUEST = "malformed-request", 400, "Malformed request"
+    NOT_INDEXED = "not-indexed", 400, "Not indexed"
     NOT_JSON = "not-json", 400, "Not JSON"
     OWNER_NEEDED = "owner-needed", 400, "Say whose"
     UNKNOWN_PROVIDER = "unknown-provider", 400, "Unknown provider"

@@ -121,6 +121,7 @@ def _store_options(
         unpolled={
             name: f"no {key_variable(name)} is set" for name in settings.providers if not asker.can_ask(name)
         },
+        metadata_keys=settings.metadata_index,
         observe=metrics.commit,
     )
 

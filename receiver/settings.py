@@ -73,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     asset_concurrency: int
     link_ttl_seconds: int
     retention_days: int
+    metadata_index: tuple[str, ...]
     metrics_private: bool
     allow_ephemeral: bool
     log_level: str

@@ -21,7 +21,11 @@ ANN, BOB, GROUP = "the-token-of-ann-1", "the-token-of-bob-1", "the-token-of-many
 @pytest.fixture
 def environment() -> dict[str, str]:
     tokens = (API_TOKEN, f"ann:{ANN}@ann", f"bob:{BOB}@bob", f"group:{GROUP}@team-7*|bob")
-    return {"RECEIVER_API_TOKENS": ",".join(tokens), "RECEIVER_ADMIN_TOKENS": f"root:{ADMIN_TOKEN}"}
+    return {
+        "RECEIVER_API_TOKENS": ",".join(tokens),
+        "RECEIVER_ADMIN_TOKENS": f"root:{ADMIN_TOKEN}",
+        "RECEIVER_METADATA_INDEX": "order",
+    }
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ async def test_another_owners_things_are_not_there_at_any_door(
     ann: httpx2.AsyncClient, bob: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
     """Every door of backends, so that a new one that forgets to ask whose it is fails here."""
-    mine = {"provider": "vidgo", "owner": "bob", "task_id": "t1"}
+    mine = {"provider": "vidgo", "owner": "bob", "task_id": "t1", "metadata": {"order": 7}}
     logged = (await bob.post("/submissions", json=mine)).json()
     reserved = (await bob.post("/submissions", json={"provider": "vidgo", "owner": "bob"})).json()
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
@@ -96,6 +100,17 @@ async def test_another_owners_things_are_not_there_at_any_door(
     assert (await ann.get("/submissions?owner=bob")).status_code == 403
     assert (await ann.get("/tasks")).json()["tasks"] == []
     assert (await ann.get("/submissions")).json()["submissions"] == []
+    task = (await bob.get("/tasks/vidgo/t1")).json()
+    for name, value in (
+        ("task_id", "t1"),
+        ("submission_id", logged["id"]),
+        ("event_id", task["event_id"]),
+        ("delivery_id", task["deliveries"][0]["id"]),
+        ("notification_id", task["notifications"][0]["id"]),
+        ("metadata.order", "7"),
+    ):
+        assert (await ann.get("/tasks", params={name: value})).json()["tasks"] == [], name
+        assert len((await bob.get("/tasks", params={name: value})).json()["tasks"]) == 1, name
     for noun in ("tasks", "deliveries", "notifications", "attempts"):
         assert (await bob.get(f"/{noun}/vidgo/t1")).status_code == 200
     assert len((await bob.get("/submissions")).json()["submissions"]) == 2
@@ -114,6 +129,8 @@ async def test_a_token_of_several_owners_has_to_say_whose_list_it_wants(
         ]
         assert (await group.get("/tasks?owner=team-8")).status_code == 403
         assert (await group.get("/tasks/vidgo/bob")).status_code == 200
+        for task_id, number in (("bob", 1), ("team-71", 1), ("team-8", 0)):  # by an id it need not be said
+            assert len((await group.get(f"/tasks?task_id={task_id}")).json()["tasks"]) == number
     assert len((await backend.get("/tasks")).json()["tasks"]) == 3  # a plain token is everybody's
 
 

@@ -79,6 +79,7 @@ REFUSED = [
     ("GET", "/tasks/vidgo/none", None, 404, ProblemType.UNKNOWN_TASK),
     ("GET", "/deliveries/vidgo/none", None, 404, ProblemType.UNKNOWN_TASK),
     ("GET", "/tasks?limit=0", None, 400, ProblemType.BAD_QUERY),
+    ("GET", "/tasks?metadata.order=7", None, 400, ProblemType.NOT_INDEXED),
     ("GET", "/tasks?cursor=x", None, 400, ProblemType.BAD_CURSOR),
     ("POST", "/submissions", {}, 400, ProblemType.BAD_BODY),
     ("GET", "/submissions/sub_0", None, 404, ProblemType.UNKNOWN_SUBMISSION),

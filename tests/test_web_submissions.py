@@ -282,7 +282,26 @@ async def test_the_newest_submissions_are_listed_and_filtered(backend: httpx2.As
     assert len((await backend.get("/submissions?limit=2")).json()["submissions"]) == 2
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "limit=", "ownr=x"])
+async def test_submissions_are_filtered_by_when_they_were_logged(backend: httpx2.AsyncClient) -> None:
+    logged = []
+    for number in range(3):
+        logged.append(await log_task(backend, f"t{number}"))
+        await asyncio.sleep(0.002)
+    middle = logged[1]["created_at"]
+
+    async def listed(**params: str) -> list[str]:
+        answer = await backend.get("/submissions", params=params)
+        return [row["task_id"] for row in answer.json()["submissions"]]
+
+    assert await listed(since=middle) == ["t2", "t1"]
+    assert await listed(until=middle) == ["t0"]
+    assert await listed(since=middle, until=logged[2]["created_at"]) == ["t1"]
+    assert await listed(since=middle, bound="false") == []
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "limit=x", "limit=", "ownr=x", "since=now", "until=2026-01-01"]
+)
 async def test_a_wrong_parameter_is_named(backend: httpx2.AsyncClient, query: str) -> None:
     answer = await backend.get(f"/submissions?{query}")
     assert answer.status_code == 400

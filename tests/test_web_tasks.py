@@ -40,7 +40,7 @@ ODD_IDS = [
 def environment() -> dict[str, str]:
     """Vidgo could be asked, though not before a test is long over; nobody else can be."""
     closed = {"VIDGO_API_KEY": "a-key-for-tests", "VIDGO_BASE_URL": "http://127.0.0.1:9"}
-    return closed | {"RECEIVER_CONFIRM": "never"}
+    return closed | {"RECEIVER_CONFIRM": "never", "RECEIVER_METADATA_INDEX": "order_id"}
 
 
 async def listed(client: httpx2.AsyncClient, **params: str) -> list[str]:
@@ -211,6 +211,37 @@ async def test_tasks_are_filtered_by_when_they_were_submitted(backend: httpx2.As
     assert await listed(backend, since=future) == []
 
 
+async def test_a_task_is_found_by_what_its_backend_has(
+    backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    logged = await log_task(backend, "t1", metadata={"order_id": 7, "user": "ann"})
+    await log_task(backend, "t2", metadata={"order_id": "7b"})
+    await stranger.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
+    task = (await backend.get("/tasks/vidgo/t1")).json()
+    for name, value in (
+        ("event_id", task["event_id"]),
+        ("event_id", f"{task['event_id']}.1"),
+        ("submission_id", logged["id"]),
+        ("delivery_id", task["deliveries"][0]["id"]),
+        ("notification_id", task["notifications"][0]["id"]),
+        ("task_id", "t1"),
+        ("metadata.order_id", "7"),
+    ):
+        assert await listed(backend, **{name: value}) == ["t1"], name
+        assert await listed(backend, **{name: value, "state": "submitted"}) == []
+    assert await listed(backend, event_id="evt_unknown") == []
+    assert await listed(backend, **{"metadata.order_id": "7b", "owner": "user-17"}) == ["t2"]
+
+
+async def test_a_key_of_metadata_without_an_index_is_refused_with_what_to_set(
+    backend: httpx2.AsyncClient,
+) -> None:
+    answer = await backend.get("/tasks?metadata.user=ann")
+    assert (answer.status_code, answer.json()["title"]) == (400, "Not indexed")
+    assert "RECEIVER_METADATA_INDEX" in answer.json()["detail"]
+    assert "order_id" in answer.json()["detail"]
+
+
 async def test_pages_follow_each_other_while_tasks_are_added(
     backend: httpx2.AsyncClient, five: list[str]
 ) -> None:
@@ -233,6 +264,7 @@ async def test_pages_follow_each_other_while_tasks_are_added(
         "since=yesterday", "since=2026-01-01", "since=2026-01-01T00:00:00",
         "since=0001-01-01T00:00:00%2B14:00", "until=9999-12-31T23:59:59-14:00",
         "until=2026-13-01T00:00:00Z", "cursor=nonsense", "cursor=%00", "order=asc",
+        "metadata=x", "metadata.=x", "metadata.user=ann", "event_id=",
     ],
 )  # fmt: skip
 async def test_a_wrong_parameter_is_named(backend: httpx2.AsyncClient, query: str) -> None:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
-from typing import Generic, TypeVar
+from types import UnionType as UnionOfTypes
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -180,8 +181,10 @@ def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
     # Strangers may ask for a file, and each parameter costs time.
     if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
         raise Rejected(ProblemType.BAD_QUERY, f"A query may have at most {MOST_PARAMETERS} parameters.")
-    given, lists = request.query_params, _lists(endpoint.takes)
+    given, lists = request.query_params, _fields(endpoint.takes, ListType | VarTupleType)
     document = {name: given.getlist(name) if name in lists else text for name, text in given.items()}
+    for name in _fields(endpoint.takes, DictType):
+        _gather(document, name)
     try:
         return msgspec.convert(document, endpoint.takes, strict=False)
     except msgspec.ValidationError as exc:
@@ -189,13 +192,19 @@ def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
 
 
 @cache
-def _lists(takes: type[msgspec.Struct]) -> frozenset[str]:
-    """The parameters that may come more than once."""
+def _fields(takes: type[msgspec.Struct], kind: type | UnionOfTypes) -> frozenset[str]:
+    """The parameters of a kind: lists may come more than once, and objects as ``NAME.KEY=VALUE``."""
     info = type_info(takes)
     assert isinstance(info, StructType)  # noqa: S101 - for mypy
-    return frozenset(
-        field.encode_name for field in info.fields if isinstance(field.type, ListType | VarTupleType)
-    )
+    return frozenset(field.encode_name for field in info.fields if isinstance(field.type, kind))
+
+
+def _gather(document: dict[str, Any], name: str) -> None:
+    """One object of all ``NAME.KEY=VALUE``."""
+    for parameter in [each for each in document if each.startswith(f"{name}.")]:
+        document.setdefault(name, {})
+        if isinstance(document[name], dict):
+            document[name][parameter.removeprefix(f"{name}.")] = document.pop(parameter)
 
 
 def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:

@@ -71,6 +71,17 @@ def check_provider(runtime: Runtime, name: str | None) -> None:
         raise _unknown(ProblemType.UNKNOWN_PROVIDER, "provider", runtime.providers)
 
 
+def check_metadata(runtime: Runtime, keys: Iterable[str]) -> None:
+    """Raises Rejected for a key of metadata by which nothing can be found fast, naming those that can."""
+    known = runtime.settings.metadata_index
+    if unknown := sorted(set(keys) - set(known)):
+        raise Rejected(
+            ProblemType.NOT_INDEXED,
+            f"`metadata.{unknown[0][:64]}` is not indexed: add the key to RECEIVER_METADATA_INDEX where the"
+            f" service runs (now: {', '.join(known) or 'none'}), and restart it.",
+        )
+
+
 def check_sinks(runtime: Runtime, names: Iterable[str]) -> None:
     """Raises Rejected, naming those that are set."""
     if not runtime.sinks.keys() >= set(names):

@@ -137,7 +137,12 @@ def _path_parameter(name: str, kind: str) -> dict[str, Any]:
 
 
 def _in_query(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "query", "required": False, "schema": kind}
-        for name, kind in schema["properties"].items()
-    ]
+    return [_query_parameter(name, kind) for name, kind in schema["properties"].items()]
+
+
+def _query_parameter(name: str, kind: dict[str, Any]) -> dict[str, Any]:
+    parameter = {"name": name, "in": "query", "required": False, "schema": kind}
+    if kind.get("type") == "object":  # given one by one; OpenAPI has no style for it
+        keys = "KEY stands for a key of the object; it may come with several."
+        parameter |= {"name": f"{name}.KEY", "description": keys, "schema": kind["additionalProperties"]}
+    return parameter

@@ -12,7 +12,8 @@ from receiver.times import to_text
 
 Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
-TaskId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TASK_ID_CHARS)]
+TaskId = Id
 
 # How many rows a list has at most.
 Limit = Annotated[int, msgspec.Meta(ge=1, le=200)]

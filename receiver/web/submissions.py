@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
-from receiver.models import Submission
+from receiver.models import Submission, SubmissionFilter
 from receiver.payload import path_part
 from receiver.payload import task_id as usable_task_id
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.auth import listed_owner, may_act_for, require_owner
 from receiver.web.endpoints import Audience, Endpoint, Nothing
-from receiver.web.filters import check_provider
+from receiver.web.filters import When, check_provider, check_span
 from receiver.web.shapes import Limit, Moment, TaskId, reply, shape
 
 log = structlog.get_logger()
@@ -58,13 +58,18 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SubmissionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which submissions to list, the newest first."""
+    """Which submissions to list, the newest first. Times are RFC 3339 and compare with ``created_at``."""
 
     provider: str | None = None
     owner: str | None = None
     bound: bool | None = None  # false: reservations that wait for a task
+    since: When | None = None
+    until: When | None = None
     limit: Limit = 50
     cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        check_span(self.since, self.until)
 
 
 class SubmissionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,13 +133,14 @@ async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
 async def list_page(runtime: Runtime, request: Request, query: SubmissionsQuery) -> Response:
     """A page of submissions."""
     check_provider(runtime, query.provider)
-    page = await runtime.store.list_submissions(
+    wanted = SubmissionFilter(
         provider=query.provider,
         owner=listed_owner(request, query.owner),
         bound=query.bound,
-        limit=query.limit,
-        cursor=query.cursor,
+        since=query.since,
+        until=query.until,
     )
+    page = await runtime.store.list_submissions(wanted, query.limit, query.cursor)
     rows = [shape(SubmissionRow, row) for row in page.submissions]
     return reply(SubmissionList(submissions=rows, next_cursor=page.next_cursor))
 

@@ -1,37 +1,49 @@
 """Backends look at tasks: a list, and one task with its whole history."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.accepts import MOST_KEYS
 from receiver.models import (
     Asset,
     Event,
     Poll,
     Task,
     TaskFilter,
+    TaskReference,
     TaskSummary,
 )
 from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.auth import listed_owner, may_act_for
 from receiver.web.endpoints import Audience, Endpoint, Nothing
-from receiver.web.filters import When, check_provider, check_span, unknown_task
+from receiver.web.filters import When, check_metadata, check_provider, check_span, unknown_task
 from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
-from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
+from receiver.web.shapes import Id, Limit, Moment, reply, shape, text_or_none
 from receiver.words import AssetState, EventType, Outcome, TaskState, Via
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which tasks to list. Times are RFC 3339 and compare with when the task was submitted."""
+    """Which tasks to list. Times are RFC 3339 and compare with when the task was submitted.
+
+    ``metadata.KEY=VALUE`` is for the keys in RECEIVER_METADATA_INDEX; a value is as JSON writes it, a string
+    without quotes.
+    """
 
     provider: str | None = None
     state: TaskState | None = None
     owner: str | None = None
     since: When | None = None
     until: When | None = None
+    task_id: Id | None = None
+    submission_id: Id | None = None
+    event_id: Id | None = None  # or <event id>.<revision>
+    delivery_id: Id | None = None
+    notification_id: Id | None = None
+    metadata: Annotated[dict[str, str], msgspec.Meta(max_length=MOST_KEYS)] = {}
     limit: Limit = 50
     cursor: str | None = None
 
@@ -146,15 +158,20 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
 async def list_page(runtime: Runtime, request: Request, query: TasksQuery) -> Response:
     """A page of tasks."""
     check_provider(runtime, query.provider)
+    check_metadata(runtime, query.metadata)
+    reference = _reference(query)
     wanted = TaskFilter(
         provider=query.provider,
         state=query.state,
-        owner=listed_owner(request, query.owner),
+        owner=_owner(request, query, reference),
         since=query.since,
         until=query.until,
+        reference=reference,
+        metadata=query.metadata,
     )
     page = await runtime.store.list_tasks(wanted, query.limit, query.cursor)
-    return reply(TaskList(tasks=[_row(task) for task in page.tasks], next_cursor=page.next_cursor))
+    rows = [_row(task) for task in page.tasks if may_act_for(request, task.owner)]
+    return reply(TaskList(tasks=rows, next_cursor=page.next_cursor))
 
 
 async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
@@ -187,6 +204,16 @@ ENDPOINTS = (
         answer=show,
     ),
 )
+
+
+def _reference(query: TasksQuery) -> TaskReference | None:
+    ids = {name: getattr(query, name) for name in TaskReference.__struct_fields__}
+    return TaskReference(**ids) if any(ids.values()) else None
+
+
+def _owner(request: Request, query: TasksQuery, reference: TaskReference | None) -> str | None:
+    """Whose tasks to look among. An id leads to so few that those of others are left out afterwards."""
+    return query.owner if reference else listed_owner(request, query.owner)
 
 
 def _row(task: TaskSummary) -> TaskRow:

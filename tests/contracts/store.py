@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected, Unavailable
-from receiver.models import MOST_SHOWN, Report, Route, TaskFilter
+from receiver.models import MOST_SHOWN, Report, Route, SubmissionFilter, TaskFilter, TaskReference
 from receiver.ports import Store
 from receiver.repairs import WorkFilter
 from receiver.words import AssetState, EventType, OutboxState, Outcome, TaskState, Verdict
@@ -505,8 +505,8 @@ class StoreContract:
         await store.log_submission(submission("t1"))
         await store.bind_submission("sub_b", "t2", later(180))
 
-        unbound = await store.list_submissions(provider=None, owner=None, bound=False, limit=10)
-        bound = await store.list_submissions(provider=None, owner=None, bound=True, limit=10)
+        unbound = await store.list_submissions(SubmissionFilter(bound=False), 10, None)
+        bound = await store.list_submissions(SubmissionFilter(bound=True), 10, None)
 
         assert [each.id for each in unbound.submissions] == ["sub_c", "sub_a"]
         assert {each.task_id for each in bound.submissions} == {"t1", "t2"}
@@ -522,7 +522,7 @@ class StoreContract:
 
         withdrawn = await store.withdraw_submission(reserved.id, later(5))
         again = await store.withdraw_submission(reserved.id, later(9))
-        unbound = await store.list_submissions(provider=None, owner=None, bound=False, limit=10)
+        unbound = await store.list_submissions(SubmissionFilter(bound=False), 10, None)
         receipt = await store.record(recording(completed("t1"), submission_id=reserved.id))
 
         assert withdrawn.withdrawn_at == again.withdrawn_at == later(5)
@@ -1010,6 +1010,55 @@ class StoreContract:
         assert await ids(state=TaskState.SUBMITTED) == ["theirs"]
         assert await ids(since=later(1)) == []
         assert sorted(await ids(until=later(1))) == ["mine", "theirs"]
+
+    async def test_a_task_is_found_by_any_id_that_belongs_to_it(self, store: Store) -> None:
+        row, _ = await store.log_submission(submission("t1", id_="sub_0a"))
+        await store.log_submission(submission("t1", id_="sub_0b", provider="apixo"))
+        await store.log_submission(submission(None, id_="sub_0c"))
+        await store.record(recording(failed("t1")))
+        await store.record(recording(failed("a-strangers")))
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        (delivery,) = task.deliveries
+
+        async def found(**ids: str) -> list[tuple[str, str]]:
+            reference = TaskReference(**ids)
+            page = await store.list_tasks(TaskFilter(reference=reference), 10, None)
+            return [(each.provider, each.task_id) for each in page.tasks]
+
+        mine = [("vidgo", "t1")]
+        assert await found(submission_id=row.id) == await found(event_id="evt_0a") == mine
+        assert await found(delivery_id=delivery.id) == mine
+        assert await found(notification_id=task.notifications[0].id) == mine
+        assert await found(task_id="t1", event_id="evt_0a.1") == mine
+        assert await found(task_id="t1") == [("apixo", "t1"), *mine]
+        for unknown in (
+            {"submission_id": "sub_0c"},  # no task is bound to it
+            {"event_id": "evt_0b"},  # it has not ended
+            {"event_id": "evt_0a.2"},  # it was not told again
+            {"event_id": "evt_"},
+            {"delivery_id": "dlv_2"},  # of nobody's task
+            {"delivery_id": "dlv_99999999999999999999"},
+            {"notification_id": delivery.id.replace("dlv", "out") + "'"},
+            {"task_id": "t2"},
+            {"task_id": "t1", "event_id": "evt_0b"},
+        ):
+            assert await found(**unknown) == []
+
+    async def test_submissions_are_listed_by_when_they_were_logged(self, store: Store) -> None:
+        for hours, task_id in enumerate(("t0", None, "t2", None)):
+            row = submission(task_id, id_=f"sub_{hours}")
+            await store.log_submission(msgspec.structs.replace(row, created_at=later(3600.0 * hours)))
+
+        async def ids(**wanted: object) -> list[str]:
+            page = await store.list_submissions(SubmissionFilter(**wanted), 10, None)  # type: ignore[arg-type]
+            return [each.id for each in page.submissions]
+
+        assert await ids(since=later(3600.0)) == ["sub_3", "sub_2", "sub_1"]
+        assert await ids(until=later(3600.0 * 2)) == ["sub_1", "sub_0"]
+        assert await ids(since=later(3600.0 * 2), bound=False) == ["sub_3"]
+        assert await ids(until=later(3600.0 * 2), bound=False) == ["sub_1"]
+        assert await ids(since=later(3600.0), until=later(3600.0 * 3), bound=True) == ["sub_2"]
 
     async def test_a_long_history_shows_the_first_and_the_newest_and_says_how_many_are_left_out(
         self, store: Store

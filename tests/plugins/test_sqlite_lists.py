@@ -11,10 +11,19 @@ import msgspec
 import pytest
 
 from receiver.clock import Clock
-from receiver.models import TaskFilter
+from receiver.models import SubmissionFilter, TaskFilter, TaskReference
 from receiver.options import StoreOptions
 from receiver.repairs import WorkFilter
-from receiver.stores.sqlite import SqliteStore, counting, listing, matching, replaying, windows
+from receiver.stores.sqlite import (
+    SqliteStore,
+    counting,
+    listing,
+    lookup,
+    matching,
+    metadata,
+    replaying,
+    windows,
+)
 from receiver.stores.sqlite.matching import DEAD, ROWS, Search
 from receiver.words import EventType, Outcome, Stage, TaskState
 from tests.contracts.replaying import end_task, get, publish, replay
@@ -93,14 +102,79 @@ def test_no_list_of_tasks_scans_whatever_it_is_filtered_by(
         ]
 
 
+def test_a_task_is_found_by_keys_whatever_its_id_is_of(db: sqlite3.Cursor) -> None:
+    values = {"event": "evt_1", "revision": 1, "submission_id": "sub_1", "number": 1}
+    for sql in (lookup.BY_EVENT, lookup.BY_SUBMISSION, lookup.BY_DELIVERY, lookup.BY_NOTIFICATION):
+        assert scanned(plan(db, sql, values)) == []
+    reference = TaskReference(task_id="t1")
+    check_search(db, listing.task_search(TaskFilter(reference=reference, owner="ann"), [1, 2]))
+
+
+async def open_with(tmp_path: Path, *keys: str) -> SqliteStore:
+    options = StoreOptions(data_dir=tmp_path, clock=Clock(), metadata_keys=keys)
+    return await SqliteStore.open("sqlite:chosen.db", options)
+
+
+def indexes_of_metadata(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'submissions_metadata%'")
+        return {name for (name,) in rows}
+
+
+async def test_keys_of_metadata_have_an_index_as_long_as_they_are_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "chosen.db"
+    for keys in ((), ("order_id", "User"), ("user", "order_id"), ("a.b-c",), ()):
+        store = await open_with(tmp_path, *keys)
+        await store.aclose()
+        assert indexes_of_metadata(path) == {metadata.index_of(key) for key in keys}
+    store = await SqliteStore.open("sqlite:chosen.db", StoreOptions(data_dir=tmp_path, clock=Clock()))
+    await store.aclose()
+
+
+async def test_a_task_is_found_by_its_metadata_through_that_index(tmp_path: Path) -> None:
+    given = {
+        "text": {"order_id": "A-7", "user": "ann"},
+        "number": {"order_id": 7},
+        "true": {"order_id": True},
+        "null": {"order_id": None},
+        "object": {"order_id": {"a": 1}},
+        "none": {"other": "A-7"},
+        "again": {"order_id": "A-7", "user": "bob"},
+    }
+    store = await open_with(tmp_path, "order_id", "user")
+    for task_id, metadata_ in given.items():
+        owner = "bob" if task_id == "again" else "ann"
+        row = submission(task_id, owner=owner)
+        await store.log_submission(msgspec.structs.replace(row, metadata=metadata_))
+
+    async def found(owner: str | None = None, **wanted: str) -> list[str]:
+        page = await store.list_tasks(TaskFilter(metadata=wanted, owner=owner), 10, None)
+        return [task.task_id for task in page.tasks]
+
+    assert await found(order_id="A-7") == ["again", "text"]
+    assert await found(order_id="A-7", user="ann") == ["text"]
+    assert await found(order_id="A-7", owner="bob") == ["again"]
+    assert await found(order_id="7") == ["number"]
+    assert await found(order_id="true") == ["true"]
+    for missing in ("1", "null", "None", "", '{"a":1}', "' OR 1"):
+        assert await found(order_id=missing) == []
+    await store.aclose()
+    with closing(sqlite3.connect(tmp_path / "chosen.db")) as connection:
+        for more in combinations(state=TaskState.FAILED, owner="ann", provider="vidgo", since=later(0)):
+            search = listing.task_search(TaskFilter(metadata={"order_id": "A-7", "user": "ann"}, **more))
+            check_search(connection.cursor(), search)
+            (first, *_) = plan(connection.cursor(), search.query("s.id"), search.values)
+            assert metadata.index_of("order_id") in first
+
+
 @pytest.mark.parametrize("bound", [None, True])
 def test_no_list_of_submissions_scans(db: sqlite3.Cursor, bound: bool | None) -> None:
-    for provider, owner in itertools.product((None, "vidgo"), (None, "ann")):
-        check_search(db, listing.submission_search(provider, owner, bound=bound))
+    for wanted in combinations(provider="vidgo", owner="ann", since=later(0), until=later(9)):
+        check_search(db, listing.submission_search(SubmissionFilter(bound=bound, **wanted)))
 
 
 def test_reservations_that_wait_are_listed_by_an_index_of_their_own(db: sqlite3.Cursor) -> None:
-    values = {"provider": "vidgo", "owner": "ann", "before": 7}
+    values = {"provider": "vidgo", "owner": "ann", "before": 7, "since": None, "until": None}
     lines = plan(db, listing.UNBOUND, values)
     assert "submissions_unbound" in lines[0]
     assert not [line for line in lines if "TEMP B-TREE" in line]
@@ -223,9 +297,8 @@ async def test_submissions_are_shown_in_pages_too(store: SqliteStore, bound: boo
     seen: list[str] = []
     cursor = None
     while True:
-        page = await store.list_submissions(
-            provider="vidgo", owner="ann", limit=2, cursor=cursor, bound=bound
-        )
+        wanted = SubmissionFilter(provider="vidgo", owner="ann", bound=bound)
+        page = await store.list_submissions(wanted, 2, cursor)
         seen += [row.task_id or row.id for row in page.submissions]
         if (cursor := page.next_cursor) is None:
             break

@@ -15,7 +15,7 @@ from receiver.envelope import render
 from receiver.errors import Misconfigured
 from receiver.leased import FetchLoad
 from receiver.links import host_hash
-from receiver.models import Task
+from receiver.models import Task, TaskFilter, TaskReference
 from receiver.options import StoreOptions
 from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
@@ -538,3 +538,17 @@ async def test_the_store_is_not_opened_over_a_file_of_another_program(tmp_path: 
 
     with pytest.raises(Misconfigured, match=r"receiver\.db is another program's \(.*invoices"):
         await open_today(tmp_path)
+
+
+async def test_an_event_of_an_earlier_release_is_found_by_its_own_id(tmp_path: Path) -> None:
+    make_third_release(tmp_path / "receiver.db")
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
+        events = connection.execute(
+            "SELECT e.id, s.task_id FROM events e JOIN submissions s USING (number)"
+        ).fetchall()
+    store = await open_today(tmp_path)
+    assert events
+    for event_id, task_id in events:
+        page = await store.list_tasks(TaskFilter(reference=TaskReference(event_id=event_id)), 10, None)
+        assert [task.task_id for task in page.tasks] == [task_id]
+    await store.aclose()

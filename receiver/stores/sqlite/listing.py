@@ -1,12 +1,15 @@
 """Pages of tasks and of submissions, the newest first, each by the index that comes closest to its filter."""
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.models import SubmissionPage, TaskFilter, TaskPage, TaskSummary
+from receiver.models import SubmissionFilter, SubmissionPage, TaskFilter, TaskPage, TaskSummary
+from receiver.stores.sqlite import lookup, metadata
 from receiver.stores.sqlite.matching import (
     OF_OWNER,
+    OF_TASKS,
     OF_TYPE,
     STATE,
     WITH_EVENT_IF_ANY,
@@ -14,6 +17,7 @@ from receiver.stores.sqlite.matching import (
     Search,
     Way,
     find_newest,
+    json_list,
 )
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, submission_of_row
 from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, cursor_at, number_below
@@ -49,6 +53,7 @@ UNBOUND = f"""
 SELECT number, {SUBMISSION_COLUMNS} FROM submissions INDEXED BY submissions_unbound
 WHERE task_id IS NULL AND withdrawn_at IS NULL
     AND (:provider IS NULL OR provider = :provider) AND (:owner IS NULL OR owner = :owner)
+    AND created_at >= coalesce(:since, '') AND created_at < coalesce(:until, 'z')
     AND (:before IS NULL OR
         (created_at, number) < ((SELECT created_at FROM submissions WHERE number = :before), :before))
 ORDER BY created_at DESC, number DESC LIMIT :limit
@@ -59,8 +64,9 @@ def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str |
     """A page of tasks; see ``ports.Store.list_tasks``."""
     before = number_below(cursor)
     low, high = _span(db, wanted.since, wanted.until)
+    numbers = lookup.numbers(db, wanted.reference, wanted.provider) if wanted.reference else ()
     rows, reached = find_newest(
-        db, task_search(wanted), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
+        db, task_search(wanted, numbers), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
     )
     return TaskPage(
         tasks=tuple(_summary(row) for row in rows),
@@ -68,8 +74,8 @@ def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str |
     )
 
 
-def task_search(wanted: TaskFilter) -> Search:
-    """The shortest way to the tasks that a filter matches."""
+def task_search(wanted: TaskFilter, numbers: Sequence[int] = ()) -> Search:
+    """The shortest way to the tasks that a filter matches; ``numbers`` are those its reference leads to."""
     way = _way(wanted)
     values = {
         "provider": wanted.provider,
@@ -87,13 +93,34 @@ def task_search(wanted: TaskFilter) -> Search:
     }
     values = {name: value for name, value in values.items() if value is not None}
     conditions = [way.walk.only, "+s.task_id IS NOT NULL", *(clauses[name] for name in values)]
+    for place, (key, value) in enumerate(wanted.metadata.items()):
+        conditions.append(f"{metadata.value_of(key, 's.')} = :metadata_{place}")
+        values[f"metadata_{place}"] = value
     values["type"] = wanted.state and f"task.{wanted.state}"
+    values["numbers"] = json_list(numbers)
     source = f"FROM {way.walk.table} {way.joins} WHERE {' AND '.join(conditions)}"
     return Search(walk=way.walk, source=source, values=values)
 
 
 def _way(wanted: TaskFilter) -> Way:
-    """By what is rare first: an owner has few tasks, few have not ended, and few end badly."""
+    """By what leads to few, else by what is rare first."""
+    if wanted.reference is not None:
+        return Way(walk=OF_TASKS, joins=WITH_EVENT_IF_ANY)
+    if wanted.metadata:
+        return Way(walk=_of_metadata(next(iter(wanted.metadata))), joins=WITH_EVENT_IF_ANY)
+    return _rarest(wanted)
+
+
+def _of_metadata(key: str) -> Walk:
+    return Walk(
+        table=f"submissions s INDEXED BY {metadata.index_of(key)}",
+        number="s.number",
+        only=f"{metadata.value_of(key, 's.')} = :metadata_0 AND {metadata.value_of(key, 's.')} IS NOT NULL",
+    )
+
+
+def _rarest(wanted: TaskFilter) -> Way:
+    """An owner has few tasks, few have not ended, and few end badly."""
     if wanted.owner is not None:
         return Way(walk=OF_OWNER, joins=WITH_EVENT_IF_ANY)
     if wanted.state in {TaskState.SUBMITTED, TaskState.FETCHING}:
@@ -126,21 +153,17 @@ def _moved(moment: datetime, by: timedelta) -> str:
 
 
 def list_submissions(
-    db: sqlite3.Cursor,
-    provider: str | None,
-    owner: str | None,
-    limit: int,
-    cursor: str | None,
-    *,
-    bound: bool | None,
+    db: sqlite3.Cursor, wanted: SubmissionFilter, limit: int, cursor: str | None
 ) -> SubmissionPage:
     """A page of submissions; see ``ports.Store.list_submissions``."""
     before = number_below(cursor)
-    if bound is False:
-        rows, reached = _unbound(db, provider, owner, limit, None if cursor is None else before)
+    if wanted.bound is False:
+        rows, reached = _unbound(db, wanted, limit, None if cursor is None else before)
     else:
-        found = submission_search(provider, owner, bound=bound)
-        rows, reached = find_newest(db, found, _SUBMISSION_COLUMNS, limit, high=before - 1)
+        low, high = _span(db, wanted.since, wanted.until)
+        rows, reached = find_newest(
+            db, submission_search(wanted), _SUBMISSION_COLUMNS, limit, high=min(high, before - 1), low=low
+        )
     return SubmissionPage(
         submissions=tuple(submission_of_row(row[1:]) for row in rows),
         next_cursor=_cursor(reached),
@@ -150,22 +173,35 @@ def list_submissions(
 _SUBMISSION_COLUMNS = ", ".join(f"s.{name}" for name in SUBMISSION_COLUMNS.split(", "))
 
 
-def submission_search(provider: str | None, owner: str | None, *, bound: bool | None) -> Search:
+def submission_search(wanted: SubmissionFilter) -> Search:
     """The shortest way to the submissions that are wanted."""
-    walk = OF_OWNER if owner is not None else OF_PROVIDER if provider is not None else ALL
-    conditions = [walk.only]
-    if provider is not None:
-        conditions.append("+s.provider = :provider")
-    if bound:
+    walk = OF_OWNER if wanted.owner is not None else OF_PROVIDER if wanted.provider is not None else ALL
+    clauses = {
+        "provider": "+s.provider = :provider",
+        "since": "+s.created_at >= :since",
+        "until": "+s.created_at < :until",
+    }
+    values = _submission_values(wanted)
+    conditions = [walk.only, *(clauses[name] for name in clauses if values[name] is not None)]
+    if wanted.bound:
         conditions.append("+s.task_id IS NOT NULL")
     source = f"FROM {walk.table} WHERE {' AND '.join(conditions)}"
-    return Search(walk=walk, source=source, values={"provider": provider, "owner": owner})
+    return Search(walk=walk, source=source, values=values)
+
+
+def _submission_values(wanted: SubmissionFilter) -> dict[str, str | None]:
+    return {
+        "provider": wanted.provider,
+        "owner": wanted.owner,
+        "since": to_text(wanted.since) if wanted.since else None,
+        "until": to_text(wanted.until) if wanted.until else None,
+    }
 
 
 def _unbound(
-    db: sqlite3.Cursor, provider: str | None, owner: str | None, limit: int, before: int | None
+    db: sqlite3.Cursor, wanted: SubmissionFilter, limit: int, before: int | None
 ) -> tuple[list[tuple[Any, ...]], int | None]:
-    values = {"provider": provider, "owner": owner, "before": before, "limit": limit + 1}
+    values = {**_submission_values(wanted), "before": before, "limit": limit + 1}
     rows = db.execute(UNBOUND, values).fetchall()
     return rows[:limit], rows[limit - 1][0] - 1 if len(rows) > limit else None
 

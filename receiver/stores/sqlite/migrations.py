@@ -133,6 +133,13 @@ def m015_views_for_terminals(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m016_earlier_event_ids(db: Database) -> None:
+    """A way to the events that are not named after their submissions, as 0.4.0 names them."""
+    for statement in _M016:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -1010,4 +1017,17 @@ _M015 = (
         FROM events e JOIN submissions s USING (number) WHERE e.ended_at IS NOT NULL
     ORDER BY provider, task_id, at
     """,  # noqa: S608 - of names of columns
+)
+
+_M016 = (
+    # None is added ever after.
+    """
+    CREATE TABLE earlier_event_ids (id TEXT PRIMARY KEY, number INTEGER NOT NULL REFERENCES events (number))
+    STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT OR IGNORE INTO earlier_event_ids
+    SELECT e.id, e.number FROM events e JOIN submissions s USING (number)
+    WHERE e.id <> 'evt_' || substr(s.id, 5)
+    """,
 )

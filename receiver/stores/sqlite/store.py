@@ -32,6 +32,7 @@ from receiver.models import (
     Recording,
     Stats,
     Submission,
+    SubmissionFilter,
     SubmissionPage,
     Task,
     TaskFilter,
@@ -47,6 +48,7 @@ from receiver.stores.sqlite import (
     history,
     listing,
     matching,
+    metadata,
     owning,
     polling,
     recording,
@@ -91,6 +93,9 @@ class SqliteStore:
             writer = Writer(path, options.observe)
             store = cls(path, lock, writer, options)
             await store._writer.write(lambda c: free_all_leases(c, options.clock.now()))
+            keys = options.metadata_keys
+            if keys is not None:
+                await store._writer.write(lambda c: metadata.keep_indexes(c, keys))
             if options.routes:  # whoever opens the record for a look around knows of no sinks
                 await store._writer.write(
                     lambda c: stepping.withdraw_hopeless(c, options.clock.now(), options)
@@ -301,17 +306,9 @@ class SqliteStore:
         return await self._read(lambda c: viewing.get_submission(c, submission_id))
 
     async def list_submissions(
-        self,
-        *,
-        provider: str | None,
-        owner: str | None,
-        limit: int,
-        cursor: str | None = None,
-        bound: bool | None = None,
+        self, wanted: SubmissionFilter, limit: int, cursor: str | None
     ) -> SubmissionPage:
-        return await self._read(
-            lambda c: listing.list_submissions(c, provider, owner, limit, cursor, bound=bound), Purpose.LIST
-        )
+        return await self._read(lambda c: listing.list_submissions(c, wanted, limit, cursor), Purpose.LIST)
 
     async def list_unbound(
         self, logged_from: datetime, logged_before: datetime, limit: int

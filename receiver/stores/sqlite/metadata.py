@@ -1,0 +1,35 @@
+"""Indexes on chosen keys of metadata: made when the record is opened, dropped for what is chosen no more."""
+
+import sqlite3
+from collections.abc import Sequence
+
+PREFIX = "submissions_metadata_"
+
+OURS = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB ?"
+
+
+def value_of(key: str, row: str) -> str:
+    """The SQL of what a row has under a key of its metadata, as JSON writes it, a string without quotes.
+
+    NULL where it has nothing, an object or a list there. ``key`` is one that the settings accept.
+    """
+    place = f"{row}metadata, '$.\"{key}\"'"
+    return (
+        f"CASE json_type({place}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'"
+        f" WHEN 'object' THEN NULL WHEN 'array' THEN NULL ELSE CAST(json_extract({place}) AS TEXT) END"
+    )
+
+
+def index_of(key: str) -> str:
+    """In digits, since SQLite tells no capitals from small letters in names."""
+    return PREFIX + key.encode().hex()
+
+
+def keep_indexes(db: sqlite3.Cursor, keys: Sequence[str]) -> None:
+    """Have an index for each of these keys, and no other. The rows that lack a key cost nothing."""
+    wanted = {index_of(key): value_of(key, "") for key in keys}
+    for (name,) in db.execute(OURS, (f"{PREFIX}*",)).fetchall():
+        if name not in wanted:
+            db.execute(f"DROP INDEX {name}")
+    for name, value in wanted.items():
+        db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON submissions ({value}) WHERE {value} IS NOT NULL")
