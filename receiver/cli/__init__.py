@@ -21,6 +21,7 @@ COMMANDS = {
     "simulate": ("receiver.cli.simulate:simulate", "Play the four providers' APIs on loopback."),
     "submissions": ("receiver.cli.submissions:submissions", "Add, list and show submissions."),
     "tasks": ("receiver.cli.tasks:tasks", "List tasks, and show one with its whole history."),
+    "show": ("receiver.cli.lookup:show", "Show the task that any id belongs to."),
     "replay": ("receiver.cli.replay:replay", "Send, download, read or ask again, on purpose."),
     "replays": ("receiver.cli.replay:replays", "List, show, follow, pause, resume and cancel replays."),
     "dead": ("receiver.cli.dead:dead", "List dead letters, and have them sent after all."),

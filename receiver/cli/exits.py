@@ -52,8 +52,12 @@ def _code(error: Refused) -> Exit:
     """By the problem's type; by its status where that is of another release."""
     if error.status == 400 or error.kind in _MISTYPED:
         return Exit.MISCONFIGURED
-    is_missing = error.status == 404 and error.kind is not ProblemType.UNKNOWN_PATH
-    return Exit.NOTHING_FOUND if is_missing else Exit.FAILED
+    return Exit.NOTHING_FOUND if is_missing(error) else Exit.FAILED
+
+
+def is_missing(error: Refused) -> bool:
+    """Whether the service has no such thing, and not no such door."""
+    return error.status == 404 and error.kind is not ProblemType.UNKNOWN_PATH
 
 
 def nothing_found(what: str, todo: str = "") -> None:

@@ -28,6 +28,14 @@ def moment(text: str) -> str:
         raise click.BadParameter(f"{text!r} is none of {hint}") from exc
 
 
+def metadata_term(text: str) -> tuple[str, str]:
+    """``KEY=VALUE`` in two."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
 provider_option = click.option("--provider", help="Only this provider's.")
 owner_option = click.option("--owner", help="Only this owner's.")
 state_option = click.option(

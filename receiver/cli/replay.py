@@ -112,7 +112,7 @@ def show(*, replay_id: str, as_json: bool) -> None:
     """Show one replay: what was asked for, by whom, how far it is, and what came of it."""
     with connect() as service:
         answer = service.get(_path(replay_id))
-    _print_replay(answer, as_json=as_json)
+    print_replay(answer, as_json=as_json)
 
 
 @replays.command("follow")
@@ -198,10 +198,10 @@ def _path(replay_id: str) -> str:
 def _change(replay_id: str, verb: str, *, as_json: bool) -> None:
     with connect() as service:
         answer = service.post(f"{_path(replay_id)}/{verb}", {})
-    _print_replay(answer, as_json=as_json)
+    print_replay(answer, as_json=as_json)
 
 
-def _print_replay(answer: Reply, *, as_json: bool) -> None:
+def print_replay(answer: Reply, *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return

@@ -10,7 +10,15 @@ from receiver.cli.client import connect
 from receiver.cli.consent import ask, yes_option
 from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
-from receiver.cli.filters import cursor_option, limit_option, owner_option, provider_option
+from receiver.cli.filters import (
+    check_order,
+    cursor_option,
+    limit_option,
+    owner_option,
+    provider_option,
+    since_option,
+    until_option,
+)
 from receiver.cli.show import as_json, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
@@ -50,12 +58,15 @@ def add(
 @provider_option
 @owner_option
 @click.option("--unbound", is_flag=True, help="Only reservations that wait for a task.")
+@since_option
+@until_option
 @limit_option
 @cursor_option
 @wide_option
 @as_json
 def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
     """List submissions, the newest first."""
+    check_order(query)
     wanted = query | ({"bound": "false"} if unbound else {})
     with connect() as service:
         answer = service.get_page("/submissions", "submissions", wanted)

@@ -13,6 +13,7 @@ from receiver.cli.filters import (
     check_order,
     cursor_option,
     limit_option,
+    metadata_term,
     owner_option,
     provider_option,
     since_option,
@@ -36,25 +37,25 @@ def tasks() -> None:
 @owner_option
 @since_option
 @until_option
+@click.option(
+    "--metadata",
+    type=metadata_term,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Only with this in their metadata, by a key of RECEIVER_METADATA_INDEX; may be repeated.",
+)
 @limit_option
 @cursor_option
 @wide_option
 @as_json
-def list_(*, as_json: bool, **query: str | int | None) -> None:
+def list_(*, metadata: tuple[tuple[str, str], ...], as_json: bool, **query: str | int | None) -> None:
     """List tasks, the newest first."""
     check_order(query)
+    query |= {f"metadata.{key}": value for key, value in metadata}
     with connect() as service:
         answer = service.get_page("/tasks", "tasks", query)
-    page = answer.document
-    if as_json:
-        print_json(answer)
-    elif page["tasks"]:
-        rows = [row | {"assets": f"{row['assets_stored']}/{row['assets_total']}"} for row in page["tasks"]]
-        columns = ("provider", "task_id", "state", "assets", "owner", "model", "submitted_at", "ended_at")
-        print_table(rows, columns, ("ended_at", "model", "owner", "assets", "submitted_at"))
-        if page["next_cursor"]:
-            say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
-    if not page["tasks"]:
+    print_list(answer, as_json=as_json)
+    if not answer.document["tasks"]:
         nothing_found("tasks")
 
 
@@ -69,27 +70,45 @@ def show(*, provider: str, task_id: str, is_whole: bool, as_json: bool) -> None:
 
     Of a long history it shows the first and the newest of each kind, and says how many it leaves out.
     """
-    path = f"{quote(provider, safe='')}/{quote(task_id, safe='')}"
     with connect() as service:
-        answer = service.get(f"/tasks/{path}")
+        answer = service.get(task_path(provider, task_id))
         if is_whole:
-            answer = _completed(service, path, answer.document)
+            answer = _completed(service, task_path(provider, task_id), answer.document)
     if as_json:
         print_json(answer)
     else:
-        _print_task(answer.document)
+        print_task(answer.document)
+
+
+def task_path(provider: str, task_id: str) -> str:
+    """Where the service has one task."""
+    return f"/tasks/{quote(provider, safe='')}/{quote(task_id, safe='')}"
+
+
+def print_list(answer: Reply, *, as_json: bool) -> None:
+    """A page of tasks, and where to go on."""
+    page = answer.document
+    if as_json:
+        print_json(answer)
+    elif page["tasks"]:
+        rows = [row | {"assets": f"{row['assets_stored']}/{row['assets_total']}"} for row in page["tasks"]]
+        columns = ("provider", "task_id", "state", "assets", "owner", "model", "submitted_at", "ended_at")
+        print_table(rows, columns, ("ended_at", "model", "owner", "assets", "submitted_at"))
+        if page["next_cursor"]:
+            say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
 
 
 def _completed(service: Service, path: str, task: dict[str, Any]) -> Reply:
     """The same with what was left out."""
     whole = dict(task)
     for kind in [kind for kind, number in task.get("left_out", {}).items() if number]:
-        whole[kind] = list(reversed(list(service.get_all(f"/{kind}/{path}", kind))))
+        whole[kind] = list(reversed(list(service.get_all(path.replace("/tasks/", f"/{kind}/", 1), kind))))
         whole["left_out"] = whole["left_out"] | {kind: 0}
     return Reply(status=200, body=msgspec.json.encode(whole))
 
 
-def _print_task(task: dict[str, Any]) -> None:
+def print_task(task: dict[str, Any]) -> None:
+    """Where it stands, its files, its notifications, and what happened."""
     names = ("state", "waiting_on", "owner", "model", "submission_id", "event_id", "revision", "metadata")
     error = ": ".join(part for part in (task["error"] or {}).values() if part)
     say(printable(f"{task['provider']} {task['task_id']}"), bold=True)
