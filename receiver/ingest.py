@@ -52,12 +52,14 @@ class Ingest:
         tokens: Tokens,
         allow_untokened: bool,
         wake: Callable[[str], None],
+        tell_end: Callable[[str, str | None], None] = lambda _provider, _task_id: None,
     ) -> None:
         self._store = store
         self._providers = providers
         self._tokens = tokens
         self._allow_untokened = allow_untokened
         self._wake = wake
+        self._tell_end = tell_end
 
     def admit(self, provider: str, token: str | None) -> Admission:
         """Decide by the URL alone, so that a stranger's body is neither awaited nor held.
@@ -92,6 +94,7 @@ class Ingest:
             raise Rejected(ProblemType.TOKEN_OF_ANOTHER_TASK, "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
             self._wake(_follow_up(report))
+            self._tell_end(verified.provider, receipt.task_id)
             self._wake(f"poll {verified.provider}")  # it may have to be confirmed
         elif verified.submission_id is not None:
             self._wake("")  # it may have bound the task, and so matched an early callback
@@ -116,6 +119,7 @@ class Ingest:
         receipt = await self._store.record(recording)
         if receipt.status is Verdict.ACCEPTED:
             self._wake(_follow_up(report))
+            self._tell_end(provider, receipt.task_id)
         return receipt
 
     async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
@@ -127,6 +131,7 @@ class Ingest:
         if has_ended:
             self._wake("assets")
             self._wake("sink")
+            self._tell_end(read[0].recording.provider, read[0].recording.report.task_id)
         return has_ended
 
     async def lose(self, provider: str, task_id: str, reason: str, at: datetime) -> Receipt:

@@ -40,6 +40,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     store: Store
     wake: Callable[[str], None]
+    tell_end: Callable[[str, str], None]
 
     def files(self, assets: Assets) -> Lane[AssetWork]:
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
@@ -62,6 +63,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             size = settlement.file.bytes if settlement.file else 0
             self.metrics.asset(work.provider, settlement.outcome, size)
             self.wake("sink")  # it may have been the event's last
+            self.tell_end(work.provider, work.task_id)
 
         return Lane(
             "assets",

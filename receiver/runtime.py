@@ -15,6 +15,7 @@ from receiver.asking import Asker
 from receiver.assets import AssetLimits, Assets, Fetcher
 from receiver.clock import Clock
 from receiver.download import DownloadLimits
+from receiver.ends import Ends
 from receiver.fields import key_variable
 from receiver.ingest import Ingest
 from receiver.lanes import ASK_SECONDS, Lanes
@@ -51,6 +52,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     relay: Relay
     ingest: Ingest
     worker: Worker
+    ends: Ends
 
 
 @asynccontextmanager
@@ -66,6 +68,7 @@ async def open_runtime(settings: Settings, *, clock: Clock | None = None) -> Asy
         try:
             yield runtime
         finally:
+            runtime.ends.stop()
             await runtime.worker.drain(DRAIN_SECONDS)
 
 
@@ -180,15 +183,17 @@ def _assemble(parts: _Parts) -> Runtime:
     def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
         worker.wake(kind)
 
+    ends = Ends()
     ingest = Ingest(
         store=parts.store,
         providers=parts.providers,
         tokens=parts.tokens,
         allow_untokened=parts.settings.allow_untokened,
         wake=wake,
+        tell_end=ends.tell,
     )
     relay = _relay(parts)
-    worker = Worker(_loops(parts, ingest, relay, wake), count_restart=parts.metrics.loop_restarted)
+    worker = Worker(_loops(parts, ingest, relay, wake, ends), count_restart=parts.metrics.loop_restarted)
     return Runtime(
         settings=parts.settings,
         clock=parts.clock,
@@ -204,10 +209,13 @@ def _assemble(parts: _Parts) -> Runtime:
         relay=relay,
         ingest=ingest,
         worker=worker,
+        ends=ends,
     )
 
 
-def _loops(parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], None]) -> list[Loop]:
+def _loops(
+    parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], None], ends: Ends
+) -> list[Loop]:
     store, clock, asker, providers = parts.store, parts.clock, parts.asker, parts.providers
     reconciler = Reconciler(
         store=store,
@@ -217,7 +225,14 @@ def _loops(parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], No
         clock=clock,
         lost_after_seconds=parts.settings.lost_after_seconds,
     )
-    lanes = Lanes(settings=parts.settings, clock=clock, metrics=parts.metrics, store=store, wake=wake)
+    lanes = Lanes(
+        settings=parts.settings,
+        clock=clock,
+        metrics=parts.metrics,
+        store=store,
+        wake=wake,
+        tell_end=ends.tell,
+    )
     return [
         lanes.files(Assets(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
         *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),

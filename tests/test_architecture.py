@@ -13,7 +13,7 @@ RANKS = {
     "ingest": 2, "assets": 2, "download": 2, "media": 2, "formats": 2, "network": 2, "addresses": 2,
     "quota": 2, "circuit": 2, "codings": 2, "heads": 2, "isobmff": 2, "jpegxl": 2, "meshes": 2, "sound": 2,
     "relay": 2, "upkeep": 2, "replay": 2, "reconcile": 2, "asking": 2, "answers": 2, "pace": 2, "trouble": 2,
-    "testing": 2, "providers": 2, "stores": 2, "blobs": 2, "sinks": 2,
+    "ends": 2, "testing": 2, "providers": 2, "stores": 2, "blobs": 2, "sinks": 2,
     "runtime": 3, "parts": 3, "lanes": 3, "worker": 3, "plugins": 3, "settings": 3, "fields": 3, "accepts": 3,
     "credentials": 3, "disclosure": 3, "logs": 3, "metrics": 3, "pulse": 3,
     "web": 4, "cli": 4, "simulator": 4, "__main__": 4, "asgi": 4,

@@ -71,6 +71,7 @@ async def test_another_owners_things_are_not_there_at_any_door(
     """Every door of backends, so that a new one that forgets to ask whose it is fails here."""
     mine = {"provider": "vidgo", "owner": "bob", "task_id": "t1", "metadata": {"order": 7}}
     logged = (await bob.post("/submissions", json=mine)).json()
+    await bob.post("/submissions", json={"provider": "vidgo", "owner": "bob", "task_id": "t2"})
     reserved = (await bob.post("/submissions", json={"provider": "vidgo", "owner": "bob"})).json()
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
     doors: dict[tuple[str, str], list[tuple[str, dict[str, object] | None]]] = {
@@ -80,7 +81,10 @@ async def test_another_owners_things_are_not_there_at_any_door(
         ("GET", "/submissions/{id}"): [(f"/submissions/{logged['id']}", None)],
         ("PATCH", "/submissions/{id}"): [(f"/submissions/{reserved['id']}", {"task_id": "t9"})],
         ("DELETE", "/submissions/{id}"): [(f"/submissions/{reserved['id']}", None)],
-        ("GET", "/tasks/{provider}/{task_id:path}"): [("/tasks/vidgo/t1", None)],
+        ("GET", "/tasks/{provider}/{task_id:path}"): [
+            ("/tasks/vidgo/t1", None),
+            ("/tasks/vidgo/t2?wait=60", None),
+        ],
         ("GET", "/deliveries/{provider}/{task_id:path}"): [("/deliveries/vidgo/t1", None)],
         ("GET", "/notifications/{provider}/{task_id:path}"): [("/notifications/vidgo/t1", None)],
         ("GET", "/attempts/{provider}/{task_id:path}"): [("/attempts/vidgo/t1", None)],
@@ -113,7 +117,7 @@ async def test_another_owners_things_are_not_there_at_any_door(
         assert len((await bob.get("/tasks", params={name: value})).json()["tasks"]) == 1, name
     for noun in ("tasks", "deliveries", "notifications", "attempts"):
         assert (await bob.get(f"/{noun}/vidgo/t1")).status_code == 200
-    assert len((await bob.get("/submissions")).json()["submissions"]) == 2
+    assert len((await bob.get("/submissions")).json()["submissions"]) == 3
     assert (await bob.get(f"/submissions/{reserved['id']}")).json()["task_id"] is None
 
 

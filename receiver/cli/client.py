@@ -45,7 +45,12 @@ class Service:
         self._token = token
         self._asks_for_proof = asks_for_proof
 
-    def get(self, path: str, query: Mapping[str, object] | None = None) -> Reply:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Reply:
         """GET with the query's set values; the items of a tuple go one by one, under the same name.
 
         Raises Refused, or Unavailable when nobody answers.
@@ -55,7 +60,7 @@ class Service:
             for name, value in (query or {}).items()
             if value is not None
         }
-        return self._ask("GET", path, params=wanted)
+        return self._ask("GET", path, params=wanted, timeout=timeout_seconds)
 
     def get_page(self, path: str, rows: str, query: Mapping[str, object]) -> Reply:
         """The first page that has any ``rows``, or the last one. Raises as ``get`` does.

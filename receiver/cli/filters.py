@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from receiver.clock import Clock
+from receiver.ends import MOST_SECONDS
 from receiver.times import from_text, to_text
 from receiver.words import EventType, TaskState
 
@@ -49,6 +50,14 @@ limit_option = click.option(
     "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at most."
 )
 cursor_option = click.option("--cursor", help="Where the page before this one ended.")
+
+wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(0, MOST_SECONDS),
+    default=0,
+    metavar="SECONDS",
+    help=f"Wait for the task's end, if it has not ended: {MOST_SECONDS} seconds at most.",
+)
 
 _FILTER = (
     provider_option,

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -70,7 +71,7 @@ def serve(*, host: str | None, port: int | None) -> None:
     if secrets_path.exists() and not had_secrets:
         here = f" with PORT={settings.port} set" if port else ""
         click.echo(_welcome(settings, secrets_path, here), err=True)
-    create_app: Callable[[Settings], ASGIApp] = pkgutil.resolve_name(APP)
+    create_app: Callable[[Settings], Any] = pkgutil.resolve_name(APP)
     log.info(
         "service.starting",
         version=__version__,
@@ -85,7 +86,8 @@ def serve(*, host: str | None, port: int | None) -> None:
     _take_descriptors()
     _spare_the_collector()
     try:
-        _run(create_app(settings), listener, settings.idle_timeout_seconds)
+        service = create_app(settings)
+        _run(service, listener, settings.idle_timeout_seconds, before_stop=service.stop_waits)
     except ReceiverError:
         flush_logs()  # the last word comes last
         raise
@@ -152,7 +154,9 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from exc
 
 
-def _run(app: ASGIApp, listener: socket.socket, idle_seconds: float) -> None:
+def _run(
+    app: ASGIApp, listener: socket.socket, idle_seconds: float, *, before_stop: Callable[[], None]
+) -> None:
     start = _Start(app)
     config = uvicorn.Config(
         start,
@@ -178,13 +182,25 @@ def _run(app: ASGIApp, listener: socket.socket, idle_seconds: float) -> None:
     # uvicorn raises the signal again once all is in order; by default that would be exit code 143.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, before_stop).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # stopped in good order before uvicorn raised it again
     except SystemExit as exc:  # uvicorn's own code for a failed start means something else with us
         raise start.failure or SystemExit(Exit.FAILED) from exc
     if start.failure:
         raise start.failure
+
+
+class _Server(uvicorn.Server):
+    """Says that it is about to stop before it waits for requests to end."""
+
+    def __init__(self, config: uvicorn.Config, before_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_stop = before_stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before_stop()
+        await super().shutdown(sockets)
 
 
 class _Start:

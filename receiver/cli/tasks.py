@@ -6,7 +6,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from receiver.cli.client import Reply, Service, connect
+from receiver.cli.client import TIMEOUT_SECONDS, Reply, Service, connect
 from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
@@ -19,6 +19,7 @@ from receiver.cli.filters import (
     since_option,
     state_option,
     until_option,
+    wait_option,
 )
 from receiver.cli.show import as_json, print_heading, print_json
 from receiver.cli.tables import print_lines, print_pairs, print_table, wide_option
@@ -63,21 +64,28 @@ def list_(*, metadata: tuple[tuple[str, str], ...], as_json: bool, **query: str 
 @click.argument("provider")
 @click.argument("task_id")
 @click.option("--all", "is_whole", is_flag=True, help="However long its history is.")
+@wait_option
 @wide_option
 @as_json
-def show(*, provider: str, task_id: str, is_whole: bool, as_json: bool) -> None:
+def show(*, provider: str, task_id: str, is_whole: bool, wait: float, as_json: bool) -> None:
     """Show one task: where it stands, its files, its notifications, and what happened.
 
     Of a long history it shows the first and the newest of each kind, and says how many it leaves out.
     """
     with connect() as service:
-        answer = service.get(task_path(provider, task_id))
+        answer = get_task(service, provider, task_id, wait)
         if is_whole:
             answer = _completed(service, task_path(provider, task_id), answer.document)
     if as_json:
         print_json(answer)
     else:
         print_task(answer.document)
+
+
+def get_task(service: Service, provider: str, task_id: str, wait: float) -> Reply:
+    """One task, with so many seconds for it to end if it has not ended."""
+    path = task_path(provider, task_id)
+    return service.get(path, {"wait": wait}, TIMEOUT_SECONDS + wait) if wait else service.get(path)
 
 
 def task_path(provider: str, task_id: str) -> str:

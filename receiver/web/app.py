@@ -94,6 +94,7 @@ class Service:
     def __init__(self, load: Callable[[], Settings]) -> None:
         self._load = load
         self._app: ASGIApp | None = None
+        self._runtime: Runtime | None = None
         self._opening: tuple[asyncio.Task[None], asyncio.Future[None]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,11 +117,19 @@ class Service:
     async def lifespan(self, _outer: object = None) -> AsyncIterator[None]:
         """Keep the runtime open; as the lifespan of an outer app, ``FastAPI(lifespan=service.lifespan)``."""
         async with open_runtime(self._load()) as runtime:
-            self._app = build_app(runtime)
+            self._app, self._runtime = build_app(runtime), runtime
             try:
                 yield
             finally:
-                self._app = None
+                self._app = self._runtime = None
+
+    def stop_waits(self) -> None:
+        """Answer at once whoever waits for a task's end. For a server that is about to stop.
+
+        Servers end their requests first and the lifespan after it, which would tell us too late.
+        """
+        if self._runtime is not None:
+            self._runtime.ends.stop()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The server's lifespan protocol. What keeps the service from starting is said in its own words."""

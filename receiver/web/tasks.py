@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.accepts import MOST_KEYS
+from receiver.ends import MOST_SECONDS
 from receiver.models import (
     Asset,
     Event,
@@ -19,7 +20,7 @@ from receiver.models import (
 from receiver.runtime import Runtime
 from receiver.web.assets import signed_url
 from receiver.web.auth import listed_owner, may_act_for
-from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import When, check_metadata, check_provider, check_span, unknown_task
 from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
 from receiver.web.shapes import Id, Limit, Moment, reply, shape, text_or_none
@@ -49,6 +50,12 @@ class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         check_span(self.since, self.until)
+
+
+class TaskQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many seconds to wait for the task's end, 60 at most, if it has not ended."""
+
+    wait: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] = 0
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,11 +181,12 @@ async def list_page(runtime: Runtime, request: Request, query: TasksQuery) -> Re
     return reply(TaskList(tasks=rows, next_cursor=page.next_cursor))
 
 
-async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
-    """One task with its whole history."""
-    task = await runtime.store.get_task(request.path_params["provider"], request.path_params["task_id"])
-    if task is None or not may_act_for(request, task.submission.owner):
-        raise unknown_task(runtime, request.path_params["provider"])
+async def show(runtime: Runtime, request: Request, query: TaskQuery) -> Response:
+    """One task with its whole history, at once or when it has ended."""
+    task = await _find(runtime, request)
+    if query.wait and not _has_ended(task.event):
+        await _wait(runtime, request, query.wait)
+        task = await _find(runtime, request)
     return reply(_shown(runtime, task))
 
 
@@ -196,11 +204,11 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/tasks/{provider}/{task_id:path}",
-        summary="Show one task with its whole history",
+        summary="Show one task with its whole history, at once or when it has ended",
         audience=Audience.BACKEND,
-        takes=Nothing,
+        takes=TaskQuery,
         gives={200: TaskShown},
-        refuses=(401, 404, 503),
+        refuses=(400, 401, 404, 503),
         answer=show,
     ),
 )
@@ -218,6 +226,28 @@ def _owner(request: Request, query: TasksQuery, reference: TaskReference | None)
 
 def _row(task: TaskSummary) -> TaskRow:
     return shape(TaskRow, task)
+
+
+async def _find(runtime: Runtime, request: Request) -> Task:
+    """The task that a path names; another owner's is as unknown as none. Raises Rejected (404)."""
+    task = await runtime.store.get_task(request.path_params["provider"], request.path_params["task_id"])
+    if task is None or not may_act_for(request, task.submission.owner):
+        raise unknown_task(runtime, request.path_params["provider"])
+    return task
+
+
+async def _wait(runtime: Runtime, request: Request, seconds: float) -> None:
+    name = request.path_params["provider"], request.path_params["task_id"]
+
+    async def look() -> bool:
+        return _has_ended(await runtime.store.get_event(*name))
+
+    await runtime.ends.wait(name, request.state.caller, seconds, look)
+
+
+def _has_ended(event: Event | None) -> bool:
+    """Whether it is known what became of every file: consumers are told of it then."""
+    return event is not None and event.type is not None
 
 
 def _shown(runtime: Runtime, task: Task) -> TaskShown:

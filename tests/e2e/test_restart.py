@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
-from tests.e2e.service import STOP_SECONDS, Receiver, consumer, receiver
+from tests.e2e.service import API_TOKEN, STOP_SECONDS, Receiver, bearer, consumer, receiver
 from tests.loopback import Answer
 from tests.media_host import MediaHost, media_host, picture, says
 from tests.waiting import until
@@ -185,3 +185,17 @@ def assert_calm(service: Receiver) -> None:
     """Nothing was left open, and nothing crashed."""
     for sign in ("Traceback", "ResourceWarning", "never retrieved", "was destroyed", '"level":"error"'):
         assert sign not in service.output(), service.output()
+
+
+async def test_whoever_waits_for_a_task_is_answered_at_once_when_the_service_stops(tmp_path: Path) -> None:
+    async with receiver(tmp_path) as service:
+        await service.submit("t1")
+        asked = asyncio.create_task(
+            service.http.get("/tasks/vidgo/t1?wait=60", headers=bearer(API_TOKEN), timeout=60)
+        )
+        await asyncio.sleep(0.3)
+        assert await service.stop() < STOP_SECONDS
+        answer = await asked
+        # What is cut short after the grace for requests gets 503.
+        assert (answer.status_code, answer.json()["state"]) == (200, "submitted")
+        assert_calm(service)

@@ -1,0 +1,76 @@
+"""Who waits for a task's end, and is woken by whoever ends it."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from receiver.errors import Unavailable
+
+MOST_SECONDS = 60
+MOST_WAITING = 512
+MOST_OF_ONE = 256  # with one token
+FALLBACK_SECONDS = 10.0  # a wake-up is a hint, the store is the truth
+RETRY_AFTER_SECONDS = 5
+
+
+class Ends:
+    """Those who wait, by task. While they do, they cost a place here and nothing else."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
+        self._places: Counter[str] = Counter()  # by who waits
+        self._is_stopping = False
+
+    @property
+    def places(self) -> int:
+        """How many wait."""
+        return self._places.total()
+
+    def tell(self, provider: str, task_id: str | None) -> None:
+        """Wake those who wait for this task: it may have ended."""
+        for awake in self._waiting.get((provider, task_id or ""), ()):
+            awake.set()
+
+    def stop(self) -> None:
+        """Let nobody wait any more."""
+        self._is_stopping = True
+        for task in self._waiting:
+            self.tell(*task)
+
+    async def wait(
+        self, task: tuple[str, str], who: str, seconds: float, has_ended: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Return once the task has ended, the time is up, or all is stopped.
+
+        Raises Unavailable where too many wait, of all or with this token: an answer at once would have those
+        who ask again at once never rest.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        with self._place(task, who) as awake:
+            while not self._is_stopping and not await has_ended() and loop.time() < until:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(until - loop.time(), FALLBACK_SECONDS)):
+                        await awake.wait()
+                awake.clear()
+
+    @contextmanager
+    def _place(self, task: tuple[str, str], who: str) -> Iterator[asyncio.Event]:
+        if self.places >= MOST_WAITING or self._places[who] >= MOST_OF_ONE:
+            raise Unavailable("too many wait for tasks", retry_after_seconds=RETRY_AFTER_SECONDS)
+        awake = asyncio.Event()
+        self._places[who] += 1
+        self._waiting[task].add(awake)
+        try:
+            yield awake
+        finally:
+            self._leave(task, awake, who)
+
+    def _leave(self, task: tuple[str, str], awake: asyncio.Event, who: str) -> None:
+        self._waiting[task].discard(awake)
+        if not self._waiting[task]:
+            del self._waiting[task]
+        self._places[who] -= 1
+        if not self._places[who]:
+            del self._places[who]
