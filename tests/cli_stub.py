@@ -63,7 +63,7 @@ def answering(answers: Answers, knows: Sequence[str] = (TOKEN,)) -> Iterator[Stu
             self.wfile.write(body)
 
         def _next(self, request: str) -> Answer:
-            answer = answers[request]
+            answer = answers.get(request, (404, {}))
             if isinstance(answer, tuple):
                 return answer
             times = sum(asked.partition("?")[0] == request for asked in stub.asked)

@@ -32,12 +32,13 @@ COMMANDS = [
 def test_a_listener_that_does_not_know_the_token_is_not_sent_it(
     command: tuple[str, ...], said: object
 ) -> None:
-    with answering({"GET /healthz": (200, said)}) as listener:
+    api = (200, {"info": {"title": "receiver"}})
+    with answering({"GET /healthz": (200, said), "GET /openapi.json": api}) as listener:
         result = run(*command, RECEIVER_URL=listener.url, RECEIVER_TOKEN=TOKEN)
     assert result.exit_code == 1
     assert "does not prove that it knows the token" in result.stderr
     assert listener.tokens == {""}
-    assert [asked.partition("?")[0] for asked in listener.asked] == ["GET /healthz"]
+    assert [asked.partition("?")[0] for asked in listener.asked] == ["GET /healthz", "GET /openapi.json"]
 
 
 def test_the_peer_is_asked_anew_before_each_request() -> None:

@@ -1,49 +1,37 @@
 """The running service as the command line sees it: its HTTP API, so that it can do no more than that."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-import msgspec
 
 from receiver.accepts import is_here
 from receiver.bearer import parse_bearer
-from receiver.challenge import is_proven, make_challenge
-from receiver.cli.exits import Refused
+from receiver.cli.peer import Reply, check_good, check_peer, exchange, open_client
 from receiver.credentials import read_credentials
-from receiver.errors import Misconfigured, Unavailable, tls_words
-from receiver.problem_types import ProblemType
+from receiver.errors import Misconfigured
 from receiver.settings import Settings, load_settings
 
+__all__ = ["Reply", "Service", "admin_token", "asks_for_proof", "check_way", "connect"]
+
 TIMEOUT_SECONDS = 30.0
-UNPROVEN = "does not prove that it knows the token, which was therefore not sent"
-UNPROVEN_REMEDY = (
-    "set RECEIVER_URL, or PORT, to where your receiver is; set RECEIVER_TOKEN or RECEIVER_DATA_DIR if its"
-    " tokens are others; restart it if it is of a release before 0.4.0"
-)
 MOST_ROWS = 200  # of a page
-
-
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """A good answer; its document is JSON."""
-
-    status: int
-    body: bytes
-
-    @property
-    def document(self) -> Any:
-        return msgspec.json.decode(self.body)
 
 
 class Service:
     """One running service, spoken to with one token, which is sent to nobody who does not know it."""
 
-    def __init__(self, client: httpx2.Client, token: str, *, asks_for_proof: bool) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, runner: asyncio.Runner, token: str, *, asks_for_proof: bool
+    ) -> None:
         self._client = client
+        self._runner = runner
         self._token = token
         self._asks_for_proof = asks_for_proof
+        self._is_known = False
 
     def get(
         self,
@@ -86,42 +74,23 @@ class Service:
         self, path: str, document: Mapping[str, object], timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Reply:
         """POST a JSON document. Raises Refused, or Unavailable when nobody answers."""
-        return self._ask("POST", path, json=dict(document), timeout=timeout_seconds)
+        return self._ask("POST", path, timeout_seconds, json=dict(document))
 
     def delete(self, path: str) -> Reply:
         """DELETE. Raises Refused, or Unavailable when nobody answers."""
         return self._ask("DELETE", path)
 
-    def _ask(self, method: str, path: str, **content: Any) -> Reply:
-        try:
-            if self._asks_for_proof:
-                self._check_peer()
-            bearer = {"authorization": f"Bearer {self._token}"}
-            response = self._client.request(method, path, headers=bearer, **content)
-        except httpx2.HTTPError as exc:
-            raise Unavailable(
-                f"no answer from {self._client.base_url} ({tls_words(exc) or type(exc).__name__}):"
-                " start `receiver serve`, or set RECEIVER_URL"
-            ) from exc
-        if response.status_code >= 400:
-            raise _problem(response)
-        reply = Reply(status=response.status_code, body=response.content)
-        try:
-            _ = reply.document if reply.body else None  # 204
-        except ValueError as exc:
-            raise Unavailable(
-                f"{self._client.base_url} answers with what is no JSON: set RECEIVER_URL to the service's URL"
-            ) from exc
-        return reply
+    def _ask(self, method: str, path: str, seconds: float = TIMEOUT_SECONDS, **content: Any) -> Reply:
+        reply = self._runner.run(self._exchange(method, path, seconds, content))
+        return check_good(self._client, reply)
 
-    def _check_peer(self) -> None:
-        """Before each request: another program may have taken the port since the last one."""
-        challenge = make_challenge(self._token)
-        response = self._client.get("/healthz", params=msgspec.structs.asdict(challenge))
-        if response.status_code >= 500:
-            raise _problem(response)
-        if not is_proven(self._token, challenge, proof_in(response)):
-            raise Unavailable(f"what answers at {self._client.base_url} {UNPROVEN}: {UNPROVEN_REMEDY}")
+    async def _exchange(self, method: str, path: str, seconds: float, content: Mapping[str, Any]) -> Reply:
+        # By http before each request: another program may have taken the port since the last one.
+        if self._asks_for_proof or not self._is_known:
+            await check_peer(self._client, self._token, must_prove=self._asks_for_proof)
+            self._is_known = True
+        bearer = {"authorization": f"Bearer {self._token}"}
+        return await exchange(self._client, method, path, seconds=seconds, headers=bearer, **content)
 
 
 @contextmanager
@@ -130,12 +99,12 @@ def connect() -> Iterator[Service]:
     settings = load_settings()
     token = _token(settings)
     check_way(settings)
-    with httpx2.Client(
-        base_url=settings.url,
-        timeout=TIMEOUT_SECONDS,
-        trust_env=False,  # the service is mostly on this machine: no proxy between us
-    ) as client:
-        yield Service(client, token, asks_for_proof=asks_for_proof(settings))
+    with asyncio.Runner() as runner:
+        client = open_client(settings.url)
+        try:
+            yield Service(client, runner, token, asks_for_proof=asks_for_proof(settings))
+        finally:
+            runner.run(client.aclose())
 
 
 def check_way(settings: Settings) -> None:
@@ -152,14 +121,6 @@ def check_way(settings: Settings) -> None:
 def asks_for_proof(settings: Settings) -> bool:
     """Whether the peer has to prove who it is by itself: by https its certificate does that."""
     return settings.url.startswith("http:")
-
-
-def proof_in(response: httpx2.Response) -> object:
-    """What the peer gives as its proof, if anything."""
-    try:
-        return msgspec.json.decode(response.content, type=dict[str, object]).get("proof")
-    except ValueError:
-        return None
 
 
 def admin_token(settings: Settings) -> str | None:
@@ -181,18 +142,3 @@ def _token(settings: Settings) -> str:
         "no token: start `receiver serve` here once, or set RECEIVER_TOKEN, or RECEIVER_DATA_DIR to the"
         " running service's data folder"
     )
-
-
-def _problem(response: httpx2.Response) -> Refused:
-    try:
-        problem = msgspec.json.decode(response.content, type=dict[str, object])
-    except ValueError:
-        problem = {}  # not our service, or something in front of it
-    title = str(problem.get("title", f"HTTP {response.status_code}"))
-    detail = str(problem.get("detail", f"{response.url.host} gave no reason"))
-    if response.status_code == 401:
-        detail += " The command line takes it from RECEIVER_TOKEN, or from the data folder."
-    kind = next((kind for kind in ProblemType if kind.uri == problem.get("type")), None)
-    if kind in {ProblemType.UNKNOWN_PATH, ProblemType.METHOD_NOT_ALLOWED}:
-        detail += " The service is of another release than this command line."
-    return Refused(response.status_code, title, detail, kind)

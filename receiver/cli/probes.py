@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import msgspec
@@ -14,21 +15,25 @@ from receiver.answers import Answer
 from receiver.asking import Asker
 from receiver.challenge import is_proven, make_challenge
 from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
-from receiver.cli.client import (
-    UNPROVEN,
-    UNPROVEN_REMEDY,
-    admin_token,
-    asks_for_proof,
-    check_way,
-    proof_in,
-)
+from receiver.cli.client import admin_token, asks_for_proof, check_way
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
+from receiver.cli.peer import (
+    MAX_PROOF_BYTES,
+    UNPROVEN,
+    UNPROVEN_REMEDY,
+    WHERE,
+    NobodyListens,
+    Reply,
+    exchange,
+    open_client,
+    proof_in,
+)
 from receiver.cli.remedies import remedy
 from receiver.cli.show import count
 from receiver.cli.views import Outlook, ServiceSettings
 from receiver.clock import Clock
-from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words, wire_outcome
+from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fields import key_variable, variable_of
 from receiver.network import open_plain_client
 from receiver.parts import make_blobs, make_sink
@@ -157,33 +162,35 @@ class ServiceHeard(msgspec.Struct, frozen=True, kw_only=True):
 async def check_service(settings: Settings) -> ServiceHeard:
     """What the running service says of itself; nothing where none runs."""
     try:
-        async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
+        async with open_client(settings.url) as client:
             # Who has one reads what is wrong with each part.
             token, doubts = await _token_for(client, settings)
             headers = {"authorization": f"Bearer {token}"} if token else {}
-            response = await client.get(f"{settings.url}/readyz", headers=headers)
-            answers = await _sink_answers(client, settings.url, headers) if token else {}
-            told, untold = (
-                await _settings_told(client, settings.url, headers) if token else (None, _NOTHING_TO_SEND)
-            )
-    except httpx2.HTTPError as exc:
-        if isinstance(exc, httpx2.ConnectError) and wire_outcome(exc) is not Outcome.TLS_FAILED:
-            return ServiceHeard()
-        said = f"{settings.url} does not answer ({tls_words(exc) or type(exc).__name__})"
+            reply = await _heard_at(client, "/readyz", headers=headers)
+            answers = await _sink_answers(client, headers) if token else {}
+            told, untold = await _settings_told(client, headers) if token else (None, _NOTHING_TO_SEND)
+        parts = msgspec.json.decode(reply.body, type=_Readiness).parts
+    except NobodyListens:
+        return ServiceHeard()
+    except Unavailable as exc:
         todo = "look at its log, or set RECEIVER_URL to where it is"
-        return ServiceHeard(checks=[fail("service", said, todo)], untold=said)
-    try:
-        parts = msgspec.json.decode(response.content, type=_Readiness).parts
-    except ValueError:
+        return ServiceHeard(checks=[fail("service", _words(exc), todo)], untold=_words(exc))
+    except (ValueError, RecursionError):
         said = f"what answers at {settings.url} is no receiver"
-        todo = "set RECEIVER_URL, or PORT, to where the service is"
-        return ServiceHeard(checks=[fail("service", said, todo)], untold=said)
+        return ServiceHeard(checks=[fail("service", said, WHERE)], untold=said)
     whole = ok("service", f"running at {settings.url}")
-    if response.status_code != 200:
+    if reply.status != 200:
         whole = fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below")
     heard = [_heard(name, state, answers) for name, state in parts.items()]
     return ServiceHeard(
         checks=[whole, *doubts, *heard], answers=answers, token=token, told=told, untold=untold
+    )
+
+
+async def _heard_at(client: httpx2.AsyncClient, path: str, **content: Any) -> Reply:
+    """A whole answer, of whatever is there. Raises Unavailable."""
+    return await exchange(
+        client, "GET", path, seconds=READY_TIMEOUT_SECONDS, max_bytes=MAX_PROOF_BYTES, **content
     )
 
 
@@ -199,35 +206,32 @@ async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[st
     if not asks_for_proof(settings):
         return token, []
     challenge = make_challenge(token)
-    response = await client.get(f"{settings.url}/healthz", params=msgspec.structs.asdict(challenge))
-    if is_proven(token, challenge, proof_in(response)):
+    reply = await _heard_at(client, "/healthz", params=msgspec.structs.asdict(challenge))
+    if is_proven(token, challenge, proof_in(reply.body)):
         return token, []
     return None, [warn("service token", f"what answers at {settings.url} {UNPROVEN}", UNPROVEN_REMEDY)]
 
 
-async def _sink_answers(
-    client: httpx2.AsyncClient, url: str, headers: Mapping[str, str]
-) -> dict[str, Outcome | None]:
+async def _sink_answers(client: httpx2.AsyncClient, headers: Mapping[str, str]) -> dict[str, Outcome | None]:
     """What came of the last event at each sink; nothing where the service does not say so."""
     try:
-        response = await client.get(f"{url}/sinks", headers=headers)
-        told = msgspec.json.decode(response.content, type=_SinksTold)
-    except (httpx2.HTTPError, ValueError):
+        told = msgspec.json.decode((await _heard_at(client, "/sinks", headers=headers)).body, type=_SinksTold)
+    except (Unavailable, ValueError, RecursionError):
         return {}
     return {sink.name: sink.outcome for sink in told.sinks}
 
 
 async def _settings_told(
-    client: httpx2.AsyncClient, url: str, headers: Mapping[str, str]
+    client: httpx2.AsyncClient, headers: Mapping[str, str]
 ) -> tuple[ServiceSettings | None, str]:
     """The service's settings, or why it does not tell them."""
     try:
-        response = await client.get(f"{url}/settings", headers=headers)
-        if response.status_code == 200:
-            return msgspec.json.decode(response.content, type=ServiceSettings), ""
-    except (httpx2.HTTPError, ValueError):
+        reply = await _heard_at(client, "/settings", headers=headers)
+        if reply.status == 200:
+            return msgspec.json.decode(reply.body, type=ServiceSettings), ""
+    except (Unavailable, ValueError, RecursionError):
         return None, "it did not answer"
-    return None, _UNTOLD.get(response.status_code, f"it answered {response.status_code}")
+    return None, _UNTOLD.get(reply.status, f"it answered {reply.status}")
 
 
 async def check_way_in(settings: Settings) -> Check:
@@ -243,9 +247,13 @@ async def check_way_in(settings: Settings) -> Check:
         " (if this machine cannot reach itself from outside, try the URL elsewhere: it answers 405)"
     )
     try:
-        async with httpx2.AsyncClient(timeout=READY_TIMEOUT_SECONDS, trust_env=False) as client:
-            response = await client.get(url)
-    except httpx2.HTTPError as exc:
+        async with (
+            asyncio.timeout(READY_TIMEOUT_SECONDS),
+            httpx2.AsyncClient(timeout=None, trust_env=False) as client,
+            client.stream("GET", url) as response,  # its head says enough
+        ):
+            pass
+    except (httpx2.HTTPError, TimeoutError) as exc:
         return warn(
             name,
             f"{settings.public_url} does not answer from here ({tls_words(exc) or type(exc).__name__})",

@@ -1,0 +1,194 @@
+"""Who answers at a URL: bounded exchanges, and whether it is a receiver that knows the token.
+
+Another program may have the port, or stand behind the URL. Whatever it says, for however long and how
+much, is said in one line of ours, and nothing of it is believed.
+"""
+
+import asyncio
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+
+from receiver.challenge import is_proven, make_challenge
+from receiver.cli.exits import Refused
+from receiver.errors import Unavailable, tls_words, wire_outcome
+from receiver.problem_types import ProblemType
+from receiver.words import Outcome
+
+CONNECT_SECONDS = 10.0
+PROOF_SECONDS = 10.0
+MAX_ANSWER_BYTES = 64 * 2**20  # a page of the largest submissions there can be has a quarter of it
+MAX_PROOF_BYTES = 2**20
+
+WHERE = "set RECEIVER_URL, or PORT, to where your receiver is"
+UNPROVEN = "does not prove that it knows the token, which was therefore not sent"
+UNPROVEN_REMEDY = (
+    f"{WHERE}; set RECEIVER_TOKEN or RECEIVER_DATA_DIR if its tokens are others; restart it if it is of a"
+    " release before 0.4.0"
+)
+
+# What a proxy says while the service behind it is down.
+_PROXIED = frozenset({502, 503, 504})
+
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+class NobodyListens(Unavailable):
+    """There is no connection at all."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that came whole; the document of a good one is JSON."""
+
+    status: int
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+def open_client(url: str) -> httpx2.AsyncClient:
+    """For exchanges with who is at ``url``, which is mostly on this machine: no proxy between us."""
+    timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)  # each exchange has a time of its own
+    return httpx2.AsyncClient(base_url=url, timeout=timeout, trust_env=False)
+
+
+async def exchange(
+    client: httpx2.AsyncClient,
+    method: str,
+    path: str,
+    *,
+    seconds: float,
+    max_bytes: int = MAX_ANSWER_BYTES,
+    **content: Any,
+) -> Reply:
+    """One request and its whole answer, which may take so long and have so many bytes.
+
+    Raises Unavailable where none comes: NobodyListens, or in words of what answered instead.
+    """
+    try:
+        async with asyncio.timeout(seconds), client.stream(method, path, **content) as response:
+            body = await _whole(client, response, max_bytes)
+            return Reply(status=response.status_code, body=body)
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
+        words = tls_words(exc) or type(exc).__name__
+        said = f"no answer from {client.base_url} ({words}): start `receiver serve`, or set RECEIVER_URL"
+        raise (Unavailable if wire_outcome(exc) is Outcome.TLS_FAILED else NobodyListens)(said) from exc
+    except TimeoutError as exc:
+        why = f"no whole answer came in {seconds:g} seconds"
+        raise no_receiver(client, why, ", or one that hangs") from exc
+    except httpx2.HTTPError as exc:
+        why = f"what came is no whole answer in HTTP: {type(exc).__name__}"
+        raise no_receiver(client, why, ", or one that was stopped") from exc
+
+
+async def check_peer(client: httpx2.AsyncClient, token: str, *, must_prove: bool) -> None:
+    """That a receiver answers, and where it must prove so, one that knows the token. Raises Unavailable.
+
+    It proves both at once by a challenge; who cannot may be a receiver of another release or with other
+    tokens, and shows that by describing the API.
+    """
+    challenge = make_challenge(token)
+    asked = {"params": msgspec.structs.asdict(challenge)}
+    reply = await exchange(
+        client, "GET", "/healthz", seconds=PROOF_SECONDS, max_bytes=MAX_PROOF_BYTES, **asked
+    )
+    if is_proven(token, challenge, proof_in(reply.body)):
+        return
+    if reply.status >= 500 and (refused := refusal(reply)) and refused.kind:
+        raise refused
+    if not await _is_receiver(client):
+        raise _strange(client, reply)
+    if must_prove:
+        raise Unavailable(f"the receiver at {client.base_url} {UNPROVEN}: {UNPROVEN_REMEDY}")
+
+
+def refusal(reply: Reply) -> Refused | None:
+    """The problem that an answer tells, in its own words; None where it tells none."""
+    problem = _read(reply.body, _Problem)
+    if problem is None:
+        return None
+    kind = next((kind for kind in ProblemType if kind.uri == problem.type), None)
+    return Refused(reply.status, problem.title, problem.detail + _hint(reply.status, kind), kind)
+
+
+def no_receiver(client: httpx2.AsyncClient, why: str, or_else: str = "") -> Unavailable:
+    """Said of whatever answers otherwise than a receiver would."""
+    return Unavailable(f"what answers at {client.base_url} is no receiver{or_else} ({why}): {WHERE}")
+
+
+def check_good(client: httpx2.AsyncClient, reply: Reply) -> Reply:
+    """The same answer. Raises Refused for a problem, and Unavailable for what no receiver says."""
+    if reply.status >= 400 and (refused := refusal(reply)):
+        raise refused
+    if not 200 <= reply.status < 300:
+        raise _strange(client, reply)
+    try:
+        _ = reply.document if reply.body else None  # 204
+    except (ValueError, RecursionError) as exc:
+        raise no_receiver(client, "its answer is no JSON") from exc
+    return reply
+
+
+def proof_in(body: bytes) -> object:
+    """What the peer gives as its proof, if anything."""
+    proven = _read(body, _Proven)
+    return proven.proof if proven else None
+
+
+async def _whole(client: httpx2.AsyncClient, response: httpx2.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise no_receiver(client, f"its answer has more than {max_bytes >> 20} MiB")
+    return bytes(body)
+
+
+async def _is_receiver(client: httpx2.AsyncClient) -> bool:
+    """Whether the peer describes our API, as every release does, to anybody."""
+    reply = await exchange(client, "GET", "/openapi.json", seconds=PROOF_SECONDS, max_bytes=MAX_PROOF_BYTES)
+    described = _read(reply.body, _Described)
+    return described is not None and described.info.title == "receiver"
+
+
+def _read(body: bytes, shape: type[Shape]) -> Shape | None:
+    """What JSON says of a shape; None for everything else, however deep."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _hint(status: int, kind: ProblemType | None) -> str:
+    if status == 401:
+        return " The command line takes it from RECEIVER_TOKEN, or from the data folder."
+    if kind in {ProblemType.UNKNOWN_PATH, ProblemType.METHOD_NOT_ALLOWED}:
+        return " The service is of another release than this command line."
+    return ""
+
+
+def _strange(client: httpx2.AsyncClient, reply: Reply) -> Unavailable:
+    or_else = ", or a proxy with none behind it" if reply.status in _PROXIED else ""
+    return no_receiver(client, f"it answered HTTP {reply.status}", or_else)
+
+
+class _Proven(msgspec.Struct):
+    proof: str | None = None
+
+
+class _Problem(msgspec.Struct):
+    title: str
+    detail: str
+    type: str = "about:blank"
+
+
+class _Info(msgspec.Struct):
+    title: str
+
+
+class _Described(msgspec.Struct):
+    info: _Info
