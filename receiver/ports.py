@@ -80,7 +80,8 @@ class Store(Protocol):
     async def open(cls, url: str, options: StoreOptions) -> Self:
         """Open what ``url`` names, bringing its schema up to date.
 
-        Raises Misconfigured when it is in use, damaged, too new or not there to be had.
+        Raises Misconfigured when it is damaged, too new or not there to be had, and Unavailable when it
+        is in use.
         """
 
     @classmethod

@@ -463,7 +463,7 @@ def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
         assert (shown.exit_code, "submitted" in shown.stdout) == (0, True)
         assert run("stats", **environ).exit_code == 0
         # SQLite means one process: neither a second service nor a migration gets in.
-        assert run("migrate", **environ).exit_code == 2
+        assert run("migrate", **environ).exit_code == 1
         second = subprocess.run(
             [sys.executable, "-m", "receiver", "serve", "--port", str(free_port())],
             env={**os.environ, **environ},
@@ -471,7 +471,7 @@ def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-        assert second.returncode == 2
+        assert second.returncode == 1
         assert "in use by another receiver" in second.stderr
         assert "Traceback" not in second.stderr
         service.send_signal(signal.SIGTERM)

@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 import pytest
 
-from receiver.errors import Misconfigured
+from receiver.errors import Misconfigured, Unavailable
 from receiver.runtime import Runtime, open_runtime
 from receiver.settings import Settings, load_settings
 from receiver.testing import sample_callback
@@ -206,7 +206,10 @@ async def refusal(wanted: Settings) -> str:
 
 async def test_a_folder_in_use_is_named_with_who_uses_it(tmp_path: Path) -> None:
     async with open_runtime(settings(tmp_path)) as first:
-        said = await refusal(settings(tmp_path))
+        with pytest.raises(Unavailable) as caught:
+            async with open_runtime(settings(tmp_path)):
+                raise AssertionError("it must not open")
+        said = str(caught.value)
         assert f"in use by another receiver (process {os.getpid()})" in said
         assert str(tmp_path / "data") in said
         await first.store.ping()  # undisturbed

@@ -40,7 +40,7 @@ async def serve_providers(
     """Serve until the block is left. ``own_ports`` are the providers', in the order of their names here.
 
     Port 0, or none, takes a free one. Signals are left to the caller. Raises Misconfigured for a host that is
-    not loopback, a port that is taken, and missing Pillow.
+    not loopback and missing Pillow, and Unavailable for a port that is taken.
     """
     names = [dialect.name for dialect in DIALECTS]
     with ExitStack() as listening:
@@ -76,7 +76,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as exc:
-        raise Misconfigured(f"The simulator cannot listen on {host} port {port}: {exc.strerror}.") from exc
+        raise Unavailable(f"The simulator cannot listen on {host} port {port}: {exc.strerror}.") from exc
     # Else the second packet of an answer waits for a delayed acknowledgement of its first: 40 ms each time.
     # Connections inherit it; asyncio sets it only on sockets that name their protocol, and this one does not.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

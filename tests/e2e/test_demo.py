@@ -205,7 +205,7 @@ def test_a_port_that_is_taken_is_named_before_anything_is_made(tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         done = run(tmp_path / "new", "--port", str(port))
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert f"port {port} cannot be used" in done.stderr
     assert not (tmp_path / "new").exists()
 

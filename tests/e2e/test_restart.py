@@ -162,13 +162,13 @@ async def test_frozen_and_thawed_it_goes_on_where_it_was(tmp_path: Path) -> None
         assert (await service.parts())[""] == "200"
 
 
-async def test_a_second_service_on_the_same_folder_ends_with_2_and_disturbs_nothing(tmp_path: Path) -> None:
+async def test_a_second_service_on_the_same_folder_fails_and_disturbs_nothing(tmp_path: Path) -> None:
     async with media_host() as host, receiver(tmp_path) as first:
         gate = await half_fetched(first, host, "t1")
         second = Receiver(tmp_path, {})
         try:
             second.launch()
-            assert await second.ended() == 2
+            assert await second.ended() == 1
         finally:
             second.discard()
             await second.http.aclose()

@@ -102,7 +102,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def test_a_second_process_is_kept_out_and_told_why(store: SqliteStore, tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match=f"in use by another receiver.*{os.getpid()}"):
+    with pytest.raises(Unavailable, match=f"in use by another receiver.*{os.getpid()}"):
         await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
 
 

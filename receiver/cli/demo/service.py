@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 
 from receiver.cli.simulate import PROVIDERS
-from receiver.errors import Misconfigured, Unavailable
+from receiver.errors import Unavailable
 
 HOST = "127.0.0.1"
 FIRST_POLL_SECONDS = 3.0  # minutes in earnest
@@ -56,14 +56,14 @@ def asking(providers_url: str) -> dict[str, str]:
 
 
 def find_port(wanted: int) -> int:
-    """``wanted`` if it is free, any free one for 0. Raises Misconfigured."""
+    """``wanted`` if it is free, any free one for 0. Raises Unavailable."""
     try:
         with socket.create_server((HOST, wanted)) as listener:
             port: int = listener.getsockname()[1]
             return port
     except OSError as exc:
         reason = os.strerror(exc.errno or 0)
-        raise Misconfigured(f"port {wanted} cannot be used ({reason}): choose another by --port") from exc
+        raise Unavailable(f"port {wanted} cannot be used ({reason}): choose another by --port") from exc
 
 
 class Service:

@@ -450,7 +450,7 @@ def _take_lock(path: Path) -> int:
     except OSError as exc:
         holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
-        raise Misconfigured(
+        raise Unavailable(
             f"{path} is in use by another receiver (process {holder}): SQLite means one process. "
             "Stop it first, or set RECEIVER_DATA_DIR to another folder"
         ) from exc
