@@ -71,6 +71,15 @@ async def test_any_id_of_a_task_leads_to_its_story(port: int, ids: dict[str, str
         assert json.loads(answer.stdout)["submission_id"] == ids["a submission"]
 
 
+async def test_showing_a_task_can_wait_for_its_end(port: int, ids: dict[str, str]) -> None:
+    assert ids
+    ended = await command(port, "tasks", "show", "vidgo", "task-1", "--wait", "60", "--json")
+    assert json.loads(ended.stdout)["state"] == "failed"
+    in_vain = await command(port, "tasks", "show", "vidgo", "task-2", "--wait", "0.2", "--json")
+    assert json.loads(in_vain.stdout)["state"] == "submitted"
+    assert (await command(port, "tasks", "show", "vidgo", "task-2", "--wait", "61")).exit_code == 2
+
+
 async def test_a_task_id_that_several_providers_have_lists_their_tasks(
     port: int, ids: dict[str, str]
 ) -> None:

@@ -67,6 +67,15 @@ async def test_a_task_has_not_ended_before_its_files_are_stored(
     assert task["assets"][0]["url"]
 
 
+async def test_an_end_that_the_provider_tells_when_asked_is_an_end_too(
+    backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    await log_task(backend, "t1")
+    asked = await waiting(runtime, backend)
+    await runtime.ingest.accept_answer("vidgo", failed("t1"), b"{}", runtime.clock.now())
+    assert (await asyncio.wait_for(asked, 10)).json()["via"] == "poll"
+
+
 async def test_when_the_time_is_up_the_task_is_told_as_it_stands(
     backend: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
