@@ -104,6 +104,13 @@ def test_every_command_and_every_option_of_it_has_a_help_text(path: str) -> None
             assert option.help, option.name
 
 
+def test_every_python_example_of_the_readme_is_python() -> None:
+    examples = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert len(examples) >= 2
+    for example in examples:
+        compile(example, "README.md", "exec")
+
+
 def test_the_changelog_begins_with_this_version() -> None:
     newest = re.search(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
