@@ -122,11 +122,20 @@ def _store_options(
         link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
         confirms=confirmation(settings.confirm, asker),
         unpolled={
-            name: f"no {key_variable(name)} is set" for name in settings.providers if not asker.can_ask(name)
+            name: _why_unpolled(name, providers) for name in settings.providers if not asker.can_ask(name)
         },
         metadata_keys=settings.metadata_index,
         observe=metrics.commit,
     )
+
+
+def _why_unpolled(name: str, providers: Mapping[str, Provider]) -> str:
+    """What keeps a provider from being asked, and that nothing else will come where it sends no callbacks."""
+    no_key = f"no {key_variable(name)} is set"
+    provider = providers.get(name)
+    if provider is None or provider.facts.pushes:
+        return no_key
+    return f"{no_key}, and {provider.facts.title} sends no callbacks"
 
 
 async def _open_store(settings: Settings, options: StoreOptions, stack: AsyncExitStack) -> Store:

@@ -229,6 +229,15 @@ def test_listing_tasks_passes_the_filters_on_and_shows_where_to_go_on() -> None:
     assert "provider" not in asked
 
 
+def test_a_notification_that_nobody_tried_says_where_its_reason_is() -> None:
+    behind = TASK["notifications"][0] | {"state": "pending", "attempts": 0, "outcome": None}
+    for row, is_said in ((behind, True), (behind | {"outcome": "timeout", "detail": "slow"}, False)):
+        with answering({"GET /tasks/vidgo/t%2F1": (200, TASK | {"notifications": [row]})}) as stub:
+            result = run("tasks", "show", "vidgo", "t/1", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+        assert result.exit_code == 0
+        assert ("receiver sinks list" in result.stdout) is is_said
+
+
 def test_a_task_is_shown_with_its_files_its_notifications_and_a_timeline() -> None:
     with answering({"GET /tasks/vidgo/t%2F1": (200, TASK)}) as stub:
         result = run("tasks", "show", "vidgo", "t/1", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)

@@ -181,6 +181,15 @@ def test_a_terminal_without_an_ellipsis_shows_three_dots(environ: Mapping[str, s
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_group_says_each_command_in_a_whole_sentence(name: str) -> None:
+    command: click.Command = pkgutil.resolve_name(COMMANDS[name][0])
+    if isinstance(command, click.Group):
+        listed = run(name, "--help", COLUMNS="80").output.partition("\nCommands:\n")[2].splitlines()
+        assert len(listed) == len(command.commands)
+        assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_the_terminal(name: str) -> None:
     command: click.Command = pkgutil.resolve_name(COMMANDS[name][0])
     own = list(command.commands) if isinstance(command, click.Group) else []

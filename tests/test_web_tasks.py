@@ -72,6 +72,12 @@ async def test_a_task_whose_provider_cannot_be_asked_says_so(backend: httpx2.Asy
     assert task["poll"]["due_at"] is None
 
 
+async def test_a_task_to_which_nothing_will_come_says_so(backend: httpx2.AsyncClient) -> None:
+    await log_task(backend, "t1", provider="reapi")
+    waiting_on = (await backend.get("/tasks/reapi/t1")).json()["waiting_on"]
+    assert waiting_on.endswith("it cannot be asked: no REAPI_API_KEY is set, and reAPI sends no callbacks")
+
+
 async def test_what_a_long_history_leaves_out_is_at_its_own_door(
     backend: httpx2.AsyncClient,
     stranger: httpx2.AsyncClient,

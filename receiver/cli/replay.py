@@ -105,7 +105,7 @@ def list_(*, limit: int, as_json: bool) -> None:
         nothing_found("replays")
 
 
-@replays.command()
+@replays.command(short_help="Show one: what was asked for, and what came of it.")
 @click.argument("replay_id", metavar="ID")
 @as_json
 def show(*, replay_id: str, as_json: bool) -> None:
@@ -115,7 +115,7 @@ def show(*, replay_id: str, as_json: bool) -> None:
     print_replay(answer, as_json=as_json)
 
 
-@replays.command("follow")
+@replays.command("follow", short_help="Show how one comes along until it ends.")
 @click.argument("replay_id", metavar="ID")
 @as_json
 def follow_(*, replay_id: str, as_json: bool) -> None:
@@ -129,7 +129,7 @@ def follow_(*, replay_id: str, as_json: bool) -> None:
     click.get_current_context().exit(exit_code(ended.document))
 
 
-@replays.command()
+@replays.command(short_help="Let one queue no more until it is resumed.")
 @click.argument("replay_id", metavar="ID")
 @as_json
 def pause(*, replay_id: str, as_json: bool) -> None:
@@ -145,7 +145,7 @@ def resume(*, replay_id: str, as_json: bool) -> None:
     _change(replay_id, "resume", as_json=as_json)
 
 
-@replays.command()
+@replays.command(short_help="End one for good, and take back what it queued.")
 @click.argument("replay_id", metavar="ID")
 @as_json
 def cancel(*, replay_id: str, as_json: bool) -> None:

@@ -28,7 +28,7 @@ def sinks() -> None:
     """List sinks and how they take events, send one a test event, and make a secret for a webhook."""
 
 
-@sinks.command("list")
+@sinks.command("list", short_help="List sinks: how each takes events, and what waits for it.")
 @wide_option
 @as_json
 def list_(*, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def list_(*, as_json: bool) -> None:
             _print_trouble(row["name"], row["outcome"], row["detail"])
 
 
-@sinks.command()
+@sinks.command(short_help="Send one sink a test event, and show what comes back.")
 @click.argument("name")
 @as_json
 def test(*, name: str, as_json: bool) -> None:
@@ -71,7 +71,7 @@ def test(*, name: str, as_json: bool) -> None:
         click.get_current_context().exit(Exit.FAILED)
 
 
-@sinks.command()
+@sinks.command(short_help="Print a fresh secret to sign a webhook's events with.")
 def secret() -> None:
     """Print a fresh secret to sign a webhook's events with; it is kept nowhere."""
     click.echo(f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}")

@@ -30,7 +30,7 @@ def submissions() -> None:
     """Add, list and show submissions: the record that a task is ours."""
 
 
-@submissions.command()
+@submissions.command(short_help="Log a submission; prints its id and the callback URL.")
 @click.option("--provider", required=True, help=f"One of: {', '.join(plugins.names('providers'))}.")
 @click.option("--owner", required=True, help="Your user or tenant.")
 @click.option("--task-id", help="The provider's task; leave it out to reserve one first.")
@@ -95,7 +95,7 @@ def show(*, submission_id: str, as_json: bool) -> None:
         print_pairs(list(answer.document.items()))
 
 
-@submissions.command()
+@submissions.command(short_help="Take a reservation back whose order failed.")
 @click.argument("submission_id", metavar="ID")
 @yes_option
 def withdraw(*, submission_id: str, yes: bool) -> None:

@@ -60,7 +60,7 @@ def list_(*, metadata: tuple[tuple[str, str], ...], as_json: bool, **query: str 
         nothing_found("tasks")
 
 
-@tasks.command()
+@tasks.command(short_help="Show one task with its files, notifications and history.")
 @click.argument("provider")
 @click.argument("task_id")
 @click.option("--all", "is_whole", is_flag=True, help="However long its history is.")
@@ -126,12 +126,17 @@ def print_task(task: dict[str, Any]) -> None:
         facts = ("index", "state", "outcome", "media_type", "bytes", "key")
         print_table(task["assets"], facts, ("media_type", "bytes", "outcome"))
     if task["notifications"]:
-        print_heading("Notifications")
-        columns = ("sink", "state", "attempts", "outcome", "revision", "replay_id", "settled_at", "due_at")
-        rows = [
-            row | ({} if row["state"] == "pending" else {"due_at": None}) for row in task["notifications"]
-        ]
-        least = ("revision", "replay_id", "settled_at", "attempts", "due_at", "outcome")
-        print_table(rows, columns, least)
+        _print_notifications(task["notifications"])
     print_heading("Timeline")
     print_lines(timeline(task), right=(1,))
+
+
+def _print_notifications(notifications: list[dict[str, Any]]) -> None:
+    print_heading("Notifications")
+    columns = ("sink", "state", "attempts", "outcome", "revision", "replay_id", "settled_at", "due_at")
+    rows = [row | ({} if row["state"] == "pending" else {"due_at": None}) for row in notifications]
+    least = ("revision", "replay_id", "settled_at", "attempts", "due_at", "outcome")
+    print_table(rows, columns, least)
+    if any(row["state"] == "pending" and not row["outcome"] for row in rows):
+        # Behind others at a sink that is down; only the sink knows why.
+        say("receiver sinks list shows what keeps a sink from taking them.", dim=True)
