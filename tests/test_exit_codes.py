@@ -71,6 +71,7 @@ CASES: list[tuple[str, list[str], Exit]] = [
     (
         "a service",
         [
+            "show none",
             "tasks show vidgo none",
             "submissions show sub_0",
             "submissions withdraw sub_0 --yes",
