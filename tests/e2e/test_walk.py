@@ -17,11 +17,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from receiver.cli.demo.service import find_port, service_environment
+from receiver.cli.demo.service import service_environment
 from receiver.credentials import read_credentials
 from tests.e2e.reader import agrees, reading, steps
 from tests.media_host import picture
 from tests.messages import cloud_event
+from tests.sink_hosts import free_port
 from tests.waiting import wait_until
 
 RECEIVER = (sys.executable, "-m", "receiver")
@@ -77,7 +78,7 @@ class Walk:
     def __init__(self, folder: Path, images: ImageServer) -> None:
         self.data = folder / "data"
         self.images = images
-        port = find_port(0)
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.environment = service_environment(os.environ, self.data, port)
         self._log = folder / "serve.log"
