@@ -156,6 +156,19 @@ async def test_each_act_says_in_the_log_who_did_it_and_from_where(
     assert ANN not in repr(log_lines)
 
 
+async def test_from_where_is_the_last_word_of_the_proxy_and_not_what_the_sender_wrote(
+    ann: httpx2.AsyncClient, log_lines: LogLines
+) -> None:
+    for lines in (
+        ["192.0.2.66, 203.0.113.9"],
+        ["192.0.2.66", "203.0.113.9"],
+        ["192.0.2.66, 192.0.2.67", "::1"],
+    ):
+        await ann.get("/tasks", headers=[("x-forwarded-for", line) for line in lines])
+    told = [line["forwarded_for"] for line in log_lines if line["event"] == "request.answered"]
+    assert told == ["203.0.113.9", "203.0.113.9", "::1"]
+
+
 async def test_strangers_learn_from_readiness_no_more_than_names_and_whether_all_is_well(
     stranger: httpx2.AsyncClient, admin: httpx2.AsyncClient, runtime: Runtime
 ) -> None:

@@ -170,8 +170,11 @@ async def _left(request: Request) -> None:
 
 
 def _forwarded_for(request: Request) -> str | None:
-    """What the proxy in front says of its peer, which nobody here has checked."""
-    told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    """What the proxy in front says of its peer, which nobody here has checked.
+
+    Proxies add to what they were sent, some (HAProxy) in a line of their own: theirs is the last word of all.
+    """
+    told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
     return told if _ADDRESS.fullmatch(told) else None
 
 
