@@ -121,6 +121,16 @@ async def test_another_owners_things_are_not_there_at_any_door(
     assert (await bob.get(f"/submissions/{reserved['id']}")).json()["task_id"] is None
 
 
+@pytest.mark.parametrize("query", ["", "?cursor=zzz", "?cursor=at_1", "?limit=1", "?limit=0", "?x=1"])
+async def test_another_owners_task_is_answered_as_one_that_is_not_there(
+    ann: httpx2.AsyncClient, bob: httpx2.AsyncClient, query: str
+) -> None:
+    await bob.post("/submissions", json={"provider": "vidgo", "owner": "bob", "task_id": "t1"})
+    for path in ("/tasks/{}", "/deliveries/{}", "/notifications/{}", "/attempts/{}", "/assets/{}/0"):
+        theirs, none = [await ann.get(path.format(f"vidgo/{name}") + query) for name in ("t1", "t0")]
+        assert (theirs.status_code, theirs.text) == (none.status_code, none.text), path
+
+
 async def test_a_token_of_several_owners_has_to_say_whose_list_it_wants(
     runtime: Runtime, backend: httpx2.AsyncClient
 ) -> None:

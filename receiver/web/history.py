@@ -140,10 +140,12 @@ async def _page(
     runtime: Runtime, list_page: Lister[T], request: Request, query: HistoryQuery
 ) -> HistoryPage[T]:
     name = request.path_params["provider"], request.path_params["task_id"]
-    page = await list_page(*name, query.limit, query.cursor)
-    if page is not None and request.state.owners:  # a token of some owners only
+    if request.state.owners:  # a token of some owners only
+        # First of all: what is wrong with a cursor is said of known tasks only.
         task = await runtime.store.get_task(*name)
-        page = page if task and may_act_for(request, task.submission.owner) else None
+        if task is None or not may_act_for(request, task.submission.owner):
+            raise unknown_task(runtime, name[0])
+    page = await list_page(*name, query.limit, query.cursor)
     if page is None:
         raise unknown_task(runtime, name[0])
     return page
