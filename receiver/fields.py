@@ -186,7 +186,7 @@ FIELDS = (
         accepts.optional(accepts.FLAG),
         "",
         "ask for an admin token at /metrics",
-        shown="true, but false where only this machine is listened to",
+        shown="true, but false where only this machine is listened to, under no public URL",
     ),
     Field(
         "RECEIVER_ALLOW_EPHEMERAL", accepts.FLAG, "false", "start on a disk that is wiped at every restart"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -248,11 +249,14 @@ def _addresses(
     given_private: bool | None = values["metrics_private"]
     host = host or (_ANY if outside else values["host"])
     own = f"http://{_reachable(host)}:{port}"
+    public_url = values["public_url"] or own
+    # Only this machine is listened to behind a proxy on it, too, which hands on what everybody asks.
+    is_reached = not (is_here(host) and is_here(urlsplit(public_url).hostname or ""))
     return {
         "host": host,
         "port": port,
-        "public_url": values["public_url"] or own,
-        "metrics_private": not is_here(host) if given_private is None else given_private,
+        "public_url": public_url,
+        "metrics_private": is_reached if given_private is None else given_private,
         "url": values["url"] or own,
     }
 

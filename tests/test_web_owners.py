@@ -211,6 +211,9 @@ async def test_settings_are_told_to_admins_alone_and_without_secrets(
         ({"PORT": "8080"}, True),
         ({"RECEIVER_HOST": "::1"}, False),
         ({"RECEIVER_HOST": "10.0.0.7"}, True),
+        ({"RECEIVER_PUBLIC_URL": "https://hooks.example.com"}, True),  # by a proxy on this machine
+        ({"RECEIVER_PUBLIC_URL": "http://localhost:8080/in"}, False),
+        ({"RECEIVER_PUBLIC_URL": "https://hooks.example.com", "RECEIVER_METRICS_PRIVATE": "false"}, False),
         ({"PORT": "8080", "RECEIVER_METRICS_PRIVATE": "false"}, False),
         ({"RECEIVER_METRICS_PRIVATE": "true"}, True),
     ],

@@ -32,6 +32,7 @@ def web_settings(tmp_path: Path, environment: dict[str, str]) -> Settings:
             "RECEIVER_API_TOKENS": API_TOKEN,
             "RECEIVER_ADMIN_TOKENS": ADMIN_TOKEN,
             "RECEIVER_PUBLIC_URL": "https://receiver.test",
+            "RECEIVER_METRICS_PRIVATE": "false",
             "RECEIVER_MAX_BODY_BYTES": "131072",
             "RECEIVER_BODY_TIMEOUT_SECONDS": "1",
             **environment,
