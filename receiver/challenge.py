@@ -1,13 +1,17 @@
 """Who answers proves that it knows a token before it is sent one: an HMAC over a number that was never used.
 
 The token itself is the key, so whoever knows it, by whichever setting, can ask and answer. The answer is
-given only to who shows by ``key`` that the token is known: strangers get nothing to try guesses on.
+given only to who shows by ``key`` that the token is known: strangers get nothing to try guesses on. It covers
+the place at which the answering end was reached: else a listener could have another service, which does know
+the token, answer in its stead.
 """
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -27,21 +31,39 @@ def make_challenge(token: str) -> Challenge:
     return Challenge(nonce=nonce, key=_mac(token, "key", nonce)[:KEY_CHARACTERS])
 
 
-def prove(tokens: Iterable[str], challenge: Challenge) -> str | None:
-    """The proof that one of ``tokens`` is the one that is meant; None where none is."""
+def place_of(address: object) -> str:
+    """One end of a connection, as both ends of it write it; ``address`` begins with a host and a port."""
+    if not isinstance(address, tuple | list) or len(address) < 2:
+        return "unknown"
+    host, port = str(address[0]), address[1]
+    with suppress(ValueError):  # no address, such as a test's
+        number = ipaddress.ip_address(host)
+        host = str(getattr(number, "ipv4_mapped", None) or number)
+    return f"{host} {port}"
+
+
+def prove(tokens: Iterable[str], challenge: Challenge, place: str) -> str | None:
+    """The proof that one of ``tokens`` is the one that is meant, and is known at ``place``.
+
+    None where none of them is.
+    """
     key = challenge.key.encode("utf-8", "replace")
     known = [
         token
         for token in tokens
         if hmac.compare_digest(key, _mac(token, "key", challenge.nonce)[:KEY_CHARACTERS].encode())
     ]
-    return _mac(known[0], "proof", challenge.nonce) if known else None
+    return _proof(known[0], challenge, place) if known else None
 
 
-def is_proven(token: str, challenge: Challenge, proof: object) -> bool:
-    """Whether whoever answered so knows the token."""
-    expected = _mac(token, "proof", challenge.nonce).encode()
+def is_proven(token: str, challenge: Challenge, proof: object, place: str) -> bool:
+    """Whether whoever answered so knows the token, and was reached at ``place``."""
+    expected = _proof(token, challenge, place).encode()
     return isinstance(proof, str) and hmac.compare_digest(proof.encode("utf-8", "replace"), expected)
+
+
+def _proof(token: str, challenge: Challenge, place: str) -> str:
+    return _mac(token, "proof", f"{challenge.nonce}.{place}")
 
 
 def _mac(token: str, purpose: str, nonce: str) -> str:

@@ -214,7 +214,7 @@ FIELDS = (
         "RECEIVER_ALLOW_PLAIN_HTTP",
         accepts.FLAG,
         "false",
-        "let the command line send its token by http to another machine: everybody on the way can read it",
+        "let the command line's token go by http to another machine or through a tunnel, where others see it",
     ),
     Field(
         "RECEIVER_TOKEN",

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
-from receiver.challenge import Challenge, prove
+from receiver.challenge import Challenge, place_of, prove
 
 TOKEN = "a-token-for-the-command-line"
 
@@ -41,9 +41,10 @@ def answering(answers: Answers, knows: Sequence[str] = (TOKEN,)) -> Iterator[Stu
         def _prove(self) -> None:
             assert "Authorization" not in self.headers
             asked = parse_qs(urlsplit(self.path).query)
-            proof = prove(knows, Challenge(nonce=asked["nonce"][0], key=asked["key"][0]))
+            place = place_of(self.connection.getsockname())
+            proof = prove(knows, Challenge(nonce=asked["nonce"][0], key=asked["key"][0]), place)
             stub.proofs += 1
-            self._send(200, {"status": "ok", "proof": proof})
+            self._send(200, {"status": "ok", "proof": proof, "place": place})
 
         def do_POST(self) -> None:
             stub.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

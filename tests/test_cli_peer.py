@@ -1,6 +1,12 @@
 """The command line sends its token to nobody but its receiver, and shows a peer's words as words."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from socket import SHUT_WR, create_connection, socket
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -10,7 +16,7 @@ from receiver.challenge import is_proven, make_challenge
 from receiver.credentials import ensure_credentials
 from receiver.settings import load_settings
 from tests.cli_callers import run
-from tests.cli_stub import TOKEN, answering
+from tests.cli_stub import TOKEN, Answers, Stub, answering
 from tests.sink_hosts import free_port
 from tests.web_callers import ADMIN_TOKEN, API_TOKEN
 
@@ -39,6 +45,54 @@ def test_a_listener_that_does_not_know_the_token_is_not_sent_it(
     assert "does not prove that it knows the token" in result.stderr
     assert listener.tokens == {""}
     assert [asked.partition("?")[0] for asked in listener.asked] == ["GET /healthz", "GET /openapi.json"]
+
+
+def test_a_listener_that_lets_the_service_answer_in_its_stead_is_not_sent_the_token() -> None:
+    doors: Answers = {
+        "GET /readyz": (200, {"status": "ready", "parts": {"store": "ok"}}),
+        "GET /stats": (403, {"title": "Not allowed"}),
+    }
+    with answering(doors) as service, relaying(service) as listener:
+        environ = {"RECEIVER_URL": listener, "RECEIVER_TOKEN": TOKEN}
+        result = run("stats", **environ)
+        doubts = {each["name"]: each["detail"] for each in examined(**environ)}
+        assert service.proofs == 2  # it was asked, and did prove it
+        assert service.tokens == {""}
+        run("stats", **environ, RECEIVER_ALLOW_PLAIN_HTTP="true")  # such as a tunnel of one's own
+        assert service.tokens == {"", f"Bearer {TOKEN}"}
+    assert result.exit_code == 1
+    assert f"was reached at another place (127.0.0.1 {urlsplit(service.url).port})" in result.stderr
+    assert "was reached at another place" in doubts["service token"]
+
+
+@contextmanager
+def relaying(service: Stub) -> Iterator[str]:
+    """Another port, whose listener hands on all that it is sent, and all that is answered."""
+    place = "127.0.0.1", urlsplit(service.url).port
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            with create_connection(place) as far:
+                back = Thread(target=hand_on, args=(far, self.request))
+                back.start()
+                hand_on(self.request, far)
+                back.join()
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def hand_on(source: socket, target: socket) -> None:
+    with suppress(OSError):  # either end may leave
+        while part := source.recv(65_536):
+            target.sendall(part)
+        target.shutdown(SHUT_WR)
 
 
 def test_the_peer_is_asked_anew_before_each_request() -> None:
@@ -90,7 +144,7 @@ async def test_a_service_proves_that_it_knows_each_of_its_tokens(
     challenge = make_challenge(token)
     answer = await stranger.get("/healthz", params=msgspec.structs.asdict(challenge))
     assert answer.status_code == 200
-    assert is_proven(token, challenge, answer.json()["proof"])
+    assert is_proven(token, challenge, answer.json()["proof"], answer.json()["place"])
 
 
 async def test_a_service_proves_nothing_to_strangers(stranger: httpx2.AsyncClient) -> None:

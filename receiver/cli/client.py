@@ -25,12 +25,19 @@ class Service:
     """One running service, spoken to with one token, which is sent to nobody who does not know it."""
 
     def __init__(
-        self, client: httpx2.AsyncClient, runner: asyncio.Runner, token: str, *, asks_for_proof: bool
+        self,
+        client: httpx2.AsyncClient,
+        runner: asyncio.Runner,
+        token: str,
+        *,
+        asks_for_proof: bool,
+        may_be_relayed: bool = False,
     ) -> None:
         self._client = client
         self._runner = runner
         self._token = token
         self._asks_for_proof = asks_for_proof
+        self._may_be_relayed = may_be_relayed
         self._is_known = False
 
     def get(
@@ -87,7 +94,12 @@ class Service:
     async def _exchange(self, method: str, path: str, seconds: float, content: Mapping[str, Any]) -> Reply:
         # By http before each request: another program may have taken the port since the last one.
         if self._asks_for_proof or not self._is_known:
-            await check_peer(self._client, self._token, must_prove=self._asks_for_proof)
+            await check_peer(
+                self._client,
+                self._token,
+                must_prove=self._asks_for_proof,
+                may_be_relayed=self._may_be_relayed,
+            )
             self._is_known = True
         bearer = {"authorization": f"Bearer {self._token}"}
         return await exchange(self._client, method, path, seconds=seconds, headers=bearer, **content)
@@ -102,7 +114,13 @@ def connect() -> Iterator[Service]:
     with asyncio.Runner() as runner:
         client = open_client(settings.url)
         try:
-            yield Service(client, runner, token, asks_for_proof=asks_for_proof(settings))
+            yield Service(
+                client,
+                runner,
+                token,
+                asks_for_proof=asks_for_proof(settings),
+                may_be_relayed=settings.allow_plain_http,
+            )
         finally:
             runner.run(client.aclose())
 

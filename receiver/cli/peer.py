@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from receiver.challenge import is_proven, make_challenge
+from receiver.challenge import Challenge, is_proven, make_challenge, place_of
 from receiver.cli.exits import Refused
 from receiver.errors import Unavailable, tls_words, wire_outcome
 from receiver.problem_types import ProblemType
@@ -26,6 +26,11 @@ UNPROVEN = "does not prove that it knows the token, which was therefore not sent
 UNPROVEN_REMEDY = (
     f"{WHERE}; set RECEIVER_TOKEN or RECEIVER_DATA_DIR if its tokens are others; restart it if it is of a"
     " release before 0.4.0"
+)
+RELAYED = "knows the token and was reached at another place ({place}), so the token was not sent"
+RELAYED_REMEDY = (
+    "something hands on what is sent there: set RECEIVER_URL to the service's own address, or an https URL;"
+    " RECEIVER_ALLOW_PLAIN_HTTP=true where it is a tunnel or a published port of yours"
 )
 
 # What a proxy says while the service behind it is down.
@@ -44,6 +49,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     status: int
     body: bytes
+    peer: str = ""  # where the other end of the connection is
 
     @property
     def document(self) -> Any:
@@ -71,8 +77,9 @@ async def exchange(
     """
     try:
         async with asyncio.timeout(seconds), client.stream(method, path, **content) as response:
+            peer = _peer(response)
             body = await _whole(client, response, max_bytes)
-            return Reply(status=response.status_code, body=body)
+            return Reply(status=response.status_code, body=body, peer=peer)
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
         words = tls_words(exc) or type(exc).__name__
         said = f"no answer from {client.base_url} ({words}): start `receiver serve`, or set RECEIVER_URL"
@@ -85,7 +92,9 @@ async def exchange(
         raise no_receiver(client, why, ", or one that was stopped") from exc
 
 
-async def check_peer(client: httpx2.AsyncClient, token: str, *, must_prove: bool) -> None:
+async def check_peer(
+    client: httpx2.AsyncClient, token: str, *, must_prove: bool, may_be_relayed: bool
+) -> None:
     """That a receiver answers, and where it must prove so, one that knows the token. Raises Unavailable.
 
     It proves both at once by a challenge; who cannot may be a receiver of another release or with other
@@ -96,14 +105,17 @@ async def check_peer(client: httpx2.AsyncClient, token: str, *, must_prove: bool
     reply = await exchange(
         client, "GET", "/healthz", seconds=PROOF_SECONDS, max_bytes=MAX_PROOF_BYTES, **asked
     )
-    if is_proven(token, challenge, proof_in(reply.body)):
+    doubt = doubt_about(token, challenge, reply, may_be_relayed=may_be_relayed or not must_prove)
+    if doubt is None:
         return
+    if doubt.is_known:
+        raise Unavailable(f"the receiver at {client.base_url} {doubt}")
     if reply.status >= 500 and (refused := refusal(reply)) and refused.kind:
         raise refused
     if not await _is_receiver(client):
         raise _strange(client, reply)
     if must_prove:
-        raise Unavailable(f"the receiver at {client.base_url} {UNPROVEN}: {UNPROVEN_REMEDY}")
+        raise Unavailable(f"the receiver at {client.base_url} {doubt}")
 
 
 def refusal(reply: Reply) -> Refused | None:
@@ -133,10 +145,30 @@ def check_good(client: httpx2.AsyncClient, reply: Reply) -> Reply:
     return reply
 
 
-def proof_in(body: bytes) -> object:
-    """What the peer gives as its proof, if anything."""
-    proven = _read(body, _Proven)
-    return proven.proof if proven else None
+class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a peer must not have the token."""
+
+    problem: str
+    todo: str
+    is_known: bool = False  # it proved to know the token
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.todo}"
+
+
+def doubt_about(token: str, challenge: Challenge, reply: Reply, *, may_be_relayed: bool) -> Doubt | None:
+    """What is wrong with an answer to a challenge: no proof, or one that was given at another place."""
+    proven = _read(reply.body, _Proven)
+    if proven is None or not is_proven(token, challenge, proven.proof, proven.place):
+        return Doubt(problem=UNPROVEN, todo=UNPROVEN_REMEDY)
+    if may_be_relayed or proven.place == reply.peer:
+        return None
+    return Doubt(problem=RELAYED.format(place=proven.place), todo=RELAYED_REMEDY, is_known=True)
+
+
+def _peer(response: httpx2.Response) -> str:
+    stream = response.extensions.get("network_stream")
+    return place_of(stream and stream.get_extra_info("server_addr"))
 
 
 async def _whole(client: httpx2.AsyncClient, response: httpx2.Response, max_bytes: int) -> bytes:
@@ -178,6 +210,7 @@ def _strange(client: httpx2.AsyncClient, reply: Reply) -> Unavailable:
 
 class _Proven(msgspec.Struct):
     proof: str | None = None
+    place: str = ""
 
 
 class _Problem(msgspec.Struct):

@@ -13,21 +13,19 @@ import msgspec
 from receiver import plugins
 from receiver.answers import Answer
 from receiver.asking import Asker
-from receiver.challenge import is_proven, make_challenge
+from receiver.challenge import make_challenge
 from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
 from receiver.cli.client import admin_token, asks_for_proof, check_way
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
 from receiver.cli.peer import (
     MAX_PROOF_BYTES,
-    UNPROVEN,
-    UNPROVEN_REMEDY,
     WHERE,
     NobodyListens,
     Reply,
+    doubt_about,
     exchange,
     open_client,
-    proof_in,
 )
 from receiver.cli.remedies import remedy
 from receiver.cli.show import count
@@ -207,9 +205,11 @@ async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[st
         return token, []
     challenge = make_challenge(token)
     reply = await _heard_at(client, "/healthz", params=msgspec.structs.asdict(challenge))
-    if is_proven(token, challenge, proof_in(reply.body)):
-        return token, []
-    return None, [warn("service token", f"what answers at {settings.url} {UNPROVEN}", UNPROVEN_REMEDY)]
+    doubt = doubt_about(token, challenge, reply, may_be_relayed=settings.allow_plain_http)
+    if doubt:
+        said = f"what answers at {settings.url} {doubt.problem}"
+        return None, [warn("service token", said, doubt.todo)]
+    return token, []
 
 
 async def _sink_answers(client: httpx2.AsyncClient, headers: Mapping[str, str]) -> dict[str, Outcome | None]:

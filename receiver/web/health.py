@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.bearer import parse_bearer
-from receiver.challenge import KEY_CHARACTERS, NONCE_CHARACTERS, Challenge, prove
+from receiver.challenge import KEY_CHARACTERS, NONCE_CHARACTERS, Challenge, place_of, prove
 from receiver.errors import Unavailable
 from receiver.metrics import CONTENT_TYPE
 from receiver.models import Stats
@@ -24,6 +24,7 @@ from receiver.worker import RUNNING
 class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str
     proof: str | None = None  # of knowing the token that a challenge is about
+    place: str | None = None  # where this end of the connection is, which the proof covers
 
 
 class Challenged(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,17 +45,18 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str]
 
 
-async def show_alive(runtime: Runtime, _request: Request, asked: Challenged) -> Response:
+async def show_alive(runtime: Runtime, request: Request, asked: Challenged) -> Response:
     """That the process answers; nothing else, or a slow disk would get it restarted.
 
     To who shows that it knows a token of ours it proves that we know it, too.
     """
-    proof = None
-    if asked.nonce and asked.key:
-        texts = (*runtime.settings.api_tokens, *runtime.settings.admin_tokens)
-        tokens = [parse_bearer(text).token for text in texts]
-        proof = prove(tokens, Challenge(nonce=asked.nonce, key=asked.key))
-    return reply(Alive(status="ok", proof=proof))
+    if not asked.nonce or not asked.key:
+        return reply(Alive(status="ok"))
+    texts = (*runtime.settings.api_tokens, *runtime.settings.admin_tokens)
+    tokens = [parse_bearer(text).token for text in texts]
+    place = place_of(request.scope.get("server"))
+    proof = prove(tokens, Challenge(nonce=asked.nonce, key=asked.key), place)
+    return reply(Alive(status="ok", proof=proof, place=place if proof else None))
 
 
 async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response:
