@@ -2,11 +2,14 @@
 
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from receiver.errors import Misconfigured
+
+MOST_NAMES = 4096  # on the way to a place: links that lead to each other end
 
 
 def keep_from_others() -> None:
@@ -19,15 +22,18 @@ def become_owner(folder: Path) -> str | None:
 
     What root made in it, the service could not use; and a link that was planted in it would have root change
     files anywhere. Nothing happens for other users, and in a folder that is root's or not there yet. Raises
-    Misconfigured where root cannot become its owner, or that user could not run this.
+    Misconfigured where root cannot become its owner, or that user could not run this, and where root would
+    stay root in a place to which another user's link leads.
     """
     if os.geteuid() != 0:
         return None
     try:
         info = folder.stat()
     except OSError:  # not there; or whoever opens it says why it cannot be had
+        _refuse_others_links(folder)
         return None
     if info.st_uid == 0:
+        _refuse_others_links(folder)
         return None
     # Looked at from here: the user may not be able to see where it is.
     folder, owner = folder.resolve(), _name_of(info.st_uid)
@@ -39,6 +45,31 @@ def become_owner(folder: Path) -> str | None:
         ) from exc
     _refuse_unusable(folder, owner)
     return owner
+
+
+def _refuse_others_links(folder: Path) -> None:
+    """Whose link it is could lead root anywhere."""
+    for link in _links_to(folder):
+        if owner := link.lstat().st_uid:
+            raise Misconfigured(
+                f"the way to {folder} is by {link}, a link of {_name_of(owner)}'s, which root does not"
+                " follow: set RECEIVER_DATA_DIR to the folder itself"
+            )
+
+
+def _links_to(place: Path) -> Iterator[Path]:
+    """Every link on the way to a place, from the first folder on."""
+    here, left = Path("/"), list(place.absolute().parts)
+    for _ in range(MOST_NAMES):
+        if not left:
+            return
+        name = left.pop(0)
+        there = here.parent if name == ".." else here / name
+        if there.is_symlink():
+            yield there
+            left = [*there.readlink().parts, *left]
+        else:
+            here = there
 
 
 def _name_of(user: int) -> str:

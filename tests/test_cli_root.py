@@ -1,6 +1,7 @@
 """Root's command line: it becomes the data folder's owner, and no link there leads it astray."""
 
 import json
+import os
 import signal
 import stat
 from pathlib import Path
@@ -97,6 +98,34 @@ def test_links_that_were_planted_lead_root_nowhere() -> None:
             assert run_as_root(arguments, data, {"PORT": str(free_port())})[0] != 0
         assert [path.name for path in elsewhere.iterdir()] == ["shadow"]
         assert stat.S_IMODE((elsewhere / "shadow").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["doctor"], ["migrate"], ["backup", "/nowhere/copy"]])
+@pytest.mark.parametrize("below", ["", "not-there-yet"])
+def test_no_link_of_anothers_leads_root_to_a_folder_of_its_own(arguments: list[str], below: str) -> None:
+    with folder_of_another() as theirs:
+        roots = theirs.parent / "roots"
+        roots.mkdir(mode=0o755)
+        link = theirs / "data"
+        link.symlink_to(roots)
+        os.lchown(link, USER, USER)
+        environ = {"PORT": str(free_port()), "RECEIVER_DATA_DIR": str(link / below)}
+        code, said, complaints = run_as_root(arguments, theirs, environ)
+        assert list(roots.iterdir()) == []
+    assert code == (1 if arguments == ["doctor"] else 2)
+    assert f"a link of user {USER}'s, which root does not follow" in " ".join(
+        (said + complaints).decode().split()
+    )
+
+
+def test_roots_own_link_is_followed_by_root() -> None:
+    with folder_of_another() as theirs:
+        roots = theirs.parent / "roots"
+        roots.mkdir(mode=0o755)
+        link = theirs.parent / "link"
+        link.symlink_to(Path("data", "..", "roots"))
+        assert run_as_root(["migrate"], link)[0] == 0
+        assert (roots / "receiver.db").exists()
 
 
 def test_root_refuses_where_the_owner_cannot_read_what_this_runs_with() -> None:
