@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.errors import Misconfigured, Rejected, Unavailable
 from receiver.runtime import Runtime
@@ -380,6 +381,28 @@ async def test_blank_lines_after_a_request_do_not_keep_a_connection_open(port: i
     async with asyncio.timeout(2.5):
         raw = await talk(port, whole, *[b"\r\n"] * 30, pause_seconds=0.1)
     assert raw.count(b"HTTP/1.1 200 OK") == 1
+
+
+async def test_a_body_in_chunks_of_one_byte_is_copied_once_for_each_read(
+    port: int, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []
+    hand_on = HttpToolsProtocol.on_body
+
+    def counting(self: HttpToolsProtocol, body: bytes) -> None:
+        pieces.append(len(body))
+        hand_on(self, body)
+
+    monkeypatch.setattr(HttpToolsProtocol, "on_body", counting)
+    body = sample_callback("vidgo", "t1") + b" " * 40_000
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    head = f"POST {callback_path(runtime)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    twice = 2 * (head.encode() + b"\r\n" + chunks + b"0\r\n\r\n")
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    raw = await talk(port, twice + last)
+    assert [raw.count(text) for text in (b" 200 OK", b'"early"')] == [3, 2]
+    assert sum(pieces) == 2 * len(body)
+    assert len(pieces) < 200
 
 
 async def test_a_reader_that_takes_nothing_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

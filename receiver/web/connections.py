@@ -61,6 +61,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._together = Together(transport, self.loop, self._is_half_read)
+        self._body_pieces: list[bytes] = []
         super().connection_made(self._together)  # type: ignore[arg-type]
         self._start_deadline()
         self._make_room()
@@ -86,6 +87,22 @@ class ImpatientProtocol(HttpToolsProtocol):
             raise ValueError("too long a head, and here at once")
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        self._hand_on_body()
+        super().on_message_complete()
+
+    def _hand_on_body(self) -> None:
+        """All that came of a body at once as one piece: uvicorn copies what it has for each that it gets.
+
+        A sender of chunks of one byte would hold the loop for a tenth of a second with every read.
+        """
+        pieces, self._body_pieces = self._body_pieces, []
+        if pieces:
+            super().on_body(b"".join(pieces))
+
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # the rest of what was refused is read only so that the refusal arrives
@@ -93,6 +110,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._feed(data)
+            self._hand_on_body()
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # neither is the other
             self.send_400_response("This cannot be read as a request of HTTP 1.0 or 1.1.")
             return
