@@ -28,13 +28,16 @@ class BearerToken(msgspec.Struct, frozen=True, kw_only=True):
 def parse_bearer(text: str) -> BearerToken:
     """``TOKEN``, ``NAME:TOKEN`` or ``NAME:TOKEN@OWNER|OWNER``; in owners ``%2C`` stands for a comma.
 
-    Raises ValueError where the token is too short, or an owner is empty.
+    Raises ValueError where the token is too short, an owner is empty, or it ends in an escaped ``*``: that
+    would be many owners to us, and one to who wrote it.
     """
     match = _NAMED.fullmatch(text)
     if match is None:
         found = BearerToken(name=None, token=text)
     else:
         listed = match["owners"].split("|") if match["owners"] else []
+        if any(unquote(each).endswith("*") and not each.endswith("*") for each in listed):
+            raise ValueError(text)
         found = BearerToken(name=match["name"], token=match["token"], owners=tuple(map(unquote, listed)))
     if len(found.token) < MIN_TOKEN_CHARACTERS or not all(found.owners):
         raise ValueError(text)

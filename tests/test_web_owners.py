@@ -55,7 +55,7 @@ def test_a_token_may_have_a_name_and_owners() -> None:
         False,
         False,
     ]
-    for wrong in ("app:short", "app:0123456789abcdef@|"):
+    for wrong in ("app:short", "app:0123456789abcdef@|", "app:0123456789abcdef@team%2A"):
         with pytest.raises(ValueError, match="app:"):
             parse_bearer(wrong)
 
