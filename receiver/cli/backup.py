@@ -13,13 +13,13 @@ import click
 import msgspec
 
 from receiver import plugins
-from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit, nothing_found
 from receiver.cli.show import count, print_document
 from receiver.cli.tables import print_pairs
 from receiver.cli.terminal import bar, say
 from receiver.credentials import credentials_path
 from receiver.errors import Misconfigured, Unavailable
+from receiver.escapes import printable
 from receiver.folders import open_own
 from receiver.models import RecordCopy
 from receiver.network import open_plain_client

@@ -4,9 +4,9 @@ import sys
 
 import click
 
-from receiver.cli.escapes import printable_lines
 from receiver.cli.exits import Exit
 from receiver.cli.terminal import say
+from receiver.escapes import printable_lines
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")

@@ -7,7 +7,6 @@ import click
 
 from receiver.cli.client import connect
 from receiver.cli.consent import ask, dry_run_option, yes_option
-from receiver.cli.escapes import printable, printable_lines
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -20,6 +19,7 @@ from receiver.cli.filters import (
 from receiver.cli.show import as_json, count, print_json
 from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
+from receiver.escapes import printable, printable_lines
 
 
 @click.group()

@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 
 from receiver.cli import checks, probes
 from receiver.cli.checks import Check, State
-from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.show import paint, print_document
 from receiver.cli.terminal import columns, hang
 from receiver.cli.views import Difference, Outlook, View, by_service, by_shell
 from receiver.clock import Clock
 from receiver.errors import Misconfigured
+from receiver.escapes import printable
 from receiver.privileges import become_owner, keep_from_others
 from receiver.settings import Settings, load_settings
 

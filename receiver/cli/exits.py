@@ -4,9 +4,9 @@ from enum import IntEnum
 
 import click
 
-from receiver.cli.escapes import printable, printable_lines
 from receiver.cli.terminal import say
 from receiver.errors import Misconfigured, ReceiverError
+from receiver.escapes import printable, printable_lines
 from receiver.problem_types import ProblemType
 
 

@@ -9,11 +9,11 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.client import Reply, Service
-from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit, Refused
 from receiver.cli.tables import print_table
 from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable
+from receiver.escapes import printable
 from receiver.words import Outcome, Stage, Verdict
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it

@@ -6,7 +6,6 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.client import Reply, Service, connect
-from receiver.cli.escapes import printable
 from receiver.cli.exits import Refused, is_missing, nothing_found
 from receiver.cli.replay import print_replay
 from receiver.cli.show import as_json as json_option
@@ -14,6 +13,7 @@ from receiver.cli.show import print_json
 from receiver.cli.tables import print_pairs, wide_option
 from receiver.cli.tasks import print_list, print_task, task_path
 from receiver.cli.terminal import say
+from receiver.escapes import printable
 
 # What our own ids begin with: the parameter of GET /tasks that finds by it, and what the id is of.
 _KINDS = {

@@ -9,13 +9,13 @@ import click
 
 from receiver.cli.client import Reply, connect
 from receiver.cli.consent import ask, dry_run_option, yes_option
-from receiver.cli.escapes import printable, printable_lines
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
 from receiver.cli.following import NOUNS, exit_code, follow, how_to_follow, print_results
 from receiver.cli.show import as_json, count, print_heading, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
+from receiver.escapes import printable, printable_lines
 from receiver.replay import check_can_match
 from receiver.words import EventType, Stage, TaskState
 

@@ -9,9 +9,8 @@ import click
 import msgspec
 
 from receiver.cli.client import Reply
-from receiver.cli.escapes import printable
 from receiver.cli.terminal import say
-from receiver.escapes import escape_json
+from receiver.escapes import escape_json, printable
 
 _COLOURS = {
     "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from receiver.cli.client import connect
-from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.remedies import remedy
 from receiver.cli.show import as_json, paint, print_json
 from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.clock import Clock
+from receiver.escapes import printable
 from receiver.payload import path_part
 from receiver.times import from_text, in_words
 from receiver.words import Outcome, SinkState

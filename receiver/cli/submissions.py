@@ -8,7 +8,6 @@ import msgspec
 from receiver import plugins
 from receiver.cli.client import connect
 from receiver.cli.consent import ask, yes_option
-from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -22,6 +21,7 @@ from receiver.cli.filters import (
 from receiver.cli.show import as_json, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
+from receiver.escapes import printable
 from receiver.payload import decode_whole, storable
 
 

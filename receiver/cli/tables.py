@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from receiver.cli.escapes import printable
 from receiver.cli.show import paint, plain
 from receiver.cli.terminal import columns, hang, measure, say, shorten, shown
+from receiver.escapes import printable
 
 GAP = "  "
 EMPTY = "-"

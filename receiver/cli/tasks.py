@@ -7,7 +7,6 @@ import click
 import msgspec
 
 from receiver.cli.client import TIMEOUT_SECONDS, Reply, Service, connect
-from receiver.cli.escapes import printable
 from receiver.cli.exits import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -25,6 +24,7 @@ from receiver.cli.show import as_json, print_heading, print_json
 from receiver.cli.tables import print_lines, print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.cli.timeline import timeline
+from receiver.escapes import printable
 
 
 @click.group()

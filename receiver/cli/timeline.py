@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from receiver.cli.escapes import printable
 from receiver.cli.show import count, paint
+from receiver.escapes import printable
 from receiver.times import from_text
 
 _KINDS = (

@@ -9,12 +9,12 @@ import msgspec
 from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
-from receiver.cli.escapes import printable
 from receiver.cli.exits import Exit
 from receiver.cli.show import print_document, print_heading
 from receiver.cli.simulate import PROVIDERS
 from receiver.cli.tables import print_lines
 from receiver.cli.terminal import columns, hang, say
+from receiver.escapes import printable
 from receiver.plugins import load_providers
 
 SHOWN_PROBLEMS = 5
