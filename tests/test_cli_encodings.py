@@ -160,7 +160,8 @@ def test_an_answer_that_is_no_json_is_none_of_the_services() -> None:
     with answering({"GET /stats": (200, b"<html>")}) as stub:
         done = typed("stats", RECEIVER_URL=stub.url)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"receiver: {stub.url} answers with what is no JSON".encode())
+    said = f"receiver: what answers at {stub.url} is no receiver (its answer is no JSON)"
+    assert done.stderr.startswith(said.encode())
 
 
 def test_a_log_for_people_is_escaped_in_the_encoding_of_its_stream() -> None:
