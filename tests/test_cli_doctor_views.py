@@ -74,8 +74,8 @@ def test_doctor_goes_by_the_services_settings_and_names_the_differences(tmp_path
         printed = run("doctor", RECEIVER_DATA_DIR=str(folder), PORT=str(port), **shell).stdout
 
     assert [each["variable"] for each in settings["differences"]] == [
-        "APIXO_API_KEY", "RECEIVER_CONFIRM", "RECEIVER_PUBLIC_URL", "RECEIVER_SINK_APP", "VIDGO_API_KEY",
-        "VIDGO_BASE_URL",
+        "APIXO_API_KEY", "RECEIVER_CONFIRM", "RECEIVER_METRICS_PRIVATE", "RECEIVER_PUBLIC_URL",
+        "RECEIVER_SINK_APP", "VIDGO_API_KEY", "VIDGO_BASE_URL",
     ]  # fmt: skip
     differ = checks["settings differ"]
     assert (differ["state"], differ["view"]) == ("warn", "shell")

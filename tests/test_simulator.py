@@ -13,7 +13,7 @@ from PIL import Image
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.errors import Misconfigured
+from receiver.errors import Misconfigured, Unavailable
 from receiver.simulator import SimulatorOptions, create_simulator, serve_simulator
 from receiver.simulator.calling import Caller
 from receiver.simulator.drawing import FORMATS, SIZES, draw
@@ -363,7 +363,7 @@ async def test_a_port_that_is_taken_is_the_operators_to_change() -> None:
     async with serve_simulator() as url:
         port = httpx2.URL(url).port
         assert port is not None
-        with pytest.raises(Misconfigured, match=str(port)):
+        with pytest.raises(Unavailable, match=str(port)):
             async with serve_simulator(port=port):
                 pass
 

@@ -53,7 +53,8 @@ def test_no_hostile_file_takes_long(path: Path, name: str) -> None:
         began = time.process_time()
         inspect(path)
         seconds.append(time.process_time() - began)
-    assert min(seconds) < 0.1 * max(1.0, len(data) / MEGABYTE)
+    # A tenth of a second on a fast machine; what is costly takes seconds on any.
+    assert min(seconds) < 0.2 * max(1.0, len(data) / MEGABYTE)
 
 
 @pytest.mark.parametrize("name", CASES)
