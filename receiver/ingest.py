@@ -93,8 +93,7 @@ class Ingest:
         if receipt.status is Verdict.REFUSED:
             raise Rejected(ProblemType.TOKEN_OF_ANOTHER_TASK, "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
-            self._wake(_follow_up(report))
-            self._tell_end(verified.provider, receipt.task_id)
+            self._hand_on(verified.provider, report)
             self._wake(f"poll {verified.provider}")  # it may have to be confirmed
         elif verified.submission_id is not None:
             self._wake("")  # it may have bound the task, and so matched an early callback
@@ -118,8 +117,7 @@ class Ingest:
         )
         receipt = await self._store.record(recording)
         if receipt.status is Verdict.ACCEPTED:
-            self._wake(_follow_up(report))
-            self._tell_end(provider, receipt.task_id)
+            self._hand_on(provider, report)
         return receipt
 
     async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
@@ -187,6 +185,14 @@ class Ingest:
             return _UNTOKENED
         raise _not_authentic()
 
+    def _hand_on(self, provider: str, report: Report) -> None:
+        """Wake what goes on with an accepted report. With files, whoever settles the last tells the end."""
+        if report.files:
+            self._wake("assets")
+        else:
+            self._wake("sink")
+            self._tell_end(provider, report.task_id)
+
     def _recording(
         self,
         provider: str,
@@ -211,11 +217,6 @@ class Ingest:
             received_at=received_at,
             links_die_at=links_die_at(self._providers[provider], received_at),
         )
-
-
-def _follow_up(report: Report) -> str:
-    """Which loop goes on with the event of a report."""
-    return "assets" if report.files else "sink"
 
 
 def _not_authentic() -> Rejected:
