@@ -4,9 +4,9 @@ What other programs may rely on; everything else may change with any release:
 
 - ``receiver.asgi.app``: the service for any ASGI server, set by the environment.
 - ``receiver.web.app.create_app(settings)``: the same, to be mounted in an app of your own; with
-  ``receiver.settings.load_settings`` and ``receiver.credentials.ensure_credentials``.
+  ``receiver.config.settings.load_settings`` and ``receiver.config.credentials.ensure_credentials``.
 - ``receiver.ports``: the contracts of providers, sinks, blob stores and stores, for plug-ins; with
-  ``receiver.models``, ``receiver.words``, ``receiver.errors`` and ``receiver.options``.
+  ``receiver.models``, ``receiver.errors`` and ``receiver.options``.
 - ``receiver.testing``: a clock that tests turn, and callbacks as providers send them.
 
 The command line is ``receiver``, the distribution ``callback-receiver``.

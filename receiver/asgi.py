@@ -6,10 +6,10 @@ limits on connections that these servers leave to the proxy in front of them.
 
 import sys
 
-from receiver.credentials import ensure_credentials, tell_weaknesses
+from receiver.config.credentials import ensure_credentials, tell_weaknesses
+from receiver.config.settings import Settings, load_settings
 from receiver.logs import configure_logs
 from receiver.privileges import keep_from_others
-from receiver.settings import Settings, load_settings
 from receiver.web.app import Service
 
 

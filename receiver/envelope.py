@@ -8,10 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from receiver.escapes import encode_harmless
-from receiver.leased import OutboxWork
-from receiver.models import Asset, Event, Notification
+from receiver.models import Asset, AssetState, Event, Notification, OutboxWork, SinkTest
 from receiver.times import to_text
-from receiver.words import AssetState, SinkTest
 
 CONTENT_TYPE = "application/cloudevents+json"
 

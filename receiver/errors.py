@@ -18,8 +18,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from receiver.models import Outcome
 from receiver.problem_types import ProblemType
-from receiver.words import Outcome
 
 _QUOTED = re.compile("['\"\u201c].*['\"\u201d]")  # the name or address that a certificate is not valid for
 

@@ -10,15 +10,25 @@ from datetime import datetime, timedelta
 import msgspec
 
 from receiver import payload
-from receiver.addresses import MAX_URL_LENGTH
 from receiver.errors import Rejected
+from receiver.fetching.addresses import MAX_URL_LENGTH
 from receiver.links import link_name
-from receiver.models import Callback, Receipt, Recording, Report, VerifiedCallback
+from receiver.models import (
+    Callback,
+    KeptDelivery,
+    Outcome,
+    Proof,
+    Receipt,
+    Recording,
+    Report,
+    ReportState,
+    Verdict,
+    VerifiedCallback,
+    Via,
+)
 from receiver.ports import Provider, Store
 from receiver.problem_types import ProblemType
-from receiver.repairs import KeptDelivery
 from receiver.tokens import TokenClaim, Tokens
-from receiver.words import Outcome, Proof, ReportState, Verdict, Via
 
 # The most files any documented model returns is 15; beyond this a report is not believed.
 MOST_FILES = 100

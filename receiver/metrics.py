@@ -21,8 +21,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from receiver import __version__
-from receiver.models import Stats
-from receiver.words import NOT_SET, OutboxState, TaskState, Verdict
+from receiver.models import NOT_SET, OutboxState, Stats, TaskState, Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # A count stands for so long: at least, at most, and by the time that counting took. It looks at the whole

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from receiver.clock import Clock
-from receiver.models import Route
-from receiver.words import MessageFormat, Proof
+from receiver.models import MessageFormat, Proof, Route
 
 if TYPE_CHECKING:
     import httpx2

@@ -3,10 +3,10 @@
 import httpx2
 
 from receiver import plugins
+from receiver.config.settings import Settings, SinkSettings
 from receiver.errors import Misconfigured
 from receiver.options import PartOptions
 from receiver.ports import BlobStore, Sink
-from receiver.settings import Settings, SinkSettings
 
 
 def check_drivers(settings: Settings) -> None:

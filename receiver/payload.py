@@ -13,9 +13,8 @@ from urllib.parse import quote
 import msgspec
 
 from receiver.errors import Rejected
-from receiver.models import RemoteFile, Report
+from receiver.models import RemoteFile, Report, ReportState
 from receiver.problem_types import ProblemType
-from receiver.words import ReportState
 
 MAX_TASK_ID_CHARS = 512
 MAX_TEXT_CHARS = 4000  # of an error message; enough for any that a person wrote

@@ -12,20 +12,33 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
 
-from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
+    NO_LOAD,
+    AssetWork,
     Attempt,
     Callback,
+    DeadLetterPage,
     Delivery,
     Event,
+    FetchLoad,
     HistoryPage,
+    KeptDelivery,
+    Moved,
     Notification,
     OutboxEntry,
+    OutboxWork,
+    PollWork,
     ProviderFacts,
     Receipt,
     RecordCopy,
     Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
     Report,
+    Requeued,
+    Settlement,
+    Stage,
     Stats,
     StatusRequest,
     Submission,
@@ -34,10 +47,10 @@ from receiver.models import (
     Task,
     TaskFilter,
     TaskPage,
+    Verdict,
+    WorkFilter,
 )
 from receiver.options import PartOptions, StoreOptions
-from receiver.repairs import DeadLetterPage, KeptDelivery, Moved, Replay, ReplayWork, Requeued, WorkFilter
-from receiver.words import ReplayState, Stage, Verdict
 
 Due = Literal["assets", "outbox", "polls", "held", "replays"]
 

@@ -8,17 +8,15 @@ import msgspec
 import structlog
 
 from receiver.backoff import LONGEST_WISH_SECONDS, Backoff
-from receiver.circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
 from receiver.clock import Clock, Leaps
 from receiver.envelope import LinkMaker, message_id, render, render_test
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.leased import OutboxWork, Settlement
-from receiver.models import Notification, Route
+from receiver.models import EventType, Notification, OutboxWork, Outcome, Route, Settlement, SinkState
 from receiver.payload import path_part
 from receiver.ports import Sink, Store
+from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
 from receiver.times import to_text
 from receiver.tokens import Tokens
-from receiver.words import EventType, Outcome, SinkState
 
 log = structlog.get_logger()
 

@@ -10,10 +10,18 @@ import structlog
 from receiver.clock import Clock
 from receiver.errors import Rejected
 from receiver.ingest import fingerprint, links_die_at, understand
-from receiver.models import Recording
+from receiver.models import (
+    EventType,
+    KeptDelivery,
+    Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Stage,
+    TaskState,
+    Via,
+)
 from receiver.ports import Provider, Store
-from receiver.repairs import KeptDelivery, Replay, ReplayWork
-from receiver.words import EventType, ReplayState, Stage, TaskState, Via
 
 log = structlog.get_logger()
 

@@ -11,24 +11,24 @@ import httpx2
 import msgspec
 
 from receiver import plugins
-from receiver.asking import Asker
-from receiver.assets import AssetLimits, Assets, Fetcher
 from receiver.clock import Clock
-from receiver.download import DownloadLimits
-from receiver.ends import Ends
-from receiver.fields import key_variable
+from receiver.commit_probe import Pulse
+from receiver.config.fields import key_variable
+from receiver.config.settings import Settings, SinkSettings
+from receiver.fetching.client import GuardedClient, open_plain_client
+from receiver.fetching.download import DownloadLimits
+from receiver.fetching.fetcher import AssetLimits, Assets, Fetcher
 from receiver.ingest import Ingest
-from receiver.lanes import ASK_SECONDS, Lanes
+from receiver.loops import ASK_SECONDS, Lanes
 from receiver.metrics import Metrics, RecentStats
-from receiver.network import GuardedClient, open_plain_client
 from receiver.options import StoreOptions
 from receiver.parts import make_blobs, make_sink
+from receiver.polling.reconciler import Reconciler, confirmation
+from receiver.polling.status_client import Asker
 from receiver.ports import BlobStore, Provider, Sink, Store
-from receiver.pulse import Pulse
-from receiver.reconcile import Reconciler, confirmation
 from receiver.relay import Relay, SinkPolicy, link_maker
 from receiver.replay import Replayer
-from receiver.settings import Settings, SinkSettings
+from receiver.task_waiters import Ends
 from receiver.tokens import Tokens
 from receiver.worker import Loop, Worker
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from receiver.words import Proof
+from receiver.models import Proof
 
 MAC_BYTES = 24  # 192 bits: no guess succeeds, and the text stays short
 MAC_CHARACTERS = MAC_BYTES // 3 * 4  # in base64

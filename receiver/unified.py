@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from receiver import payload
-from receiver.models import RemoteFile, Report, StatusRequest
-from receiver.words import ReportState
+from receiver.models import RemoteFile, Report, ReportState, StatusRequest
 
 # Vidgo, task-management/status; ``processing`` is APIDot's site's for most families of images. The outer
 # ``code`` is 0 or 200 and says nothing about the task.

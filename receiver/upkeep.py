@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from receiver.clock import Clock, Leaps
+from receiver.models import OutboxState
 from receiver.ports import Store
-from receiver.words import OutboxState
 
 log = structlog.get_logger()
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from receiver.models import Event, Poll
-from receiver.words import AssetState, Outcome, Verdict
+from receiver.models import AssetState, Event, Outcome, Poll, Verdict
 
 
 def waiting_on(

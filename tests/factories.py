@@ -7,11 +7,22 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.ingest import fingerprint
-from receiver.leased import AssetWork, Settlement, StoredFile
 from receiver.links import host_hash
-from receiver.models import Recording, RemoteFile, Report, Stats, Submission
+from receiver.models import (
+    AssetWork,
+    Outcome,
+    Proof,
+    Recording,
+    RemoteFile,
+    Report,
+    ReportState,
+    Settlement,
+    Stats,
+    StoredFile,
+    Submission,
+    Via,
+)
 from receiver.testing import TurnableClock
-from receiver.words import Outcome, Proof, ReportState, Via
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 

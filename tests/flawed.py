@@ -11,13 +11,24 @@ import msgspec
 
 from receiver.blobs.local import LocalBlobs
 from receiver.ingest import Admission, Ingest, understand
-from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, Settlement
-from receiver.models import Receipt, Recording, Submission
+from receiver.models import (
+    NO_LOAD,
+    AssetWork,
+    FetchLoad,
+    OutboxWork,
+    Outcome,
+    Proof,
+    Receipt,
+    Recording,
+    ReportState,
+    Settlement,
+    Submission,
+    Verdict,
+)
 from receiver.options import never
 from receiver.relay import Relay
 from receiver.stores.sqlite import SqliteStore, applying, owning, recording, settling
 from receiver.tokens import TokenClaim
-from receiver.words import Outcome, Proof, ReportState, Verdict
 
 FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})

@@ -9,9 +9,17 @@ import jsonschema
 from cloudevents.core.formats.json import JSONFormat
 
 from receiver.envelope import render
-from receiver.leased import OutboxWork
-from receiver.models import Asset, Event, Notification, Submission
-from receiver.words import AssetState, EventType, Outcome, Via
+from receiver.models import (
+    Asset,
+    AssetState,
+    Event,
+    EventType,
+    Notification,
+    OutboxWork,
+    Outcome,
+    Submission,
+    Via,
+)
 from tests.factories import NOW, submission
 
 SOURCE = "https://receiver.example"

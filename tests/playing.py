@@ -8,14 +8,13 @@ from typing import Any
 import httpx2
 
 from receiver import payload
-from receiver.models import Report
+from receiver.models import Report, ReportState
 from receiver.ports import Provider
 from receiver.providers.apidot import Apidot
 from receiver.providers.apixo import Apixo
 from receiver.providers.reapi import Reapi
 from receiver.providers.vidgo import Vidgo
 from receiver.simulator import SimulatorOptions, serve_simulator
-from receiver.words import ReportState
 from tests.waiting import until
 
 PROVIDERS: dict[str, Provider] = {

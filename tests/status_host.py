@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import httpx2
 
-from receiver.asking import Access, Asker
 from receiver.plugins import load_providers
+from receiver.polling.status_client import Access, Asker
 from receiver.testing import TurnableClock
 from tests.media_host import Answer, MediaHost, says
 

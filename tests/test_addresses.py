@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.addresses import MAX_URL_LENGTH, Standing, Target, check_url, destination, judge
 from receiver.errors import FetchFailed
-from receiver.words import Outcome
+from receiver.fetching.addresses import MAX_URL_LENGTH, Standing, Target, check_url, destination, judge
+from receiver.models import Outcome
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 

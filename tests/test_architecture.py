@@ -6,16 +6,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "receiver"
 RANKS = {
-    "": 0, "words": 0, "models": 0, "leased": 0, "repairs": 0, "times": 0, "errors": 0, "problem_types": 0,
+    "": 0, "models": 0, "times": 0, "errors": 0, "problem_types": 0,
     "ports": 1, "options": 1, "envelope": 1, "backoff": 1, "tokens": 1, "clock": 1, "payload": 1,
-    "waiting": 1, "privileges": 1, "guessing": 1, "challenge": 1,
-    "bearer": 1, "links": 1, "folders": 1, "escapes": 1, "unified": 1,
-    "ingest": 2, "assets": 2, "download": 2, "media": 2, "formats": 2, "network": 2, "addresses": 2,
-    "quota": 2, "circuit": 2, "codings": 2, "heads": 2, "isobmff": 2, "jpegxl": 2, "meshes": 2, "sound": 2,
-    "relay": 2, "upkeep": 2, "replay": 2, "reconcile": 2, "asking": 2, "answers": 2, "pace": 2, "trouble": 2,
-    "ends": 2, "testing": 2, "providers": 2, "stores": 2, "blobs": 2, "sinks": 2,
-    "runtime": 3, "parts": 3, "lanes": 3, "worker": 3, "plugins": 3, "settings": 3, "fields": 3, "accepts": 3,
-    "credentials": 3, "disclosure": 3, "logs": 3, "metrics": 3, "pulse": 3,
+    "waiting": 1, "privileges": 1, "challenge": 1, "links": 1, "folders": 1, "escapes": 1, "unified": 1,
+    "ingest": 2, "relay": 2, "sink_circuit": 2, "replay": 2, "upkeep": 2, "fetching": 2, "polling": 2,
+    "task_waiters": 2, "testing": 2, "providers": 2, "stores": 2, "blobs": 2, "sinks": 2,
+    "runtime": 3, "parts": 3, "loops": 3, "worker": 3, "plugins": 3, "config": 3, "logs": 3, "metrics": 3,
+    "commit_probe": 3,
     "web": 4, "cli": 4, "simulator": 4, "__main__": 4, "asgi": 4,
 }  # fmt: skip
 PLUG_INS = {"providers", "stores", "blobs", "sinks"}
@@ -91,7 +88,9 @@ def test_only_settings_reads_the_environment() -> None:
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
         or (isinstance(node, ast.ImportFrom) and node.module == "os")
     }
-    assert readers - {"cli.demo"} == {"settings"}  # the demo hands an environment to the processes it starts
+    assert readers - {"cli.demo"} == {
+        "config.settings"
+    }  # the demo hands an environment to the processes it starts
 
 
 def test_there_are_no_import_cycles() -> None:

@@ -15,14 +15,13 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.asking import Access, Asker
-from receiver.models import Report, StatusRequest
-from receiver.network import open_plain_client
+from receiver.fetching.client import open_plain_client
+from receiver.models import Outcome, Report, ReportState, StatusRequest
 from receiver.plugins import load_providers
+from receiver.polling.status_client import Access, Asker
 from receiver.providers.vidgo import Vidgo
 from receiver.simulator import SimulatorOptions, serve_simulator
 from receiver.testing import TurnableClock, sample_callback
-from receiver.words import Outcome, ReportState
 from tests.factories import NOW
 from tests.fake_world import make_trust
 from tests.media_host import Answer as Told

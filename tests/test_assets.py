@@ -14,8 +14,13 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver import media
-from receiver.assets import (
+from receiver.backoff import Backoff
+from receiver.blobs.local import LocalBlobs
+from receiver.errors import Unavailable
+from receiver.fetching import media
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import DownloadLimits
+from receiver.fetching.fetcher import (
     MAX_PART_BYTES,
     RETRIED,
     AssetLimits,
@@ -24,17 +29,19 @@ from receiver.assets import (
     Renewal,
     asset_key,
 )
-from receiver.backoff import Backoff
-from receiver.blobs.local import LocalBlobs
-from receiver.download import DownloadLimits
-from receiver.errors import Unavailable
-from receiver.leased import AssetWork, StoredFile
-from receiver.models import RemoteFile
-from receiver.network import GuardedClient
+from receiver.models import (
+    AssetState,
+    AssetWork,
+    EventType,
+    Outcome,
+    RemoteFile,
+    Stage,
+    StoredFile,
+    TaskState,
+)
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from receiver.words import AssetState, EventType, Outcome, Stage, TaskState
 from tests.contracts.replaying import replay
 from tests.factories import asset_work as work
 from tests.factories import completed, recording, submission

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.circuit import MOST_SUSPECTS, OF_THE_SINK, Circuit, Diagnosis, Failure
-from receiver.words import Outcome
+from receiver.models import Outcome
+from receiver.sink_circuit import MOST_SUSPECTS, OF_THE_SINK, Circuit, Diagnosis, Failure
 
 START = timedelta(days=3)  # an uptime begins anywhere
 AMBIGUOUS = (Outcome.HTTP_ERROR, Outcome.TIMEOUT, Outcome.INTERRUPTED, Outcome.REFUSED, Outcome.CRASHED)

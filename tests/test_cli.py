@@ -21,11 +21,11 @@ from click.testing import CliRunner
 from receiver import plugins
 from receiver.cli import COMMANDS, main
 from receiver.cli.reach import obstacles
-from receiver.credentials import credentials_path, ensure_credentials
-from receiver.fields import ALL_FIELDS
-from receiver.settings import load_settings
+from receiver.config.credentials import credentials_path, ensure_credentials
+from receiver.config.fields import ALL_FIELDS
+from receiver.config.settings import load_settings
+from receiver.models import Proof
 from receiver.tokens import Tokens
-from receiver.words import Proof
 from tests.cli_callers import run
 from tests.cli_stub import Answers, answering
 from tests.sink_hosts import free_port

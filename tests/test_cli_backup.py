@@ -16,10 +16,10 @@ import pytest
 
 import receiver
 from receiver.clock import Clock
-from receiver.credentials import credentials_path, ensure_credentials
+from receiver.config.credentials import credentials_path, ensure_credentials
+from receiver.config.settings import load_settings
 from receiver.errors import Misconfigured
 from receiver.options import StoreOptions
-from receiver.settings import load_settings
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.backup import copy_record, examine
 from tests.cli_callers import run

@@ -29,7 +29,7 @@ from receiver.cli.demo.plan import FAILURE, Job, make_plan
 from receiver.cli.demo.service import service_environment
 from receiver.cli.demo.summary import make_report, print_report
 from receiver.cli.exits import Exit
-from receiver.settings import load_settings
+from receiver.config.settings import load_settings
 
 ENDS = "Every task ended as its provider ended it"
 ANSWERS = "Every callback was answered with 200"

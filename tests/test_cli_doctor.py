@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from receiver.cli.checks import State, check_clock, check_disk, check_sqlite
-from receiver.credentials import credentials_path, ensure_credentials, read_credentials
-from receiver.settings import load_settings
+from receiver.config.credentials import credentials_path, ensure_credentials, read_credentials
+from receiver.config.settings import load_settings
 from tests.cli_callers import run
 from tests.cli_stub import answering
 from tests.sink_hosts import free_port

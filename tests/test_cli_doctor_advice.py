@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from receiver import assets
 from receiver.cli import checks, probes
 from receiver.cli.checks import State
 from receiver.clock import Clock
-from receiver.credentials import credentials_path, ensure_credentials
+from receiver.config.credentials import credentials_path, ensure_credentials
+from receiver.config.fields import ALL_FIELDS
+from receiver.config.settings import load_settings
 from receiver.errors import Unavailable
-from receiver.fields import ALL_FIELDS
+from receiver.fetching import fetcher
+from receiver.models import Outcome
 from receiver.options import StoreOptions
 from receiver.plugins import load
 from receiver.ports import FileRecord
-from receiver.settings import load_settings
 from receiver.stores.sqlite import SqliteStore, backup, migrations
 from receiver.stores.sqlite.migrations import migrate, pending
-from receiver.words import Outcome
 from tests.cli_callers import run
 from tests.cli_stub import answering
 from tests.earlier_releases import make_first_release
@@ -341,10 +341,10 @@ def test_a_check_that_warns_or_fails_cannot_be_made_without_what_to_do() -> None
 def test_a_disk_that_fills_up_is_told_before_downloads_stop_and_callbacks_after_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserved_of_free: float, state: State, said: str
 ) -> None:
-    monkeypatch.setattr(assets, "RESERVED_PART", 1)
+    monkeypatch.setattr(fetcher, "RESERVED_PART", 1)
     disk = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(assets, "MOST_RESERVED_BYTES", int(disk.free * reserved_of_free))
-    reserved = assets.reserved_bytes(disk.total)
+    monkeypatch.setattr(fetcher, "MOST_RESERVED_BYTES", int(disk.free * reserved_of_free))
+    reserved = fetcher.reserved_bytes(disk.total)
 
     check = checks.check_disk(tmp_path / "not yet")
 

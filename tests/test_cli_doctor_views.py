@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from receiver.disclosure import disclose
-from receiver.settings import load_settings
+from receiver.config.disclosure import disclose
+from receiver.config.settings import load_settings
 from tests.cli_callers import run
 from tests.cli_stub import TOKEN, answering
 from tests.sink_hosts import free_port

@@ -12,9 +12,9 @@ from receiver.cli import probes
 from receiver.cli.checks import State
 from receiver.cli.keys import bottleneck
 from receiver.cli.views import by_shell
+from receiver.config.settings import load_settings
+from receiver.models import Confirm
 from receiver.plugins import load_providers
-from receiver.settings import load_settings
-from receiver.words import Confirm
 from tests.sink_hosts import free_port
 
 LIMIT = "confirmation of provider-token callbacks is limited to 5 a minute"

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from receiver.challenge import is_proven, make_challenge
-from receiver.credentials import ensure_credentials
-from receiver.settings import load_settings
+from receiver.config.credentials import ensure_credentials
+from receiver.config.settings import load_settings
 from tests.cli_callers import run
 from tests.cli_stub import TOKEN, Answers, Stub, answering
 from tests.sink_hosts import free_port

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.codings import PIECE_BYTES, Unpacker, coding_of
 from receiver.errors import FetchFailed
-from receiver.words import Outcome
+from receiver.fetching.codings import PIECE_BYTES, Unpacker, coding_of
+from receiver.models import Outcome
 
 BODY = random.Random(7).randbytes(1000) + b"\0" * 3 * PIECE_BYTES + b"the end"
 

@@ -10,15 +10,15 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.credentials import (
+from receiver.config.credentials import (
     credentials_path,
     ensure_credentials,
     read_credentials,
     tell_weaknesses,
     were_exposed,
 )
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
-from receiver.settings import Settings, load_settings
 from tests.disk_faults import folders_that_cannot_be_synced
 
 GIVEN = "given-by-the-environment"

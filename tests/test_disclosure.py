@@ -2,9 +2,9 @@
 
 import pytest
 
-from receiver.disclosure import disclose
-from receiver.fields import FIELDS
-from receiver.settings import load_settings
+from receiver.config.disclosure import disclose
+from receiver.config.fields import FIELDS
+from receiver.config.settings import load_settings
 
 KEY, OTHER_KEY = "the-token-of-an-admin", "the-token-of-another"
 RANDOM, OTHER = "9f2c41d07be8a6135c0e", "1b7ad90e44f3c2586a9d"

@@ -12,11 +12,11 @@ import pytest
 import receiver
 from receiver import plugins
 from receiver.cli import main
-from receiver.fields import ALL_FIELDS, settings_table
+from receiver.config.fields import ALL_FIELDS, settings_table
 from receiver.metrics import Metrics
+from receiver.models import EventType, Outcome, SinkTest, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
-from receiver.words import EventType, Outcome, SinkTest, TaskState, Verdict
 from tests.factories import EMPTY_RECORD, NOW
 
 ROOT = Path(__file__).resolve().parent.parent

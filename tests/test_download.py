@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from receiver.download import FLUSH_BYTES, Downloaded, DownloadLimits, download
 from receiver.errors import FetchFailed
-from receiver.network import GuardedClient
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import FLUSH_BYTES, Downloaded, DownloadLimits, download
+from receiver.models import Outcome
 from receiver.testing import TurnableClock
-from receiver.words import Outcome
 from tests.fake_world import PUBLIC, FakeWorld, make_trust
 from tests.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
 from tests.waiting import until

@@ -9,9 +9,7 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 
 from receiver.envelope import CONTENT_TYPE, render
-from receiver.leased import OutboxWork
-from receiver.models import Notification
-from receiver.words import AssetState, EventType, Outcome
+from receiver.models import AssetState, EventType, Notification, OutboxWork, Outcome
 from tests.factories import submission
 from tests.messages import SOURCE, cloud_event, event, failed_asset, link, outbox_work, stored_asset
 

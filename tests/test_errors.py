@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from receiver.errors import causes, tls_words, wire_outcome, with_words
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 
 def wrapped(inner: Exception, *, named: bool) -> Exception:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from receiver.lanes import fetch_load
+from receiver.loops import fetch_load
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.media_host import Answer, MediaHost, media_host, picture, says

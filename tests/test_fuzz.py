@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 
 from receiver import ingest, payload
 from receiver.errors import Misconfigured, Rejected
-from receiver.models import Callback, Report
+from receiver.models import Callback, Proof, Report, ReportState
 from receiver.plugins import load_providers
 from receiver.relay import route
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from receiver.web.auth import Guard, Role
 from receiver.web.submissions import NewSubmission
-from receiver.words import Proof, ReportState
 from tests.web_callers import ADMIN_TOKEN, API_TOKEN
 
 pytest_plugins = ["tests.web_fixtures"]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from receiver.guessing import is_guessable
+from receiver.config.guessing import is_guessable
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.heads import MAX_HEAD_BYTES, TidyStream, tidy_head
+from receiver.fetching.heads import MAX_HEAD_BYTES, TidyStream, tidy_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 DECIDING = {b"content-length", b"transfer-encoding", b"content-encoding", b"location"}

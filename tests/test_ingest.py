@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from receiver import payload
-from receiver.addresses import MAX_URL_LENGTH, check_url
 from receiver.errors import FetchFailed, Rejected
+from receiver.fetching.addresses import MAX_URL_LENGTH, check_url
 from receiver.ingest import MOST_FILES, Ingest, fingerprint
-from receiver.models import Callback, Receipt, RemoteFile, Report
+from receiver.models import Callback, EventType, Outcome, Proof, Receipt, RemoteFile, Report, Verdict, Via
 from receiver.options import StoreOptions, never
 from receiver.plugins import load_providers
 from receiver.ports import Provider
@@ -22,7 +22,6 @@ from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
-from receiver.words import EventType, Outcome, Proof, Verdict, Via
 from tests.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])

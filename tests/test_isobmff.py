@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from receiver import media
 from receiver.errors import FetchFailed
-from receiver.media import MediaInfo
-from receiver.words import Outcome
+from receiver.fetching import media
+from receiver.fetching.media import MediaInfo
+from receiver.models import Outcome
 from tests.image_bytes import AVIF_BRANDS, SIZE, animated, avif, box, items
 from tests.media_host import picture
 

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from receiver import media
+from receiver.config.fields import FIELDS
 from receiver.errors import FetchFailed, NoFileYet
-from receiver.fields import FIELDS
-from receiver.media import MediaInfo, MediaKind
-from receiver.words import Outcome
+from receiver.fetching import media
+from receiver.fetching.media import MediaInfo, MediaKind
+from receiver.models import Outcome
 from tests.image_bytes import (
     SIZE,
     animated,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from receiver import media
 from receiver.errors import FetchFailed
-from receiver.media import MediaInfo
-from receiver.words import Outcome
+from receiver.fetching import media
+from receiver.fetching.media import MediaInfo
+from receiver.models import Outcome
 
 MODELS = frozenset({media.MODEL})
 

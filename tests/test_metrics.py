@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
-from receiver.models import Stats
-from receiver.words import Outcome, Verdict
+from receiver.models import Outcome, Stats, Verdict
 from tests.factories import EMPTY_RECORD, NOW, later
 
 

@@ -12,16 +12,16 @@ from ipaddress import ip_network
 import httpx2
 import pytest
 
-from receiver.addresses import Target
 from receiver.errors import FetchFailed
-from receiver.network import (
+from receiver.fetching.addresses import Target
+from receiver.fetching.client import (
     MAX_ADDRESSES,
     GuardedClient,
     SystemResolver,
     is_our_address,
     open_plain_client,
 )
-from receiver.words import Outcome
+from receiver.models import Outcome
 from tests.fake_world import OTHER_PUBLIC, PUBLIC, FakeWorld, Trust, make_trust
 from tests.media_host import listening, media_host, says, writes
 
@@ -335,7 +335,7 @@ def test_an_answer_that_comes_after_the_loop_was_closed_disturbs_nobody(dead: De
 EXIT_DURING_A_LOOKUP = """
 import asyncio, time
 from receiver.errors import FetchFailed
-from receiver.network import GuardedClient, SystemResolver
+from receiver.fetching.client import GuardedClient, SystemResolver
 
 async def main():
     resolve = SystemResolver(lambda host, port: time.sleep(60))

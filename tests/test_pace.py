@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.pace import Bucket, OutOfTurn
+from receiver.polling.rate_limit import Bucket, OutOfTurn
 
 START = timedelta(days=3)  # an uptime begins anywhere
 

@@ -20,7 +20,7 @@ from receiver.errors import Unavailable
 from receiver.models import Notification
 from receiver.options import PartOptions
 from receiver.ports import Sink
-from receiver.settings import Settings, load_settings
+from receiver.config.settings import Settings, load_settings
 from receiver.web.app import create_app
 
 

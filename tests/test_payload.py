@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from receiver import payload
 from receiver.errors import Rejected
-from receiver.models import RemoteFile
+from receiver.models import RemoteFile, ReportState
 from receiver.payload import ErrorWords
-from receiver.words import ReportState
 
 STATES = {"running": ReportState.PROGRESS, "finished": ReportState.COMPLETED, "failed": ReportState.FAILED}
 PICTURE = RemoteFile(url="https://media.example/1.png", kind="image")

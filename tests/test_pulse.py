@@ -6,8 +6,8 @@ from contextlib import closing
 
 import httpx2
 
+from receiver.commit_probe import Pulse
 from receiver.errors import Unavailable
-from receiver.pulse import Pulse
 from receiver.runtime import Runtime
 
 pytest_plugins = ["tests.web_fixtures"]

@@ -13,29 +13,45 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from receiver import media
-from receiver.asking import Asker
-from receiver.assets import AssetLimits, Assets, Fetcher
 from receiver.blobs.local import LocalBlobs
-from receiver.download import DownloadLimits
+from receiver.fetching import media
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import DownloadLimits
+from receiver.fetching.fetcher import AssetLimits, Assets, Fetcher
 from receiver.ingest import Ingest
-from receiver.leased import AssetWork, PollWork, Settlement
-from receiver.models import Event, Poll, RemoteFile, Route, StatusRequest, Task
-from receiver.network import GuardedClient
+from receiver.models import (
+    AssetState,
+    AssetWork,
+    Confirm,
+    Event,
+    EventType,
+    Outcome,
+    Poll,
+    PollWork,
+    Proof,
+    RemoteFile,
+    Route,
+    Settlement,
+    Stage,
+    StatusRequest,
+    Task,
+    Verdict,
+    Via,
+)
 from receiver.options import StoreOptions
 from receiver.plugins import load_providers
-from receiver.providers.vidgo import Vidgo
-from receiver.reconcile import (
+from receiver.polling.reconciler import (
     MOST_ATTEMPTS_UNASKED,
     Reconciler,
     confirmation,
     rare_wait_seconds,
     wait_seconds,
 )
+from receiver.polling.status_client import Asker
+from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
-from receiver.words import AssetState, Confirm, EventType, Outcome, Proof, Stage, Verdict, Via
 from tests.contracts.replaying import replay
 from tests.factories import NOW, completed, later, recording, submission
 from tests.media_host import Answer, MediaHost, media_host, picture, says

@@ -21,11 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from receiver.errors import Rejected
-from receiver.models import Recording, Report, Route, Submission
+from receiver.models import AssetState, EventType, Outcome, Recording, Report, Route, Submission, Verdict
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from receiver.words import AssetState, EventType, Outcome, Verdict
 from tests.factories import (
     NOW,
     answer,

@@ -9,18 +9,25 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.circuit import ITS_OWN, Diagnosis
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.leased import OutboxWork, Settlement
-from receiver.models import Notification, Route, Task
+from receiver.models import (
+    EventType,
+    Notification,
+    OutboxState,
+    OutboxWork,
+    Outcome,
+    Route,
+    Settlement,
+    Task,
+    WorkFilter,
+)
 from receiver.options import StoreOptions
 from receiver.ports import Sink
 from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker, route
-from receiver.repairs import WorkFilter
+from receiver.sink_circuit import ITS_OWN, Diagnosis
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
 from receiver.tokens import Tokens
-from receiver.words import EventType, OutboxState, Outcome
 from tests.factories import NOW, failed, later, recording, submission
 from tests.messages import SOURCE, link, outbox_work
 

@@ -9,16 +9,25 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.models import Report, Route
+from receiver.models import (
+    EventType,
+    Outcome,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Report,
+    Route,
+    Stage,
+    TaskState,
+    Verdict,
+)
 from receiver.options import StoreOptions
 from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
-from receiver.repairs import Replay, ReplayWork
 from receiver.replay import MOST_BODIES_AT_ONCE, Replayer
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.replaying import MOST_UNSETTLED
 from receiver.testing import TurnableClock, sample_callback
-from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState, Verdict
 from tests.contracts.replaying import replay
 from tests.factories import (
     NOW,

@@ -15,9 +15,9 @@ import httpx2
 import msgspec
 import pytest
 
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured, Unavailable
 from receiver.runtime import Runtime, open_runtime
-from receiver.settings import Settings, load_settings
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
 from tests.sink_hosts import free_port

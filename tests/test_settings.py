@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from receiver.asking import Access
+from receiver.config.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
+from receiver.config.settings import Settings, SinkSettings, guessable_secrets, load_settings
 from receiver.errors import Misconfigured
-from receiver.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
+from receiver.models import Confirm, MessageFormat
 from receiver.plugins import load_providers
-from receiver.settings import Settings, SinkSettings, guessable_secrets, load_settings
-from receiver.words import Confirm, MessageFormat
+from receiver.polling.status_client import Access
 
 SECRET = "a-secret-of-some-length"
 

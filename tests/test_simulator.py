@@ -14,11 +14,11 @@ from PIL import Image
 from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
+from receiver.models import ReportState
 from receiver.simulator import SimulatorOptions, create_simulator, serve_simulator
 from receiver.simulator.calling import Caller
 from receiver.simulator.drawing import FORMATS, SIZES, draw
 from receiver.simulator.plot import CallAttempt, Retries
-from receiver.words import ReportState
 from tests.playing import MODELS, PROVIDERS, PUSHING, id_in, playing, submission
 
 # --- submissions, answers, files ----------------------------------------------------------------------

@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from receiver import payload
-from receiver.media import AUDIO, IMAGE, VIDEO, inspect
+from receiver.fetching.media import AUDIO, IMAGE, VIDEO, inspect
+from receiver.models import ReportState
 from receiver.simulator import Addresses, Faults, SimulatorOptions, serve_providers
-from receiver.words import ReportState
 from tests.media_host import picture
 from tests.playing import MODELS, PROVIDERS, QUICK, Backend, id_in, playing, submission
 from tests.waiting import until

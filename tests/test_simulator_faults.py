@@ -10,12 +10,11 @@ import pytest
 
 from receiver import payload
 from receiver.errors import Misconfigured
-from receiver.models import Report
+from receiver.models import Report, ReportState
 from receiver.simulator import Faults, SimulatorOptions
 from receiver.simulator.drawing import SIZES, draw
 from receiver.simulator.faults import Failure, Fate, Simulate, decide
 from receiver.simulator.throttle import Throttle
-from receiver.words import ReportState
 from tests.playing import PROVIDERS, PUSHING, Backend, id_in, playing
 from tests.waiting import until
 

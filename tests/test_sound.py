@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from receiver import media
 from receiver.errors import FetchFailed
-from receiver.media import MediaInfo
-from receiver.words import Outcome
+from receiver.fetching import media
+from receiver.fetching.media import MediaInfo
+from receiver.models import Outcome
 from tests.image_bytes import box, riff
 
 KINDS = frozenset({media.AUDIO, media.VIDEO})

@@ -8,11 +8,11 @@ import httpx2
 import pytest
 
 from receiver.errors import Unavailable
+from receiver.models import ReportState
 from receiver.options import PartOptions
 from receiver.plugins import load
 from receiver.ports import Sink
 from receiver.testing import MemorySink, TurnableClock, sample_callback
-from receiver.words import ReportState
 from tests.messages import notification
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)

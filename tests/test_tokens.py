@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from receiver.models import Proof
 from receiver.tokens import MAC_CHARACTERS, Tokens
-from receiver.words import Proof
 
 OLD, NEW = "an old secret of some length", "a new secret of some length"
 TOKENS = Tokens([NEW])

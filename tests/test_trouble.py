@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.trouble import TROUBLES, Failure, Trouble, better, probed, worse
-from receiver.words import Outcome
+from receiver.models import Outcome
+from receiver.polling.circuit import TROUBLES, Failure, Trouble, better, probed, worse
 
 START = timedelta(days=3)  # an uptime begins anywhere
 

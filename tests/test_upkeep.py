@@ -13,12 +13,11 @@ from structlog.testing import capture_logs
 
 from receiver import upkeep as upkeep_module
 from receiver.errors import Unavailable
-from receiver.models import Route
+from receiver.models import Outcome, Route, Verdict
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from receiver.upkeep import Upkeep
-from receiver.words import Outcome, Verdict
 from tests.factories import (
     NOW,
     completed,

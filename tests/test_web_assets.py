@@ -15,12 +15,11 @@ import httpx2
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.models import Asset
+from receiver.models import Asset, AssetState
 from receiver.runtime import Runtime
 from receiver.stores.sqlite import listing, readers
 from receiver.testing import sample_callback
 from receiver.web.assets import _disposition
-from receiver.words import AssetState
 from tests.loopback import serving, talk
 from tests.waiting import until
 from tests.web_callers import API_TOKEN, callback_path, caller, log_task

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 
+from receiver.config.settings import Settings
 from receiver.errors import Unavailable
 from receiver.runtime import Runtime
-from receiver.settings import Settings
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from receiver.web.app import build_app, create_app

@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from receiver.config.settings import load_settings
 from receiver.errors import Misconfigured, Rejected, Unavailable
 from receiver.runtime import Runtime
-from receiver.settings import load_settings
 from receiver.testing import sample_callback
 from receiver.web import connections
 from receiver.web.app import ENDPOINTS, OPENAPI

@@ -15,8 +15,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from receiver.config.settings import Settings
 from receiver.runtime import open_runtime
-from receiver.settings import Settings
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from receiver.web.app import build_app, create_app

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from receiver.bearer import acts_for, parse_bearer
+from receiver.config.bearer import acts_for, parse_bearer
+from receiver.config.settings import Settings, load_settings
 from receiver.runtime import Runtime
-from receiver.settings import Settings, load_settings
 from receiver.testing import sample_callback
 from receiver.web.app import ENDPOINTS, build_app
 from receiver.web.endpoints import Audience

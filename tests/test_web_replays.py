@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from receiver.models import ReplayState, Stage, TaskState
 from receiver.runtime import Runtime
 from receiver.web import dead_letters, replays
-from receiver.words import ReplayState, Stage, TaskState
 from tests.waiting import until
 from tests.web_callers import ADMIN_TOKEN, LogLines, fail_task, log_task
 

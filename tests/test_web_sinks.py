@@ -16,11 +16,11 @@ from standardwebhooks import Webhook
 
 from receiver.cli.remedies import remedy
 from receiver.cli.sinks import SECRET_BYTES
+from receiver.config.settings import load_settings
+from receiver.models import Outcome
 from receiver.relay import filter_text, route
 from receiver.runtime import Runtime
-from receiver.settings import load_settings
 from receiver.times import in_words
-from receiver.words import Outcome
 from tests.cli_callers import run
 from tests.cli_stub import answering
 from tests.messages import cloud_event

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from receiver.config.settings import load_settings
 from receiver.runtime import Runtime, open_runtime
-from receiver.settings import load_settings
 from receiver.web import dead_letters
 from receiver.web.app import build_app
 from tests.cli_stub import Answer, answering

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import httpx2
 import pytest
 
-from receiver import ends
-from receiver.ends import Ends
+from receiver import task_waiters
 from receiver.errors import Unavailable
 from receiver.runtime import Runtime
+from receiver.task_waiters import Ends
 from receiver.testing import sample_callback
 from tests.factories import failed, recording
 from tests.media_host import media_host, picture, says
@@ -30,7 +30,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is woken but by who ends the task."""
-    monkeypatch.setattr(ends, "FALLBACK_SECONDS", 3600)
+    monkeypatch.setattr(task_waiters, "FALLBACK_SECONDS", 3600)
 
 
 async def waiting(
@@ -114,7 +114,7 @@ async def test_whoever_leaves_gives_back_the_place(
 async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_answered(
     backend: httpx2.AsyncClient, admin: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ends, "MOST_OF_ONE", 1)
+    monkeypatch.setattr(task_waiters, "MOST_OF_ONE", 1)
     await log_task(backend, "t1")
     first = await waiting(runtime, backend)
     second = await asyncio.wait_for(backend.get(WAIT), 10)
@@ -122,7 +122,7 @@ async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_ans
     assert (await backend.get("/tasks/vidgo/t1")).status_code == 200
     another = asyncio.create_task(admin.get(WAIT, timeout=90))  # with a token of its own
     await until(lambda: runtime.ends.places == 2)
-    monkeypatch.setattr(ends, "MOST_WAITING", 2)
+    monkeypatch.setattr(task_waiters, "MOST_WAITING", 2)
     assert (await asyncio.wait_for(admin.get(WAIT), 10)).status_code == 503
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
     answers = await asyncio.wait_for(asyncio.gather(first, another), 10)
@@ -158,7 +158,7 @@ async def test_those_who_wait_hold_no_reader_and_look_again_only_when_their_task
 async def test_an_end_that_nobody_told_of_is_seen_by_looking(
     backend: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ends, "FALLBACK_SECONDS", 0.05)
+    monkeypatch.setattr(task_waiters, "FALLBACK_SECONDS", 0.05)
     await log_task(backend, "t1")
     asked = await waiting(runtime, backend)
     await runtime.store.record(recording(failed("t1")))  # as a replay does
@@ -172,12 +172,13 @@ async def test_a_full_house_is_no_crowd_of_one() -> None:
         return False
 
     asked = [
-        asyncio.create_task(registry.wait(("vidgo", "t1"), "one", 60, never)) for _ in range(ends.MOST_OF_ONE)
+        asyncio.create_task(registry.wait(("vidgo", "t1"), "one", 60, never))
+        for _ in range(task_waiters.MOST_OF_ONE)
     ]
-    await until(lambda: registry.places == ends.MOST_OF_ONE)
+    await until(lambda: registry.places == task_waiters.MOST_OF_ONE)
     with pytest.raises(Unavailable):
         await registry.wait(("vidgo", "t1"), "one", 60, never)
     another = asyncio.create_task(registry.wait(("vidgo", "t1"), "another", 60, never))
-    await until(lambda: registry.places == ends.MOST_OF_ONE + 1)
+    await until(lambda: registry.places == task_waiters.MOST_OF_ONE + 1)
     registry.stop()
     await asyncio.wait_for(asyncio.gather(another, *asked), 10)

@@ -9,8 +9,8 @@ import structlog
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
+from receiver.config.settings import Settings, load_settings
 from receiver.runtime import Runtime, open_runtime
-from receiver.settings import Settings, load_settings
 from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sinks
 from receiver.web.app import build_app
 from tests.loopback import serving

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import make_folder, open_own, sync_folder, try_folder
+from receiver.models import Outcome
 from receiver.options import PartOptions
-from receiver.words import Outcome
 
 INCOMING = ".incoming"  # what is still being written; no key can name it
 CHUNK_BYTES = 256 * 1024

@@ -17,16 +17,16 @@ from receiver.cli.exits import Exit, nothing_found
 from receiver.cli.show import count, print_document
 from receiver.cli.tables import print_pairs
 from receiver.cli.terminal import bar, say
-from receiver.credentials import credentials_path
+from receiver.config.credentials import credentials_path
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured, Unavailable
 from receiver.escapes import printable
+from receiver.fetching.client import open_plain_client
 from receiver.folders import open_own
 from receiver.models import RecordCopy
-from receiver.network import open_plain_client
 from receiver.parts import make_blobs
 from receiver.ports import FileRecord
 from receiver.privileges import become_owner, keep_from_others
-from receiver.settings import Settings, load_settings
 
 MOST_SHOWN = 10
 

@@ -7,14 +7,13 @@ import click
 from receiver.cli.keys import consequence
 from receiver.cli.reach import REMEDY, obstacles
 from receiver.cli.terminal import say
-from receiver.credentials import read_credentials
+from receiver.config.credentials import read_credentials
+from receiver.config.fields import key_variable
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
-from receiver.fields import key_variable
-from receiver.models import ProviderFacts
+from receiver.models import Confirm, ProviderFacts
 from receiver.plugins import load_providers
-from receiver.settings import Settings, load_settings
 from receiver.tokens import Tokens
-from receiver.words import Confirm
 
 
 @click.command("callback-url")

@@ -12,11 +12,10 @@ import msgspec
 
 import receiver
 from receiver import plugins
-from receiver.assets import reserved_bytes
 from receiver.cli.callback_url import provider_url
 from receiver.cli.reach import REMEDY, obstacles
 from receiver.cli.views import Outlook, ServiceSettings, View, told_differences
-from receiver.credentials import (
+from receiver.config.credentials import (
     EXPOSED,
     GUESSABLE,
     credentials_path,
@@ -25,8 +24,9 @@ from receiver.credentials import (
     read_credentials,
     were_exposed,
 )
+from receiver.config.settings import Settings, guessable_secrets
 from receiver.errors import Misconfigured
-from receiver.settings import Settings, guessable_secrets
+from receiver.fetching.fetcher import reserved_bytes
 from receiver.tokens import Tokens
 
 CLOCK_SLACK_SECONDS = 120.0

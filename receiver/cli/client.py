@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from receiver.accepts import is_here
-from receiver.bearer import parse_bearer
 from receiver.cli.peer import Reply, check_good, check_peer, exchange, open_client
-from receiver.credentials import read_credentials
+from receiver.config.bearer import parse_bearer
+from receiver.config.credentials import read_credentials
+from receiver.config.parsers import is_here
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
-from receiver.settings import Settings, load_settings
 
 __all__ = ["Reply", "Service", "admin_token", "asks_for_proof", "check_way", "connect"]
 

@@ -17,10 +17,10 @@ from receiver.cli.show import paint, print_document
 from receiver.cli.terminal import columns, hang
 from receiver.cli.views import Difference, Outlook, View, by_service, by_shell
 from receiver.clock import Clock
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
 from receiver.escapes import printable
 from receiver.privileges import become_owner, keep_from_others
-from receiver.settings import Settings, load_settings
 
 _BELOW = "By the settings of the service that runs:"
 

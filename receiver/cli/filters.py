@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import click
 
 from receiver.clock import Clock
-from receiver.ends import MOST_SECONDS
+from receiver.models import EventType, TaskState
+from receiver.task_waiters import MOST_SECONDS
 from receiver.times import from_text, to_text
-from receiver.words import EventType, TaskState
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AGO = re.compile(r"(\d{1,9})([smhd])")

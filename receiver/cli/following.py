@@ -14,7 +14,7 @@ from receiver.cli.tables import print_table
 from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable
 from receiver.escapes import printable
-from receiver.words import Outcome, Stage, Verdict
+from receiver.models import Outcome, Stage, Verdict
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
 LINE_SECONDS = 5.0  # between two lines where there is no terminal

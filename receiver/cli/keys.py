@@ -1,7 +1,6 @@
 """What follows where a provider cannot be asked, as no API key of it is set, or only slowly."""
 
-from receiver.models import ProviderFacts
-from receiver.words import Confirm
+from receiver.models import Confirm, ProviderFacts
 
 # So many tasks a minute may well end: where fewer can be asked about, confirmation holds them up.
 ENOUGH_A_MINUTE = 30

@@ -7,9 +7,9 @@ import click
 from receiver import __version__, plugins
 from receiver.cli.terminal import say
 from receiver.clock import Clock
+from receiver.config.settings import Settings, load_settings
 from receiver.options import StoreOptions
 from receiver.privileges import become_owner, keep_from_others
-from receiver.settings import Settings, load_settings
 
 
 @click.command()

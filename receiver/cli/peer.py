@@ -13,8 +13,8 @@ import msgspec
 from receiver.challenge import Challenge, is_proven, make_challenge, place_of
 from receiver.cli.exits import Refused
 from receiver.errors import Unavailable, tls_words, wire_outcome
+from receiver.models import Outcome
 from receiver.problem_types import ProblemType
-from receiver.words import Outcome
 
 CONNECT_SECONDS = 10.0
 PROOF_SECONDS = 10.0

@@ -11,8 +11,6 @@ import httpx2
 import msgspec
 
 from receiver import plugins
-from receiver.answers import Answer
-from receiver.asking import Asker
 from receiver.challenge import make_challenge
 from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
 from receiver.cli.client import admin_token, asks_for_proof, check_way
@@ -31,13 +29,15 @@ from receiver.cli.remedies import remedy
 from receiver.cli.show import count
 from receiver.cli.views import Outlook, ServiceSettings
 from receiver.clock import Clock
+from receiver.config.fields import key_variable, variable_of
+from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
-from receiver.fields import key_variable, variable_of
-from receiver.network import open_plain_client
+from receiver.fetching.client import open_plain_client
+from receiver.models import Outcome
 from receiver.parts import make_blobs, make_sink
+from receiver.polling.answers import Answer
+from receiver.polling.status_client import Asker
 from receiver.ports import BlobStore, FileRecord, Provider, Sink, Store
-from receiver.settings import Settings
-from receiver.words import Outcome
 
 SinkAnswers = Mapping[str, Outcome | None]  # of each sink the last one, where there was any
 

@@ -2,8 +2,8 @@
 
 from urllib.parse import urlsplit
 
-from receiver.addresses import check_url
 from receiver.errors import FetchFailed
+from receiver.fetching.addresses import check_url
 
 REMEDY = "set RECEIVER_PUBLIC_URL to the https URL that providers reach"
 MAX_URL_CHARACTERS = 2048  # Vidgo's limit; the others state none

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 _ITS_LOG = "see in the consumer's log"
 _TIME = f"it asks for time, and gets it; if it stays so, {_ITS_LOG} why"

@@ -16,8 +16,8 @@ from receiver.cli.show import as_json, count, print_heading, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable, printable_lines
+from receiver.models import EventType, Stage, TaskState
 from receiver.replay import check_can_match
-from receiver.words import EventType, Stage, TaskState
 
 
 @click.command()

@@ -22,15 +22,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from receiver import __version__
 from receiver.cli.exits import Exit
 from receiver.cli.keys import bottleneck, consequence
-from receiver.credentials import credentials_path, ensure_credentials, tell_weaknesses
+from receiver.config.credentials import credentials_path, ensure_credentials, tell_weaknesses
+from receiver.config.fields import ALL_FIELDS
+from receiver.config.settings import Settings, load_settings
 from receiver.errors import ReceiverError, Unavailable
-from receiver.fields import ALL_FIELDS
 from receiver.logs import configure_logs
+from receiver.models import Confirm
 from receiver.parts import check_drivers
 from receiver.plugins import load_providers
 from receiver.privileges import become_owner, keep_from_others
-from receiver.settings import Settings, load_settings
-from receiver.words import Confirm
 
 APP = "receiver.web.app:create_app"  # one door starts another by name only
 PROTOCOL = "receiver.web.connections:ImpatientProtocol"

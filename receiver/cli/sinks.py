@@ -14,9 +14,9 @@ from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.clock import Clock
 from receiver.escapes import printable
+from receiver.models import Outcome, SinkState
 from receiver.payload import path_part
 from receiver.times import from_text, in_words
-from receiver.words import Outcome, SinkState
 
 SECRET_BYTES = 32
 # A publish may take 300 s at most, as the setting has it; then there is an answer.

@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver import accepts, plugins
-from receiver.accepts import is_here
-from receiver.credentials import read_credentials
-from receiver.disclosure import HIDDEN, disclose
+from receiver import plugins
+from receiver.config import parsers
+from receiver.config.credentials import read_credentials
+from receiver.config.disclosure import HIDDEN, disclose
+from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, key_variable, variable_of
+from receiver.config.parsers import is_here
+from receiver.config.settings import Settings, SinkSettings, load_settings
 from receiver.errors import Misconfigured
-from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, key_variable, variable_of
-from receiver.settings import Settings, SinkSettings, load_settings
 
 MOST_SHOWN = 6
 _SINK = "RECEIVER_SINK_"
@@ -159,7 +160,7 @@ def _adopted(
 
 def _told_whole() -> list[str]:
     """The variables that are no secrets; of places those that are files."""
-    fields = [field for field in FIELDS if not field.secret or field.accepts is accepts.LOCATION]
+    fields = [field for field in FIELDS if not field.secret or field.accepts is parsers.LOCATION]
     options = [field for field in PROVIDER_FIELDS if not field.secret]
     return [
         *(field.variable for field in fields),

@@ -4,8 +4,7 @@ Documented at https://apixo.ai/docs ; the page behind each fact is named beside 
 """
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, StatusRequest
-from receiver.words import ReportState
+from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
 
 # api-reference/status-task; the outer ``code`` and ``message`` say success even for a failed task.
 _STATES = {

@@ -6,8 +6,7 @@ Documented at https://reapi.ai/docs ; the page behind each fact is named beside 
 from collections.abc import Iterator
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, StatusRequest
-from receiver.words import ReportState
+from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
 
 # docs/api/tasks
 _STATES = {

@@ -24,9 +24,8 @@ from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.envelope import CONTENT_TYPE
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, tls_words, wire_outcome, with_words
-from receiver.models import Notification
+from receiver.models import MessageFormat, Notification, Outcome
 from receiver.options import PartOptions
-from receiver.words import MessageFormat, Outcome
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 SHORTEST_KEY_BYTES = 24  # the least that Standard Webhooks allows

@@ -27,9 +27,8 @@ from urllib.parse import unquote
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import make_folder, open_own, sync_folder, try_folder
-from receiver.models import Notification
+from receiver.models import Notification, Outcome
 from receiver.options import PartOptions
-from receiver.words import Outcome
 
 # The lines carry links that open assets: for the owner and the group, not for everybody.
 FILE_MODE = 0o640

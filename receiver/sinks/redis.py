@@ -23,9 +23,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from receiver.errors import Misconfigured, Unavailable, causes, tls_words, wire_outcome, with_words
-from receiver.models import Notification
+from receiver.models import Notification, Outcome
 from receiver.options import PartOptions
-from receiver.words import Outcome
 
 CONNECTIONS = 16
 DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice

@@ -17,10 +17,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime, open_runtime
-from receiver.settings import Settings
 from receiver.web import (
     assets,
     dead_letters,

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from receiver.errors import Rejected
-from receiver.models import Asset
+from receiver.models import Asset, AssetState
 from receiver.problem_types import ProblemType
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
@@ -19,7 +19,6 @@ from receiver.web.auth import Role, may_act_for, require
 from receiver.web.connections import LEAVE, most_streams
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.streams import STREAMS, Stream
-from receiver.words import AssetState
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
 _SHOWN = frozenset(f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "avif", "heic", "jxl"))

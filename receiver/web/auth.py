@@ -8,7 +8,7 @@ from enum import IntEnum
 import msgspec
 from starlette.requests import Request
 
-from receiver.bearer import acts_for, parse_bearer
+from receiver.config.bearer import acts_for, parse_bearer
 from receiver.errors import Rejected
 from receiver.problem_types import ProblemType
 

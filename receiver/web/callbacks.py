@@ -10,12 +10,11 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.errors import ReceiverError, Rejected, Unavailable
 from receiver.escapes import encode_harmless
-from receiver.models import Receipt
+from receiver.models import Proof, Receipt
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.limits import Intake, announces_body
-from receiver.words import Proof
 
 PREFIX = "/callbacks/"
 MAX_TOKEN_CHARACTERS = 512  # ours have about 70; a longer one is wrong without being looked at

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.models import EventType, OutboxState, Outcome
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, unless_left
@@ -21,7 +22,6 @@ from receiver.web.filters import (
     work_filter,
 )
 from receiver.web.shapes import Limit, Moment, reply, shape
-from receiver.words import EventType, OutboxState, Outcome
 
 BATCH = 500  # changed in one transaction, so that callbacks need not wait for a long one
 FOUND_AT_ONCE = 20_000

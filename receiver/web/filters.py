@@ -7,11 +7,10 @@ from typing import Annotated
 import msgspec
 
 from receiver.errors import Rejected
+from receiver.models import EventType, TaskState, WorkFilter
 from receiver.problem_types import ProblemType
-from receiver.repairs import WorkFilter
 from receiver.runtime import Runtime
 from receiver.web.shapes import TaskId
-from receiver.words import EventType, TaskState
 
 MAX_TASK_IDS = 1000
 MAX_BODY_BYTES = 2**20  # with that many of the longest, of which each character may take several bytes

@@ -7,17 +7,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.bearer import parse_bearer
 from receiver.challenge import KEY_CHARACTERS, NONCE_CHARACTERS, Challenge, place_of, prove
+from receiver.config.bearer import parse_bearer
 from receiver.errors import Unavailable
 from receiver.metrics import CONTENT_TYPE
-from receiver.models import Stats
+from receiver.models import OutboxState, Stats
 from receiver.runtime import Runtime
 from receiver.times import in_words
 from receiver.web.auth import Role, require
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.shapes import reply
-from receiver.words import OutboxState
 from receiver.worker import RUNNING
 
 

@@ -7,13 +7,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.models import HistoryPage
+from receiver.models import HistoryPage, OutboxState, Outcome, Proof, Verdict, Via
 from receiver.runtime import Runtime
 from receiver.web.auth import may_act_for
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import unknown_task
 from receiver.web.shapes import Limit, Moment, reply, shape
-from receiver.words import OutboxState, Outcome, Proof, Verdict, Via
 
 T = TypeVar("T")
 Lister = Callable[[str, str, int, str | None], Awaitable[HistoryPage[T] | None]]

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.models import EventType, Replay, ReplayState, Stage, TaskState, WorkFilter
 from receiver.problem_types import ProblemType
-from receiver.repairs import Replay, WorkFilter
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing, unless_left
@@ -24,7 +24,6 @@ from receiver.web.filters import (
     work_filter,
 )
 from receiver.web.shapes import Limit, Moment, reply, shape, text_or_none
-from receiver.words import EventType, ReplayState, Stage, TaskState
 
 log = structlog.get_logger()
 

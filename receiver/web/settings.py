@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import receiver
-from receiver.credentials import were_exposed
-from receiver.disclosure import disclose
+from receiver.config.credentials import were_exposed
+from receiver.config.disclosure import disclose
+from receiver.config.settings import guessable_secrets
 from receiver.runtime import Runtime
-from receiver.settings import guessable_secrets
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.shapes import reply
 

@@ -6,12 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.models import OutboxState, Outcome, SinkState
 from receiver.problem_types import ProblemType
 from receiver.relay import filter_text
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.shapes import Moment, reply, shape, text_or_none
-from receiver.words import OutboxState, Outcome, SinkState
 
 log = structlog.get_logger()
 

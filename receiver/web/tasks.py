@@ -6,25 +6,29 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.accepts import MOST_KEYS
-from receiver.ends import MOST_SECONDS
+from receiver.config.parsers import MOST_KEYS
 from receiver.models import (
     Asset,
+    AssetState,
     Event,
+    EventType,
+    Outcome,
     Poll,
     Task,
     TaskFilter,
     TaskReference,
+    TaskState,
     TaskSummary,
+    Via,
 )
 from receiver.runtime import Runtime
+from receiver.task_waiters import MOST_SECONDS
 from receiver.web.assets import signed_url
 from receiver.web.auth import listed_owner, may_act_for
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import When, check_metadata, check_provider, check_span, unknown_task
 from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
 from receiver.web.shapes import Id, Limit, Moment, reply, shape, text_or_none
-from receiver.words import AssetState, EventType, Outcome, TaskState, Via
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

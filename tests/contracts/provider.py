@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.models import Callback, RemoteFile, Report
+from receiver.models import Callback, RemoteFile, Report, ReportState
 from receiver.ports import Provider
-from receiver.words import ReportState
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 

@@ -3,11 +3,8 @@
 from datetime import datetime
 
 from receiver.clock import Clock
-from receiver.leased import OutboxWork
-from receiver.models import Task
+from receiver.models import OutboxWork, Outcome, Replay, ReplayState, ReplayWork, Stage, Task, WorkFilter
 from receiver.ports import Store
-from receiver.repairs import Replay, ReplayWork, WorkFilter
-from receiver.words import Outcome, ReplayState, Stage
 from tests.factories import completed, failed, later, recording, settlement, stored, submission
 
 EVERYTHING = WorkFilter()

@@ -11,10 +11,9 @@ import httpx2
 import pytest
 
 from receiver.errors import Unavailable
-from receiver.models import Notification
+from receiver.models import Notification, Outcome
 from receiver.options import PartOptions
 from receiver.ports import Sink
-from receiver.words import Outcome
 from tests.messages import cloud_event, notification
 from tests.sink_hosts import Host, Server
 from tests.waiting import until

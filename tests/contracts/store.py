@@ -8,10 +8,22 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected, Unavailable
-from receiver.models import MOST_SHOWN, Report, Route, SubmissionFilter, TaskFilter, TaskReference
+from receiver.models import (
+    MOST_SHOWN,
+    AssetState,
+    EventType,
+    OutboxState,
+    Outcome,
+    Report,
+    Route,
+    SubmissionFilter,
+    TaskFilter,
+    TaskReference,
+    TaskState,
+    Verdict,
+    WorkFilter,
+)
 from receiver.ports import Store
-from receiver.repairs import WorkFilter
-from receiver.words import AssetState, EventType, OutboxState, Outcome, TaskState, Verdict
 from tests.factories import (
     NOW,
     answer,

@@ -4,9 +4,8 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected
+from receiver.models import DeadLetter, EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
-from receiver.repairs import DeadLetter, WorkFilter
-from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
 from tests.contracts.replaying import EVERYTHING, end_task, get, make_step, publish, replay, task_of
 from tests.factories import failed, later, recording, settlement, submission
 

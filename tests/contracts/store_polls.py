@@ -6,11 +6,20 @@ import msgspec
 import pytest
 
 from receiver.errors import Unavailable
-from receiver.leased import PollWork
-from receiver.models import Task
+from receiver.models import (
+    EventType,
+    Outcome,
+    PollWork,
+    Proof,
+    Replay,
+    ReplayState,
+    Stage,
+    Task,
+    TaskState,
+    Verdict,
+    WorkFilter,
+)
 from receiver.ports import Store
-from receiver.repairs import Replay, WorkFilter
-from receiver.words import EventType, Outcome, Proof, ReplayState, Stage, TaskState, Verdict
 from tests.contracts.store import OpenStore
 from tests.factories import (
     NOW,

@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected
+from receiver.models import EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
-from receiver.repairs import WorkFilter
-from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
 from tests.contracts.replaying import end_task, end_with_files, get, lease, make_step, publish, replay
 from tests.contracts.store import OpenStore
 from tests.contracts.store_dead_letters import DeadLettersContract

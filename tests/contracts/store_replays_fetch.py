@@ -1,7 +1,7 @@
 """What every store must do when files that could not be had are fetched again."""
 
+from receiver.models import AssetState, EventType, Outcome, ReplayState, Stage, TaskState
 from receiver.ports import Store
-from receiver.words import AssetState, EventType, Outcome, ReplayState, Stage, TaskState
 from tests.contracts.replaying import (
     LINK_LIFE_SECONDS,
     end_with_files,

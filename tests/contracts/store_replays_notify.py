@@ -2,8 +2,8 @@
 
 import asyncio
 
+from receiver.models import Outcome, ReplayState, Stage
 from receiver.ports import Store
-from receiver.words import Outcome, ReplayState, Stage
 from tests.contracts.replaying import (
     end_task,
     end_with_files,

@@ -1,7 +1,7 @@
 """What every store must do when a replay has providers asked."""
 
+from receiver.models import Outcome, ReplayState, Stage
 from receiver.ports import Store
-from receiver.words import Outcome, ReplayState, Stage
 from tests.contracts.replaying import end_task, get, make_step, replay
 from tests.factories import failed, later, recording, settlement, submission
 

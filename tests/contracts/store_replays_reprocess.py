@@ -3,10 +3,17 @@
 import msgspec
 import pytest
 
-from receiver.models import Report
+from receiver.models import (
+    EventType,
+    KeptDelivery,
+    ReplayState,
+    Report,
+    Stage,
+    TaskState,
+    Verdict,
+    WorkFilter,
+)
 from receiver.ports import Store
-from receiver.repairs import KeptDelivery, WorkFilter
-from receiver.words import EventType, ReplayState, Stage, TaskState, Verdict
 from tests.contracts.replaying import get, lease, replay, task_of
 from tests.factories import answer, completed, failed, later, progress, recording, submission, unclear
 

@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 
 from receiver.envelope import render
-from receiver.leased import OutboxWork
-from receiver.models import Notification, Recording
+from receiver.models import EventType, Notification, OutboxWork, Outcome, Recording, Stage, WorkFilter
 from receiver.ports import Store
-from receiver.repairs import WorkFilter
-from receiver.words import EventType, Outcome, Stage
 from tests.contracts.replaying import publish, replay, task_of
 from tests.factories import answer, completed, failed, later, recording, settlement, stored, submission
 from tests.messages import SOURCE, link

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from receiver.leased import AssetWork, FetchLoad, FetchShare
-from receiver.models import RemoteFile
+from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome, RemoteFile
 from receiver.ports import Store
-from receiver.words import Outcome
 from tests.contracts.store import OpenStore
 from tests.factories import completed, later, recording, renewed, settlement, submission
 

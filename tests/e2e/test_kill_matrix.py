@@ -90,11 +90,11 @@ DOOR = {
 FILES = {
     "before the lease": Cost(fault=fault("before", f"{STORE}.lease_assets")),
     "in the lease's transaction": Cost(fault=fault("after", "receiver.stores.sqlite.sharing:lease_assets")),
-    "after the lease": Cost(fault=fault("before", "receiver.assets:download")),
+    "after the lease": Cost(fault=fault("before", "receiver.fetching.fetcher:download")),
     "half-way through the download": Cost(
-        fault=fault("halfway", "receiver.download:_Spool._append"), fetched=2
+        fault=fault("halfway", "receiver.fetching.download:_Spool._append"), fetched=2
     ),
-    "after the download": Cost(fault=fault("before", "receiver.media:inspect"), fetched=2),
+    "after the download": Cost(fault=fault("before", "receiver.fetching.media:inspect"), fetched=2),
     "before it is made durable": Cost(
         fault=fault("before", "receiver.blobs.local:LocalBlobs._put"), fetched=2
     ),
@@ -267,9 +267,9 @@ async def test_a_submission_that_a_kill_left_unanswered_is_sent_again_and_logged
 
 
 POLLS = {
-    "before the lease": Cost(fault=fault("before", "receiver.reconcile:Reconciler.lease"), asked=1),
-    "before it asks": Cost(fault=fault("before", "receiver.asking:Asker.ask"), asked=1),
-    "after the answer": Cost(fault=fault("after", "receiver.asking:Asker.ask"), asked=2),
+    "before the lease": Cost(fault=fault("before", "receiver.polling.reconciler:Reconciler.lease"), asked=1),
+    "before it asks": Cost(fault=fault("before", "receiver.polling.status_client:Asker.ask"), asked=1),
+    "after the answer": Cost(fault=fault("after", "receiver.polling.status_client:Asker.ask"), asked=2),
     "recorded, but not committed": Cost(
         fault=fault("after", "receiver.stores.sqlite.recording:record"), asked=2
     ),
@@ -281,8 +281,8 @@ POLLS = {
 }
 
 HELD = {
-    "before it asks": Cost(fault=fault("before", "receiver.asking:Asker.ask"), asked=1),
-    "after the answer": Cost(fault=fault("after", "receiver.asking:Asker.ask"), asked=2),
+    "before it asks": Cost(fault=fault("before", "receiver.polling.status_client:Asker.ask"), asked=1),
+    "after the answer": Cost(fault=fault("after", "receiver.polling.status_client:Asker.ask"), asked=2),
     "recorded, but not committed": Cost(
         fault=fault("after", "receiver.stores.sqlite.polling:settle_held"), asked=2
     ),
@@ -291,10 +291,10 @@ HELD = {
 }
 
 RENEWALS = {
-    "before it asks": Cost(fault=fault("before", "receiver.reconcile:Reconciler.renew"), asked=1),
-    "after the answer": Cost(fault=fault("after", "receiver.reconcile:Reconciler.renew"), asked=2),
+    "before it asks": Cost(fault=fault("before", "receiver.polling.reconciler:Reconciler.renew"), asked=1),
+    "after the answer": Cost(fault=fault("after", "receiver.polling.reconciler:Reconciler.renew"), asked=2),
     "after the fresh link is fetched": Cost(
-        fault=fault("after", "receiver.assets:Fetcher.fetch", count=2), fetched=2, asked=2
+        fault=fault("after", "receiver.fetching.fetcher:Fetcher.fetch", count=2), fetched=2, asked=2
     ),
     "settled, but not committed": Cost(fault=fault("after", f"{SETTLING}:_renew"), fetched=2, asked=2),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_asset"), asked=1),
@@ -441,7 +441,7 @@ async def test_a_replay_of_kept_deliveries_goes_on_where_a_kill_met_it(tmp_path:
 
 @pytest.mark.parametrize(
     "killed",
-    [*AT_THE_SECOND_STEP.values(), fault("after", "receiver.asking:Asker.ask", count=3)],
+    [*AT_THE_SECOND_STEP.values(), fault("after", "receiver.polling.status_client:Asker.ask", count=3)],
     ids=[*AT_THE_SECOND_STEP, "while it asks"],
 )
 async def test_a_replay_of_polls_goes_on_where_a_kill_met_it(tmp_path: Path, killed: Fault) -> None:

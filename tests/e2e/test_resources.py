@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from receiver.config.settings import load_settings
 from receiver.runtime import Runtime, open_runtime
-from receiver.settings import load_settings
 from receiver.testing import TurnableClock, sample_callback
 from receiver.web.app import build_app
 from tests.e2e.service import (
@@ -289,7 +289,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
 async def test_a_full_disk_of_files_alone_lets_callbacks_in_and_downloads_wait(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "files", size="1m")
     settings = {"RECEIVER_ASSETS_URL": f"file://{tmp_path}/files"}
-    short = "import receiver.assets; receiver.assets.STORAGE_WAIT_SECONDS = 1.0"
+    short = "import receiver.fetching.fetcher; receiver.fetching.fetcher.STORAGE_WAIT_SECONDS = 1.0"
     async with (
         media_host() as host,
         confined(tmp_path, settings, before=disk.before, code=short) as service,
@@ -318,7 +318,7 @@ async def test_a_full_disk_of_files_alone_lets_callbacks_in_and_downloads_wait(t
 
 async def test_files_leave_the_last_of_the_disk_to_the_record(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "data", size="64m")  # a twentieth of it is kept
-    short = "import receiver.assets; receiver.assets.STORAGE_WAIT_SECONDS = 1.0"
+    short = "import receiver.fetching.fetcher; receiver.fetching.fetcher.STORAGE_WAIT_SECONDS = 1.0"
     async with media_host() as host, confined(tmp_path, before=disk.before, code=short) as service:
         service.data = disk.seen_by(service)
         disk.fill(service, leave=2 << 20)
@@ -455,7 +455,7 @@ def memory_bytes(service: Receiver, name: str) -> int:
 
 
 async def test_frozen_for_longer_than_its_leases_it_does_everything_once_more_at_most(tmp_path: Path) -> None:
-    short = "import receiver.lanes; receiver.lanes.LEASE_GRACE_SECONDS = 0.5"
+    short = "import receiver.loops; receiver.loops.LEASE_GRACE_SECONDS = 0.5"
     settings = {"RECEIVER_SINK_FILE": "jsonl:events.jsonl", "RECEIVER_SINK_HOOK_TIMEOUT_SECONDS": "1"}
     async with consumer() as host:
         await host.start()

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from receiver.cli.demo.service import service_environment
-from receiver.credentials import read_credentials
+from receiver.config.credentials import read_credentials
 from tests.e2e.reader import agrees, reading, steps
 from tests.media_host import picture
 from tests.messages import cloud_event

@@ -10,10 +10,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import NamedTuple
 
-from receiver.addresses import Network, is_literal
-from receiver.download import DownloadLimits, download
 from receiver.errors import FetchFailed
-from receiver.network import GuardedClient
+from receiver.fetching.addresses import Network, is_literal
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import DownloadLimits, download
 from receiver.testing import TurnableClock
 from tests.fake_world import PUBLIC, FakeWorld, Trust
 from tests.media_host import MediaHost, media_host, says

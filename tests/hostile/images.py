@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from receiver.words import Outcome
+from receiver.models import Outcome
 from tests.image_bytes import (
     AVIF_BRANDS,
     animated,

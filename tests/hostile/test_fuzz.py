@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from receiver import media
-from receiver.addresses import Standing, Target, check_url, is_literal, judge
 from receiver.errors import FetchFailed
-from receiver.network import GuardedClient
-from receiver.words import Outcome
+from receiver.fetching import media
+from receiver.fetching.addresses import Standing, Target, check_url, is_literal, judge
+from receiver.fetching.client import GuardedClient
+from receiver.models import Outcome
 from tests.fake_world import FakeWorld
 from tests.hostile.corpus import NO_TRUST, urls
 from tests.hostile.images import LIES, POLYGLOTS

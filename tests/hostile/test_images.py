@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from receiver import media
 from receiver.errors import FetchFailed
-from receiver.words import Outcome
+from receiver.fetching import media
+from receiver.models import Outcome
 from tests.hostile.images import CASES, COSTLY, MAX_PIXELS, MEGABYTE
 
 MEDIA_TYPES = {

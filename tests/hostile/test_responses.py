@@ -14,13 +14,13 @@ import h11
 import httpcore2
 import pytest
 
-from receiver import media
-from receiver.assets import AssetLimits, Fetcher
 from receiver.blobs.local import LocalBlobs
-from receiver.download import FREE_PIECES, DownloadLimits
-from receiver.network import GuardedClient
+from receiver.fetching import media
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import FREE_PIECES, DownloadLimits
+from receiver.fetching.fetcher import AssetLimits, Fetcher
+from receiver.models import Outcome
 from receiver.testing import TurnableClock
-from receiver.words import Outcome
 from tests.factories import asset_work
 from tests.fake_world import PUBLIC, FakeWorld
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import pytest
 import pytest_asyncio
 
-from receiver.addresses import GLOBAL_UNICAST, REFUSED_NETWORKS, check_url, is_literal
-from receiver.network import GuardedClient
-from receiver.words import Outcome
+from receiver.fetching.addresses import GLOBAL_UNICAST, REFUSED_NETWORKS, check_url, is_literal
+from receiver.fetching.client import GuardedClient
+from receiver.models import Outcome
 from tests.fake_world import OTHER_PUBLIC, PUBLIC, make_trust
 from tests.hostile.corpus import (
     NO_TRUST,

@@ -4,10 +4,9 @@ from typing import ClassVar
 
 import pytest
 
-from receiver.models import RemoteFile, StatusRequest
+from receiver.models import RemoteFile, ReportState, StatusRequest
 from receiver.ports import Provider
 from receiver.providers.apidot import Apidot
-from receiver.words import ReportState
 from tests.contracts.provider import ProviderContract
 
 ITEM = {"file_url": "https://media.example/a.png", "file_type": "image"}

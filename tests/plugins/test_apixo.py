@@ -5,10 +5,9 @@ from typing import ClassVar
 
 import pytest
 
-from receiver.models import StatusRequest
+from receiver.models import ReportState, StatusRequest
 from receiver.ports import Provider
 from receiver.providers.apixo import Apixo
-from receiver.words import ReportState
 from tests.contracts.provider import ProviderContract
 
 URL = "https://cdn.apixo.ai/output/abc.jpg"

@@ -17,12 +17,11 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.models import Notification
-from receiver.network import open_plain_client
+from receiver.fetching.client import open_plain_client
+from receiver.models import EventType, MessageFormat, Notification, Outcome
 from receiver.options import PartOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
-from receiver.words import EventType, MessageFormat, Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.messages import notification
 from tests.sink_hosts import HttpServer

@@ -19,11 +19,10 @@ import httpx2
 import pytest
 
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Notification
+from receiver.models import Notification, Outcome
 from receiver.options import PartOptions
 from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
-from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, SinkContract, failure
 from tests.disk_faults import folders_that_cannot_be_synced
 from tests.messages import notification

@@ -8,10 +8,10 @@ import pytest
 
 from receiver.blobs.local import INCOMING, LocalBlobs
 from receiver.errors import Misconfigured, Unavailable
-from receiver.network import open_plain_client
+from receiver.fetching.client import open_plain_client
+from receiver.models import Outcome
 from receiver.options import PartOptions
 from receiver.ports import BlobStore
-from receiver.words import Outcome
 from tests.contracts.blobs import BlobContract, read
 from tests.disk_faults import folders_that_cannot_be_synced
 

@@ -4,10 +4,9 @@ from typing import ClassVar
 
 import pytest
 
-from receiver.models import RemoteFile, StatusRequest
+from receiver.models import RemoteFile, ReportState, StatusRequest
 from receiver.ports import Provider
 from receiver.providers.reapi import Reapi
-from receiver.words import ReportState
 from tests.contracts.provider import ProviderContract
 
 MEDIA = "https://cdn.reapi.ai/media"

@@ -13,9 +13,9 @@ import pytest
 from redis import exceptions
 
 from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Outcome
 from receiver.options import PartOptions
 from receiver.sinks.redis import RedisSink, _code
-from receiver.words import Outcome
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.messages import notification
 from tests.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events

@@ -19,8 +19,7 @@ from sqlite_utils import Database
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.leased import FetchLoad, FetchShare
-from receiver.models import Recording, RemoteFile, Report
+from receiver.models import FetchLoad, FetchShare, Outcome, Recording, RemoteFile, Report, Verdict
 from receiver.options import StoreOptions, never
 from receiver.ports import Store
 from receiver.stores.sqlite import SqliteStore, polling, sharing
@@ -29,7 +28,6 @@ from receiver.stores.sqlite.filing import LARGE_BYTES
 from receiver.stores.sqlite.migrations import migrate, migrations
 from receiver.stores.sqlite.owning import EARLY_OF_TASK
 from receiver.stores.sqlite.writer import connect
-from receiver.words import Outcome, Verdict
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract

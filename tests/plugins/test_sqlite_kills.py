@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from receiver.clock import Clock
-from receiver.models import Recording
+from receiver.models import Outcome, Recording
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
-from receiver.words import Outcome
 from tests.contracts.store import ROUTES
 from tests.factories import NOW, completed, failed, later, progress, recording, settlement, stored, submission
 

@@ -11,9 +11,17 @@ import msgspec
 import pytest
 
 from receiver.clock import Clock
-from receiver.models import SubmissionFilter, TaskFilter, TaskReference
+from receiver.models import (
+    EventType,
+    Outcome,
+    Stage,
+    SubmissionFilter,
+    TaskFilter,
+    TaskReference,
+    TaskState,
+    WorkFilter,
+)
 from receiver.options import StoreOptions
-from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import (
     SqliteStore,
     counting,
@@ -25,7 +33,6 @@ from receiver.stores.sqlite import (
     windows,
 )
 from receiver.stores.sqlite.matching import DEAD, ROWS, Search
-from receiver.words import EventType, Outcome, Stage, TaskState
 from tests.contracts.replaying import end_task, get, publish, replay
 from tests.contracts.store import ROUTES
 from tests.factories import completed, failed, later, recording, submission, unclear

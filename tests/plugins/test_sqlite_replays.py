@@ -9,12 +9,10 @@ import pytest
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
-from receiver.models import Route
+from receiver.models import EventType, Outcome, ReplayState, Route, Stage, TaskState, WorkFilter
 from receiver.options import StoreOptions
 from receiver.ports import Store
-from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore, replaying
-from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
 from tests.contracts.replaying import (
     LINK_LIFE_SECONDS,
     end_task,

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from receiver.clock import Clock
+from receiver.models import Verdict
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate
 from receiver.times import to_text
 from receiver.upkeep import LEAST_AT_ONCE, Upkeep
-from receiver.words import Verdict
 from tests.factories import failed, recording, submission
 from tests.recount import recount
 

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from receiver.models import Route
+from receiver.models import Moved, OutboxState, Outcome, Route, Stage
 from receiver.options import StoreOptions
-from receiver.repairs import Moved
 from receiver.stores.sqlite import SqliteStore, unset_sinks
 from receiver.testing import TurnableClock
-from receiver.words import OutboxState, Outcome, Stage
 from tests.contracts.replaying import end_with_files, make_step, publish, replay, task_of
 from tests.factories import failed, later, recording, stored, submission
 

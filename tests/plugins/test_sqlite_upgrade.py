@@ -13,15 +13,24 @@ import pytest
 
 from receiver.envelope import render
 from receiver.errors import Misconfigured
-from receiver.leased import FetchLoad
 from receiver.links import host_hash
-from receiver.models import Task, TaskFilter, TaskReference
+from receiver.models import (
+    AssetState,
+    EventType,
+    FetchLoad,
+    OutboxState,
+    Outcome,
+    Stage,
+    Task,
+    TaskFilter,
+    TaskReference,
+    Verdict,
+    WorkFilter,
+)
 from receiver.options import StoreOptions
-from receiver.repairs import WorkFilter
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
-from receiver.words import AssetState, EventType, OutboxState, Outcome, Stage, Verdict
 from tests.contracts.replaying import replay
 from tests.contracts.store import ROUTES
 from tests.earlier_releases import (

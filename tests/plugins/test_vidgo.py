@@ -5,10 +5,9 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from receiver.models import RemoteFile, StatusRequest
+from receiver.models import RemoteFile, ReportState, StatusRequest
 from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
-from receiver.words import ReportState
 from tests.contracts.provider import ProviderContract
 
 MEDIA = "https://storage.vidgo.ai"

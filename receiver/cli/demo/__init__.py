@@ -30,9 +30,9 @@ from receiver.cli.demo.service import (
 from receiver.cli.demo.summary import Report, make_report, print_expectation, print_report
 from receiver.cli.simulate import SIMULATOR, fault_options, seeded
 from receiver.cli.terminal import bar, say
-from receiver.credentials import credentials_path
-from receiver.settings import Settings, load_settings
-from receiver.words import TaskState
+from receiver.config.credentials import credentials_path
+from receiver.config.settings import Settings, load_settings
+from receiver.models import TaskState
 
 TASK_SECONDS = 0.5
 PICTURE_PIXELS = 640  # larger ones take the machine longer to draw than all the rest

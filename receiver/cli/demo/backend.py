@@ -11,9 +11,9 @@ import msgspec
 from receiver.cli.callback_url import provider_url
 from receiver.cli.demo.plan import SILENT, Job
 from receiver.cli.simulate import PROVIDERS
-from receiver.credentials import read_credentials
+from receiver.config.credentials import read_credentials
+from receiver.config.settings import Settings
 from receiver.errors import Unavailable
-from receiver.settings import Settings
 from receiver.tokens import Tokens
 
 TIMEOUT_SECONDS = 30.0

@@ -16,7 +16,7 @@ from receiver.cli.demo.evidence import (
     TrueImage,
     TrueTask,
 )
-from receiver.words import EventType
+from receiver.models import EventType
 
 TYPES = {"completed": EventType.COMPLETED.value, "failed": EventType.FAILED.value}
 

@@ -10,12 +10,11 @@ import msgspec
 
 from receiver import payload
 from receiver.links import host_hash
-from receiver.models import Recording, Report
+from receiver.models import EventType, Outcome, Proof, Recording, Report, ReportState, Verdict, Via
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import polling
 from receiver.stores.sqlite.settling import end_event
 from receiver.times import from_text, to_text
-from receiver.words import EventType, Outcome, Proof, ReportState, Verdict, Via
 
 # The submission that a task belongs to, and no more: the index alone answers it.
 SUBMISSION_BY_TASK = "SELECT number FROM submissions WHERE provider = ? AND task_id = ?"

@@ -14,9 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from receiver.errors import Misconfigured, ReceiverError, Unavailable
-from receiver.models import RecordCopy
+from receiver.models import Outcome, RecordCopy
 from receiver.stores.sqlite.viewing import connect_read_only
-from receiver.words import Outcome
 
 Progress = Callable[[int, int], None]  # pages copied, of how many
 

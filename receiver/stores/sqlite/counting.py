@@ -5,10 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from receiver.models import Stats
+from receiver.models import NOT_SET, OutboxState, Stats
 from receiver.stores.sqlite.viewing import snapshot
 from receiver.times import from_text, from_text_if_any, to_text
-from receiver.words import NOT_SET, OutboxState
 
 # When the next one falls due; a leased one does so when its lease runs out.
 NEXT_DUE: Mapping[str, str] = {

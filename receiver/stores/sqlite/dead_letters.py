@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from receiver.errors import Rejected
+from receiver.models import DeadLetter, DeadLetterPage, EventType, Outcome, Requeued, WorkFilter
 from receiver.problem_types import ProblemType
-from receiver.repairs import DeadLetter, DeadLetterPage, Requeued, WorkFilter
 from receiver.stores.sqlite.matching import DEAD, Search, count_on, find_newest, find_on, json_list, search
 from receiver.stores.sqlite.windows import LAST_NUMBER
 from receiver.times import from_text, to_text
-from receiver.words import EventType, Outcome
 
 # With what the last attempt said. Before 0.4.0 only the history said so, as long as retention keeps it.
 LETTER_COLUMNS = """

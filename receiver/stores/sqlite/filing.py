@@ -3,11 +3,10 @@
 import sqlite3
 
 from receiver.errors import Unavailable
-from receiver.models import Recording
+from receiver.models import Recording, Verdict, Via
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import applying
 from receiver.times import to_text
-from receiver.words import Verdict, Via
 
 Place = tuple[str, str, str]  # provider, task and claim: see ``place_of``
 

@@ -6,10 +6,20 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from receiver.models import MOST_SHOWN, Attempt, Delivery, HistoryPage, OutboxEntry
+from receiver.models import (
+    MOST_SHOWN,
+    Attempt,
+    Delivery,
+    HistoryPage,
+    OutboxEntry,
+    OutboxState,
+    Outcome,
+    Proof,
+    Verdict,
+    Via,
+)
 from receiver.stores.sqlite.windows import cursor_at, number_below
 from receiver.times import from_text, from_text_if_any
-from receiver.words import OutboxState, Outcome, Proof, Verdict, Via
 
 T = TypeVar("T")
 

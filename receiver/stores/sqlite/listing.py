@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.models import SubmissionFilter, SubmissionPage, TaskFilter, TaskPage, TaskSummary
+from receiver.models import SubmissionFilter, SubmissionPage, TaskFilter, TaskPage, TaskState, TaskSummary
 from receiver.stores.sqlite import lookup, metadata
 from receiver.stores.sqlite.matching import (
     OF_OWNER,
@@ -22,7 +22,6 @@ from receiver.stores.sqlite.matching import (
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, submission_of_row
 from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, cursor_at, number_below
 from receiver.times import from_text, from_text_if_any, to_text
-from receiver.words import TaskState
 
 OF_PROVIDER = Walk(
     table="submissions s INDEXED BY submissions_provider", number="s.number", only="s.provider = :provider"

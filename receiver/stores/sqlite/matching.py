@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from receiver.repairs import Replay, ReplayWork, WorkFilter
+from receiver.models import EventType, Replay, ReplayWork, Stage, TaskState, WorkFilter
 from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, windows
 from receiver.times import to_text
-from receiver.words import EventType, Stage, TaskState
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,13 +6,12 @@ from datetime import datetime
 import msgspec
 
 from receiver.errors import Rejected
-from receiver.models import Recording, Submission
+from receiver.models import Proof, Recording, ReportState, Submission, Verdict
 from receiver.options import StoreOptions
 from receiver.problem_types import ProblemType
 from receiver.stores.sqlite import applying, polling
 from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, get_submission, submission_of_task
 from receiver.times import to_text
-from receiver.words import Proof, ReportState, Verdict
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from receiver.leased import PollWork, Settlement
+from receiver.models import Outcome, PollWork, Settlement
 from receiver.stores.sqlite.replaying import count_settled
 from receiver.times import from_text, to_text
-from receiver.words import Outcome
 
 # After a start nobody holds a lease: the process that held them is gone. What is held is looked at anew, for
 # there may be another key now, or another policy.

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from receiver.errors import Unavailable
+from receiver.models import Outcome
 from receiver.stores.sqlite.viewing import connect_read_only
-from receiver.words import Outcome
 
 T = TypeVar("T")
 Query = Callable[[sqlite3.Cursor], T]

@@ -5,10 +5,9 @@ Ownership first, then the event, then the delivery that remembers the verdict.
 
 import sqlite3
 
-from receiver.models import Receipt, Recording
+from receiver.models import Receipt, Recording, ReportState, Verdict, Via
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import applying, filing, owning, polling
-from receiver.words import ReportState, Verdict, Via
 
 
 def record(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> Receipt:

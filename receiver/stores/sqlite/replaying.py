@@ -10,10 +10,8 @@ from typing import Any
 
 import msgspec
 
-from receiver.models import Route
-from receiver.repairs import Replay, ReplayWork, WorkFilter
+from receiver.models import EventType, Replay, ReplayState, ReplayWork, Route, Stage, WorkFilter
 from receiver.times import from_text, from_text_if_any, to_text
-from receiver.words import EventType, ReplayState, Stage
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
 PATIENCE = timedelta(seconds=1)  # until looking again whether they have

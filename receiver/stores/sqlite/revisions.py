@@ -10,8 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import Asset, Event
-from receiver.words import AssetState, EventType, Outcome
+from receiver.models import Asset, AssetState, Event, EventType, Outcome
 
 # Where it is kept already, the rows have changed since.
 KEEP_REVISION = """

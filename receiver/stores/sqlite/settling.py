@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from receiver.leased import AssetWork, OutboxWork, Settlement
 from receiver.links import host_hash
-from receiver.models import Route
+from receiver.models import AssetWork, EventType, OutboxWork, Outcome, Route, Settlement
 from receiver.stores.sqlite.replaying import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.stores.sqlite.revisions import as_announced
 from receiver.stores.sqlite.viewing import event_of
 from receiver.times import from_text, to_text
-from receiver.words import EventType, Outcome
 
 # After a start nobody holds a lease: the process that held them is gone.
 FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"

@@ -13,10 +13,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from receiver.leased import AssetWork, FetchLoad, FetchShare
 from receiver.links import HASHES
+from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome
 from receiver.times import from_text, from_text_if_any, to_text
-from receiver.words import Outcome
 
 # Of one provider, so many hosts are looked at, beginning anywhere: with more of them, each has its turn.
 MOST_HOSTS = 32

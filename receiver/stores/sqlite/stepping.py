@@ -12,11 +12,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.errors import Rejected
-from receiver.leased import PollWork
-from receiver.models import Recording, Report
+from receiver.models import (
+    KeptDelivery,
+    PollWork,
+    Proof,
+    Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Report,
+    ReportState,
+    Stage,
+    Verdict,
+    Via,
+)
 from receiver.options import StoreOptions, why_not_asked
 from receiver.problem_types import ProblemType
-from receiver.repairs import KeptDelivery, Replay, ReplayWork
 from receiver.stores.sqlite import polling, replaying
 from receiver.stores.sqlite.applying import apply, tell_polls, waiting
 from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
@@ -26,7 +37,6 @@ from receiver.stores.sqlite.revisions import keep_revision
 from receiver.stores.sqlite.settling import end_if_last
 from receiver.stores.sqlite.viewing import event_of
 from receiver.times import from_text, to_text
-from receiver.words import Proof, ReplayState, ReportState, Stage, Verdict, Via
 
 # The same event, sink and revision once in each replay: the key sees to that.
 QUEUE_NOTIFICATION = """

@@ -20,16 +20,29 @@ import msgspec
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import open_own
-from receiver.leased import NO_LOAD, AssetWork, FetchLoad, OutboxWork, PollWork, Settlement
 from receiver.models import (
+    NO_LOAD,
+    AssetWork,
     Attempt,
+    DeadLetterPage,
     Delivery,
     Event,
+    FetchLoad,
     HistoryPage,
+    KeptDelivery,
+    Moved,
     OutboxEntry,
+    OutboxWork,
+    PollWork,
     Receipt,
     RecordCopy,
     Recording,
+    Replay,
+    ReplayState,
+    ReplayWork,
+    Requeued,
+    Settlement,
+    Stage,
     Stats,
     Submission,
     SubmissionFilter,
@@ -37,10 +50,11 @@ from receiver.models import (
     Task,
     TaskFilter,
     TaskPage,
+    Verdict,
+    WorkFilter,
 )
 from receiver.options import StoreOptions
 from receiver.ports import Due
-from receiver.repairs import DeadLetterPage, KeptDelivery, Moved, Replay, ReplayWork, Requeued, WorkFilter
 from receiver.stores.sqlite import (
     backup,
     counting,
@@ -64,7 +78,6 @@ from receiver.stores.sqlite import (
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.stores.sqlite.readers import LONG, Purpose, Query, Readers
 from receiver.stores.sqlite.writer import Writer
-from receiver.words import ReplayState, Stage, Verdict
 
 T = TypeVar("T")
 

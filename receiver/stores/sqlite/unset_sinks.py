@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from receiver.repairs import Moved
+from receiver.models import Moved
 from receiver.stores.sqlite.matching import json_list
 from receiver.times import to_text
 

@@ -11,18 +11,23 @@ import msgspec
 
 from receiver.models import (
     Asset,
+    AssetState,
     Event,
+    EventType,
     HistoryPage,
     LeftOut,
+    Outcome,
     Poll,
     Submission,
     Task,
+    TaskState,
+    Verdict,
+    Via,
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.stores.sqlite import history
 from receiver.times import from_text, from_text_if_any, to_text
 from receiver.waiting import waiting_on
-from receiver.words import AssetState, EventType, Outcome, TaskState, Verdict, Via
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import structlog
 
 from receiver.errors import ReceiverError, Unavailable
+from receiver.models import Outcome
 from receiver.stores.sqlite.wal import LONG_BYTES
-from receiver.words import Outcome
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from enum import Enum, auto
 
 from receiver.errors import FetchFailed
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 PIECE_BYTES = 256 * 1024  # what one step makes at most, however well it was packed
 

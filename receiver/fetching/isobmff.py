@@ -10,8 +10,8 @@ from struct import iter_unpack, unpack, unpack_from
 from typing import NamedTuple
 
 from receiver.errors import FetchFailed
-from receiver.formats import MAX_FRAMES, Bytes, Frames, malformed
-from receiver.words import Outcome
+from receiver.fetching.formats import MAX_FRAMES, Bytes, Frames, malformed
+from receiver.models import Outcome
 
 MAX_TABLE_BYTES = 1 << 17  # of one table of items, references or samples; honest ones have a few hundred
 MAX_EXTENTS = 1 << 14  # of all items; one of no bytes would cost a file nothing

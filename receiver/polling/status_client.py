@@ -9,16 +9,15 @@ import httpx2
 import msgspec
 import structlog
 
-from receiver.answers import Answer, judge, refusal, unreached
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
-from receiver.codings import Unpacker, coding_of
 from receiver.errors import FetchFailed
-from receiver.models import StatusRequest
-from receiver.pace import Bucket, OutOfTurn
+from receiver.fetching.codings import Unpacker, coding_of
+from receiver.models import Outcome, StatusRequest
+from receiver.polling.answers import Answer, judge, refusal, unreached
+from receiver.polling.circuit import TROUBLES, Failure, Trouble, better, probed, worse
+from receiver.polling.rate_limit import Bucket, OutOfTurn
 from receiver.ports import Provider
-from receiver.trouble import TROUBLES, Failure, Trouble, better, probed, worse
-from receiver.words import Outcome
 
 log = structlog.get_logger()
 

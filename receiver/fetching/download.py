@@ -15,13 +15,13 @@ from urllib.parse import urljoin
 import httpcore2
 import msgspec
 
-from receiver.addresses import Target, tidy
 from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
-from receiver.codings import Unpacker, coding_of
 from receiver.errors import FetchFailed
-from receiver.network import GuardedClient
-from receiver.words import Outcome
+from receiver.fetching.addresses import Target, tidy
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.codings import Unpacker, coding_of
+from receiver.models import Outcome
 
 # What comes with a whole file: of the other successes, 202 says that it is not ready, 204 and 205 come with
 # none, and 206 with a part, which nobody asked for.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from receiver import formats, isobmff, jpegxl, meshes, sound
 from receiver.errors import FetchFailed, NoFileYet
-from receiver.formats import MAX_FRAMES, Bytes, Frames
-from receiver.words import Outcome
+from receiver.fetching import formats, isobmff, jpegxl, meshes, sound
+from receiver.fetching.formats import MAX_FRAMES, Bytes, Frames
+from receiver.models import Outcome
 
 IMAGE, VIDEO, AUDIO, MODEL = "image", "video", "audio", "model"
 KINDS = frozenset({IMAGE, VIDEO, AUDIO, MODEL})

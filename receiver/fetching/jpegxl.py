@@ -1,9 +1,9 @@
 """The size of a JPEG XL, bare or in its container, and as far as can be seen whether it is whole."""
 
 from receiver.errors import FetchFailed
-from receiver.formats import Bytes, Frames, malformed
-from receiver.isobmff import boxes
-from receiver.words import Outcome
+from receiver.fetching.formats import Bytes, Frames, malformed
+from receiver.fetching.isobmff import boxes
+from receiver.models import Outcome
 
 CODESTREAM = b"\xff\x0a"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"

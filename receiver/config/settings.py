@@ -13,15 +13,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from receiver import plugins, relay
-from receiver.accepts import Network, is_here
-from receiver.asking import Access
-from receiver.bearer import parse_bearer
+from receiver.config.bearer import parse_bearer
+from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
+from receiver.config.guessing import is_guessable
+from receiver.config.parsers import Network, is_here
 from receiver.errors import Misconfigured
-from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
-from receiver.guessing import is_guessable
-from receiver.models import Route
+from receiver.models import Confirm, MessageFormat, Route
+from receiver.polling.status_client import Access
 from receiver.ports import Provider
-from receiver.words import Confirm, MessageFormat
 
 
 class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +44,7 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an operator can change; ``receiver.fields`` says what each one means."""
+    """Everything an operator can change; ``receiver.config.fields`` says what each one means."""
 
     data_dir: Path
     database_url: str

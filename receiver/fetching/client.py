@@ -17,7 +17,8 @@ import httpcore2
 import httpx2
 
 from receiver import __version__
-from receiver.addresses import (
+from receiver.errors import FetchFailed, tls_words, with_words
+from receiver.fetching.addresses import (
     Network,
     Standing,
     Target,
@@ -27,9 +28,8 @@ from receiver.addresses import (
     destination,
     is_literal,
 )
-from receiver.errors import FetchFailed, tls_words, with_words
-from receiver.heads import TidyStream
-from receiver.words import Outcome
+from receiver.fetching.heads import TidyStream
+from receiver.models import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Ask = Callable[[str, int], list[str]]

@@ -14,18 +14,17 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from receiver import media
 from receiver.backoff import Backoff
 from receiver.clock import Clock
-from receiver.download import Downloaded, DownloadLimits, download
 from receiver.errors import FetchFailed, NoFileYet, Unavailable
-from receiver.leased import AssetWork, Settlement, StoredFile
-from receiver.media import MediaInfo
-from receiver.network import GuardedClient
+from receiver.fetching import media
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import Downloaded, DownloadLimits, download
+from receiver.fetching.media import MediaInfo
+from receiver.fetching.quota import Quotas, Share
+from receiver.models import AssetWork, Outcome, Settlement, StoredFile
 from receiver.ports import BlobStore, Store
-from receiver.quota import Quotas, Share
 from receiver.times import to_text
-from receiver.words import Outcome
 
 log = structlog.get_logger()
 

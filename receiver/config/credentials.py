@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from receiver.accepts import MIN_SECRET_CHARACTERS
+from receiver.config.parsers import MIN_SECRET_CHARACTERS
+from receiver.config.settings import Settings, guessable_secrets, shared_secrets
 from receiver.errors import Misconfigured
 from receiver.folders import open_own, sync_folder
-from receiver.settings import Settings, guessable_secrets, shared_secrets
 
 FILE_NAME = "credentials.json"
 EXPOSED = "others could once read it, so they may know the secrets in it"

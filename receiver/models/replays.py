@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import Recording
-from receiver.words import EventType, Outcome, ReplayState, Stage, TaskState
+from receiver.models.states import EventType, Outcome, ReplayState, Stage, TaskState
+from receiver.models.tasks import Recording
 
 
 class WorkFilter(msgspec.Struct, frozen=True, kw_only=True):

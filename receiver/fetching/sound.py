@@ -1,6 +1,6 @@
 """Recordings: which of them the first bytes announce where no magic number does."""
 
-from receiver.formats import Bytes, check_riff
+from receiver.fetching.formats import Bytes, check_riff
 
 _LAYER_3 = 1
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import Event
-from receiver.words import Outcome
+from receiver.models.states import Outcome
+from receiver.models.tasks import Event
 
 
 class AssetWork(msgspec.Struct, frozen=True, kw_only=True):

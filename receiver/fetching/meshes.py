@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import msgspec
 
 from receiver.errors import FetchFailed
-from receiver.formats import Bytes, malformed
-from receiver.words import Outcome
+from receiver.fetching.formats import Bytes, malformed
+from receiver.models import Outcome
 
 HEAD_BYTES = 1 << 16  # of text that is looked at, line by line
 MAX_TAIL_BYTES = 1024

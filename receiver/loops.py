@@ -8,17 +8,16 @@ from functools import partial
 
 import msgspec
 
-from receiver.asking import Asker
-from receiver.assets import Assets
 from receiver.clock import Clock
-from receiver.leased import AssetWork, FetchLoad, FetchShare, OutboxWork, PollWork
+from receiver.config.settings import Settings, SinkSettings
+from receiver.fetching.fetcher import Assets
 from receiver.metrics import Metrics
+from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, PollWork, ReplayWork
+from receiver.polling.reconciler import Reconciler
+from receiver.polling.status_client import Asker
 from receiver.ports import Store
-from receiver.reconcile import Reconciler
 from receiver.relay import Relay
-from receiver.repairs import ReplayWork
 from receiver.replay import Replayer
-from receiver.settings import Settings, SinkSettings
 from receiver.upkeep import Upkeep
 from receiver.worker import Chore, Lane
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import msgspec
 
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 # While it is not known whether a trouble is over, one question at a time finds out, in so many seconds.
 PROBE_SECONDS = 30.0

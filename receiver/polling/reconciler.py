@@ -9,19 +9,17 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from receiver.answers import Answer
-from receiver.asking import Asker
-from receiver.assets import Renewal
 from receiver.clock import Clock, Leaps
+from receiver.fetching.fetcher import Renewal
 from receiver.ingest import Ingest, links_die_at
-from receiver.leased import AssetWork, PollWork, Settlement
 from receiver.links import match_links
+from receiver.models import AssetWork, Confirm, KeptDelivery, Outcome, PollWork, Proof, Settlement, Verdict
+from receiver.polling.answers import Answer
+from receiver.polling.circuit import TROUBLES
+from receiver.polling.status_client import Asker
 from receiver.ports import Provider, Store
-from receiver.repairs import KeptDelivery
 from receiver.replay import read_again
 from receiver.times import to_text
-from receiver.trouble import TROUBLES
-from receiver.words import Confirm, Outcome, Proof, Verdict
 
 log = structlog.get_logger()
 

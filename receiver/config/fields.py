@@ -4,9 +4,9 @@ import re
 
 import msgspec
 
-from receiver import accepts
-from receiver.accepts import Accepts
-from receiver.words import Confirm, MessageFormat
+from receiver.config import parsers
+from receiver.config.parsers import Accepts
+from receiver.models import Confirm, MessageFormat
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -34,39 +34,39 @@ DAY_SECONDS = 86_400
 MAX_BODY_BYTES = 2**23  # of the memory for bodies that wait, an eighth
 
 FIELDS = (
-    Field("RECEIVER_DATA_DIR", accepts.FOLDER, "receiver-data", "folder of everything that is kept"),
+    Field("RECEIVER_DATA_DIR", parsers.FOLDER, "receiver-data", "folder of everything that is kept"),
     Field(
         "RECEIVER_DATABASE_URL",
-        accepts.LOCATION,
+        parsers.LOCATION,
         "sqlite:receiver.db",
         "the record, a file in the data folder; a host's `DATABASE_URL` is taken when it is unset",
         secret=True,
     ),
     Field(
         "RECEIVER_ASSETS_URL",
-        accepts.LOCATION,
+        parsers.LOCATION,
         "file:assets",
         "where files are stored; a path without a leading / is in the data folder",
         secret=True,
     ),
     Field(
         "RECEIVER_PUBLIC_URL",
-        accepts.WEB_ADDRESS,
+        parsers.WEB_ADDRESS,
         "",
         "how providers and consumers reach this service; its path is passed over before every door",
         shown="http://HOST:PORT",
     ),
     Field(
         "RECEIVER_HOST",
-        accepts.HOST,
+        parsers.HOST,
         "127.0.0.1",
         "address to listen on; `::` is every address of both families",
         shown="127.0.0.1; 0.0.0.0 when PORT is set",
     ),
-    Field("PORT", accepts.whole(1, 65_535), "8080", "port to listen on"),
+    Field("PORT", parsers.whole(1, 65_535), "8080", "port to listen on"),
     Field(
         "RECEIVER_SECRET",
-        accepts.SECRETS,
+        parsers.SECRETS,
         "",
         "keys of callback tokens and asset links; the first signs, all are accepted",
         secret=True,
@@ -75,7 +75,7 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_API_TOKENS",
-        accepts.TOKENS,
+        parsers.TOKENS,
         "",
         "bearer tokens of backends; a name shows in logs, and behind it `@OWNER` binds the token to an owner,"
         " `@tenant-7*` to all that begin so",
@@ -84,58 +84,58 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_ADMIN_TOKENS",
-        accepts.ADMIN_TOKENS,
+        parsers.ADMIN_TOKENS,
         "",
         "bearer tokens of admins; a name shows in logs",
         secret=True,
         shown="generated",
     ),
-    Field("RECEIVER_ALLOW_UNTOKENED", accepts.FLAG, "false", "take callbacks without a token"),
-    Field("RECEIVER_MAX_BODY_BYTES", accepts.whole(1024, MAX_BODY_BYTES), "2097152", "largest callback"),
+    Field("RECEIVER_ALLOW_UNTOKENED", parsers.FLAG, "false", "take callbacks without a token"),
+    Field("RECEIVER_MAX_BODY_BYTES", parsers.whole(1024, MAX_BODY_BYTES), "2097152", "largest callback"),
     Field(
-        "RECEIVER_BODY_TIMEOUT_SECONDS", accepts.seconds(1, 300), "10", "longest wait for a callback's body"
+        "RECEIVER_BODY_TIMEOUT_SECONDS", parsers.seconds(1, 300), "10", "longest wait for a callback's body"
     ),
     Field(
         "RECEIVER_IDLE_TIMEOUT_SECONDS",
-        accepts.seconds(5, 7200),
+        parsers.seconds(5, 7200),
         "620",
         "how long a connection may pause between requests: longer than the proxy in front keeps it",
     ),
     Field(
         "RECEIVER_EARLY_TTL_SECONDS",
-        accepts.seconds(1, 30 * DAY_SECONDS),
+        parsers.seconds(1, 30 * DAY_SECONDS),
         "86400",
         "how long before its submission is logged a callback may come",
     ),
     Field(
         "RECEIVER_EARLY_LIMIT",
-        accepts.whole(0, 100_000),
+        parsers.whole(0, 100_000),
         "10000",
         "how many such callbacks are kept at most",
     ),
     Field(
         "RECEIVER_CONFIRM",
-        accepts.one_of(*Confirm),
+        parsers.one_of(*Confirm),
         Confirm.WEAK,
         "which callbacks count only once their provider, asked with our key, says the same:"
         " weak are those without a token of their own task",
     ),
     Field(
         "RECEIVER_LOST_AFTER_SECONDS",
-        accepts.seconds(60, 30 * DAY_SECONDS),
+        parsers.seconds(60, 30 * DAY_SECONDS),
         "86400",
         "how long after its submission a task without an end is given up as lost",
     ),
     Field(
         "RECEIVER_ALLOW_NETWORKS",
-        accepts.NETWORKS,
+        parsers.NETWORKS,
         "",
         "private networks that files may come from, by http and on any port too",
         shown="none",
     ),
     Field(
         "RECEIVER_ASSET_TYPES",
-        accepts.some_of("image", "video", "audio", "model"),
+        parsers.some_of("image", "video", "audio", "model"),
         "image",
         "kinds of files to store, known by their bytes: image (png, jpg, webp, gif, avif, heic, jxl),"
         " video (mp4, mov, webm, mkv), audio (mp3, aac, m4a, wav, ogg, opus, flac),"
@@ -143,39 +143,39 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_ASSET_HOSTS",
-        accepts.HOSTS,
+        parsers.HOSTS,
         "",
         "the only hosts that a provider's files may come from",
         shown="any public host",
     ),
-    Field("RECEIVER_ASSET_MAX_BYTES", accepts.whole(1024, 2**40), "104857600", "largest file"),
+    Field("RECEIVER_ASSET_MAX_BYTES", parsers.whole(1024, 2**40), "104857600", "largest file"),
     Field(
         "RECEIVER_TASK_MAX_BYTES",
-        accepts.optional(accepts.whole(1024, 2**43)),
+        parsers.optional(parsers.whole(1024, 2**43)),
         "",
         "all files of one task together",
         shown="5 times `RECEIVER_ASSET_MAX_BYTES`",
     ),
     Field(
-        "RECEIVER_ASSET_MAX_PIXELS", accepts.whole(1, 2**40), "100000000", "largest image, width times height"
+        "RECEIVER_ASSET_MAX_PIXELS", parsers.whole(1, 2**40), "100000000", "largest image, width times height"
     ),
-    Field("RECEIVER_ASSET_TIMEOUT_SECONDS", accepts.seconds(1, 3600), "120", "longest download"),
-    Field("RECEIVER_ASSET_CONCURRENCY", accepts.whole(1, 256), "8", "downloads at a time"),
+    Field("RECEIVER_ASSET_TIMEOUT_SECONDS", parsers.seconds(1, 3600), "120", "longest download"),
+    Field("RECEIVER_ASSET_CONCURRENCY", parsers.whole(1, 256), "8", "downloads at a time"),
     Field(
         "RECEIVER_LINK_TTL_SECONDS",
-        accepts.whole(60, 3650 * DAY_SECONDS),
+        parsers.whole(60, 3650 * DAY_SECONDS),
         "604800",
         "life of the signed asset links in notifications",
     ),
     Field(
         "RECEIVER_RETENTION_DAYS",
-        accepts.whole(1, 36_500),
+        parsers.whole(1, 36_500),
         "30",
         "how long raw bodies, requests and attempts are kept",
     ),
     Field(
         "RECEIVER_METADATA_INDEX",
-        accepts.KEYS,
+        parsers.KEYS,
         "",
         "keys of submissions' `metadata` by which tasks are found (`GET /tasks?metadata.KEY=VALUE`);"
         " each has an index, made at the next start",
@@ -183,42 +183,42 @@ FIELDS = (
     ),
     Field(
         "RECEIVER_METRICS_PRIVATE",
-        accepts.optional(accepts.FLAG),
+        parsers.optional(parsers.FLAG),
         "",
         "ask for an admin token at /metrics",
         shown="true, but false where only this machine is listened to, under no public URL",
     ),
     Field(
-        "RECEIVER_ALLOW_EPHEMERAL", accepts.FLAG, "false", "start on a disk that is wiped at every restart"
+        "RECEIVER_ALLOW_EPHEMERAL", parsers.FLAG, "false", "start on a disk that is wiped at every restart"
     ),
     Field(
         "RECEIVER_LOG_LEVEL",
-        accepts.one_of("debug", "info", "warning", "error"),
+        parsers.one_of("debug", "info", "warning", "error"),
         "info",
         "least level that is logged",
     ),
     Field(
         "RECEIVER_LOG_FORMAT",
-        accepts.one_of("auto", "json", "text"),
+        parsers.one_of("auto", "json", "text"),
         "auto",
         "auto is text on a terminal and json elsewhere",
     ),
     Field(
         "RECEIVER_URL",
-        accepts.WEB_ADDRESS,
+        parsers.WEB_ADDRESS,
         "",
         "the running service, for the command line",
         shown="http://127.0.0.1:PORT",
     ),
     Field(
         "RECEIVER_ALLOW_PLAIN_HTTP",
-        accepts.FLAG,
+        parsers.FLAG,
         "false",
         "let the command line's token go by http to another machine or through a tunnel, where others see it",
     ),
     Field(
         "RECEIVER_TOKEN",
-        accepts.SECRET,
+        parsers.SECRET,
         "",
         "bearer token for the command line",
         secret=True,
@@ -230,7 +230,7 @@ FIELDS = (
 PROVIDER_FIELDS = (
     Field(
         "<PROVIDER>_API_KEY",
-        accepts.KEY,
+        parsers.KEY,
         "",
         "with what a provider's API is asked about tasks, as in `VIDGO_API_KEY`, `APIDOT_API_KEY`,"
         " `APIXO_API_KEY`, `REAPI_API_KEY`",
@@ -240,7 +240,7 @@ PROVIDER_FIELDS = (
     ),
     Field(
         "<PROVIDER>_BASE_URL",
-        accepts.API_ADDRESS,
+        parsers.API_ADDRESS,
         "",
         "where its API is",
         shown="the provider's own",
@@ -248,7 +248,7 @@ PROVIDER_FIELDS = (
     ),
     Field(
         "<PROVIDER>_POLLS_PER_MINUTE",
-        accepts.optional(accepts.whole(1, 6000)),
+        parsers.optional(parsers.whole(1, 6000)),
         "",
         "how often it is asked at most, about all tasks together",
         shown="by provider",
@@ -256,7 +256,7 @@ PROVIDER_FIELDS = (
     ),
     Field(
         "<PROVIDER>_FIRST_POLL_SECONDS",
-        accepts.optional(accepts.seconds(0, DAY_SECONDS)),
+        parsers.optional(parsers.seconds(0, DAY_SECONDS)),
         "",
         "how long after its submission a task is asked about for the first time",
         shown="by provider",
@@ -268,7 +268,7 @@ PROVIDER_FIELDS = (
 SINK_FIELDS = (
     Field(
         "RECEIVER_SINK_<NAME>",
-        accepts.LOCATION,
+        parsers.LOCATION,
         "jsonl:events.jsonl",
         "a sink: where notifications go",
         secret=True,
@@ -277,7 +277,7 @@ SINK_FIELDS = (
     ),
     Field(
         "RECEIVER_SINK_<NAME>_FILTER",
-        accepts.FILTER,
+        parsers.FILTER,
         "",
         "which notifications it gets",
         shown="all",
@@ -285,7 +285,7 @@ SINK_FIELDS = (
     ),
     Field(
         "RECEIVER_SINK_<NAME>_SECRET",
-        accepts.SECRET,
+        parsers.SECRET,
         "",
         "what its notifications are signed with; webhooks want `whsec_` and the base64 of 24 random bytes or"
         " more, several separated by commas",
@@ -295,7 +295,7 @@ SINK_FIELDS = (
     ),
     Field(
         "RECEIVER_SINK_<NAME>_FORMAT",
-        accepts.one_of(*MessageFormat),
+        parsers.one_of(*MessageFormat),
         MessageFormat.STRUCTURED,
         "what a webhook gets: the event as `application/cloudevents+json`, the same as `application/json`, or"
         " CloudEvents' binary mode",
@@ -303,21 +303,21 @@ SINK_FIELDS = (
     ),
     Field(
         "RECEIVER_SINK_<NAME>_TIMEOUT_SECONDS",
-        accepts.seconds(1, 300),
+        parsers.seconds(1, 300),
         "10",
         "longest publish",
         name="timeout_seconds",
     ),
     Field(
         "RECEIVER_SINK_<NAME>_CONCURRENCY",
-        accepts.whole(1, 256),
+        parsers.whole(1, 256),
         "8",
         "publishes at a time",
         name="concurrency",
     ),
     Field(
         "RECEIVER_SINK_<NAME>_MAX_AGE_SECONDS",
-        accepts.seconds(1, 2_592_000),
+        parsers.seconds(1, 2_592_000),
         "86400",
         "how old a notification is when a failure makes it a dead letter",
         name="max_age_seconds",

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from receiver.errors import FetchFailed
-from receiver.leased import AssetWork
-from receiver.words import Outcome
+from receiver.models import AssetWork, Outcome
 
 
 class _Task:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiver import accepts
-from receiver.accepts import MIN_SECRET_CHARACTERS
-from receiver.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
-from receiver.guessing import is_guessable
+from receiver.config import parsers
+from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
+from receiver.config.guessing import is_guessable
+from receiver.config.parsers import MIN_SECRET_CHARACTERS
+from receiver.config.settings import Settings, SinkSettings, guessable_secrets
 from receiver.relay import filter_text
-from receiver.settings import Settings, SinkSettings, guessable_secrets
 
 SET = "set"
 HIDDEN = "…"  # in the place of what is not told of a URL
@@ -69,7 +69,7 @@ def _sink(sink: SinkSettings, seal: Seal) -> dict[str, str]:
 
 
 def _shown(field: Field, variable: str, value: Any, seal: Seal) -> str:
-    if field.accepts is accepts.LOCATION:
+    if field.accepts is parsers.LOCATION:
         return _place(variable, value, seal)
     if field.secret:
         return seal(variable, value if isinstance(value, str) else ",".join(value or ()))

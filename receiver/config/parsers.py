@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from receiver import plugins
-from receiver.bearer import parse_bearer
+from receiver.config.bearer import parse_bearer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import msgspec
 
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 # While a sink is down, one message at a time finds out whether it is back, so many seconds after the last: at
 # first, and at most; each time twice as long.

@@ -17,7 +17,7 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import FetchFailed
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 Network = IPv4Network | IPv6Network
 

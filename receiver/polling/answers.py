@@ -6,9 +6,8 @@ import msgspec
 from receiver import payload
 from receiver.errors import Rejected, tls_words, wire_outcome, with_words
 from receiver.ingest import understand
-from receiver.models import Report
+from receiver.models import Outcome, Report, ReportState
 from receiver.ports import Provider
-from receiver.words import Outcome, ReportState
 
 _ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
 

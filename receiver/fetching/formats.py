@@ -15,7 +15,7 @@ from struct import unpack
 from typing import BinaryIO
 
 from receiver.errors import FetchFailed
-from receiver.words import Outcome
+from receiver.models import Outcome
 
 Frames = Iterator[tuple[int, int]]
 

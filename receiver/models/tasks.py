@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from receiver.words import (
+from receiver.models.states import (
     AssetState,
     EventType,
     OutboxState,

@@ -1,0 +1,1 @@
+"""One file, from its link to the blob store."""

@@ -1,0 +1,1 @@
+"""One question to a provider, from due to answered."""
