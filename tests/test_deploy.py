@@ -16,11 +16,11 @@ import httpx2
 
 from receiver.tokens import Tokens
 from tests.e2e.service import API_TOKEN, SECRET
-from tests.missing import missing
-from tests.sink_hosts import free_port
-from tests.waiting import wait_until
+from tests.support.missing import missing
+from tests.support.places import ROOT
+from tests.support.sink_hosts import free_port
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "receiver.service"
 MANUAL = (DEPLOY / "README.md").read_text()

@@ -17,9 +17,9 @@ from receiver.metrics import Metrics
 from receiver.models import EventType, Outcome, SinkTest, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
-from tests.factories import EMPTY_RECORD, NOW
+from tests.support.factories import EMPTY_RECORD, NOW
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 MANUALS = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md", "tests/README.md"))
 

@@ -10,8 +10,8 @@ from cloudevents.core.formats.json import JSONFormat
 
 from receiver.envelope import CONTENT_TYPE, render
 from receiver.models import AssetState, EventType, Notification, OutboxWork, Outcome
-from tests.factories import submission
-from tests.messages import SOURCE, cloud_event, event, failed_asset, link, outbox_work, stored_asset
+from tests.support.factories import submission
+from tests.support.messages import SOURCE, cloud_event, event, failed_asset, link, outbox_work, stored_asset
 
 GOLDEN = (
     b'{"specversion":"1.0","id":"evt_1","source":"https://receiver.example","type":"task.completed",'

@@ -8,16 +8,15 @@ import contextlib
 import importlib
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests import flawed, test_record_model
-
-ROOT = Path(__file__).parent.parent
+from tests import test_record_model
+from tests.support import flawed
+from tests.support.places import ROOT
 
 STORE = "tests/plugins/test_sqlite.py::TestSqliteStore"
 POLLS = "tests/plugins/test_sqlite.py::TestSqlitePolls"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from receiver.folders import make_folder, sync_folder
-from tests.disk_faults import folders_that_cannot_be_synced
+from tests.support.disk_faults import folders_that_cannot_be_synced
 
 CANNOT = [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF]
 FAILED = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS]

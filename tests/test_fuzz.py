@@ -25,9 +25,7 @@ from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from receiver.web.auth import Guard, Role
 from receiver.web.submissions import NewSubmission
-from tests.web_callers import ADMIN_TOKEN, API_TOKEN
-
-pytest_plugins = ["tests.web_fixtures"]
+from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN
 
 PROVIDERS = load_providers()
 TOKENS = Tokens(["a secret of the fuzzing tests"])

@@ -22,7 +22,7 @@ from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
-from tests.factories import NOW, completed, confirms_weak, failed, submission
+from tests.support.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
 LINK = "https://cdn.test/1.png"

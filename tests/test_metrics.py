@@ -9,7 +9,7 @@ import pytest
 
 from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
 from receiver.models import Outcome, Stats, Verdict
-from tests.factories import EMPTY_RECORD, NOW, later
+from tests.support.factories import EMPTY_RECORD, NOW, later
 
 
 def lines(metrics: Metrics, stats: Stats | None = EMPTY_RECORD) -> set[str]:

@@ -12,8 +12,7 @@ import pytest
 
 import receiver
 from receiver import plugins
-
-ROOT = Path(__file__).parent.parent
+from tests.support.places import ROOT
 
 CONSUMER = """
 from receiver.errors import Unavailable

@@ -25,7 +25,7 @@ from receiver.models import AssetState, EventType, Outcome, Recording, Report, R
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from tests.factories import (
+from tests.support.factories import (
     NOW,
     answer,
     completed,
@@ -38,7 +38,7 @@ from tests.factories import (
     stored,
     submission,
 )
-from tests.recount import check_counts
+from tests.support.recount import check_counts
 
 ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({EventType.FAILED.value})))
 TASKS = st.sampled_from(["t1", "t2", "t3"])

@@ -28,8 +28,8 @@ from receiver.sink_circuit import ITS_OWN, Diagnosis
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
 from receiver.tokens import Tokens
-from tests.factories import NOW, failed, later, recording, submission
-from tests.messages import SOURCE, link, outbox_work
+from tests.support.factories import NOW, failed, later, recording, submission
+from tests.support.messages import SOURCE, link, outbox_work
 
 # --- deciding -------------------------------------------------------------------------------------
 

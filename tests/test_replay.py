@@ -29,7 +29,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.replaying import MOST_UNSETTLED
 from receiver.testing import TurnableClock, sample_callback
 from tests.contracts.replaying import replay
-from tests.factories import (
+from tests.support.factories import (
     NOW,
     answer,
     confirms_weak,

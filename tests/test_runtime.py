@@ -20,9 +20,9 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.runtime import Runtime, open_runtime
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
-from tests.sink_hosts import free_port
-from tests.waiting import until
-from tests.web_callers import API_TOKEN, callback_path, caller, log_task, progress_callback
+from tests.support.sink_hosts import free_port
+from tests.support.waiting import until
+from tests.support.web_callers import API_TOKEN, callback_path, caller, log_task, progress_callback
 
 # A sink as third parties bring one: it notes when it is opened and closed, and what it is told.
 NOTING_SINK = """

@@ -13,7 +13,7 @@ from receiver.options import PartOptions
 from receiver.plugins import load
 from receiver.ports import Sink
 from receiver.testing import MemorySink, TurnableClock, sample_callback
-from tests.messages import notification
+from tests.support.messages import notification
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 

@@ -18,7 +18,7 @@ from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from receiver.upkeep import Upkeep
-from tests.factories import (
+from tests.support.factories import (
     NOW,
     completed,
     confirms_weak,

@@ -10,7 +10,7 @@ from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.testing import TurnableClock
 from receiver.worker import Chore, Lane, Worker
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 class Shelf:

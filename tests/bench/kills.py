@@ -37,7 +37,7 @@ from tests.bench.world import (
     task_id,
 )
 from tests.e2e.service import Receiver
-from tests.waiting import until
+from tests.support.waiting import until
 
 SENDERS = 8
 PAUSE_SECONDS = 0.5  # of a sender, between two tasks

@@ -18,8 +18,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.e2e.service import Receiver, receiver
-from tests.media_host import media_host, picture, says
-from tests.waiting import until
+from tests.support.media_host import media_host, picture, says
+from tests.support.waiting import until
 
 MOST_TIMES_SLOWER = 3.0
 

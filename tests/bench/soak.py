@@ -27,7 +27,7 @@ import msgspec
 from receiver.testing import sample_callback
 from tests.bench.world import Fates, Figures, World, compare, is_at_rest, open_world, settings
 from tests.e2e.service import Receiver
-from tests.waiting import until
+from tests.support.waiting import until
 
 FATES = Fates(slow_seconds=3.0, broken=0.05, busy=0.1)
 CACHE_BYTES = 64 * 2**20  # of the writing connection

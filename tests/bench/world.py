@@ -25,7 +25,7 @@ import msgspec
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, SECRET, Receiver, bearer
-from tests.media_host import listening, picture
+from tests.support.media_host import listening, picture
 
 PROVIDER = "vidgo"
 AT_ONCE = 8  # downloads, and publishes to one sink: what may be in flight when the service dies

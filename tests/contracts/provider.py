@@ -5,7 +5,6 @@ with the provider's are read by it, and each sample's name says what it must be 
 """
 
 import re
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -16,8 +15,7 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.models import Callback, RemoteFile, Report, ReportState
 from receiver.ports import Provider
-
-SAMPLES = Path(__file__).parents[1] / "samples"
+from tests.support.places import SAMPLES
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 VALUES = st.recursive(

@@ -5,7 +5,7 @@ from datetime import datetime
 from receiver.clock import Clock
 from receiver.models import OutboxWork, Outcome, Replay, ReplayState, ReplayWork, Stage, Task, WorkFilter
 from receiver.ports import Store
-from tests.factories import completed, failed, later, recording, settlement, stored, submission
+from tests.support.factories import completed, failed, later, recording, settlement, stored, submission
 
 EVERYTHING = WorkFilter()
 ASKED_AT = later(100)

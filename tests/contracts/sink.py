@@ -14,9 +14,9 @@ from receiver.errors import Unavailable
 from receiver.models import Notification, Outcome
 from receiver.options import PartOptions
 from receiver.ports import Sink
-from tests.messages import cloud_event, notification
-from tests.sink_hosts import Host, Server
-from tests.waiting import until
+from tests.support.messages import cloud_event, notification
+from tests.support.sink_hosts import Host, Server
+from tests.support.waiting import until
 
 OpenSink = Callable[..., Sink]  # (url, timeout_seconds=…) -> Sink
 

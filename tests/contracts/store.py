@@ -24,7 +24,7 @@ from receiver.models import (
     WorkFilter,
 )
 from receiver.ports import Store
-from tests.factories import (
+from tests.support.factories import (
     NOW,
     answer,
     completed,

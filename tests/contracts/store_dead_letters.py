@@ -7,7 +7,7 @@ from receiver.errors import Rejected
 from receiver.models import DeadLetter, EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
 from tests.contracts.replaying import EVERYTHING, end_task, get, make_step, publish, replay, task_of
-from tests.factories import failed, later, recording, settlement, submission
+from tests.support.factories import failed, later, recording, settlement, submission
 
 
 async def dead_letters(

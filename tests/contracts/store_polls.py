@@ -21,7 +21,7 @@ from receiver.models import (
 )
 from receiver.ports import Store
 from tests.contracts.store import OpenStore
-from tests.factories import (
+from tests.support.factories import (
     NOW,
     answer,
     body_of,

@@ -16,7 +16,7 @@ from tests.contracts.store_replays_notify import NotifyContract
 from tests.contracts.store_replays_poll import PollContract
 from tests.contracts.store_replays_reprocess import ReprocessContract
 from tests.contracts.store_revisions import RevisionsContract
-from tests.factories import completed, failed, later, recording, settlement, submission, unclear
+from tests.support.factories import completed, failed, later, recording, settlement, submission, unclear
 
 ENDED = {ReplayState.DONE, ReplayState.CANCELLED}
 

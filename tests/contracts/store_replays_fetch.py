@@ -11,7 +11,7 @@ from tests.contracts.replaying import (
     replay,
     task_of,
 )
-from tests.factories import completed, later, recording, settlement, stored, submission
+from tests.support.factories import completed, later, recording, settlement, stored, submission
 
 
 class FetchContract:

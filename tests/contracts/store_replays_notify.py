@@ -15,7 +15,7 @@ from tests.contracts.replaying import (
     task_of,
 )
 from tests.contracts.store import OpenStore
-from tests.factories import failed, later, recording, settlement, submission
+from tests.support.factories import failed, later, recording, settlement, submission
 
 
 class NotifyContract:

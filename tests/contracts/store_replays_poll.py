@@ -3,7 +3,7 @@
 from receiver.models import Outcome, ReplayState, Stage
 from receiver.ports import Store
 from tests.contracts.replaying import end_task, get, make_step, replay
-from tests.factories import failed, later, recording, settlement, submission
+from tests.support.factories import failed, later, recording, settlement, submission
 
 
 class PollContract:

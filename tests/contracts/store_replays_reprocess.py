@@ -15,7 +15,7 @@ from receiver.models import (
 )
 from receiver.ports import Store
 from tests.contracts.replaying import get, lease, replay, task_of
-from tests.factories import answer, completed, failed, later, progress, recording, submission, unclear
+from tests.support.factories import answer, completed, failed, later, progress, recording, submission, unclear
 
 
 def read_as(kept: KeptDelivery, report: Report) -> KeptDelivery:

@@ -12,8 +12,17 @@ from receiver.envelope import render
 from receiver.models import EventType, Notification, OutboxWork, Outcome, Recording, Stage, WorkFilter
 from receiver.ports import Store
 from tests.contracts.replaying import publish, replay, task_of
-from tests.factories import answer, completed, failed, later, recording, settlement, stored, submission
-from tests.messages import SOURCE, link
+from tests.support.factories import (
+    answer,
+    completed,
+    failed,
+    later,
+    recording,
+    settlement,
+    stored,
+    submission,
+)
+from tests.support.messages import SOURCE, link
 
 ENDS = {
     "a callback": recording(completed("t1")),

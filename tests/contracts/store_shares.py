@@ -9,7 +9,7 @@ import pytest
 from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome, RemoteFile
 from receiver.ports import Store
 from tests.contracts.store import OpenStore
-from tests.factories import completed, later, recording, renewed, settlement, submission
+from tests.support.factories import completed, later, recording, renewed, settlement, submission
 
 
 class SharesContract:

@@ -23,8 +23,7 @@ import msgspec
 
 from receiver.cli import main
 from tests.e2e.service import Receiver
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):

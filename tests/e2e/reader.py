@@ -15,12 +15,12 @@ from threading import Thread
 from typing import NamedTuple
 
 from receiver.cli.demo.service import service_environment
-from tests.missing import missing
-from tests.sink_hosts import accepts, free_port
-from tests.terminals import drawn, set_columns, written
-from tests.waiting import wait_until
+from tests.support.missing import missing
+from tests.support.places import ROOT
+from tests.support.sink_hosts import accepts, free_port
+from tests.support.terminals import drawn, set_columns, written
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 STOP_SECONDS = 10.0  # what the service promises
 
 # What listens, and the port that the README has for it; each gets a free one here.

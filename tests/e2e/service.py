@@ -17,8 +17,8 @@ import httpx2
 from receiver.cli.demo.service import service_environment
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
-from tests.sink_hosts import free_port
-from tests.waiting import everyone_in, until
+from tests.support.sink_hosts import free_port
+from tests.support.waiting import everyone_in, until
 
 SECRET = "CANARY-the-key-of-all-tokens"
 API_TOKEN = "CANARY-bearer-of-a-backend"

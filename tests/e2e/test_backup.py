@@ -14,8 +14,8 @@ from typing import Any
 
 from receiver.cli.demo.service import service_environment
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, Receiver, bearer, receiver
-from tests.media_host import MediaHost, media_host, picture, says
-from tests.waiting import until
+from tests.support.media_host import MediaHost, media_host, picture, says
+from tests.support.waiting import until
 
 PICTURES = [picture(size=(16 + number, 16)) for number in range(20)]
 

@@ -14,8 +14,8 @@ import pytest
 
 from tests.e2e.service import Receiver
 from tests.e2e.test_resources import confined, logged, send
-from tests.media_host import media_host, picture, says
-from tests.waiting import until
+from tests.support.media_host import media_host, picture, says
+from tests.support.waiting import until
 
 LIMIT = 160  # descriptors; the usual 1024 would take longer
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from receiver.cli.demo.service import run_service, service_environment
 from receiver.errors import Unavailable
-from tests.terminals import at_a_terminal
+from tests.support.terminals import at_a_terminal
 
 DEMO = (sys.executable, "-m", "receiver", "demo")
 TIMEOUT_SECONDS = 120

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.service import Receiver, consumer, receiver
-from tests.fault_proxy import (
+from tests.support.fault_proxy import (
     Fault,
     FaultProxy,
     cut_after,
@@ -19,9 +19,9 @@ from tests.fault_proxy import (
     reset_after,
     trickling,
 )
-from tests.media_host import media_host, picture, says
-from tests.sink_hosts import RedisServer
-from tests.waiting import until
+from tests.support.media_host import media_host, picture, says
+from tests.support.sink_hosts import RedisServer
+from tests.support.waiting import until
 
 SOON_SECONDS = 4.0  # less than the interval at which loops look unasked
 LATER_SECONDS = 25.0  # a few retries; a busy machine takes its time

@@ -21,10 +21,10 @@ from receiver.testing import sample_callback
 from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
 from tests.e2e.faulty import Fault, FaultyReceiver, faulty_receiver
 from tests.e2e.service import ADMIN_TOKEN, bearer, consumer
-from tests.media_host import MediaHost, media_host, picture, says
-from tests.sink_hosts import SharedRedis
-from tests.status_host import status_path, tells
-from tests.waiting import until
+from tests.support.media_host import MediaHost, media_host, picture, says
+from tests.support.sink_hosts import SharedRedis
+from tests.support.status_host import status_path, tells
+from tests.support.waiting import until
 
 # More than is held in memory before it is written, so that half a download is half a file.
 PICTURE = picture(size=(800, 600))

@@ -12,7 +12,7 @@ from tests.bench.kills import run
 from tests.bench.soak import WAL_LIMIT_BYTES, Sample, growth
 from tests.bench.world import Fates, compare, is_at_rest, open_world, settings
 from tests.e2e.service import receiver
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 async def test_fifteen_kills_at_random_under_load_lose_tear_and_double_nothing(tmp_path: Path) -> None:

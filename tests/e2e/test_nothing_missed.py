@@ -11,7 +11,7 @@ import httpx2
 from receiver.simulator import Faults, SimulatorOptions, serve_simulator
 from tests.e2e.ledger import PROVIDERS, Shop, asking, differences, key_of
 from tests.e2e.service import Receiver, receiver
-from tests.waiting import until
+from tests.support.waiting import until
 
 TASKS = 2_000
 SINKS = {"one": "one.jsonl", "two": "two.jsonl"}

@@ -15,10 +15,10 @@ import pytest
 
 from receiver.testing import sample_callback
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, SECRET, Consumer, Receiver, bearer, consumer, receiver
-from tests.fake_world import make_trust
-from tests.media_host import MediaHost, media_host, picture, redirects, repeats, says, writes
-from tests.sink_hosts import SharedRedis, free_port
-from tests.waiting import until
+from tests.support.fake_world import make_trust
+from tests.support.media_host import MediaHost, media_host, picture, redirects, repeats, says, writes
+from tests.support.sink_hosts import SharedRedis, free_port
+from tests.support.waiting import until
 
 PROMPT = "CANARY prompt of a lighthouse in the rain"
 FAILURE = f"refused: {PROMPT}"

@@ -36,11 +36,11 @@ from tests.e2e.service import (
     consumer,
     receiver,
 )
-from tests.image_bytes import animated
-from tests.media_host import media_host, picture, says
-from tests.missing import missing
-from tests.waiting import until
-from tests.web_callers import callback_path, caller, log_task
+from tests.support.image_bytes import animated
+from tests.support.media_host import media_host, picture, says
+from tests.support.missing import missing
+from tests.support.waiting import until
+from tests.support.web_callers import callback_path, caller, log_task
 
 PICTURE = picture()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
 from tests.e2e.service import API_TOKEN, STOP_SECONDS, Receiver, bearer, consumer, receiver
-from tests.loopback import Answer
-from tests.media_host import MediaHost, media_host, picture, says
-from tests.waiting import until
+from tests.support.loopback import Answer
+from tests.support.media_host import MediaHost, media_host, picture, says
+from tests.support.waiting import until
 
 PICTURE = picture()
 

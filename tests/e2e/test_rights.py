@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.service import receiver
-from tests.media_host import media_host, picture, says
-from tests.waiting import until
+from tests.support.media_host import media_host, picture, says
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import pytest
 
 from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, consumer, receiver
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
-from tests.media_host import media_host, picture, says
-from tests.sink_hosts import HttpServer, RedisServer, SharedRedis
-from tests.waiting import until
+from tests.support.media_host import media_host, picture, says
+from tests.support.sink_hosts import HttpServer, RedisServer, SharedRedis
+from tests.support.waiting import until
 
 SOON_SECONDS = 4.0  # less than a time-out, or the interval at which loops look unasked
 

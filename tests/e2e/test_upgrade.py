@@ -11,9 +11,9 @@ import httpx2
 
 from receiver.testing import sample_callback
 from tests.e2e.service import Receiver, unstarted_receiver
-from tests.earlier_releases import make_third_release
-from tests.media_host import media_host, picture, says
-from tests.waiting import until
+from tests.support.earlier_releases import make_third_release
+from tests.support.media_host import media_host, picture, says
+from tests.support.waiting import until
 
 PICTURE = picture()
 OLD, NEW = 20_000, 200  # tasks that were told long ago, and such whose callbacks come now

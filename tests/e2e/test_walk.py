@@ -20,10 +20,11 @@ import pytest
 from receiver.cli.demo.service import service_environment
 from receiver.config.credentials import read_credentials
 from tests.e2e.reader import agrees, reading, steps
-from tests.media_host import picture
-from tests.messages import cloud_event
-from tests.sink_hosts import free_port
-from tests.waiting import wait_until
+from tests.support.media_host import picture
+from tests.support.messages import cloud_event
+from tests.support.places import SAMPLES
+from tests.support.sink_hosts import free_port
+from tests.support.waiting import wait_until
 
 RECEIVER = (sys.executable, "-m", "receiver")
 START_SECONDS = 20.0
@@ -33,7 +34,7 @@ AFTER_RESTART_SECONDS = 10.0
 REPEATS = 100
 READING_SECONDS = 60.0
 
-SAMPLE = Path(__file__).parent.parent / "samples/vidgo-callback-finished-image.json"
+SAMPLE = SAMPLES / "vidgo-callback-finished-image.json"
 TASK_ID = "task-unified-1757165031-uyujaw3d"
 IMAGE = picture("JPEG", (320, 200))
 KEY = f"vidgo/{TASK_ID}/0.jpg"

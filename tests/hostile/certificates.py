@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.missing import missing
+from tests.support.missing import missing
 
 HOST = "DNS:files.example.com"
 NOW_ON = "20200101000000Z", "20990101000000Z"

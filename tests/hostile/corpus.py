@@ -15,8 +15,8 @@ from receiver.fetching.addresses import Network, is_literal
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.download import DownloadLimits, download
 from receiver.testing import TurnableClock
-from tests.fake_world import PUBLIC, FakeWorld, Trust
-from tests.media_host import MediaHost, media_host, says
+from tests.support.fake_world import PUBLIC, FakeWorld, Trust
+from tests.support.media_host import MediaHost, media_host, says
 
 FOLDER = Path(__file__).parent
 PASS = "pass"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from receiver.models import Outcome
-from tests.image_bytes import (
+from tests.support.image_bytes import (
     AVIF_BRANDS,
     animated,
     avif,
@@ -24,7 +24,7 @@ from tests.image_bytes import (
     vp8,
     vp8l,
 )
-from tests.media_host import picture
+from tests.support.media_host import picture
 
 STORED, REFUSED, CUT, HUGE = Outcome.STORED, Outcome.NOT_AN_IMAGE, Outcome.TRUNCATED, Outcome.TOO_MANY_PIXELS
 MAX_PIXELS = 100_000_000

@@ -15,7 +15,7 @@ from typing import Any
 
 from receiver.tokens import Tokens
 from tests.e2e.service import READY_SECONDS, SECRET, STOP_SECONDS, Receiver
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 MAX_BODY_BYTES = 2**21  # the setting's default
 

@@ -18,11 +18,9 @@ from receiver.runtime import Runtime
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, bearer
 from tests.hostile.bodies import BODIES, TEXTS, HostileBody
 from tests.hostile.service import MAX_BODY_BYTES, Target, running, token
-from tests.loopback import Answer, post, talk
-from tests.waiting import until
-from tests.web_callers import callback_path, caller
-
-pytest_plugins = ["tests.web_fixtures"]
+from tests.support.loopback import Answer, post, talk
+from tests.support.waiting import until
+from tests.support.web_callers import callback_path, caller
 
 MOST_CPU_SECONDS = 0.1
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")

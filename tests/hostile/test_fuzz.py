@@ -14,11 +14,11 @@ from receiver.fetching import media
 from receiver.fetching.addresses import Standing, Target, check_url, is_literal, judge
 from receiver.fetching.client import GuardedClient
 from receiver.models import Outcome
-from tests.fake_world import FakeWorld
 from tests.hostile.corpus import NO_TRUST, urls
 from tests.hostile.images import LIES, POLYGLOTS
-from tests.image_bytes import animated
-from tests.media_host import picture
+from tests.support.fake_world import FakeWorld
+from tests.support.image_bytes import animated
+from tests.support.media_host import picture
 
 NAT64 = ip_network("64:ff9b::/96")
 GUARDS_OWN = {Outcome.BAD_URL, Outcome.PRIVATE_ADDRESS}

@@ -12,7 +12,7 @@ from receiver.testing import sample_callback
 from receiver.web.app import OPENAPI
 from tests.e2e.service import ADMIN_TOKEN
 from tests.hostile.service import Target, running
-from tests.loopback import Answer, post, talk
+from tests.support.loopback import Answer, post, talk
 
 DOCUMENT: dict[str, Any] = json.loads(OPENAPI)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)

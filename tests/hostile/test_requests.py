@@ -10,8 +10,8 @@ import pytest
 from receiver.testing import sample_callback
 from tests.hostile.requests import REQUESTS, Hostile, body_of, request
 from tests.hostile.service import Target, running
-from tests.loopback import Answer, post, talk
-from tests.waiting import until
+from tests.support.loopback import Answer, post, talk
+from tests.support.waiting import until
 
 BODY_SECONDS = 2.0
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -21,11 +21,11 @@ from receiver.fetching.download import FREE_PIECES, DownloadLimits
 from receiver.fetching.fetcher import AssetLimits, Fetcher
 from receiver.models import Outcome
 from receiver.testing import TurnableClock
-from tests.factories import asset_work
-from tests.fake_world import PUBLIC, FakeWorld
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.hostile.corpus import NO_TRUST
-from tests.media_host import Answer, MediaHost, media_host, picture, repeats, says, writes
+from tests.support.factories import asset_work
+from tests.support.fake_world import PUBLIC, FakeWorld
+from tests.support.media_host import Answer, MediaHost, media_host, picture, repeats, says, writes
 
 OK = b"HTTP/1.1 200 X\r\n"
 PNG = picture("PNG")

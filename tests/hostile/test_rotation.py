@@ -15,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from tests.e2e.service import Consumer, Receiver, bearer, consumer, receiver
-from tests.waiting import until
+from tests.support.waiting import until
 
 OLD_SECRET, NEW_SECRET = "the-old-key-of-all-tokens", "the-new-key-of-all-tokens"
 OLD_API, NEW_API = "the-old-token-of-a-backend", "the-new-token-of-a-backend"

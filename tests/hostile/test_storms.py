@@ -16,11 +16,9 @@ from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.e2e.service import API_TOKEN, bearer
 from tests.hostile.service import Target, running
-from tests.loopback import Answer, post, talk
-from tests.waiting import until
-from tests.web_callers import callback_path, caller, log_task, progress_callback, verdicts
-
-pytest_plugins = ["tests.web_fixtures"]
+from tests.support.loopback import Answer, post, talk
+from tests.support.waiting import until
+from tests.support.web_callers import callback_path, caller, log_task, progress_callback, verdicts
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest_asyncio
 from receiver.fetching.addresses import GLOBAL_UNICAST, REFUSED_NETWORKS, check_url, is_literal
 from receiver.fetching.client import GuardedClient
 from receiver.models import Outcome
-from tests.fake_world import OTHER_PUBLIC, PUBLIC, make_trust
 from tests.hostile.corpus import (
     NO_TRUST,
     OPENED,
@@ -24,7 +23,8 @@ from tests.hostile.corpus import (
     trap,
     urls,
 )
-from tests.media_host import redirects
+from tests.support.fake_world import OTHER_PUBLIC, PUBLIC, make_trust
+from tests.support.media_host import redirects
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recount import check_counts, is_record
+from tests.support.recount import check_counts, is_record
 
 
 @pytest.fixture(autouse=True)

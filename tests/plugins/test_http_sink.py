@@ -23,8 +23,8 @@ from receiver.options import PartOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
-from tests.messages import notification
-from tests.sink_hosts import HttpServer
+from tests.support.messages import notification
+from tests.support.sink_hosts import HttpServer
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 SECRET = "whsec_" + base64.b64encode(b"one secret of 24 bytes..").decode()

@@ -24,8 +24,8 @@ from receiver.options import PartOptions
 from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
 from tests.contracts.sink import OpenSink, SinkContract, failure
-from tests.disk_faults import folders_that_cannot_be_synced
-from tests.messages import notification
+from tests.support.disk_faults import folders_that_cannot_be_synced
+from tests.support.messages import notification
 
 
 class File:
@@ -339,7 +339,7 @@ import asyncio, sys
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink
-from tests.messages import notification
+from tests.support.messages import notification
 
 async def main():
     sink = JsonlSink(Path("/dev/stdout"), timeout_seconds=10)
@@ -412,7 +412,7 @@ import asyncio, os, sys, threading
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink
-from tests.messages import notification
+from tests.support.messages import notification
 
 async def main():
     sink = JsonlSink(Path(sys.argv[1]), timeout_seconds=0.2)

@@ -13,7 +13,7 @@ from receiver.models import Outcome
 from receiver.options import PartOptions
 from receiver.ports import BlobStore
 from tests.contracts.blobs import BlobContract, read
-from tests.disk_faults import folders_that_cannot_be_synced
+from tests.support.disk_faults import folders_that_cannot_be_synced
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from receiver.models import Outcome
 from receiver.options import PartOptions
 from receiver.sinks.redis import RedisSink, _code
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
-from tests.messages import notification
-from tests.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events
+from tests.support.messages import notification
+from tests.support.places import ROOT
+from tests.support.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 COMMANDS = ("eval", "exists", "set", "xadd", "type")
 
 

@@ -31,7 +31,7 @@ from receiver.stores.sqlite.writer import connect
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
-from tests.factories import (
+from tests.support.factories import (
     NOW,
     completed,
     confirms_weak,

@@ -14,7 +14,17 @@ from receiver.models import Outcome, Recording
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from tests.contracts.store import ROUTES
-from tests.factories import NOW, completed, failed, later, progress, recording, settlement, stored, submission
+from tests.support.factories import (
+    NOW,
+    completed,
+    failed,
+    later,
+    progress,
+    recording,
+    settlement,
+    stored,
+    submission,
+)
 
 # What must hold at every instant, as the rows that contradict it.
 CONTRADICTIONS = {

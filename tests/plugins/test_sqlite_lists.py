@@ -35,7 +35,7 @@ from receiver.stores.sqlite import (
 from receiver.stores.sqlite.matching import DEAD, ROWS, Search
 from tests.contracts.replaying import end_task, get, publish, replay
 from tests.contracts.store import ROUTES
-from tests.factories import completed, failed, later, recording, submission, unclear
+from tests.support.factories import completed, failed, later, recording, submission, unclear
 
 # What has a row for each task, callback or try; all else is small, or named by the one who asks.
 GROWING = {"submissions", "deliveries", "events", "assets", "outbox", "attempts", "polls", "unended"}

@@ -12,8 +12,8 @@ from receiver.errors import Unavailable
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore, readers
 from receiver.stores.sqlite.readers import THREADS, Purpose
-from tests.factories import completed, recording, submission
-from tests.waiting import until
+from tests.support.factories import completed, recording, submission
+from tests.support.waiting import until
 
 # A scan of a table that has grown for years, and longer.
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"

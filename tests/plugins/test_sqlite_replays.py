@@ -26,7 +26,7 @@ from tests.contracts.replaying import (
 from tests.contracts.store import ROUTES, OpenStore
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
 from tests.contracts.store_replays import ReplaysContract
-from tests.factories import confirms_weak, failed, later, recording, submission
+from tests.support.factories import confirms_weak, failed, later, recording, submission
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate
 from receiver.times import to_text
 from receiver.upkeep import LEAST_AT_ONCE, Upkeep
-from tests.factories import failed, recording, submission
-from tests.recount import recount
+from tests.support.factories import failed, recording, submission
+from tests.support.recount import recount
 
 ROWS = 50_000
 DAYS = 30

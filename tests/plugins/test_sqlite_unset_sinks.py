@@ -12,7 +12,7 @@ from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore, unset_sinks
 from receiver.testing import TurnableClock
 from tests.contracts.replaying import end_with_files, make_step, publish, replay, task_of
-from tests.factories import failed, later, recording, stored, submission
+from tests.support.factories import failed, later, recording, stored, submission
 
 OpenWith = Callable[..., Awaitable[SqliteStore]]
 

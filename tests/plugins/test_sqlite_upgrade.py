@@ -33,15 +33,25 @@ from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
 from tests.contracts.replaying import replay
 from tests.contracts.store import ROUTES
-from tests.earlier_releases import (
+from tests.support.earlier_releases import (
     TOLD_BODY,
     UNOWNED_BODY,
     make_first_release,
     make_second_release,
     make_third_release,
 )
-from tests.factories import NOW, answer, completed, failed, later, recording, settlement, stored, submission
-from tests.messages import SOURCE, link
+from tests.support.factories import (
+    NOW,
+    answer,
+    completed,
+    failed,
+    later,
+    recording,
+    settlement,
+    stored,
+    submission,
+)
+from tests.support.messages import SOURCE, link
 
 Make = Callable[[Path], None]
 

@@ -15,8 +15,8 @@ from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore, wal
 from receiver.stores.sqlite.readers import Purpose
 from receiver.stores.sqlite.wal import LONG_BYTES, log_bytes
-from tests.factories import completed, recording, submission
-from tests.waiting import until
+from tests.support.factories import completed, recording, submission
+from tests.support.waiting import until
 
 BODY_BYTES = 2**20
 

@@ -1,0 +1,99 @@
+"""A runtime on a folder of its own, its app for three kinds of callers, and a server around it;
+for commands, an environment in which only a test's own settings count.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import structlog
+from starlette.types import ASGIApp
+from structlog.testing import capture_logs
+
+from receiver.config.settings import Settings, load_settings
+from receiver.runtime import Runtime, open_runtime
+from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sinks
+from receiver.web.app import build_app
+from tests.support.loopback import serving
+from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
+
+OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """What a test module may override: variables beside the usual ones."""
+    return {}
+
+
+@pytest.fixture
+def web_settings(tmp_path: Path, environment: dict[str, str]) -> Settings:
+    return load_settings(
+        {
+            "RECEIVER_DATA_DIR": str(tmp_path / "data"),
+            "RECEIVER_SECRET": "a-secret-for-tests-only",
+            "RECEIVER_API_TOKENS": API_TOKEN,
+            "RECEIVER_ADMIN_TOKENS": ADMIN_TOKEN,
+            "RECEIVER_PUBLIC_URL": "https://receiver.test",
+            "RECEIVER_METRICS_PRIVATE": "false",
+            "RECEIVER_MAX_BODY_BYTES": "131072",
+            "RECEIVER_BODY_TIMEOUT_SECONDS": "1",
+            **environment,
+        }
+    )
+
+
+@pytest.fixture
+async def runtime(web_settings: Settings) -> AsyncIterator[Runtime]:
+    async with open_runtime(web_settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(runtime: Runtime) -> ASGIApp:
+    return build_app(runtime)
+
+
+@pytest.fixture
+async def port(app: ASGIApp) -> AsyncIterator[int]:
+    async with serving(app) as free_port:
+        yield free_port
+
+
+@pytest.fixture
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
+    """What the doors log, whatever other tests did to the pipeline that their loggers remember."""
+    structlog.reset_defaults()
+    for door in (assets, callbacks, dead_letters, endpoints, replays, sinks):
+        monkeypatch.setattr(door, "log", structlog.get_logger())
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+async def stranger(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
+    async with caller(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def backend(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
+    async with caller(app, API_TOKEN) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
+    async with caller(app, ADMIN_TOKEN) as client:
+        yield client
+
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """None of the machine's own settings, and a folder to make things in."""
+    for name in list(os.environ):
+        if name.startswith(OWN_PREFIXES) or name in {"PORT", "DYNO", "DATABASE_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,675 @@
+"""Asking providers over real connections: what an answer counts as, and what follows for the next one."""
+
+import asyncio
+import gzip
+import json
+import socket
+import zlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import httpx2
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from receiver.fetching.client import open_plain_client
+from receiver.models import Outcome, Report, ReportState, StatusRequest
+from receiver.plugins import load_providers
+from receiver.polling.status_client import Access, Asker
+from receiver.providers.vidgo import Vidgo
+from receiver.simulator import SimulatorOptions, serve_simulator
+from receiver.testing import TurnableClock, sample_callback
+from tests.support.factories import NOW
+from tests.support.fake_world import make_trust
+from tests.support.media_host import Answer as Told
+from tests.support.media_host import MediaHost, media_host, redirects, repeats, writes
+from tests.support.status_host import KEY, access, asking, running, status_path, tells
+from tests.support.waiting import until
+
+PATH = status_path("vidgo", "t1")
+LINK = "https://cdn.test/secret-link.png"
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MediaHost]:
+    async with media_host() as host:
+        yield host
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    return TurnableClock(NOW)
+
+
+@pytest.fixture
+async def asker(host: MediaHost, clock: TurnableClock) -> AsyncIterator[Asker]:
+    async with asking(host, clock) as asker:
+        yield asker
+
+
+async def outcome(asker: Asker, host: MediaHost, answer: Told) -> Outcome:
+    """What an answer of Vidgo's counts as."""
+    host.put(PATH, answer)
+    return (await asker.ask("vidgo", "t1", None)).outcome
+
+
+# --- the question and its answer ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", ["vidgo", "apidot", "apixo", "reapi"])
+async def test_every_provider_is_asked_where_it_says_and_understood(
+    host: MediaHost, asker: Asker, provider: str
+) -> None:
+    body = sample_callback(provider, "t1", files=[LINK])
+    host.put(status_path(provider, "t1"), tells(body))
+
+    answer = await asker.ask(provider, "t1", "gpt-image-2")
+
+    assert (answer.outcome, answer.body) == (Outcome.ANSWERED, body)
+    assert answer.report is not None
+    assert [file.url for file in answer.report.files] == [LINK]
+    (head,) = host.requests
+    assert f"authorization: bearer {KEY}\r\n" in head.lower()
+    assert "accept-encoding: identity\r\n" in head.lower()
+    assert "cookie" not in head.lower()
+
+
+async def test_the_simulated_providers_answer(clock: TurnableClock) -> None:
+    options = SimulatorOptions(task_seconds=0.0, picture_pixels=64, keys={"vidgo": KEY})
+    async with serve_simulator(options=options) as url, open_plain_client() as http:
+        submitted = await http.post(
+            f"{url}/vidgo/api/generate/submit", json=ORDER, headers={"Authorization": f"Bearer {KEY}"}
+        )
+        task_id = submitted.json()["data"]["task_id"]
+        asker, stranger = (
+            Asker(providers=load_providers(), accesses={"vidgo": each}, http=http, clock=clock)
+            for each in (at(f"{url}/vidgo"), at(f"{url}/vidgo", key="another"))
+        )
+        while (answer := await asker.ask("vidgo", task_id, None)).outcome is Outcome.IN_PROGRESS:
+            await asyncio.sleep(0.02)
+        assert answer.outcome is Outcome.ANSWERED
+        assert (await asker.ask("vidgo", "no-such-task", None)).outcome is Outcome.UNKNOWN_TASK
+        assert (await stranger.ask("vidgo", task_id, None)).outcome is Outcome.KEY_REFUSED
+
+
+ORDER = {"model": "gpt-image-2", "input": {"prompt": "a lighthouse"}}
+
+
+def at(base_url: str, *, key: str = KEY) -> Access:
+    return Access(api_key=key, base_url=base_url, polls_per_minute=60, first_poll_seconds=300.0)
+
+
+async def test_a_failure_is_an_answer(host: MediaHost, asker: Asker) -> None:
+    failed = tells(sample_callback("vidgo", "t1", error="too dark"))
+    assert await outcome(asker, host, failed) is Outcome.ANSWERED
+
+
+async def test_a_task_that_still_runs_is_in_progress(host: MediaHost, asker: Asker) -> None:
+    assert await outcome(asker, host, tells(running())) is Outcome.IN_PROGRESS
+
+
+async def test_nobody_is_asked_who_wants_a_model_that_is_not_known(host: MediaHost, asker: Asker) -> None:
+    answer = await asker.ask("apixo", "t1", None)
+    assert answer.outcome is Outcome.NO_MODEL
+    assert host.requests == []
+    assert asker.room("apixo") == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, Outcome.KEY_REFUSED),
+        (403, Outcome.KEY_REFUSED),
+        (402, Outcome.OUT_OF_CREDIT),
+        (404, Outcome.UNKNOWN_TASK),
+        (429, Outcome.RATE_LIMITED),
+        (400, Outcome.REFUSED),
+        (408, Outcome.HTTP_ERROR),
+        (410, Outcome.REFUSED),
+        (422, Outcome.REFUSED),
+        (425, Outcome.HTTP_ERROR),
+        (500, Outcome.HTTP_ERROR),
+        (503, Outcome.HTTP_ERROR),
+    ],
+)
+async def test_an_error_is_none_about_the_task_wherever_its_status_stands(
+    host: MediaHost, asker: Asker, clock: TurnableClock, status: int, expected: Outcome
+) -> None:
+    error = {"code": status, "message": "no", "data": None}
+    for answer in (tells(b"{}", status=status), tells(error), tells(error | {"code": str(status)})):
+        assert await outcome(asker, host, answer) is expected
+        clock.turn_to(max(asker.free_at("vidgo"), clock.now()))
+    assert sum(head.startswith(f"GET {PATH} ") for head in host.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("within", [True, False])
+async def test_a_question_that_is_refused_while_others_are_answered_is_no_trouble(
+    host: MediaHost, asker: Asker, clock: TurnableClock, status: int, *, within: bool
+) -> None:
+    await outcome(asker, host, tells(running()))
+    clock.turn(59)
+    refused = tells({"code": status}) if within else tells(b"{}", status=status)
+    host.put(PATH, refused)
+    answer = await asker.ask("vidgo", "t1", None)
+    assert (answer.outcome, answer.detail) == (
+        Outcome.REFUSED,
+        f"the provider refused the question about this task ({status})",
+    )
+    assert asker.trouble("vidgo") is None
+    assert asker.room("vidgo") > 1
+
+
+async def test_where_nothing_but_403_comes_it_is_the_key(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    forbidden = tells(b"{}", status=403)
+    await outcome(asker, host, tells(running()))
+    found = []
+    for _ in range(4):
+        found.append(await outcome(asker, host, forbidden))
+        clock.turn(30)
+    assert found == [Outcome.REFUSED] * 3 + [Outcome.KEY_REFUSED]
+
+
+async def test_nobody_is_asked_while_a_trouble_stands(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(b"{}", status=401))
+    clock.turn(20)
+    host.put(PATH, tells(running()))
+
+    answer = await asker.ask("vidgo", "t1", None)
+
+    assert (answer.outcome, answer.asked, answer.retry_after_seconds) == (Outcome.KEY_REFUSED, False, 40)
+    assert answer.detail == "the provider refused the key (401)"
+    assert len(host.requests) == 1
+    # What could not be asked anyhow is no victim of the trouble.
+    await outcome(asker, host, tells(b"{}", status=401))
+    assert (await asker.ask("apixo", "t1", None)).outcome is Outcome.NO_MODEL
+    clock.turn(40)
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
+    assert len(host.requests) == 2
+
+
+async def test_what_a_task_says_of_itself_counts_for_more_than_a_code_beside_it(
+    host: MediaHost, asker: Asker
+) -> None:
+    document = json.loads(sample_callback("vidgo", "t1", error="too dark")) | {"code": 500}
+    assert await outcome(asker, host, tells(document)) is Outcome.ANSWERED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>Sign in</html>",
+        b"[]",
+        b"{}",
+        b'{"code": 200, "data": null}',
+        b'{"code": 1000000000000000000000000}',
+        b'{"code": true}',
+        b'{"code": 200, "data": {"task_id": "t1", "status": "melted"}}',
+        b'{"code": 200, "data": {"status": "finished"}}',
+        sample_callback("vidgo", "t2"),
+        b"[" * 5000,
+    ],
+)
+async def test_what_is_not_understood_is_kept_for_the_task_that_was_asked_about(
+    host: MediaHost, asker: Asker, body: bytes
+) -> None:
+    host.put(PATH, tells(body))
+
+    answer = await asker.ask("vidgo", "t1", None)
+
+    assert (answer.outcome, answer.body) == (Outcome.UNREADABLE, body)
+    assert answer.report is not None
+    assert (answer.report.task_id, answer.report.state) == ("t1", ReportState.UNCLEAR)
+    assert answer.report.files == ()
+    assert answer.detail
+    assert asker.trouble("vidgo") is None
+
+
+async def test_a_redirect_is_not_followed(host: MediaHost, asker: Asker) -> None:
+    host.put("/elsewhere", tells(sample_callback("vidgo", "t1")))
+    assert await outcome(asker, host, redirects("/elsewhere")) is Outcome.HTTP_ERROR
+    assert len(host.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        tells(b"x" * 10_001),
+        repeats(b"x" * 1000),
+        tells(gzip.compress(b" " * 10_001), "content-encoding: gzip"),
+        tells(gzip.compress(b"") * 1000, "content-encoding: gzip"),
+        tells(gzip.compress(b"{}")[:-3], "content-encoding: gzip"),
+        tells(b"\x1f\x8bnone", "content-encoding: gzip"),
+        tells(sample_callback("vidgo", "t1"), "content-encoding: br"),
+        tells(sample_callback("vidgo", "t1"), "content-encoding: gzip, gzip"),
+    ],
+)
+async def test_an_answer_that_is_too_long_or_cannot_be_unpacked_is_not_read(
+    host: MediaHost, asker: Asker, answer: Told
+) -> None:
+    host.put(PATH, answer)
+    got = await asker.ask("vidgo", "t1", None)
+    assert (got.outcome, got.report, got.body) == (Outcome.UNREADABLE, None, b"")
+    assert (got.detail or "").startswith("the answer cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("label", "pack"),
+    [
+        *((label, gzip.compress) for label in ("gzip", "X-GZIP", "base64, gzip")),
+        ("deflate", zlib.compress),
+        *((label, bytes) for label in ("identity", "UTF-8", "binary", "none", "base64", "gzip")),
+    ],
+)
+async def test_an_answer_is_read_though_it_is_packed_or_its_label_means_nothing(
+    host: MediaHost, asker: Asker, label: str, pack: Callable[[bytes], bytes]
+) -> None:
+    body = sample_callback("vidgo", "t1")
+    host.put(PATH, tells(pack(body), f"content-encoding: {label}"))
+    got = await asker.ask("vidgo", "t1", None)
+    assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
+
+
+async def test_a_malformed_line_in_an_answer_is_passed_over(host: MediaHost, clock: TurnableClock) -> None:
+    body = sample_callback("vidgo", "t1")
+    host.put(PATH, tells(body, "X-Frame-Options : DENY"))
+    async with open_plain_client() as http:
+        asker = Asker(
+            providers=load_providers(), accesses={"vidgo": at(host.url(""))}, http=http, clock=clock
+        )
+        got = await asker.ask("vidgo", "t1", None)
+    assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
+
+
+@pytest.mark.parametrize("answer", [repeats(b" ", pause_seconds=0.02), writes(b"", pause_seconds=5)])
+async def test_an_answer_that_does_not_come_in_time_is_not_waited_for(
+    host: MediaHost, clock: TurnableClock, answer: Told
+) -> None:
+    async with asking(host, clock, timeout_seconds=0.2) as asker, asyncio.timeout(3):
+        assert await outcome(asker, host, answer) is Outcome.TIMEOUT
+
+
+async def test_a_host_that_breaks_off_is_an_outcome(host: MediaHost, asker: Asker) -> None:
+    assert await outcome(asker, host, writes(b"")) is Outcome.INTERRUPTED
+    assert await outcome(asker, host, writes(b"220 smtp ready\r\n\r\n")) is Outcome.INTERRUPTED
+
+
+@pytest.mark.parametrize("base_url", ["nonsense", "ftp://api.test", "https:///"])
+async def test_a_base_url_that_is_none_is_an_outcome(clock: TurnableClock, base_url: str) -> None:
+    assert await asked_at(base_url, clock) is Outcome.BAD_URL
+
+
+async def test_a_host_that_takes_no_connection_is_an_outcome(clock: TurnableClock) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        assert await asked_at(f"http://127.0.0.1:{port}", clock) is Outcome.CONNECT_FAILED
+
+
+async def test_a_host_that_speaks_no_tls_is_an_outcome(clock: TurnableClock) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 X\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asked_at(f"https://127.0.0.1:{port}", clock) is Outcome.TLS_FAILED
+
+
+async def test_a_certificate_that_is_not_accepted_is_told_in_openssls_words(
+    clock: TurnableClock, tmp_path: Path
+) -> None:
+    trust = make_trust(tmp_path)  # in which the client has none
+    async with media_host(trust.server) as host, open_plain_client() as http:
+        base_url = f"https://127.0.0.1:{host.port}"
+        asker = Asker(providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock)
+        answer = await asker.ask("vidgo", "t1", None)
+    assert answer.outcome is Outcome.TLS_FAILED
+    assert (answer.detail or "").endswith(": self-signed certificate")
+    assert "127.0.0.1" not in (answer.detail or "")
+
+
+async def asked_at(base_url: str, clock: TurnableClock) -> Outcome:
+    async with open_plain_client() as http:
+        asker = Asker(providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock)
+        answer = await asker.ask("vidgo", "t1", None)
+        assert answer.detail
+        assert base_url not in answer.detail
+        assert asker.trouble("vidgo") is not None
+        return answer.outcome
+
+
+# --- a second path --------------------------------------------------------------------------------------
+
+MUSIC_PATH = "/api/generate/detail/music?task_id=t1"
+
+
+def paths(host: MediaHost) -> list[str]:
+    """What was asked for, in order."""
+    return [head.split(" ")[1] for head in host.requests]
+
+
+@pytest.mark.parametrize("provider", ["vidgo", "apidot"])
+@pytest.mark.parametrize(
+    ("model", "first", "second"),
+    [("a-song-of-tomorrow", PATH, MUSIC_PATH), ("minimax-music-2.6", MUSIC_PATH, PATH)],
+)
+async def test_a_task_that_is_not_known_at_one_path_is_asked_about_at_the_other_once(
+    host: MediaHost, asker: Asker, provider: str, model: str, first: str, second: str
+) -> None:
+    host.put(second, tells(sample_callback(provider, "t1", files=[LINK])))
+    assert (await asker.ask(provider, "t1", model)).outcome is Outcome.ANSWERED
+    assert paths(host) == [first, second]
+
+    del host.answers[second]
+    assert (await asker.ask(provider, "t1", model)).outcome is Outcome.UNKNOWN_TASK
+    assert paths(host) == 2 * [first, second]
+
+
+async def test_a_404_in_the_body_of_a_200_leads_to_the_other_path_too(host: MediaHost, asker: Asker) -> None:
+    host.put(PATH, tells({"code": 404, "message": "no such task"}))
+    host.put(MUSIC_PATH, tells(running()))
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.IN_PROGRESS
+
+
+async def test_both_paths_count_against_the_pace(host: MediaHost, asker: Asker, clock: TurnableClock) -> None:
+    room = asker.room("vidgo")
+    await asker.ask("vidgo", "t1", None)
+    assert asker.room("vidgo") == room - len(paths(host)) == room - 2
+
+
+@pytest.mark.parametrize("answer", [tells(running()), tells(b"{}", status=400), tells(b"{}", status=503)])
+async def test_only_what_is_not_known_is_asked_about_twice(
+    host: MediaHost, asker: Asker, answer: Told
+) -> None:
+    host.put(PATH, answer)
+    await asker.ask("vidgo", "t1", None)
+    assert paths(host) == [PATH]
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+async def test_an_error_at_the_other_path_says_nothing_of_the_provider(
+    host: MediaHost, asker: Asker, status: int
+) -> None:
+    host.put(MUSIC_PATH, tells(b"{}", status=status))
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.UNKNOWN_TASK
+    assert asker.trouble("vidgo") is None
+
+
+async def test_a_wish_to_be_asked_less_is_obeyed_at_the_other_path_too(host: MediaHost, asker: Asker) -> None:
+    host.put(MUSIC_PATH, tells(b"{}", "retry-after: 300", status=429))
+    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.RATE_LIMITED
+    assert asker.room("vidgo") == 0
+
+
+# --- what may go wrong ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task_id", ["../../admin", "a/b?c#d", "..", "图", "a b", "x" * 512])
+async def test_a_task_id_stays_in_its_place(host: MediaHost, asker: Asker, task_id: str) -> None:
+    path = status_path("reapi", task_id)
+    host.put(path, tells(sample_callback("reapi", task_id)))
+    assert (await asker.ask("reapi", task_id, None)).outcome is Outcome.ANSWERED
+    assert host.requests[0].startswith(f"GET {path} ")
+    assert path.count("/") == status_path("reapi", "t1").count("/")
+
+
+class Broken(Vidgo):
+    """An adapter with bugs."""
+
+    def parse(self, document: object) -> Report:
+        raise RuntimeError(str(document))
+
+    def status_request(self, task_id: str, model: str | None) -> StatusRequest:
+        if model:
+            raise RuntimeError(task_id)
+        return super().status_request(task_id, model)
+
+
+async def test_a_bug_in_an_adapter_is_an_outcome_that_tells_no_secret(
+    host: MediaHost, clock: TurnableClock
+) -> None:
+    host.put(PATH, tells(sample_callback("vidgo", "t1", files=[LINK])))
+    async with open_plain_client() as http:
+        asker = Asker(providers={"vidgo": Broken()}, accesses={"vidgo": access(host)}, http=http, clock=clock)
+        unread = await asker.ask("vidgo", "t1", None)
+        assert (unread.outcome, unread.detail) == (Outcome.UNREADABLE, "the adapter crashed: RuntimeError")
+        unasked = await asker.ask("vidgo", "t1", "a-model")
+        assert (unasked.outcome, unasked.detail) == (Outcome.CRASHED, "RuntimeError")
+        assert asker.trouble("vidgo") is None
+
+
+# --- keys -----------------------------------------------------------------------------------------------
+
+
+async def test_without_a_key_nobody_is_asked(host: MediaHost, clock: TurnableClock) -> None:
+    async with asking(host, clock, key=None) as asker:
+        assert not asker.can_ask("vidgo")
+        assert not asker.can_ask("nobody")
+        assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
+    assert host.requests == []
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "a\r\nx-evil: 1", "a\0b"])
+async def test_a_key_that_no_header_carries_is_refused_before_it_is_sent(
+    host: MediaHost, clock: TurnableClock, key: str
+) -> None:
+    async with asking(host, clock, key=key) as asker:
+        assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
+    assert host.requests == []
+
+
+async def test_neither_key_nor_link_is_told(
+    host: MediaHost, asker: Asker, clock: TurnableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.put(PATH, tells(sample_callback("vidgo", "t1", files=[LINK])))
+    with capture_logs() as lines, caplog.at_level("DEBUG", logger="receiver"):
+        answer = await asker.ask("vidgo", "t1", None)
+        refused = [await outcome(asker, host, tells(b"{}", status=500))]
+        clock.turn(5)
+        refused.append(await outcome(asker, host, tells(b"{}", status=401)))
+    assert refused == [Outcome.HTTP_ERROR, Outcome.KEY_REFUSED]
+    told = f"{answer.detail} {refused} {lines} {caplog.text} {asker.trouble('vidgo')} {access(host)}"
+    assert KEY not in told
+    assert "secret-link" not in told
+
+
+# --- pace and troubles ----------------------------------------------------------------------------------
+
+
+async def test_each_provider_has_its_own_pace(host: MediaHost, asker: Asker, clock: TurnableClock) -> None:
+    host.put(PATH, tells(running()))
+    assert asker.room("vidgo") == 6
+    for _ in range(6):
+        await asker.ask("vidgo", "t1", None)
+    assert (asker.room("vidgo"), asker.room("apidot")) == (0, 6)
+    clock.turn_to(asker.free_at("vidgo"))
+    assert asker.room("vidgo") == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["40", format_datetime(NOW + timedelta(seconds=40)), "Sat, 21 Nov 2026 10:00:40 GMT"]
+)
+async def test_a_provider_that_is_asked_too_often_is_left_alone_as_long_as_it_wants(
+    host: MediaHost, asker: Asker, clock: TurnableClock, value: str
+) -> None:
+    host.put(PATH, tells(b"{}", f"retry-after: {value}", status=429))
+    answer = await asker.ask("vidgo", "t1", None)
+    assert answer.retry_after_seconds == 40
+    assert asker.free_at("vidgo") == NOW + timedelta(seconds=40)
+    assert asker.trouble("vidgo") is None  # part of the trade
+    assert asker.room("apidot") == 6
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "1e9", "", "٣"])
+async def test_a_wish_that_makes_no_sense_is_none(host: MediaHost, asker: Asker, value: str) -> None:
+    host.put(PATH, tells(b"{}", f"retry-after: {value}".encode().decode("latin-1"), status=429))
+    assert (await asker.ask("vidgo", "t1", None)).retry_after_seconds is None
+
+
+@pytest.mark.parametrize("value", ["0", "Sat, 21 Nov 2026 09:00:00 GMT"])
+async def test_a_wish_for_no_time_at_all_is_one_for_a_second(
+    host: MediaHost, asker: Asker, value: str
+) -> None:
+    host.put(PATH, tells(b"{}", f"retry-after: {value}", status=429))
+    assert (await asker.ask("vidgo", "t1", None)).retry_after_seconds == 1
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "999999999", "Fri, 31 Dec 9999 23:59:59 -0900"])
+async def test_a_hostile_wish_is_bounded_to_a_day_and_told(host: MediaHost, asker: Asker, value: str) -> None:
+    host.put(PATH, tells(b"{}", f"retry-after: {value}", status=429))
+    answer = await asker.ask("vidgo", "t1", None)
+    assert answer.retry_after_seconds == 86_400
+    assert asker.free_at("vidgo") == NOW + timedelta(days=1)
+    assert asker.trouble("vidgo") == (
+        "rate_limited: the provider was asked too often (429), asked again in 86400 s"
+    )
+
+
+async def test_a_refused_key_is_told_until_it_works(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    with capture_logs() as lines:
+        await outcome(asker, host, tells(b"{}", status=401))
+        assert asker.trouble("vidgo") == (
+            "key_refused: the provider refused the key (401), asked again in 60 s"
+        )
+        clock.turn(60)
+        assert asker.room("vidgo") == 1
+        assert asker.trouble("vidgo") == (
+            "key_refused: the provider refused the key (401), asked again when a task is due"
+        )
+        await outcome(asker, host, tells(b"{}", status=401))
+        clock.turn(120)
+        await outcome(asker, host, tells(b"{}", status=404))
+    assert asker.trouble("vidgo") is None
+    assert asker.room("vidgo") > 1
+    assert [(line["event"], line["outcome"]) for line in lines] == [
+        ("provider.troubled", "key_refused"),
+        ("provider.recovered", "key_refused"),
+    ]
+
+
+async def test_after_a_trouble_one_question_finds_out_while_the_others_wait(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(b"{}", "retry-after: 40", status=429))
+    clock.turn(39)
+    assert asker.room("vidgo") == 0
+    clock.turn(1)
+    assert asker.room("vidgo") == 1
+    host.put(PATH, writes(b"", pause_seconds=5))
+    finding_out = asyncio.create_task(asker.ask("vidgo", "t1", None))
+    await until(lambda: len(host.requests) == 2)
+    assert asker.room("vidgo") == 0
+    assert asker.free_at("vidgo") == NOW + timedelta(seconds=70)
+    finding_out.cancel()  # and its answer never comes
+    clock.turn(30)
+    assert asker.room("vidgo") == 1
+    await outcome(asker, host, tells(running()))
+    assert asker.room("vidgo") > 1
+
+
+async def test_from_a_long_trouble_those_who_wait_are_sent_away(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(b"{}", status=500))
+    assert not asker.sends_away("vidgo")
+    clock.turn(5)
+    await outcome(asker, host, tells(b"{}", status=401))
+    assert asker.sends_away("vidgo")
+    assert not asker.sends_away("apidot")
+    clock.turn(60)
+    assert not asker.sends_away("vidgo")
+
+
+async def test_how_long_a_trouble_lasts_is_told_to_those_it_concerns(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    assert asker.lasting("vidgo", {Outcome.KEY_REFUSED}) is None
+    await outcome(asker, host, tells(b"{}", status=401))
+    clock.turn(60)
+    await outcome(asker, host, tells(b"{}", status=402))
+    clock.turn(10)
+    assert asker.lasting("vidgo", {Outcome.OUT_OF_CREDIT}) == timedelta(seconds=70)
+    assert asker.lasting("vidgo", {Outcome.KEY_REFUSED, Outcome.TIMEOUT}) is None
+
+
+async def test_a_key_that_worked_is_doubted_again_after_a_trouble(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    await outcome(asker, host, tells(running()))
+    await outcome(asker, host, tells(b"{}", status=500))
+    clock.turn(5)
+    # The host is there again, but who is refused has not been let in.
+    assert await outcome(asker, host, tells(b"{}", status=400)) is Outcome.REFUSED
+    assert asker.trouble("vidgo") is None
+    assert await outcome(asker, host, tells(b"{}", status=403)) is Outcome.KEY_REFUSED
+
+
+async def test_questions_out_of_turn_have_half_of_the_pace_and_wait_for_a_trouble_to_end(
+    host: MediaHost, asker: Asker, clock: TurnableClock
+) -> None:
+    host.put(PATH, tells(running()))
+    for _ in range(6):
+        await asker.ask("vidgo", "t1", None)
+    assert asker.room("vidgo") == 0
+    again = [asker.out_of_turn("vidgo") for _ in range(4)]
+    assert again == [None, None, None, NOW + timedelta(seconds=2)]
+    clock.turn(10)
+    await outcome(asker, host, tells(b"{}", status=401))
+    again_at = asker.out_of_turn("vidgo")
+    assert again_at == NOW + timedelta(seconds=70)
+    clock.turn_to(again_at)
+    assert asker.out_of_turn("vidgo") is None
+
+
+@pytest.mark.parametrize("back_seconds", [1, 86_400, 1e9])
+async def test_a_clock_that_is_set_back_makes_nobody_wait_longer(
+    host: MediaHost, asker: Asker, clock: TurnableClock, back_seconds: float
+) -> None:
+    host.put(PATH, tells(running(), status=500))
+    await asyncio.gather(*(asker.ask("vidgo", "t1", None) for _ in range(6)))
+    clock.turn(-back_seconds)
+    assert asker.free_at("vidgo") - clock.now() == timedelta(seconds=5)
+    assert asker.trouble("vidgo") == "http_error: the provider answered (500), asked again in 5 s"
+    again_at = asker.out_of_turn("vidgo")
+    assert again_at == clock.now() + timedelta(seconds=5)
+    clock.turn(5)
+    assert asker.room("vidgo") == 1
+    assert asker.out_of_turn("vidgo") is None
+    assert (await asker.ask("vidgo", "t1", None)).asked
+    assert asker.free_at("vidgo") - clock.now() == timedelta(seconds=10)
+
+
+async def test_many_questions_on_their_way_make_one_trouble(host: MediaHost, asker: Asker) -> None:
+    host.put(PATH, tells(b"{}", status=500))
+    await asyncio.gather(*(asker.ask("vidgo", "t1", None) for _ in range(6)))
+    assert asker.free_at("vidgo") == NOW + timedelta(seconds=5)
+
+
+async def test_a_question_that_is_cancelled_leaves_the_provider_to_others(
+    host: MediaHost, asker: Asker
+) -> None:
+    host.put(PATH, writes(b"", pause_seconds=5))
+    asking_it = asyncio.create_task(asker.ask("vidgo", "t1", None))
+    await until(lambda: host.requests)
+    asking_it.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking_it
+    assert await outcome(asker, host, tells(running())) is Outcome.IN_PROGRESS
+
+
+def test_an_access_shows_no_key(tmp_path: Path) -> None:
+    shown = at("https://api.test")
+    assert KEY not in f"{shown} {shown!r} {msgspec.structs.replace(shown, first_poll_seconds=1.0)!r}"
+    assert httpx2.URL(shown.base_url).host == "api.test"

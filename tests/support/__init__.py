@@ -1,0 +1,1 @@
+"""Parts that tests share: callers, hosts, stubs, factories."""

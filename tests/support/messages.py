@@ -1,0 +1,156 @@
+"""Ended events, outbox work and rendered messages, with defaults for what a test is not about."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import jsonschema
+from cloudevents.core.formats.json import JSONFormat
+
+from receiver.envelope import render
+from receiver.models import (
+    Asset,
+    AssetState,
+    Event,
+    EventType,
+    Notification,
+    OutboxWork,
+    Outcome,
+    Submission,
+    Via,
+)
+from tests.support.factories import NOW, submission
+
+SOURCE = "https://receiver.example"
+
+# What CloudEvents 1.0 asks of structured JSON. The package that reads them makes up an id where there is
+# none, so the schema has to be the strict one.
+SCHEMA = {
+    "type": "object",
+    "required": ["id", "source", "specversion", "type"],
+    "properties": {
+        "id": {"type": "string", "minLength": 1},
+        "source": {"type": "string", "minLength": 1, "format": "uri-reference"},
+        "specversion": {"const": "1.0"},
+        "type": {"type": "string", "minLength": 1},
+        "subject": {"type": "string", "minLength": 1},
+        "time": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"},
+        "datacontenttype": {"const": "application/json"},
+        "data": {"type": "object"},
+    },
+    "propertyNames": {"pattern": "^[a-z0-9]{1,20}$"},
+    "additionalProperties": {"type": ["string", "integer", "boolean"]},
+}
+
+
+def cloud_event(body: bytes) -> Any:
+    """The message as the CloudEvents package reads it, once the schema has nothing against it."""
+    jsonschema.validate(json.loads(body), SCHEMA)
+    return JSONFormat().read(None, body)
+
+
+def link(provider: str, task_id: str, index: int, made_at: datetime) -> str:
+    return f"{SOURCE}/assets/{provider}/{task_id}/{index}?expires={int(made_at.timestamp())}"
+
+
+def stored_asset(index: int = 0) -> Asset:
+    return Asset(
+        index=index,
+        state=AssetState.STORED,
+        kind="image",
+        outcome=Outcome.STORED,
+        attempts=1,
+        deadline_at=NOW + timedelta(days=1),
+        key=f"vidgo/t1/{index}.png",
+        media_type="image/png",
+        bytes=1234,
+        width=64,
+        height=48,
+        sha256="ab" * 32,
+        settled_at=NOW,
+    )
+
+
+def failed_asset(index: int = 0, outcome: Outcome = Outcome.GONE) -> Asset:
+    return Asset(
+        index=index,
+        state=AssetState.FAILED,
+        kind="image",
+        outcome=outcome,
+        attempts=3,
+        deadline_at=NOW + timedelta(days=1),
+        key=None,
+        media_type=None,
+        bytes=None,
+        width=None,
+        height=None,
+        sha256=None,
+        settled_at=NOW,
+    )
+
+
+def event(
+    id_: str = "evt_1",
+    *,
+    type_: EventType | None = EventType.COMPLETED,
+    task_id: str = "t1",
+    assets: tuple[Asset, ...] = (stored_asset(),),
+    error_code: str | None = None,
+    error_message: str | None = None,
+    from_submission: Submission | None = None,
+) -> Event:
+    return Event(
+        id=id_,
+        provider="vidgo",
+        task_id=task_id,
+        submission=from_submission or submission(task_id, id_="sub_1"),
+        via=Via.CALLBACK,
+        received_at=NOW + timedelta(minutes=1),
+        type=type_,
+        ended_at=NOW + timedelta(minutes=2) if type_ else None,
+        revision=1,
+        error_code=error_code,
+        error_message=error_message,
+        assets=assets,
+    )
+
+
+def outbox_work(
+    of: Event | None = None,
+    *,
+    sink: str = "memory",
+    attempt: int = 1,
+    revision: int = 1,
+    replay_id: str | None = None,
+) -> OutboxWork:
+    return OutboxWork(
+        id="out_1",
+        sink=sink,
+        attempt=attempt,
+        created_at=NOW + timedelta(minutes=2),
+        revision=revision,
+        replay_id=replay_id,
+        event=of or event(),
+        lease="lease-1",
+    )
+
+
+def notification(
+    id_: str = "evt_1", *, metadata: Mapping[str, object] | None = None, revision: int = 1
+) -> Notification:
+    """A message of its own for each event ``id_`` and revision; equal ones give equal messages."""
+    base = submission("t1", id_="sub_1")
+    of = Submission(
+        id=base.id,
+        provider=base.provider,
+        owner=base.owner,
+        task_id=base.task_id,
+        model=base.model,
+        request=None,
+        metadata=metadata or {},
+        created_at=base.created_at,
+        bound_at=base.bound_at,
+    )
+    work = outbox_work(event(id_, from_submission=of), revision=revision)
+    return render(work, source=SOURCE, link=link)
