@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from receiver import __version__
-from receiver.cli.exits import report
+from receiver.cli.exit_codes import report
 from receiver.cli.terminal import columns, hang
 from receiver.errors import Misconfigured, ReceiverError
 
@@ -21,7 +21,7 @@ COMMANDS = {
     "simulate": ("receiver.cli.simulate:simulate", "Play the four providers' APIs on loopback."),
     "submissions": ("receiver.cli.submissions:submissions", "Add, list and show submissions."),
     "tasks": ("receiver.cli.tasks:tasks", "List tasks, and show one with its whole history."),
-    "show": ("receiver.cli.lookup:show", "Show the task that any id belongs to."),
+    "show": ("receiver.cli.show:show", "Show the task that any id belongs to."),
     "replay": ("receiver.cli.replay:replay", "Send, download, read or ask again, on purpose."),
     "replays": ("receiver.cli.replay:replays", "List, show, follow, pause, resume and cancel replays."),
     "dead": ("receiver.cli.dead:dead", "List dead letters, and have them sent after all."),

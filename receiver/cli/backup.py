@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from receiver import plugins
-from receiver.cli.exits import Exit, nothing_found
-from receiver.cli.show import count, print_document
+from receiver.cli.exit_codes import Exit, nothing_found
+from receiver.cli.output import count, print_document
 from receiver.cli.tables import print_pairs
 from receiver.cli.terminal import bar, say
 from receiver.config.credentials import credentials_path

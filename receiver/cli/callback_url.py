@@ -5,7 +5,7 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.keys import consequence
-from receiver.cli.reach import REMEDY, obstacles
+from receiver.cli.reachability import REMEDY, obstacles
 from receiver.cli.terminal import say
 from receiver.config.credentials import read_credentials
 from receiver.config.fields import key_variable

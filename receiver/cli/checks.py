@@ -13,7 +13,7 @@ import msgspec
 import receiver
 from receiver import plugins
 from receiver.cli.callback_url import provider_url
-from receiver.cli.reach import REMEDY, obstacles
+from receiver.cli.reachability import REMEDY, obstacles
 from receiver.cli.views import Outlook, ServiceSettings, View, told_differences
 from receiver.config.credentials import (
     EXPOSED,

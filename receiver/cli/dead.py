@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from receiver.cli.client import connect
-from receiver.cli.consent import ask, dry_run_option, yes_option
-from receiver.cli.exits import nothing_found
+from receiver.cli.confirm import ask, dry_run_option, yes_option
+from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import (
     check_order,
     cursor_option,
@@ -16,7 +16,7 @@ from receiver.cli.filters import (
     filter_words,
     limit_option,
 )
-from receiver.cli.show import as_json, count, print_json
+from receiver.cli.output import as_json, count, print_json
 from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable, printable_lines

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from receiver.cli import checks, probes
 from receiver.cli.checks import Check, State
-from receiver.cli.exits import Exit
-from receiver.cli.show import paint, print_document
+from receiver.cli.exit_codes import Exit
+from receiver.cli.output import paint, print_document
 from receiver.cli.terminal import columns, hang
 from receiver.cli.views import Difference, Outlook, View, by_service, by_shell
 from receiver.clock import Clock

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from receiver.challenge import Challenge, is_proven, make_challenge, place_of
-from receiver.cli.exits import Refused
+from receiver.cli.exit_codes import Refused
 from receiver.errors import Unavailable, tls_words, wire_outcome
 from receiver.models import Outcome
 from receiver.problem_types import ProblemType

@@ -16,6 +16,7 @@ from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
 from receiver.cli.client import admin_token, asks_for_proof, check_way
 from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
+from receiver.cli.output import count
 from receiver.cli.peer import (
     MAX_PROOF_BYTES,
     WHERE,
@@ -26,7 +27,6 @@ from receiver.cli.peer import (
     open_client,
 )
 from receiver.cli.remedies import remedy
-from receiver.cli.show import count
 from receiver.cli.views import Outlook, ServiceSettings
 from receiver.clock import Clock
 from receiver.config.fields import key_variable, variable_of

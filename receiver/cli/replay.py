@@ -8,11 +8,11 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.client import Reply, connect
-from receiver.cli.consent import ask, dry_run_option, yes_option
-from receiver.cli.exits import nothing_found
+from receiver.cli.confirm import ask, dry_run_option, yes_option
+from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
-from receiver.cli.following import NOUNS, exit_code, follow, how_to_follow, print_results
-from receiver.cli.show import as_json, count, print_heading, print_json
+from receiver.cli.follow import NOUNS, exit_code, follow, how_to_follow, print_results
+from receiver.cli.output import as_json, count, print_heading, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable, printable_lines

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from receiver import __version__
-from receiver.cli.exits import Exit
+from receiver.cli.exit_codes import Exit
 from receiver.cli.keys import bottleneck, consequence
 from receiver.config.credentials import credentials_path, ensure_credentials, tell_weaknesses
 from receiver.config.fields import ALL_FIELDS

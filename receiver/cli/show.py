@@ -1,63 +1,119 @@
-"""What people see: headings, values and colours; and JSON for machines."""
+"""`receiver show`: what an id is, and the story of the task that it belongs to."""
 
-import codecs
-import json
-import re
-import sys
+from typing import Any
+from urllib.parse import quote
 
 import click
-import msgspec
 
-from receiver.cli.client import Reply
+from receiver.cli.client import Reply, Service, connect
+from receiver.cli.exit_codes import Refused, is_missing, nothing_found
+from receiver.cli.output import as_json as json_option
+from receiver.cli.output import print_json
+from receiver.cli.replay import print_replay
+from receiver.cli.tables import print_pairs, wide_option
+from receiver.cli.tasks import print_list, print_task, task_path
 from receiver.cli.terminal import say
-from receiver.escapes import escape_json, printable
+from receiver.escapes import printable
 
-_COLOURS = {
-    "completed": "green", "stored": "green", "delivered": "green", "accepted": "green", "ok": "green",
-    "done": "green", "answered": "green", "partial": "yellow", "fetching": "yellow", "pending": "yellow",
-    "early": "yellow", "warn": "yellow", "running": "yellow", "paused": "yellow", "unconfirmed": "yellow",
-    "in_progress": "yellow", "failed": "red", "dead": "red", "conflict": "red", "refused": "red",
-    "unowned": "red", "fail": "red", "cancelled": "red", "failing": "yellow", "down": "red", "stopped": "red",
-}  # fmt: skip
-
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer instead.")
+# What our own ids begin with: the parameter of GET /tasks that finds by it, and what the id is of.
+_KINDS = {
+    "sub_": ("submission_id", "a submission"),
+    "evt_": ("event_id", "an event"),
+    "dlv_": ("delivery_id", "a delivery"),
+    "out_": ("notification_id", "a notification"),
+}
+_LOOKED_FOR = "submission, event, delivery, notification, replay or task"
 
 
-def print_json(answer: Reply) -> None:
-    print_document(answer.body)
+@click.command()
+@click.argument("id_", metavar="ANY_ID")
+@wide_option
+@json_option
+def show(*, id_: str, as_json: bool) -> None:
+    """Say what an id is, and show its task as `receiver tasks show` does.
+
+    ANY_ID may be of a submission (sub_...), an event (evt_..., also with .REVISION), a delivery (dlv_...), a
+    notification (out_...), a replay (rpl_...), or a provider's id of a task, alone or as PROVIDER/TASK_ID.
+    """
+    with connect() as service:
+        for look in (_by_our_id, _reservation, _replay, _by_subject, _by_task_id):
+            if look(service, id_, as_json=as_json):
+                return
+    nothing_found(f"{_LOOKED_FOR} {printable(id_)}")
 
 
-def print_document(document: bytes) -> None:
-    """Print JSON that stays JSON, keeps its lines and moves no cursor, in a terminal of any encoding."""
-    text = escape_json(msgspec.json.format(document, indent=2)).decode()
-    shows_everything = codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    click.echo(text if shows_everything else _NOT_ASCII.sub(_json_escape, text))
+def _by_our_id(service: Service, id_: str, *, as_json: bool) -> bool:
+    parameter, what = _KINDS.get(id_[:4], (None, ""))
+    if parameter is None:
+        return False
+    return _print_found(
+        service, service.get("/tasks", {parameter: id_}), f"{id_} is {what} of", as_json=as_json
+    )
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    return json.dumps(found[0])[1:-1]
+def _reservation(service: Service, id_: str, *, as_json: bool) -> bool:
+    answer = _get(service, f"/submissions/{quote(id_, safe='')}") if id_.startswith("sub_") else None
+    if answer is None:
+        return False
+    if as_json:
+        print_json(answer)
+        return True
+    say(f"{printable(id_)} is a submission that no task is bound to.")
+    print_pairs(list(answer.document.items()))
+    return True
 
 
-def print_heading(text: str) -> None:
-    click.echo()
-    say(printable(text), bold=True)
+def _replay(service: Service, id_: str, *, as_json: bool) -> bool:
+    answer = _get(service, f"/replays/{quote(id_, safe='')}") if id_.startswith("rpl_") else None
+    if answer is None:
+        return False
+    if not as_json:
+        say(f"{printable(id_)} is a replay.")
+    print_replay(answer, as_json=as_json)
+    return True
 
 
-def paint(value: object) -> str:
-    """One value for a terminal: words of state in colour, nothing that moves the cursor."""
-    text = plain(value)
-    return click.style(text, fg=_COLOURS[text]) if text in _COLOURS else text
+def _by_subject(service: Service, id_: str, *, as_json: bool) -> bool:
+    """As events name a task."""
+    provider, slash, task_id = id_.partition("/")
+    answer = _get(service, task_path(provider, task_id)) if slash and provider and task_id else None
+    if answer is None:
+        return False
+    _print_answer(answer, as_json=as_json)
+    return True
 
 
-def plain(value: object) -> str:
-    """The same without colours."""
-    if value is None:
-        return "-"
-    return printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+def _by_task_id(service: Service, id_: str, *, as_json: bool) -> bool:
+    return _print_found(
+        service, service.get("/tasks", {"task_id": id_}), f"{id_} is the id of", as_json=as_json
+    )
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """``1 event``, ``2 events``; ``many`` where it is not ``one`` with an s."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def _print_found(service: Service, found: Reply, said: str, *, as_json: bool) -> bool:
+    """The only task of a list, or the list."""
+    tasks: list[dict[str, Any]] = found.document["tasks"]
+    if len(tasks) == 1:
+        (task,) = tasks
+        if not as_json:
+            say(printable(f"{said} {task['provider']}/{task['task_id']}"))
+        _print_answer(service.get(task_path(task["provider"], task["task_id"])), as_json=as_json)
+    elif tasks:
+        print_list(found, as_json=as_json)
+        say("Several providers have a task of this id: receiver show PROVIDER/TASK_ID", err=True)
+    return bool(tasks)
+
+
+def _print_answer(answer: Reply, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        print_task(answer.document)
+
+
+def _get(service: Service, path: str) -> Reply | None:
+    try:
+        return service.get(path)
+    except Refused as refusal:
+        if is_missing(refusal):
+            return None
+        raise

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from receiver.cli.client import connect
-from receiver.cli.exits import Exit
+from receiver.cli.exit_codes import Exit
+from receiver.cli.output import as_json, paint, print_json
 from receiver.cli.remedies import remedy
-from receiver.cli.show import as_json, paint, print_json
 from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.clock import Clock

@@ -3,7 +3,7 @@
 import click
 
 from receiver.cli.client import connect
-from receiver.cli.show import as_json, print_heading, print_json
+from receiver.cli.output import as_json, print_heading, print_json
 from receiver.cli.tables import print_pairs
 
 

@@ -7,8 +7,8 @@ import msgspec
 
 from receiver import plugins
 from receiver.cli.client import connect
-from receiver.cli.consent import ask, yes_option
-from receiver.cli.exits import nothing_found
+from receiver.cli.confirm import ask, yes_option
+from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import (
     check_order,
     cursor_option,
@@ -18,7 +18,7 @@ from receiver.cli.filters import (
     since_option,
     until_option,
 )
-from receiver.cli.show import as_json, print_json
+from receiver.cli.output import as_json, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable

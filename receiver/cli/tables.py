@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from receiver.cli.show import paint, plain
+from receiver.cli.output import paint, plain
 from receiver.cli.terminal import columns, hang, measure, say, shorten, shown
 from receiver.escapes import printable
 

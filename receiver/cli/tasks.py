@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from receiver.cli.client import TIMEOUT_SECONDS, Reply, Service, connect
-from receiver.cli.exits import nothing_found
+from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import (
     check_order,
     cursor_option,
@@ -20,7 +20,7 @@ from receiver.cli.filters import (
     until_option,
     wait_option,
 )
-from receiver.cli.show import as_json, print_heading, print_json
+from receiver.cli.output import as_json, print_heading, print_json
 from receiver.cli.tables import print_lines, print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.cli.timeline import timeline

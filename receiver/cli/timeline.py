@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from receiver.cli.show import count, paint
+from receiver.cli.output import count, paint
 from receiver.escapes import printable
 from receiver.times import from_text
 

@@ -72,8 +72,8 @@ on loopback, because the simulator calls nobody else; and an upload by URL fetch
 
 from receiver.simulator.app import create_simulator
 from receiver.simulator.faults import Faults
-from receiver.simulator.plot import SimulatorOptions
-from receiver.simulator.serving import Addresses, serve_providers, serve_simulator
+from receiver.simulator.model import SimulatorOptions
+from receiver.simulator.server import Addresses, serve_providers, serve_simulator
 
 __all__ = [
     "Addresses",

@@ -7,7 +7,7 @@ balance. The company's site (https://github.com/coolhackboy/apidot) shows what i
 
 from receiver.clock import Clock
 from receiver.simulator import music
-from receiver.simulator.plot import Order, Refusal, Snapshot, kind_of
+from receiver.simulator.model import Order, Refusal, Snapshot, kind_of
 from receiver.simulator.vidgo import VidgoDialect, error_type, naive
 
 

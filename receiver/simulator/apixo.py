@@ -7,7 +7,8 @@ import msgspec
 from receiver import payload
 from receiver.clock import Clock
 from receiver.simulator.faults import Failure
-from receiver.simulator.orders import (
+from receiver.simulator.model import Order, Question, Refusal, Retries, Snapshot
+from receiver.simulator.requests import (
     invalid,
     read_callback_url,
     read_count,
@@ -16,7 +17,6 @@ from receiver.simulator.orders import (
     read_simulate,
     read_text,
 )
-from receiver.simulator.plot import Order, Question, Refusal, Retries, Snapshot
 
 # https://apixo.ai/docs/models : what these models, or those that begin so, make; all others make images.
 _SONGS = frozenset({"suno"})

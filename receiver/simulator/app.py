@@ -18,10 +18,10 @@ from receiver.simulator.apidot import ApidotDialect
 from receiver.simulator.apixo import ApixoDialect
 from receiver.simulator.desk import ProviderDesk
 from receiver.simulator.directory import DirectoryDoor, Door
+from receiver.simulator.engine import Stage
 from receiver.simulator.media import Draw
-from receiver.simulator.plot import Dialect, Media, SimulatorOptions
+from receiver.simulator.model import Dialect, Media, SimulatorOptions
 from receiver.simulator.reapi import ReapiDialect
-from receiver.simulator.stage import Stage
 from receiver.simulator.uploads import Uploads
 from receiver.simulator.vidgo import VidgoDialect
 from receiver.simulator.visitors import NoPages
@@ -78,7 +78,7 @@ class ByPort:
 
 def _load_draw() -> Draw:
     try:
-        drawing = importlib.import_module("receiver.simulator.drawing")
+        drawing = importlib.import_module("receiver.simulator.images")
     except ImportError as exc:
         raise Misconfigured(
             "The simulator draws its images with Pillow: pip install 'callback-receiver[demo]'"

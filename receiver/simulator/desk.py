@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from receiver.simulator.directory import Door
-from receiver.simulator.orders import read_body
-from receiver.simulator.plot import (
+from receiver.simulator.engine import Stage
+from receiver.simulator.model import (
     BROKEN,
     INVALID,
     NO_CREDIT,
@@ -25,7 +25,7 @@ from receiver.simulator.plot import (
     Refusal,
     SimulatorOptions,
 )
-from receiver.simulator.stage import Stage
+from receiver.simulator.requests import read_body
 from receiver.simulator.throttle import Throttle
 from receiver.simulator.uploads import WAYS, Uploads
 

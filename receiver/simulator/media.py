@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from receiver.simulator import films, sounds
-from receiver.simulator.plot import ANY_IMAGE, Media
+from receiver.simulator.model import ANY_IMAGE, Media
 
 # What has no pixels: its media type, and how it is made.
 _SOUNDS: dict[str, tuple[str, Callable[[str], bytes]]] = {

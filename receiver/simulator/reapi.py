@@ -5,14 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from receiver.clock import Clock
 from receiver.simulator.faults import Failure
-from receiver.simulator.orders import (
-    read_count,
-    read_image_format,
-    read_image_urls,
-    read_simulate,
-    read_text,
-)
-from receiver.simulator.plot import (
+from receiver.simulator.model import (
     BROKEN,
     INVALID,
     NO_CREDIT,
@@ -27,6 +20,13 @@ from receiver.simulator.plot import (
     Refusal,
     Retries,
     Snapshot,
+)
+from receiver.simulator.requests import (
+    read_count,
+    read_image_format,
+    read_image_urls,
+    read_simulate,
+    read_text,
 )
 from receiver.simulator.sounds import SECONDS
 

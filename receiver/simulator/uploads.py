@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
-from receiver.simulator.orders import invalid, read_body, read_text
-from receiver.simulator.plot import NO_PATH, Media, Refusal
-from receiver.simulator.stage import Stage
+from receiver.simulator.engine import Stage
+from receiver.simulator.model import NO_PATH, Media, Refusal
+from receiver.simulator.requests import invalid, read_body, read_text
 from receiver.simulator.throttle import Throttle
 
 WAYS = ("stream", "base64", "url")

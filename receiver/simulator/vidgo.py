@@ -7,7 +7,8 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.simulator import music
 from receiver.simulator.faults import Failure
-from receiver.simulator.orders import (
+from receiver.simulator.model import Order, Question, Refusal, Retries, Snapshot
+from receiver.simulator.requests import (
     invalid,
     read_callback_url,
     read_count,
@@ -16,7 +17,6 @@ from receiver.simulator.orders import (
     read_simulate,
     read_text,
 )
-from receiver.simulator.plot import Order, Question, Refusal, Retries, Snapshot
 
 # https://docs.vidgo.ai/api-manual/image-series/gpt-image-2 : one image per request, and no ``n``; the second
 # works from ``image_urls``, the first takes none.

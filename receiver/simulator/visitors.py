@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from receiver.simulator.orders import is_loopback
+from receiver.simulator.requests import is_loopback
 
 
 class NoPages:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from receiver import plugins
 from receiver.cli import COMMANDS, main
-from receiver.cli.reach import obstacles
+from receiver.cli.reachability import obstacles
 from receiver.config.credentials import credentials_path, ensure_credentials
 from receiver.config.fields import ALL_FIELDS
 from receiver.config.settings import load_settings

@@ -28,7 +28,7 @@ from receiver.cli.demo.folder import RunFolder, make_run_folder
 from receiver.cli.demo.plan import FAILURE, Job, make_plan
 from receiver.cli.demo.service import service_environment
 from receiver.cli.demo.summary import make_report, print_report
-from receiver.cli.exits import Exit
+from receiver.cli.exit_codes import Exit
 from receiver.config.settings import load_settings
 
 ENDS = "Every task ended as its provider ended it"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.cli.exits import Exit
+from receiver.cli.exit_codes import Exit
 from tests.cli.test_commands import started, wait_for
 from tests.cli.test_strangers import ASKING
 from tests.support.cli_callers import run

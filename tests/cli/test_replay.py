@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from receiver.cli import following, main
+from receiver.cli import follow, main
 from receiver.times import from_text
 from tests.support.cli_stub import Answer, Answers, Stub, answering
 from tests.support.waiting import wait_until
@@ -78,8 +78,8 @@ NO_MATCH = PLAN | {"matched": 0}
 @pytest.fixture
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever follows a replay looks again at once."""
-    monkeypatch.setattr(following, "FIRST_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(following, "LAST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(follow, "FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(follow, "LAST_LOOK_SECONDS", 0.01)
 
 
 def answers(*looks: dict[str, Any] | Answer, plan: dict[str, Any] = PLAN) -> Answers:
@@ -298,7 +298,7 @@ def test_a_no_leaves_everything_as_it_is() -> None:
 
 
 def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
     with answering(answers(HALFWAY, HALFWAY | {"state": "paused"}, DONE)) as stub:
         result = run(stub, "replays", "follow", "rpl_1")
     assert result.exit_code == 0
@@ -319,7 +319,7 @@ def test_following_outlives_a_restart_of_the_service() -> None:
 def test_following_gives_up_in_the_end_and_says_that_the_replay_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0.05)
     with answering(answers((503, {"title": "Unavailable", "detail": "Later."}))) as stub:
         result = run(stub, "replay", "--stage", "notify", "--yes")
     assert result.exit_code == 1

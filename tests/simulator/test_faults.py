@@ -12,8 +12,8 @@ from receiver import payload
 from receiver.errors import Misconfigured
 from receiver.models import Report, ReportState
 from receiver.simulator import Faults, SimulatorOptions
-from receiver.simulator.drawing import SIZES, draw
 from receiver.simulator.faults import Failure, Fate, Simulate, decide
+from receiver.simulator.images import SIZES, draw
 from receiver.simulator.throttle import Throttle
 from tests.support.playing import PROVIDERS, PUSHING, Backend, id_in, playing
 from tests.support.waiting import until
@@ -104,7 +104,7 @@ async def test_a_reordered_callback_is_overtaken_and_followed_by_progress(provid
 async def test_a_reordered_callback_that_nobody_overtakes_comes_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("receiver.simulator.telling.OVERTAKEN_WITHIN_SECONDS", 0.1)
+    monkeypatch.setattr("receiver.simulator.callbacks.OVERTAKEN_WITHIN_SECONDS", 0.1)
     async with playing(options(Faults(reorder=1.0))) as backend:
         await backend.submit("vidgo")
         states = [told(body).state for body in await backend.called(2)]

@@ -16,9 +16,9 @@ from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import ReportState
 from receiver.simulator import SimulatorOptions, create_simulator, serve_simulator
-from receiver.simulator.calling import Caller
-from receiver.simulator.drawing import FORMATS, SIZES, draw
-from receiver.simulator.plot import CallAttempt, Retries
+from receiver.simulator.images import FORMATS, SIZES, draw
+from receiver.simulator.model import CallAttempt, Retries
+from receiver.simulator.sender import Caller
 from tests.support.playing import MODELS, PROVIDERS, PUSHING, id_in, playing, submission
 
 # --- submissions, answers, files ----------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_pictures_come_in_every_format_and_several_sizes() -> None:
 
 def test_without_pillow_the_operator_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    monkeypatch.delitem(sys.modules, "receiver.simulator.drawing")
+    monkeypatch.delitem(sys.modules, "receiver.simulator.images")
     with pytest.raises(Misconfigured, match=r"pip install 'callback-receiver\[demo\]'"):
         create_simulator()
 

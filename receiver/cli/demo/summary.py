@@ -9,8 +9,8 @@ import msgspec
 from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
-from receiver.cli.exits import Exit
-from receiver.cli.show import print_document, print_heading
+from receiver.cli.exit_codes import Exit
+from receiver.cli.output import print_document, print_heading
 from receiver.cli.simulate import PROVIDERS
 from receiver.cli.tables import print_lines
 from receiver.cli.terminal import columns, hang, say

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import msgspec
 
 from receiver.clock import Clock
-from receiver.simulator.calling import Caller
-from receiver.simulator.plot import CallAttempt, Dialect, PlayedTask, Retries, Snapshot
+from receiver.simulator.model import CallAttempt, Dialect, PlayedTask, Retries, Snapshot
+from receiver.simulator.sender import Caller
 
 OVERTAKEN_WITHIN_SECONDS = 2.0  # so long a reordered callback waits to be overtaken by a later task's
 LIAR = Retries(waits_seconds=(), timeout_seconds=10.0)  # whoever lies does not insist

@@ -10,8 +10,8 @@ import uvicorn
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.simulator.app import DIALECTS, create_simulator
-from receiver.simulator.orders import is_loopback
-from receiver.simulator.plot import SimulatorOptions
+from receiver.simulator.model import SimulatorOptions
+from receiver.simulator.requests import is_loopback
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from receiver import payload
 from receiver.simulator.faults import Simulate
-from receiver.simulator.plot import ANY_IMAGE, INVALID, Refusal
+from receiver.simulator.model import ANY_IMAGE, INVALID, Refusal
 
 _EXTENSIONS = {"png": "png", "jpeg": "jpg", "jpg": "jpg", "webp": "webp"}
 

@@ -8,7 +8,7 @@ import httpx2
 from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Rejected
-from receiver.simulator.plot import CallAttempt, Retries
+from receiver.simulator.model import CallAttempt, Retries
 
 MAX_ANSWER_BYTES = 10_000
 MAX_AT_ONCE = 256  # callbacks under way; the rest wait, so that a burst does not use up the descriptors

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from receiver.cli.exits import Exit
+from receiver.cli.exit_codes import Exit
 from receiver.cli.terminal import say
 from receiver.escapes import printable_lines
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from receiver.simulator.plot import Media
+from receiver.simulator.model import Media
 
 LONGEST_EDGE = 1024
 SIZES = ((768, 768), (1024, 576), (576, 1024), (800, 600), (640, 800), (1024, 1024))

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from receiver.cli.client import Reply, Service
-from receiver.cli.exits import Exit, Refused
+from receiver.cli.exit_codes import Exit, Refused
 from receiver.cli.tables import print_table
 from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable

@@ -8,11 +8,11 @@ from typing import Self
 
 from receiver.clock import Clock
 from receiver.simulator.accounts import Accounts
-from receiver.simulator.calling import Caller
+from receiver.simulator.callbacks import Teller
 from receiver.simulator.faults import decide
 from receiver.simulator.links import Links
 from receiver.simulator.media import Draw, make
-from receiver.simulator.plot import (
+from receiver.simulator.model import (
     ANY_IMAGE,
     NO_CREDIT,
     Dialect,
@@ -23,7 +23,7 @@ from receiver.simulator.plot import (
     Refusal,
     SimulatorOptions,
 )
-from receiver.simulator.telling import Teller
+from receiver.simulator.sender import Caller
 
 
 class Stage:
