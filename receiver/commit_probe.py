@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from receiver.errors import Unavailable
 
-PULSE_SECONDS = 1.0  # how long what was found stands
+STANDS_SECONDS = 1.0  # how long what was found stands
 PATIENCE_SECONDS = 2.0  # for a commit
 
 
-class Pulse:
+class CommitProbe:
     """What the last trial of a commit has shown.
 
     Each is a commit, fsynced, and strangers may ask: so one serves all who ask meanwhile and for a second
@@ -24,12 +24,12 @@ class Pulse:
         self._stands_until = -math.inf
         self._found = ""
 
-    async def feel(self) -> str:
+    async def check(self) -> str:
         """``ok``, or what is wrong with it; a second old at most."""
         async with self._lock:
             if self._seconds() >= self._stands_until:
                 self._found = await self._try()
-                self._stands_until = self._seconds() + PULSE_SECONDS
+                self._stands_until = self._seconds() + STANDS_SECONDS
             return self._found
 
     async def _try(self) -> str:

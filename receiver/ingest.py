@@ -5,14 +5,11 @@ Nothing slow happens here and nothing is fetched: when ``accept`` returns, the f
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
-from receiver import payload
 from receiver.errors import Rejected
-from receiver.fetching.addresses import MAX_URL_LENGTH
-from receiver.links import link_name
 from receiver.models import (
     Callback,
     KeptDelivery,
@@ -28,19 +25,15 @@ from receiver.models import (
 )
 from receiver.ports import Provider, Store
 from receiver.problem_types import ProblemType
+from receiver.reports import fingerprint, links_die_at, read_report
 from receiver.tokens import TokenClaim, Tokens
-
-# The most files any documented model returns is 15; beyond this a report is not believed.
-MOST_FILES = 100
-# A longer link is followed by nobody. It is kept so far as to be too long still, and no further.
-MOST_LINK_CHARS = MAX_URL_LENGTH + 1
 
 _UNTOKENED = TokenClaim(proof=Proof.NONE)
 _SIGNED = TokenClaim(proof=Proof.SIGNATURE)
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """A request whose body is worth reading. Made by ``Ingest.admit`` and nowhere else."""
+    """A request whose body is worth reading. Made by ``Ingest.authorize`` and nowhere else."""
 
     provider: str
     token: str | None
@@ -62,16 +55,16 @@ class Ingest:
         tokens: Tokens,
         allow_untokened: bool,
         wake: Callable[[str], None],
-        tell_end: Callable[[str, str | None], None] = lambda _provider, _task_id: None,
+        task_ended: Callable[[str, str | None], None] = lambda _provider, _task_id: None,
     ) -> None:
         self._store = store
         self._providers = providers
         self._tokens = tokens
         self._allow_untokened = allow_untokened
         self._wake = wake
-        self._tell_end = tell_end
+        self._tell_end = task_ended
 
-    def admit(self, provider: str, token: str | None) -> Admission:
+    def authorize(self, provider: str, token: str | None) -> Admission:
         """Decide by the URL alone, so that a stranger's body is neither awaited nor held.
 
         ``provider`` is one that is known. Raises Rejected (401 not authentic) where no byte of a body could
@@ -89,7 +82,7 @@ class Ingest:
         """
         verified = self.verify(admission, body=body, headers=headers, received_at=received_at)
         provider = self._providers[verified.provider]
-        report = understand(provider, verified.body)
+        report = read_report(provider, verified.body)
         recording = self._recording(
             verified.provider,
             report,
@@ -142,7 +135,7 @@ class Ingest:
             self._tell_end(read[0].recording.provider, read[0].recording.report.task_id)
         return has_ended
 
-    async def lose(self, provider: str, task_id: str, reason: str, at: datetime) -> Receipt:
+    async def mark_lost(self, provider: str, task_id: str, reason: str, at: datetime) -> Receipt:
         """Record that a task will not be asked about any more: it has failed, in our words.
 
         Raises Unavailable (nothing was recorded).
@@ -232,43 +225,3 @@ class Ingest:
 def _not_authentic() -> Rejected:
     # The same words for a missing and a wrong token: the answer tells a stranger nothing.
     return Rejected(ProblemType.NOT_AUTHENTIC, "The callback URL is not one that this receiver gave out.")
-
-
-def understand(provider: Provider, body: bytes) -> Report:
-    """What a body says. Raises Rejected (400) when it is not JSON at all.
-
-    An adapter may be anybody's code: what makes one crash is kept raw until it is mended.
-    """
-    document = payload.decode(body)
-    try:
-        return _believable(provider.parse(document))
-    except Exception as exc:  # noqa: BLE001 - the sender is authentic, and the bug is ours
-        # Only the type: what it says may be the body it choked on.
-        return Report(
-            task_id=None, state=ReportState.UNCLEAR, note=f"the adapter crashed: {type(exc).__name__}"
-        )
-
-
-def _believable(report: Report) -> Report:
-    if len(report.files) > MOST_FILES:
-        note = f"names {len(report.files)} files, more than {MOST_FILES}"
-        return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
-    if any(len(file.url) > MOST_LINK_CHARS for file in report.files):
-        files = [msgspec.structs.replace(file, url=file.url[:MOST_LINK_CHARS]) for file in report.files]
-        return msgspec.structs.replace(report, files=tuple(files))
-    return report
-
-
-def fingerprint(report: Report) -> str:
-    """Equal for two reports that mean the same end of a task.
-
-    The query of a link is left out: providers sign the same file anew for every answer. So are the
-    order of the files and the words of a failure.
-    """
-    files = sorted([link_name(file.url) for file in report.files])
-    return hashlib.sha256(msgspec.json.encode([report.state, files])).hexdigest()[:32]
-
-
-def links_die_at(provider: Provider, received_at: datetime) -> datetime:
-    """Until when the files of a result can be had."""
-    return received_at + timedelta(0, provider.facts.link_life_seconds)

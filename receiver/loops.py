@@ -10,16 +10,16 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.config.settings import Settings, SinkSettings
-from receiver.fetching.fetcher import Assets
+from receiver.fetching.fetcher import AssetFetcher
 from receiver.metrics import Metrics
 from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, PollWork, ReplayWork
 from receiver.polling.reconciler import Reconciler
-from receiver.polling.status_client import Asker
+from receiver.polling.status_client import StatusClient
 from receiver.ports import Store
 from receiver.relay import Relay
 from receiver.replay import Replayer
 from receiver.upkeep import Upkeep
-from receiver.worker import Chore, Lane
+from receiver.worker import LeaseLoop, PeriodicLoop
 
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
 UPKEEP_SECONDS = 30.0
@@ -31,7 +31,7 @@ POLLS_AT_ONCE = 4  # questions to one provider
 REPLAYS_AT_ONCE = 4
 
 
-class Lanes(msgspec.Struct, frozen=True, kw_only=True):
+class Loops(msgspec.Struct, frozen=True, kw_only=True):
     """Makes the loops. Each sink and each provider has its own, so that a dead one holds up no other."""
 
     settings: Settings
@@ -39,9 +39,9 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     store: Store
     wake: Callable[[str], None]
-    tell_end: Callable[[str, str], None]
+    task_ended: Callable[[str, str], None]
 
-    def files(self, assets: Assets) -> Lane[AssetWork]:
+    def files(self, assets: AssetFetcher) -> LeaseLoop[AssetWork]:
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
 
         recent: deque[FetchShare] = deque(maxlen=RECENT_TURNS)
@@ -62,9 +62,9 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             size = settlement.file.bytes if settlement.file else 0
             self.metrics.asset(work.provider, settlement.outcome, size)
             self.wake("sink")  # it may have been the event's last
-            self.tell_end(work.provider, work.task_id)
+            self.task_ended(work.provider, work.task_id)
 
-        return Lane(
+        return LeaseLoop(
             "assets",
             lease=lease,
             run=fetch,
@@ -73,15 +73,17 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             # A dead link, the provider asked for another, and that one fetched.
             lease_seconds=2 * self.settings.asset_timeout_seconds + ASK_SECONDS + LEASE_GRACE_SECONDS,
             clock=self.clock,
-            note=assets.disk_trouble,
+            note=assets.disk_problem,
         )
 
-    def polls(self, provider: str, asker: Asker, reconciler: Reconciler) -> Lane[PollWork]:
+    def polls(
+        self, provider: str, status_client: StatusClient, reconciler: Reconciler
+    ) -> LeaseLoop[PollWork]:
         async def ask(work: PollWork) -> None:
             settlement = await reconciler.run(work)
             self.metrics.poll(provider, settlement.outcome)
 
-        return Lane(
+        return LeaseLoop(
             f"poll {provider}",
             lease=partial(reconciler.lease, provider),
             run=ask,
@@ -89,21 +91,21 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             concurrency=POLLS_AT_ONCE,
             lease_seconds=ASK_SECONDS + LEASE_GRACE_SECONDS,
             clock=self.clock,
-            note=partial(asker.trouble, provider),
+            note=partial(status_client.problem, provider),
         )
 
-    def held(self, reconciler: Reconciler) -> Chore:
-        return Chore("held", run=reconciler.judge_unasked, every_seconds=UPKEEP_SECONDS)
+    def held(self, reconciler: Reconciler) -> PeriodicLoop:
+        return PeriodicLoop("held", run=reconciler.judge_unasked, every_seconds=UPKEEP_SECONDS)
 
-    def sinks(self, relay: Relay) -> list[Lane[OutboxWork]]:
+    def sinks(self, relay: Relay) -> list[LeaseLoop[OutboxWork]]:
         return [self._sink(sink, relay) for sink in self.settings.sinks]
 
-    def _sink(self, sink: SinkSettings, relay: Relay) -> Lane[OutboxWork]:
+    def _sink(self, sink: SinkSettings, relay: Relay) -> LeaseLoop[OutboxWork]:
         async def publish(work: OutboxWork) -> None:
             settlement = await relay.run(work)
             self.metrics.notification(sink.name, settlement.outcome)
 
-        return Lane(
+        return LeaseLoop(
             f"sink {sink.name}",
             lease=partial(relay.lease, sink.name),
             run=publish,
@@ -112,11 +114,11 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             lease_seconds=sink.timeout_seconds + LEASE_GRACE_SECONDS,
             clock=self.clock,
             stopped=lambda: _stopped(relay, sink.name),
-            note=partial(relay.trouble, sink.name),
+            note=partial(relay.problem, sink.name),
         )
 
-    def replays(self, replayer: Replayer) -> Lane[ReplayWork]:
-        return Lane(
+    def replays(self, replayer: Replayer) -> LeaseLoop[ReplayWork]:
+        return LeaseLoop(
             "replay",
             lease=self.store.lease_replays,
             run=replayer.run,
@@ -126,7 +128,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             clock=self.clock,
         )
 
-    def upkeep(self) -> Chore:
+    def upkeep(self) -> PeriodicLoop:
         upkeep = Upkeep(
             store=self.store,
             clock=self.clock,
@@ -134,7 +136,7 @@ class Lanes(msgspec.Struct, frozen=True, kw_only=True):
             retention_days=self.settings.retention_days,
             lost_after_seconds=self.settings.lost_after_seconds,
         )
-        return Chore("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
+        return PeriodicLoop("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
 
 
 def fetch_load(running: Mapping[FetchShare, int], recent: Sequence[FetchShare], places: int) -> FetchLoad:

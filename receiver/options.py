@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx2
 
 
-class PartOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PluginOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a blob store or a sink may need."""
 
     name: str  # the sink's own name; the scheme for a blob store

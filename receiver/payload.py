@@ -8,7 +8,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from urllib.parse import quote
 
 import msgspec
 
@@ -237,7 +236,7 @@ def error_of(value: object, *, number: object = None, message: object = None) ->
     )
 
 
-def conclude(
+def build_report(
     *,
     task_id: str | None,
     word: str | None,
@@ -299,9 +298,3 @@ def _each_once(files: Iterable[RemoteFile | None]) -> tuple[RemoteFile, ...]:
         if file is not None:
             first.setdefault(file.url, file)
     return tuple(first.values())
-
-
-def path_part(value: str) -> str:
-    """``value`` as one segment of a path: slashes are encoded, and dots alone cannot climb."""
-    encoded = quote(value, safe="", errors="replace")
-    return encoded if encoded.strip(".") else encoded.replace(".", "%2E")

@@ -50,7 +50,7 @@ from receiver.models import (
     Verdict,
     WorkFilter,
 )
-from receiver.options import PartOptions, StoreOptions
+from receiver.options import PluginOptions, StoreOptions
 
 Due = Literal["assets", "outbox", "polls", "held", "replays"]
 
@@ -423,7 +423,7 @@ class BlobStore(Protocol):
         """The folder in which each file lies under its key, where that is on this machine; else None."""
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> Self:
+    def from_url(cls, url: str, options: PluginOptions) -> Self:
         """Build from a URL without touching it yet. Raises Misconfigured naming what is wrong."""
 
     async def put(self, key: str, source: Path, media_type: str) -> None:
@@ -449,7 +449,7 @@ class Sink(Protocol):
     """Where events go. ``publish`` may be called concurrently and again for the same message."""
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> Self:
+    def from_url(cls, url: str, options: PluginOptions) -> Self:
         """Build from a URL without connecting yet. Raises Misconfigured naming what is wrong."""
 
     async def publish(self, notification: Notification) -> None:

@@ -1,7 +1,7 @@
 """One leased outbox entry: published to its sink, then delivered, retried or a dead letter."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -10,13 +10,13 @@ import structlog
 from receiver.backoff import LONGEST_WISH_SECONDS, Backoff
 from receiver.clock import Clock, Leaps
 from receiver.envelope import LinkMaker, message_id, render, render_test
-from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
-from receiver.models import EventType, Notification, OutboxWork, Outcome, Route, Settlement, SinkState
-from receiver.payload import path_part
+from receiver.errors import Gone, Permanent, Unavailable
+from receiver.models import Notification, OutboxWork, Outcome, Settlement, SinkState
 from receiver.ports import Sink, Store
 from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
 from receiver.times import to_text
 from receiver.tokens import Tokens
+from receiver.urls import asset_url
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class Relay:
         self.stopped: dict[str, str] = {}
         self.answers: dict[str, SinkAnswer] = {}  # the last of each sink
 
-    def trouble(self, sink: str) -> str | None:
+    def problem(self, sink: str) -> str | None:
         """Why it takes nothing now, in words for people, if it is down or has not taken the last event."""
         circuit = self._circuits[sink]
         outage = circuit.outage
@@ -208,7 +208,7 @@ class Relay:
                 outcome=outcome,
                 detail=detail or "",
                 started_at=started,
-                wish_seconds=_wish_seconds(failure),
+                retry_after_seconds=_retry_after_seconds(failure),
             )
             diagnosis = circuit.failed(met, now)
         _log_change(work.sink, before, circuit.outage)
@@ -284,14 +284,14 @@ def _retry_at(
         return None
     if not diagnosis.uses_attempt:
         return now + timedelta(seconds=diagnosis.wait_seconds)
-    wish = _wish_seconds(failure)
+    wish = _retry_after_seconds(failure)
     retry_at = RETRIES.next_at(work.attempt, now, chance, at_least_seconds=wish)
     if retry_at is None or give_up_at is None:
         return retry_at
     return min(retry_at, max(give_up_at, now + timedelta(seconds=wish or 0.0)))
 
 
-def _wish_seconds(failure: Exception) -> float | None:
+def _retry_after_seconds(failure: Exception) -> float | None:
     """The sink's Retry-After, no longer than a day, whoever read it."""
     wish = failure.retry_after_seconds if isinstance(failure, Unavailable) else None
     return None if wish is None or not wish > 0 else min(wish, LONGEST_WISH_SECONDS)
@@ -349,52 +349,6 @@ def link_maker(tokens: Tokens, public_url: str, *, life_seconds: float, clock: C
         halves_gone = max(0, (clock.now() - made_at).total_seconds() // (life_seconds / 2))
         expires = int(made_at.timestamp() + life_seconds + halves_gone * life_seconds / 2)
         signature = tokens.sign_link(provider, task_id, index, expires)
-        place = f"{path_part(provider)}/{path_part(task_id)}/{index}"
-        return f"{root}/assets/{place}?expires={expires}&signature={signature}"
+        return f"{asset_url(root, provider, task_id, index)}?expires={expires}&signature={signature}"
 
     return link
-
-
-def route(sink: str, filter_text: str, *, providers: Collection[str] | None = None) -> Route:
-    """Which events a sink wants, from text such as ``provider=vidgo,apixo type=task.completed``.
-
-    Keys are provider, type and owner; a key that is not there wants all. Raises Misconfigured with every
-    problem at once, among them a provider that is not in ``providers``, where those are given.
-    """
-    known = {"provider": providers, "type": [each.value for each in EventType], "owner": None}
-    wanted: dict[str, set[str]] = {key: set() for key in known}
-    problems = []
-    for term in filter_text.split():
-        key, _, text = term.partition("=")
-        values = text.split(",")
-        problem = _problem(key, values, known)
-        if problem:
-            problems.append(f"RECEIVER_SINK_{sink.upper()}_FILTER {problem}")
-        else:
-            wanted[key].update(values)
-    if problems:
-        raise Misconfigured(*problems)
-    return Route(
-        sink=sink,
-        providers=frozenset(wanted["provider"]),
-        types=frozenset(wanted["type"]),
-        owners=frozenset(wanted["owner"]),
-    )
-
-
-def filter_text(route: Route) -> str:
-    """The text that ``route`` reads; empty where the sink wants all."""
-    wanted = (("provider", route.providers), ("type", route.types), ("owner", route.owners))
-    return " ".join(f"{key}={','.join(sorted(values))}" for key, values in wanted if values)
-
-
-def _problem(key: str, values: list[str], known: Mapping[str, Collection[str] | None]) -> str | None:
-    if key not in known:
-        return f"has {key!r}; write KEY=VALUE,VALUE with the keys {', '.join(known)}"
-    if "" in values:
-        return f"has no value after {key!r}, or an empty one"
-    choices = known[key]
-    strangers = [] if choices is None else [value for value in values if value not in choices]
-    if strangers:
-        return f"has the unknown {key} {strangers[0]!r}; known are {', '.join(choices or ())}"
-    return None

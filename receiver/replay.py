@@ -9,7 +9,6 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
-from receiver.ingest import fingerprint, links_die_at, understand
 from receiver.models import (
     EventType,
     KeptDelivery,
@@ -22,6 +21,7 @@ from receiver.models import (
     Via,
 )
 from receiver.ports import Provider, Store
+from receiver.reports import fingerprint, links_die_at, read_report
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDeli
 def _understood(provider: Provider, came: Recording) -> Recording:
     """As it came where it is still not understood, else with what it means today."""
     try:
-        report = understand(provider, came.body)
+        report = read_report(provider, came.body)
     except Rejected:  # not even JSON
         return came
     if came.via is Via.POLL and report.task_id != came.report.task_id:

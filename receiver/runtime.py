@@ -12,23 +12,23 @@ import msgspec
 
 from receiver import plugins
 from receiver.clock import Clock
-from receiver.commit_probe import Pulse
+from receiver.commit_probe import CommitProbe
 from receiver.config.fields import key_variable
 from receiver.config.settings import Settings, SinkSettings
+from receiver.errors import Misconfigured
 from receiver.fetching.client import GuardedClient, open_plain_client
 from receiver.fetching.download import DownloadLimits
-from receiver.fetching.fetcher import AssetLimits, Assets, Fetcher
+from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.ingest import Ingest
-from receiver.loops import ASK_SECONDS, Lanes
+from receiver.loops import ASK_SECONDS, Loops
 from receiver.metrics import Metrics, RecentStats
-from receiver.options import StoreOptions
-from receiver.parts import make_blobs, make_sink
+from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
-from receiver.polling.status_client import Asker
+from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, Provider, Sink, Store
 from receiver.relay import Relay, SinkPolicy, link_maker
 from receiver.replay import Replayer
-from receiver.task_waiters import Ends
+from receiver.task_waiters import TaskWaiters
 from receiver.tokens import Tokens
 from receiver.worker import Loop, Worker
 
@@ -42,17 +42,17 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     metrics: Metrics
     stats: RecentStats
-    pulse: Pulse
+    commit_probe: CommitProbe
     providers: Mapping[str, Provider]
     tokens: Tokens
     store: Store
     blobs: BlobStore
     sinks: Mapping[str, Sink]
-    asker: Asker
+    status_client: StatusClient
     relay: Relay
     ingest: Ingest
     worker: Worker
-    ends: Ends
+    task_waiters: TaskWaiters
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ async def open_runtime(settings: Settings, *, clock: Clock | None = None) -> Asy
         try:
             yield runtime
         finally:
-            runtime.ends.stop()
+            runtime.task_waiters.stop()
             await runtime.worker.drain(DRAIN_SECONDS)
 
 
@@ -80,7 +80,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     providers: Mapping[str, Provider]
     tokens: Tokens
-    asker: Asker
+    status_client: StatusClient
     store: Store
     blobs: BlobStore
     sinks: Mapping[str, Sink]
@@ -91,10 +91,12 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
     providers = plugins.load_providers()
     metrics = Metrics(providers, [sink.name for sink in settings.sinks])
     http = await stack.enter_async_context(open_plain_client())
-    asker = Asker(
+    status_client = StatusClient(
         providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
     )
-    store = await _open_store(settings, _store_options(settings, clock, metrics, asker, providers), stack)
+    store = await _open_store(
+        settings, _store_options(settings, clock, metrics, status_client, providers), stack
+    )
     blobs = await _open_blobs(settings, http, stack)
     return _Parts(
         settings=settings,
@@ -102,7 +104,7 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         metrics=metrics,
         providers=providers,
         tokens=Tokens(settings.secrets),
-        asker=asker,
+        status_client=status_client,
         store=store,
         blobs=blobs,
         sinks=await _open_sinks(settings, http, stack),
@@ -111,7 +113,11 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
 
 
 def _store_options(
-    settings: Settings, clock: Clock, metrics: Metrics, asker: Asker, providers: Mapping[str, Provider]
+    settings: Settings,
+    clock: Clock,
+    metrics: Metrics,
+    status_client: StatusClient,
+    providers: Mapping[str, Provider],
 ) -> StoreOptions:
     return StoreOptions(
         data_dir=settings.data_dir,
@@ -120,9 +126,11 @@ def _store_options(
         early_limit=settings.early_limit,
         first_poll_seconds={name: access.first_poll_seconds for name, access in settings.providers.items()},
         link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
-        confirms=confirmation(settings.confirm, asker),
+        confirms=confirmation(settings.confirm, status_client),
         unpolled={
-            name: _why_unpolled(name, providers) for name in settings.providers if not asker.can_ask(name)
+            name: _why_unpolled(name, providers)
+            for name in settings.providers
+            if not status_client.can_ask(name)
         },
         metadata_keys=settings.metadata_index,
         observe=metrics.commit,
@@ -192,59 +200,61 @@ def _assemble(parts: _Parts) -> Runtime:
     def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
         worker.wake(kind)
 
-    ends = Ends()
+    task_waiters = TaskWaiters()
     ingest = Ingest(
         store=parts.store,
         providers=parts.providers,
         tokens=parts.tokens,
         allow_untokened=parts.settings.allow_untokened,
         wake=wake,
-        tell_end=ends.tell,
+        task_ended=task_waiters.notify,
     )
     relay = _relay(parts)
-    worker = Worker(_loops(parts, ingest, relay, wake, ends), count_restart=parts.metrics.loop_restarted)
+    worker = Worker(
+        _loops(parts, ingest, relay, wake, task_waiters), count_restart=parts.metrics.loop_restarted
+    )
     return Runtime(
         settings=parts.settings,
         clock=parts.clock,
         metrics=parts.metrics,
         stats=RecentStats(parts.store.count_stats, time.monotonic),
-        pulse=Pulse(parts.store.ping, time.monotonic),
+        commit_probe=CommitProbe(parts.store.ping, time.monotonic),
         providers=parts.providers,
         tokens=parts.tokens,
         store=parts.store,
         blobs=parts.blobs,
         sinks=parts.sinks,
-        asker=parts.asker,
+        status_client=parts.status_client,
         relay=relay,
         ingest=ingest,
         worker=worker,
-        ends=ends,
+        task_waiters=task_waiters,
     )
 
 
 def _loops(
-    parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], None], ends: Ends
+    parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], None], task_waiters: TaskWaiters
 ) -> list[Loop]:
-    store, clock, asker, providers = parts.store, parts.clock, parts.asker, parts.providers
+    store, clock, status_client, providers = parts.store, parts.clock, parts.status_client, parts.providers
     reconciler = Reconciler(
         store=store,
-        asker=asker,
+        status_client=status_client,
         ingest=ingest,
         providers=providers,
         clock=clock,
         lost_after_seconds=parts.settings.lost_after_seconds,
     )
-    lanes = Lanes(
+    lanes = Loops(
         settings=parts.settings,
         clock=clock,
         metrics=parts.metrics,
         store=store,
         wake=wake,
-        tell_end=ends.tell,
+        task_ended=task_waiters.notify,
     )
     return [
-        lanes.files(Assets(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
-        *(lanes.polls(name, asker, reconciler) for name in providers if asker.can_ask(name)),
+        lanes.files(AssetFetcher(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
+        *(lanes.polls(name, status_client, reconciler) for name in providers if status_client.can_ask(name)),
         lanes.held(reconciler),
         *lanes.sinks(relay),
         lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
@@ -268,3 +278,41 @@ def _relay(parts: _Parts) -> Relay:
 
 def _policy(sink: SinkSettings) -> SinkPolicy:
     return SinkPolicy(timeout_seconds=sink.timeout_seconds, max_age_seconds=sink.max_age_seconds)
+
+
+def check_drivers(settings: Settings) -> None:
+    """Import what the settings name. Raises Misconfigured naming every part without its driver at once."""
+    wanted: list[tuple[plugins.Kind, str]] = [
+        ("stores", settings.database_scheme),
+        ("blobs", settings.assets_scheme),
+        *(("sinks", sink.scheme) for sink in settings.sinks),
+    ]
+    problems: list[str] = []
+    for kind, scheme in dict.fromkeys(wanted):
+        try:
+            plugins.load(kind, scheme)
+        except Misconfigured as exc:
+            problems += exc.problems
+    if problems:
+        raise Misconfigured(*problems)
+
+
+def make_blobs(settings: Settings, http: httpx2.AsyncClient) -> BlobStore:
+    """The asset store. Raises Misconfigured."""
+    kind: type[BlobStore] = plugins.load("blobs", settings.assets_scheme)
+    options = PluginOptions(name=settings.assets_scheme, data_dir=settings.data_dir, http=http)
+    return kind.from_url(settings.assets_url, options)
+
+
+def make_sink(settings: Settings, sink: SinkSettings, http: httpx2.AsyncClient) -> Sink:
+    """One sink. Raises Misconfigured."""
+    kind: type[Sink] = plugins.load("sinks", sink.scheme)
+    options = PluginOptions(
+        name=sink.name,
+        data_dir=settings.data_dir,
+        http=http,
+        secret=sink.secret,
+        timeout_seconds=sink.timeout_seconds,
+        format=sink.format,
+    )
+    return kind.from_url(sink.url, options)

@@ -32,13 +32,13 @@ OF_THE_SINK = frozenset(
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A publish that may succeed another time. ``wish_seconds`` is the sink's Retry-After."""
+    """A publish that may succeed another time. ``retry_after_seconds`` is the sink's Retry-After."""
 
     entry: str
     outcome: Outcome
     detail: str
     started_at: timedelta
-    wish_seconds: float | None = None
+    retry_after_seconds: float | None = None
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +133,9 @@ class Circuit:
         if failure.outcome not in OF_THE_SINK:
             wait = self._suspect(failure)
             if len(self._suspects) <= MOST_SUSPECTS:
-                return Diagnosis(uses_attempt=False, wait_seconds=max(wait, failure.wish_seconds or 0.0))
+                return Diagnosis(
+                    uses_attempt=False, wait_seconds=max(wait, failure.retry_after_seconds or 0.0)
+                )
         self._suspects.clear()
         self._probes = 0
         self.outage = _outage(failure, FIRST_SECONDS, now, now)
@@ -157,20 +159,20 @@ class Circuit:
             self.outage = _outage(failure, seconds, outage.met_at, now)
             return msgspec.structs.replace(_waits_with_the_sink(failure), is_probe=True)
         # On its way since before the outage was known: the same one, not a longer one.
-        until = now + timedelta(seconds=failure.wish_seconds or 0.0)
+        until = now + timedelta(seconds=failure.retry_after_seconds or 0.0)
         self.outage = msgspec.structs.replace(outage, until=max(outage.until, until))
         return _waits_with_the_sink(failure)
 
 
 def _waits_with_the_sink(failure: Failure) -> Diagnosis:
     """Due at once, when the sink may get something; what it wishes for outlives the process."""
-    return Diagnosis(uses_attempt=False, wait_seconds=failure.wish_seconds or 0.0)
+    return Diagnosis(uses_attempt=False, wait_seconds=failure.retry_after_seconds or 0.0)
 
 
 def _outage(failure: Failure, seconds: float, met_at: timedelta, now: timedelta) -> Outage:
     # A wish to be asked less often is obeyed as it is; any other only makes the wait longer.
-    is_wish = failure.outcome is Outcome.RATE_LIMITED and failure.wish_seconds is not None
-    wait = max(FIRST_SECONDS if is_wish else seconds, failure.wish_seconds or 0.0)
+    is_wish = failure.outcome is Outcome.RATE_LIMITED and failure.retry_after_seconds is not None
+    wait = max(FIRST_SECONDS if is_wish else seconds, failure.retry_after_seconds or 0.0)
     return Outage(
         outcome=failure.outcome,
         detail=failure.detail,

@@ -14,7 +14,7 @@ FALLBACK_SECONDS = 10.0  # a wake-up is a hint, the store is the truth
 RETRY_AFTER_SECONDS = 5
 
 
-class Ends:
+class TaskWaiters:
     """Those who wait, by task. While they do, they cost a place here and nothing else."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Ends:
         """How many wait."""
         return self._places.total()
 
-    def tell(self, provider: str, task_id: str | None) -> None:
+    def notify(self, provider: str, task_id: str | None) -> None:
         """Wake those who wait for this task: it may have ended."""
         for awake in self._waiting.get((provider, task_id or ""), ()):
             awake.set()
@@ -36,7 +36,7 @@ class Ends:
         """Let nobody wait any more."""
         self._is_stopping = True
         for task in self._waiting:
-            self.tell(*task)
+            self.notify(*task)
 
     async def wait(
         self, task: tuple[str, str], who: str, seconds: float, has_ended: Callable[[], Awaitable[bool]]

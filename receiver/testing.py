@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from receiver.clock import Clock
 from receiver.models import Notification
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 
 # Counted over all clocks of the process: a test that makes a second clock for a second run on the same
 # store must not get the ids of the first.
@@ -68,7 +68,7 @@ class MemorySink:
         self.closed = False
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> Self:  # noqa: ARG003 - the port's signature
+    def from_url(cls, url: str, options: PluginOptions) -> Self:  # noqa: ARG003 - the port's signature
         return cls()
 
     async def publish(self, notification: Notification) -> None:

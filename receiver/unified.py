@@ -12,6 +12,7 @@ import msgspec
 
 from receiver import payload
 from receiver.models import RemoteFile, Report, ReportState, StatusRequest
+from receiver.urls import path_part
 
 # Vidgo, task-management/status; ``processing`` is APIDot's site's for most families of images. The outer
 # ``code`` is 0 or 200 and says nothing about the task.
@@ -92,7 +93,7 @@ def read(document: object) -> Report:
         return outer.get(name) if inner is None else inner
 
     places = _places(outer, data)
-    return payload.conclude(
+    return payload.build_report(
         task_id=payload.task_id(field("task_id")),
         word=payload.text(field("status"), 100),
         states=_STATES,
@@ -105,7 +106,7 @@ def read(document: object) -> Report:
 
 def status_request(task_id: str, model: str | None) -> StatusRequest:
     """Ask where tasks of such a model are known, otherwise at the other path: lists of models grow old."""
-    usual = StatusRequest(path=f"/api/generate/status/{payload.path_part(task_id)}")
+    usual = StatusRequest(path=f"/api/generate/status/{path_part(task_id)}")
     # The id goes into the query: APIDot's site; Vidgo's page does not show where.
     music = StatusRequest(path="/api/generate/detail/music", query={"task_id": task_id})
     if model in _MUSIC_MODELS or task_id.startswith(_MUSIC_ID):

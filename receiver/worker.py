@@ -48,7 +48,7 @@ class Loop(Protocol):
         """Give what runs its time, then cancel it; how many had to be cancelled."""
 
 
-class Lane(Generic[T]):
+class LeaseLoop(Generic[T]):
     """One kind of leased work, and how much of it runs at once."""
 
     def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
@@ -177,7 +177,7 @@ class Setbacks:
         return self._lost if is_told_apart and due_at > now + USUAL_WAIT else timedelta()
 
 
-class Chore:
+class PeriodicLoop:
     """Work that comes round by the clock."""
 
     def __init__(

@@ -8,10 +8,12 @@ PACKAGE = Path(__file__).parent.parent / "receiver"
 RANKS = {
     "": 0, "models": 0, "times": 0, "errors": 0, "problem_types": 0,
     "ports": 1, "options": 1, "envelope": 1, "backoff": 1, "tokens": 1, "clock": 1, "payload": 1,
-    "waiting": 1, "privileges": 1, "challenge": 1, "links": 1, "folders": 1, "escapes": 1, "unified": 1,
-    "ingest": 2, "relay": 2, "sink_circuit": 2, "replay": 2, "upkeep": 2, "fetching": 2, "polling": 2,
+    "waiting": 1,
+    "privileges": 1, "challenge": 1, "links": 1, "urls": 1, "folders": 1, "escapes": 1, "unified": 1,
+    "ingest": 2, "reports": 2, "relay": 2, "sink_circuit": 2, "replay": 2, "upkeep": 2, "fetching": 2,
+    "polling": 2,
     "task_waiters": 2, "testing": 2, "providers": 2, "stores": 2, "blobs": 2, "sinks": 2,
-    "runtime": 3, "parts": 3, "loops": 3, "worker": 3, "plugins": 3, "config": 3, "logs": 3, "metrics": 3,
+    "runtime": 3, "loops": 3, "worker": 3, "plugins": 3, "config": 3, "logs": 3, "metrics": 3,
     "commit_probe": 3,
     "web": 4, "cli": 4, "simulator": 4, "__main__": 4, "asgi": 4,
 }  # fmt: skip

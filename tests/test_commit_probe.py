@@ -6,7 +6,7 @@ from contextlib import closing
 
 import httpx2
 
-from receiver.commit_probe import Pulse
+from receiver.commit_probe import CommitProbe
 from receiver.errors import Unavailable
 from receiver.runtime import Runtime
 
@@ -31,25 +31,25 @@ class Heart:
 
 async def test_many_who_ask_at_once_share_one_commit() -> None:
     heart = Heart()
-    pulse = Pulse(heart.ping, heart.seconds)
-    assert set(await asyncio.gather(*(pulse.feel() for _ in range(50)))) == {"ok"}
+    pulse = CommitProbe(heart.ping, heart.seconds)
+    assert set(await asyncio.gather(*(pulse.check() for _ in range(50)))) == {"ok"}
     assert heart.beats == 1
 
 
 async def test_good_news_and_bad_stand_for_a_second() -> None:
     heart = Heart()
-    pulse = Pulse(heart.ping, heart.seconds)
-    assert await pulse.feel() == "ok"
+    pulse = CommitProbe(heart.ping, heart.seconds)
+    assert await pulse.check() == "ok"
     heart.error = Unavailable("the database cannot commit now (SQLITE_FULL)")
     heart.now = 0.99
-    assert await pulse.feel() == "ok"
+    assert await pulse.check() == "ok"
     heart.now = 1.0
-    assert await pulse.feel() == "the database cannot commit now (SQLITE_FULL)"
+    assert await pulse.check() == "the database cannot commit now (SQLITE_FULL)"
     heart.error = None
     heart.now = 1.99
-    assert await pulse.feel() == "the database cannot commit now (SQLITE_FULL)"
+    assert await pulse.check() == "the database cannot commit now (SQLITE_FULL)"
     heart.now = 2.0
-    assert await pulse.feel() == "ok"
+    assert await pulse.check() == "ok"
     assert heart.beats == 3
 
 

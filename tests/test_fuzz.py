@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from receiver import ingest, payload
+from receiver import payload, reports
+from receiver.config.parsers import parse_route
 from receiver.errors import Misconfigured, Rejected
 from receiver.models import Callback, Proof, Report, ReportState
 from receiver.plugins import load_providers
-from receiver.relay import route
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from receiver.web.auth import Guard, Role
@@ -145,7 +145,7 @@ def check(report: Report) -> None:
     assert report.task_id or report.state is ReportState.UNCLEAR
     assert not report.files or report.state is ReportState.COMPLETED
     assert len(report.error_message or "") <= payload.MAX_TEXT_CHARS
-    assert ingest.fingerprint(report)
+    assert reports.fingerprint(report)
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -156,7 +156,7 @@ def test_a_provider_makes_a_sound_report_of_any_document(name: str, data: st.Dat
     check(PROVIDERS[name].parse(document))
     again = json.dumps(document).encode()
     with suppress(Rejected):  # NaN
-        check(ingest.understand(PROVIDERS[name], again))
+        check(reports.read_report(PROVIDERS[name], again))
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -169,7 +169,7 @@ def test_a_provider_makes_a_sound_report_of_any_document(name: str, data: st.Dat
 @example(b"\xef\xbb\xbf{}")
 def test_any_bytes_are_a_report_or_a_400(name: str, body: bytes) -> None:
     with suppress(Rejected):
-        check(ingest.understand(PROVIDERS[name], body))
+        check(reports.read_report(PROVIDERS[name], body))
 
 
 @settings(max_examples=150, deadline=None)
@@ -280,7 +280,7 @@ FILTERS = st.lists(
 @example("provider=vidgo provider=apixo")
 def test_a_sinks_filter_is_understood_or_its_mistakes_are_named(text: str) -> None:
     try:
-        made = route("hook", text, providers=set(PROVIDERS))
+        made = parse_route("hook", text, providers=set(PROVIDERS))
     except Misconfigured as refusal:
         unnamed = [problem for problem in refusal.problems if "HOOK" not in problem]
         assert unnamed == []

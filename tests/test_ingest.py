@@ -12,13 +12,25 @@ import pytest
 
 from receiver import payload
 from receiver.errors import FetchFailed, Rejected
-from receiver.fetching.addresses import MAX_URL_LENGTH, check_url
-from receiver.ingest import MOST_FILES, Ingest, fingerprint
-from receiver.models import Callback, EventType, Outcome, Proof, Receipt, RemoteFile, Report, Verdict, Via
+from receiver.fetching.addresses import check_url
+from receiver.ingest import Ingest
+from receiver.models import (
+    MAX_URL_LENGTH,
+    Callback,
+    EventType,
+    Outcome,
+    Proof,
+    Receipt,
+    RemoteFile,
+    Report,
+    Verdict,
+    Via,
+)
 from receiver.options import StoreOptions, never
 from receiver.plugins import load_providers
 from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
+from receiver.reports import MOST_FILES, fingerprint
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
@@ -53,7 +65,7 @@ class Door:
         )
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
-        admission = self.ingest.admit(provider, token)
+        admission = self.ingest.authorize(provider, token)
         receipt, _ = await self.ingest.accept(admission, body=body, headers={}, received_at=NOW)
         return receipt
 
@@ -210,7 +222,7 @@ async def test_untokened_callbacks_pass_only_where_the_operator_says_so(door: Do
 @pytest.mark.parametrize("token", ["p.wrong", TOKENS.for_provider("apidot"), None])
 async def test_without_a_right_token_no_body_is_asked_for(door: Door, token: str | None) -> None:
     with pytest.raises(Rejected) as refused:
-        door.ingest.admit("vidgo", token)
+        door.ingest.authorize("vidgo", token)
 
     assert refused.value.status == 401
 
@@ -230,8 +242,10 @@ async def test_a_right_signature_stands_in_for_the_token(door: Door, allow_untok
     body = sample_callback("vidgo", "t1")
     signature = {"signature": hashlib.sha256(body).hexdigest()}
 
-    verified = ingest.verify(ingest.admit("vidgo", None), body=body, headers=signature, received_at=NOW)
-    _, told = await ingest.accept(ingest.admit("vidgo", None), body=body, headers=signature, received_at=NOW)
+    verified = ingest.verify(ingest.authorize("vidgo", None), body=body, headers=signature, received_at=NOW)
+    _, told = await ingest.accept(
+        ingest.authorize("vidgo", None), body=body, headers=signature, received_at=NOW
+    )
 
     assert (verified.proof, verified.submission_id) == (Proof.SIGNATURE, None)
     assert told is Proof.SIGNATURE
@@ -240,18 +254,18 @@ async def test_a_right_signature_stands_in_for_the_token(door: Door, allow_untok
 async def test_a_wrong_signature_is_refused_unless_none_is_needed(door: Door) -> None:
     strict = door.build(allow_untokened=False, provider=Signing())
     with pytest.raises(Rejected) as refused:
-        await strict.accept(strict.admit("vidgo", None), body=b"{}", headers={}, received_at=NOW)
+        await strict.accept(strict.authorize("vidgo", None), body=b"{}", headers={}, received_at=NOW)
     assert refused.value.status == 401
     assert (await door.store.count_stats()).deliveries == {}
 
     lenient = door.build(allow_untokened=True, provider=Signing())
-    verified = lenient.verify(lenient.admit("vidgo", None), body=b"{}", headers={}, received_at=NOW)
+    verified = lenient.verify(lenient.authorize("vidgo", None), body=b"{}", headers={}, received_at=NOW)
     assert verified.proof is Proof.NONE
 
 
 async def test_no_signature_makes_up_for_a_wrong_token(door: Door) -> None:
     with pytest.raises(Rejected):
-        door.build(allow_untokened=True, provider=Signing()).admit("vidgo", "p.wrong")
+        door.build(allow_untokened=True, provider=Signing()).authorize("vidgo", "p.wrong")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}"])
@@ -420,7 +434,7 @@ async def test_an_answer_that_says_failed_ends_the_task_without_files(door: Door
 async def test_a_lost_task_fails_in_our_words(door: Door) -> None:
     await door.store.log_submission(submission("t1"))
 
-    await door.ingest.lose("vidgo", "t1", "asked 7 times", NOW)
+    await door.ingest.mark_lost("vidgo", "t1", "asked 7 times", NOW)
 
     event = await door.store.get_event("vidgo", "t1")
     assert event is not None

@@ -17,7 +17,7 @@ from tests.support.places import ROOT
 CONSUMER = """
 from receiver.errors import Unavailable
 from receiver.models import Notification
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.config.settings import Settings, load_settings
 from receiver.web.app import create_app
@@ -25,7 +25,7 @@ from receiver.web.app import create_app
 
 class Nowhere:
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> "Nowhere":
+    def from_url(cls, url: str, options: PluginOptions) -> "Nowhere":
         return cls()
 
     async def publish(self, notification: Notification) -> None:

@@ -10,6 +10,7 @@ from receiver import payload
 from receiver.errors import Rejected
 from receiver.models import RemoteFile, ReportState
 from receiver.payload import ErrorWords
+from receiver.urls import path_part
 
 STATES = {"running": ReportState.PROGRESS, "finished": ReportState.COMPLETED, "failed": ReportState.FAILED}
 PICTURE = RemoteFile(url="https://media.example/1.png", kind="image")
@@ -244,26 +245,26 @@ def test_an_error_is_text_or_an_object(error: object, code: str | None, message:
 
 @pytest.mark.parametrize("place", [None, "", [], {}, {"image_urls": [], "tracks": None}])
 def test_a_success_that_names_nothing_is_completed_without_files(place: object) -> None:
-    report = payload.conclude(task_id="t", word="finished", states=STATES, named=[None, place])
+    report = payload.build_report(task_id="t", word="finished", states=STATES, named=[None, place])
     assert (report.state, report.files, report.is_fileless) == (ReportState.COMPLETED, (), False)
 
 
 @pytest.mark.parametrize("place", [[None], [{}], "later", {"image_urls": [None]}, {"a": {"b": 1}}, 0])
 def test_a_success_that_names_something_else_than_links_is_unclear(place: object) -> None:
-    report = payload.conclude(task_id="t", word="finished", states=STATES, named=[place])
+    report = payload.build_report(task_id="t", word="finished", states=STATES, named=[place])
     assert (report.state, report.note) == (ReportState.UNCLEAR, "success without readable result links")
-    fileless = payload.conclude(
+    fileless = payload.build_report(
         task_id="t", word="finished", states=STATES, named=[place], is_fileless=lambda _: True
     )
     assert (fileless.state, fileless.is_fileless) == (ReportState.COMPLETED, True)
-    failure = payload.conclude(
+    failure = payload.build_report(
         task_id="t", word="failed", states=STATES, named=[place], is_fileless=lambda _: True
     )
     assert (failure.state, failure.is_fileless) == (ReportState.FAILED, False)
 
 
 def test_a_known_end_is_concluded_with_its_files_each_once() -> None:
-    report = payload.conclude(
+    report = payload.build_report(
         task_id="t",
         word="finished",
         states=STATES,
@@ -274,7 +275,7 @@ def test_a_known_end_is_concluded_with_its_files_each_once() -> None:
 
 
 def test_a_failure_has_its_words_and_no_files() -> None:
-    report = payload.conclude(
+    report = payload.build_report(
         task_id="t", word="failed", states=STATES, files=[PICTURE], error=ErrorWords(code="7", message="bad")
     )
     assert (report.state, report.files) == (ReportState.FAILED, ())
@@ -283,14 +284,14 @@ def test_a_failure_has_its_words_and_no_files() -> None:
 
 @pytest.mark.parametrize("word", ["FINISHED", "succeeded", "cancelled"])
 def test_an_unknown_state_is_unclear_and_never_a_failure(word: str) -> None:
-    report = payload.conclude(task_id="t", word=word, states=STATES)
+    report = payload.build_report(task_id="t", word=word, states=STATES)
     assert (report.task_id, report.state, report.provider_state) == ("t", ReportState.UNCLEAR, word)
     assert report.note == "unknown state"
 
 
 def test_a_missing_state_or_id_is_unclear_with_a_note() -> None:
-    assert payload.conclude(task_id="t", word=None, states=STATES).note == "no state"
-    nameless = payload.conclude(task_id=None, word="finished", states=STATES, files=[PICTURE])
+    assert payload.build_report(task_id="t", word=None, states=STATES).note == "no state"
+    nameless = payload.build_report(task_id=None, word="finished", states=STATES, files=[PICTURE])
     assert (nameless.state, nameless.note) == (ReportState.UNCLEAR, "no usable task id")
 
 
@@ -305,4 +306,4 @@ def test_a_missing_state_or_id_is_unclear_with_a_note() -> None:
     ],
 )
 def test_no_task_id_can_leave_its_place_in_a_path(value: str, segment: str) -> None:
-    assert payload.path_part(value) == segment
+    assert path_part(value) == segment

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from receiver.config.parsers import parse_route
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.models import (
     EventType,
@@ -23,7 +24,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Sink
-from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker, route
+from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker
 from receiver.sink_circuit import ITS_OWN, Diagnosis
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
@@ -376,7 +377,7 @@ async def test_a_message_that_the_sink_refuses_is_no_outage(bench: Bench) -> Non
     assert await look(relay, bench) == 8
     bench.sink.fail_with = None
     assert await look(relay, bench) == 8
-    assert (relay.trouble("main"), relay.is_down("main")) == (None, False)
+    assert (relay.problem("main"), relay.is_down("main")) == (None, False)
 
 
 class Choosy(MemorySink):
@@ -402,24 +403,24 @@ async def test_a_message_that_the_sink_chokes_on_holds_up_no_other_and_is_tried_
             await look(relay, bench)
             bench.clock.turn(1)
         assert len(sink.published) == number + 1
-    assert relay.trouble("main") is None
+    assert relay.problem("main") is None
     assert sink.tries < 30  # in an hour
     assert (await task_of(bench, "t1")).notifications[0].attempts == sink.tries - 1
 
 
 async def test_while_a_sink_is_down_it_is_said_why_and_when_it_is_tried_again(bench: Bench) -> None:
     relay = bench.relay()
-    assert (relay.trouble("main"), relay.is_down("main")) == (None, False)
+    assert (relay.problem("main"), relay.is_down("main")) == (None, False)
     bench.sink.fail_with = Unavailable("nobody listens", outcome=Outcome.CONNECT_FAILED)
     with capture_logs() as logs:
         await look(relay, bench)
-        assert relay.trouble("main") == "connect_failed: nobody listens, tried again in 1 s"
+        assert relay.problem("main") == "connect_failed: nobody listens, tried again in 1 s"
         assert relay.is_down("main")
         bench.clock.turn(1)
-        assert relay.trouble("main") == "connect_failed: nobody listens, tried again when an event is due"
+        assert relay.problem("main") == "connect_failed: nobody listens, tried again when an event is due"
         bench.sink.fail_with = None
         await look(relay, bench)
-    assert (relay.trouble("main"), relay.is_down("main")) == (None, False)
+    assert (relay.problem("main"), relay.is_down("main")) == (None, False)
     changes = [line for line in logs if line["event"].startswith("sink.")]
     assert changes == [
         {
@@ -523,16 +524,16 @@ def test_the_links_of_a_notification_that_is_sent_late_still_live_for_half_their
 
 
 def test_a_filter_chooses_by_provider_type_and_owner() -> None:
-    wanted = route("main", "provider=vidgo,apixo type=task.completed")
+    wanted = parse_route("main", "provider=vidgo,apixo type=task.completed")
     assert wanted.wants("vidgo", EventType.COMPLETED, "anybody")
     assert not wanted.wants("reapi", EventType.COMPLETED, "anybody")
     assert not wanted.wants("vidgo", EventType.FAILED, "anybody")
-    assert route("main", "owner=user-17").owners == {"user-17"}
-    assert route("main", "  provider=vidgo provider=reapi ").providers == {"vidgo", "reapi"}
+    assert parse_route("main", "owner=user-17").owners == {"user-17"}
+    assert parse_route("main", "  provider=vidgo provider=reapi ").providers == {"vidgo", "reapi"}
 
 
 def test_an_empty_filter_wants_everything() -> None:
-    assert route("main", "") == Route(sink="main")
+    assert parse_route("main", "") == Route(sink="main")
 
 
 @pytest.mark.parametrize(
@@ -549,11 +550,11 @@ def test_an_empty_filter_wants_everything() -> None:
 )
 def test_a_wrong_filter_is_refused_naming_what_is_wrong(text: str, problem: str) -> None:
     with pytest.raises(Misconfigured) as caught:
-        route("main", text, providers=["vidgo", "apixo"])
+        parse_route("main", text, providers=["vidgo", "apixo"])
     assert caught.value.problems[0].startswith(f"RECEIVER_SINK_MAIN_FILTER {problem}")
 
 
 def test_every_problem_of_a_filter_is_told_at_once() -> None:
     with pytest.raises(Misconfigured) as caught:
-        route("main", "model=gpt type=done owner=")
+        parse_route("main", "model=gpt type=done owner=")
     assert len(caught.value.problems) == 3

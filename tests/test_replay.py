@@ -67,7 +67,7 @@ def woken() -> list[str]:
     return []
 
 
-class Lane:
+class LeaseLoop:
     """Leases and runs what is due, as the worker's lane does."""
 
     def __init__(self, store: SqliteStore, clock: TurnableClock, replayer: Replayer) -> None:
@@ -93,18 +93,18 @@ class Lane:
 
 
 @pytest.fixture
-def make_lane(store: SqliteStore, clock: TurnableClock, woken: list[str]) -> Callable[..., Lane]:
-    def make_lane(vidgo: Provider | None = None) -> Lane:
+def make_lane(store: SqliteStore, clock: TurnableClock, woken: list[str]) -> Callable[..., LeaseLoop]:
+    def make_lane(vidgo: Provider | None = None) -> LeaseLoop:
         replayer = Replayer(
             store=store, providers={"vidgo": vidgo or Vidgo()}, clock=clock, wake=woken.append
         )
-        return Lane(store, clock, replayer)
+        return LeaseLoop(store, clock, replayer)
 
     return make_lane
 
 
 @pytest.fixture
-def lane(make_lane: Callable[..., Lane]) -> Lane:
+def lane(make_lane: Callable[..., LeaseLoop]) -> LeaseLoop:
     return make_lane()
 
 
@@ -135,7 +135,7 @@ async def look(store: SqliteStore, replay_id: str) -> Replay:
 
 @pytest.mark.parametrize(("rate", "seconds"), [(0.2, 50), (1, 10), (3, 5), (7.5, 4), (40, 2)])
 async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
-    store: SqliteStore, clock: TurnableClock, lane: Lane, rate: float, seconds: float
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop, rate: float, seconds: float
 ) -> None:
     await end_tasks(store, 100)
     started = await store.start_replay(replay(Stage.NOTIFY, rate=rate, created_at=NOW))
@@ -151,7 +151,7 @@ async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
     assert clock.now() == NOW + timedelta(seconds=seconds)
 
 
-async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore, lane: Lane) -> None:
+async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore, lane: LeaseLoop) -> None:
     await end_tasks(store, 250)
     started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
 
@@ -164,7 +164,7 @@ async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore
 
 
 async def test_a_replay_waits_while_much_of_it_has_not_settled(
-    store: SqliteStore, clock: TurnableClock, lane: Lane
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     ended = MOST_UNSETTLED + 250
     await end_tasks(store, ended)
@@ -186,7 +186,7 @@ async def test_a_replay_waits_while_much_of_it_has_not_settled(
     [(Stage.NOTIFY, "sink"), (Stage.FETCH, "assets"), (Stage.POLL, "poll"), (Stage.REPROCESS, "")],
 )
 async def test_a_step_wakes_those_who_have_work_now(
-    store: SqliteStore, lane: Lane, woken: list[str], stage: Stage, loops: str
+    store: SqliteStore, lane: LeaseLoop, woken: list[str], stage: Stage, loops: str
 ) -> None:
     await store.start_replay(replay(stage, created_at=NOW))
     await lane.run_due()
@@ -194,7 +194,7 @@ async def test_a_step_wakes_those_who_have_work_now(
 
 
 async def test_a_step_that_was_overtaken_wakes_nobody(
-    store: SqliteStore, lane: Lane, woken: list[str]
+    store: SqliteStore, lane: LeaseLoop, woken: list[str]
 ) -> None:
     started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
     (work,) = await lane.lease()
@@ -204,7 +204,7 @@ async def test_a_step_that_was_overtaken_wakes_nobody(
 
 
 async def test_a_cancelled_replay_is_taken_back_whole_also_by_the_service_after_a_kill(
-    store: SqliteStore, lane: Lane, clock: TurnableClock
+    store: SqliteStore, lane: LeaseLoop, clock: TurnableClock
 ) -> None:
     await end_tasks(store, 1100)
     started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
@@ -221,7 +221,9 @@ async def test_a_cancelled_replay_is_taken_back_whole_also_by_the_service_after_
     assert await publish(store, clock.now()) == 0
 
 
-async def test_the_end_of_a_replay_is_told_once(store: SqliteStore, clock: TurnableClock, lane: Lane) -> None:
+async def test_the_end_of_a_replay_is_told_once(
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
+) -> None:
     await end_tasks(store, 2)
     started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
     with capture_logs() as lines:
@@ -250,7 +252,7 @@ async def test_the_end_of_a_replay_is_told_once(store: SqliteStore, clock: Turna
 
 
 async def test_todays_adapter_makes_an_event_of_what_was_not_understood(
-    store: SqliteStore, clock: TurnableClock, lane: Lane
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     body = sample_callback(
         "vidgo", "t1", files=["https://media.example/0.png", "https://media.example/1.png"]
@@ -271,7 +273,9 @@ async def test_todays_adapter_makes_an_event_of_what_was_not_understood(
     assert (done.state, done.results) == (ReplayState.DONE, {"accepted": 1})
 
 
-async def test_few_bodies_are_in_memory_at_once(store: SqliteStore, clock: TurnableClock, lane: Lane) -> None:
+async def test_few_bodies_are_in_memory_at_once(
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
+) -> None:
     bodies = 2 * MOST_BODIES_AT_ONCE + 1
     for number in range(bodies):
         await store.record(recording(unclear(f"t{number}")))
@@ -285,7 +289,7 @@ async def test_few_bodies_are_in_memory_at_once(store: SqliteStore, clock: Turna
 
 
 async def test_a_repeat_in_another_body_is_the_same_end_after_it(
-    store: SqliteStore, clock: TurnableClock, lane: Lane
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1", error="nsfw")))
@@ -297,7 +301,7 @@ async def test_a_repeat_in_another_body_is_the_same_end_after_it(
 
 @pytest.mark.parametrize("body", [b"not JSON", b'{"data": {"task_id": "t1", "status": "odd"}}', b"[]"])
 async def test_what_is_still_not_understood_stays_as_it_is(
-    store: SqliteStore, clock: TurnableClock, lane: Lane, body: bytes
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop, body: bytes
 ) -> None:
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=body))
@@ -309,7 +313,7 @@ async def test_what_is_still_not_understood_stays_as_it_is(
 
 
 async def test_an_adapter_that_crashes_on_one_body_reads_the_others(
-    store: SqliteStore, clock: TurnableClock, make_lane: Callable[..., Lane]
+    store: SqliteStore, clock: TurnableClock, make_lane: Callable[..., LeaseLoop]
 ) -> None:
     class Fragile(Vidgo):
         def parse(self, document: object) -> Report:
@@ -328,7 +332,7 @@ async def test_an_adapter_that_crashes_on_one_body_reads_the_others(
 
 
 async def test_deliveries_of_a_provider_that_is_not_known_any_more_stay(
-    store: SqliteStore, clock: TurnableClock, lane: Lane
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     await store.record(recording(unclear("t1"), provider="bygone"))
     started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
@@ -337,7 +341,7 @@ async def test_deliveries_of_a_provider_that_is_not_known_any_more_stay(
 
 
 async def test_a_weak_callback_read_again_must_be_confirmed_all_the_same(
-    store: SqliteStore, clock: TurnableClock, lane: Lane
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1"), weak=True))
@@ -353,7 +357,7 @@ async def test_a_weak_callback_read_again_must_be_confirmed_all_the_same(
 
 @pytest.mark.parametrize(("named", "state"), [("t1", TaskState.FAILED), ("t2", TaskState.SUBMITTED)])
 async def test_a_providers_answer_counts_only_for_the_task_that_was_asked_about(
-    store: SqliteStore, clock: TurnableClock, lane: Lane, named: str, state: TaskState
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop, named: str, state: TaskState
 ) -> None:
     for task_id in ("t1", "t2"):
         await store.log_submission(submission(task_id))

@@ -27,7 +27,7 @@ def fail(
     """A publish fails that began just before, or when the test says."""
     started_at = later(at if started is None else started)
     failure = Failure(
-        entry=entry, outcome=outcome, detail="so it said", started_at=started_at, wish_seconds=wish
+        entry=entry, outcome=outcome, detail="so it said", started_at=started_at, retry_after_seconds=wish
     )
     return circuit.failed(failure, later(at))
 

@@ -9,7 +9,7 @@ import pytest
 
 from receiver.errors import Unavailable
 from receiver.models import ReportState
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 from receiver.plugins import load
 from receiver.ports import Sink
 from receiver.testing import MemorySink, TurnableClock, sample_callback
@@ -56,7 +56,7 @@ def test_chance_repeats_by_seed() -> None:
 
 async def test_the_memory_sink_keeps_what_it_gets_and_fails_on_demand(tmp_path: Path) -> None:
     async with httpx2.AsyncClient(trust_env=False) as client:
-        options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         sink: Sink = MemorySink.from_url("memory:", options)
     assert isinstance(sink, MemorySink)
     await sink.publish(notification("evt_1"))

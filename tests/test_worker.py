@@ -9,7 +9,7 @@ import pytest
 from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.testing import TurnableClock
-from receiver.worker import Chore, Lane, Worker
+from receiver.worker import LeaseLoop, PeriodicLoop, Worker
 from tests.support.waiting import until
 
 
@@ -31,8 +31,8 @@ class Shelf:
         return Clock().now() - timedelta(seconds=1) if self.due else None
 
 
-def lane(shelf: Shelf, run: Callable[[str], object], *, concurrency: int = 2) -> Lane[str]:
-    return Lane(
+def lane(shelf: Shelf, run: Callable[[str], object], *, concurrency: int = 2) -> LeaseLoop[str]:
+    return LeaseLoop(
         "assets",
         lease=shelf.lease,
         run=run,  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ async def test_a_storm_of_wake_ups_while_a_lane_is_full_is_passed_over_and_nothi
         done.append(name)
 
     clock = CountingClock()
-    full = Lane(
+    full = LeaseLoop(
         "assets", lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
         lease_seconds=30, clock=clock,
     )  # fmt: skip
@@ -202,7 +202,7 @@ async def test_a_crashed_loop_is_counted_shown_and_started_again(monkeypatch: py
         restarts.append(name)
         shown.append(worker.status()["upkeep"])
 
-    worker = Worker([Chore("upkeep", run=run, every_seconds=60)], count_restart=count)
+    worker = Worker([PeriodicLoop("upkeep", run=run, every_seconds=60)], count_restart=count)
     worker.start()
     await until(lambda: rounds == 2)
 
@@ -261,7 +261,7 @@ class Plan:
         self.due_at = None if wait is None else self._clock.now() + timedelta(seconds=wait)
 
     def worker(self) -> Worker:
-        lane = Lane(
+        lane = LeaseLoop(
             "sink x", lease=self.lease, run=self.run, next_due_at=self.next_due_at,
             concurrency=1, lease_seconds=30, clock=self._clock,
         )  # fmt: skip
@@ -344,7 +344,7 @@ async def test_a_loop_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyP
     async def run(name: str) -> None:
         done.append(name)
 
-    one = Lane(
+    one = LeaseLoop(
         "assets", lease=shelf.lease, run=run, next_due_at=next_due_at,
         concurrency=1, lease_seconds=30, clock=Clock(),
     )  # fmt: skip
@@ -400,7 +400,7 @@ async def test_a_stopped_lane_takes_no_work_and_says_why() -> None:
     async def run(name: str) -> None:
         raise AssertionError(name)
 
-    stopped = Lane(
+    stopped = LeaseLoop(
         "sink x", lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
         lease_seconds=30, clock=Clock(), stopped=lambda: "it asked us to stop",
     )  # fmt: skip
@@ -421,7 +421,7 @@ async def test_a_note_shows_beside_a_loop_that_runs_and_goes_with_its_reason() -
     async def run(name: str) -> None:
         done.append(name)
 
-    noted = Lane(
+    noted = LeaseLoop(
         "poll vidgo", lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
         lease_seconds=30, clock=Clock(), note=lambda: trouble,
     )  # fmt: skip
@@ -445,7 +445,7 @@ async def test_a_wake_up_reaches_every_loop_whose_name_begins_so(kind: str) -> N
         done.append(name)
 
     lanes = [
-        Lane(
+        LeaseLoop(
             name, lease=shelf.lease, run=run, next_due_at=shelf.next_due_at, concurrency=1,
             lease_seconds=30, clock=Clock(),
         )
@@ -478,7 +478,7 @@ async def test_work_that_is_due_and_cannot_be_leased_is_not_asked_for_without_a_
     async def run(name: str) -> None:
         raise AssertionError(name)
 
-    empty = Lane(
+    empty = LeaseLoop(
         "poll vidgo", lease=lease, run=run, next_due_at=next_due_at,
         concurrency=4, lease_seconds=30, clock=Clock(),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import make_folder, open_own, sync_folder, try_folder
 from receiver.models import Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 
 INCOMING = ".incoming"  # what is still being written; no key can name it
 CHUNK_BYTES = 256 * 1024
@@ -37,7 +37,7 @@ class LocalBlobs:
         self._making = threading.Lock()
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> Self:
+    def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``file:name`` is a folder in the data folder, ``file:///path`` any other."""
         place = urlsplit(url)
         if place.scheme != "file" or place.netloc or place.query or place.fragment:

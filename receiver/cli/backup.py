@@ -24,9 +24,9 @@ from receiver.escapes import printable
 from receiver.fetching.client import open_plain_client
 from receiver.folders import open_own
 from receiver.models import RecordCopy
-from receiver.parts import make_blobs
 from receiver.ports import FileRecord
 from receiver.privileges import become_owner, keep_from_others
+from receiver.runtime import make_blobs
 
 MOST_SHOWN = 10
 

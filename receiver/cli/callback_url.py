@@ -1,9 +1,8 @@
 """`receiver callback-url`: the URL to hand to a provider, worked out without the service."""
 
-from urllib.parse import quote
-
 import click
 
+from receiver import urls
 from receiver.cli.keys import consequence
 from receiver.cli.reachability import REMEDY, obstacles
 from receiver.cli.terminal import say
@@ -36,7 +35,7 @@ def callback_url(*, provider: str) -> None:
 
 
 def provider_url(settings: Settings, tokens: Tokens, provider: str) -> str:
-    return f"{settings.public_url}/callbacks/{quote(provider)}/{tokens.for_provider(provider)}"
+    return urls.callback_url(settings.public_url, provider, tokens.for_provider(provider))
 
 
 def _kept_away(url: str, facts: ProviderFacts) -> list[str]:

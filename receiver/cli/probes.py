@@ -34,10 +34,11 @@ from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
-from receiver.parts import make_blobs, make_sink
 from receiver.polling.answers import Answer
-from receiver.polling.status_client import Asker
+from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, FileRecord, Provider, Sink, Store
+from receiver.runtime import make_blobs, make_sink
+from receiver.urls import callback_url
 
 SinkAnswers = Mapping[str, Outcome | None]  # of each sink the last one, where there was any
 
@@ -81,7 +82,7 @@ async def check_keys(outlook: Outlook) -> list[Check]:
     """
     settings, providers = outlook.settings, plugins.load_providers()
     async with open_plain_client() as http:
-        asker = Asker(
+        status_client = StatusClient(
             providers=providers,
             accesses=settings.providers,
             http=http,
@@ -98,7 +99,7 @@ async def check_keys(outlook: Outlook) -> list[Check]:
                 return warn(
                     f"asking {name}", f"no {variable}: {without}", f"set {variable} if you use {facts.title}"
                 )
-            return _judged(name, await asker.ask(name, NO_TASK_ID, NO_TASKS_MODEL))
+            return _judged(name, await status_client.ask(name, NO_TASK_ID, NO_TASKS_MODEL))
 
         asked = await asyncio.gather(*(ask(name) for name in providers))
     return [*asked, *_slow(settings, providers)]
@@ -241,7 +242,7 @@ async def check_way_in(settings: Settings) -> Check:
     """
     name = "public url leads here"
     provider = next(name for name, each in plugins.load_providers().items() if each.facts.pushes)
-    url = f"{settings.public_url}/callbacks/{provider}"
+    url = callback_url(settings.public_url, provider)
     todo = (
         "let the proxy hand on every path below RECEIVER_PUBLIC_URL, with its own path or without it"
         " (if this machine cannot reach itself from outside, try the URL elsewhere: it answers 405)"

@@ -28,12 +28,12 @@ from receiver.config.settings import Settings, load_settings
 from receiver.errors import ReceiverError, Unavailable
 from receiver.logs import configure_logs
 from receiver.models import Confirm
-from receiver.parts import check_drivers
 from receiver.plugins import load_providers
 from receiver.privileges import become_owner, keep_from_others
+from receiver.runtime import check_drivers
 
 APP = "receiver.web.app:create_app"  # one door starts another by name only
-PROTOCOL = "receiver.web.connections:ImpatientProtocol"
+PROTOCOL = "receiver.web.connections:BoundedHttpProtocol"
 
 GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and platforms kill after 10 s
 BACKLOG = 2048

@@ -15,8 +15,8 @@ from receiver.cli.terminal import say
 from receiver.clock import Clock
 from receiver.escapes import printable
 from receiver.models import Outcome, SinkState
-from receiver.payload import path_part
 from receiver.times import from_text, in_words
+from receiver.urls import path_part
 
 SECRET_BYTES = 32
 # A publish may take 300 s at most, as the setting has it; then there is an answer.

@@ -17,9 +17,8 @@ from urllib.parse import urlsplit
 from receiver.config import parsers
 from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
 from receiver.config.guessing import is_guessable
-from receiver.config.parsers import MIN_SECRET_CHARACTERS
+from receiver.config.parsers import MIN_SECRET_CHARACTERS, filter_text
 from receiver.config.settings import Settings, SinkSettings, guessable_secrets
-from receiver.relay import filter_text
 
 SET = "set"
 HIDDEN = "…"  # in the place of what is not told of a URL

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +11,8 @@ import msgspec
 
 from receiver import plugins
 from receiver.config.bearer import parse_bearer
+from receiver.errors import Misconfigured
+from receiver.models import EventType, Route
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -220,3 +222,48 @@ HOSTS = Accepts("provider=host,host pairs of known providers, separated by space
 FILTER = Accepts(
     "key=value,value terms; the keys are provider, type, owner", str
 )  # read by relay.route, which names what is wrong
+
+
+def parse_route(sink: str, filter_text: str, *, providers: Collection[str] | None = None) -> Route:
+    """Which events a sink wants, from text such as ``provider=vidgo,apixo type=task.completed``.
+
+    Keys are provider, type and owner; a key that is not there wants all. Raises Misconfigured with every
+    problem at once, among them a provider that is not in ``providers``, where those are given.
+    """
+    known = {"provider": providers, "type": [each.value for each in EventType], "owner": None}
+    wanted: dict[str, set[str]] = {key: set() for key in known}
+    problems = []
+    for term in filter_text.split():
+        key, _, text = term.partition("=")
+        values = text.split(",")
+        problem = _route_problem(key, values, known)
+        if problem:
+            problems.append(f"RECEIVER_SINK_{sink.upper()}_FILTER {problem}")
+        else:
+            wanted[key].update(values)
+    if problems:
+        raise Misconfigured(*problems)
+    return Route(
+        sink=sink,
+        providers=frozenset(wanted["provider"]),
+        types=frozenset(wanted["type"]),
+        owners=frozenset(wanted["owner"]),
+    )
+
+
+def filter_text(route: Route) -> str:
+    """The text that ``parse_route`` reads; empty where the sink wants all."""
+    wanted = (("provider", route.providers), ("type", route.types), ("owner", route.owners))
+    return " ".join(f"{key}={','.join(sorted(values))}" for key, values in wanted if values)
+
+
+def _route_problem(key: str, values: list[str], known: Mapping[str, Collection[str] | None]) -> str | None:
+    if key not in known:
+        return f"has {key!r}; write KEY=VALUE,VALUE with the keys {', '.join(known)}"
+    if "" in values:
+        return f"has no value after {key!r}, or an empty one"
+    choices = known[key]
+    strangers = [] if choices is None else [value for value in values if value not in choices]
+    if strangers:
+        return f"has the unknown {key} {strangers[0]!r}; known are {', '.join(choices or ())}"
+    return None

@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver import plugins, relay
+from receiver import plugins
 from receiver.config.bearer import parse_bearer
 from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
 from receiver.config.guessing import is_guessable
-from receiver.config.parsers import Network, is_here
+from receiver.config.parsers import Network, is_here, parse_route
 from receiver.errors import Misconfigured
-from receiver.models import Confirm, MessageFormat, Route
-from receiver.polling.status_client import Access
+from receiver.models import Access, Confirm, MessageFormat, Route
 from receiver.ports import Provider
 
 
@@ -344,7 +343,7 @@ def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]
 
 def _route(name: str, text: str | None, problems: list[str]) -> Route:
     try:
-        return relay.route(name, text or "", providers=plugins.names("providers"))
+        return parse_route(name, text or "", providers=plugins.names("providers"))
     except Misconfigured as exc:
         problems += exc.problems
         return Route(sink=name)

@@ -17,11 +17,10 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import FetchFailed
-from receiver.models import Outcome
+from receiver.models import MAX_URL_LENGTH, Outcome
 
 Network = IPv4Network | IPv6Network
 
-MAX_URL_LENGTH = 8192
 
 REFUSED_NETWORKS: tuple[Network, ...] = tuple(
     ip_network(text)

@@ -22,7 +22,7 @@ from receiver.fetching.client import GuardedClient
 from receiver.fetching.download import Downloaded, DownloadLimits, download
 from receiver.fetching.media import MediaInfo
 from receiver.fetching.quota import Quotas, Share
-from receiver.models import AssetWork, Outcome, Settlement, StoredFile
+from receiver.models import AssetWork, Outcome, Renewal, Settlement, StoredFile
 from receiver.ports import BlobStore, Store
 from receiver.times import to_text
 
@@ -71,23 +71,10 @@ class AssetLimits(msgspec.Struct, frozen=True, kw_only=True):
     kinds: frozenset[str]
 
 
-class Renewal(msgspec.Struct, frozen=True, kw_only=True):
-    """What asking a provider for an asset's link anew came to, as of ``at``.
-
-    Without ``links_die_at`` it could not be asked now, and ``retry_at`` is when to come again.
-    """
-
-    at: datetime
-    detail: str
-    retry_at: datetime | None = None
-    links: Mapping[int, str] = {}  # of those of the task's files that the provider still names, by index
-    links_die_at: datetime | None = None
-
-
 Renew = Callable[[AssetWork], Awaitable[Renewal | None]]  # None: the provider cannot be asked at all
 
 
-class Assets:
+class AssetFetcher:
     """Settles leased assets, and says in one line of the log how each attempt ended.
 
     ``renew`` asks the provider for the links anew, once for each file whose link is dead.
@@ -124,9 +111,9 @@ class Assets:
         """How many files are being fetched, by provider and the hash of the host in their links."""
         return Counter((work.provider, work.host_hash) for work in self._running.values())
 
-    def disk_trouble(self) -> str | None:
+    def disk_problem(self) -> str | None:
         """Why our own disk takes no files, if it does not."""
-        return self._fetcher.disk_trouble()
+        return self._fetcher.disk_problem()
 
     async def _run(self, work: AssetWork, file: tuple[str, str, int]) -> Settlement:
         settlement = await self._fetcher.fetch(work)
@@ -212,7 +199,7 @@ class Fetcher:
         self._hosts = hosts or {}
         self._disk_trouble: tuple[str, timedelta] | None = None  # what it was, and when in uptime
 
-    def disk_trouble(self) -> str | None:
+    def disk_problem(self) -> str | None:
         """Why our own disk takes no files, if it did not when it was last tried, a moment ago."""
         if self._disk_trouble is None:
             return None

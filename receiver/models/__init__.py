@@ -29,6 +29,7 @@ from receiver.models.states import (
     Via,
 )
 from receiver.models.tasks import (
+    MAX_URL_LENGTH,
     MOST_SHOWN,
     Asset,
     Attempt,
@@ -61,19 +62,23 @@ from receiver.models.tasks import (
 )
 from receiver.models.work import (
     NO_LOAD,
+    Access,
     AssetWork,
     FetchLoad,
     FetchShare,
     OutboxWork,
     PollWork,
+    Renewal,
     Settlement,
     StoredFile,
 )
 
 __all__ = [
+    "MAX_URL_LENGTH",
     "MOST_SHOWN",
     "NOT_SET",
     "NO_LOAD",
+    "Access",
     "Asset",
     "AssetState",
     "AssetWork",
@@ -105,6 +110,7 @@ __all__ = [
     "RecordCopy",
     "Recording",
     "RemoteFile",
+    "Renewal",
     "Replay",
     "ReplayState",
     "ReplayWork",

@@ -23,6 +23,8 @@ from receiver.models.states import (
     Via,
 )
 
+MAX_URL_LENGTH = 8192  # of a link that is followed, in characters
+
 T = TypeVar("T")
 
 # --- what comes in --------------------------------------------------------------------------------

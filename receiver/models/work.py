@@ -108,3 +108,28 @@ class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
     replay_id: str | None
     event: Event
     lease: str
+
+
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """What asking a provider for an asset's link anew came to, as of ``at``.
+
+    Without ``links_die_at`` it could not be asked now, and ``retry_at`` is when to come again.
+    """
+
+    at: datetime
+    detail: str
+    retry_at: datetime | None = None
+    links: Mapping[int, str] = {}  # of those of the task's files that the provider still names, by index
+    links_die_at: datetime | None = None
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """How one provider's API is reached, and how often it may be asked."""
+
+    api_key: str | None  # without one it is not asked at all
+    base_url: str  # without a slash at its end
+    polls_per_minute: int
+    first_poll_seconds: float
+
+    def __repr__(self) -> str:
+        return f"Access(base_url={self.base_url!r})"  # no key

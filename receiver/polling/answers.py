@@ -5,9 +5,9 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import Rejected, tls_words, wire_outcome, with_words
-from receiver.ingest import understand
 from receiver.models import Outcome, Report, ReportState
 from receiver.ports import Provider
+from receiver.reports import read_report
 
 _ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
 
@@ -23,11 +23,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
     report: Report | None = None
     body: bytes = b""
-    retry_after_seconds: float | None = None  # the provider's wish; until a trouble is over, where not asked
-    asked: bool = True  # False: it was not, as the trouble of that outcome stands
+    retry_after_seconds: float | None = None  # the provider's wish; until a state is over, where not asked
+    asked: bool = True  # False: it was not, as the state of that outcome stands
 
 
-def refusal(status: int, wish_seconds: float | None = None, *, key_works: bool = False) -> Answer:
+def refusal(status: int, retry_after_seconds: float | None = None, *, key_works: bool = False) -> Answer:
     """What an answer means that is none about the task, by its HTTP status.
 
     ``key_works``: the provider took the key a moment ago, so a 403 is not about that.
@@ -37,7 +37,9 @@ def refusal(status: int, wish_seconds: float | None = None, *, key_works: bool =
     if is_forbidden or (status not in _REFUSALS and 400 <= status < 500):
         outcome, words = Outcome.REFUSED, "the provider refused the question about this task"
     hint = "; redirects are not followed" if 300 <= status < 400 else ""
-    return Answer(outcome=outcome, detail=f"{words} ({status}){hint}", retry_after_seconds=wish_seconds)
+    return Answer(
+        outcome=outcome, detail=f"{words} ({status}){hint}", retry_after_seconds=retry_after_seconds
+    )
 
 
 # Any other 4xx is about the one question.
@@ -56,19 +58,19 @@ def judge(
     provider: Provider,
     task_id: str,
     body: bytes,
-    wish_seconds: float | None = None,
+    retry_after_seconds: float | None = None,
     *,
     key_works: bool = False,
 ) -> Answer:
     """What the body of a 200 means. It counts only if it is about the task that was asked about."""
     try:
-        report = understand(provider, body)
+        report = read_report(provider, body)
     except Rejected:
         return _unreadable(task_id, body, "the answer is not JSON")
     if report.state is ReportState.UNCLEAR:
         status = _status_within(body)
         if status is not None:
-            return refusal(status, wish_seconds, key_works=key_works)
+            return refusal(status, retry_after_seconds, key_works=key_works)
         return _unreadable(task_id, body, report.note, report.provider_state)
     if report.task_id != task_id:
         return _unreadable(task_id, body, "the answer is about another task", report.provider_state)

@@ -1,4 +1,7 @@
-"""Why a provider is left alone, and for how long; pure. Moments are of ``Clock.uptime``."""
+"""A provider's circuit breaker: why it is not asked now, and for how long; pure.
+
+Moments are ``Clock.uptime``.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -7,14 +10,15 @@ import msgspec
 
 from receiver.models import Outcome
 
-# While it is not known whether a trouble is over, one question at a time finds out, in so many seconds.
+# In a half-open circuit one question at a time finds out whether the provider answers again; so many seconds
+# it may take.
 PROBE_SECONDS = 30.0
-# A trouble that lasts no longer is waited out; from a longer one those who wait are sent away.
+# An open circuit that closes sooner is waited for; those who would wait longer are told so at once.
 PATIENCE_SECONDS = 60.0
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a provider is left alone: the first time, and at most; each time twice as long."""
+    """How long a circuit stays open: the first time, and at most. Each failure in a row doubles it."""
 
     first_seconds: float
     longest_seconds: float
@@ -23,9 +27,9 @@ class Waits(msgspec.Struct, frozen=True, kw_only=True):
 _OURS = Waits(first_seconds=60.0, longest_seconds=900.0)  # a key or a balance, which somebody has to mend
 _THEIRS = Waits(first_seconds=5.0, longest_seconds=300.0)  # a host that mends itself
 
-# What says something of the provider and not of the one task that was asked about. Those that share their
-# waits are one trouble, whichever of them is met.
-TROUBLES: Mapping[Outcome, Waits] = {
+# Outcomes that say something about the provider, not about the one task that was asked about. Outcomes that
+# share a Waits count as one failure.
+PROVIDER_FAILURES: Mapping[Outcome, Waits] = {
     Outcome.KEY_REFUSED: _OURS,
     Outcome.OUT_OF_CREDIT: _OURS,
     Outcome.RATE_LIMITED: Waits(first_seconds=15.0, longest_seconds=900.0),
@@ -40,44 +44,44 @@ TROUBLES: Mapping[Outcome, Waits] = {
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """A question that met one of the TROUBLES. ``wish_seconds`` is the provider's Retry-After."""
+    """A question that ended in one of PROVIDER_FAILURES. ``retry_after_seconds`` is the provider's header."""
 
     outcome: Outcome
     detail: str
     asked_at: timedelta
-    wish_seconds: float | None = None
+    retry_after_seconds: float | None = None
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a provider is left alone; past ``until`` nobody knows whether it is over."""
+class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
+    """Open until ``until``, and half-open from then on. A closed circuit has no state (None)."""
 
     outcome: Outcome
     detail: str
-    since: timedelta  # when it was met first
-    met_at: timedelta  # and last
+    since: timedelta  # of the first failure
+    met_at: timedelta  # of the latest one
     wait_seconds: float
     until: timedelta
-    is_probed: bool = False  # a question that finds out whether it is over is on its way
+    is_probed: bool = False  # a question that may close it is on its way
 
-    def stands(self, now: timedelta) -> bool:
-        """Whether it forbids every question now; else one at a time may find out whether it is over."""
+    def is_open(self, now: timedelta) -> bool:
+        """Whether no question may be asked now; else one at a time may."""
         return now < self.until
 
-    def sends_away(self, now: timedelta) -> bool:
-        """Whether those who wait are better told at once that the provider cannot be asked."""
+    def turns_away(self, now: timedelta) -> bool:
+        """Whether callers are told at once that the provider cannot be asked, instead of waiting."""
         is_long = self.wait_seconds >= PATIENCE_SECONDS
-        return is_long and self.stands(now) and not self.is_probed  # a probe's answer is worth waiting for
+        return is_long and self.is_open(now) and not self.is_probed  # a probe's answer is worth waiting for
 
 
-def worse(before: Trouble | None, failure: Failure, now: timedelta) -> Trouble:
-    """The trouble there is after one more failure."""
-    is_same = before is not None and TROUBLES[before.outcome] is TROUBLES[failure.outcome]
+def after_failure(before: CircuitState | None, failure: Failure, now: timedelta) -> CircuitState:
+    """The state after one more failure."""
+    is_same = before is not None and PROVIDER_FAILURES[before.outcome] is PROVIDER_FAILURES[failure.outcome]
     same = before if is_same else None
-    # Asked before the first one's failure was known: the same trouble, not a longer one.
+    # Asked before the first failure was known: counted with it.
     together = before is not None and failure.asked_at <= before.met_at
     seconds = _wait_seconds(failure, same, together=together)
     until = now + timedelta(seconds=seconds)
-    return Trouble(
+    return CircuitState(
         outcome=failure.outcome,
         detail=failure.detail,
         since=same.since if same else now,
@@ -87,31 +91,31 @@ def worse(before: Trouble | None, failure: Failure, now: timedelta) -> Trouble:
     )
 
 
-def _wait_seconds(failure: Failure, same: Trouble | None, *, together: bool) -> float:
-    """How long to wait this time, where the ``same`` trouble was met before."""
-    waits, wish = TROUBLES[failure.outcome], failure.wish_seconds
-    if wish is not None and failure.outcome is Outcome.RATE_LIMITED:
-        return wish
+def _wait_seconds(failure: Failure, same: CircuitState | None, *, together: bool) -> float:
+    """How long to stay open; ``same`` is the state before, where it was for the same kind of failure."""
+    waits, asked_for = PROVIDER_FAILURES[failure.outcome], failure.retry_after_seconds
+    if asked_for is not None and failure.outcome is Outcome.RATE_LIMITED:
+        return asked_for
     seconds = waits.first_seconds
     if same is not None:
         seconds = same.wait_seconds if together else min(2 * same.wait_seconds, waits.longest_seconds)
-    return max(seconds, wish or 0.0)
+    return max(seconds, asked_for or 0.0)
 
 
-def probed(trouble: Trouble, now: timedelta) -> Trouble:
-    """The trouble while a question is on its way: the others wait for its answer, for a while."""
-    until = max(trouble.until, now + timedelta(seconds=PROBE_SECONDS))
-    return msgspec.structs.replace(trouble, until=until, is_probed=True)
+def half_open(state: CircuitState, now: timedelta) -> CircuitState:
+    """The state while one question is on its way and all others wait for its answer."""
+    until = max(state.until, now + timedelta(seconds=PROBE_SECONDS))
+    return msgspec.structs.replace(state, until=until, is_probed=True)
 
 
-def better(trouble: Trouble, asked_at: timedelta, *, accepted: bool) -> Trouble | None:
-    """What is left of it after a question, asked at ``asked_at``, that met none of the TROUBLES.
+def after_success(state: CircuitState, asked_at: timedelta, *, accepted: bool) -> CircuitState | None:
+    """The state after a question, asked at ``asked_at``, that met none of PROVIDER_FAILURES; None is closed.
 
-    Unless it was ``accepted``, that says nothing of the key and the balance.
+    Only an ``accepted`` question shows that the key and the balance are good.
     """
-    if TROUBLES[trouble.outcome] is _OURS and not accepted:
-        return trouble
-    # One that got through together with one too many does not lift the provider's wish.
-    if trouble.outcome is Outcome.RATE_LIMITED and asked_at <= trouble.met_at:
-        return trouble
+    if PROVIDER_FAILURES[state.outcome] is _OURS and not accepted:
+        return state
+    # A question that got through beside one too many does not end the provider's Retry-After.
+    if state.outcome is Outcome.RATE_LIMITED and asked_at <= state.met_at:
+        return state
     return None

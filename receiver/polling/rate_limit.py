@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 
-class Bucket:
+class TokenBucket:
     """So many questions a minute, evenly, and a tenth of them at once.
 
     ``paid_at`` is when all that was asked so far will have been paid for at this pace.
@@ -36,7 +36,7 @@ class OutOfTurn:
     """
 
     def __init__(self, per_minute: float, now: timedelta) -> None:
-        self._bucket = Bucket(per_minute / 2, now)
+        self._bucket = TokenBucket(per_minute / 2, now)
         self._line_ends_at = now
 
     def ask(self, now: timedelta, open_at: timedelta) -> timedelta | None:

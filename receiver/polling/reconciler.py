@@ -10,15 +10,25 @@ import msgspec
 import structlog
 
 from receiver.clock import Clock, Leaps
-from receiver.fetching.fetcher import Renewal
-from receiver.ingest import Ingest, links_die_at
+from receiver.ingest import Ingest
 from receiver.links import match_links
-from receiver.models import AssetWork, Confirm, KeptDelivery, Outcome, PollWork, Proof, Settlement, Verdict
+from receiver.models import (
+    AssetWork,
+    Confirm,
+    KeptDelivery,
+    Outcome,
+    PollWork,
+    Proof,
+    Renewal,
+    Settlement,
+    Verdict,
+)
 from receiver.polling.answers import Answer
-from receiver.polling.circuit import TROUBLES
-from receiver.polling.status_client import Asker
+from receiver.polling.circuit import PROVIDER_FAILURES
+from receiver.polling.status_client import StatusClient
 from receiver.ports import Provider, Store
 from receiver.replay import read_again
+from receiver.reports import links_die_at
 from receiver.times import to_text
 
 log = structlog.get_logger()
@@ -54,7 +64,7 @@ MOST_ATTEMPTS_UNASKED = 50
 _WEAK = frozenset({Proof.PROVIDER, Proof.NONE})
 
 
-def confirmation(policy: Confirm, asker: Asker) -> Callable[[str, Proof], bool]:
+def confirmation(policy: Confirm, status_client: StatusClient) -> Callable[[str, Proof], bool]:
     """Whether a callback of a provider, on some proof, counts only once the provider has said the same.
 
     Where the provider cannot be asked, ``weak`` trusts it, and ``always`` holds it until it can.
@@ -62,7 +72,7 @@ def confirmation(policy: Confirm, asker: Asker) -> Callable[[str, Proof], bool]:
 
     def confirms(provider: str, proof: Proof) -> bool:
         if policy is Confirm.WEAK:
-            return proof in _WEAK and asker.can_ask(provider)
+            return proof in _WEAK and status_client.can_ask(provider)
         return policy is Confirm.ALWAYS
 
     return confirms
@@ -75,14 +85,14 @@ class Reconciler:
         self,
         *,
         store: Store,
-        asker: Asker,
+        status_client: StatusClient,
         ingest: Ingest,
         providers: Mapping[str, Provider],
         clock: Clock,
         lost_after_seconds: float,
     ) -> None:
         self._store = store
-        self._asker = asker
+        self._asker = status_client
         self._ingest = ingest
         self._providers = providers
         self._clock = clock
@@ -94,13 +104,13 @@ class Reconciler:
 
         While it cannot be asked for long, all that are due are taken: they are told so at once.
         """
-        room = limit if self._asker.sends_away(provider) else min(limit, self._asker.room(provider))
+        room = limit if self._asker.turns_away(provider) else min(limit, self._asker.room(provider))
         return await self._store.lease_polls(provider, now, until, room) if room else []
 
     async def next_due_at(self, provider: str) -> datetime | None:
         """When a task is due and the pace allows to ask about it, or to send it away."""
         due_at = await self._store.next_due_at("polls", provider)
-        if due_at is None or self._asker.sends_away(provider):
+        if due_at is None or self._asker.turns_away(provider):
             return due_at
         return max(due_at, self._asker.free_at(provider))
 
@@ -256,7 +266,7 @@ class Reconciler:
             reason += "; something came that is not understood"
         if work.held:
             reason += "; a callback came, which it did not confirm"
-        await self._ingest.lose(work.provider, work.task_id, reason, settlement.settled_at)
+        await self._ingest.mark_lost(work.provider, work.task_id, reason, settlement.settled_at)
         return msgspec.structs.replace(settlement, outcome=Outcome.LOST, detail=reason, retry_at=None)
 
     async def renew(self, work: AssetWork) -> Renewal | None:
@@ -268,7 +278,7 @@ class Reconciler:
             detail = "a new link will be asked for when the provider's pace allows"
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
         answer = await self._asker.ask(work.provider, work.task_id, work.model)
-        if answer.outcome in TROUBLES:
+        if answer.outcome in PROVIDER_FAILURES:
             detail = f"a new link could not be asked for: {answer.outcome}"
             again_at = self._asker.free_at(work.provider)
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
@@ -306,7 +316,7 @@ def _log(work: PollWork, settlement: Settlement, *, asked: bool, settled: bool) 
     retry_at = settlement.retry_at
     unusual = settlement.outcome not in {Outcome.ANSWERED, Outcome.IN_PROGRESS}
     write = log.warning if unusual else log.info
-    if not asked and retry_at:  # the provider's trouble has a line of its own
+    if not asked and retry_at:  # the provider's state has a line of its own
         write = log.debug
     write(
         "poll.settled",

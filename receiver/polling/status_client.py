@@ -13,31 +13,26 @@ from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.errors import FetchFailed
 from receiver.fetching.codings import Unpacker, coding_of
-from receiver.models import Outcome, StatusRequest
+from receiver.models import Access, Outcome, StatusRequest
 from receiver.polling.answers import Answer, judge, refusal, unreached
-from receiver.polling.circuit import TROUBLES, Failure, Trouble, better, probed, worse
-from receiver.polling.rate_limit import Bucket, OutOfTurn
+from receiver.polling.circuit import (
+    PROVIDER_FAILURES,
+    CircuitState,
+    Failure,
+    after_failure,
+    after_success,
+    half_open,
+)
+from receiver.polling.rate_limit import OutOfTurn, TokenBucket
 from receiver.ports import Provider
 
 log = structlog.get_logger()
 
 # A wish to be asked less often is part of the trade; one of more than so many seconds is worth telling.
-USUAL_WISH_SECONDS = 60.0
-SHORTEST_WISH_SECONDS = 1.0
+USUAL_RETRY_AFTER_SECONDS = 60.0
+SHORTEST_RETRY_AFTER_SECONDS = 1.0
 # How long a question that was answered shows that the key is good.
 KEY_WORKS_SECONDS = 60.0
-
-
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """How one provider's API is reached, and how often it may be asked."""
-
-    api_key: str | None  # without one it is not asked at all
-    base_url: str  # without a slash at its end
-    polls_per_minute: int
-    first_poll_seconds: float
-
-    def __repr__(self) -> str:
-        return f"Access(base_url={self.base_url!r})"  # no key
 
 
 _NO_MODEL = Answer(
@@ -45,7 +40,7 @@ _NO_MODEL = Answer(
 )
 
 
-class Asker:
+class StatusClient:
     """Asks providers, each at its own pace, and remembers which of them cannot be asked now, and why.
 
     What it remembers is gone with the process: after a start a provider is asked as if for the first time.
@@ -77,17 +72,17 @@ class Asker:
         access = self._accesses.get(provider)
         return access is not None and access.api_key is not None
 
-    def trouble(self, provider: str) -> str | None:
+    def problem(self, provider: str) -> str | None:
         """What keeps it from being asked, in words for people, if anything does."""
         memory = self._memories[provider]
-        trouble = memory.trouble
-        if trouble is None:
+        state = memory.state
+        if state is None:
             return None
         seconds = (memory.free_at() - self._clock.uptime()).total_seconds()
-        if trouble.outcome is Outcome.RATE_LIMITED and seconds <= USUAL_WISH_SECONDS:
+        if state.outcome is Outcome.RATE_LIMITED and seconds <= USUAL_RETRY_AFTER_SECONDS:
             return None
         again = f"in {seconds:.0f} s" if seconds > 0 else "when a task is due"
-        return f"{trouble.outcome}: {trouble.detail}, asked again {again}"
+        return f"{state.outcome}: {state.detail}, asked again {again}"
 
     def room(self, provider: str) -> int:
         """How many questions its pace allows now."""
@@ -97,17 +92,17 @@ class Asker:
         """From when on its pace allows a question; in the past where it does now."""
         return self._by_the_wall(self._memories[provider].free_at())
 
-    def sends_away(self, provider: str) -> bool:
+    def turns_away(self, provider: str) -> bool:
         """Whether it cannot be asked for so long that who waits is better told at once, whatever its pace."""
-        trouble = self._memories[provider].trouble
-        return trouble is not None and trouble.sends_away(self._clock.uptime())
+        state = self._memories[provider].state
+        return state is not None and state.turns_away(self._clock.uptime())
 
     def lasting(self, provider: str, outcomes: Collection[Outcome]) -> timedelta | None:
-        """For how long it has been in trouble of these outcomes; None where it is not."""
-        trouble = self._memories[provider].trouble
-        if trouble is None or trouble.outcome not in outcomes:
+        """How long its circuit has been open for one of these outcomes; None where it is not."""
+        state = self._memories[provider].state
+        if state is None or state.outcome not in outcomes:
             return None
-        return self._clock.uptime() - trouble.since
+        return self._clock.uptime() - state.since
 
     def out_of_turn(self, provider: str) -> datetime | None:
         """Ask for one question that does not wait for its turn among the polls.
@@ -115,22 +110,22 @@ class Asker:
         None: it may be asked now, and is expected to be. Else when to come again.
         """
         memory, now = self._memories[provider], self._clock.uptime()
-        again_at = memory.out_of_turn.ask(now, memory.trouble.until if memory.trouble else now)
+        again_at = memory.out_of_turn.ask(now, memory.state.until if memory.state else now)
         return None if again_at is None else self._by_the_wall(again_at)
 
     async def ask(self, provider: str, task_id: str, model: str | None) -> Answer:
         """One question, asked at once. Whatever goes wrong is an answer, too.
 
-        While a trouble keeps the provider from being asked, that is the answer, and nobody is asked.
+        While its circuit is open, the provider is not asked: the answer says why.
         """
         asked_at = self._clock.uptime()
         try:
             request = self._providers[provider].status_request(task_id, model)
             if request is None:
                 return _NO_MODEL
-            trouble = self._memories[provider].trouble
-            if trouble and trouble.stands(asked_at):
-                return _sent_away(trouble, asked_at)
+            state = self._memories[provider].state
+            if state and state.is_open(asked_at):
+                return _sent_away(state, asked_at)
             answer = await self._exchange(provider, request, task_id)
         except Exception as exc:  # noqa: BLE001 - an adapter may be anybody's code, and its bug is its own
             # Only the type: what it says may be the answer it choked on.
@@ -178,7 +173,7 @@ class Asker:
             timeout=self._timeout_seconds,
             follow_redirects=False,  # the key goes where the operator said or nowhere
         ) as response:
-            wish = _wish_seconds(response.headers.get("retry-after", ""), self._clock.now())
+            wish = _retry_after_seconds(response.headers.get("retry-after", ""), self._clock.now())
             key_works = self._memories[provider].key_works(self._clock.uptime())
             if not response.is_success:
                 return refusal(response.status_code, wish, key_works=key_works)
@@ -190,61 +185,61 @@ class Asker:
 
     def _learn(self, provider: str, answer: Answer, asked_at: timedelta) -> None:
         memory = self._memories[provider]
-        before = memory.trouble
-        if answer.outcome in TROUBLES:
+        before = memory.state
+        if answer.outcome in PROVIDER_FAILURES:
             failure = Failure(
                 outcome=answer.outcome,
                 detail=answer.detail or "",
                 asked_at=asked_at,
-                wish_seconds=answer.retry_after_seconds,
+                retry_after_seconds=answer.retry_after_seconds,
             )
             memory.met(failure, self._clock.uptime())
         elif answer.outcome is not Outcome.CRASHED:  # a bug of ours says nothing of the provider
             memory.was_heard(asked_at, accepted=answer.outcome is not Outcome.REFUSED)
-        _log_change(provider, before, memory.trouble)
+        _log_change(provider, before, memory.state)
 
 
 class _Memory(msgspec.Struct, kw_only=True):
     """What is remembered of one provider. Moments are of ``Clock.uptime``."""
 
-    bucket: Bucket  # of all questions
+    bucket: TokenBucket  # of all questions
     out_of_turn: OutOfTurn
-    trouble: Trouble | None = None
+    state: CircuitState | None = None
     accepted_at: timedelta | None = None  # when the latest question that was answered was asked
 
     @classmethod
     def of(cls, access: Access, now: timedelta) -> Self:
         """Nothing yet."""
         per_minute = access.polls_per_minute
-        return cls(bucket=Bucket(per_minute, now), out_of_turn=OutOfTurn(per_minute, now))
+        return cls(bucket=TokenBucket(per_minute, now), out_of_turn=OutOfTurn(per_minute, now))
 
     def room(self, now: timedelta) -> int:
         room = self.bucket.room(now)
-        if self.trouble is None:
+        if self.state is None:
             return room
-        return 0 if self.trouble.stands(now) else min(room, 1)
+        return 0 if self.state.is_open(now) else min(room, 1)
 
     def free_at(self) -> timedelta:
         free_at = self.bucket.free_at()
-        return max(free_at, self.trouble.until) if self.trouble else free_at
+        return max(free_at, self.state.until) if self.state else free_at
 
     def key_works(self, now: timedelta) -> bool:
-        """Whether a question was answered a moment ago, with no trouble since."""
+        """Whether a question was answered a moment ago, and none has failed since."""
         at = self.accepted_at
         return at is not None and now - at <= timedelta(seconds=KEY_WORKS_SECONDS)
 
     def take(self, now: timedelta) -> None:
         """Count a question that is being asked."""
         self.bucket.take(now)
-        self.trouble = probed(self.trouble, now) if self.trouble else None
+        self.state = half_open(self.state, now) if self.state else None
 
     def met(self, failure: Failure, now: timedelta) -> None:
-        self.trouble, self.accepted_at = worse(self.trouble, failure, now), None
+        self.state, self.accepted_at = after_failure(self.state, failure, now), None
 
     def was_heard(self, asked_at: timedelta, *, accepted: bool) -> None:
-        """A question met none of the TROUBLES; not ``accepted``, it shows nothing of the key."""
+        """A question met none of PROVIDER_FAILURES; only an ``accepted`` one shows that the key is good."""
         self.accepted_at = asked_at if accepted else self.accepted_at
-        self.trouble = better(self.trouble, asked_at, accepted=accepted) if self.trouble else None
+        self.state = after_success(self.state, asked_at, accepted=accepted) if self.state else None
 
 
 def _better_known(unknown: Answer, otherwise: Answer) -> Answer:
@@ -253,11 +248,11 @@ def _better_known(unknown: Answer, otherwise: Answer) -> Answer:
     return otherwise if counts else unknown
 
 
-def _sent_away(trouble: Trouble, now: timedelta) -> Answer:
+def _sent_away(state: CircuitState, now: timedelta) -> Answer:
     return Answer(
-        outcome=trouble.outcome,
-        detail=trouble.detail,
-        retry_after_seconds=(trouble.until - now).total_seconds(),
+        outcome=state.outcome,
+        detail=state.detail,
+        retry_after_seconds=(state.until - now).total_seconds(),
         asked=False,
     )
 
@@ -284,13 +279,13 @@ def _check_bytes(count: int, max_bytes: int) -> None:
         raise FetchFailed(Outcome.TOO_LARGE, f"it has more than {max_bytes} bytes")
 
 
-def _wish_seconds(value: str, now: datetime) -> float | None:
+def _retry_after_seconds(value: str, now: datetime) -> float | None:
     seconds = retry_after_seconds(value, now)
     # A wish for no time at all would have the next question asked in the same moment.
-    return None if seconds is None else max(seconds, SHORTEST_WISH_SECONDS)
+    return None if seconds is None else max(seconds, SHORTEST_RETRY_AFTER_SECONDS)
 
 
-def _log_change(provider: str, before: Trouble | None, after: Trouble | None) -> None:
+def _log_change(provider: str, before: CircuitState | None, after: CircuitState | None) -> None:
     """One line when a provider can no longer be asked, and one when it can again; polls tell the rest."""
     was = before.outcome if before else None
     if after is None:

@@ -5,6 +5,7 @@ Documented at https://apixo.ai/docs ; the page behind each fact is named beside 
 
 from receiver import payload
 from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.urls import path_part
 
 # api-reference/status-task; the outer ``code`` and ``message`` say success even for a failed task.
 _STATES = {
@@ -38,7 +39,7 @@ class Apixo:
     def parse(self, document: object) -> Report:
         outer = payload.mapping(document)
         data = payload.mapping(outer.get("data")) or outer
-        return payload.conclude(
+        return payload.build_report(
             task_id=payload.task_id(data.get("taskId")),
             word=payload.text(data.get("state"), 100),
             states=_STATES,
@@ -54,7 +55,7 @@ class Apixo:
     def status_request(self, task_id: str, model: str | None) -> StatusRequest | None:
         if not model:
             return None
-        path = f"/api/v1/statusTask/{payload.path_part(model)}"
+        path = f"/api/v1/statusTask/{path_part(model)}"
         return StatusRequest(path=path, query={"taskId": task_id})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from receiver import payload
 from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.urls import path_part
 
 # docs/api/tasks
 _STATES = {
@@ -42,7 +43,7 @@ class Reapi:
     def parse(self, document: object) -> Report:
         task = payload.mapping(document)
         output, word = task.get("output"), payload.text(task.get("status"), 100)
-        return payload.conclude(
+        return payload.build_report(
             task_id=payload.task_id(task.get("id")),
             word=word,
             states=_STATES,
@@ -56,7 +57,7 @@ class Reapi:
         task_id: str,
         model: str | None,  # noqa: ARG002 - every model is asked about at the same path
     ) -> StatusRequest:
-        return StatusRequest(path=f"/api/v1/tasks/{payload.path_part(task_id)}")
+        return StatusRequest(path=f"/api/v1/tasks/{path_part(task_id)}")
 
 
 def _files(output: object) -> Iterator[RemoteFile | None]:

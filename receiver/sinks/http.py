@@ -25,7 +25,7 @@ from receiver.clock import Clock
 from receiver.envelope import CONTENT_TYPE
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable, tls_words, wire_outcome, with_words
 from receiver.models import MessageFormat, Notification, Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix, not a secret
 SHORTEST_KEY_BYTES = 24  # the least that Standard Webhooks allows
@@ -93,7 +93,7 @@ class HttpSink:
         self._clock = clock
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions, *, clock: Clock | None = None) -> Self:
+    def from_url(cls, url: str, options: PluginOptions, *, clock: Clock | None = None) -> Self:
         """Any http or https URL. ``options.http`` stays the caller's to close."""
         where = _parsed(url, options.name)
         auth = httpx2.BasicAuth(where.username, where.password) if where.userinfo else None
@@ -230,7 +230,7 @@ async def _drain(answer: httpx2.Response) -> None:
                     return
 
 
-def _refusal(status: int, wish_seconds: float | None) -> Unavailable | Permanent:
+def _refusal(status: int, retry_after_seconds: float | None) -> Unavailable | Permanent:
     detail = f"the consumer answered {status}"
     if status == 410:
         return Gone(f"{detail}: it wants no more notifications")
@@ -240,10 +240,10 @@ def _refusal(status: int, wish_seconds: float | None) -> Unavailable | Permanent
         return Unavailable(
             f"{detail}; redirects are not followed, so the sink's URL must be the final one",
             outcome=Outcome.BAD_REDIRECT,
-            retry_after_seconds=wish_seconds,
+            retry_after_seconds=retry_after_seconds,
         )
     outcome = _OUTCOMES.get(status, Outcome.HTTP_ERROR)
-    return Unavailable(detail, outcome=outcome, retry_after_seconds=wish_seconds)
+    return Unavailable(detail, outcome=outcome, retry_after_seconds=retry_after_seconds)
 
 
 @asynccontextmanager

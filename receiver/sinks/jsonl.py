@@ -28,7 +28,7 @@ from urllib.parse import unquote
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import make_folder, open_own, sync_folder, try_folder
 from receiver.models import Notification, Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 
 # The lines carry links that open assets: for the owner and the group, not for everybody.
 FILE_MODE = 0o640
@@ -58,7 +58,7 @@ class JsonlSink:
         threading.Thread(target=self._run, name="jsonl-sink", daemon=True).start()
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> Self:
+    def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``jsonl:path``, relative to the data folder, or ``jsonl:///absolute/path``."""
         path = _path_in(url, options.name)
         return cls(

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 
 from receiver.errors import Misconfigured, Unavailable, causes, tls_words, wire_outcome, with_words
 from receiver.models import Notification, Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 
 CONNECTIONS = 16
 DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice
@@ -114,7 +114,7 @@ class RedisSink:
         self._places = asyncio.Semaphore(CONNECTIONS)
 
     @classmethod
-    def from_url(cls, url: str, options: PartOptions) -> Self:
+    def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``?stream=NAME&dedupe_seconds=N``; for rediss also ``ssl_cert_reqs`` and ``ssl_ca_certs``."""
         parts = _parts(url, options.name)
         query = _query(parts, options.name)
@@ -208,7 +208,7 @@ def _query(parts: SplitResult, name: str) -> dict[str, str]:
     return query
 
 
-def _pool(parts: SplitResult, query: dict[str, str], options: PartOptions) -> ConnectionPool:
+def _pool(parts: SplitResult, query: dict[str, str], options: PluginOptions) -> ConnectionPool:
     tls: dict[str, Any] = {key: value for key, value in query.items() if key.startswith("ssl_")}
     if tls and parts.scheme != "rediss":
         raise Misconfigured(f"sink {options.name}: ssl_ options need a rediss:// URL")

@@ -21,6 +21,7 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime, open_runtime
+from receiver.urls import CALLBACKS
 from receiver.web import (
     assets,
     dead_letters,
@@ -35,9 +36,9 @@ from receiver.web import (
     submissions,
     tasks,
 )
-from receiver.web.callbacks import PREFIX, CallbackDoor
+from receiver.web.callbacks import CallbackDoor
 from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
-from receiver.web.limits import Intake, Limits
+from receiver.web.limits import BodyLimiter, Limits
 
 log = structlog.get_logger()
 
@@ -70,7 +71,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
 )
 
 # The first parts of all paths there are.
-_DOORS = frozenset(path.split("/")[1] for path in (PREFIX, *(endpoint.path for endpoint in ENDPOINTS)))
+_DOORS = frozenset(path.split("/")[1] for path in (CALLBACKS, *(endpoint.path for endpoint in ENDPOINTS)))
 
 OPENAPI = msgspec.json.encode(openapi.document(ENDPOINTS))
 
@@ -129,7 +130,7 @@ class Service:
         Servers end their requests first and the lifespan after it, which would tell us too late.
         """
         if self._runtime is not None:
-            self._runtime.ends.stop()
+            self._runtime.task_waiters.stop()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The server's lifespan protocol. What keeps the service from starting is said in its own words."""
@@ -173,7 +174,7 @@ async def _cut_short(scope: Scope, receive: Receive, send: Send) -> None:
 def build_app(runtime: Runtime) -> ASGIApp:
     """The routes over a runtime that is open and stays the caller's."""
     settings = runtime.settings
-    intake = Intake(Limits(body_timeout_seconds=settings.body_timeout_seconds))
+    intake = BodyLimiter(Limits(body_timeout_seconds=settings.body_timeout_seconds))
     callbacks = CallbackDoor(runtime, intake)
     rest = _routed(Reception(runtime, intake))
 
@@ -181,7 +182,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         scope = from_root(scope, public_path)
-        is_callback = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        is_callback = scope["type"] == "http" and scope["path"].startswith(CALLBACKS)
         return (callbacks if is_callback else rest)(scope, receive, send)
 
     return app

@@ -14,6 +14,7 @@ from receiver.models import Asset, AssetState
 from receiver.problem_types import ProblemType
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
+from receiver.urls import ASSET_PATH
 from receiver.web import problems
 from receiver.web.auth import Role, may_act_for, require
 from receiver.web.connections import LEAVE, most_streams
@@ -65,7 +66,7 @@ async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response
 ENDPOINTS = (
     Endpoint(
         method="GET",
-        path="/assets/{provider}/{task_id:path}/{index}",
+        path=ASSET_PATH,
         summary="Fetch one stored file",
         audience=Audience.LINK,
         takes=LinkQuery,

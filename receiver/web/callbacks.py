@@ -13,10 +13,10 @@ from receiver.escapes import encode_harmless
 from receiver.models import Proof, Receipt
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
+from receiver.urls import CALLBACKS
 from receiver.web import problems
-from receiver.web.limits import Intake, announces_body
+from receiver.web.limits import BodyLimiter, announces_body
 
-PREFIX = "/callbacks/"
 MAX_TOKEN_CHARACTERS = 512  # ours have about 70; a longer one is wrong without being looked at
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ class CallbackDoor:
     are ``ingest.accept``. The answer is exactly 200 once the delivery is durable.
     """
 
-    def __init__(self, runtime: Runtime, intake: Intake) -> None:
+    def __init__(self, runtime: Runtime, intake: BodyLimiter) -> None:
         self._runtime = runtime
         self._intake = intake
 
@@ -59,8 +59,8 @@ class CallbackDoor:
         headers = _headers(request.scope)
         max_bytes = self._runtime.settings.max_body_bytes
         self._intake.check(headers, max_bytes)
-        admission = self._runtime.ingest.admit(request.name, request.token)
-        with self._intake.admit(f"{request.name} {request.token}", max_bytes) as waiting:
+        admission = self._runtime.ingest.authorize(request.name, request.token)
+        with self._intake.authorize(f"{request.name} {request.token}", max_bytes) as waiting:
             body = await waiting.read(receive)
             request.bytes = len(body)
             return await self._runtime.ingest.accept(
@@ -107,7 +107,7 @@ class _Request:
         self.bytes: int | None = None  # None until all of the body is read
         self.provider: str | None = None
         # The server has decoded the path; our tokens have no slash, so what has one is just wrong.
-        self.name, _, token = scope["path"][len(PREFIX) :].partition("/")
+        self.name, _, token = scope["path"][len(CALLBACKS) :].partition("/")
         self.token = token[:MAX_TOKEN_CHARACTERS] or None
 
     def seconds(self) -> float:

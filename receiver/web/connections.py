@@ -37,7 +37,7 @@ _VERSIONS = frozenset({"1.1", "1.0"})  # the parser takes a head without one for
 log = structlog.get_logger()
 
 
-class ImpatientProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """uvicorn's own, for connections of strangers.
 
     The request line and headers have a deadline and a size limit, and so has the reading of answers;
@@ -60,7 +60,7 @@ class ImpatientProtocol(HttpToolsProtocol):
     _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._together = Together(transport, self.loop, self._is_half_read)
+        self._together = BatchedTransport(transport, self.loop, self._is_half_read)
         self._body_pieces: list[bytes] = []
         super().connection_made(self._together)  # type: ignore[arg-type]
         self._start_deadline()
@@ -186,19 +186,19 @@ class ImpatientProtocol(HttpToolsProtocol):
             for each in leaving or [self]:
                 each.leave()
 
-    def _longest_waiting(self, wait_seconds: float) -> list["ImpatientProtocol"]:
+    def _longest_waiting(self, wait_seconds: float) -> list["BoundedHttpProtocol"]:
         now, count = self.loop.time(), len(self.connections)
         if now < self._next_look_at:
             return []
         others = (
-            each for each in self.connections if each is not self and isinstance(each, ImpatientProtocol)
+            each for each in self.connections if each is not self and isinstance(each, BoundedHttpProtocol)
         )
         ends = ((each.wait_ends_at(wait_seconds), each) for each in others)
         waiting = [(end, each) for end, each in ends if end is not None and end <= now]
         # Some at once, or every newcomer would have all of them looked through.
         room = 1 + count // 32
         if len(waiting) < 2 * room:
-            ImpatientProtocol._next_look_at = now + LOOK_SECONDS * count
+            BoundedHttpProtocol._next_look_at = now + LOOK_SECONDS * count
         longest = nsmallest(min(room, (len(waiting) + 1) // 2), waiting, key=itemgetter(0))
         return [each for _, each in longest if not each.is_asking()]
 
@@ -247,7 +247,7 @@ class ImpatientProtocol(HttpToolsProtocol):
             self._head_deadline = None
 
 
-class Crowd:
+class ConnectionCounts:
     """Counts connections that had to go, and says so once a second."""
 
     def __init__(self) -> None:
@@ -305,7 +305,7 @@ def _shortage() -> str | None:
     return None
 
 
-_CROWD = Crowd()  # one process has one limit of descriptors
+_CROWD = ConnectionCounts()  # one process has one limit of descriptors
 _WATCH = DescriptorWatch()
 
 
@@ -322,7 +322,7 @@ def most_streams() -> int:
     return min(streams.MOST_STREAMS, max(1, most_connections() // 4))
 
 
-class Together:
+class BatchedTransport:
     """A transport whose small writes of one moment leave as one packet, and that is closed with care.
 
     uvicorn writes head and body of an answer apart, and each would cost a system call, a packet and a

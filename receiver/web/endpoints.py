@@ -30,7 +30,7 @@ from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web import problems
 from receiver.web.auth import Guard, Role, require
-from receiver.web.limits import Intake, announces_body
+from receiver.web.limits import BodyLimiter, announces_body
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class Endpoint(msgspec.Struct, Generic[Taken], frozen=True, kw_only=True):
 class Reception:
     """Answers requests to endpoints: asks who it is, takes what was sent, has it answered, logs it."""
 
-    def __init__(self, runtime: Runtime, intake: Intake) -> None:
+    def __init__(self, runtime: Runtime, intake: BodyLimiter) -> None:
         settings = runtime.settings
         self._runtime = runtime
         self._intake = intake
@@ -141,7 +141,7 @@ class Reception:
             answering = endpoint.answer(self._runtime, request, _query(endpoint, request))
             return await (unless_left(request, answering) if endpoint.audience in _LISTS else answering)
         self._intake.check(request.headers, endpoint.max_body_bytes)
-        with self._intake.admit(caller.name, endpoint.max_body_bytes) as waiting:
+        with self._intake.authorize(caller.name, endpoint.max_body_bytes) as waiting:
             body = await waiting.read(request.receive)
             request.state.is_read = True
             return await endpoint.answer(self._runtime, request, _document(endpoint, body))

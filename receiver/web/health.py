@@ -60,7 +60,7 @@ async def show_alive(runtime: Runtime, request: Request, asked: Challenged) -> R
 
 async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """Whether a commit works, or did a second ago, and the loops run; admins see more of each part."""
-    parts = {"store": await runtime.pulse.feel(), **runtime.worker.status()}
+    parts = {"store": await runtime.commit_probe.check(), **runtime.worker.status()}
     is_ready = all(_is_fine(state) for state in parts.values())
     if request.state.role is Role.ADMIN:
         parts |= await _with_waiting(runtime, parts)
@@ -74,8 +74,12 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
     """Everything that is counted, for Prometheus."""
     if runtime.settings.metrics_private:
         require(request.state.role, Role.ADMIN)
-    asker = runtime.asker
-    troubled = {name: asker.trouble(name) is not None for name in runtime.providers if asker.can_ask(name)}
+    status_client = runtime.status_client
+    troubled = {
+        name: status_client.problem(name) is not None
+        for name in runtime.providers
+        if status_client.can_ask(name)
+    }
     sinks_down = {name: runtime.relay.is_down(name) for name in runtime.sinks}
     stats = await _stats(runtime)
     counted_at = runtime.stats.counted_at(runtime.clock.now())

@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_token_bytes: int = 32 * 2**20
 
 
-class Intake:
+class BodyLimiter:
     """Reads bodies, and counts the requests being read or recorded and their bytes.
 
     Bytes are counted as they arrive and not as they are announced: otherwise a few idle connections
@@ -62,7 +62,7 @@ class Intake:
         if len(length) > 18 or int(length) > max_bytes:
             raise _too_large(max_bytes)
 
-    def admit(self, token: str, max_bytes: int) -> "Waiting":
+    def authorize(self, token: str, max_bytes: int) -> "BodyReader":
         """A place for one request, to be used at once as a context manager. Raises Unavailable.
 
         Whoever asks has been found good enough to be read: a stranger must not hold a place. ``token`` tells
@@ -74,7 +74,7 @@ class Intake:
         share.make_place()
         self._whole.make_place()
         self.shares[token] = share
-        return Waiting(self, token, (share, self._whole), max_bytes)
+        return BodyReader(self, token, (share, self._whole), max_bytes)
 
 
 class Room:
@@ -85,8 +85,8 @@ class Room:
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self.requests_left = max_requests
         self.bytes_left = max_bytes
-        self.coming: dict[Waiting, None] = {}
-        self.half_here: dict[Waiting, None] = {}  # of these, those that hold bytes
+        self.coming: dict[BodyReader, None] = {}
+        self.half_here: dict[BodyReader, None] = {}  # of these, those that hold bytes
 
     def make_place(self) -> None:
         """Raises Unavailable where nobody who has a place can give way."""
@@ -96,7 +96,7 @@ class Room:
                 raise Unavailable("too many requests wait", retry_after_seconds=1)
             longest.give_way()
 
-    def make_room(self, size: int, asking: "Waiting") -> None:
+    def make_room(self, size: int, asking: "BodyReader") -> None:
         """Raises Unavailable where none but the asking one can give way, or it has been awaited longest."""
         while size > self.bytes_left:
             longest = next(iter(self.half_here), asking)
@@ -105,12 +105,12 @@ class Room:
             longest.give_way()
 
 
-class Waiting:
+class BodyReader:
     """The place of one request at the intake; gives back all it held when left."""
 
     __slots__ = ("_deadline", "_held", "_intake", "_is_out", "_max_bytes", "_rooms", "_token")
 
-    def __init__(self, intake: Intake, token: str, rooms: tuple[Room, Room], max_bytes: int) -> None:
+    def __init__(self, intake: BodyLimiter, token: str, rooms: tuple[Room, Room], max_bytes: int) -> None:
         self._intake = intake
         self._token = token
         self._rooms = rooms  # its token's share, and the whole

@@ -5,10 +5,10 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.config.parsers import filter_text
 from receiver.errors import Rejected
 from receiver.models import OutboxState, Outcome, SinkState
 from receiver.problem_types import ProblemType
-from receiver.relay import filter_text
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.shapes import Moment, reply, shape, text_or_none

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from receiver.errors import Rejected
 from receiver.models import Submission, SubmissionFilter
-from receiver.payload import path_part
 from receiver.payload import task_id as usable_task_id
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
+from receiver.urls import callback_url
 from receiver.web.auth import listed_owner, may_act_for, require_owner
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import When, check_provider, check_span
@@ -233,7 +233,7 @@ def _submission(runtime: Runtime, new: NewSubmission) -> Submission:
 
 def _shown(runtime: Runtime, row: Submission) -> SubmissionShown:
     token = runtime.tokens.for_submission(row.provider, row.id)
-    url = f"{runtime.settings.public_url}/callbacks/{path_part(row.provider)}/{token}"
+    url = callback_url(runtime.settings.public_url, row.provider, token)
     return shape(SubmissionShown, row, metadata=dict(row.metadata), callback_url=url)
 
 

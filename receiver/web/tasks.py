@@ -246,7 +246,7 @@ async def _wait(runtime: Runtime, request: Request, seconds: float) -> None:
     async def look() -> bool:
         return _has_ended(await runtime.store.get_event(*name))
 
-    await runtime.ends.wait(name, request.state.caller, seconds, look)
+    await runtime.task_waiters.wait(name, request.state.caller, seconds, look)
 
 
 def _has_ended(event: Event | None) -> bool:
@@ -288,7 +288,7 @@ def _error(event: Event) -> ErrorShown | None:
 
 
 def _poll(runtime: Runtime, provider: str, poll: Poll) -> PollShown:
-    due_at = poll.due_at if runtime.asker.can_ask(provider) else None
+    due_at = poll.due_at if runtime.status_client.can_ask(provider) else None
     return shape(PollShown, poll, due_at=text_or_none(due_at))
 
 

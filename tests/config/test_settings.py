@@ -9,9 +9,8 @@ import pytest
 from receiver.config.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
 from receiver.config.settings import Settings, SinkSettings, guessable_secrets, load_settings
 from receiver.errors import Misconfigured
-from receiver.models import Confirm, MessageFormat
+from receiver.models import Access, Confirm, MessageFormat
 from receiver.plugins import load_providers
-from receiver.polling.status_client import Access
 
 SECRET = "a-secret-of-some-length"
 

@@ -15,6 +15,7 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.models import Callback, RemoteFile, Report, ReportState
 from receiver.ports import Provider
+from receiver.urls import path_part
 from tests.support.places import SAMPLES
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -189,7 +190,7 @@ class ProviderContract:
             for asked in filter(None, (request, request.otherwise)):
                 segments = asked.path.split("/")
                 assert ".." not in segments
-                assert payload.path_part(task_id) in segments or task_id in asked.query.values()
+                assert path_part(task_id) in segments or task_id in asked.query.values()
 
     def test_a_status_request_for_a_known_model_is_always_possible(self) -> None:
         assert self.provider.status_request("task_1", "gpt-image-2") is not None

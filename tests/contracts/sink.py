@@ -12,7 +12,7 @@ import pytest
 
 from receiver.errors import Unavailable
 from receiver.models import Notification, Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 from receiver.ports import Sink
 from tests.support.messages import cloud_event, notification
 from tests.support.sink_hosts import Host, Server
@@ -36,7 +36,7 @@ class SinkContract:
         opened: list[Sink] = []
 
         def open_(url: str, timeout_seconds: float = 10.0, **more: Any) -> Sink:
-            options = PartOptions(
+            options = PluginOptions(
                 name="mine", data_dir=tmp_path, http=client, timeout_seconds=timeout_seconds, **more
             )
             opened.append(self.sink_class.from_url(url, options))

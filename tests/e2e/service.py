@@ -51,7 +51,7 @@ class Receiver:
     async def start(self) -> None:
         """Start it and wait until it is ready."""
         self.launch()
-        await until(self._is_ready, READY_SECONDS)
+        await until(self.is_ready, READY_SECONDS)
 
     def launch(self) -> None:
         """Start it, whatever becomes of it."""
@@ -102,7 +102,7 @@ class Receiver:
             self._process.kill()
             self._process.wait(STOP_SECONDS)
 
-    async def _is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
         assert self.process.poll() is None, self.output()
         try:
             return (await self.http.get("/readyz")).status_code == 200

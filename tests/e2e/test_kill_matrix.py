@@ -58,7 +58,7 @@ def rows(table: dict[str, Cost]) -> pytest.MarkDecorator:
 
 DOOR = {
     "before the body is read": Cost(
-        fault=fault("before", "receiver.web.limits:Waiting.read", once=ACCEPT),
+        fault=fault("before", "receiver.web.limits:BodyReader.read", once=ACCEPT),
         answered=False,
         on_record=False,
     ),
@@ -268,8 +268,10 @@ async def test_a_submission_that_a_kill_left_unanswered_is_sent_again_and_logged
 
 POLLS = {
     "before the lease": Cost(fault=fault("before", "receiver.polling.reconciler:Reconciler.lease"), asked=1),
-    "before it asks": Cost(fault=fault("before", "receiver.polling.status_client:Asker.ask"), asked=1),
-    "after the answer": Cost(fault=fault("after", "receiver.polling.status_client:Asker.ask"), asked=2),
+    "before it asks": Cost(fault=fault("before", "receiver.polling.status_client:StatusClient.ask"), asked=1),
+    "after the answer": Cost(
+        fault=fault("after", "receiver.polling.status_client:StatusClient.ask"), asked=2
+    ),
     "recorded, but not committed": Cost(
         fault=fault("after", "receiver.stores.sqlite.recording:record"), asked=2
     ),
@@ -281,8 +283,10 @@ POLLS = {
 }
 
 HELD = {
-    "before it asks": Cost(fault=fault("before", "receiver.polling.status_client:Asker.ask"), asked=1),
-    "after the answer": Cost(fault=fault("after", "receiver.polling.status_client:Asker.ask"), asked=2),
+    "before it asks": Cost(fault=fault("before", "receiver.polling.status_client:StatusClient.ask"), asked=1),
+    "after the answer": Cost(
+        fault=fault("after", "receiver.polling.status_client:StatusClient.ask"), asked=2
+    ),
     "recorded, but not committed": Cost(
         fault=fault("after", "receiver.stores.sqlite.polling:settle_held"), asked=2
     ),
@@ -441,7 +445,10 @@ async def test_a_replay_of_kept_deliveries_goes_on_where_a_kill_met_it(tmp_path:
 
 @pytest.mark.parametrize(
     "killed",
-    [*AT_THE_SECOND_STEP.values(), fault("after", "receiver.polling.status_client:Asker.ask", count=3)],
+    [
+        *AT_THE_SECOND_STEP.values(),
+        fault("after", "receiver.polling.status_client:StatusClient.ask", count=3),
+    ],
     ids=[*AT_THE_SECOND_STEP, "while it asks"],
 )
 async def test_a_replay_of_polls_goes_on_where_a_kill_met_it(tmp_path: Path, killed: Fault) -> None:

@@ -176,7 +176,7 @@ async def is_ready(service: Receiver) -> bool:
     return (await service.parts())[""] == "200"
 
 
-async def trouble(service: Receiver) -> str:
+async def problem(service: Receiver) -> str:
     """What readiness says of the store, which is not ready, or will not be once a second has passed."""
     await until(lambda: not_ready(service))
     return (await service.parts())["store"]
@@ -213,7 +213,7 @@ async def test_a_full_disk_is_a_503_until_there_is_room_again_and_nothing_answer
                 assert_refused_for_now(answer)
                 refused.add(f"task-{number}")
         assert refused
-        assert "SQLITE_FULL" in await trouble(service)
+        assert "SQLITE_FULL" in await problem(service)
         assert (await service.http.get("/healthz")).status_code == 200
         assert (await service.task("before"))["state"] == "failed"  # what is there can be read
         assert [line["reason"] for line in logged(service, "store.failed")] == ["SQLITE_FULL"]
@@ -351,7 +351,7 @@ async def test_a_disk_that_refuses_is_a_503_until_a_commit_is_seen_to_work(
             answers = await asyncio.gather(*(send(service, f"task-{number}") for number in range(5)))
             for answer in answers:
                 assert_refused_for_now(answer)
-            assert name in await trouble(service)
+            assert name in await problem(service)
         await until(lambda: is_ready(service))
         for number in range(5):
             await service.finish(f"task-{number}")
@@ -383,7 +383,7 @@ async def test_a_database_that_another_program_locks_is_a_503_in_time_and_used_a
         with closing(sqlite3.connect(service.data / "receiver.db", isolation_level=None)) as intruder:
             intruder.execute("BEGIN IMMEDIATE")
             began = time.monotonic()
-            asked = asyncio.create_task(trouble(service))
+            asked = asyncio.create_task(problem(service))
             answers = await asyncio.gather(*(send(service, "t1") for _ in range(20)))
             assert time.monotonic() - began < 9  # the providers wait for 10 s at least
             for answer in answers:

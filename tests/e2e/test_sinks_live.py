@@ -277,7 +277,7 @@ def _is_promoted(server: RedisServer) -> None:
 Deed = Callable[[RedisServer], None]
 
 # By the name of the sink: what happens to its server, what ends it, and how attempts end meanwhile.
-TROUBLES: dict[str, tuple[Deed, Deed, set[str]]] = {
+PROVIDER_FAILURES: dict[str, tuple[Deed, Deed, set[str]]] = {
     "full": (_uses_up_memory, _gives_memory, {"unavailable"}),
     "locked": (_changes_password, _restores_password, {"refused"}),
     "replica": (_is_demoted, _is_promoted, {"unavailable"}),
@@ -290,7 +290,7 @@ TROUBLES: dict[str, tuple[Deed, Deed, set[str]]] = {
 def servers(tmp_path: Path) -> Iterator[dict[str, RedisServer]]:
     """A Redis of its own for every trouble."""
     opened = {}
-    for name in TROUBLES:
+    for name in PROVIDER_FAILURES:
         (tmp_path / name).mkdir()
         opened[name] = RedisServer(tmp_path / name)
         opened[name].start()
@@ -311,7 +311,7 @@ async def test_what_happens_to_one_redis_holds_up_no_other_sink_and_every_event_
     async with receiver(tmp_path, settings) as service:
         await service.finish("before")
         await until(lambda: all(len(server.received()) == 1 for server in servers.values()))
-        for name, (trouble, _, _) in TROUBLES.items():
+        for name, (trouble, _, _) in PROVIDER_FAILURES.items():
             trouble(servers[name])
         tasks = ["t0", "t1", "t2"]
         for task_id in tasks:
@@ -320,11 +320,11 @@ async def test_what_happens_to_one_redis_holds_up_no_other_sink_and_every_event_
 
         async def all_tried() -> bool:
             task = await service.task("t0")
-            return len({each["target"] for each in task["attempts"]}) == 1 + len(TROUBLES)
+            return len({each["target"] for each in task["attempts"]}) == 1 + len(PROVIDER_FAILURES)
 
         await until(all_tried)
         outcomes = {each["target"]: each["outcome"] for each in (await service.task("t0"))["attempts"]}
-        for name, (_, remedy, expected) in TROUBLES.items():
+        for name, (_, remedy, expected) in PROVIDER_FAILURES.items():
             assert outcomes[f"sink {name}"] in expected, name
             remedy(servers[name])
         assert (await service.parts())[""] == "200"

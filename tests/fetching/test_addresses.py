@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import FetchFailed
-from receiver.fetching.addresses import MAX_URL_LENGTH, Standing, Target, check_url, destination, judge
-from receiver.models import Outcome
+from receiver.fetching.addresses import Standing, Target, check_url, destination, judge
+from receiver.models import MAX_URL_LENGTH, Outcome
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 

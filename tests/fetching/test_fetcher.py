@@ -20,21 +20,14 @@ from receiver.errors import Unavailable
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.download import DownloadLimits
-from receiver.fetching.fetcher import (
-    MAX_PART_BYTES,
-    RETRIED,
-    AssetLimits,
-    Assets,
-    Fetcher,
-    Renewal,
-    asset_key,
-)
+from receiver.fetching.fetcher import MAX_PART_BYTES, RETRIED, AssetFetcher, AssetLimits, Fetcher, asset_key
 from receiver.models import (
     AssetState,
     AssetWork,
     EventType,
     Outcome,
     RemoteFile,
+    Renewal,
     Stage,
     StoredFile,
     TaskState,
@@ -505,7 +498,7 @@ async def test_files_that_come_at_the_same_time_take_no_more_than_they_may_toget
         await may_go_on.wait()
         writer.write(rest)
 
-    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody)
     works = await leased(store, clock, *(host.put(f"/{number}", slow) for number in range(5)))
     running = [asyncio.create_task(assets.run(each)) for each in works]
     await until(lambda: len(asked) == 5)
@@ -527,7 +520,7 @@ async def test_what_a_file_took_is_given_back_where_it_fails(
     torn = says(200, LARGE[:-20_000])
     urls = [host.put(f"/{number}", torn if number < 4 else says(200, LARGE)) for number in range(7)]
     works = await leased(store, clock, *urls)
-    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody)
     with fetcher.quotas.hold(works[0]):  # as if another file of the task were under way all the time
         outcomes = [(await assets.run(each)).outcome for each in works]
     assert outcomes == [Outcome.TRUNCATED] * 4 + [Outcome.STORED] * 3
@@ -538,7 +531,7 @@ async def test_what_is_on_record_counts_for_a_file_that_comes_later(
 ) -> None:
     urls = [host.put(f"/{number}", says(200, LARGE)) for number in range(3)]
     later = host.put("/3", says(500))
-    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody)
     for each in await leased(store, clock, *urls, later):
         await assets.run(each)
     host.put("/3", says(200, LARGE))
@@ -553,7 +546,7 @@ async def test_a_fetch_replay_stays_within_what_its_task_may_have(
 ) -> None:
     paths = [f"/{number}" for number in range(5)]
     urls = [host.put(path, says(200, LARGE if path < "/2" else b"\0\0")) for path in paths]
-    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody)
     for each in await leased(store, clock, *urls):
         await assets.run(each)
     for path in paths:
@@ -610,7 +603,7 @@ async def test_an_events_assets_are_settled_and_told_in_one_line_each(
     good, bad = host.put("/secret-good", says(200, picture())), host.put("/secret-bad", says(200, b"\0\0"))
     with structlog.testing.capture_logs() as lines:
         for each in await leased(store, clock, good, bad):
-            await Assets(store=store, fetcher=fetcher, renew=ask_nobody).run(each)
+            await AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody).run(each)
 
     event = await store.get_event("vidgo", "t1")
     assert event is not None
@@ -632,7 +625,7 @@ async def test_a_lost_lease_shows_in_the_line(
 ) -> None:
     (each,) = await leased(store, clock, host.put("/x", says(200, picture())))
     with structlog.testing.capture_logs() as lines:
-        await Assets(store=store, fetcher=fetcher, renew=ask_nobody).run(
+        await AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody).run(
             msgspec.structs.replace(each, lease="another")
         )
     assert [line["settled"] for line in lines] == [False]
@@ -651,7 +644,7 @@ async def test_a_file_that_is_still_being_fetched_is_not_fetched_a_second_time_b
 
     url = host.put("/x", slow)
     (first,) = await leased(store, clock, url)
-    assets = Assets(store=store, fetcher=fetcher, renew=ask_nobody)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=ask_nobody)
     running = asyncio.create_task(assets.run(first))
     await is_asked.wait()
     clock.turn(3600)  # as after a sleep: the lease has run out, but not the attempt
@@ -695,7 +688,7 @@ async def test_a_new_link_is_asked_for_once_and_only_where_the_old_one_is_dead(
 
     (each,) = await leased(store, clock, host.put("/x", says(status, picture())))
     each = msgspec.structs.replace(each, renewed=renewed)
-    await Assets(store=store, fetcher=fetcher, renew=renew).run(each)
+    await AssetFetcher(store=store, fetcher=fetcher, renew=renew).run(each)
     assert asked == [each] * asks
 
 
@@ -709,7 +702,7 @@ async def test_a_dead_link_is_renewed_and_fetched_in_the_same_attempt_which_says
         dies_at = now + timedelta(hours=1)
         return Renewal(at=now, detail="link renewed", links={0: new}, links_die_at=dies_at)
 
-    assets = Assets(store=store, fetcher=fetcher, renew=renew)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=renew)
     (each,) = await leased(store, clock, host.put("/old", says(404)))
     assert (await assets.run(each)).outcome is Outcome.STORED
     task = await store.get_task("vidgo", "t1")
@@ -730,7 +723,7 @@ async def test_a_new_link_that_is_dead_too_has_the_usual_waits_before_it(
         dies_at = now + timedelta(hours=1)
         return Renewal(at=now, detail="link renewed", links={0: new}, links_die_at=dies_at)
 
-    assets = Assets(store=store, fetcher=fetcher, renew=renew)
+    assets = AssetFetcher(store=store, fetcher=fetcher, renew=renew)
     (each,) = await leased(store, clock, host.put("/old", says(404)))
     settlement = await assets.run(each)
     assert settlement.outcome is Outcome.GONE

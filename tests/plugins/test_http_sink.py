@@ -19,7 +19,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.fetching.client import open_plain_client
 from receiver.models import EventType, MessageFormat, Notification, Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
@@ -94,7 +94,7 @@ class TestHttpSink(ServerSinkContract):
     ) -> None:
         clock = TurnableClock(datetime.fromtimestamp(1614265330, UTC))
         secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-        options = PartOptions(name="mine", data_dir=tmp_path, http=client, secret=secret)
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client, secret=secret)
         message = Notification(
             event_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
             dedupe_key="k",
@@ -233,7 +233,7 @@ class TestHttpSink(ServerSinkContract):
         seconds: float | None,
     ) -> None:
         url = f"{host.root}/status/{status}/retry-after:%20{wish.replace(' ', '%20')}"
-        options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Unavailable) as caught:
             await HttpSink.from_url(url, options, clock=TurnableClock(NOW)).publish(notification())
         assert caught.value.retry_after_seconds == seconds
@@ -258,7 +258,7 @@ class TestHttpSink(ServerSinkContract):
         self, host: HttpServer, tmp_path: Path
     ) -> None:
         async with open_plain_client() as client:
-            options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+            options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
             sink = HttpSink.from_url(f"{host.root}/status/200/X-Frame-Options%20:%20DENY", options)
             await sink.publish(notification("evt_1"))
             await sink.publish(notification("evt_2"))
@@ -285,7 +285,7 @@ class TestHttpSink(ServerSinkContract):
             raise httpx2.ConnectError("no") from socket.gaierror(-2, "Name or service not known")
 
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(unknown)) as client:
-            options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+            options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
             sink = HttpSink.from_url("http://nowhere.invalid/s3cr3t", options)
             with pytest.raises(Unavailable) as caught:
                 await sink.publish(notification())
@@ -334,7 +334,7 @@ class TestHttpSink(ServerSinkContract):
     async def test_a_url_that_is_none_is_refused_without_repeating_it(
         self, client: httpx2.AsyncClient, tmp_path: Path, url: str
     ) -> None:
-        options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Misconfigured, match="sink mine: its URL") as caught:
             HttpSink.from_url(url, options)
         assert "h0st" not in str(caught.value)
@@ -356,7 +356,7 @@ class TestHttpSink(ServerSinkContract):
     async def test_a_bad_secret_is_refused_without_repeating_it(
         self, client: httpx2.AsyncClient, tmp_path: Path, secret: str
     ) -> None:
-        options = PartOptions(name="mine", data_dir=tmp_path, http=client, secret=secret)
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client, secret=secret)
         with pytest.raises(Misconfigured, match="sink mine: its SECRET must be") as caught:
             HttpSink.from_url("https://h0st/", options)
         assert "c2hvcnQ" not in str(caught.value)

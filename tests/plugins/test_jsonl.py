@@ -20,7 +20,7 @@ import pytest
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Notification, Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
 from tests.contracts.sink import OpenSink, SinkContract, failure
@@ -402,7 +402,7 @@ async def test_a_local_socket_is_not_written_to(tmp_path: Path) -> None:
 )
 async def test_a_url_that_names_no_file_is_refused(url: str, tmp_path: Path) -> None:
     async with httpx2.AsyncClient(trust_env=False) as client:
-        options = PartOptions(name="mine", data_dir=tmp_path, http=client)
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Misconfigured, match="sink mine: write jsonl:FILE"):
             JsonlSink.from_url(url, options)
 

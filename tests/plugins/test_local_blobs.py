@@ -10,7 +10,7 @@ from receiver.blobs.local import INCOMING, LocalBlobs
 from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
-from receiver.options import PartOptions
+from receiver.options import PluginOptions
 from receiver.ports import BlobStore
 from tests.contracts.blobs import BlobContract, read
 from tests.support.disk_faults import folders_that_cannot_be_synced
@@ -46,7 +46,7 @@ class TestLocalBlobs(BlobContract):
 
 async def built(url: str, folder: Path) -> LocalBlobs:
     async with open_plain_client() as http:
-        return LocalBlobs.from_url(url, PartOptions(name="RECEIVER_ASSETS_URL", data_dir=folder, http=http))
+        return LocalBlobs.from_url(url, PluginOptions(name="RECEIVER_ASSETS_URL", data_dir=folder, http=http))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def check_search(db: sqlite3.Cursor, found: Search) -> None:
         lines = plan(db, sql, found.values)
         assert scanned(lines) == [], sql
         assert not [line for line in lines if "AUTOMATIC" in line], sql
-        if ":numbers" not in found.source:  # a few, whose ids the asker named
+        if ":numbers" not in found.source:  # a few, whose ids were named
             assert not [line for line in lines if "TEMP B-TREE" in line], sql
 
 

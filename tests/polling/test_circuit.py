@@ -5,7 +5,14 @@ from datetime import timedelta
 import pytest
 
 from receiver.models import Outcome
-from receiver.polling.circuit import TROUBLES, Failure, Trouble, better, probed, worse
+from receiver.polling.circuit import (
+    PROVIDER_FAILURES,
+    CircuitState,
+    Failure,
+    after_failure,
+    after_success,
+    half_open,
+)
 
 START = timedelta(days=3)  # an uptime begins anywhere
 
@@ -15,22 +22,22 @@ def later(seconds: float) -> timedelta:
 
 
 def meet(
-    before: Trouble | None,
+    before: CircuitState | None,
     outcome: Outcome,
     at_seconds: float = 0.0,
     *,
     asked_at_seconds: float | None = None,
     wish: float | None = None,
-) -> Trouble:
-    """The trouble after a question failed that was asked just before, or when the test says."""
+) -> CircuitState:
+    """The state after a question failed that was asked just before, or when the test says."""
     asked_at = later(at_seconds if asked_at_seconds is None else asked_at_seconds)
-    failure = Failure(outcome=outcome, detail="so it said", asked_at=asked_at, wish_seconds=wish)
-    return worse(before, failure, later(at_seconds))
+    failure = Failure(outcome=outcome, detail="so it said", asked_at=asked_at, retry_after_seconds=wish)
+    return after_failure(before, failure, later(at_seconds))
 
 
 def test_a_trouble_says_what_was_met_last() -> None:
-    trouble = meet(meet(None, Outcome.TIMEOUT), Outcome.KEY_REFUSED, 5)
-    assert (trouble.outcome, trouble.detail) == (Outcome.KEY_REFUSED, "so it said")
+    state = meet(meet(None, Outcome.TIMEOUT), Outcome.KEY_REFUSED, 5)
+    assert (state.outcome, state.detail) == (Outcome.KEY_REFUSED, "so it said")
 
 
 @pytest.mark.parametrize(
@@ -44,12 +51,12 @@ def test_a_trouble_says_what_was_met_last() -> None:
     ],
 )
 def test_a_trouble_that_lasts_is_looked_at_ever_more_rarely(outcome: Outcome, waits: list[int]) -> None:
-    trouble, seconds, met = None, 0.0, []
+    state, seconds, met = None, 0.0, []
     for _ in waits:
-        trouble = meet(trouble, outcome, seconds)
-        met.append((trouble.until - later(seconds)).total_seconds())
-        seconds = (trouble.until - START).total_seconds()
-        trouble = probed(trouble, trouble.until)
+        state = meet(state, outcome, seconds)
+        met.append((state.until - later(seconds)).total_seconds())
+        seconds = (state.until - START).total_seconds()
+        state = half_open(state, state.until)
     assert met == waits
 
 
@@ -59,7 +66,7 @@ def test_there_is_a_wait_for_everything_that_goes_wrong_on_the_wire() -> None:
         Outcome.INTERRUPTED, Outcome.HTTP_ERROR,
     }  # fmt: skip
     assert {meet(None, outcome).wait_seconds for outcome in on_the_wire} == {5}
-    assert on_the_wire <= TROUBLES.keys()
+    assert on_the_wire <= PROVIDER_FAILURES.keys()
 
 
 @pytest.mark.parametrize(
@@ -76,59 +83,59 @@ def test_there_is_a_wait_for_everything_that_goes_wrong_on_the_wire() -> None:
 def test_a_wish_is_obeyed_and_shortens_only_the_wait_for_too_many_questions(
     outcome: Outcome, wish: float, seconds: int
 ) -> None:
-    trouble = meet(None, outcome, wish=wish)
-    assert trouble.stands(later(seconds - 0.001))
-    assert not trouble.stands(later(seconds))
+    state = meet(None, outcome, wish=wish)
+    assert state.is_open(later(seconds - 0.001))
+    assert not state.is_open(later(seconds))
 
 
 def test_questions_on_their_way_together_are_one_failure() -> None:
-    trouble = None
+    state = None
     for seconds in (1, 2, 3):
-        trouble = meet(trouble, Outcome.KEY_REFUSED, seconds, asked_at_seconds=0)
-        assert trouble.wait_seconds == 60
-        assert trouble.until == later(seconds + 60)
+        state = meet(state, Outcome.KEY_REFUSED, seconds, asked_at_seconds=0)
+        assert state.wait_seconds == 60
+        assert state.until == later(seconds + 60)
 
 
 def test_of_two_troubles_met_together_the_longer_one_counts() -> None:
-    trouble = meet(None, Outcome.KEY_REFUSED)
-    assert meet(trouble, Outcome.TIMEOUT, 1, asked_at_seconds=0).until == later(60)
+    state = meet(None, Outcome.KEY_REFUSED)
+    assert meet(state, Outcome.TIMEOUT, 1, asked_at_seconds=0).until == later(60)
 
 
 def test_of_two_troubles_met_one_after_the_other_the_later_one_counts() -> None:
-    trouble = meet(None, Outcome.KEY_REFUSED)
-    assert meet(trouble, Outcome.TIMEOUT, 60).until == later(65)
+    state = meet(None, Outcome.KEY_REFUSED)
+    assert meet(state, Outcome.TIMEOUT, 60).until == later(65)
 
 
 def test_an_answer_ends_a_trouble_and_the_next_begins_anew() -> None:
-    trouble = meet(meet(None, Outcome.TIMEOUT), Outcome.TIMEOUT, 5)
-    assert trouble.wait_seconds == 10
-    assert better(trouble, later(15), accepted=True) is None
+    state = meet(meet(None, Outcome.TIMEOUT), Outcome.TIMEOUT, 5)
+    assert state.wait_seconds == 10
+    assert after_success(state, later(15), accepted=True) is None
     assert meet(None, Outcome.TIMEOUT, 16).wait_seconds == 5
 
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_an_answer_on_its_way_does_not_lift_a_wish(*, accepted: bool) -> None:
-    trouble = meet(None, Outcome.RATE_LIMITED, wish=40.0)
-    assert better(trouble, START, accepted=accepted) is trouble
-    assert better(trouble, later(0.001), accepted=accepted) is None
+    state = meet(None, Outcome.RATE_LIMITED, wish=40.0)
+    assert after_success(state, START, accepted=accepted) is state
+    assert after_success(state, later(0.001), accepted=accepted) is None
 
 
-@pytest.mark.parametrize("outcome", TROUBLES)
+@pytest.mark.parametrize("outcome", PROVIDER_FAILURES)
 def test_a_refused_question_shows_that_the_host_is_there_and_nothing_of_the_key(outcome: Outcome) -> None:
-    trouble = meet(None, outcome)
+    state = meet(None, outcome)
     is_ours = outcome in {Outcome.KEY_REFUSED, Outcome.OUT_OF_CREDIT}
-    assert better(trouble, later(100), accepted=False) is (trouble if is_ours else None)
-    assert better(trouble, later(100), accepted=True) is None
+    assert after_success(state, later(100), accepted=False) is (state if is_ours else None)
+    assert after_success(state, later(100), accepted=True) is None
 
 
 def test_while_one_finds_out_the_others_wait_and_not_for_ever() -> None:
-    trouble = probed(meet(None, Outcome.TIMEOUT), later(5))
-    assert trouble.stands(later(20))
-    assert not trouble.stands(later(35))
+    state = half_open(meet(None, Outcome.TIMEOUT), later(5))
+    assert state.is_open(later(20))
+    assert not state.is_open(later(35))
 
 
 def test_a_question_asked_too_early_makes_no_wait_shorter() -> None:
-    assert probed(meet(None, Outcome.KEY_REFUSED), later(1)).until == later(60)
+    assert half_open(meet(None, Outcome.KEY_REFUSED), later(1)).until == later(60)
 
 
 @pytest.mark.parametrize(
@@ -143,22 +150,22 @@ def test_a_question_asked_too_early_makes_no_wait_shorter() -> None:
 def test_a_short_trouble_is_waited_out_and_from_a_long_one_all_are_sent_away(
     outcome: Outcome, wish: float | None, *, sent_away: bool
 ) -> None:
-    trouble = meet(None, outcome, wish=wish)
-    assert trouble.sends_away(later(1)) is sent_away
-    assert not trouble.sends_away(trouble.until)
+    state = meet(None, outcome, wish=wish)
+    assert state.turns_away(later(1)) is sent_away
+    assert not state.turns_away(state.until)
 
 
 def test_nobody_is_sent_away_while_one_finds_out_whether_the_trouble_is_over() -> None:
-    trouble = probed(meet(None, Outcome.KEY_REFUSED), later(60))
-    assert not trouble.sends_away(later(61))
-    assert trouble.stands(later(61))
-    again = meet(trouble, Outcome.KEY_REFUSED, 62, asked_at_seconds=60)
-    assert again.sends_away(later(63))
+    state = half_open(meet(None, Outcome.KEY_REFUSED), later(60))
+    assert not state.turns_away(later(61))
+    assert state.is_open(later(61))
+    again = meet(state, Outcome.KEY_REFUSED, 62, asked_at_seconds=60)
+    assert again.turns_away(later(63))
 
 
 def test_a_trouble_is_as_old_as_its_first_failure() -> None:
-    trouble = meet(None, Outcome.TIMEOUT)
-    trouble = meet(trouble, Outcome.CONNECT_FAILED, 100)
-    assert trouble.since == START
-    trouble = meet(trouble, Outcome.KEY_REFUSED, 200)
-    assert trouble.since == later(200)
+    state = meet(None, Outcome.TIMEOUT)
+    state = meet(state, Outcome.CONNECT_FAILED, 100)
+    assert state.since == START
+    state = meet(state, Outcome.KEY_REFUSED, 200)
+    assert state.since == later(200)

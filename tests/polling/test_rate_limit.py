@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.polling.rate_limit import Bucket, OutOfTurn
+from receiver.polling.rate_limit import OutOfTurn, TokenBucket
 
 START = timedelta(days=3)  # an uptime begins anywhere
 
@@ -13,7 +13,7 @@ def later(seconds: float) -> timedelta:
     return START + timedelta(seconds=seconds)
 
 
-def ask_all(bucket: Bucket, now: timedelta) -> int:
+def ask_all(bucket: TokenBucket, now: timedelta) -> int:
     """Ask as often as there is room; how often that is."""
     count = 0
     while bucket.room(now):
@@ -27,14 +27,14 @@ def ask_all(bucket: Bucket, now: timedelta) -> int:
 
 @pytest.mark.parametrize(("per_minute", "at_once"), [(1, 1), (5, 1), (30, 3), (60, 6), (6000, 600)])
 def test_a_tenth_of_a_minutes_questions_may_be_asked_at_once(per_minute: int, at_once: int) -> None:
-    bucket = Bucket(per_minute, START)
+    bucket = TokenBucket(per_minute, START)
     assert bucket.room(START) == at_once
     assert ask_all(bucket, START) == at_once
 
 
 @pytest.mark.parametrize("per_minute", [1, 5, 7, 30, 60, 1000])
 def test_over_time_it_is_so_many_a_minute(per_minute: int) -> None:
-    bucket, now, asked = Bucket(per_minute, START), START, 0
+    bucket, now, asked = TokenBucket(per_minute, START), START, 0
     ask_all(bucket, now)
     while now <= later(600):
         asked += ask_all(bucket, now)
@@ -44,18 +44,18 @@ def test_over_time_it_is_so_many_a_minute(per_minute: int) -> None:
 
 
 def test_there_is_room_exactly_from_when_it_says_so() -> None:
-    bucket = Bucket(7, START)
+    bucket = TokenBucket(7, START)
     ask_all(bucket, START)
     assert bucket.room(bucket.free_at() - timedelta(microseconds=1)) == 0
     assert bucket.room(bucket.free_at()) == 1
 
 
 def test_pauses_save_up_no_more_than_is_asked_at_once() -> None:
-    assert ask_all(Bucket(60, START), later(86_400)) == 6
+    assert ask_all(TokenBucket(60, START), later(86_400)) == 6
 
 
 def test_what_is_asked_without_room_is_paid_for_later() -> None:
-    bucket = Bucket(60, START)
+    bucket = TokenBucket(60, START)
     for _ in range(16):
         bucket.take(START)
     assert bucket.free_at() == later(11)
@@ -65,7 +65,7 @@ def test_what_is_asked_without_room_is_paid_for_later() -> None:
 
 
 def test_questions_out_of_turn_are_heard_though_the_others_use_all_there_is() -> None:
-    bucket, out_of_turn = Bucket(60, START), OutOfTurn(60, START)
+    bucket, out_of_turn = TokenBucket(60, START), OutOfTurn(60, START)
     now, heard, in_turn = START, 0, 0
     while now < later(600):
         in_turn += ask_all(bucket, now)

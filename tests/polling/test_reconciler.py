@@ -17,7 +17,7 @@ from receiver.blobs.local import LocalBlobs
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.download import DownloadLimits
-from receiver.fetching.fetcher import AssetLimits, Assets, Fetcher
+from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.ingest import Ingest
 from receiver.models import (
     AssetState,
@@ -47,7 +47,7 @@ from receiver.polling.reconciler import (
     rare_wait_seconds,
     wait_seconds,
 )
-from receiver.polling.status_client import Asker
+from receiver.polling.status_client import StatusClient
 from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
@@ -74,8 +74,10 @@ LIMITS = AssetLimits(
 class World:
     """A receiver without loops: each step is the test's own."""
 
-    def __init__(self, *, store: SqliteStore, asker: Asker, host: MediaHost, clock: TurnableClock) -> None:
-        self.store, self.asker, self.host, self.clock = store, asker, host, clock
+    def __init__(
+        self, *, store: SqliteStore, status_client: StatusClient, host: MediaHost, clock: TurnableClock
+    ) -> None:
+        self.store, self.status_client, self.host, self.clock = store, status_client, host, clock
         self.woken: list[str] = []
         providers = load_providers()
         self.ingest = Ingest(
@@ -87,7 +89,7 @@ class World:
         )
         self.reconciler = Reconciler(
             store=store,
-            asker=asker,
+            status_client=status_client,
             ingest=self.ingest,
             providers=providers,
             clock=clock,
@@ -111,14 +113,14 @@ class World:
         return await self.reconciler.run(work)
 
     async def call_back(self, task_id: str = "t1", *, files: list[str], token: str | None = None) -> None:
-        admission = self.ingest.admit("vidgo", token or TOKENS.for_provider("vidgo"))
+        admission = self.ingest.authorize("vidgo", token or TOKENS.for_provider("vidgo"))
         body = sample_callback("vidgo", task_id, files=files)
         await self.ingest.accept(admission, body=body, headers={}, received_at=self.clock.now())
 
     async def bring(self, document: object, token: str) -> None:
         """A callback of any kind."""
         body = msgspec.json.encode(document)
-        admission = self.ingest.admit("vidgo", token)
+        admission = self.ingest.authorize("vidgo", token)
         await self.ingest.accept(admission, body=body, headers={}, received_at=self.clock.now())
 
     async def task(self, task_id: str = "t1", provider: str = "vidgo") -> Task:
@@ -155,18 +157,18 @@ async def opened(
     policy: Confirm = Confirm.WEAK,
 ) -> AsyncIterator[World]:
     clock = TurnableClock(NOW)
-    async with asking(host, clock, key=key, per_minute=per_minute) as asker:
+    async with asking(host, clock, key=key, per_minute=per_minute) as status_client:
         options = StoreOptions(
             data_dir=tmp_path,
             clock=clock,
             routes=[Route(sink="all")],
             first_poll_seconds=dict.fromkeys(load_providers(), FIRST),
-            confirms=confirmation(policy, asker),
+            confirms=confirmation(policy, status_client),
             unpolled=dict.fromkeys(load_providers(), "no key is set") if key is None else {},
         )
         store = await SqliteStore.open("sqlite:receiver.db", options)
         try:
-            yield World(store=store, asker=asker, host=host, clock=clock)
+            yield World(store=store, status_client=status_client, host=host, clock=clock)
         finally:
             await store.aclose()
 
@@ -276,7 +278,7 @@ async def test_no_error_of_the_provider_fails_a_task(world: World, answer: Answe
         assert (poll.asked, poll.outcome, poll.detail) == (asked, outcome, settlement.detail)
     assert (await world.task()).deliveries == ()
     world.tell(FINISHED)
-    world.clock.turn_to(max(world.asker.free_at("vidgo"), world.clock.now()))
+    world.clock.turn_to(max(world.status_client.free_at("vidgo"), world.clock.now()))
     await world.poll()
     assert (await world.event()).received_at == world.clock.now()
 
@@ -393,7 +395,7 @@ async def test_while_a_provider_cannot_be_asked_for_long_all_that_are_due_are_to
         assert all(each.retry_at and each.retry_at > over_at for each in settlements)
         assert len(host.requests) == 1
         assert {(line["asked"], line["log_level"]) for line in lines} == {(False, "debug")}
-        # None of them again before the trouble may be over, and then one finds out.
+        # None of them again before the state may be over, and then one finds out.
         due_at = await world.reconciler.next_due_at("vidgo")
         assert due_at is not None
         assert due_at >= over_at
@@ -647,7 +649,7 @@ async def test_a_key_that_was_refused_while_another_answer_came_loses_a_task(wor
     await log_tasks(world, "other", 1)
 
     async def refuse(writer: asyncio.StreamWriter) -> None:
-        await world.asker.ask("vidgo", "other0", None)
+        await world.status_client.ask("vidgo", "other0", None)
         await tells(b"{}", status=403)(writer)
 
     world.tell(refuse)
@@ -697,8 +699,8 @@ async def test_a_callback_that_comes_while_we_ask_saves_its_task(world: World, *
 async def test_the_policy_says_which_proof_is_enough(
     host: MediaHost, policy: Confirm, key: str | None, confirmed: set[Proof]
 ) -> None:
-    async with asking(host, TurnableClock(NOW), key=key) as asker:
-        confirms = confirmation(policy, asker)
+    async with asking(host, TurnableClock(NOW), key=key) as status_client:
+        confirms = confirmation(policy, status_client)
         assert {proof for proof in Proof if proof is not Proof.POLL and confirms("vidgo", proof)} == confirmed
 
 
@@ -902,7 +904,7 @@ class Depot:
         self.world = world
         blobs = LocalBlobs(folder / "assets")
         fetcher = Fetcher(client=client, blobs=blobs, clock=world.clock, staging=blobs.staging, limits=LIMITS)
-        self.assets = Assets(store=world.store, fetcher=fetcher, renew=world.reconciler.renew)
+        self.assets = AssetFetcher(store=world.store, fetcher=fetcher, renew=world.reconciler.renew)
 
     async def add(self, *links: str, task_id: str = "t1", kind: str = "image") -> None:
         """A task with these files, by a callback."""

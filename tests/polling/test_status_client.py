@@ -16,9 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver.fetching.client import open_plain_client
-from receiver.models import Outcome, Report, ReportState, StatusRequest
+from receiver.models import Access, Outcome, Report, ReportState, StatusRequest
 from receiver.plugins import load_providers
-from receiver.polling.status_client import Access, Asker
+from receiver.polling.status_client import StatusClient
 from receiver.providers.vidgo import Vidgo
 from receiver.simulator import SimulatorOptions, serve_simulator
 from receiver.testing import TurnableClock, sample_callback
@@ -45,15 +45,15 @@ def clock() -> TurnableClock:
 
 
 @pytest.fixture
-async def asker(host: MediaHost, clock: TurnableClock) -> AsyncIterator[Asker]:
-    async with asking(host, clock) as asker:
-        yield asker
+async def status_client(host: MediaHost, clock: TurnableClock) -> AsyncIterator[StatusClient]:
+    async with asking(host, clock) as status_client:
+        yield status_client
 
 
-async def outcome(asker: Asker, host: MediaHost, answer: Told) -> Outcome:
+async def outcome(status_client: StatusClient, host: MediaHost, answer: Told) -> Outcome:
     """What an answer of Vidgo's counts as."""
     host.put(PATH, answer)
-    return (await asker.ask("vidgo", "t1", None)).outcome
+    return (await status_client.ask("vidgo", "t1", None)).outcome
 
 
 # --- the question and its answer ------------------------------------------------------------------------
@@ -61,12 +61,12 @@ async def outcome(asker: Asker, host: MediaHost, answer: Told) -> Outcome:
 
 @pytest.mark.parametrize("provider", ["vidgo", "apidot", "apixo", "reapi"])
 async def test_every_provider_is_asked_where_it_says_and_understood(
-    host: MediaHost, asker: Asker, provider: str
+    host: MediaHost, status_client: StatusClient, provider: str
 ) -> None:
     body = sample_callback(provider, "t1", files=[LINK])
     host.put(status_path(provider, "t1"), tells(body))
 
-    answer = await asker.ask(provider, "t1", "gpt-image-2")
+    answer = await status_client.ask(provider, "t1", "gpt-image-2")
 
     assert (answer.outcome, answer.body) == (Outcome.ANSWERED, body)
     assert answer.report is not None
@@ -84,14 +84,14 @@ async def test_the_simulated_providers_answer(clock: TurnableClock) -> None:
             f"{url}/vidgo/api/generate/submit", json=ORDER, headers={"Authorization": f"Bearer {KEY}"}
         )
         task_id = submitted.json()["data"]["task_id"]
-        asker, stranger = (
-            Asker(providers=load_providers(), accesses={"vidgo": each}, http=http, clock=clock)
+        status_client, stranger = (
+            StatusClient(providers=load_providers(), accesses={"vidgo": each}, http=http, clock=clock)
             for each in (at(f"{url}/vidgo"), at(f"{url}/vidgo", key="another"))
         )
-        while (answer := await asker.ask("vidgo", task_id, None)).outcome is Outcome.IN_PROGRESS:
+        while (answer := await status_client.ask("vidgo", task_id, None)).outcome is Outcome.IN_PROGRESS:
             await asyncio.sleep(0.02)
         assert answer.outcome is Outcome.ANSWERED
-        assert (await asker.ask("vidgo", "no-such-task", None)).outcome is Outcome.UNKNOWN_TASK
+        assert (await status_client.ask("vidgo", "no-such-task", None)).outcome is Outcome.UNKNOWN_TASK
         assert (await stranger.ask("vidgo", task_id, None)).outcome is Outcome.KEY_REFUSED
 
 
@@ -102,20 +102,22 @@ def at(base_url: str, *, key: str = KEY) -> Access:
     return Access(api_key=key, base_url=base_url, polls_per_minute=60, first_poll_seconds=300.0)
 
 
-async def test_a_failure_is_an_answer(host: MediaHost, asker: Asker) -> None:
+async def test_a_failure_is_an_answer(host: MediaHost, status_client: StatusClient) -> None:
     failed = tells(sample_callback("vidgo", "t1", error="too dark"))
-    assert await outcome(asker, host, failed) is Outcome.ANSWERED
+    assert await outcome(status_client, host, failed) is Outcome.ANSWERED
 
 
-async def test_a_task_that_still_runs_is_in_progress(host: MediaHost, asker: Asker) -> None:
-    assert await outcome(asker, host, tells(running())) is Outcome.IN_PROGRESS
+async def test_a_task_that_still_runs_is_in_progress(host: MediaHost, status_client: StatusClient) -> None:
+    assert await outcome(status_client, host, tells(running())) is Outcome.IN_PROGRESS
 
 
-async def test_nobody_is_asked_who_wants_a_model_that_is_not_known(host: MediaHost, asker: Asker) -> None:
-    answer = await asker.ask("apixo", "t1", None)
+async def test_nobody_is_asked_who_wants_a_model_that_is_not_known(
+    host: MediaHost, status_client: StatusClient
+) -> None:
+    answer = await status_client.ask("apixo", "t1", None)
     assert answer.outcome is Outcome.NO_MODEL
     assert host.requests == []
-    assert asker.room("apixo") == 6
+    assert status_client.room("apixo") == 6
 
 
 @pytest.mark.parametrize(
@@ -136,70 +138,70 @@ async def test_nobody_is_asked_who_wants_a_model_that_is_not_known(host: MediaHo
     ],
 )
 async def test_an_error_is_none_about_the_task_wherever_its_status_stands(
-    host: MediaHost, asker: Asker, clock: TurnableClock, status: int, expected: Outcome
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock, status: int, expected: Outcome
 ) -> None:
     error = {"code": status, "message": "no", "data": None}
     for answer in (tells(b"{}", status=status), tells(error), tells(error | {"code": str(status)})):
-        assert await outcome(asker, host, answer) is expected
-        clock.turn_to(max(asker.free_at("vidgo"), clock.now()))
+        assert await outcome(status_client, host, answer) is expected
+        clock.turn_to(max(status_client.free_at("vidgo"), clock.now()))
     assert sum(head.startswith(f"GET {PATH} ") for head in host.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 403])
 @pytest.mark.parametrize("within", [True, False])
 async def test_a_question_that_is_refused_while_others_are_answered_is_no_trouble(
-    host: MediaHost, asker: Asker, clock: TurnableClock, status: int, *, within: bool
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock, status: int, *, within: bool
 ) -> None:
-    await outcome(asker, host, tells(running()))
+    await outcome(status_client, host, tells(running()))
     clock.turn(59)
     refused = tells({"code": status}) if within else tells(b"{}", status=status)
     host.put(PATH, refused)
-    answer = await asker.ask("vidgo", "t1", None)
+    answer = await status_client.ask("vidgo", "t1", None)
     assert (answer.outcome, answer.detail) == (
         Outcome.REFUSED,
         f"the provider refused the question about this task ({status})",
     )
-    assert asker.trouble("vidgo") is None
-    assert asker.room("vidgo") > 1
+    assert status_client.problem("vidgo") is None
+    assert status_client.room("vidgo") > 1
 
 
 async def test_where_nothing_but_403_comes_it_is_the_key(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
     forbidden = tells(b"{}", status=403)
-    await outcome(asker, host, tells(running()))
+    await outcome(status_client, host, tells(running()))
     found = []
     for _ in range(4):
-        found.append(await outcome(asker, host, forbidden))
+        found.append(await outcome(status_client, host, forbidden))
         clock.turn(30)
     assert found == [Outcome.REFUSED] * 3 + [Outcome.KEY_REFUSED]
 
 
 async def test_nobody_is_asked_while_a_trouble_stands(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
-    await outcome(asker, host, tells(b"{}", status=401))
+    await outcome(status_client, host, tells(b"{}", status=401))
     clock.turn(20)
     host.put(PATH, tells(running()))
 
-    answer = await asker.ask("vidgo", "t1", None)
+    answer = await status_client.ask("vidgo", "t1", None)
 
     assert (answer.outcome, answer.asked, answer.retry_after_seconds) == (Outcome.KEY_REFUSED, False, 40)
     assert answer.detail == "the provider refused the key (401)"
     assert len(host.requests) == 1
-    # What could not be asked anyhow is no victim of the trouble.
-    await outcome(asker, host, tells(b"{}", status=401))
-    assert (await asker.ask("apixo", "t1", None)).outcome is Outcome.NO_MODEL
+    # What could not be asked anyhow is no victim of the state.
+    await outcome(status_client, host, tells(b"{}", status=401))
+    assert (await status_client.ask("apixo", "t1", None)).outcome is Outcome.NO_MODEL
     clock.turn(40)
-    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
+    assert (await status_client.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
     assert len(host.requests) == 2
 
 
 async def test_what_a_task_says_of_itself_counts_for_more_than_a_code_beside_it(
-    host: MediaHost, asker: Asker
+    host: MediaHost, status_client: StatusClient
 ) -> None:
     document = json.loads(sample_callback("vidgo", "t1", error="too dark")) | {"code": 500}
-    assert await outcome(asker, host, tells(document)) is Outcome.ANSWERED
+    assert await outcome(status_client, host, tells(document)) is Outcome.ANSWERED
 
 
 @pytest.mark.parametrize(
@@ -219,23 +221,23 @@ async def test_what_a_task_says_of_itself_counts_for_more_than_a_code_beside_it(
     ],
 )
 async def test_what_is_not_understood_is_kept_for_the_task_that_was_asked_about(
-    host: MediaHost, asker: Asker, body: bytes
+    host: MediaHost, status_client: StatusClient, body: bytes
 ) -> None:
     host.put(PATH, tells(body))
 
-    answer = await asker.ask("vidgo", "t1", None)
+    answer = await status_client.ask("vidgo", "t1", None)
 
     assert (answer.outcome, answer.body) == (Outcome.UNREADABLE, body)
     assert answer.report is not None
     assert (answer.report.task_id, answer.report.state) == ("t1", ReportState.UNCLEAR)
     assert answer.report.files == ()
     assert answer.detail
-    assert asker.trouble("vidgo") is None
+    assert status_client.problem("vidgo") is None
 
 
-async def test_a_redirect_is_not_followed(host: MediaHost, asker: Asker) -> None:
+async def test_a_redirect_is_not_followed(host: MediaHost, status_client: StatusClient) -> None:
     host.put("/elsewhere", tells(sample_callback("vidgo", "t1")))
-    assert await outcome(asker, host, redirects("/elsewhere")) is Outcome.HTTP_ERROR
+    assert await outcome(status_client, host, redirects("/elsewhere")) is Outcome.HTTP_ERROR
     assert len(host.requests) == 1
 
 
@@ -253,10 +255,10 @@ async def test_a_redirect_is_not_followed(host: MediaHost, asker: Asker) -> None
     ],
 )
 async def test_an_answer_that_is_too_long_or_cannot_be_unpacked_is_not_read(
-    host: MediaHost, asker: Asker, answer: Told
+    host: MediaHost, status_client: StatusClient, answer: Told
 ) -> None:
     host.put(PATH, answer)
-    got = await asker.ask("vidgo", "t1", None)
+    got = await status_client.ask("vidgo", "t1", None)
     assert (got.outcome, got.report, got.body) == (Outcome.UNREADABLE, None, b"")
     assert (got.detail or "").startswith("the answer cannot be read: ")
 
@@ -270,11 +272,11 @@ async def test_an_answer_that_is_too_long_or_cannot_be_unpacked_is_not_read(
     ],
 )
 async def test_an_answer_is_read_though_it_is_packed_or_its_label_means_nothing(
-    host: MediaHost, asker: Asker, label: str, pack: Callable[[bytes], bytes]
+    host: MediaHost, status_client: StatusClient, label: str, pack: Callable[[bytes], bytes]
 ) -> None:
     body = sample_callback("vidgo", "t1")
     host.put(PATH, tells(pack(body), f"content-encoding: {label}"))
-    got = await asker.ask("vidgo", "t1", None)
+    got = await status_client.ask("vidgo", "t1", None)
     assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
 
 
@@ -282,10 +284,10 @@ async def test_a_malformed_line_in_an_answer_is_passed_over(host: MediaHost, clo
     body = sample_callback("vidgo", "t1")
     host.put(PATH, tells(body, "X-Frame-Options : DENY"))
     async with open_plain_client() as http:
-        asker = Asker(
+        status_client = StatusClient(
             providers=load_providers(), accesses={"vidgo": at(host.url(""))}, http=http, clock=clock
         )
-        got = await asker.ask("vidgo", "t1", None)
+        got = await status_client.ask("vidgo", "t1", None)
     assert (got.outcome, got.body) == (Outcome.ANSWERED, body)
 
 
@@ -293,13 +295,13 @@ async def test_a_malformed_line_in_an_answer_is_passed_over(host: MediaHost, clo
 async def test_an_answer_that_does_not_come_in_time_is_not_waited_for(
     host: MediaHost, clock: TurnableClock, answer: Told
 ) -> None:
-    async with asking(host, clock, timeout_seconds=0.2) as asker, asyncio.timeout(3):
-        assert await outcome(asker, host, answer) is Outcome.TIMEOUT
+    async with asking(host, clock, timeout_seconds=0.2) as status_client, asyncio.timeout(3):
+        assert await outcome(status_client, host, answer) is Outcome.TIMEOUT
 
 
-async def test_a_host_that_breaks_off_is_an_outcome(host: MediaHost, asker: Asker) -> None:
-    assert await outcome(asker, host, writes(b"")) is Outcome.INTERRUPTED
-    assert await outcome(asker, host, writes(b"220 smtp ready\r\n\r\n")) is Outcome.INTERRUPTED
+async def test_a_host_that_breaks_off_is_an_outcome(host: MediaHost, status_client: StatusClient) -> None:
+    assert await outcome(status_client, host, writes(b"")) is Outcome.INTERRUPTED
+    assert await outcome(status_client, host, writes(b"220 smtp ready\r\n\r\n")) is Outcome.INTERRUPTED
 
 
 @pytest.mark.parametrize("base_url", ["nonsense", "ftp://api.test", "https:///"])
@@ -331,8 +333,10 @@ async def test_a_certificate_that_is_not_accepted_is_told_in_openssls_words(
     trust = make_trust(tmp_path)  # in which the client has none
     async with media_host(trust.server) as host, open_plain_client() as http:
         base_url = f"https://127.0.0.1:{host.port}"
-        asker = Asker(providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock)
-        answer = await asker.ask("vidgo", "t1", None)
+        status_client = StatusClient(
+            providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock
+        )
+        answer = await status_client.ask("vidgo", "t1", None)
     assert answer.outcome is Outcome.TLS_FAILED
     assert (answer.detail or "").endswith(": self-signed certificate")
     assert "127.0.0.1" not in (answer.detail or "")
@@ -340,11 +344,13 @@ async def test_a_certificate_that_is_not_accepted_is_told_in_openssls_words(
 
 async def asked_at(base_url: str, clock: TurnableClock) -> Outcome:
     async with open_plain_client() as http:
-        asker = Asker(providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock)
-        answer = await asker.ask("vidgo", "t1", None)
+        status_client = StatusClient(
+            providers=load_providers(), accesses={"vidgo": at(base_url)}, http=http, clock=clock
+        )
+        answer = await status_client.ask("vidgo", "t1", None)
         assert answer.detail
         assert base_url not in answer.detail
-        assert asker.trouble("vidgo") is not None
+        assert status_client.problem("vidgo") is not None
         return answer.outcome
 
 
@@ -364,61 +370,69 @@ def paths(host: MediaHost) -> list[str]:
     [("a-song-of-tomorrow", PATH, MUSIC_PATH), ("minimax-music-2.6", MUSIC_PATH, PATH)],
 )
 async def test_a_task_that_is_not_known_at_one_path_is_asked_about_at_the_other_once(
-    host: MediaHost, asker: Asker, provider: str, model: str, first: str, second: str
+    host: MediaHost, status_client: StatusClient, provider: str, model: str, first: str, second: str
 ) -> None:
     host.put(second, tells(sample_callback(provider, "t1", files=[LINK])))
-    assert (await asker.ask(provider, "t1", model)).outcome is Outcome.ANSWERED
+    assert (await status_client.ask(provider, "t1", model)).outcome is Outcome.ANSWERED
     assert paths(host) == [first, second]
 
     del host.answers[second]
-    assert (await asker.ask(provider, "t1", model)).outcome is Outcome.UNKNOWN_TASK
+    assert (await status_client.ask(provider, "t1", model)).outcome is Outcome.UNKNOWN_TASK
     assert paths(host) == 2 * [first, second]
 
 
-async def test_a_404_in_the_body_of_a_200_leads_to_the_other_path_too(host: MediaHost, asker: Asker) -> None:
+async def test_a_404_in_the_body_of_a_200_leads_to_the_other_path_too(
+    host: MediaHost, status_client: StatusClient
+) -> None:
     host.put(PATH, tells({"code": 404, "message": "no such task"}))
     host.put(MUSIC_PATH, tells(running()))
-    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.IN_PROGRESS
+    assert (await status_client.ask("vidgo", "t1", None)).outcome is Outcome.IN_PROGRESS
 
 
-async def test_both_paths_count_against_the_pace(host: MediaHost, asker: Asker, clock: TurnableClock) -> None:
-    room = asker.room("vidgo")
-    await asker.ask("vidgo", "t1", None)
-    assert asker.room("vidgo") == room - len(paths(host)) == room - 2
+async def test_both_paths_count_against_the_pace(
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
+) -> None:
+    room = status_client.room("vidgo")
+    await status_client.ask("vidgo", "t1", None)
+    assert status_client.room("vidgo") == room - len(paths(host)) == room - 2
 
 
 @pytest.mark.parametrize("answer", [tells(running()), tells(b"{}", status=400), tells(b"{}", status=503)])
 async def test_only_what_is_not_known_is_asked_about_twice(
-    host: MediaHost, asker: Asker, answer: Told
+    host: MediaHost, status_client: StatusClient, answer: Told
 ) -> None:
     host.put(PATH, answer)
-    await asker.ask("vidgo", "t1", None)
+    await status_client.ask("vidgo", "t1", None)
     assert paths(host) == [PATH]
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
 async def test_an_error_at_the_other_path_says_nothing_of_the_provider(
-    host: MediaHost, asker: Asker, status: int
+    host: MediaHost, status_client: StatusClient, status: int
 ) -> None:
     host.put(MUSIC_PATH, tells(b"{}", status=status))
-    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.UNKNOWN_TASK
-    assert asker.trouble("vidgo") is None
+    assert (await status_client.ask("vidgo", "t1", None)).outcome is Outcome.UNKNOWN_TASK
+    assert status_client.problem("vidgo") is None
 
 
-async def test_a_wish_to_be_asked_less_is_obeyed_at_the_other_path_too(host: MediaHost, asker: Asker) -> None:
+async def test_a_wish_to_be_asked_less_is_obeyed_at_the_other_path_too(
+    host: MediaHost, status_client: StatusClient
+) -> None:
     host.put(MUSIC_PATH, tells(b"{}", "retry-after: 300", status=429))
-    assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.RATE_LIMITED
-    assert asker.room("vidgo") == 0
+    assert (await status_client.ask("vidgo", "t1", None)).outcome is Outcome.RATE_LIMITED
+    assert status_client.room("vidgo") == 0
 
 
 # --- what may go wrong ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task_id", ["../../admin", "a/b?c#d", "..", "图", "a b", "x" * 512])
-async def test_a_task_id_stays_in_its_place(host: MediaHost, asker: Asker, task_id: str) -> None:
+async def test_a_task_id_stays_in_its_place(
+    host: MediaHost, status_client: StatusClient, task_id: str
+) -> None:
     path = status_path("reapi", task_id)
     host.put(path, tells(sample_callback("reapi", task_id)))
-    assert (await asker.ask("reapi", task_id, None)).outcome is Outcome.ANSWERED
+    assert (await status_client.ask("reapi", task_id, None)).outcome is Outcome.ANSWERED
     assert host.requests[0].startswith(f"GET {path} ")
     assert path.count("/") == status_path("reapi", "t1").count("/")
 
@@ -440,22 +454,24 @@ async def test_a_bug_in_an_adapter_is_an_outcome_that_tells_no_secret(
 ) -> None:
     host.put(PATH, tells(sample_callback("vidgo", "t1", files=[LINK])))
     async with open_plain_client() as http:
-        asker = Asker(providers={"vidgo": Broken()}, accesses={"vidgo": access(host)}, http=http, clock=clock)
-        unread = await asker.ask("vidgo", "t1", None)
+        status_client = StatusClient(
+            providers={"vidgo": Broken()}, accesses={"vidgo": access(host)}, http=http, clock=clock
+        )
+        unread = await status_client.ask("vidgo", "t1", None)
         assert (unread.outcome, unread.detail) == (Outcome.UNREADABLE, "the adapter crashed: RuntimeError")
-        unasked = await asker.ask("vidgo", "t1", "a-model")
+        unasked = await status_client.ask("vidgo", "t1", "a-model")
         assert (unasked.outcome, unasked.detail) == (Outcome.CRASHED, "RuntimeError")
-        assert asker.trouble("vidgo") is None
+        assert status_client.problem("vidgo") is None
 
 
 # --- keys -----------------------------------------------------------------------------------------------
 
 
 async def test_without_a_key_nobody_is_asked(host: MediaHost, clock: TurnableClock) -> None:
-    async with asking(host, clock, key=None) as asker:
-        assert not asker.can_ask("vidgo")
-        assert not asker.can_ask("nobody")
-        assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
+    async with asking(host, clock, key=None) as status_client:
+        assert not status_client.can_ask("vidgo")
+        assert not status_client.can_ask("nobody")
+        assert (await status_client.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
     assert host.requests == []
 
 
@@ -463,22 +479,22 @@ async def test_without_a_key_nobody_is_asked(host: MediaHost, clock: TurnableClo
 async def test_a_key_that_no_header_carries_is_refused_before_it_is_sent(
     host: MediaHost, clock: TurnableClock, key: str
 ) -> None:
-    async with asking(host, clock, key=key) as asker:
-        assert (await asker.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
+    async with asking(host, clock, key=key) as status_client:
+        assert (await status_client.ask("vidgo", "t1", None)).outcome is Outcome.KEY_REFUSED
     assert host.requests == []
 
 
 async def test_neither_key_nor_link_is_told(
-    host: MediaHost, asker: Asker, clock: TurnableClock, caplog: pytest.LogCaptureFixture
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.put(PATH, tells(sample_callback("vidgo", "t1", files=[LINK])))
     with capture_logs() as lines, caplog.at_level("DEBUG", logger="receiver"):
-        answer = await asker.ask("vidgo", "t1", None)
-        refused = [await outcome(asker, host, tells(b"{}", status=500))]
+        answer = await status_client.ask("vidgo", "t1", None)
+        refused = [await outcome(status_client, host, tells(b"{}", status=500))]
         clock.turn(5)
-        refused.append(await outcome(asker, host, tells(b"{}", status=401)))
+        refused.append(await outcome(status_client, host, tells(b"{}", status=401)))
     assert refused == [Outcome.HTTP_ERROR, Outcome.KEY_REFUSED]
-    told = f"{answer.detail} {refused} {lines} {caplog.text} {asker.trouble('vidgo')} {access(host)}"
+    told = f"{answer.detail} {refused} {lines} {caplog.text} {status_client.problem('vidgo')} {access(host)}"
     assert KEY not in told
     assert "secret-link" not in told
 
@@ -486,73 +502,79 @@ async def test_neither_key_nor_link_is_told(
 # --- pace and troubles ----------------------------------------------------------------------------------
 
 
-async def test_each_provider_has_its_own_pace(host: MediaHost, asker: Asker, clock: TurnableClock) -> None:
+async def test_each_provider_has_its_own_pace(
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
+) -> None:
     host.put(PATH, tells(running()))
-    assert asker.room("vidgo") == 6
+    assert status_client.room("vidgo") == 6
     for _ in range(6):
-        await asker.ask("vidgo", "t1", None)
-    assert (asker.room("vidgo"), asker.room("apidot")) == (0, 6)
-    clock.turn_to(asker.free_at("vidgo"))
-    assert asker.room("vidgo") == 1
+        await status_client.ask("vidgo", "t1", None)
+    assert (status_client.room("vidgo"), status_client.room("apidot")) == (0, 6)
+    clock.turn_to(status_client.free_at("vidgo"))
+    assert status_client.room("vidgo") == 1
 
 
 @pytest.mark.parametrize(
     "value", ["40", format_datetime(NOW + timedelta(seconds=40)), "Sat, 21 Nov 2026 10:00:40 GMT"]
 )
 async def test_a_provider_that_is_asked_too_often_is_left_alone_as_long_as_it_wants(
-    host: MediaHost, asker: Asker, clock: TurnableClock, value: str
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock, value: str
 ) -> None:
     host.put(PATH, tells(b"{}", f"retry-after: {value}", status=429))
-    answer = await asker.ask("vidgo", "t1", None)
+    answer = await status_client.ask("vidgo", "t1", None)
     assert answer.retry_after_seconds == 40
-    assert asker.free_at("vidgo") == NOW + timedelta(seconds=40)
-    assert asker.trouble("vidgo") is None  # part of the trade
-    assert asker.room("apidot") == 6
+    assert status_client.free_at("vidgo") == NOW + timedelta(seconds=40)
+    assert status_client.problem("vidgo") is None  # part of the trade
+    assert status_client.room("apidot") == 6
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "1e9", "", "٣"])
-async def test_a_wish_that_makes_no_sense_is_none(host: MediaHost, asker: Asker, value: str) -> None:
+async def test_a_wish_that_makes_no_sense_is_none(
+    host: MediaHost, status_client: StatusClient, value: str
+) -> None:
     host.put(PATH, tells(b"{}", f"retry-after: {value}".encode().decode("latin-1"), status=429))
-    assert (await asker.ask("vidgo", "t1", None)).retry_after_seconds is None
+    assert (await status_client.ask("vidgo", "t1", None)).retry_after_seconds is None
 
 
 @pytest.mark.parametrize("value", ["0", "Sat, 21 Nov 2026 09:00:00 GMT"])
 async def test_a_wish_for_no_time_at_all_is_one_for_a_second(
-    host: MediaHost, asker: Asker, value: str
+    host: MediaHost, status_client: StatusClient, value: str
 ) -> None:
     host.put(PATH, tells(b"{}", f"retry-after: {value}", status=429))
-    assert (await asker.ask("vidgo", "t1", None)).retry_after_seconds == 1
+    assert (await status_client.ask("vidgo", "t1", None)).retry_after_seconds == 1
 
 
 @pytest.mark.parametrize("value", ["9" * 400, "999999999", "Fri, 31 Dec 9999 23:59:59 -0900"])
-async def test_a_hostile_wish_is_bounded_to_a_day_and_told(host: MediaHost, asker: Asker, value: str) -> None:
+async def test_a_hostile_wish_is_bounded_to_a_day_and_told(
+    host: MediaHost, status_client: StatusClient, value: str
+) -> None:
     host.put(PATH, tells(b"{}", f"retry-after: {value}", status=429))
-    answer = await asker.ask("vidgo", "t1", None)
+    answer = await status_client.ask("vidgo", "t1", None)
     assert answer.retry_after_seconds == 86_400
-    assert asker.free_at("vidgo") == NOW + timedelta(days=1)
-    assert asker.trouble("vidgo") == (
+    assert status_client.free_at("vidgo") == NOW + timedelta(days=1)
+    assert status_client.problem("vidgo") == (
         "rate_limited: the provider was asked too often (429), asked again in 86400 s"
     )
 
 
 async def test_a_refused_key_is_told_until_it_works(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
     with capture_logs() as lines:
-        await outcome(asker, host, tells(b"{}", status=401))
-        assert asker.trouble("vidgo") == (
+        await outcome(status_client, host, tells(b"{}", status=401))
+        assert status_client.problem("vidgo") == (
             "key_refused: the provider refused the key (401), asked again in 60 s"
         )
         clock.turn(60)
-        assert asker.room("vidgo") == 1
-        assert asker.trouble("vidgo") == (
+        assert status_client.room("vidgo") == 1
+        assert status_client.problem("vidgo") == (
             "key_refused: the provider refused the key (401), asked again when a task is due"
         )
-        await outcome(asker, host, tells(b"{}", status=401))
+        await outcome(status_client, host, tells(b"{}", status=401))
         clock.turn(120)
-        await outcome(asker, host, tells(b"{}", status=404))
-    assert asker.trouble("vidgo") is None
-    assert asker.room("vidgo") > 1
+        await outcome(status_client, host, tells(b"{}", status=404))
+    assert status_client.problem("vidgo") is None
+    assert status_client.room("vidgo") > 1
     assert [(line["event"], line["outcome"]) for line in lines] == [
         ("provider.troubled", "key_refused"),
         ("provider.recovered", "key_refused"),
@@ -560,113 +582,115 @@ async def test_a_refused_key_is_told_until_it_works(
 
 
 async def test_after_a_trouble_one_question_finds_out_while_the_others_wait(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
-    await outcome(asker, host, tells(b"{}", "retry-after: 40", status=429))
+    await outcome(status_client, host, tells(b"{}", "retry-after: 40", status=429))
     clock.turn(39)
-    assert asker.room("vidgo") == 0
+    assert status_client.room("vidgo") == 0
     clock.turn(1)
-    assert asker.room("vidgo") == 1
+    assert status_client.room("vidgo") == 1
     host.put(PATH, writes(b"", pause_seconds=5))
-    finding_out = asyncio.create_task(asker.ask("vidgo", "t1", None))
+    finding_out = asyncio.create_task(status_client.ask("vidgo", "t1", None))
     await until(lambda: len(host.requests) == 2)
-    assert asker.room("vidgo") == 0
-    assert asker.free_at("vidgo") == NOW + timedelta(seconds=70)
+    assert status_client.room("vidgo") == 0
+    assert status_client.free_at("vidgo") == NOW + timedelta(seconds=70)
     finding_out.cancel()  # and its answer never comes
     clock.turn(30)
-    assert asker.room("vidgo") == 1
-    await outcome(asker, host, tells(running()))
-    assert asker.room("vidgo") > 1
+    assert status_client.room("vidgo") == 1
+    await outcome(status_client, host, tells(running()))
+    assert status_client.room("vidgo") > 1
 
 
 async def test_from_a_long_trouble_those_who_wait_are_sent_away(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
-    await outcome(asker, host, tells(b"{}", status=500))
-    assert not asker.sends_away("vidgo")
+    await outcome(status_client, host, tells(b"{}", status=500))
+    assert not status_client.turns_away("vidgo")
     clock.turn(5)
-    await outcome(asker, host, tells(b"{}", status=401))
-    assert asker.sends_away("vidgo")
-    assert not asker.sends_away("apidot")
+    await outcome(status_client, host, tells(b"{}", status=401))
+    assert status_client.turns_away("vidgo")
+    assert not status_client.turns_away("apidot")
     clock.turn(60)
-    assert not asker.sends_away("vidgo")
+    assert not status_client.turns_away("vidgo")
 
 
 async def test_how_long_a_trouble_lasts_is_told_to_those_it_concerns(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
-    assert asker.lasting("vidgo", {Outcome.KEY_REFUSED}) is None
-    await outcome(asker, host, tells(b"{}", status=401))
+    assert status_client.lasting("vidgo", {Outcome.KEY_REFUSED}) is None
+    await outcome(status_client, host, tells(b"{}", status=401))
     clock.turn(60)
-    await outcome(asker, host, tells(b"{}", status=402))
+    await outcome(status_client, host, tells(b"{}", status=402))
     clock.turn(10)
-    assert asker.lasting("vidgo", {Outcome.OUT_OF_CREDIT}) == timedelta(seconds=70)
-    assert asker.lasting("vidgo", {Outcome.KEY_REFUSED, Outcome.TIMEOUT}) is None
+    assert status_client.lasting("vidgo", {Outcome.OUT_OF_CREDIT}) == timedelta(seconds=70)
+    assert status_client.lasting("vidgo", {Outcome.KEY_REFUSED, Outcome.TIMEOUT}) is None
 
 
 async def test_a_key_that_worked_is_doubted_again_after_a_trouble(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
-    await outcome(asker, host, tells(running()))
-    await outcome(asker, host, tells(b"{}", status=500))
+    await outcome(status_client, host, tells(running()))
+    await outcome(status_client, host, tells(b"{}", status=500))
     clock.turn(5)
     # The host is there again, but who is refused has not been let in.
-    assert await outcome(asker, host, tells(b"{}", status=400)) is Outcome.REFUSED
-    assert asker.trouble("vidgo") is None
-    assert await outcome(asker, host, tells(b"{}", status=403)) is Outcome.KEY_REFUSED
+    assert await outcome(status_client, host, tells(b"{}", status=400)) is Outcome.REFUSED
+    assert status_client.problem("vidgo") is None
+    assert await outcome(status_client, host, tells(b"{}", status=403)) is Outcome.KEY_REFUSED
 
 
 async def test_questions_out_of_turn_have_half_of_the_pace_and_wait_for_a_trouble_to_end(
-    host: MediaHost, asker: Asker, clock: TurnableClock
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock
 ) -> None:
     host.put(PATH, tells(running()))
     for _ in range(6):
-        await asker.ask("vidgo", "t1", None)
-    assert asker.room("vidgo") == 0
-    again = [asker.out_of_turn("vidgo") for _ in range(4)]
+        await status_client.ask("vidgo", "t1", None)
+    assert status_client.room("vidgo") == 0
+    again = [status_client.out_of_turn("vidgo") for _ in range(4)]
     assert again == [None, None, None, NOW + timedelta(seconds=2)]
     clock.turn(10)
-    await outcome(asker, host, tells(b"{}", status=401))
-    again_at = asker.out_of_turn("vidgo")
+    await outcome(status_client, host, tells(b"{}", status=401))
+    again_at = status_client.out_of_turn("vidgo")
     assert again_at == NOW + timedelta(seconds=70)
     clock.turn_to(again_at)
-    assert asker.out_of_turn("vidgo") is None
+    assert status_client.out_of_turn("vidgo") is None
 
 
 @pytest.mark.parametrize("back_seconds", [1, 86_400, 1e9])
 async def test_a_clock_that_is_set_back_makes_nobody_wait_longer(
-    host: MediaHost, asker: Asker, clock: TurnableClock, back_seconds: float
+    host: MediaHost, status_client: StatusClient, clock: TurnableClock, back_seconds: float
 ) -> None:
     host.put(PATH, tells(running(), status=500))
-    await asyncio.gather(*(asker.ask("vidgo", "t1", None) for _ in range(6)))
+    await asyncio.gather(*(status_client.ask("vidgo", "t1", None) for _ in range(6)))
     clock.turn(-back_seconds)
-    assert asker.free_at("vidgo") - clock.now() == timedelta(seconds=5)
-    assert asker.trouble("vidgo") == "http_error: the provider answered (500), asked again in 5 s"
-    again_at = asker.out_of_turn("vidgo")
+    assert status_client.free_at("vidgo") - clock.now() == timedelta(seconds=5)
+    assert status_client.problem("vidgo") == "http_error: the provider answered (500), asked again in 5 s"
+    again_at = status_client.out_of_turn("vidgo")
     assert again_at == clock.now() + timedelta(seconds=5)
     clock.turn(5)
-    assert asker.room("vidgo") == 1
-    assert asker.out_of_turn("vidgo") is None
-    assert (await asker.ask("vidgo", "t1", None)).asked
-    assert asker.free_at("vidgo") - clock.now() == timedelta(seconds=10)
+    assert status_client.room("vidgo") == 1
+    assert status_client.out_of_turn("vidgo") is None
+    assert (await status_client.ask("vidgo", "t1", None)).asked
+    assert status_client.free_at("vidgo") - clock.now() == timedelta(seconds=10)
 
 
-async def test_many_questions_on_their_way_make_one_trouble(host: MediaHost, asker: Asker) -> None:
+async def test_many_questions_on_their_way_make_one_trouble(
+    host: MediaHost, status_client: StatusClient
+) -> None:
     host.put(PATH, tells(b"{}", status=500))
-    await asyncio.gather(*(asker.ask("vidgo", "t1", None) for _ in range(6)))
-    assert asker.free_at("vidgo") == NOW + timedelta(seconds=5)
+    await asyncio.gather(*(status_client.ask("vidgo", "t1", None) for _ in range(6)))
+    assert status_client.free_at("vidgo") == NOW + timedelta(seconds=5)
 
 
 async def test_a_question_that_is_cancelled_leaves_the_provider_to_others(
-    host: MediaHost, asker: Asker
+    host: MediaHost, status_client: StatusClient
 ) -> None:
     host.put(PATH, writes(b"", pause_seconds=5))
-    asking_it = asyncio.create_task(asker.ask("vidgo", "t1", None))
+    asking_it = asyncio.create_task(status_client.ask("vidgo", "t1", None))
     await until(lambda: host.requests)
     asking_it.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking_it
-    assert await outcome(asker, host, tells(running())) is Outcome.IN_PROGRESS
+    assert await outcome(status_client, host, tells(running())) is Outcome.IN_PROGRESS
 
 
 def test_an_access_shows_no_key(tmp_path: Path) -> None:

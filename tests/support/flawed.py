@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from receiver.blobs.local import LocalBlobs
-from receiver.ingest import Admission, Ingest, understand
+from receiver.ingest import Admission, Ingest
 from receiver.models import (
     NO_LOAD,
     AssetWork,
@@ -27,6 +27,7 @@ from receiver.models import (
 )
 from receiver.options import never
 from receiver.relay import Relay
+from receiver.reports import read_report
 from receiver.stores.sqlite import SqliteStore, applying, owning, recording, settling
 from receiver.tokens import TokenClaim
 
@@ -205,7 +206,7 @@ class AddressesAfterwards(SqliteStore):
 class VerifiesAfterRecording(Ingest):
     """Reads and records first, and looks at the proof when nothing else is left to do."""
 
-    def admit(self, provider: str, token: str | None) -> Admission:
+    def authorize(self, provider: str, token: str | None) -> Admission:
         claim = TokenClaim(proof=Proof.PROVIDER)
         return Admission(provider=provider, token=token, claim=claim)
 
@@ -213,7 +214,7 @@ class VerifiesAfterRecording(Ingest):
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
     ) -> tuple[Receipt, Proof]:
         accepted = await super().accept(admission, body=body, headers=headers, received_at=received_at)
-        super().admit(admission.provider, admission.token)
+        super().authorize(admission.provider, admission.token)
         return accepted
 
 
@@ -223,7 +224,7 @@ class AnswersBeforeRecording(Ingest):
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
     ) -> tuple[Receipt, Proof]:
-        report = understand(self._providers[admission.provider], body)
+        report = read_report(self._providers[admission.provider], body)
         later = super().accept(admission, body=body, headers=headers, received_at=received_at)
         self._later = asyncio.create_task(later)
         return Receipt(status=Verdict.ACCEPTED, task_id=report.task_id), Proof.PROVIDER

@@ -9,7 +9,7 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp
 
-from receiver.web.connections import ImpatientProtocol
+from receiver.web.connections import BoundedHttpProtocol
 from tests.support.waiting import until
 
 
@@ -19,7 +19,7 @@ async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> As
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=ImpatientProtocol,
+        http=BoundedHttpProtocol,
         ws="none",
         lifespan=lifespan,
         log_config=None,

@@ -1,4 +1,4 @@
-"""The providers' APIs on loopback, each answer told by the test, and an asker that talks to them."""
+"""The providers' APIs on loopback, each answer told by the test, and a client that talks to them."""
 
 import json
 from collections.abc import AsyncIterator
@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 import httpx2
 
+from receiver.models import Access
 from receiver.plugins import load_providers
-from receiver.polling.status_client import Access, Asker
+from receiver.polling.status_client import StatusClient
 from receiver.testing import TurnableClock
 from tests.support.media_host import Answer, MediaHost, says
 
@@ -28,12 +29,12 @@ async def asking(
     per_minute: int = PER_MINUTE,
     timeout_seconds: float = 10.0,
     max_answer_bytes: int = 10_000,
-) -> AsyncIterator[Asker]:
+) -> AsyncIterator[StatusClient]:
     """Asks every provider at ``host``."""
     providers = load_providers()
     # Verifies nothing, as nothing here is encrypted: reading the system's authorities takes a while.
     async with httpx2.AsyncClient(verify=False, trust_env=False) as http:
-        yield Asker(
+        yield StatusClient(
             providers=providers,
             accesses={name: access(host, key=key, per_minute=per_minute) for name in providers},
             http=http,

@@ -1,4 +1,4 @@
-"""Waiting, in tests, for what comes true in its own time."""
+"""BodyReader, in tests, for what comes true in its own time."""
 
 import asyncio
 import time

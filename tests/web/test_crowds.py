@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
-from receiver.web.connections import Crowd, DescriptorWatch, most_connections
+from receiver.web.connections import ConnectionCounts, DescriptorWatch, most_connections
 from receiver.web.streams import STREAMS
 from tests.support.loopback import Answer, post, serving, talk
 from tests.support.web_callers import callback_path
@@ -262,7 +262,7 @@ async def test_a_storm_of_newcomers_is_told_of_once_a_second(monkeypatch: pytest
     monkeypatch.setattr(connections, "TELL_SECONDS", 0.1)
     structlog.reset_defaults()
     monkeypatch.setattr(connections, "log", structlog.get_logger())
-    crowd = Crowd()
+    crowd = ConnectionCounts()
     with capture_logs() as lines:
         for number in range(25):
             crowd.count(asyncio.get_running_loop(), closed=2, refused=number % 2)
@@ -277,7 +277,7 @@ async def test_what_a_late_line_has_told_is_not_told_again(monkeypatch: pytest.M
     monkeypatch.setattr(connections, "TELL_SECONDS", 0.05)
     structlog.reset_defaults()
     monkeypatch.setattr(connections, "log", structlog.get_logger())
-    crowd, loop = Crowd(), asyncio.get_running_loop()
+    crowd, loop = ConnectionCounts(), asyncio.get_running_loop()
     with capture_logs() as lines:
         crowd.count(loop, closed=1, refused=0)
         time.sleep(0.06)  # the loop is late

@@ -188,7 +188,7 @@ class TestAProviderThatCannotBeReached:
     async def test_is_told_whoever_met_the_trouble(
         self, stranger: httpx2.AsyncClient, runtime: Runtime
     ) -> None:
-        await runtime.asker.ask("vidgo", "t1", None)  # as for a new link, with no poll at all
+        await runtime.status_client.ask("vidgo", "t1", None)  # as for a new link, with no poll at all
         assert 'receiver_provider_trouble{provider="vidgo"} 1.0' in (await stranger.get("/metrics")).text
 
 

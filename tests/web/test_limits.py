@@ -24,7 +24,7 @@ from receiver.web import connections
 from receiver.web.app import ENDPOINTS, OPENAPI
 from receiver.web.callbacks import CallbackDoor
 from receiver.web.endpoints import Endpoint
-from receiver.web.limits import Intake, Limits
+from receiver.web.limits import BodyLimiter, Limits
 from tests.support.loopback import Answer, post, serving, talk
 from tests.support.waiting import until
 from tests.support.web_callers import API_TOKEN, callback_path
@@ -54,12 +54,12 @@ async def read(
     receive: Receive,
     headers: dict[str, str] | None = None,
     *,
-    intake: Intake | None = None,
+    intake: BodyLimiter | None = None,
     token: str = "a",
 ) -> bytes:
-    intake = intake or Intake(LIMITS)
+    intake = intake or BodyLimiter(LIMITS)
     intake.check(headers or {}, MAX_BYTES)
-    with intake.admit(token, MAX_BYTES) as waiting:
+    with intake.authorize(token, MAX_BYTES) as waiting:
         return await waiting.read(receive)
 
 
@@ -116,17 +116,17 @@ async def test_a_sender_that_left_has_sent_nothing() -> None:
 
 
 async def test_only_so_many_requests_wait_at_once() -> None:
-    intake = Intake(LIMITS)
-    with intake.admit("a", MAX_BYTES), pytest.raises(Unavailable):
-        intake.admit("b", MAX_BYTES)
-    with intake.admit("b", MAX_BYTES):
+    intake = BodyLimiter(LIMITS)
+    with intake.authorize("a", MAX_BYTES), pytest.raises(Unavailable):
+        intake.authorize("b", MAX_BYTES)
+    with intake.authorize("b", MAX_BYTES):
         pass
 
 
 async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
-    intake = Intake(msgspec.structs.replace(LIMITS, max_requests=2))
+    intake = BodyLimiter(msgspec.structs.replace(LIMITS, max_requests=2))
     for _ in range(3):
-        with intake.admit("a", MAX_BYTES) as first, intake.admit("b", MAX_BYTES) as second:
+        with intake.authorize("a", MAX_BYTES) as first, intake.authorize("b", MAX_BYTES) as second:
             await first.read(sends(b"123456"))
             with pytest.raises(Unavailable):
                 await second.read(sends(b"12345"))
@@ -141,7 +141,7 @@ async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
 async def test_the_body_that_was_awaited_longest_makes_room_for_bytes(
     others: str, limits: dict[str, int]
 ) -> None:
-    intake = Intake(msgspec.structs.replace(ROOMY, **limits))
+    intake = BodyLimiter(msgspec.structs.replace(ROOMY, **limits))
     slow = [await begun(intake, token, b"12345") for token in others]
     assert await read(sends(b"1234567890"), intake=intake) == b"1234567890"
     assert [await ending(each) for each in slow[:2]] == [Unavailable] * 2
@@ -157,7 +157,7 @@ async def test_the_body_that_was_awaited_longest_makes_room_for_bytes(
 async def test_the_body_that_was_awaited_longest_makes_room_for_a_request(
     others: str, limits: dict[str, int]
 ) -> None:
-    intake = Intake(msgspec.structs.replace(ROOMY, **limits))
+    intake = BodyLimiter(msgspec.structs.replace(ROOMY, **limits))
     slow = [await begun(intake, token) for token in others]
     assert await read(sends(b"12345"), intake=intake) == b"12345"
     assert await ending(slow[0]) is Unavailable
@@ -166,7 +166,7 @@ async def test_the_body_that_was_awaited_longest_makes_room_for_a_request(
 
 
 async def test_who_asks_for_more_and_was_awaited_longest_gives_way_himself() -> None:
-    intake = Intake(msgspec.structs.replace(ROOMY, max_token_bytes=10))
+    intake = BodyLimiter(msgspec.structs.replace(ROOMY, max_token_bytes=10))
     more = asyncio.Event()
     slow = await begun(intake, "a", b"12345", more=more)
     other = await begun(intake, "a", b"12345")
@@ -177,8 +177,8 @@ async def test_who_asks_for_more_and_was_awaited_longest_gives_way_himself() -> 
 
 
 async def test_one_token_takes_its_share_and_no_more() -> None:
-    intake = Intake(msgspec.structs.replace(ROOMY, max_token_bytes=10, max_token_requests=2))
-    with intake.admit("a", MAX_BYTES) as first, intake.admit("a", MAX_BYTES):
+    intake = BodyLimiter(msgspec.structs.replace(ROOMY, max_token_bytes=10, max_token_requests=2))
+    with intake.authorize("a", MAX_BYTES) as first, intake.authorize("a", MAX_BYTES):
         await first.read(sends(b"1234567890"))  # it is here, and waits to be recorded
         with pytest.raises(Unavailable):
             await read(sends(b"1"), intake=intake, token="a")
@@ -187,20 +187,20 @@ async def test_one_token_takes_its_share_and_no_more() -> None:
 
 
 async def test_whoever_gave_way_is_told_so_though_its_time_ran_out_meanwhile() -> None:
-    intake = Intake(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
+    intake = BodyLimiter(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
     slow = await begun(intake, "a")
-    with intake.admit("b", MAX_BYTES):
+    with intake.authorize("b", MAX_BYTES):
         time.sleep(0.6)  # the loop is late
         assert await ending(slow) is Unavailable
 
 
 async def test_whoever_was_late_and_gives_way_before_it_hears_of_that_is_told_so_too() -> None:
-    intake = Intake(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
+    intake = BodyLimiter(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
     slow = await begun(intake, "a")
     time.sleep(0.6)  # the loop is late
     for _ in range(2):  # its time is looked at, and it was not told yet
         await asyncio.sleep(0)
-    with intake.admit("b", MAX_BYTES):
+    with intake.authorize("b", MAX_BYTES):
         assert await ending(slow) is Unavailable
 
 
@@ -215,7 +215,7 @@ def test_no_setting_lets_one_body_take_more_than_an_eighth() -> None:
 
 
 async def begun(
-    intake: Intake, token: str, *chunks: bytes, more: asyncio.Event | None = None
+    intake: BodyLimiter, token: str, *chunks: bytes, more: asyncio.Event | None = None
 ) -> asyncio.Task[bytes]:
     """A body that has come as far as these chunks; one more byte follows once ``more`` is set."""
 
@@ -245,7 +245,7 @@ async def abandon(*readings: asyncio.Task[bytes]) -> None:
 
 
 async def test_a_refused_body_leaves_its_place_to_others() -> None:
-    intake = Intake(LIMITS)
+    intake = BodyLimiter(LIMITS)
     for _ in range(5):
         with pytest.raises(Rejected):
             await read(sends(b"12345", b"678901"), intake=intake)
@@ -274,7 +274,7 @@ async def test_whoever_read_in_time_is_not_interrupted_later() -> None:
 
 
 async def test_each_read_has_a_deadline_of_its_own() -> None:
-    intake = Intake(msgspec.structs.replace(LIMITS, max_requests=9))
+    intake = BodyLimiter(msgspec.structs.replace(LIMITS, max_requests=9))
     started = asyncio.get_running_loop().time()
     late: list[float] = []
 
@@ -516,7 +516,7 @@ async def test_a_refusal_with_nothing_left_to_read_keeps_the_connection(port: in
 
 
 async def test_a_stranger_needs_no_place_and_so_takes_none(runtime: Runtime) -> None:
-    full = Intake(msgspec.structs.replace(LIMITS, max_requests=0))
+    full = BodyLimiter(msgspec.structs.replace(LIMITS, max_requests=0))
     async with serving(CallbackDoor(runtime, full)) as port:
         stranger = Answer(await talk(port, post("/callbacks/vidgo/p.wrong", b"{}")))
         sender = Answer(await talk(port, post(callback_path(runtime), b"{}")))
@@ -524,7 +524,7 @@ async def test_a_stranger_needs_no_place_and_so_takes_none(runtime: Runtime) -> 
 
 
 async def test_hundreds_of_strangers_keep_nobody_out(runtime: Runtime) -> None:
-    narrow = Intake(msgspec.structs.replace(LIMITS, max_waiting_bytes=9000))
+    narrow = BodyLimiter(msgspec.structs.replace(LIMITS, max_waiting_bytes=9000))
     request = post("/callbacks/vidgo/p.wrong", b" " * 9000)[:-1]
     async with serving(CallbackDoor(runtime, narrow)) as port:
         strangers = [asyncio.create_task(talk(port, request)) for _ in range(200)]

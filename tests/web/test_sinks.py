@@ -16,9 +16,9 @@ from standardwebhooks import Webhook
 
 from receiver.cli.remedies import remedy
 from receiver.cli.sinks import SECRET_BYTES
+from receiver.config.parsers import filter_text, parse_route
 from receiver.config.settings import load_settings
 from receiver.models import Outcome
-from receiver.relay import filter_text, route
 from receiver.runtime import Runtime
 from receiver.times import in_words
 from tests.support.cli_callers import run
@@ -275,7 +275,7 @@ def test_every_outcome_at_a_sink_has_something_to_do(outcome: Outcome | None) ->
 
 @pytest.mark.parametrize("text", ["", "owner=ann", "provider=apixo,vidgo type=task.failed owner=ann,bob"])
 def test_a_filter_is_shown_as_it_is_written(text: str) -> None:
-    assert filter_text(route("app", text)) == text
+    assert filter_text(parse_route("app", text)) == text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from receiver import task_waiters
 from receiver.errors import Unavailable
 from receiver.runtime import Runtime
-from receiver.task_waiters import Ends
+from receiver.task_waiters import TaskWaiters
 from receiver.testing import sample_callback
 from tests.support.factories import failed, recording
 from tests.support.media_host import media_host, picture, says
@@ -35,7 +35,7 @@ async def waiting(
     runtime: Runtime, client: httpx2.AsyncClient, path: str = WAIT
 ) -> asyncio.Task[httpx2.Response]:
     asked = asyncio.create_task(client.get(path, timeout=90))
-    await until(lambda: runtime.ends.places or asked.done())
+    await until(lambda: runtime.task_waiters.places or asked.done())
     return asked
 
 
@@ -46,7 +46,7 @@ async def test_a_wait_ends_when_the_task_does(backend: httpx2.AsyncClient, runti
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
     answer = await asyncio.wait_for(asked, 10)
     assert (answer.status_code, answer.json()["state"]) == (200, "failed")
-    assert runtime.ends.places == 0
+    assert runtime.task_waiters.places == 0
     assert (await asyncio.wait_for(backend.get(WAIT), 10)).json()[
         "state"
     ] == "failed"  # it has ended: at once
@@ -82,7 +82,7 @@ async def test_when_the_time_is_up_the_task_is_told_as_it_stands(
     answer = await backend.get("/tasks/vidgo/t1?wait=0.2")
     assert time.monotonic() - started >= 0.2
     assert (answer.status_code, answer.json()["state"]) == (200, "submitted")
-    assert runtime.ends.places == 0
+    assert runtime.task_waiters.places == 0
 
 
 @pytest.mark.parametrize("wait", ["60.5", "-1", "nan", "inf", "1m", ""])
@@ -104,9 +104,9 @@ async def test_whoever_leaves_gives_back_the_place(
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"GET {WAIT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {API_TOKEN}\r\n\r\n"
     writer.write(head.encode())
-    await until(lambda: runtime.ends.places == 1)
+    await until(lambda: runtime.task_waiters.places == 1)
     writer.close()
-    await until(lambda: runtime.ends.places == 0)
+    await until(lambda: runtime.task_waiters.places == 0)
 
 
 async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_answered(
@@ -119,7 +119,7 @@ async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_ans
     assert (second.status_code, second.headers["retry-after"]) == (503, "5")
     assert (await backend.get("/tasks/vidgo/t1")).status_code == 200
     another = asyncio.create_task(admin.get(WAIT, timeout=90))  # with a token of its own
-    await until(lambda: runtime.ends.places == 2)
+    await until(lambda: runtime.task_waiters.places == 2)
     monkeypatch.setattr(task_waiters, "MOST_WAITING", 2)
     assert (await asyncio.wait_for(admin.get(WAIT), 10)).status_code == 503
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
@@ -128,7 +128,7 @@ async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_ans
 
 
 async def test_those_who_wait_hold_no_reader_and_look_again_only_when_their_task_may_have_ended() -> None:
-    registry, looks = Ends(), dict.fromkeys(range(50), 0)
+    registry, looks = TaskWaiters(), dict.fromkeys(range(50), 0)
 
     def look(number: int) -> Callable[[], Awaitable[bool]]:
         async def has_ended() -> bool:
@@ -142,9 +142,9 @@ async def test_those_who_wait_hold_no_reader_and_look_again_only_when_their_task
         for number in looks
     }
     await until(lambda: sum(looks.values()) == 50)
-    registry.tell("vidgo", "t7")
-    registry.tell("vidgo", "t8-of-nobody")
-    registry.tell("apixo", "t9")
+    registry.notify("vidgo", "t7")
+    registry.notify("vidgo", "t8-of-nobody")
+    registry.notify("apixo", "t9")
     await asyncio.wait_for(asked.pop(7), 10)
     assert looks == dict.fromkeys(range(50), 1) | {7: 2}
     registry.stop()
@@ -164,7 +164,7 @@ async def test_an_end_that_nobody_told_of_is_seen_by_looking(
 
 
 async def test_a_full_house_is_no_crowd_of_one() -> None:
-    registry = Ends()
+    registry = TaskWaiters()
 
     async def never() -> bool:
         return False

@@ -168,12 +168,14 @@ def settle_asset(
     return True
 
 
-def _renew(db: sqlite3.Cursor, event: int, asker: int, settlement: Settlement, dies_at: datetime) -> None:
+def _renew(
+    db: sqlite3.Cursor, event: int, status_client: int, settlement: Settlement, dies_at: datetime
+) -> None:
     """Give the files that wait the links of the provider's new answer: perhaps none, perhaps the old ones."""
-    db.execute(SPEND_RENEWAL, (event, asker))
+    db.execute(SPEND_RENEWAL, (event, status_client))
     dies, due = to_text(dies_at), to_text(settlement.settled_at)
     for position, url in settlement.links.items():
-        db.execute(RENEW_LINK, (url, dies, due, event, position, asker, host_hash(url)))
+        db.execute(RENEW_LINK, (url, dies, due, event, position, status_client, host_hash(url)))
 
 
 def end_if_last(db: sqlite3.Cursor, event: int, now: datetime, routes: Sequence[Route]) -> None:
