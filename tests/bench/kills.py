@@ -147,7 +147,7 @@ class Killer:
         if self._chance.random() < 0.15:  # in its start
             await asyncio.sleep(self._chance.uniform(0.1, 0.6))
         else:
-            await until(self._service._is_ready, PATIENCE_SECONDS)
+            await until(self._service.is_ready, PATIENCE_SECONDS)
             await asyncio.sleep(self._chance.uniform(0.0, 1.2))
         assert self._service.process.poll() is None, self._service.output()[-5000:]
         await (self._service.stop() if self._gently else self._service.kill())

@@ -69,7 +69,7 @@ async def run(folder: Path, *, seconds: float, rate: float) -> tuple[list[Sample
         world.life = 1
         try:
             service.launch()
-            await until(service._is_ready, 120.0)
+            await until(service.is_ready, 120.0)
             await fill_cache(service)
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
