@@ -5,7 +5,9 @@ register through the entry-point groups ``receiver.providers``, ``receiver.store
 and ``receiver.sinks``; our own names cannot be taken over.
 """
 
+import functools
 import pkgutil
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -99,8 +101,14 @@ def _load_third_party(kind: Kind, point: EntryPoint) -> Any:
         ) from exc
 
 
-def _third_parties(kind: Kind) -> list[EntryPoint]:
-    return list(entry_points(group=f"receiver.{kind}"))
+def _third_parties(kind: Kind) -> tuple[EntryPoint, ...]:
+    return _registered(f"receiver.{kind}", tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=len(_OURS))
+def _registered(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    # The metadata of all that is installed is read for them: once, while modules come from the same places.
+    return tuple(entry_points(group=group))
 
 
 def _third_party(kind: Kind, name: str) -> EntryPoint | None:

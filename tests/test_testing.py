@@ -55,7 +55,7 @@ def test_chance_repeats_by_seed() -> None:
 
 
 async def test_the_memory_sink_keeps_what_it_gets_and_fails_on_demand(tmp_path: Path) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         sink: Sink = MemorySink.from_url("memory:", options)
     assert isinstance(sink, MemorySink)

@@ -6,6 +6,7 @@ Host stay on the name.
 """
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl
@@ -74,7 +75,7 @@ class GuardedClient:
         self._timeouts = {"connect": connect_seconds, "read": read_seconds, "write": read_seconds}
         _hush()
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_strict(tls or httpx2.create_ssl_context()),
+            ssl_context=_strict(tls) if tls else _authorities(strict=True),
             max_connections=None,  # whoever leases the work decides how much runs at once
             max_keepalive_connections=0,
             network_backend=_GuardedBackend(
@@ -116,7 +117,7 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
     # How much runs at once is for whoever leases the work: a bound here would let one consumer that never
     # answers use up the connections of all others.
     pool = httpcore2.AsyncConnectionPool(
-        ssl_context=httpx2.create_ssl_context(),
+        ssl_context=_authorities(strict=False),
         max_connections=None,
         max_keepalive_connections=100,
         keepalive_expiry=5.0,
@@ -129,6 +130,13 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
         follow_redirects=False,
         headers={"User-Agent": USER_AGENT},
     )
+
+
+@functools.cache
+def _authorities(*, strict: bool) -> ssl.SSLContext:
+    # The system's certificate authorities are many, so they are read once for all clients.
+    tls = httpx2.create_ssl_context()
+    return _strict(tls) if strict else tls
 
 
 def _strict(tls: ssl.SSLContext) -> ssl.SSLContext:

@@ -89,7 +89,7 @@ def fill(environ: Mapping[str, str], link: str) -> None:
     callback["data"] |= {"task_id": TASK}
     callback["data"]["files"][0]["file_url"] = link
     url = json.loads(added.stdout)["callback_url"]
-    httpx2.post(url, json=callback, trust_env=False).raise_for_status()
+    httpx2.post(url, json=callback, trust_env=False, verify=False).raise_for_status()
     piped("submissions add", environ, *order, "--owner", WIDE_OWNER, "--task-id", "t-2")
     wait_until(lambda: TASK in piped("dead list", environ).stdout, 30)
     started = piped("replay --stage notify --sink lines --yes --json", environ)

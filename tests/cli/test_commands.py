@@ -440,7 +440,7 @@ def wait_for(port: int) -> None:
 
     def answers() -> bool:
         try:
-            return httpx2.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).is_success
+            return httpx2.get(f"http://127.0.0.1:{port}/healthz", trust_env=False, verify=False).is_success
         except httpx2.TransportError:
             return False
 

@@ -281,21 +281,26 @@ def test_a_provider_of_a_third_party_has_these_variables_too(
         "class Farm(Reapi):\n"
         "    facts = msgspec.structs.replace(Reapi.facts, name='pixel-farm', base_url='https://farm.test/')\n"
     )
-    info = tmp_path / "pixel_farm-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pixel-farm\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[receiver.providers]\npixel-farm = pixel_farm:Farm\nlost-farm = no_such_module:Farm\n"
-    )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "pixel_farm", raising=False)
+    working = "pixel-farm = pixel_farm:Farm\n"
 
+    register_providers(tmp_path / "first", working + "lost-farm = no_such_module:Farm\n", monkeypatch)
     (problem,) = problems_of({"PIXEL_FARM_API_KEY": "k"})
     assert problem.startswith("provider lost-farm is registered by no_such_module:Farm")
 
-    (info / "entry_points.txt").write_text("[receiver.providers]\npixel-farm = pixel_farm:Farm\n")
+    register_providers(tmp_path / "second", working, monkeypatch)
     farm = load_settings({"PIXEL_FARM_API_KEY": "k"}).providers["pixel-farm"]
     assert (farm.api_key, farm.base_url) == ("k", "https://farm.test")
+
+
+def register_providers(folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a distribution of this name, in front of what is installed already."""
+    info = folder / "pixel_farm-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pixel-farm\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[receiver.providers]\n{lines}")
+    monkeypatch.syspath_prepend(str(folder))
 
 
 def test_a_database_of_the_host_that_this_release_cannot_use_is_explained() -> None:

@@ -35,7 +35,7 @@ class Receiver:
         self.data = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx2.AsyncClient(base_url=self.url, trust_env=False, timeout=15.0)
+        self.http = httpx2.AsyncClient(base_url=self.url, trust_env=False, verify=False, timeout=15.0)
         self._output = folder / f"output-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = service_environment(os.environ, self.data, self.port) | {

@@ -169,7 +169,7 @@ def test_what_is_kept_runs_until_ctrl_c(tmp_path: Path) -> None:
     with running(tmp_path, "--tasks", "4", "--keep") as demo:
         url = read_until(demo, r"^  service +(http://\S+)")[1]
         read_until(demo, "receiver tasks list")
-        assert httpx2.get(f"{url}/readyz", trust_env=False).status_code == 200
+        assert httpx2.get(f"{url}/readyz", trust_env=False, verify=False).status_code == 200
         demo.send_signal(signal.SIGINT)
         read_until(demo, r"^ok +The service stopped within 10 seconds of SIGTERM")
         assert demo.wait(TIMEOUT_SECONDS) == 0
@@ -187,7 +187,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing_running(tmp_path: Path, num
 
 def is_silent(url: str) -> bool:
     try:
-        httpx2.get(url, trust_env=False)
+        httpx2.get(url, trust_env=False, verify=False)
     except httpx2.ConnectError:
         return True
     return False

@@ -41,6 +41,7 @@ async def shop_and_service(folder: Path) -> AsyncIterator[tuple[Shop, Receiver]]
             httpx2.AsyncClient(
                 base_url=simulator_url,
                 trust_env=False,
+                verify=False,
                 timeout=60.0,
                 # Less than the simulator keeps an idle connection: it must not be closed as it is used again.
                 limits=httpx2.Limits(keepalive_expiry=2.0),

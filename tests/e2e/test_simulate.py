@@ -64,7 +64,7 @@ def test_an_order_becomes_an_image_and_the_truth_about_it() -> None:
     order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
     with (
         simulator("--port", "0", "--task-seconds", "0") as (_, url),
-        httpx2.Client(base_url=url, trust_env=False) as http,
+        httpx2.Client(base_url=url, trust_env=False, verify=False) as http,
     ):
         task_id = http.post("/vidgo/api/generate/submit", json=order).json()["data"]["task_id"]
         task = poll(http, f"/vidgo/api/generate/status/{task_id}")
@@ -84,7 +84,7 @@ def test_an_order_becomes_an_image_and_the_truth_about_it() -> None:
 def test_it_stops_in_good_order_while_a_task_is_running(number: signal.Signals) -> None:
     order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
     with simulator("--port", "0", "--task-seconds", "3600") as (process, url):
-        answer = httpx2.post(f"{url}/apidot/api/generate/submit", json=order, trust_env=False)
+        answer = httpx2.post(f"{url}/apidot/api/generate/submit", json=order, trust_env=False, verify=False)
         assert answer.status_code == 200
         process.send_signal(number)
         assert process.wait(TIMEOUT_SECONDS) == 0
@@ -98,7 +98,10 @@ def test_it_says_where_each_provider_is_alone_at_the_root_and_at_which_paths() -
             found for each in lines if (found := re.match(r"(\w+)  (http://127\.0\.0\.1:\d+)  http:", each))
         ]
         assert [found[1] for found in alone] == ["vidgo", "apidot", "apixo", "reapi"]
-        answers = {found[1]: httpx2.get(f"{found[2]}/nothing", trust_env=False).json() for found in alone}
+        answers = {
+            found[1]: httpx2.get(f"{found[2]}/nothing", trust_env=False, verify=False).json()
+            for found in alone
+        }
     assert set(answers["reapi"]) == {"error"}
     assert {answers[name]["code"] for name in ("vidgo", "apidot", "apixo")} == {404}
     paths = {tuple(each.split()[:2]) for each in lines if each.startswith("  ")}
@@ -143,7 +146,7 @@ def test_credit_and_submission_rates_are_typed_as_options() -> None:
     for typed, refused in ((("--credits", "5"), 402), (("--submit-rate-limit", "20"), 429)):
         with (
             simulator("--port", "0", *typed) as (_, url),
-            httpx2.Client(base_url=url, trust_env=False) as http,
+            httpx2.Client(base_url=url, trust_env=False, verify=False) as http,
         ):
             statuses = [http.post("/vidgo/api/generate/submit", json=order).status_code for _ in range(3)]
         assert statuses == [200, 200, refused]
@@ -190,7 +193,7 @@ def test_faults_are_typed_as_options_and_repeated_by_the_seed_it_prints() -> Non
 
 def fates(url: str, order: dict[str, Any]) -> list[dict[str, Any]]:
     """Those of twenty tasks."""
-    with httpx2.Client(base_url=url, trust_env=False) as http:
+    with httpx2.Client(base_url=url, trust_env=False, verify=False) as http:
         for _ in range(20):
             http.post("/vidgo/api/generate/submit", json=order)
         return [task["simulate"] for task in http.get("/truth").json()]

@@ -98,7 +98,7 @@ class Walk:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+            return httpx2.get(f"{self.url}/readyz", trust_env=False, verify=False).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -106,7 +106,7 @@ class Walk:
         made = read_credentials(self.data)
         assert made is not None
         headers = {"authorization": f"Bearer {made.api_token}"}
-        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False)
+        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, verify=False)
 
     def reserve(self) -> str:
         """Log first, submit later: the callback URL to hand to the provider."""
@@ -191,7 +191,7 @@ def walked(walk: Walk) -> Iterator[Walk]:
     """The service still runs; one callback was taken, its image stored, its event written."""
     walk.images.open.set()
     with walk.serving():
-        httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False).raise_for_status()
+        httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False, verify=False).raise_for_status()
         wait_until(walk.lines, START_SECONDS)
         wait_until(lambda: walk.task()["notifications"][0]["state"] == "delivered", START_SECONDS)
         yield walk
@@ -246,7 +246,7 @@ def test_from_a_reserved_task_to_its_image_its_timeline_and_one_event(walk: Walk
     walk.images.open.set()
     with walk.serving():
         url = walk.reserve()
-        answer = httpx2.post(url, content=walk.callback(), trust_env=False)
+        answer = httpx2.post(url, content=walk.callback(), trust_env=False, verify=False)
         assert (answer.status_code, answer.json()) == (200, {"status": "accepted", "task_id": TASK_ID})
         assert wait_until(walk.image, IMAGE_SECONDS) == IMAGE
         wait_until(walk.lines, IMAGE_SECONDS)
@@ -272,7 +272,9 @@ async def test_the_same_callback_a_hundred_times_at_once_adds_nothing_but_a_coun
     before = walked.holdings()
     submission = walked.command_json("submissions", "show", walked.task()["submission_id"])
     limits = httpx2.Limits(max_connections=REPEATS)
-    async with httpx2.AsyncClient(trust_env=False, limits=limits, timeout=START_SECONDS) as provider:
+    async with httpx2.AsyncClient(
+        trust_env=False, verify=False, limits=limits, timeout=START_SECONDS
+    ) as provider:
         answers = await asyncio.gather(
             *(provider.post(submission["callback_url"], content=walked.callback()) for _ in range(REPEATS))
         )
@@ -322,7 +324,7 @@ def test_a_second_process_is_kept_off_the_same_data_folder(walked: Walk) -> None
 
 def test_sigterm_ends_it_within_ten_seconds_though_a_download_hangs(walk: Walk) -> None:
     with walk.serving() as process:
-        httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False).raise_for_status()
+        httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False, verify=False).raise_for_status()
         wait_until(lambda: walk.images.asked, START_SECONDS)
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM}
@@ -334,7 +336,7 @@ def test_killed_right_after_the_200_it_still_gets_the_image_and_sends_one_event(
 ) -> None:
     with walk.serving() as process:
         url = walk.reserve()
-        assert httpx2.post(url, content=walk.callback(), trust_env=False).status_code == 200
+        assert httpx2.post(url, content=walk.callback(), trust_env=False, verify=False).status_code == 200
         if while_downloading:
             wait_until(lambda: walk.images.asked, START_SECONDS)
         process.send_signal(signal.SIGKILL)
@@ -346,7 +348,7 @@ def test_killed_right_after_the_200_it_still_gets_the_image_and_sends_one_event(
         assert wait_until(walk.image, AFTER_RESTART_SECONDS) == IMAGE
         wait_until(walk.lines, AFTER_RESTART_SECONDS)
         task = wait_until(lambda: _delivered(walk.task()), AFTER_RESTART_SECONDS)
-        again = httpx2.post(url, content=walk.callback(), trust_env=False)
+        again = httpx2.post(url, content=walk.callback(), trust_env=False, verify=False)
     assert again.json()["status"] == "duplicate"
     assert task["state"] == "completed"
     (line,) = walk.lines()

@@ -401,7 +401,7 @@ async def test_a_local_socket_is_not_written_to(tmp_path: Path) -> None:
     "url", ["jsonl:", "jsonl://", "jsonl://host/file", "jsonl:file?x=1", "jsonl:file#x", "jsonl:a%00b"]
 )
 async def test_a_url_that_names_no_file_is_refused(url: str, tmp_path: Path) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Misconfigured, match="sink mine: write jsonl:FILE"):
             JsonlSink.from_url(url, options)

@@ -275,7 +275,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 async def test_a_cluster_keeps_a_stream_and_what_it_has_seen_on_one_node(
     tmp_path: Path, cluster: RedisCluster
 ) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
         options = PluginOptions(name="mine", data_dir=tmp_path, http=http)
         for stream in ("{images}:events", "events", "a{b}c", "ünïcode {x}"):
             owner, other = cluster.owner(stream)
@@ -298,7 +298,7 @@ async def test_a_cluster_that_is_not_whole_is_unavailable(tmp_path: Path, cluste
     owner, _ = cluster.owner("events")
     with owner.client() as client:
         client.execute_command("CLUSTER", "FLUSHSLOTS")
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
         options = PluginOptions(name="mine", data_dir=tmp_path, http=http)
         sink = RedisSink.from_url(owner.url, options)
         with pytest.raises(Unavailable, match="has a cluster that is down") as caught:
@@ -338,7 +338,7 @@ def test_the_code_of_an_answer_is_found_wherever_a_server_or_the_driver_puts_it(
 
 @pytest.mark.parametrize("stream", ["{}x", "a}b", "a{b", "{a}{b}", "{a}b}", "{{a}}", "}{"])
 async def test_braces_that_are_no_hash_tag_are_refused(stream: str, tmp_path: Path) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Misconfigured, match=r"sink mine: braces .* as in \{images\}:events"):
             RedisSink.from_url(f"redis://127.0.0.1/0?stream={quote(stream)}", options)
@@ -362,7 +362,7 @@ async def test_braces_that_are_no_hash_tag_are_refused(stream: str, tmp_path: Pa
     ],
 )
 async def test_a_wrong_url_is_refused_without_repeating_it(url: str, problem: str, tmp_path: Path) -> None:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
         with pytest.raises(Misconfigured, match="sink mine: ") as caught:
             RedisSink.from_url(url, options)

@@ -37,7 +37,10 @@ FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "jpg": "image/jpeg", "webp"
 async def at_the_roots(
     options: SimulatorOptions = QUICK,
 ) -> AsyncIterator[tuple[Addresses, httpx2.AsyncClient]]:
-    async with serve_providers(options=options) as addresses, httpx2.AsyncClient(trust_env=False) as http:
+    async with (
+        serve_providers(options=options) as addresses,
+        httpx2.AsyncClient(trust_env=False, verify=False) as http,
+    ):
         yield addresses, http
 
 
