@@ -1,9 +1,8 @@
-"""The README says everything that there is, and nothing that there is not."""
+"""The manual says everything that there is, and nothing that there is not."""
 
 import re
 import subprocess
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 
 import click
@@ -18,22 +17,17 @@ from receiver.models import EventType, Outcome, SinkTest, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
 from tests.support.factories import EMPTY_RECORD, NOW
+from tests.support.manual import CHAPTERS, FOLDER, README, first_cells
 from tests.support.places import ROOT
 
-README = (ROOT / "README.md").read_text()
-MANUALS = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "deploy/README.md", "tests/README.md"))
+MOST_BYTES = 9 * 1024  # of the front page
+OTHERS = ("README.md", "CHANGELOG.md", "deploy/README.md", "tests/README.md")
+MANUALS = (*(ROOT / name for name in OTHERS), *(FOLDER / f"{name}.md" for name in CHAPTERS))
+WHOLE = "\n".join((README, *CHAPTERS.values()))
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:deploy|receiver|tests|\.ci)/[\w./-]+)`")
 CLIMBING = re.compile(r"(?<![\w./-])(?:[\w.-]+/)*\.\.(?:/[\w.-]*)+")  # a relative path that goes up somewhere
-
-
-def first_cells(heading: str) -> list[str]:
-    """What the first column of the table under a heading names, without the backticks."""
-    _, found, rest = README.partition(f"\n{heading}\n")
-    assert found, f"the README has no {heading!r}"
-    section = takewhile(lambda line: not line.startswith("#"), rest.splitlines())
-    return [line.split("`")[1] for line in section if line.startswith("| `")]
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -52,45 +46,45 @@ COMMANDS = dict(commands(main, "receiver"))
 
 
 def test_the_table_of_settings_is_the_generated_one() -> None:
-    between = README.partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
+    between = CHAPTERS["settings"].partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
     assert between == settings_table()
 
 
-def test_every_setting_is_in_the_readme() -> None:
+def test_every_setting_is_in_the_table() -> None:
     for field in ALL_FIELDS:
-        assert f"`{field.variable}`" in README
+        assert f"`{field.variable}`" in CHAPTERS["settings"]
 
 
 @pytest.mark.parametrize(
-    ("heading", "words"),
+    ("chapter", "heading", "words"),
     [
-        ("### Verdicts: what a callback turned out to be", Verdict),
-        ("### Outcomes: how one attempt at a file, at a sink or at a provider ended", Outcome),
-        ("### States of a task", TaskState),
-        ("### Types of events", [*EventType, *SinkTest]),
-        ("## Providers", plugins.names("providers")),
-        ("## Commands", COMMANDS),
+        ("words", "## Verdicts: what a callback turned out to be", Verdict),
+        ("words", "## Outcomes: how one attempt at a file, at a sink or at a provider ended", Outcome),
+        ("words", "## States of a task", TaskState),
+        ("words", "## Types of events", [*EventType, *SinkTest]),
+        ("providers", "# Providers", plugins.names("providers")),
+        ("commands", "## All commands", COMMANDS),
     ],
 )
-def test_a_table_has_every_word_once_and_no_other(heading: str, words: Iterator[str]) -> None:
-    assert sorted(first_cells(heading)) == sorted(words)
+def test_a_table_has_every_word_once_and_no_other(chapter: str, heading: str, words: Iterator[str]) -> None:
+    assert sorted(first_cells(chapter, heading)) == sorted(words)
 
 
 def test_the_table_of_doors_has_every_path_once_and_no_other() -> None:
     doors = [f"{endpoint.method} {plain_path(endpoint.path)}" for endpoint in ENDPOINTS]
     callbacks = ["POST /callbacks/{provider}", "POST /callbacks/{provider}/{token}"]
-    assert sorted(first_cells("## HTTP API")) == sorted(doors + callbacks)
+    assert sorted(first_cells("http", "## Doors")) == sorted(doors + callbacks)
 
 
-def test_every_metric_is_in_the_readme() -> None:
+def test_the_table_of_metrics_has_every_name_and_no_other() -> None:
     shown = Metrics(["vidgo"], ["jsonl"]).render(EMPTY_RECORD, NOW).decode()
     names = re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE)
     assert len(names) > 10
-    assert sorted(set(first_cells("## Running it"))) == sorted(names)
+    assert sorted(first_cells("monitoring", "## Metrics")) == sorted(names)
 
 
-def test_every_kind_of_sink_is_in_the_readme() -> None:
-    sinks = "\n".join(line for line in README.splitlines() if line.startswith("| `"))
+def test_every_kind_of_sink_is_in_the_table() -> None:
+    sinks = "\n".join(line for line in CHAPTERS["sinks"].splitlines() if line.startswith("| `"))
     for scheme in plugins.names("sinks"):
         assert re.search(rf"`{scheme}:", sinks), scheme
 
@@ -104,11 +98,29 @@ def test_every_command_and_every_option_of_it_has_a_help_text(path: str) -> None
             assert option.help, option.name
 
 
-def test_every_python_example_of_the_readme_is_python() -> None:
-    examples = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    assert len(examples) >= 2
-    for example in examples:
-        compile(example, "README.md", "exec")
+def test_every_python_example_is_python() -> None:
+    found = python_examples(WHOLE)
+    assert len(found) >= 6
+    for example in found:
+        compile(example, "the manual", "exec")
+
+
+def test_the_front_page_is_short_and_its_examples_are_those_of_the_chapter() -> None:
+    assert len(README.encode()) <= MOST_BYTES
+    assert python_examples(README) == python_examples(CHAPTERS["backend"])[:2]
+
+
+def python_examples(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_begins_with_its_title_and_one_line_that_says_its_purpose(name: str) -> None:
+    title, empty, purpose, end = CHAPTERS[name].split("\n")[:4]
+    assert re.fullmatch(r"# .+", title)
+    assert (empty, end) == ("", "")
+    assert re.fullmatch(r"[A-Z].+\.", purpose)
+    assert CHAPTERS[name].count("\n# ") == 0
 
 
 def test_the_changelog_begins_with_this_version() -> None:
@@ -117,10 +129,10 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest[1] == receiver.__version__
 
 
-def test_the_list_of_contents_leads_to_every_chapter() -> None:
-    contents = README.partition("\n**Contents**\n")[2].partition("\n## ")[0]
-    chapters = [f"#{anchor_of(heading)}" for heading in re.findall(r"^## (.+)$", README, re.MULTILINE)]
-    assert [link for link in LINK.findall(contents) if link in chapters] == chapters
+def test_the_front_page_leads_to_every_chapter() -> None:
+    contents = README.partition("\n## The manual\n")[2]
+    found = [link for link in LINK.findall(contents) if link.startswith("receiver/docs/")]
+    assert sorted(found) == [f"receiver/docs/{name}.md" for name in CHAPTERS]
 
 
 @pytest.mark.parametrize("manual", MANUALS, ids=lambda manual: str(manual.relative_to(ROOT)))
@@ -148,7 +160,8 @@ def test_every_test_that_the_table_of_faults_names_is_there() -> None:
 def anchors(manual: Path) -> set[str]:
     """Where links into a manual can lead: its headings, as they are rendered, and what is marked by hand."""
     text = manual.read_text()
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    outside_of_code = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", outside_of_code, re.MULTILINE)
     return {anchor_of(heading) for heading in headings} | set(re.findall(r'<a id="([^"]+)">', text))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import receiver
 from receiver import plugins
+from tests.support.manual import CHAPTERS
 from tests.support.places import ROOT
 
 CONSUMER = """
@@ -58,6 +59,14 @@ def test_the_wheel_has_a_name_of_its_own_and_types_and_nothing_of_the_tests(whee
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"receiver"}
 
 
+def test_the_wheel_brings_every_chapter_of_the_manual(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        brought = {name for name in packed.namelist() if name.startswith("receiver/docs/")}
+        assert brought == {f"receiver/docs/{name}.md" for name in CHAPTERS}
+        for name, text in CHAPTERS.items():
+            assert packed.read(f"receiver/docs/{name}.md").decode() == text
+
+
 def test_who_imports_the_wheel_is_checked_by_its_types(wheel: Path, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
@@ -90,7 +99,12 @@ def test_the_packages_docstring_names_what_is_there() -> None:
 
 
 def test_nobody_is_told_to_install_a_strangers_package() -> None:
-    texts = [*ROOT.glob("*.md"), *ROOT.glob("deploy/*"), *(ROOT / "receiver").rglob("*.py")]
+    code = (ROOT / "receiver").rglob("*")
+    texts = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("deploy/*"),
+        *(path for path in code if path.suffix in {".py", ".md"}),
+    ]
     told = [
         (path.name, line)
         for path in texts

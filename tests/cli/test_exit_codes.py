@@ -16,8 +16,9 @@ from tests.cli.test_commands import started, wait_for
 from tests.cli.test_strangers import ASKING
 from tests.support.cli_callers import run
 from tests.support.cli_stub import answering
+from tests.support.manual import section
 from tests.support.sink_hosts import free_port
-from tests.test_docs import COMMANDS, README
+from tests.test_docs import COMMANDS
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -160,9 +161,8 @@ def typed(command: str, environ: dict[str, str]) -> tuple[Exit, str]:
     return Exit(done.returncode), done.stdout + done.stderr
 
 
-def test_the_readme_has_the_table() -> None:
-    section = README.partition("\n### Exit codes\n")[2].partition("\n### ")[0]
-    rows = re.findall(r"^\| (\d) \| (\w+ ?\w*)", section, re.MULTILINE)
+def test_the_manual_has_the_table() -> None:
+    rows = re.findall(r"^\| (\d) \| (\w+ ?\w*)", section("commands", "## Exit codes"), re.MULTILINE)
     assert [(Exit(int(code)).name, word.strip().replace(" ", "_").upper()) for code, word in rows] == [
         (code.name, code.name) for code in Exit
     ]

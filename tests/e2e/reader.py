@@ -1,4 +1,4 @@
-"""Somebody who types the README's commands, step by step, and compares what he sees with what it shows."""
+"""Somebody who types the manual's commands, step by step, and compares what he sees with what it shows."""
 
 import os
 import pty
@@ -15,6 +15,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from receiver.cli.demo.service import service_environment
+from tests.support.manual import section
 from tests.support.missing import missing
 from tests.support.places import ROOT
 from tests.support.sink_hosts import accepts, free_port
@@ -23,7 +24,7 @@ from tests.support.waiting import wait_until
 
 STOP_SECONDS = 10.0  # what the service promises
 
-# What listens, and the port that the README has for it; each gets a free one here.
+# What listens, and the port that the manual has for it; each gets a free one here.
 PROGRAMS = {"receiver serve": "8080", "receiver simulate": "8090", "http.server": "8099", "app.py": "8097"}
 STAYS = re.compile(r"^[^#\n]*receiver serve\n\Z", re.MULTILINE)
 OPENS_A_TERMINAL = ". .venv/bin/activate"
@@ -57,20 +58,16 @@ PASSING = (
 
 
 class Step(NamedTuple):
-    """Commands, and what the README shows right after them."""
+    """Commands, and what the manual shows right after them."""
 
     commands: str
     shown: str | None
 
 
-def steps(*headings: str) -> Iterator[Step]:
-    """What there is to type under headings of the README, up to the next heading of any rank."""
-    readme = (ROOT / "README.md").read_text()
+def steps(chapter: str, *headings: str) -> Iterator[Step]:
+    """What there is to type under headings of a chapter, each up to the next heading of any rank."""
     for heading in headings:
-        _, found, rest = readme.partition(f"\n{heading}\n")
-        assert found, f"the README has no {heading!r}"
-        section = re.split(r"^##", rest, maxsplit=1, flags=re.MULTILINE)[0]
-        for commands, shown in STEP.findall(section):
+        for commands, shown in STEP.findall(section(chapter, heading)):
             yield Step(commands, shown or None)
 
 
@@ -213,7 +210,7 @@ class Reader:
             if is_so or not commands.startswith(LOOKS) or self._seconds_left() < LOOK_SECONDS:
                 break
             time.sleep(0.2)
-        assert is_so, f"\n{commands}\nends with {code} and shows\n\n{seen}\nand the README says\n\n{shown}"
+        assert is_so, f"\n{commands}\nends with {code} and shows\n\n{seen}\nand the manual says\n\n{shown}"
 
     def _typed(self, commands: str) -> str:
         simulate = "receiver simulate"
@@ -243,7 +240,7 @@ def _environment(checkout: Path, port: int) -> dict[str, str]:
 
 
 def _install(folder: Path) -> None:
-    """A virtual environment as far as the README uses it, with the Python and the code of this test."""
+    """A virtual environment as far as the manual uses it, with the Python and the code of this test."""
     folder.mkdir(parents=True)
     (folder / "activate").write_text(f'PATH="{folder}:$PATH"\n')
     for name, arguments in (("receiver", "-m receiver "), ("python", ""), ("python3", "")):

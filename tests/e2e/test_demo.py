@@ -121,7 +121,7 @@ def test_an_outage_at_a_terminal_draws_each_phase_on_one_line(tmp_path: Path) ->
     down = "The service is down for 3 seconds"
     assert sum(down in line for line in demo.lines) == 1
     assert sum(down in line for line in demo.all) > 5  # drawn again and again
-    for phase in ("Submitting 8 tasks", down, "BodyReader for callbacks, images and notifications"):
+    for phase in ("Submitting 8 tasks", down, "Waiting for callbacks, images and notifications"):
         assert re.search(rf"^{phase}  \[#+\]  100%$", demo.text, re.MULTILINE)
     own_words = [line for line in demo.all if str(tmp_path) not in line]  # a path stays whole
     assert max(map(len, own_words)) <= 80

@@ -1,4 +1,4 @@
-"""From a reserved task to its image, its event and its end: as the README has it, and what it leaves out."""
+"""From a reserved task to its image, its event and its end: as the manual has it, and what it leaves out."""
 
 import asyncio
 import json
@@ -33,6 +33,13 @@ IMAGE_SECONDS = 2.0  # what is promised
 AFTER_RESTART_SECONDS = 10.0
 REPEATS = 100
 READING_SECONDS = 60.0
+
+WALKS = (
+    "## A callback by hand, with curl",
+    "## A callback that never comes",
+    "## A replay",
+    "## Dead letters",
+)
 
 SAMPLE = SAMPLES / "vidgo-callback-finished-image.json"
 TASK_ID = "task-unified-1757165031-uyujaw3d"
@@ -197,22 +204,23 @@ def walked(walk: Walk) -> Iterator[Walk]:
         yield walk
 
 
-def test_what_the_readme_shows_of_the_demo_is_what_a_reader_sees(tmp_path: Path) -> None:
-    (demo, _) = steps("## Sixty seconds")
-    install, _, demonstrate = demo.commands.rpartition(" && ")
+def test_what_the_manual_shows_of_the_demo_is_what_a_reader_sees(tmp_path: Path) -> None:
+    (front_page, _), (chapter,) = steps("README", "## Sixty seconds"), steps("walks", "## The demo")
+    install, _, demonstrate = front_page.commands.rpartition(" && ")
     assert install == "python3 -m venv .venv && .venv/bin/pip install '.[demo]'"  # what is here already
+    assert front_page.shown
+    assert chapter.shown
+    assert agrees(front_page.shown, chapter.shown)  # which is the same, in whole
     with reading(tmp_path, READING_SECONDS) as reader:
-        reader.follow(demo._replace(commands=demonstrate))
+        reader.follow(chapter._replace(commands=demonstrate))
 
 
-def test_what_the_readme_shows_of_the_walks_is_what_a_reader_sees(tmp_path: Path) -> None:
+def test_what_the_manual_shows_of_the_walks_is_what_a_reader_sees(tmp_path: Path) -> None:
     made_by_the_demo = tmp_path / "receiver-demo/run-1/data/assets/vidgo/task-1/0.jpg"
     made_by_the_demo.parent.mkdir(parents=True)
     made_by_the_demo.write_bytes(IMAGE)
     with reading(tmp_path, READING_SECONDS) as reader:
-        for step in steps(
-            "## The same by hand, with curl", "## Missed events", "### Replays", "### Dead letters"
-        ):
+        for step in steps("walks", *WALKS):
             reader.follow(step)
 
 
@@ -235,7 +243,7 @@ state          completed
         ("ended              completed\n", "ended              completed\nsink\n"),
     ],
 )
-def test_what_the_readme_shows_and_is_not_so_is_told(right: str, wrong: str) -> None:
+def test_what_the_manual_shows_and_is_not_so_is_told(right: str, wrong: str) -> None:
     assert right in SHOWN
     assert not agrees(SHOWN.replace(right, wrong), SHOWN)
     assert agrees(SHOWN.replace("10.018Z  +0.1 s", "12.345Z  +12.3 s"), SHOWN)

@@ -17,11 +17,10 @@ from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.redis import RedisSink, _code
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
+from tests.support.manual import section
 from tests.support.messages import notification
-from tests.support.places import ROOT
 from tests.support.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events
 
-README = ROOT / "README.md"
 COMMANDS = ("eval", "exists", "set", "xadd", "type")
 
 
@@ -175,11 +174,11 @@ class TestRedisSink(ServerSinkContract):
         await sink.publish(notification())
         assert server.received() == [notification().body]
 
-    async def test_a_user_with_what_the_readme_names_and_nothing_else_is_enough(
+    async def test_a_user_with_what_the_manual_names_and_nothing_else_is_enough(
         self, open_sink: OpenSink, server: RedisServer
     ) -> None:
         server.start()
-        (rule,) = re.findall(r"^ACL SETUSER (.*)$", README.read_text(), re.MULTILINE)
+        (rule,) = re.findall(r"^ACL SETUSER (.*)$", section("sinks", "## Redis"), re.MULTILINE)
         with server.client() as admin:
             admin.execute_command("ACL", "SETUSER", *rule.replace(">PASSWORD", ">pw").split())
         name = rule.split()[0]

@@ -1,4 +1,4 @@
-"""BodyReader, in tests, for what comes true in its own time."""
+"""Waiting, in tests, for what comes true in its own time."""
 
 import asyncio
 import time

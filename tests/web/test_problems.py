@@ -10,8 +10,8 @@ import pytest
 
 import receiver
 from receiver.problem_types import NAMESPACE, ProblemType
+from tests.support.manual import section
 from tests.support.web_callers import log_task
-from tests.test_docs import README
 
 PACKAGE = Path(receiver.__file__).parent
 MAKERS = {"Rejected", "problem"}
@@ -21,7 +21,7 @@ def arguments() -> list[str]:
     """What stands first in every call that makes a problem, as it is written."""
     trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
     calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    made = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in MAKERS]
+    made = [call for call in calls if ast.unparse(call.func).removeprefix("problems.") in MAKERS]
     return [ast.unparse(call.args[0]) for call in made]
 
 
@@ -40,9 +40,8 @@ def test_a_type_is_one_uri_that_no_title_is_part_of() -> None:
     assert all(re.fullmatch(r"urn:receiver:problem:[a-z]+(-[a-z]+)*", uri) for uri in uris)
 
 
-def test_the_readme_lists_every_type_with_its_status() -> None:
-    section = README.partition("\n### Problems\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `([\w-]+)` \| (\d+)", section, re.MULTILINE)
+def test_the_manual_lists_every_type_with_its_status() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+)", section("http", "## Problems"), re.MULTILINE)
     assert [(f"{NAMESPACE}{name}", int(status)) for name, status in rows] == [
         (kind.uri, kind.status) for kind in ProblemType
     ]

@@ -210,7 +210,7 @@ async def _interrupt(options: Options, service: Service) -> None:
 async def _rest(backend: Backend, options: Options) -> None:
     """Wait until nothing is under way; not for ever, as the evidence will say what is missing."""
     with (
-        options.progress("BodyReader for callbacks, images and notifications") as drawn,
+        options.progress("Waiting for callbacks, images and notifications") as drawn,
         suppress(TimeoutError),
     ):
         async with asyncio.timeout(REST_SECONDS + options.tasks * REST_SECONDS_PER_TASK):
