@@ -24,9 +24,9 @@ from receiver.models import (
 from receiver.options import StoreOptions
 from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
+from receiver.record.replays import MOST_UNSETTLED
 from receiver.replay import MOST_BODIES_AT_ONCE, Replayer
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.sqlite.replaying import MOST_UNSETTLED
 from receiver.testing import TurnableClock, sample_callback
 from tests.contracts.replaying import replay
 from tests.support.factories import (

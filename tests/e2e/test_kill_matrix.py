@@ -33,7 +33,6 @@ SMALL = picture()
 ACCEPT = "receiver.web.callbacks:CallbackDoor._accept"
 RECORDED = "receiver.stores.sqlite:SqliteStore.record"
 STORE = "receiver.stores.sqlite:SqliteStore"
-SETTLING = "receiver.stores.sqlite.settling"
 SOON_SECONDS = 30.0
 
 
@@ -67,13 +66,13 @@ DOOR = {
     ),
     "before the transaction": Cost(fault=fault("before", RECORDED), answered=False, on_record=False),
     "in the transaction, nothing written": Cost(
-        fault=fault("before", "receiver.stores.sqlite.recording:record"), answered=False, on_record=False
+        fault=fault("before", "receiver.record.recording:record"), answered=False, on_record=False
     ),
     "in the transaction, half written": Cost(
-        fault=fault("before", "receiver.stores.sqlite.filing:keep"), answered=False, on_record=False
+        fault=fault("before", "receiver.record.deliveries:keep"), answered=False, on_record=False
     ),
     "in the transaction, all written": Cost(
-        fault=fault("after", "receiver.stores.sqlite.recording:record"), answered=False, on_record=False
+        fault=fault("after", "receiver.record.recording:record"), answered=False, on_record=False
     ),
     "after the commit": Cost(
         fault=fault("before", "receiver.stores.sqlite.writer:Writer._resolve", once=RECORDED), answered=False
@@ -89,7 +88,7 @@ DOOR = {
 
 FILES = {
     "before the lease": Cost(fault=fault("before", f"{STORE}.lease_assets")),
-    "in the lease's transaction": Cost(fault=fault("after", "receiver.stores.sqlite.sharing:lease_assets")),
+    "in the lease's transaction": Cost(fault=fault("after", "receiver.record.asset_shares:lease_assets")),
     "after the lease": Cost(fault=fault("before", "receiver.fetching.fetcher:download")),
     "half-way through the download": Cost(
         fault=fault("halfway", "receiver.fetching.download:_Spool._append"), fetched=2
@@ -105,19 +104,21 @@ FILES = {
         fault=fault("after", "pathlib:Path.replace", once="receiver.blobs.local:LocalBlobs.put"), fetched=2
     ),
     "before it is settled": Cost(fault=fault("before", f"{STORE}.settle_asset"), fetched=2),
-    "half settled": Cost(fault=fault("before", f"{SETTLING}:end_event"), fetched=2),
-    "settled, but not committed": Cost(fault=fault("after", f"{SETTLING}:settle_asset"), fetched=2),
+    "half settled": Cost(fault=fault("before", "receiver.record.ends:end_event"), fetched=2),
+    "settled, but not committed": Cost(
+        fault=fault("after", "receiver.record.assets:settle_asset"), fetched=2
+    ),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_asset")),
 }
 
 SENDS = {
     "before the lease": Cost(fault=fault("before", f"{STORE}.lease_outbox")),
-    "in the lease's transaction": Cost(fault=fault("after", f"{SETTLING}:lease_outbox")),
+    "in the lease's transaction": Cost(fault=fault("after", "receiver.record.outbox:lease_outbox")),
     "after the lease": Cost(fault=fault("before", "receiver.relay:render")),
     "half a line written": Cost(fault=fault("halfway", "receiver.sinks.jsonl:_write")),
     "after it is sent": Cost(fault=fault("after", "receiver.sinks.jsonl:JsonlSink.publish"), told=2),
     "before it is settled": Cost(fault=fault("before", f"{STORE}.settle_outbox"), told=2),
-    "settled, but not committed": Cost(fault=fault("after", f"{SETTLING}:settle_outbox"), told=2),
+    "settled, but not committed": Cost(fault=fault("after", "receiver.record.outbox:settle_outbox"), told=2),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_outbox")),
 }
 
@@ -224,7 +225,7 @@ async def killed_while_telling(service: FaultyReceiver) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "after receiver.stores.sqlite.recording:record",
+        "after receiver.record.recording:record",
         "before receiver.web.callbacks:_send",
     ],
 )
@@ -247,7 +248,7 @@ async def test_a_kill_inside_a_group_commit_takes_no_200_back(tmp_path: Path, pl
 @pytest.mark.parametrize(
     ("place", "status"),
     [
-        ("after receiver.stores.sqlite.owning:log_submission", 201),
+        ("after receiver.record.submissions:log_submission", 201),
         (f"after {STORE}.log_submission", 200),
     ],
 )
@@ -272,13 +273,9 @@ POLLS = {
     "after the answer": Cost(
         fault=fault("after", "receiver.polling.status_client:StatusClient.ask"), asked=2
     ),
-    "recorded, but not committed": Cost(
-        fault=fault("after", "receiver.stores.sqlite.recording:record"), asked=2
-    ),
+    "recorded, but not committed": Cost(fault=fault("after", "receiver.record.recording:record"), asked=2),
     "after it is recorded": Cost(fault=fault("after", "receiver.ingest:Ingest.accept_answer"), asked=1),
-    "settled, but not committed": Cost(
-        fault=fault("after", "receiver.stores.sqlite.polling:settle_poll"), asked=1
-    ),
+    "settled, but not committed": Cost(fault=fault("after", "receiver.record.polls:settle_poll"), asked=1),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_poll"), asked=1),
 }
 
@@ -287,9 +284,7 @@ HELD = {
     "after the answer": Cost(
         fault=fault("after", "receiver.polling.status_client:StatusClient.ask"), asked=2
     ),
-    "recorded, but not committed": Cost(
-        fault=fault("after", "receiver.stores.sqlite.polling:settle_held"), asked=2
-    ),
+    "recorded, but not committed": Cost(fault=fault("after", "receiver.record.polls:settle_held"), asked=2),
     "after it is recorded": Cost(fault=fault("after", "receiver.ingest:Ingest.accept_answer"), asked=1),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_poll"), asked=1),
 }
@@ -300,7 +295,9 @@ RENEWALS = {
     "after the fresh link is fetched": Cost(
         fault=fault("after", "receiver.fetching.fetcher:Fetcher.fetch", count=2), fetched=2, asked=2
     ),
-    "settled, but not committed": Cost(fault=fault("after", f"{SETTLING}:_renew"), fetched=2, asked=2),
+    "settled, but not committed": Cost(
+        fault=fault("after", "receiver.record.assets:_renew"), fetched=2, asked=2
+    ),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_asset"), asked=1),
 }
 
@@ -362,7 +359,7 @@ async def played_provider(
 
 MANY = 12
 TASKS = [f"t{number:02}" for number in range(MANY)]
-STEP = "receiver.stores.sqlite.stepping:step"
+STEP = "receiver.record.replay_steps:step"
 AT_THE_SECOND_STEP = {
     "not committed": fault("after", STEP, count=2),
     "committed": fault("after", f"{STORE}.step_replay", count=2),
@@ -423,7 +420,7 @@ async def test_a_replay_of_downloads_goes_on_where_a_kill_met_it(tmp_path: Path,
 @pytest.mark.parametrize(
     "killed",
     [
-        fault("after", "receiver.stores.sqlite.stepping:reprocess", count=2),
+        fault("after", "receiver.record.replay_steps:reprocess", count=2),
         fault("after", f"{STORE}.reprocess", count=2),
     ],
     ids=["not committed", "committed"],
@@ -510,9 +507,9 @@ async def replayed(service: FaultyReceiver, killed: Fault, wanted: dict[str, Any
 @pytest.mark.parametrize(
     "killed",
     [
-        fault("after", "receiver.stores.sqlite.owning:expire_early"),
-        fault("after", "receiver.stores.sqlite.polling:forget_polls"),
-        fault("after", "receiver.stores.sqlite.retention:purge"),
+        fault("after", "receiver.record.submissions:expire_early"),
+        fault("after", "receiver.record.polls:forget_polls"),
+        fault("after", "receiver.record.retention:purge"),
         fault("after", f"{STORE}.purge"),
     ],
     ids=["while it expires", "while it forgets polls", "purged, but not committed", "after the purge"],

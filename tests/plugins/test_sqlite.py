@@ -22,11 +22,12 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.models import FetchLoad, FetchShare, Outcome, Recording, RemoteFile, Report, Verdict
 from receiver.options import StoreOptions, never
 from receiver.ports import Store
-from receiver.stores.sqlite import SqliteStore, polling, sharing
-from receiver.stores.sqlite import recording as recording_module
-from receiver.stores.sqlite.filing import LARGE_BYTES
+from receiver.record import asset_shares, polls
+from receiver.record import recording as recording_module
+from receiver.record.deliveries import LARGE_BYTES
+from receiver.record.submissions import EARLY_OF_TASK
+from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate, migrations
-from receiver.stores.sqlite.owning import EARLY_OF_TASK
 from receiver.stores.sqlite.writer import connect
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
@@ -358,10 +359,10 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
             steps += 1
 
         db.connection.set_progress_handler(step, 100)
-        works = sharing.lease_assets(
+        works = asset_shares.lease_assets(
             db, later(1), later(60), "lease", limit=8, retries_first=True, load=load, chance=0.0
         )
-        due_at = sharing.next_due_at(db, load, 0.0)
+        due_at = asset_shares.next_due_at(db, load, 0.0)
         db.connection.set_progress_handler(None, 0)
         assert [work.task_id for work in works] == ["t1"]
         assert due_at == later(60)
@@ -373,13 +374,13 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
 
 async def test_the_ways_to_files_are_searched_and_never_scanned(store: SqliteStore) -> None:
     queries: list[tuple[str, Sequence[object]]] = [
-        (sharing.NEXT_PROVIDER, ("",)),
-        (sharing.NEXT_UNTRIED_HOST, ("vidgo", 1)),
-        (sharing.NEXT_TRIED_HOST, ("vidgo", 1)),
-        (sharing.UNTRIED, ("vidgo", 1, "2026", 8)),
-        (sharing.TRIED, ("vidgo", 1, "2026", 8, 1)),
-        (sharing.UNTRIED_DUE_AT, ("vidgo", 1)),
-        (sharing.TRIED_DUE_AT, ("vidgo", 1)),
+        (asset_shares.NEXT_PROVIDER, ("",)),
+        (asset_shares.NEXT_UNTRIED_HOST, ("vidgo", 1)),
+        (asset_shares.NEXT_TRIED_HOST, ("vidgo", 1)),
+        (asset_shares.UNTRIED, ("vidgo", 1, "2026", 8)),
+        (asset_shares.TRIED, ("vidgo", 1, "2026", 8, 1)),
+        (asset_shares.UNTRIED_DUE_AT, ("vidgo", 1)),
+        (asset_shares.TRIED_DUE_AT, ("vidgo", 1)),
     ]
     for query, values in queries:
         plan = await store._read(
@@ -395,7 +396,7 @@ async def test_the_ways_to_files_are_searched_and_never_scanned(store: SqliteSto
 async def test_files_on_more_hosts_than_one_look_considers_have_their_turn_all_the_same(
     store: SqliteStore,
 ) -> None:
-    count = sharing.MOST_HOSTS + 10
+    count = asset_shares.MOST_HOSTS + 10
     for number in range(count):
         await store.log_submission(submission(f"t{number}"))
         file = RemoteFile(url=f"https://host-{number}.test/x.png", kind="image")
@@ -424,7 +425,7 @@ async def test_what_waits_for_confirmation_is_found_without_reading_what_does_no
     store: SqliteStore,
 ) -> None:
     plan = await store._read(
-        lambda db: db.execute(f"EXPLAIN QUERY PLAN {polling.DUE_HELD}", ("vidgo", "9", 1)).fetchall()
+        lambda db: db.execute(f"EXPLAIN QUERY PLAN {polls.DUE_HELD}", ("vidgo", "9", 1)).fetchall()
     )
 
     assert any("polls_held" in step[-1] for step in plan)

@@ -22,17 +22,9 @@ from receiver.models import (
     WorkFilter,
 )
 from receiver.options import StoreOptions
-from receiver.stores.sqlite import (
-    SqliteStore,
-    counting,
-    listing,
-    lookup,
-    matching,
-    metadata,
-    replaying,
-    windows,
-)
-from receiver.stores.sqlite.matching import DEAD, ROWS, Search
+from receiver.record import filters, lists, metadata, references, replays, stats, windows
+from receiver.record.filters import DEAD, ROWS, Search
+from receiver.stores.sqlite import SqliteStore
 from tests.contracts.replaying import end_task, get, publish, replay
 from tests.contracts.store import ROUTES
 from tests.support.factories import completed, failed, later, recording, submission, unclear
@@ -102,8 +94,8 @@ def test_no_list_of_tasks_scans_whatever_it_is_filtered_by(
     db: sqlite3.Cursor, state: TaskState | None
 ) -> None:
     for wanted in combinations(provider="vidgo", owner="ann", since=later(0), until=later(9)):
-        check_search(db, listing.task_search(TaskFilter(state=state, **wanted)))
-    for sql in (listing.FIRST_AFTER, listing.LAST_BEFORE):
+        check_search(db, lists.task_search(TaskFilter(state=state, **wanted)))
+    for sql in (lists.FIRST_AFTER, lists.LAST_BEFORE):
         assert plan(db, sql.replace("?", ":high"), {}) == [
             f"SEARCH submissions USING COVERING INDEX submissions_created (created_at{'><'['<' in sql]}?)"
         ]
@@ -111,10 +103,15 @@ def test_no_list_of_tasks_scans_whatever_it_is_filtered_by(
 
 def test_a_task_is_found_by_keys_whatever_its_id_is_of(db: sqlite3.Cursor) -> None:
     values = {"event": "evt_1", "revision": 1, "submission_id": "sub_1", "number": 1}
-    for sql in (lookup.BY_EVENT, lookup.BY_SUBMISSION, lookup.BY_DELIVERY, lookup.BY_NOTIFICATION):
+    for sql in (
+        references.BY_EVENT,
+        references.BY_SUBMISSION,
+        references.BY_DELIVERY,
+        references.BY_NOTIFICATION,
+    ):
         assert scanned(plan(db, sql, values)) == []
     reference = TaskReference(task_id="t1")
-    check_search(db, listing.task_search(TaskFilter(reference=reference, owner="ann"), [1, 2]))
+    check_search(db, lists.task_search(TaskFilter(reference=reference, owner="ann"), [1, 2]))
 
 
 async def open_with(tmp_path: Path, *keys: str) -> SqliteStore:
@@ -168,7 +165,7 @@ async def test_a_task_is_found_by_its_metadata_through_that_index(tmp_path: Path
     await store.aclose()
     with closing(sqlite3.connect(tmp_path / "chosen.db")) as connection:
         for more in combinations(state=TaskState.FAILED, owner="ann", provider="vidgo", since=later(0)):
-            search = listing.task_search(TaskFilter(metadata={"order_id": "A-7", "user": "ann"}, **more))
+            search = lists.task_search(TaskFilter(metadata={"order_id": "A-7", "user": "ann"}, **more))
             check_search(connection.cursor(), search)
             (first, *_) = plan(connection.cursor(), search.query("s.id"), search.values)
             assert metadata.index_of("order_id") in first
@@ -177,12 +174,12 @@ async def test_a_task_is_found_by_its_metadata_through_that_index(tmp_path: Path
 @pytest.mark.parametrize("bound", [None, True])
 def test_no_list_of_submissions_scans(db: sqlite3.Cursor, bound: bool | None) -> None:
     for wanted in combinations(provider="vidgo", owner="ann", since=later(0), until=later(9)):
-        check_search(db, listing.submission_search(SubmissionFilter(bound=bound, **wanted)))
+        check_search(db, lists.submission_search(SubmissionFilter(bound=bound, **wanted)))
 
 
 def test_reservations_that_wait_are_listed_by_an_index_of_their_own(db: sqlite3.Cursor) -> None:
     values = {"provider": "vidgo", "owner": "ann", "before": 7, "since": None, "until": None}
-    lines = plan(db, listing.UNBOUND, values)
+    lines = plan(db, lists.UNBOUND, values)
     assert "submissions_unbound" in lines[0]
     assert not [line for line in lines if "TEMP B-TREE" in line]
 
@@ -190,7 +187,7 @@ def test_reservations_that_wait_are_listed_by_an_index_of_their_own(db: sqlite3.
 @pytest.mark.parametrize("rows", [*ROWS.values(), DEAD], ids=[*ROWS, "dead"])
 @pytest.mark.parametrize("state", [None, TaskState.FAILED])
 def test_what_a_filter_matches_is_found_and_counted_without_a_scan(
-    db: sqlite3.Cursor, rows: matching.Rows, state: TaskState | None
+    db: sqlite3.Cursor, rows: filters.Rows, state: TaskState | None
 ) -> None:
     clauses = {
         "provider": "vidgo",
@@ -201,14 +198,14 @@ def test_what_a_filter_matches_is_found_and_counted_without_a_scan(
         "task_ids": ("t1", "t2"),
     }
     for wanted in combinations(**clauses):
-        check_search(db, matching.search(db, rows, WorkFilter(state=state, **wanted)))
+        check_search(db, filters.search(db, rows, WorkFilter(state=state, **wanted)))
 
 
 @pytest.mark.parametrize("provider", [None, "vidgo"])
 def test_tasks_are_found_by_their_ids_whether_their_provider_is_named_or_not(
     db: sqlite3.Cursor, provider: str | None
 ) -> None:
-    lines = plan(db, matching.NUMBERS, {"provider": provider, "task_ids": '["t1"]'})
+    lines = plan(db, filters.NUMBERS, {"provider": provider, "task_ids": '["t1"]'})
     assert scanned(lines) == []
     assert any("submissions_task (provider=? AND task_id=?)" in line for line in lines)
 
@@ -219,22 +216,22 @@ def test_the_second_look_at_a_few_matches_goes_straight_to_them(db: sqlite3.Curs
     asked = msgspec.structs.replace(replay(stage), filter=filter_)
     statements: list[str] = []
     db.connection.set_trace_callback(statements.append)
-    matching.still_matching(db, asked, "1", [3, 5])
+    filters.still_matching(db, asked, "1", [3, 5])
     db.connection.set_trace_callback(None)
     assert scanned(plan(db, statements[-1], {})) == []
 
 
 def test_what_is_counted_anew_is_what_waits_and_nothing_that_only_grows(db: sqlite3.Cursor) -> None:
     """Polls and tasks without an end are gone when the tasks have ended; nothing else is looked through."""
-    for sql in (counting.COUNT_NEW_DELIVERIES, counting.COUNT_UNENDED, counting.COUNT_POLLS):
+    for sql in (stats.COUNT_NEW_DELIVERIES, stats.COUNT_UNENDED, stats.COUNT_POLLS):
         assert set(scanned(plan(db, sql, {}))) <= {"polls", "unended"}
-    for sql in (counting.COUNT_UNFETCHED, counting.COUNT_UNDELIVERED):
+    for sql in (stats.COUNT_UNFETCHED, stats.COUNT_UNDELIVERED):
         (line,) = [line for line in plan(db, sql, {}) if "SCAN" in line]
         assert "assets_pending" in line or "outbox_pending" in line
 
 
 def test_due_replays_are_found_by_when_they_are_due(db: sqlite3.Cursor) -> None:
-    for sql in (replaying.DUE_REPLAYS.replace("?", ":high"), counting.NEXT_DUE["replays"]):
+    for sql in (replays.DUE_REPLAYS.replace("?", ":high"), stats.NEXT_DUE["replays"]):
         assert any("replays_due" in line for line in plan(db, sql, {})), sql
 
 

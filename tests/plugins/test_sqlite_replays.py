@@ -12,7 +12,8 @@ from receiver.errors import Unavailable
 from receiver.models import EventType, Outcome, ReplayState, Route, Stage, TaskState, WorkFilter
 from receiver.options import StoreOptions
 from receiver.ports import Store
-from receiver.stores.sqlite import SqliteStore, replaying
+from receiver.record import replays
+from receiver.stores.sqlite import SqliteStore
 from tests.contracts.replaying import (
     LINK_LIFE_SECONDS,
     end_task,
@@ -124,7 +125,7 @@ async def test_a_rate_of_nothing_is_refused_by_the_record(store: Store, rate: fl
 
 @pytest.fixture
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replaying, "MOST_UNSETTLED", 4)
+    monkeypatch.setattr(replays, "MOST_UNSETTLED", 4)
 
 
 async def step_while_due(store: Store, replay_id: str, *, at: float) -> int:
@@ -202,7 +203,7 @@ async def test_looking_who_is_behind_is_served_by_an_index(store: Store, tmp_pat
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
         plan = [
             row[3]
-            for row in connection.execute(f"EXPLAIN QUERY PLAN {replaying.WAITING_AT}", ("rpl_1", "all", 9))
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {replays.WAITING_AT}", ("rpl_1", "all", 9))
         ]
 
     looks = [line for line in plan if "outbox" in line]

@@ -9,7 +9,8 @@ import pytest
 
 from receiver.models import Moved, OutboxState, Outcome, Route, Stage
 from receiver.options import StoreOptions
-from receiver.stores.sqlite import SqliteStore, unset_sinks
+from receiver.record import unset_sinks
+from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from tests.contracts.replaying import end_with_files, make_step, publish, replay, task_of
 from tests.support.factories import failed, later, recording, stored, submission

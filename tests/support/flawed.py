@@ -26,9 +26,10 @@ from receiver.models import (
     Verdict,
 )
 from receiver.options import never
+from receiver.record import assets, events, outbox, recording, submissions
 from receiver.relay import Relay
 from receiver.reports import read_report
-from receiver.stores.sqlite import SqliteStore, applying, owning, recording, settling
+from receiver.stores.sqlite import SqliteStore
 from receiver.tokens import TokenClaim
 
 FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
@@ -119,7 +120,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
         def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
             hide_early(db)
-            row = owning.log_submission(db, submission, self._options)
+            row = submissions.log_submission(db, submission, self._options)
             show_early(db)
             return row
 
@@ -128,7 +129,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         def bind(db: sqlite3.Cursor) -> Submission:
             hide_early(db)
-            row = owning.bind_submission(db, submission_id, task_id, now, self._options)
+            row = submissions.bind_submission(db, submission_id, task_id, now, self._options)
             show_early(db)
             return row
 
@@ -145,7 +146,7 @@ class SettlesWithoutLooking(SqliteStore):
                 " (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)",
                 (work.lease, work.index, work.provider, work.task_id),
             )
-            return settling.settle_asset(db, work, settlement, self._options.routes)
+            return assets.settle_asset(db, work, settlement, self._options.routes)
 
         return await self._writer.write(settle)
 
@@ -153,7 +154,7 @@ class SettlesWithoutLooking(SqliteStore):
         def settle(db: sqlite3.Cursor) -> bool:
             number = int(work.id.removeprefix("out_"))
             db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, number))
-            return settling.settle_outbox(db, work, settlement)
+            return outbox.settle_outbox(db, work, settlement)
 
         return await self._writer.write(settle)
 
@@ -188,7 +189,7 @@ class AddressesAfterwards(SqliteStore):
         return receipt
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
-        settled = await self._writer.write(lambda c: settling.settle_asset(c, work, settlement, ()))
+        settled = await self._writer.write(lambda c: assets.settle_asset(c, work, settlement, ()))
         await self._writer.write(self._address)
         return settled
 
@@ -200,7 +201,7 @@ class AddressesAfterwards(SqliteStore):
         for number, type_, revision, moment, provider, owner in ended:
             for route in self._options.routes:
                 if route.wants(provider, type_, owner):
-                    db.execute(settling.INSERT_OUTBOX, (number, route.sink, revision, moment, moment))
+                    db.execute(outbox.INSERT_OUTBOX, (number, route.sink, revision, moment, moment))
 
 
 class VerifiesAfterRecording(Ingest):
@@ -258,13 +259,13 @@ class WritesInPlace(LocalBlobs):
 
 def event_of(db: sqlite3.Cursor, record: Recording) -> str | None:
     """The fingerprint of the end that the task of a delivery has."""
-    row = db.execute(applying.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
+    row = db.execute(events.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
     return row[1] if row else None
 
 
 def forget(db: sqlite3.Cursor, record: Recording) -> None:
     """Take back the event of a delivery's task, with all that hangs on it."""
-    row = db.execute(applying.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
+    row = db.execute(events.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
     for table in ("outbox", "attempts", "assets") if row else ():
         db.execute(f"DELETE FROM {table} WHERE event = ?", row[:1])
     if row:

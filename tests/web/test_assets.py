@@ -16,8 +16,9 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.models import Asset, AssetState
+from receiver.record import lists
 from receiver.runtime import Runtime
-from receiver.stores.sqlite import listing, readers
+from receiver.stores.sqlite import readers
 from receiver.testing import sample_callback
 from receiver.web.assets import _disposition
 from tests.support.loopback import serving, talk
@@ -126,7 +127,7 @@ async def test_a_file_waits_neither_for_lists_nor_they_for_those_whose_readers_l
             ended.append(True)
 
     with monkeypatch.context() as slow:
-        slow.setattr(listing, "list_tasks", scan_without_end)
+        slow.setattr(lists, "list_tasks", scan_without_end)
         stays = asyncio.create_task(talk(port, asks("/tasks")))
         await until(lambda: began)
         await asyncio.gather(*(ask_and_leave(port, "/tasks") for _ in range(40)))

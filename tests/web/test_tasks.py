@@ -8,8 +8,8 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from receiver.record import history
 from receiver.runtime import Runtime
-from receiver.stores.sqlite import history
 from receiver.testing import sample_callback
 from receiver.times import to_text
 from tests.support.loopback import Answer, talk

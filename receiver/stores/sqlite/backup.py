@@ -15,7 +15,7 @@ from pathlib import Path
 
 from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.models import Outcome, RecordCopy
-from receiver.stores.sqlite.viewing import connect_read_only
+from receiver.stores.sqlite.connections import connect_read_only
 
 Progress = Callable[[int, int], None]  # pages copied, of how many
 

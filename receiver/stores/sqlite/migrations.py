@@ -15,7 +15,7 @@ from sqlite_utils import Database, Migrations
 from receiver.errors import Misconfigured
 from receiver.links import host_hash
 from receiver.stores.sqlite.backup import unopened
-from receiver.stores.sqlite.viewing import connect_read_only
+from receiver.stores.sqlite.connections import connect_read_only
 
 migrations = Migrations("receiver")
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from receiver.errors import Unavailable
 from receiver.models import Outcome
-from receiver.stores.sqlite.viewing import connect_read_only
+from receiver.stores.sqlite.connections import connect_read_only
 
 T = TypeVar("T")
 Query = Callable[[sqlite3.Cursor], T]

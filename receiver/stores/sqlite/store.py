@@ -55,26 +55,26 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Due
-from receiver.stores.sqlite import (
-    backup,
-    counting,
+from receiver.record import (
+    asset_shares,
+    assets,
     dead_letters,
+    filters,
     history,
-    listing,
-    matching,
+    lists,
     metadata,
-    owning,
-    polling,
+    outbox,
+    polls,
     recording,
-    replaying,
+    replay_steps,
+    replays,
     retention,
-    settling,
-    sharing,
-    stepping,
+    stats,
+    submissions,
     unset_sinks,
-    viewing,
-    wal,
+    views,
 )
+from receiver.stores.sqlite import backup, wal
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.stores.sqlite.readers import LONG, Purpose, Query, Readers
 from receiver.stores.sqlite.writer import Writer
@@ -111,7 +111,7 @@ class SqliteStore:
                 await store._writer.write(lambda c: metadata.keep_indexes(c, keys))
             if options.routes:  # whoever opens the record for a look around knows of no sinks
                 await store._writer.write(
-                    lambda c: stepping.withdraw_hopeless(c, options.clock.now(), options)
+                    lambda c: replay_steps.withdraw_hopeless(c, options.clock.now(), options)
                 )
         except BaseException as exc:
             os.close(lock)
@@ -157,15 +157,15 @@ class SqliteStore:
         return await self._writer.write(lambda c: recording.record(c, record, self._options))
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
-        return await self._writer.write(lambda c: owning.log_submission(c, submission, self._options))
+        return await self._writer.write(lambda c: submissions.log_submission(c, submission, self._options))
 
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         return await self._writer.write(
-            lambda c: owning.bind_submission(c, submission_id, task_id, now, self._options)
+            lambda c: submissions.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
     async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
-        return await self._writer.write(lambda c: owning.withdraw_submission(c, submission_id, now))
+        return await self._writer.write(lambda c: submissions.withdraw_submission(c, submission_id, now))
 
     async def lease_assets(
         self,
@@ -178,7 +178,7 @@ class SqliteStore:
     ) -> list[AssetWork]:
         lease, chance = self._options.clock.new_id("lease"), self._options.clock.random()
         return await self._writer.write(
-            lambda c: sharing.lease_assets(
+            lambda c: asset_shares.lease_assets(
                 c,
                 now,
                 lease_until,
@@ -192,7 +192,7 @@ class SqliteStore:
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
         return await self._writer.write(
-            lambda c: settling.settle_asset(c, work, settlement, self._options.routes)
+            lambda c: assets.settle_asset(c, work, settlement, self._options.routes)
         )
 
     async def lease_outbox(
@@ -200,19 +200,19 @@ class SqliteStore:
     ) -> list[OutboxWork]:
         lease = self._options.clock.new_id("lease")
         return await self._writer.write(
-            lambda c: settling.lease_outbox(
+            lambda c: outbox.lease_outbox(
                 c, sink, now, lease_until, lease, limit=limit, newest_first=newest_first
             )
         )
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
-        return await self._writer.write(lambda c: settling.settle_outbox(c, work, settlement))
+        return await self._writer.write(lambda c: outbox.settle_outbox(c, work, settlement))
 
     async def give_up_outbox(
         self, sink: str, created_before: datetime, settlement: Settlement, limit: int
     ) -> int:
         return await self._writer.write(
-            lambda c: settling.give_up_outbox(c, sink, created_before, settlement, limit)
+            lambda c: outbox.give_up_outbox(c, sink, created_before, settlement, limit)
         )
 
     async def lease_polls(
@@ -220,41 +220,41 @@ class SqliteStore:
     ) -> list[PollWork]:
         lease = self._options.clock.new_id("lease")
         return await self._writer.write(
-            lambda c: polling.lease_polls(
+            lambda c: polls.lease_polls(
                 c, provider, now, lease_until, lease, limit=limit, held_only=held_only
             )
         )
 
     async def settle_poll(self, work: PollWork, settlement: Settlement) -> bool:
-        return await self._writer.write(lambda c: polling.settle_poll(c, work, settlement))
+        return await self._writer.write(lambda c: polls.settle_poll(c, work, settlement))
 
     async def list_held(self, work: PollWork) -> list[KeptDelivery]:
-        return await self._read(lambda c: stepping.list_held(c, work, self._options), Purpose.DUE)
+        return await self._read(lambda c: replay_steps.list_held(c, work, self._options), Purpose.DUE)
 
     async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
-        return await self._writer.write(lambda c: stepping.judge_held(c, read, now, self._options))
+        return await self._writer.write(lambda c: replay_steps.judge_held(c, read, now, self._options))
 
     async def forget_polls(self, now: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: polling.forget_polls(c, now, limit))
+        return await self._writer.write(lambda c: polls.forget_polls(c, now, limit))
 
     async def start_replay(self, replay: Replay) -> Replay:
-        up_to = await self._read(lambda c: matching.newest_number(c, replay.stage))
+        up_to = await self._read(lambda c: filters.newest_number(c, replay.stage))
         matched = await self._count(
-            lambda low: lambda c: matching.count_on(c, matching.search_of(c, replay), low=low, high=up_to)
+            lambda low: lambda c: filters.count_on(c, filters.search_of(c, replay), low=low, high=up_to)
         )
-        return await self._writer.write(lambda c: replaying.start(c, replay, matched, up_to))
+        return await self._writer.write(lambda c: replays.start(c, replay, matched, up_to))
 
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
         lease = self._options.clock.new_id("lease")
         return await self._writer.write(
-            lambda c: replaying.lease_replays(c, now, lease_until, lease, limit, self._options.routes)
+            lambda c: replays.lease_replays(c, now, lease_until, lease, limit, self._options.routes)
         )
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        rows, reached = await self._read(lambda c: matching.next_matches(c, work, limit), Purpose.WORK)
+        rows, reached = await self._read(lambda c: filters.next_matches(c, work, limit), Purpose.WORK)
         found = [row[0] for row in rows]
         return await self._writer.write(
-            lambda c: stepping.step(
+            lambda c: replay_steps.step(
                 c,
                 work,
                 found,
@@ -269,17 +269,17 @@ class SqliteStore:
         self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
     ) -> bool:
         return await self._writer.write(
-            lambda c: stepping.reprocess(c, work, read, now=now, next_at=next_at, options=self._options)
+            lambda c: replay_steps.reprocess(c, work, read, now=now, next_at=next_at, options=self._options)
         )
 
     async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
         return await self._writer.write(
-            lambda c: stepping.change_replay(c, replay_id, state, now, self._options)
+            lambda c: replay_steps.change_replay(c, replay_id, state, now, self._options)
         )
 
     async def withdraw_pieces(self, work: ReplayWork, now: datetime, lease_until: datetime) -> bool:
         return await self._writer.write(
-            lambda c: stepping.withdraw_pieces(c, work, now, lease_until, self._options)
+            lambda c: replay_steps.withdraw_pieces(c, work, now, lease_until, self._options)
         )
 
     async def requeue_dead(
@@ -297,7 +297,7 @@ class SqliteStore:
         return await self._writer.write(lambda c: unset_sinks.drop(c, entries, sink))
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: owning.expire_early(c, received_before, limit))
+        return await self._writer.write(lambda c: submissions.expire_early(c, received_before, limit))
 
     async def purge(self, before: datetime, limit: int) -> int:
         return await self._writer.write(
@@ -312,26 +312,26 @@ class SqliteStore:
     async def next_due_at(self, kind: Due, name: str = "", *, load: FetchLoad = NO_LOAD) -> datetime | None:
         if kind == "assets":
             chance = self._options.clock.random()
-            return await self._read(lambda c: sharing.next_due_at(c, load, chance), Purpose.DUE)
-        return await self._read(lambda c: counting.next_due_at(c, kind, name), Purpose.DUE)
+            return await self._read(lambda c: asset_shares.next_due_at(c, load, chance), Purpose.DUE)
+        return await self._read(lambda c: stats.next_due_at(c, kind, name), Purpose.DUE)
 
     async def get_submission(self, submission_id: str) -> Submission | None:
-        return await self._read(lambda c: viewing.get_submission(c, submission_id))
+        return await self._read(lambda c: views.get_submission(c, submission_id))
 
     async def list_submissions(
         self, wanted: SubmissionFilter, limit: int, cursor: str | None
     ) -> SubmissionPage:
-        return await self._read(lambda c: listing.list_submissions(c, wanted, limit, cursor), Purpose.LIST)
+        return await self._read(lambda c: lists.list_submissions(c, wanted, limit, cursor), Purpose.LIST)
 
     async def list_unbound(
         self, logged_from: datetime, logged_before: datetime, limit: int
     ) -> tuple[int, list[Submission]]:
         return await self._read(
-            lambda c: viewing.list_unbound(c, logged_from, logged_before, limit), Purpose.DUE
+            lambda c: views.list_unbound(c, logged_from, logged_before, limit), Purpose.DUE
         )
 
     async def get_task(self, provider: str, task_id: str) -> Task | None:
-        return await self._read(lambda c: viewing.get_task(c, provider, task_id, self._options))
+        return await self._read(lambda c: views.get_task(c, provider, task_id, self._options))
 
     async def list_deliveries(
         self, provider: str, task_id: str, limit: int, cursor: str | None
@@ -349,21 +349,21 @@ class SqliteStore:
         return await self._list_history(history.ATTEMPTS, (provider, task_id), limit, cursor)
 
     async def get_verdicts(self, provider: str, task_id: str) -> frozenset[Verdict] | None:
-        return await self._read(lambda c: viewing.get_verdicts(c, provider, task_id), Purpose.DUE)
+        return await self._read(lambda c: views.get_verdicts(c, provider, task_id), Purpose.DUE)
 
     async def get_event(self, provider: str, task_id: str) -> Event | None:
-        return await self._read(lambda c: viewing.get_event(c, provider, task_id))
+        return await self._read(lambda c: views.get_event(c, provider, task_id))
 
     async def list_links(self, provider: str, task_id: str) -> list[str]:
-        return await self._read(lambda c: viewing.list_links(c, provider, task_id), Purpose.DUE)
+        return await self._read(lambda c: views.list_links(c, provider, task_id), Purpose.DUE)
 
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
-        return await self._read(lambda c: listing.list_tasks(c, wanted, limit, cursor), Purpose.LIST)
+        return await self._read(lambda c: lists.list_tasks(c, wanted, limit, cursor), Purpose.LIST)
 
     async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
-        rows = matching.ROWS[stage]
+        rows = filters.ROWS[stage]
         return await self._count(
-            lambda low: lambda c: matching.count_on(c, matching.search(c, rows, wanted), low=low)
+            lambda low: lambda c: filters.count_on(c, filters.search(c, rows, wanted), low=low)
         )
 
     async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
@@ -371,15 +371,15 @@ class SqliteStore:
         low: int | None = 0
         while low is not None and not kept:
             kept, low = await self._read(
-                partial(stepping.list_kept, work=work, limit=limit, low=low), Purpose.WORK
+                partial(replay_steps.list_kept, work=work, limit=limit, low=low), Purpose.WORK
             )
         return kept
 
     async def get_replay(self, replay_id: str) -> Replay | None:
-        return await self._read(lambda c: replaying.get_replay(c, replay_id))
+        return await self._read(lambda c: replays.get_replay(c, replay_id))
 
     async def list_replays(self, limit: int) -> list[Replay]:
-        return await self._read(lambda c: replaying.list_replays(c, limit), Purpose.LIST)
+        return await self._read(lambda c: replays.list_replays(c, limit), Purpose.LIST)
 
     async def list_dead(
         self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
@@ -393,8 +393,8 @@ class SqliteStore:
 
     async def count_stats(self) -> Stats:
         now = self._options.clock.now()
-        stats = await self._read(lambda c: counting.count_stats(c, now, self._sinks), Purpose.WORK)
-        return msgspec.structs.replace(stats, wal_bytes=wal.log_bytes(self._path))
+        counted = await self._read(lambda c: stats.count_stats(c, now, self._sinks), Purpose.WORK)
+        return msgspec.structs.replace(counted, wal_bytes=wal.log_bytes(self._path))
 
     async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
         if not self._sinks:  # whoever opens the record for a look around knows of none
@@ -418,7 +418,7 @@ class SqliteStore:
     async def _list_history(
         self, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
     ) -> HistoryPage[T] | None:
-        return await self._read(lambda c: viewing.list_history(c, kind, task, limit, cursor), Purpose.LIST)
+        return await self._read(lambda c: views.list_history(c, kind, task, limit, cursor), Purpose.LIST)
 
     async def _count(self, count: Callable[[int], Query[tuple[int, int | None]]]) -> int:
         """Count in steps from one number to the next, with a word for others in between."""
@@ -433,9 +433,10 @@ class SqliteStore:
 
 def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
     """What an earlier process was working on is due again."""
-    settling.free_leases(db, now)
-    polling.free_leases(db, now)
-    replaying.free_leases(db, now)
+    assets.free_assets(db, now)
+    outbox.free_outbox(db, now)
+    polls.free_leases(db, now)
+    replays.free_leases(db, now)
 
 
 def path_of(url: str, data_dir: Path) -> Path:

@@ -3,7 +3,6 @@
 What a step does to other tables is in ``stepping``; what settles there is counted here.
 """
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from receiver.models import EventType, Replay, ReplayState, ReplayWork, Route, Stage, WorkFilter
+from receiver.record.cursor import Cursor
 from receiver.times import from_text, from_text_if_any, to_text
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
@@ -91,12 +91,12 @@ IS_BEING_WITHDRAWN = "SELECT 1 FROM replays WHERE id = ? AND state = 'cancelled'
 IS_WITHDRAWING = "SELECT 1 FROM replays WHERE id = ? AND lease = ? AND state = 'cancelled'"
 
 
-def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
+def free_leases(db: Cursor, now: datetime) -> None:
     """What an earlier process was at goes on."""
     db.execute(FREE_REPLAYS, (to_text(now),))
 
 
-def start(db: sqlite3.Cursor, replay: Replay, matched: int, up_to: int) -> Replay:
+def start(db: Cursor, replay: Replay, matched: int, up_to: int) -> Replay:
     """Keep a new replay that was measured; see ``ports.Store.start_replay``."""
     moment = to_text(replay.created_at)
     values = (
@@ -108,7 +108,7 @@ def start(db: sqlite3.Cursor, replay: Replay, matched: int, up_to: int) -> Repla
 
 
 def lease_replays(
-    db: sqlite3.Cursor,
+    db: Cursor,
     now: datetime,
     lease_until: datetime,
     lease: str,
@@ -125,7 +125,7 @@ def lease_replays(
     return works
 
 
-def _is_ahead(db: sqlite3.Cursor, replay: Replay, routes: Sequence[Route]) -> bool:
+def _is_ahead(db: Cursor, replay: Replay, routes: Sequence[Route]) -> bool:
     """Whether so much of a replay has not settled that its next step has to wait.
 
     Of notifications, at every sink that may get any: one that is down must not hold up the others, not even
@@ -156,12 +156,12 @@ def _may_get_any(replay: Replay, route: Route) -> bool:
     )
 
 
-def _waiting_at(db: sqlite3.Cursor, replay: Replay, sink: str) -> int:
+def _waiting_at(db: Cursor, replay: Replay, sink: str) -> int:
     (waiting,) = db.execute(WAITING_AT, (replay.id, sink, MOST_UNSETTLED + 1)).fetchone()
     return int(waiting)
 
 
-def is_leased(db: sqlite3.Cursor, work: ReplayWork) -> bool:
+def is_leased(db: Cursor, work: ReplayWork) -> bool:
     """Whether nobody paused or ended the replay, or took it over, since this step was leased."""
     return db.execute(IS_LEASED, (work.replay.id, work.lease)).fetchone() is not None
 
@@ -175,7 +175,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     next_number: int | None  # where the next one begins; None: there is nothing left to look at
 
 
-def move(db: sqlite3.Cursor, replay_id: str, step: Step, *, now: datetime, next_at: datetime) -> None:
+def move(db: Cursor, replay_id: str, step: Step, *, now: datetime, next_at: datetime) -> None:
     """A step is made."""
     cursor, due_at = None, None
     if step.next_number is not None:
@@ -185,62 +185,60 @@ def move(db: sqlite3.Cursor, replay_id: str, step: Step, *, now: datetime, next_
     _finish(db, replay_id, now)
 
 
-def is_cancelled(db: sqlite3.Cursor, replay_id: str | None) -> bool:
+def is_cancelled(db: Cursor, replay_id: str | None) -> bool:
     """Whether a piece belongs to a replay that was ended before its time."""
     return replay_id is not None and db.execute(IS_CANCELLED, (replay_id,)).fetchone() is not None
 
 
-def is_being_withdrawn(db: sqlite3.Cursor, replay_id: str) -> bool:
+def is_being_withdrawn(db: Cursor, replay_id: str) -> bool:
     """Whether what a cancelled replay queued is just being taken back: then none of it is handed out."""
     return db.execute(IS_BEING_WITHDRAWN, (replay_id,)).fetchone() is not None
 
 
-def count_settled(
-    db: sqlite3.Cursor, replay_id: str, outcome: str, now: datetime, *, pieces: int = 1
-) -> None:
+def count_settled(db: Cursor, replay_id: str, outcome: str, now: datetime, *, pieces: int = 1) -> None:
     """Pieces that a replay queued have ended, each for the only time; the last one ends the replay."""
     add_results(db, replay_id, {outcome: pieces})
     _finish(db, replay_id, now)
 
 
-def add_results(db: sqlite3.Cursor, replay_id: str, results: Mapping[str, int]) -> None:
+def add_results(db: Cursor, replay_id: str, results: Mapping[str, int]) -> None:
     """So many more pieces have settled, by outcome."""
     db.executemany(COUNT_SETTLED, [(number, outcome, replay_id) for outcome, number in results.items()])
 
 
-def _finish(db: sqlite3.Cursor, replay_id: str, now: datetime) -> None:
+def _finish(db: Cursor, replay_id: str, now: datetime) -> None:
     db.execute(FINISH, (to_text(now), replay_id))
 
 
-def change(db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime) -> None:
+def change(db: Cursor, replay_id: str, state: ReplayState, now: datetime) -> None:
     """Pause or resume. The step that is being made, if any, will find its lease gone and change nothing."""
     db.execute(CHANGE, (state.value, to_text(now), replay_id))
 
 
-def cancel(db: sqlite3.Cursor, replay_id: str, now: datetime) -> None:
+def cancel(db: Cursor, replay_id: str, now: datetime) -> None:
     """End a replay before its time."""
     db.execute(CANCEL, (to_text(now), replay_id))
 
 
 def withdraw_on(
-    db: sqlite3.Cursor, replay_id: str, withdrawn: int, *, due_at: datetime | None, lease: str | None = None
+    db: Cursor, replay_id: str, withdrawn: int, *, due_at: datetime | None, lease: str | None = None
 ) -> None:
     """Count what was taken back of a cancelled replay, and when to take back more, if there is more."""
     add_results(db, replay_id, {WITHDRAWN: withdrawn} if withdrawn else {})
     db.execute(WITHDRAW_ON, (lease if due_at else None, to_text(due_at) if due_at else None, replay_id))
 
 
-def is_withdrawing(db: sqlite3.Cursor, work: ReplayWork) -> bool:
+def is_withdrawing(db: Cursor, work: ReplayWork) -> bool:
     """Whether a cancelled replay is still this one's to take back."""
     return db.execute(IS_WITHDRAWING, (work.replay.id, work.lease)).fetchone() is not None
 
 
-def get_replay(db: sqlite3.Cursor, replay_id: str) -> Replay | None:
+def get_replay(db: Cursor, replay_id: str) -> Replay | None:
     row = db.execute(ONE_REPLAY, (replay_id,)).fetchone()
     return _replay(row) if row else None
 
 
-def list_replays(db: sqlite3.Cursor, limit: int) -> list[Replay]:
+def list_replays(db: Cursor, limit: int) -> list[Replay]:
     return [_replay(row) for row in db.execute(NEWEST_REPLAYS, (limit,))]
 
 

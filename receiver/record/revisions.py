@@ -5,12 +5,12 @@ files of an event that has ended; before it does, what was announced is kept, fo
 that revision says it again.
 """
 
-import sqlite3
 from datetime import datetime
 
 import msgspec
 
 from receiver.models import Asset, AssetState, Event, EventType, Outcome
+from receiver.record.cursor import Cursor
 
 # Where it is kept already, the rows have changed since.
 KEEP_REVISION = """
@@ -42,7 +42,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     assets: tuple[AnnouncedAsset, ...]
 
 
-def keep_revision(db: sqlite3.Cursor, number: int, event: Event) -> None:
+def keep_revision(db: Cursor, number: int, event: Event) -> None:
     """Keep what an event that has ended says now; the files of one that is kept already may have changed."""
     content = msgspec.convert(event, Announcement, from_attributes=True)
     db.execute(KEEP_REVISION, (number, event.revision, msgspec.json.encode(content).decode()))

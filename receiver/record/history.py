@@ -1,6 +1,5 @@
 """What happened to one task: deliveries, notifications and attempts, as many as are shown, or in pages."""
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +17,8 @@ from receiver.models import (
     Verdict,
     Via,
 )
-from receiver.stores.sqlite.windows import cursor_at, number_below
+from receiver.record.cursor import Cursor
+from receiver.record.windows import cursor_at, number_below
 from receiver.times import from_text, from_text_if_any
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Kind(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     read: Callable[[tuple[Any, ...]], T]
 
 
-def show(db: sqlite3.Cursor, kind: Kind[T], values: Mapping[str, object]) -> tuple[tuple[T, ...], int]:
+def show(db: Cursor, kind: Kind[T], values: Mapping[str, object]) -> tuple[tuple[T, ...], int]:
     """The oldest and the newest, in order, and how many between them are left out."""
     newest = _newest(db, kind, values, MOST_SHOWN + 1)
     if len(newest) <= MOST_SHOWN:
@@ -44,7 +44,7 @@ def show(db: sqlite3.Cursor, kind: Kind[T], values: Mapping[str, object]) -> tup
 
 
 def list_page(
-    db: sqlite3.Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, cursor: str | None
+    db: Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, cursor: str | None
 ) -> HistoryPage[T]:
     """Some of it, the newest first. Raises Rejected (400) for a cursor that is not ours."""
     rows = _newest(db, kind, values, limit + 1, number_below(cursor))
@@ -53,7 +53,7 @@ def list_page(
 
 
 def _newest(
-    db: sqlite3.Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, below: int | None = None
+    db: Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, below: int | None = None
 ) -> list[tuple[Any, ...]]:
     only = "" if below is None else "AND number < :below"
     sql = f"SELECT {kind.columns} {kind.source} {only} ORDER BY number DESC LIMIT :limit"

@@ -3,12 +3,12 @@
 Nothing leases them, so nobody holds one.
 """
 
-import sqlite3
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from receiver.models import Moved
-from receiver.stores.sqlite.matching import json_list
+from receiver.record.cursor import Cursor
+from receiver.record.filters import json_list
 from receiver.times import to_text
 
 # The sinks that entries wait for, by one look at an index for each.
@@ -43,7 +43,7 @@ WHERE number = ?3 AND sink = ?4 AND state <> 'delivered'
 DROP = "DELETE FROM outbox WHERE number = ? AND sink = ? AND state <> 'delivered'"
 
 
-def count_unset(db: sqlite3.Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]:
+def count_unset(db: Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]:
     """What is undelivered at other sinks than those; see ``ports.Store.count_unset_sinks``."""
     counts: dict[str, dict[str, int]] = {}
     names = (json_list(sorted(sinks)),)
@@ -53,23 +53,23 @@ def count_unset(db: sqlite3.Cursor, sinks: Collection[str]) -> dict[str, dict[st
     return counts
 
 
-def list_undelivered(db: sqlite3.Cursor, sink: str, limit: int) -> list[str]:
+def list_undelivered(db: Cursor, sink: str, limit: int) -> list[str]:
     return [f"out_{number}" for (number,) in db.execute(UNDELIVERED, (sink, limit))]
 
 
-def move(db: sqlite3.Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
+def move(db: Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
     """Give entries of a sink to another one; see ``ports.Store.move_undelivered``."""
     moment = to_text(now)
     moved = _changed(db, MOVE, [(to, moment, number, sink) for number in _numbers(entries)])
     return Moved(moved=moved, had=drop(db, entries, sink))
 
 
-def drop(db: sqlite3.Cursor, entries: Sequence[str], sink: str) -> int:
+def drop(db: Cursor, entries: Sequence[str], sink: str) -> int:
     """Forget entries of a sink; see ``ports.Store.drop_undelivered``."""
     return _changed(db, DROP, [(number, sink) for number in _numbers(entries)])
 
 
-def _changed(db: sqlite3.Cursor, sql: str, values: Sequence[tuple[object, ...]]) -> int:
+def _changed(db: Cursor, sql: str, values: Sequence[tuple[object, ...]]) -> int:
     return db.executemany(sql, values).rowcount if values else 0
 
 

@@ -3,7 +3,6 @@
 Nothing here is checked and later written: the keys prevent doubles, the code only names them.
 """
 
-import sqlite3
 from datetime import datetime, timedelta
 
 import msgspec
@@ -12,8 +11,9 @@ from receiver import payload
 from receiver.links import host_hash
 from receiver.models import EventType, Outcome, Proof, Recording, Report, ReportState, Verdict, Via
 from receiver.options import StoreOptions
-from receiver.stores.sqlite import polling
-from receiver.stores.sqlite.settling import end_event
+from receiver.record import polls
+from receiver.record.cursor import Cursor
+from receiver.record.ends import end_event
 from receiver.times import from_text, to_text
 
 # The submission that a task belongs to, and no more: the index alone answers it.
@@ -48,7 +48,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 
 def apply(
-    db: sqlite3.Cursor, recording: Recording, proof: Proof, options: StoreOptions, now: datetime
+    db: Cursor, recording: Recording, proof: Proof, options: StoreOptions, now: datetime
 ) -> tuple[Verdict, int | None]:
     """What an understood delivery does to its task, and the submission that owns it; EARLY without one.
 
@@ -76,7 +76,7 @@ def apply(
     return (Verdict.DUPLICATE if fingerprint == recording.fingerprint else Verdict.CONFLICT), owner
 
 
-def owner_of(db: sqlite3.Cursor, provider: str, task_id: str | None) -> int | None:
+def owner_of(db: Cursor, provider: str, task_id: str | None) -> int | None:
     row = db.execute(SUBMISSION_BY_TASK, (provider, task_id)).fetchone()
     return row[0] if row else None
 
@@ -86,7 +86,7 @@ def must_confirm(recording: Recording, proof: Proof, options: StoreOptions) -> b
     return recording.via is not Via.POLL and options.confirms(recording.provider, proof)
 
 
-def _awaits_files(db: sqlite3.Cursor, recording: Recording, options: StoreOptions, now: datetime) -> bool:
+def _awaits_files(db: Cursor, recording: Recording, options: StoreOptions, now: datetime) -> bool:
     """Whether a success without files is no end yet.
 
     A provider that can be asked says so itself, and for a while it may still think better of it.
@@ -107,7 +107,7 @@ def _awaits_files(db: sqlite3.Cursor, recording: Recording, options: StoreOption
     return now < since + FILES_WAIT
 
 
-def _insert_event(db: sqlite3.Cursor, recording: Recording) -> bool:
+def _insert_event(db: Cursor, recording: Recording) -> bool:
     report = recording.report
     code, message = _error(report)
     values = (
@@ -127,7 +127,7 @@ def _error(report: Report) -> tuple[str | None, str | None]:
 
 
 def _insert_consequences(
-    db: sqlite3.Cursor, recording: Recording, event: int, options: StoreOptions, now: datetime
+    db: Cursor, recording: Recording, event: int, options: StoreOptions, now: datetime
 ) -> None:
     report = recording.report
     if report.state is ReportState.FAILED or not report.files:
@@ -141,15 +141,15 @@ def _insert_consequences(
 
 
 def tell_polls(
-    db: sqlite3.Cursor, verdict: Verdict, owner: int | None, provider: str, task_id: str | None, now: datetime
+    db: Cursor, verdict: Verdict, owner: int | None, provider: str, task_id: str | None, now: datetime
 ) -> None:
     """Have a task asked about whose end a callback holds open, and no more about one that has ended."""
     if owner is None or task_id is None:
         return
     if verdict is Verdict.UNCONFIRMED:
-        polling.hold(db, owner, provider, now)
+        polls.hold(db, owner, provider, now)
     elif verdict is Verdict.ACCEPTED:
-        polling.drop(db, owner, provider, task_id, now)
+        polls.drop(db, owner, provider, task_id, now)
 
 
 def waiting(recording: Recording, verdict: Verdict) -> str | None:

@@ -1,11 +1,10 @@
 """Where a delivery is filed, what of it is kept, and how many may be."""
 
-import sqlite3
-
 from receiver.errors import Unavailable
 from receiver.models import Recording, Verdict, Via
 from receiver.options import StoreOptions
-from receiver.stores.sqlite import applying
+from receiver.record import events
+from receiver.record.cursor import Cursor
 from receiver.times import to_text
 
 Place = tuple[str, str, str]  # provider, task and claim: see ``place_of``
@@ -85,13 +84,13 @@ def place_of(recording: Recording, task_id: str | None) -> Place:
     return recording.provider, task_id or "", claim
 
 
-def keep(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> int:
+def keep(db: Cursor, recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> int:
     """File a delivery; how often this body has come."""
     report, moment = recording.report, to_text(recording.received_at)
     values = (
         *place, recording.digest,
         owner, recording.via.value, recording.proof.value, verdict.value,
-        report.provider_state, report.note, applying.waiting(recording, verdict),
+        report.provider_state, report.note, events.waiting(recording, verdict),
         moment, moment, recording.body,
     )  # fmt: skip
     if verdict is Verdict.ACCEPTED and db.execute(INSERT_DELIVERY, values).rowcount == 1:
@@ -100,19 +99,19 @@ def keep(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Plac
     return int(seen)
 
 
-def is_held(db: sqlite3.Cursor, recording: Recording, place: Place) -> bool:
+def is_held(db: Cursor, recording: Recording, place: Place) -> bool:
     """Whether the same body waits already."""
     known = db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone()
     return known is not None and known[0] == Verdict.UNCONFIRMED
 
 
-def renew(db: sqlite3.Cursor, recording: Recording, place: Place) -> None:
+def renew(db: Cursor, recording: Recording, place: Place) -> None:
     values = (to_text(recording.received_at), recording.body, *place, recording.digest)
     db.execute(RENEW_DELIVERY, values)
 
 
 def is_kept(
-    db: sqlite3.Cursor,
+    db: Cursor,
     recording: Recording,
     verdict: Verdict,
     place: Place,
@@ -146,9 +145,7 @@ def _is_spent(verdict: str, body: str) -> bool:
     return verdict == Verdict.UNOWNED or (body == "null" and verdict in _JUDGED_ANEW)
 
 
-def _refuse_beyond_limits(
-    db: sqlite3.Cursor, recording: Recording, verdict: Verdict, options: StoreOptions
-) -> None:
+def _refuse_beyond_limits(db: Cursor, recording: Recording, verdict: Verdict, options: StoreOptions) -> None:
     # Each verdict for itself: what nobody understands stays until retention, and must not keep out what is
     # only early.
     (ownerless,) = db.execute(COUNT_OWNERLESS, (verdict.value,)).fetchone()
@@ -165,9 +162,9 @@ def _refuse_beyond_limits(
         )
 
 
-def _is_too_much(db: sqlite3.Cursor, recording: Recording, verdict: Verdict, place: Place) -> bool:
+def _is_too_much(db: Cursor, recording: Recording, verdict: Verdict, place: Place) -> bool:
     """Whether one token brought one task so many such bodies that a new one is only counted."""
-    waits = applying.waiting(recording, verdict) is not None
+    waits = events.waiting(recording, verdict) is not None
     most = MOST_WAITING if waits else MOST_BODIES
     (bodies,) = db.execute(COUNT_ALIKE, (*place, verdict.value, waits, most)).fetchone()
     if bodies < most:

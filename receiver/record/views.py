@@ -1,10 +1,6 @@
 """What is read: submissions, events, tasks with their history, and lists of them."""
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,9 +21,10 @@ from receiver.models import (
     Via,
 )
 from receiver.options import StoreOptions, why_not_asked
-from receiver.stores.sqlite import history
+from receiver.record import history
+from receiver.record.cursor import Cursor, snapshot
+from receiver.record.waiting import waiting_on
 from receiver.times import from_text, from_text_if_any, to_text
-from receiver.waiting import waiting_on
 
 T = TypeVar("T")
 
@@ -86,37 +83,18 @@ WHERE submissions.provider = ? AND task_id = ?
 """
 
 
-def connect_read_only(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """A connection for reading, from any one thread at a time.
-
-    It never checkpoints, not even as the last to leave: that is for the one writer to do.
-    """
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_seconds, check_same_thread=False)
-
-
-@contextmanager
-def snapshot(db: sqlite3.Cursor) -> Iterator[None]:
-    """All that is read inside is of one moment."""
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("COMMIT")
-
-
-def get_submission(db: sqlite3.Cursor, submission_id: str) -> Submission | None:
+def get_submission(db: Cursor, submission_id: str) -> Submission | None:
     row = db.execute(ONE_SUBMISSION, (submission_id,)).fetchone()
     return submission_of_row(row) if row else None
 
 
-def submission_of_task(db: sqlite3.Cursor, provider: str, task_id: str) -> Submission | None:
+def submission_of_task(db: Cursor, provider: str, task_id: str) -> Submission | None:
     row = db.execute(SUBMISSION_OF_TASK, (provider, task_id)).fetchone()
     return submission_of_row(row) if row else None
 
 
 def list_unbound(
-    db: sqlite3.Cursor, logged_from: datetime, logged_before: datetime, limit: int
+    db: Cursor, logged_from: datetime, logged_before: datetime, limit: int
 ) -> tuple[int, list[Submission]]:
     """Reservations of a time that wait for a task; see ``ports.Store.list_unbound``."""
     span = (to_text(logged_from), to_text(logged_before))
@@ -142,7 +120,7 @@ def submission_of_row(row: tuple[Any, ...]) -> Submission:
     )
 
 
-def event_of(db: sqlite3.Cursor, number: int) -> Event:
+def event_of(db: Cursor, number: int) -> Event:
     """One event with its submission and assets. It must exist."""
     id_, via, received_at, type_, ended_at, revision, code, message = db.execute(EVENT, (number,)).fetchone()
     submission = submission_of_row(db.execute(SUBMISSION_OF_EVENT, (number,)).fetchone())
@@ -163,16 +141,16 @@ def event_of(db: sqlite3.Cursor, number: int) -> Event:
     )
 
 
-def get_event(db: sqlite3.Cursor, provider: str, task_id: str) -> Event | None:
+def get_event(db: Cursor, provider: str, task_id: str) -> Event | None:
     row = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone()
     return event_of(db, row[0]) if row else None
 
 
-def list_links(db: sqlite3.Cursor, provider: str, task_id: str) -> list[str]:
+def list_links(db: Cursor, provider: str, task_id: str) -> list[str]:
     return [url for (url,) in db.execute(LINKS_OF_TASK, (provider, task_id))]
 
 
-def get_verdicts(db: sqlite3.Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:
+def get_verdicts(db: Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:
     """What came for a task that has not ended; see ``ports.Store.get_verdicts``."""
     rows = db.execute(VERDICTS_OF_UNENDED, (provider, task_id)).fetchall()
     if not rows:
@@ -181,13 +159,13 @@ def get_verdicts(db: sqlite3.Cursor, provider: str, task_id: str) -> frozenset[V
     return frozenset(Verdict(verdict) for verdict in counting if verdict)
 
 
-def get_task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
+def get_task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
     """One owned task with its whole history, read in one snapshot."""
     with snapshot(db):
         return _task(db, provider, task_id, options)
 
 
-def _task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
+def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
     submission = submission_of_task(db, provider, task_id)
     if submission is None:
         return None
@@ -223,7 +201,7 @@ def _task(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions
 
 
 def list_history(
-    db: sqlite3.Cursor, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
+    db: Cursor, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
 ) -> HistoryPage[T] | None:
     """A page of one kind of what happened to a task; None for an unknown one."""
     if submission_of_task(db, *task) is None:
@@ -247,7 +225,7 @@ def _state(event: Event | None) -> TaskState:
     return TaskState(event.type.value.removeprefix("task."))
 
 
-def _poll(db: sqlite3.Cursor, provider: str, task_id: str) -> tuple[Poll | None, bool]:
+def _poll(db: Cursor, provider: str, task_id: str) -> tuple[Poll | None, bool]:
     """How far asking has come, and whether a callback waits for the answer."""
     row = db.execute(POLL_OF_TASK, (provider, task_id)).fetchone()
     if row is None:

@@ -1,9 +1,9 @@
 """What retention drops: raw bodies, requests and attempts; never a key that dedupes."""
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
+from receiver.record.cursor import Cursor
 from receiver.times import to_text
 
 # How far retention has come: everything up to here has been dropped already.
@@ -39,7 +39,7 @@ MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
 MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
 
 
-def purge(db: sqlite3.Cursor, before: datetime, limit: int, *, now: datetime) -> int:
+def purge(db: Cursor, before: datetime, limit: int, *, now: datetime) -> int:
     """Drop what only people debugging would miss; see ``ports.Store.purge``."""
     deliveries_to, submissions_to = db.execute(RETENTION).fetchone()
     span = (to_text(before), to_text(now))
@@ -59,9 +59,7 @@ def purge(db: sqlite3.Cursor, before: datetime, limit: int, *, now: datetime) ->
     return len(deliveries) + len(submissions) + len(attempts) + len(spared)
 
 
-def _old(
-    db: sqlite3.Cursor, next_rows: str, mark: int, limit: int, span: tuple[str, str]
-) -> Sequence[tuple[int]]:
+def _old(db: Cursor, next_rows: str, mark: int, limit: int, span: tuple[str, str]) -> Sequence[tuple[int]]:
     """The keys of the next rows that are old enough, up to the first that is not.
 
     A clock that ran ahead has left rows of the future. They came before the rows that follow them, so they
@@ -81,7 +79,7 @@ def _old(
     return [(key,) for key, _ in rows[:told]]
 
 
-def _is_old_behind(db: sqlite3.Cursor, next_rows: str, last: int, span: tuple[str, str]) -> bool:
+def _is_old_behind(db: Cursor, next_rows: str, last: int, span: tuple[str, str]) -> bool:
     """Whether the first row of the past behind a number, which is of the future, is old enough.
 
     Its place is found by doubling and halving, as if all of the future lay together.

@@ -1,13 +1,13 @@
 """What a filter matches, as SQL: only the clauses that are set, every value bound, by the shortest way."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from receiver.models import EventType, Replay, ReplayWork, Stage, TaskState, WorkFilter
-from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, windows
+from receiver.record.cursor import Cursor
+from receiver.record.windows import LAST_NUMBER, Walk, windows
 from receiver.times import to_text
 
 
@@ -179,7 +179,7 @@ FEW = "{0} IN (SELECT value FROM json_each(:few)) ORDER BY {0}"
 PLACE = "SELECT cursor, up_to FROM replays WHERE id = ? AND lease = ?"
 
 
-def search(db: sqlite3.Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: object) -> Search:
+def search(db: Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: object) -> Search:
     """The shortest way to what a filter matches; ``more`` conditions name the values in ``bound``."""
     values = _values(wanted)
     way = next((rows.by[name] for name in rows.by if name in values), rows.way)
@@ -224,7 +224,7 @@ def _clauses(rows: Rows) -> dict[str, str]:
     }
 
 
-def _numbers(db: sqlite3.Cursor, wanted: WorkFilter) -> list[int]:
+def _numbers(db: Cursor, wanted: WorkFilter) -> list[int]:
     values = {"provider": wanted.provider, "task_ids": json_list(wanted.task_ids)}
     return [number for (number,) in db.execute(NUMBERS, values)]
 
@@ -234,9 +234,7 @@ def json_list(values: Sequence[str] | Sequence[int]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-def count_on(
-    db: sqlite3.Cursor, found: Search, *, low: int, high: int = LAST_NUMBER
-) -> tuple[int, int | None]:
+def count_on(db: Cursor, found: Search, *, low: int, high: int = LAST_NUMBER) -> tuple[int, int | None]:
     """How many rows match from ``low`` on, and where counting has to go on, if it has to."""
     total, reached = 0, None
     sql = found.query("count(*)")
@@ -248,7 +246,7 @@ def count_on(
 
 
 def find_on(
-    db: sqlite3.Cursor, found: Search, columns: str, limit: int, *, low: int, high: int = LAST_NUMBER
+    db: Cursor, found: Search, columns: str, limit: int, *, low: int, high: int = LAST_NUMBER
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     """Up to ``limit`` matches from ``low`` on, each begun by its number, and where to go on, if anywhere."""
     rows: list[tuple[Any, ...]] = []
@@ -264,7 +262,7 @@ def find_on(
 
 
 def find_newest(
-    db: sqlite3.Cursor, found: Search, columns: str, limit: int, *, high: int, low: int = 0
+    db: Cursor, found: Search, columns: str, limit: int, *, high: int, low: int = 0
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     """As ``find_on``, from ``high`` down to the oldest."""
     rows: list[tuple[Any, ...]] = []
@@ -279,7 +277,7 @@ def find_newest(
     return rows, reached
 
 
-def newest_number(db: sqlite3.Cursor, stage: Stage) -> int:
+def newest_number(db: Cursor, stage: Stage) -> int:
     """The number of the newest row that a replay which is asked for now may touch."""
     table = "deliveries" if stage is Stage.REPROCESS else "submissions"
     (number,) = db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()  # noqa: S608
@@ -291,14 +289,14 @@ def _as_asked(replay: Replay) -> tuple[str, str]:
     return f"+{ROWS[replay.stage].known_at} <= :asked_at", to_text(replay.created_at)
 
 
-def search_of(db: sqlite3.Cursor, replay: Replay) -> Search:
+def search_of(db: Cursor, replay: Replay) -> Search:
     """The way to what a replay is about: what matched when it was asked for."""
     condition, asked_at = _as_asked(replay)
     return search(db, ROWS[replay.stage], replay.filter, condition, asked_at=asked_at)
 
 
 def next_matches(
-    db: sqlite3.Cursor, work: ReplayWork, limit: int, columns: str = "NULL", *, low: int = 0
+    db: Cursor, work: ReplayWork, limit: int, columns: str = "NULL", *, low: int = 0
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     """A replay's next matches in order, each begun by its number, and where to go on, if anywhere.
 
@@ -311,9 +309,7 @@ def next_matches(
     return find_on(db, search_of(db, work.replay), columns, limit, low=max(low, cursor + 1), high=up_to)
 
 
-def still_matching(
-    db: sqlite3.Cursor, replay: Replay, columns: str, numbers: Sequence[int]
-) -> list[tuple[Any, ...]]:
+def still_matching(db: Cursor, replay: Replay, columns: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
     """Those of a replay's matches that are matches now."""
     condition, asked_at = _as_asked(replay)
     rows = ROWS[replay.stage]

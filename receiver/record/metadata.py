@@ -1,7 +1,8 @@
 """Indexes on chosen keys of metadata: made when the record is opened, dropped for what is chosen no more."""
 
-import sqlite3
 from collections.abc import Sequence
+
+from receiver.record.cursor import Cursor
 
 PREFIX = "submissions_metadata_"
 
@@ -25,7 +26,7 @@ def index_of(key: str) -> str:
     return PREFIX + key.encode().hex()
 
 
-def keep_indexes(db: sqlite3.Cursor, keys: Sequence[str]) -> None:
+def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
     """Have an index for each of these keys, and no other. The rows that lack a key cost nothing."""
     wanted = {index_of(key): value_of(key, "") for key in keys}
     for (name,) in db.execute(OURS, (f"{PREFIX}*",)).fetchall():

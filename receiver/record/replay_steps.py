@@ -5,7 +5,6 @@ together with the move of the cursor in one short transaction, after a second lo
 crash repeats nothing and skips nothing.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -28,14 +27,15 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.problem_types import ProblemType
-from receiver.stores.sqlite import polling, replaying
-from receiver.stores.sqlite.applying import apply, tell_polls, waiting
-from receiver.stores.sqlite.matching import json_list, next_matches, still_matching
-from receiver.stores.sqlite.owning import find_claimed
-from receiver.stores.sqlite.replaying import WITHDRAWN
-from receiver.stores.sqlite.revisions import keep_revision
-from receiver.stores.sqlite.settling import end_if_last
-from receiver.stores.sqlite.viewing import event_of
+from receiver.record import polls, replays
+from receiver.record.cursor import Cursor
+from receiver.record.ends import end_if_last
+from receiver.record.events import apply, tell_polls, waiting
+from receiver.record.filters import json_list, next_matches, still_matching
+from receiver.record.replays import WITHDRAWN
+from receiver.record.revisions import keep_revision
+from receiver.record.submissions import find_claimed
+from receiver.record.views import event_of
 from receiver.times import from_text, to_text
 
 # The same event, sink and revision once in each replay: the key sees to that.
@@ -122,7 +122,7 @@ LINK_LIFE_SECONDS = 86_400.0
 
 
 def step(
-    db: sqlite3.Cursor,
+    db: Cursor,
     work: ReplayWork,
     found: Sequence[int],
     *,
@@ -135,7 +135,7 @@ def step(
 
     ``next_number`` is where to go on; None where there is nothing left to look at.
     """
-    if not replaying.is_leased(db, work):
+    if not replays.is_leased(db, work):
         return False
     replay = work.replay
     results: Mapping[str, int] = {}
@@ -146,13 +146,13 @@ def step(
             queued = _queue_assets(db, replay, found, now, options)
         case _:
             queued, results = _queue_polls(db, replay, found, now, options)
-    made = replaying.Step(looked_at=len(found), queued=queued, results=results, next_number=next_number)
-    replaying.move(db, replay.id, made, now=now, next_at=next_at)
+    made = replays.Step(looked_at=len(found), queued=queued, results=results, next_number=next_number)
+    replays.move(db, replay.id, made, now=now, next_at=next_at)
     return True
 
 
 def _queue_notifications(
-    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
+    db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> int:
     moment = to_text(now)
     entries = [
@@ -175,7 +175,7 @@ def _sinks(replay: Replay, options: StoreOptions, provider: str, event_type: str
 
 
 def _queue_assets(
-    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
+    db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> int:
     values = []
     for event, provider in still_matching(db, replay, "e.number, s.provider", found):
@@ -186,7 +186,7 @@ def _queue_assets(
 
 
 def _queue_polls(
-    db: sqlite3.Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
+    db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> tuple[int, dict[str, int]]:
     tasks = still_matching(db, replay, "s.number, s.provider", found)
     askable = [number for number, provider in tasks if not why_not_asked(options, provider)]
@@ -195,14 +195,12 @@ def _queue_polls(
     return queued + left_out, {UNPOLLED: left_out} if left_out else {}
 
 
-def _changed(db: sqlite3.Cursor, sql: str, values: Sequence[tuple[Any, ...]]) -> int:
+def _changed(db: Cursor, sql: str, values: Sequence[tuple[Any, ...]]) -> int:
     """How many rows a statement changed, run for each of ``values``."""
     return db.executemany(sql, values).rowcount if values else 0
 
 
-def list_kept(
-    db: sqlite3.Cursor, work: ReplayWork, limit: int, low: int
-) -> tuple[list[KeptDelivery], int | None]:
+def list_kept(db: Cursor, work: ReplayWork, limit: int, low: int) -> tuple[list[KeptDelivery], int | None]:
     """The next deliveries to be read again from ``low`` on, and where to go on, if anywhere."""
     rows, reached = next_matches(db, work, limit, KEPT_COLUMNS, low=low)
     return [_kept(row) for row in rows], reached
@@ -226,7 +224,7 @@ def _kept(row: tuple[Any, ...]) -> KeptDelivery:
 
 
 def reprocess(
-    db: sqlite3.Cursor,
+    db: Cursor,
     work: ReplayWork,
     read: Sequence[KeptDelivery],
     *,
@@ -235,36 +233,34 @@ def reprocess(
     options: StoreOptions,
 ) -> bool:
     """Do what follows from deliveries that were read again; see ``ports.Store.reprocess``."""
-    if not replaying.is_leased(db, work):
+    if not replays.is_leased(db, work):
         return False
     unread = Verdict.UNRECOGNISED
     results = Counter(_apply_again(db, kept, unread, now, options).value for kept in read)
-    made = replaying.Step(
+    made = replays.Step(
         looked_at=len(read),
         queued=len(read),
         results=results,
         next_number=read[-1].number + 1 if read else None,
     )
-    replaying.move(db, work.replay.id, made, now=now, next_at=next_at)
+    replays.move(db, work.replay.id, made, now=now, next_at=next_at)
     return True
 
 
-def list_held(db: sqlite3.Cursor, work: PollWork, options: StoreOptions) -> list[KeptDelivery]:
+def list_held(db: Cursor, work: PollWork, options: StoreOptions) -> list[KeptDelivery]:
     """What is held of a task though its proof is enough; see ``ports.Store.list_held``."""
     rows = db.execute(HELD_OF_TASK, (work.provider, work.task_id)).fetchall()
     return [_kept(row) for row in rows if not options.confirms(work.provider, Proof(row[3]))]
 
 
-def judge_held(
-    db: sqlite3.Cursor, read: Sequence[KeptDelivery], now: datetime, options: StoreOptions
-) -> bool:
+def judge_held(db: Cursor, read: Sequence[KeptDelivery], now: datetime, options: StoreOptions) -> bool:
     """Judge what is held as if it came now; see ``ports.Store.judge_held``."""
     verdicts = {_apply_again(db, kept, Verdict.UNCONFIRMED, now, options) for kept in read}
     return Verdict.ACCEPTED in verdicts
 
 
 def _apply_again(
-    db: sqlite3.Cursor, kept: KeptDelivery, expected: Verdict, now: datetime, options: StoreOptions
+    db: Cursor, kept: KeptDelivery, expected: Verdict, now: datetime, options: StoreOptions
 ) -> Verdict:
     """What a delivery turns out to be, now that it is understood, or has waited, or still is what it was."""
     verdict, filed = db.execute(FILED, (kept.number,)).fetchone()
@@ -286,7 +282,7 @@ def _apply_again(
     return result
 
 
-def _keep_verdict(db: sqlite3.Cursor, kept: KeptDelivery, verdict: Verdict, owner: int | None) -> None:
+def _keep_verdict(db: Cursor, kept: KeptDelivery, verdict: Verdict, owner: int | None) -> None:
     again = kept.recording
     values = (
         verdict.value, owner, again.report.provider_state, again.report.note,
@@ -296,43 +292,41 @@ def _keep_verdict(db: sqlite3.Cursor, kept: KeptDelivery, verdict: Verdict, owne
 
 
 def change_replay(
-    db: sqlite3.Cursor, replay_id: str, state: ReplayState, now: datetime, options: StoreOptions
+    db: Cursor, replay_id: str, state: ReplayState, now: datetime, options: StoreOptions
 ) -> Replay:
     """Pause, resume or cancel; see ``ports.Store.change_replay``."""
-    replay = replaying.get_replay(db, replay_id)
+    replay = replays.get_replay(db, replay_id)
     if replay is None:
         raise Rejected(ProblemType.UNKNOWN_REPLAY, "No replay has this id.")
     if replay.state in {ReplayState.DONE, ReplayState.CANCELLED}:
         raise Rejected(ProblemType.REPLAY_ENDED, f"This replay is {replay.state.value} already.")
     if state is ReplayState.CANCELLED:
-        replaying.cancel(db, replay_id, now)
+        replays.cancel(db, replay_id, now)
         withdrawn = _withdraw(db, replay_id, now, options)
         if withdrawn:  # and the rest, if any, by and by
-            replaying.withdraw_on(
-                db, replay_id, withdrawn, due_at=now if withdrawn == MOST_WITHDRAWN else None
-            )
+            replays.withdraw_on(db, replay_id, withdrawn, due_at=now if withdrawn == MOST_WITHDRAWN else None)
     elif state is not replay.state:
-        replaying.change(db, replay_id, state, now)
-    changed = replaying.get_replay(db, replay_id)
+        replays.change(db, replay_id, state, now)
+    changed = replays.get_replay(db, replay_id)
     assert changed is not None, "replays are never deleted"  # noqa: S101
     return changed
 
 
 def withdraw_pieces(
-    db: sqlite3.Cursor, work: ReplayWork, now: datetime, lease_until: datetime, options: StoreOptions
+    db: Cursor, work: ReplayWork, now: datetime, lease_until: datetime, options: StoreOptions
 ) -> bool:
     """Take back more of what a cancelled replay queued; see ``ports.Store.withdraw_pieces``."""
-    if not replaying.is_withdrawing(db, work):
+    if not replays.is_withdrawing(db, work):
         return False
     withdrawn = _withdraw(db, work.replay.id, now, options)
     is_more = withdrawn == MOST_WITHDRAWN
-    replaying.withdraw_on(
+    replays.withdraw_on(
         db, work.replay.id, withdrawn, due_at=lease_until if is_more else None, lease=work.lease
     )
     return is_more
 
 
-def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, options: StoreOptions) -> int:
+def _withdraw(db: Cursor, replay_id: str, now: datetime, options: StoreOptions) -> int:
     """Take back ``MOST_WITHDRAWN`` pieces that nobody holds; how many there were, if fewer."""
     moment = to_text(now)
     withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, (replay_id, moment, MOST_WITHDRAWN)).rowcount
@@ -349,7 +343,7 @@ def _withdraw(db: sqlite3.Cursor, replay_id: str, now: datetime, options: StoreO
     return withdrawn + len(assets)
 
 
-def withdraw_hopeless(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:
+def withdraw_hopeless(db: Cursor, now: datetime, options: StoreOptions) -> None:
     """Take back what replays have queued and nobody does any more, lest they never end.
 
     That is what is for sinks that are not set, and for providers that cannot be asked.
@@ -360,12 +354,12 @@ def withdraw_hopeless(db: sqlite3.Cursor, now: datetime, options: StoreOptions) 
         (number, replay_id) for number, replay_id, provider in queued if why_not_asked(options, provider)
     ]
     for number, replay_id in unasked:
-        db.execute(polling.CLEAR_REPLAY, (number,))
-        replaying.count_settled(db, replay_id, UNPOLLED, now)
+        db.execute(polls.CLEAR_REPLAY, (number,))
+        replays.count_settled(db, replay_id, UNPOLLED, now)
 
 
-def _withdraw_unsendable(db: sqlite3.Cursor, now: datetime, options: StoreOptions) -> None:
+def _withdraw_unsendable(db: Cursor, now: datetime, options: StoreOptions) -> None:
     sinks = json_list([route.sink for route in options.routes])
     withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, (sinks,)).fetchall())
     for replay_id, pieces in withdrawn.items():
-        replaying.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)
+        replays.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)

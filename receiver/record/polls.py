@@ -5,13 +5,13 @@ meets the poll of a task that has ended drops it, and settles what was held: the
 that comes too late, or upkeep, which follows the deliveries and so meets every end once.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.models import Outcome, PollWork, Settlement
-from receiver.stores.sqlite.replaying import count_settled
+from receiver.record.cursor import Cursor
+from receiver.record.replays import count_settled
 from receiver.times import from_text, to_text
 
 # After a start nobody holds a lease: the process that held them is gone. What is held is looked at anew, for
@@ -110,7 +110,7 @@ MARK_FOLLOWED = "UPDATE retention SET polls_to = ?"
 MOST_DROPPED = 500
 
 
-def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
+def free_leases(db: Cursor, now: datetime) -> None:
     """What an earlier process was asking is due again, unless the answer has come."""
     for number, provider, task_id in db.execute(ALL_ENDED_POLLS).fetchall():
         drop(db, number, provider, task_id, now)
@@ -118,7 +118,7 @@ def free_leases(db: sqlite3.Cursor, now: datetime) -> None:
 
 
 def schedule(
-    db: sqlite3.Cursor, provider: str, task_id: str, since: datetime, first_seconds: Mapping[str, float]
+    db: Cursor, provider: str, task_id: str, since: datetime, first_seconds: Mapping[str, float]
 ) -> None:
     """Ask about a task its provider's usual time after ``since``; never where none is given."""
     if provider in first_seconds:
@@ -126,24 +126,24 @@ def schedule(
         db.execute(SCHEDULE, (to_text(due_at), provider, task_id))
 
 
-def hold(db: sqlite3.Cursor, submission: int, provider: str, now: datetime) -> None:
+def hold(db: Cursor, submission: int, provider: str, now: datetime) -> None:
     """Let a callback wait for the provider's own word, and ask for that now."""
     soon = now + timedelta(seconds=HURRY_SECONDS)
     db.execute(HOLD, (submission, provider, to_text(now), to_text(soon)))
 
 
-def hold_answer(db: sqlite3.Cursor, submission: int) -> None:
+def hold_answer(db: Cursor, submission: int) -> None:
     """Let an answer of the provider's wait for its next one."""
     db.execute(HOLD_ANSWER, (submission,))
 
 
-def settle_held(db: sqlite3.Cursor, provider: str, task_id: str) -> None:
+def settle_held(db: Cursor, provider: str, task_id: str) -> None:
     """Say of callbacks that waited whether the event of their task bears them out."""
     db.execute(SETTLE_HELD, (provider, task_id))
 
 
 def lease_polls(
-    db: sqlite3.Cursor,
+    db: Cursor,
     provider: str,
     now: datetime,
     lease_until: datetime,
@@ -161,9 +161,7 @@ def lease_polls(
     return [_work(provider, row, lease) for row in works]
 
 
-def _drop_ended(
-    db: sqlite3.Cursor, query: str, provider: str, now: datetime, limit: int
-) -> list[tuple[Any, ...]]:
+def _drop_ended(db: Cursor, query: str, provider: str, now: datetime, limit: int) -> list[tuple[Any, ...]]:
     """The first ``limit`` due polls of tasks without an end; those of others before them are dropped."""
     open_: list[tuple[Any, ...]] = []
     ended: list[tuple[Any, ...]] = []
@@ -193,7 +191,7 @@ def _work(provider: str, row: tuple[Any, ...], lease: str) -> PollWork:
     )
 
 
-def settle_poll(db: sqlite3.Cursor, work: PollWork, settlement: Settlement) -> bool:
+def settle_poll(db: Cursor, work: PollWork, settlement: Settlement) -> bool:
     """Record how a question ended; see ``ports.Store.settle_poll``."""
     again = settlement.retry_at
     values = (
@@ -212,7 +210,7 @@ def settle_poll(db: sqlite3.Cursor, work: PollWork, settlement: Settlement) -> b
     return True
 
 
-def drop(db: sqlite3.Cursor, number: int, provider: str, task_id: str, now: datetime) -> None:
+def drop(db: Cursor, number: int, provider: str, task_id: str, now: datetime) -> None:
     """Ask no more about a task, and settle what waited for the answer."""
     held, replay_id = db.execute(DROP_POLL, (number,)).fetchone() or (0, None)
     if held:
@@ -221,7 +219,7 @@ def drop(db: sqlite3.Cursor, number: int, provider: str, task_id: str, now: date
         count_settled(db, replay_id, Outcome.ANSWERED.value, now)  # by a callback, before it was asked
 
 
-def forget_polls(db: sqlite3.Cursor, now: datetime, limit: int) -> int:
+def forget_polls(db: Cursor, now: datetime, limit: int) -> int:
     """Follow deliveries to the polls of the tasks they ended; see ``ports.Store.forget_polls``."""
     count, last = db.execute(NEXT_DELIVERIES, (limit,)).fetchone()
     if count:

@@ -1,7 +1,6 @@
 """Dead letters: notifications that were given up, looked at and revived by people."""
 
 import re
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 from receiver.errors import Rejected
 from receiver.models import DeadLetter, DeadLetterPage, EventType, Outcome, Requeued, WorkFilter
 from receiver.problem_types import ProblemType
-from receiver.stores.sqlite.matching import DEAD, Search, count_on, find_newest, find_on, json_list, search
-from receiver.stores.sqlite.windows import LAST_NUMBER
+from receiver.record.cursor import Cursor
+from receiver.record.filters import DEAD, Search, count_on, find_newest, find_on, json_list, search
+from receiver.record.windows import LAST_NUMBER
 from receiver.times import from_text, to_text
 
 # With what the last attempt said. Before 0.4.0 only the history said so, as long as retention keeps it.
@@ -35,7 +35,7 @@ CURSOR = re.compile(r"out_([0-9]{1,18})")
 
 
 def list_dead(
-    db: sqlite3.Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
+    db: Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
 ) -> DeadLetterPage:
     """A page of dead letters, the newest first; see ``ports.Store.list_dead``."""
     high = LAST_NUMBER if cursor is None else _number(cursor) - 1
@@ -47,15 +47,13 @@ def list_dead(
     )
 
 
-def count_dead(
-    db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str], low: int
-) -> tuple[int, int | None]:
+def count_dead(db: Cursor, wanted: WorkFilter, sinks: Sequence[str], low: int) -> tuple[int, int | None]:
     """How many dead letters a requeue would revive, from ``low`` on, and where to go on, if anywhere."""
     return count_on(db, _of_sinks(db, wanted, sinks), low=low)
 
 
 def find_dead(
-    db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int, after: str | None
+    db: Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int, after: str | None
 ) -> tuple[list[int], int | None]:
     """The numbers of the oldest dead letters that match behind ``after``, and where to go on, if anywhere."""
     low = 0 if after is None else _number(after) + 1
@@ -63,12 +61,12 @@ def find_dead(
     return [row[0] for row in rows], reached
 
 
-def _of_sinks(db: sqlite3.Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
+def _of_sinks(db: Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
     """The way to dead letters; no ``sinks`` means every one."""
     return search(db, DEAD, wanted, *([OF_SINKS] if sinks else []), sinks=json_list(sinks))
 
 
-def revive(db: sqlite3.Cursor, numbers: Sequence[int], now: datetime) -> int:
+def revive(db: Cursor, numbers: Sequence[int], now: datetime) -> int:
     """Make dead letters due again, as new ones are; how many were still dead."""
     moment = to_text(now)
     values = [(moment, number) for number in numbers]

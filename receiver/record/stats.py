@@ -1,12 +1,11 @@
 """How much there is of everything, how old the oldest is, and when the next falls due."""
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from receiver.models import NOT_SET, OutboxState, Stats
-from receiver.stores.sqlite.viewing import snapshot
+from receiver.record.cursor import Cursor, snapshot
 from receiver.times import from_text, from_text_if_any, to_text
 
 # When the next one falls due; a leased one does so when its lease runs out.
@@ -53,13 +52,13 @@ FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL GROUP BY age
 NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
 
 
-def next_due_at(db: sqlite3.Cursor, kind: str, name: str) -> datetime | None:
+def next_due_at(db: Cursor, kind: str, name: str) -> datetime | None:
     """When the next work of a kind, other than files, falls due; see ``ports.Store.next_due_at``."""
     (moment,) = db.execute(NEXT_DUE[kind], {"name": name}).fetchone()
     return from_text_if_any(moment)
 
 
-def count_stats(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
+def count_stats(db: Cursor, now: datetime, sinks: Collection[str]) -> Stats:
     """How much there is of everything, and how old the oldest is; only what waits is counted now.
 
     What waits for others than the ``sinks`` is counted apart, where any are named, and grows no older.
@@ -68,7 +67,7 @@ def count_stats(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> St
         return _count(db, now, sinks)
 
 
-def _count(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
+def _count(db: Cursor, now: datetime, sinks: Collection[str]) -> Stats:
     kept: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for kind, name, state, number in db.execute(KEPT_COUNTS):
         kept[kind][name, state] = number
@@ -99,7 +98,7 @@ def _count(db: sqlite3.Cursor, now: datetime, sinks: Collection[str]) -> Stats:
     )
 
 
-def _count_unbound(db: sqlite3.Cursor, now: datetime) -> dict[str, int]:
+def _count_unbound(db: Cursor, now: datetime) -> dict[str, int]:
     marks = (to_text(now - timedelta(hours=1)), to_text(now - timedelta(days=1)))
     return dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())
 
@@ -120,5 +119,5 @@ def _without_none(counts: Mapping[str, int]) -> dict[str, int]:
     return {state: number for state, number in counts.items() if number}
 
 
-def _only_moment(db: sqlite3.Cursor, query: str) -> datetime | None:
+def _only_moment(db: Cursor, query: str) -> datetime | None:
     return from_text_if_any(db.execute(query).fetchone()[0])

@@ -6,7 +6,6 @@ these the one whose link dies first.
 """
 
 import itertools
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from receiver.links import HASHES
 from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome
+from receiver.record.cursor import Cursor
 from receiver.times import from_text, from_text_if_any, to_text
 
 # Of one provider, so many hosts are looked at, beginning anywhere: with more of them, each has its turn.
@@ -120,7 +120,7 @@ class _Places:
 
 
 def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
-    db: sqlite3.Cursor,
+    db: Cursor,
     now: datetime,
     lease_until: datetime,
     lease: str,
@@ -175,7 +175,7 @@ def _next_share(
     return None
 
 
-def next_due_at(db: sqlite3.Cursor, load: FetchLoad, chance: float) -> datetime | None:
+def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     """When the next file is due of those that there is room for; see ``ports.Store.next_due_at``."""
     places = _Places(load)
     moments: list[str | None] = []
@@ -188,7 +188,7 @@ def next_due_at(db: sqlite3.Cursor, load: FetchLoad, chance: float) -> datetime 
     return from_text_if_any(min(filter(None, moments), default=None))
 
 
-def _shares(db: sqlite3.Cursor, chance: float) -> Iterator[FetchShare]:
+def _shares(db: Cursor, chance: float) -> Iterator[FetchShare]:
     """Whose files wait: first those that have some that nobody tried, and then, perhaps again, the others."""
     providers = list(_providers(db))
     start = int(chance * HASHES)
@@ -198,14 +198,14 @@ def _shares(db: sqlite3.Cursor, chance: float) -> Iterator[FetchShare]:
                 yield provider, host
 
 
-def _providers(db: sqlite3.Cursor) -> Iterator[str]:
+def _providers(db: Cursor) -> Iterator[str]:
     provider = ""
     while row := db.execute(NEXT_PROVIDER, (provider,)).fetchone():
         (provider,) = row
         yield provider
 
 
-def _hosts(db: sqlite3.Cursor, step: str, provider: str, start: int) -> list[int]:
+def _hosts(db: Cursor, step: str, provider: str, start: int) -> list[int]:
     """The first hosts from ``start`` on, and round again from the beginning."""
     hosts: list[int] = []
     for first, end in ((start, HASHES), (0, start)):
@@ -218,13 +218,13 @@ def _hosts(db: sqlite3.Cursor, step: str, provider: str, start: int) -> list[int
     return hosts
 
 
-def _due(db: sqlite3.Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[Head]:
+def _due(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[Head]:
     for key in db.execute(UNTRIED, (*share, moment, limit)).fetchall():
         yield (-1, *key)
     yield from _tried(db, share, moment, limit)
 
 
-def _tried(db: sqlite3.Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[Head]:
+def _tried(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[Head]:
     for tried in TIMES_TRIED:
         for key in db.execute(TRIED, (*share, moment, limit, tried)).fetchall():
             yield (tried, *key)

@@ -1,12 +1,12 @@
 """The numbers of the tasks that an id leads to, whatever it is the id of."""
 
 import re
-import sqlite3
 
 import msgspec
 
 from receiver.models import TaskReference
-from receiver.stores.sqlite.matching import NUMBERS, json_list
+from receiver.record.cursor import Cursor
+from receiver.record.filters import NUMBERS, json_list
 
 # An event is named after its submission; those of releases before 0.4.0 had names of their own.
 BY_EVENT = """
@@ -27,14 +27,14 @@ _EVENT = re.compile(r"(evt_.+?)(?:\.([1-9][0-9]{0,8}))?")
 _NUMBERED = re.compile(r"(?:dlv|out)_([0-9]{1,18})")
 
 
-def numbers(db: sqlite3.Cursor, reference: TaskReference, provider: str | None) -> list[int]:
+def numbers(db: Cursor, reference: TaskReference, provider: str | None) -> list[int]:
     """Those of the tasks that every id of the reference leads to; few, for ids are one task's each."""
     given = {name: value for name, value in msgspec.structs.asdict(reference).items() if value is not None}
     found = [_numbers(db, name, value, provider) for name, value in given.items()]
     return sorted(set.intersection(*found))
 
 
-def _numbers(db: sqlite3.Cursor, name: str, value: str, provider: str | None) -> set[int]:
+def _numbers(db: Cursor, name: str, value: str, provider: str | None) -> set[int]:
     match name:
         case "event_id":
             return _of_event(db, value)
@@ -49,7 +49,7 @@ def _numbers(db: sqlite3.Cursor, name: str, value: str, provider: str | None) ->
     return {number for (number,) in rows}
 
 
-def _of_event(db: sqlite3.Cursor, id_: str) -> set[int]:
+def _of_event(db: Cursor, id_: str) -> set[int]:
     """By its own id, or that of any revision of it."""
     named = _EVENT.fullmatch(id_)
     if named is None:

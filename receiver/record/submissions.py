@@ -1,6 +1,5 @@
 """Whose a delivery is: what its token claims, submissions logged or bound, and what waited for them."""
 
-import sqlite3
 from datetime import datetime
 
 import msgspec
@@ -9,8 +8,9 @@ from receiver.errors import Rejected
 from receiver.models import Proof, Recording, ReportState, Submission, Verdict
 from receiver.options import StoreOptions
 from receiver.problem_types import ProblemType
-from receiver.stores.sqlite import applying, polling
-from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, get_submission, submission_of_task
+from receiver.record import events, polls
+from receiver.record.cursor import Cursor
+from receiver.record.views import SUBMISSION_COLUMNS, get_submission, submission_of_task
 from receiver.times import to_text
 
 
@@ -51,7 +51,7 @@ UPDATE deliveries SET verdict = 'unowned', waiting = NULL, body = NULL WHERE num
 INSERT_SUBMISSION = f"INSERT INTO submissions ({SUBMISSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
-def find_claimed(db: sqlite3.Cursor, recording: Recording, options: StoreOptions) -> Claim:
+def find_claimed(db: Cursor, recording: Recording, options: StoreOptions) -> Claim:
     """What the delivery's token names and proves; a submission still free is bound to its task."""
     if recording.submission_id is not None:
         row = db.execute(SUBMISSION_BY_ID, (recording.submission_id, recording.provider)).fetchone()
@@ -61,7 +61,7 @@ def find_claimed(db: sqlite3.Cursor, recording: Recording, options: StoreOptions
 
 
 def _claim(
-    db: sqlite3.Cursor, recording: Recording, row: tuple[int, str | None, str], options: StoreOptions
+    db: Cursor, recording: Recording, row: tuple[int, str | None, str], options: StoreOptions
 ) -> Claim:
     """Check the task against the submission its token names, and bind it where it is still free."""
     number, bound, owner = row
@@ -74,7 +74,7 @@ def _claim(
             _match_early(db, recording.provider, asked, options)
             if not _ends(recording, options):
                 since = recording.received_at
-                polling.schedule(db, recording.provider, asked, since, options.first_poll_seconds)
+                polls.schedule(db, recording.provider, asked, since, options.first_poll_seconds)
             return Claim(submission=number, task_id=asked, proof=recording.proof)
         # Reserved, and then logged a second time instead of bound: it is the same owner's task all the same.
         other, other_owner = db.execute(OWNER_BY_TASK, (recording.provider, asked)).fetchone()
@@ -95,12 +95,10 @@ def _proof_beyond_token(recording: Recording) -> Proof:
 def _ends(recording: Recording, options: StoreOptions) -> bool:
     """Whether this delivery alone would end the task of its token."""
     is_end = recording.report.state in {ReportState.COMPLETED, ReportState.FAILED}
-    return is_end and not applying.must_confirm(recording, recording.proof, options)
+    return is_end and not events.must_confirm(recording, recording.proof, options)
 
 
-def log_submission(
-    db: sqlite3.Cursor, submission: Submission, options: StoreOptions
-) -> tuple[Submission, bool]:
+def log_submission(db: Cursor, submission: Submission, options: StoreOptions) -> tuple[Submission, bool]:
     """Keep a submission unless its task has one; see ``ports.Store.log_submission``."""
     if submission.task_id is not None:
         known = submission_of_task(db, submission.provider, submission.task_id)
@@ -110,12 +108,12 @@ def log_submission(
     if submission.task_id is not None:
         _match_early(db, submission.provider, submission.task_id, options)
         since = submission.created_at
-        polling.schedule(db, submission.provider, submission.task_id, since, options.first_poll_seconds)
+        polls.schedule(db, submission.provider, submission.task_id, since, options.first_poll_seconds)
     return submission, True
 
 
 def bind_submission(
-    db: sqlite3.Cursor, submission_id: str, task_id: str, now: datetime, options: StoreOptions
+    db: Cursor, submission_id: str, task_id: str, now: datetime, options: StoreOptions
 ) -> Submission:
     """Tie a reserved submission to its task; see ``ports.Store.bind_submission``."""
     submission = get_submission(db, submission_id)
@@ -126,11 +124,11 @@ def bind_submission(
     if db.execute(BIND, (task_id, to_text(now), submission_id)).rowcount == 0:
         raise Rejected(ProblemType.TASK_TAKEN, "Another submission is bound to this task.")
     _match_early(db, submission.provider, task_id, options)
-    polling.schedule(db, submission.provider, task_id, now, options.first_poll_seconds)
+    polls.schedule(db, submission.provider, task_id, now, options.first_poll_seconds)
     return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
 
 
-def withdraw_submission(db: sqlite3.Cursor, submission_id: str, now: datetime) -> Submission:
+def withdraw_submission(db: Cursor, submission_id: str, now: datetime) -> Submission:
     """Wait for no task of a reservation any more; see ``ports.Store.withdraw_submission``."""
     submission = get_submission(db, submission_id)
     if submission is None:
@@ -157,7 +155,7 @@ def _values(submission: Submission) -> tuple[str | None, ...]:
     )
 
 
-def _match_early(db: sqlite3.Cursor, provider: str, task_id: str, options: StoreOptions) -> None:
+def _match_early(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> None:
     """Give early deliveries their owner now; whoever reads the log next sees both or neither.
 
     What has to be confirmed is decided now, too: a key may have been set since they came.
@@ -166,16 +164,16 @@ def _match_early(db: sqlite3.Cursor, provider: str, task_id: str, options: Store
     for number, filed, kept in db.execute(EARLY_OF_TASK, (provider, task_id)).fetchall():
         if kept is None:  # progress, or not understood: it ends nothing
             known = Verdict.PROGRESS.value if filed == Verdict.EARLY else filed
-            owner = applying.owner_of(db, provider, task_id)
+            owner = events.owner_of(db, provider, task_id)
             db.execute(MATCH_EARLY, (known, owner, None, number))
             continue
         recording = msgspec.json.decode(kept, type=Recording)
         # A token whose submission was in the log would not have left it early.
-        verdict, owner = applying.apply(db, recording, _proof_beyond_token(recording), options, now)
-        db.execute(MATCH_EARLY, (verdict.value, owner, applying.waiting(recording, verdict), number))
-        applying.tell_polls(db, verdict, owner, provider, task_id, now)  # one before it may have been held
+        verdict, owner = events.apply(db, recording, _proof_beyond_token(recording), options, now)
+        db.execute(MATCH_EARLY, (verdict.value, owner, events.waiting(recording, verdict), number))
+        events.tell_polls(db, verdict, owner, provider, task_id, now)  # one before it may have been held
 
 
-def expire_early(db: sqlite3.Cursor, received_before: datetime, limit: int) -> int:
+def expire_early(db: Cursor, received_before: datetime, limit: int) -> int:
     """Early deliveries that waited long enough become unowned, up to ``limit`` of them; how many."""
     return db.execute(EXPIRE_EARLY, (to_text(received_before), limit)).rowcount

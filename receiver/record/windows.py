@@ -5,7 +5,6 @@ Whoever wants more goes on where it ended. So no read holds a thread, or a snaps
 """
 
 import re
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 
@@ -13,6 +12,7 @@ import msgspec
 
 from receiver.errors import Rejected
 from receiver.problem_types import ProblemType
+from receiver.record.cursor import Cursor
 
 LOOK_SECONDS = 0.25
 FIRST_WINDOW = 250  # rows; each window after it is twice as large, so that a slow disk is seen in time
@@ -39,7 +39,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def windows(
-    db: sqlite3.Cursor,
+    db: Cursor,
     walk: Walk,
     values: Mapping[str, object],
     *,

@@ -1,13 +1,13 @@
 """Pages of tasks and of submissions, the newest first, each by the index that comes closest to its filter."""
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from receiver.models import SubmissionFilter, SubmissionPage, TaskFilter, TaskPage, TaskState, TaskSummary
-from receiver.stores.sqlite import lookup, metadata
-from receiver.stores.sqlite.matching import (
+from receiver.record import metadata, references
+from receiver.record.cursor import Cursor
+from receiver.record.filters import (
     OF_OWNER,
     OF_TASKS,
     OF_TYPE,
@@ -19,8 +19,8 @@ from receiver.stores.sqlite.matching import (
     find_newest,
     json_list,
 )
-from receiver.stores.sqlite.viewing import SUBMISSION_COLUMNS, submission_of_row
-from receiver.stores.sqlite.windows import LAST_NUMBER, Walk, cursor_at, number_below
+from receiver.record.views import SUBMISSION_COLUMNS, submission_of_row
+from receiver.record.windows import LAST_NUMBER, Walk, cursor_at, number_below
 from receiver.times import from_text, from_text_if_any, to_text
 
 OF_PROVIDER = Walk(
@@ -59,11 +59,11 @@ ORDER BY created_at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 
 
-def list_tasks(db: sqlite3.Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
+def list_tasks(db: Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
     """A page of tasks; see ``ports.Store.list_tasks``."""
     before = number_below(cursor)
     low, high = _span(db, wanted.since, wanted.until)
-    numbers = lookup.numbers(db, wanted.reference, wanted.provider) if wanted.reference else ()
+    numbers = references.numbers(db, wanted.reference, wanted.provider) if wanted.reference else ()
     rows, reached = find_newest(
         db, task_search(wanted, numbers), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
     )
@@ -134,7 +134,7 @@ def _rarest(wanted: TaskFilter) -> Way:
     return Way(walk=ALL, joins=WITH_EVENT_IF_ANY)
 
 
-def _span(db: sqlite3.Cursor, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+def _span(db: Cursor, since: datetime | None, until: datetime | None) -> tuple[int, int]:
     """The numbers between which the tasks of a time lie."""
     low, high = 0, LAST_NUMBER
     if since is not None and (row := db.execute(LAST_BEFORE, (_moved(since, -CLOCK_MARGIN),)).fetchone()):
@@ -151,9 +151,7 @@ def _moved(moment: datetime, by: timedelta) -> str:
         return to_text(moment)
 
 
-def list_submissions(
-    db: sqlite3.Cursor, wanted: SubmissionFilter, limit: int, cursor: str | None
-) -> SubmissionPage:
+def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: str | None) -> SubmissionPage:
     """A page of submissions; see ``ports.Store.list_submissions``."""
     before = number_below(cursor)
     if wanted.bound is False:
@@ -198,7 +196,7 @@ def _submission_values(wanted: SubmissionFilter) -> dict[str, str | None]:
 
 
 def _unbound(
-    db: sqlite3.Cursor, wanted: SubmissionFilter, limit: int, before: int | None
+    db: Cursor, wanted: SubmissionFilter, limit: int, before: int | None
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     values = {**_submission_values(wanted), "before": before, "limit": limit + 1}
     rows = db.execute(UNBOUND, values).fetchall()

@@ -1,0 +1,37 @@
+"""What the record needs of a database's cursor: the part of PEP 249 that every driver has."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Cursor(Protocol):
+    """Runs one statement at a time, inside a transaction that whoever hands it over has begun."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the last statement changed, all runs of ``executemany`` together."""
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The number of the row that was inserted last."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> "Cursor": ...
+
+    def executemany(self, sql: str, parameters: Any, /) -> "Cursor": ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@contextmanager
+def snapshot(db: Cursor) -> Iterator[None]:
+    """All that is read inside is of one moment."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")
