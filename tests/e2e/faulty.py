@@ -1,42 +1,17 @@
-"""`receiver serve` that dies, as by `kill -9`, at a named place of its code; the product has no such places.
+"""`receiver serve` as a child process that dies at a named place of its code."""
 
-    python -m tests.e2e.faulty '{"place": "receiver.ingest:Ingest.accept", "when": "before"}'
-
-The place is patched before the command line is called, so nothing in a setting, a variable or the code that
-people run can arm it.
-"""
-
-import functools
-import inspect
-import itertools
-import os
-import pkgutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 
-from receiver.cli import main
+from tests.e2e.armed import Fault
 from tests.e2e.service import Receiver
 from tests.support.places import ROOT
-
-
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where to die: ``before`` or ``after`` a call, or ``halfway``, with half of its last argument done.
-
-    ``count`` says at which call; only those count that come when ``once``, another place, has been reached.
-    ``emptied`` kills nobody: the place is a table, and the process has to live without what is in it.
-    """
-
-    place: str  # module:name or module:Class.name
-    when: Literal["before", "after", "halfway", "emptied"] = "before"
-    count: int = 1
-    once: str | None = None
 
 
 class FaultyReceiver(Receiver):
@@ -50,7 +25,7 @@ class FaultyReceiver(Receiver):
             return
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.faulty", msgspec.json.encode(self.fault).decode()],
+                [sys.executable, "-m", "tests.e2e.armed", msgspec.json.encode(self.fault).decode()],
                 cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -76,79 +51,3 @@ async def faulty_receiver(
             yield service
     finally:
         service.discard()
-
-
-def arm(fault: Fault) -> None:
-    """Patch the place."""
-    if fault.when == "emptied":
-        pkgutil.resolve_name(fault.place).clear()
-        return
-    is_open = _gate(fault.once)
-    calls = itertools.count(1)  # one step of the interpreter: calls may come from any thread
-
-    def strikes() -> bool:
-        return is_open() and next(calls) == fault.count
-
-    _patch(fault.place, lambda original: _deadly(original, fault.when, strikes))
-
-
-def _gate(place: str | None) -> Callable[[], bool]:
-    """Whether a place has been reached."""
-    reached = [place is None]
-
-    def noting(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def note(*args: Any, **kwargs: Any) -> Any:
-            reached[0] = True
-            return original(*args, **kwargs)
-
-        return note
-
-    if place is not None:
-        _patch(place, noting)
-    return lambda: reached[0]
-
-
-def _patch(place: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    module, _, path = place.partition(":")
-    inside, _, name = path.rpartition(".")
-    owner = pkgutil.resolve_name(f"{module}:{inside}") if inside else pkgutil.resolve_name(module)
-    setattr(owner, name, change(getattr(owner, name)))
-
-
-def _deadly(original: Callable[..., Any], when: str, strikes: Callable[[], bool]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def before(*args: Any, **kwargs: Any) -> Any:
-        if strikes():
-            if when == "halfway":
-                *others, whole = args
-                original(*others, whole[: len(whole) // 2], **kwargs)
-            _die()
-        return original(*args, **kwargs)
-
-    @functools.wraps(original)
-    def after(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if strikes():
-            _die()
-        return result
-
-    @functools.wraps(original)
-    async def after_awaited(*args: Any, **kwargs: Any) -> Any:
-        result = await original(*args, **kwargs)
-        if strikes():
-            _die()
-        return result
-
-    if when != "after":
-        return before
-    return after_awaited if inspect.iscoroutinefunction(original) else after
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    arm(msgspec.json.decode(sys.argv[1], type=Fault))
-    main(["serve"], prog_name="receiver")

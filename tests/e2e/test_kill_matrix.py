@@ -19,7 +19,8 @@ import pytest
 
 from receiver.testing import sample_callback
 from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
-from tests.e2e.faulty import Fault, FaultyReceiver, faulty_receiver
+from tests.e2e.armed import Fault
+from tests.e2e.faulty import FaultyReceiver, faulty_receiver
 from tests.e2e.service import ADMIN_TOKEN, bearer, consumer
 from tests.support.media_host import MediaHost, media_host, picture, says
 from tests.support.sink_hosts import SharedRedis
