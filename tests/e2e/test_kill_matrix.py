@@ -33,6 +33,9 @@ SMALL = picture()
 
 ACCEPT = "receiver.web.callbacks:CallbackDoor._accept"
 RECORDED = "receiver.stores.sqlite:SqliteStore.record"
+WRITTEN = (
+    "receiver.record.recording:record"  # in its transaction: no other commit comes between it and its own
+)
 STORE = "receiver.stores.sqlite:SqliteStore"
 SOON_SECONDS = 30.0
 
@@ -67,19 +70,17 @@ DOOR = {
     ),
     "before the transaction": Cost(fault=fault("before", RECORDED), answered=False, on_record=False),
     "in the transaction, nothing written": Cost(
-        fault=fault("before", "receiver.record.recording:record"), answered=False, on_record=False
+        fault=fault("before", WRITTEN), answered=False, on_record=False
     ),
     "in the transaction, half written": Cost(
         fault=fault("before", "receiver.record.deliveries:keep"), answered=False, on_record=False
     ),
-    "in the transaction, all written": Cost(
-        fault=fault("after", "receiver.record.recording:record"), answered=False, on_record=False
-    ),
+    "in the transaction, all written": Cost(fault=fault("after", WRITTEN), answered=False, on_record=False),
     "after the commit": Cost(
-        fault=fault("before", "receiver.stores.sqlite.writer:Writer._resolve", once=RECORDED), answered=False
+        fault=fault("before", "receiver.stores.sqlite.writer:Writer._resolve", once=WRITTEN), answered=False
     ),
     "before the wake-up": Cost(
-        fault=fault("before", "receiver.worker:Worker.wake", once=RECORDED), answered=False
+        fault=fault("before", "receiver.worker:Worker.wake", once=WRITTEN), answered=False
     ),
     "before the answer": Cost(fault=fault("before", "receiver.web.callbacks:_send"), answered=False),
     "after the answer": Cost(
