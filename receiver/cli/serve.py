@@ -37,6 +37,7 @@ PROTOCOL = "receiver.web.connections:BoundedHttpProtocol"
 
 GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and platforms kill after 10 s
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 8
 MOST_DESCRIPTORS = 65_536
 LOOKUPS_AT_ONCE = "64"  # of names of sinks and providers
 
@@ -154,6 +155,14 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from exc
 
 
+def _copies(listener: socket.socket) -> list[socket.socket]:
+    """Of the same socket: uvloop takes in one connection of each in a round of the loop.
+
+    In a round every connection may be answered once: who comes behind hundreds would wait for seconds.
+    """
+    return [listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]
+
+
 def _run(
     app: ASGIApp, listener: socket.socket, idle_seconds: float, *, before_stop: Callable[[], None]
 ) -> None:
@@ -182,7 +191,7 @@ def _run(
     # uvicorn raises the signal again once all is in order; by default that would be exit code 143.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _Server(config, before_stop).run(sockets=[listener])
+        _Server(config, before_stop).run(sockets=[listener, *_copies(listener)])
     except KeyboardInterrupt:
         pass  # stopped in good order before uvicorn raised it again
     except SystemExit as exc:  # uvicorn's own code for a failed start means something else with us

@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -96,3 +97,22 @@ async def again(request: Callable[[], Awaitable[object]]) -> None:
 async def test_the_service_takes_all_the_descriptors_that_it_may_have(tmp_path: Path) -> None:
     async with confined(tmp_path, before=["prlimit", "--nofile=256:4096"]) as service:
         assert resource.prlimit(service.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
+
+
+async def test_a_newcomer_is_not_kept_waiting_one_round_for_each_who_came_before(tmp_path: Path) -> None:
+    """Each round of the loop answers every connection once, and took in one connection alone."""
+    async with confined(tmp_path) as service:
+        service.signal(signal.SIGSTOP)  # all of them come at one moment
+        busy = await asyncio.open_connection("127.0.0.1", service.port)
+        busy[1].write(b"GET /tasks HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+        await busy[1].drain()
+        idle = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(300)]
+        last = await asyncio.open_connection("127.0.0.1", service.port)
+        last[1].write(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n")
+        service.signal(signal.SIGCONT)
+        assert (await last[0].readline()).startswith(b"HTTP/1.1 401")
+        await until(lambda: len(logged(service, "request.answered")) >= 401, 30)
+        for _, writer in (busy, *idle, last):
+            writer.close()
+        order = [line["route"] for line in logged(service, "request.answered")]
+        assert order.index("/stats") < 150

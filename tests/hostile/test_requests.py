@@ -193,6 +193,42 @@ async def test_endless_and_lying_bodies_leave_memory_and_descriptors_alone(targe
     await until(lambda: target.descriptors() <= descriptors + 2)
 
 
+async def test_a_flood_of_requests_on_one_connection_is_read_one_by_one(target: Target) -> None:
+    """A quarter of a megabyte is fourteen thousand requests, which took 40 MB when they were read at once."""
+    before = target.resident_bytes()
+    descriptors = target.descriptors()
+    flood = b"GET / HTTP/1.1\r\n\r\n" * 14_000
+    senders = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(20)]
+    try:
+        for _, writer in senders:
+            writer.write(flood)
+        began = time.monotonic()
+        for _ in range(5):
+            assert await callback(target, "honest") == 200
+        assert time.monotonic() - began < 5
+        await asyncio.sleep(0.5)
+        assert target.resident_bytes() - before < 50 * 2**20
+    finally:
+        for _, writer in senders:
+            writer.transport.abort()
+    await until(lambda: target.descriptors() <= descriptors + 2)
+    assert target.faults() == []
+
+
+@pytest.mark.parametrize("trailers", [b"A: b\r\n" * 10_000, b"a" * 60_000], ids=["many", "one without end"])
+async def test_endless_trailers_after_a_body_leave_memory_alone(target: Target, trailers: bytes) -> None:
+    """They come after the answer, too, and had no limit: 70 MB of one stopped the service for 7 seconds."""
+    before = target.resident_bytes()
+    descriptors = target.descriptors()
+    chunked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    answers = await talk(target.port, chunked, b"A: ", *[trailers] * 800)
+    assert target.resident_bytes() - before < 20 * 2**20
+    assert set(statuses(answers)) <= {200, 400}  # as many as come before it is cut off
+    await until(lambda: target.descriptors() <= descriptors + 2)
+    assert await callback(target, "honest") == 200
+    assert target.faults() == []
+
+
 async def test_five_hundred_slow_connections_do_not_stop_a_real_callback(target: Target) -> None:
     """Heads and bodies that come by the byte or not at all, a chunk that stalls: a deadline ends each."""
     descriptors = target.descriptors()

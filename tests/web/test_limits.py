@@ -403,6 +403,15 @@ async def test_a_body_in_chunks_of_one_byte_is_copied_once_for_each_read(
     assert len(pieces) < 200
 
 
+async def test_what_comes_behind_the_body_is_no_header(port: int) -> None:
+    body = json.dumps({"provider": "vidgo", "owner": "user-17"}).encode()
+    chunks = b"%x\r\n%s\r\n0\r\n" % (len(body), body)
+    token = f"Authorization: Bearer {API_TOKEN}\r\n".encode()
+    head = b"POST /submissions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    assert Answer(await talk(port, head + token + b"\r\n" + chunks + b"\r\n")).status == 201
+    assert Answer(await talk(port, head + b"\r\n" + chunks + token + b"\r\n")).status == 401
+
+
 async def test_a_reader_that_takes_nothing_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
     many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300
