@@ -9,6 +9,10 @@ class Cursor(Protocol):
     """Runs one statement at a time, inside a transaction that whoever hands it over has begun."""
 
     @property
+    def description(self) -> Any:
+        """The columns of what the last statement found, each begun by its name."""
+
+    @property
     def rowcount(self) -> int:
         """How many rows the last statement changed, all runs of ``executemany`` together."""
 
