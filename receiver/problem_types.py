@@ -28,6 +28,7 @@ class ProblemType(Enum):
     NOT_ALLOWED = "not-allowed", 403, "Not allowed"
     FILE_MISSING = "file-missing", 404, "File missing"
     FILE_NOT_STORED = "file-not-stored", 404, "File not stored"
+    UNKNOWN_CHAPTER = "unknown-chapter", 404, "Unknown chapter"
     UNKNOWN_FILE = "unknown-file", 404, "Unknown file"
     UNKNOWN_PATH = "unknown-path", 404, "Unknown path"
     UNKNOWN_REPLAY = "unknown-replay", 404, "Unknown replay"

@@ -17,7 +17,7 @@ from receiver.models import EventType, Outcome, SinkTest, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
 from tests.support.factories import EMPTY_RECORD, NOW
-from tests.support.manual import CHAPTERS, FOLDER, README, first_cells
+from tests.support.manual import CHAPTERS, FOLDER, LINK, README, first_cells
 from tests.support.places import ROOT
 
 MOST_BYTES = 9 * 1024  # of the front page
@@ -25,7 +25,6 @@ OTHERS = ("README.md", "CHANGELOG.md", "deploy/README.md", "tests/README.md")
 MANUALS = (*(ROOT / name for name in OTHERS), *(FOLDER / f"{name}.md" for name in CHAPTERS))
 WHOLE = "\n".join((README, *CHAPTERS.values()))
 
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:deploy|receiver|tests|\.ci)/[\w./-]+)`")
 CLIMBING = re.compile(r"(?<![\w./-])(?:[\w.-]+/)*\.\.(?:/[\w.-]*)+")  # a relative path that goes up somewhere
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "callback-url": ("receiver.cli.callback_url:callback_url", "Print a provider's callback URL."),
     "migrate": ("receiver.cli.migrate:migrate", "Bring the database to this release's schema."),
     "backup": ("receiver.cli.backup:backup", "Copy everything while the service runs."),
+    "docs": ("receiver.cli.docs:docs", "Read the manual: its chapters, or one of them."),
     "doctor": ("receiver.cli.doctor:doctor", "Print every problem there is, not just the first."),
 }
 
@@ -92,7 +93,8 @@ def escape_the_unencodable() -> None:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Settings come from the environment; the README lists them, `receiver doctor` checks them.",
+    epilog="Settings come from the environment: `receiver docs settings` lists them, `receiver doctor`"
+    " checks them.",
 )
 @click.version_option(__version__, prog_name="receiver")
 def main() -> None:

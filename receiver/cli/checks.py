@@ -200,7 +200,9 @@ def check_secrets(settings: Settings, told: ServiceSettings | None) -> Iterator[
 
 def _kept(how: str, path: Path, *, were_open: bool) -> Check:
     if were_open:
-        return warn("secrets", f"{path}: {EXPOSED}", "change them (README, Running it)")
+        return warn(
+            "secrets", f"{path}: {EXPOSED}", "change them (see `receiver docs operating`, Changing secrets)"
+        )
     return ok("secrets", how)
 
 

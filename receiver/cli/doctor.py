@@ -79,7 +79,7 @@ async def _collect() -> Found:
     try:
         settings = load_settings()
     except Misconfigured as exc:
-        todo = "correct or unset it (README, Settings)"
+        todo = "correct or unset it (see `receiver docs settings`)"
         problems = [checks.fail("settings", problem, todo) for problem in exc.problems]
         return [*problems, *_machine(Path.cwd())], None
     try:

@@ -11,7 +11,7 @@ from receiver.problem_types import ProblemType
 
 
 class Exit(IntEnum):
-    """What scripts can rely on; the README says of each which failures it is for."""
+    """What scripts can rely on; the manual says of each which failures it is for."""
 
     DONE = 0
     FAILED = 1

@@ -66,7 +66,7 @@ _NOT_SURE = frozenset(
 _SEE = "what it says of it is below"
 _ELSEWHERE = (
     "use the release that wrote it, or set RECEIVER_DATABASE_URL or RECEIVER_DATA_DIR to another place, or to"
-    " a backup (README, Backups)"
+    " a backup (see `receiver docs operating`, Backups)"
 )
 _NOT_NOW = f"look again in a minute; if it stays so, end what else has the file open, and {SAME_USER}"
 _BACKUP = "set RECEIVER_DATA_DIR to the newest copy that `receiver backup` made, and start on it"

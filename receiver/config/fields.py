@@ -339,7 +339,7 @@ def key_variable(provider: str) -> str:
 
 
 def settings_table() -> str:
-    """Every variable as a Markdown table, for the README."""
+    """Every variable as a Markdown table, for the manual."""
     rows = [
         f"| `{field.variable}` | {_default_text(field)} | {field.accepts.words} | {field.help} |"
         for field in ALL_FIELDS

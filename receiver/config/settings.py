@@ -193,7 +193,7 @@ def _nearest(name: str, known: list[str]) -> str:
     if bare in {*known, *_variables_of_providers()}:
         return f"; did you mean {bare}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f"; did you mean {near[0]}?" if near else "; unset it, or see the table of settings in the README"
+    return f"; did you mean {near[0]}?" if near else "; unset it, or see `receiver docs settings`"
 
 
 def _variables_of_providers() -> dict[str, str]:

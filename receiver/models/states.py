@@ -1,4 +1,4 @@
-"""States and outcomes: one word each, the same in code, database, log, metric and README."""
+"""States and outcomes: one word each, the same in code, database, log, metric and manual."""
 
 from enum import StrEnum
 
@@ -130,7 +130,7 @@ class ReplayState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How one attempt at an asset, at a sink or at a provider ended. The README explains each in a line."""
+    """How one attempt at an asset, at a sink or at a provider ended. The manual explains each in a line."""
 
     # good ends
     STORED = "stored"

@@ -25,6 +25,7 @@ from receiver.urls import CALLBACKS
 from receiver.web import (
     assets,
     dead_letters,
+    docs,
     health,
     history,
     openapi,
@@ -59,6 +60,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *sinks.ENDPOINTS,
     *settings.ENDPOINTS,
     *health.ENDPOINTS,
+    *docs.ENDPOINTS,
     Endpoint(
         method="GET",
         path="/openapi.json",

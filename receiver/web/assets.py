@@ -19,6 +19,7 @@ from receiver.web import problems
 from receiver.web.auth import Role, may_act_for, require
 from receiver.web.connections import LEAVE, most_streams
 from receiver.web.endpoints import Audience, Endpoint
+from receiver.web.etags import names_tag
 from receiver.web.streams import STREAMS, Stream
 
 # What a browser may show at once; all else is offered as a download. SVG must never be among them.
@@ -124,7 +125,7 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
         "etag": etag,
         "content-disposition": _disposition(asset, task_id),
     }
-    if _names(request.headers.get("if-none-match"), etag):
+    if names_tag(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     span = _span(request, etag, size)
     if span is not None and span[1] == 0:
@@ -157,12 +158,6 @@ def _disposition(asset: Asset, task_id: str) -> str:
     extension = re.sub(r"[^a-z0-9]", "", (asset.key or "").rpartition(".")[2])[:8] or "bin"
     kind = "inline" if asset.media_type in _SHOWN else "attachment"
     return f'{kind}; filename="{stem}-{asset.index}.{extension}"'
-
-
-def _names(header: str | None, etag: str) -> bool:
-    """Whether an If-None-Match lists the tag; weak and strong compare alike here (RFC 9110, 13.1.2)."""
-    listed = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
-    return "*" in listed or etag in listed
 
 
 def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ _CLOSING = frozenset({408, 413, 415})
 
 
 _TYPE = msgspec.Meta(
-    description=f"What clients go by: one of the names below {NAMESPACE} that the README lists, and more in"
+    description=f"What clients go by: one of the names below {NAMESPACE} that the manual lists, and more in"
     " later releases. Nothing is to be fetched there.",
     examples=[kind.uri for kind in ProblemType],
 )

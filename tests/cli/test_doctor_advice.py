@@ -297,7 +297,7 @@ def test_whatever_is_not_well_comes_with_what_to_do_and_nothing_else_does(old: P
 
 def test_settings_that_are_wrong_come_with_what_to_do() -> None:
     found = examined(RECEIVER_LOG_LEVEL="loud")
-    assert found["settings"]["todo"] == "correct or unset it (README, Settings)"
+    assert found["settings"]["todo"] == "correct or unset it (see `receiver docs settings`)"
 
 
 def test_a_service_that_is_not_ready_comes_with_what_to_do() -> None:

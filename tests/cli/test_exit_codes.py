@@ -28,7 +28,7 @@ TYPED = {name.removeprefix("receiver ") for name in COMMANDS}
 
 # By situation: which commands end how.
 CASES: list[tuple[str, list[str], Exit]] = [
-    ("a service", ["stats", "sinks list"], DONE),
+    ("a service", ["stats", "sinks list", "docs", "docs words"], DONE),
     ("down", ASKED, FAILED),
     ("another service", ASKED, FAILED),
     ("wrong token", ASKED, FAILED),
@@ -54,6 +54,7 @@ CASES: list[tuple[str, list[str], Exit]] = [
             "dead list --provider midjourney",
             "dead requeue --provider midjourney",
             "callback-url midjourney",
+            "docs none",
         ],
         MISCONFIGURED,
     ),

@@ -377,7 +377,7 @@ def test_what_is_wrong_with_a_sink_is_named(environ: dict[str, str], said: str) 
     assert said in only_problem_of(environ)
 
 
-def test_the_table_for_the_readme_has_every_variable_and_no_secret_default() -> None:
+def test_the_table_for_the_manual_has_every_variable_and_no_secret_default() -> None:
     table = settings_table()
     assert all(f"| `{field.variable}` |" in table for field in ALL_FIELDS)
     assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -1,6 +1,10 @@
 """The manual as tests read it: the README and the chapters, by name."""
 
+import re
+
 from tests.support.places import ROOT
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 README = (ROOT / "README.md").read_text()
 FOLDER = ROOT / "receiver" / "docs"

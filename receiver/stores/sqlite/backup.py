@@ -119,7 +119,7 @@ def damaged(path: Path, problems: list[str]) -> Misconfigured:
     what = "; ".join(" ".join(problem.split()) for problem in problems)
     return Misconfigured(
         f"{path} is damaged ({what}): stop the service, keep the folder for later, and start it on a backup"
-        " by setting RECEIVER_DATA_DIR (README, Backups)"
+        " by setting RECEIVER_DATA_DIR (see `receiver docs operating`, Backups)"
     )
 
 
