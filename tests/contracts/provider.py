@@ -53,11 +53,16 @@ class ProviderContract:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "sample" in metafunc.fixturenames:
-            names = [path.stem for path in sorted(SAMPLES.glob(f"{self.provider.facts.name}-*.json"))]
-            metafunc.parametrize("sample", names)
+            metafunc.parametrize("sample", self.samples())
+
+    @classmethod
+    def samples(cls) -> dict[str, bytes]:
+        """The documents that are known, by name."""
+        paths = sorted(SAMPLES.glob(f"{cls.provider.facts.name}-*.json"))
+        return {path.stem: path.read_bytes() for path in paths}
 
     def read(self, sample: str) -> Report:
-        return self.provider.parse(payload.decode((SAMPLES / f"{sample}.json").read_bytes()))
+        return self.provider.parse(payload.decode(self.samples()[sample]))
 
     # --- samples ----------------------------------------------------------------------------------
 
@@ -98,7 +103,7 @@ class ProviderContract:
         assert bool(report.note) == (report.state is ReportState.UNCLEAR)
 
     def test_unknown_fields_change_nothing(self, sample: str) -> None:
-        document = payload.decode((SAMPLES / f"{sample}.json").read_bytes())
+        document = payload.decode(self.samples()[sample])
         assert isinstance(document, dict)
         assert self.provider.parse(document | {"brand_new": {"field": [1]}}) == self.read(sample)
 
@@ -135,7 +140,7 @@ class ProviderContract:
     def test_parse_never_raises_and_never_ends_a_nameless_task(self) -> None:
         provider = self.provider
         # Documents made of the provider's own keys and words get past the first look.
-        texts = "\n".join(path.read_text() for path in SAMPLES.glob(f"{provider.facts.name}-*.json"))
+        texts = b"\n".join(self.samples().values()).decode()
         words = st.sampled_from(sorted(set(re.findall(r"\w+", texts))))
         shaped = st.recursive(
             SCALARS | words,

@@ -1,0 +1,150 @@
+"""The manual's plug-ins: they keep to the contracts, and a service that finds them uses them."""
+
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import httpx2
+import pytest
+
+from receiver import plugins
+from receiver.config.settings import load_settings
+from receiver.errors import Misconfigured
+from receiver.models import Outcome
+from receiver.ports import Provider, Sink
+from receiver.runtime import Runtime, open_runtime
+from receiver.web.app import build_app
+from tests.contracts.provider import ProviderContract
+from tests.contracts.sink import OpenSink, SinkContract, failure
+from tests.support.manual import section
+from tests.support.messages import cloud_event
+from tests.support.waiting import until
+from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, callback_path, caller
+
+MOST_LINES = 40  # of code, as the heading says
+
+
+def example(heading: str) -> str:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", section("extending", heading), re.DOTALL | re.MULTILINE)
+    return str(code)
+
+
+def module(name: str, heading: str) -> Any:
+    made = ModuleType(name)
+    exec(compile(example(heading), f"{name}.py", "exec"), made.__dict__)
+    return made
+
+
+SPOOL: type[Sink] = module("receiver_extras", "## A sink in 40 lines").SpoolSink
+LUMEN: type[Provider] = module("receiver_lumen", "## A provider").Lumen
+
+
+class Spool:
+    """A folder as a host."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
+
+    def received(self) -> list[bytes]:
+        return [path.read_bytes() for path in sorted(self.folder.glob("*.json"))]
+
+
+class TestSpoolSink(SinkContract):
+    sink_class = SPOOL
+
+    @pytest.fixture
+    def host(self, tmp_path: Path) -> Spool:
+        return Spool(tmp_path / "deep" / "folder", "spool:deep/folder")
+
+    async def test_a_folder_that_cannot_be_made_is_unavailable(
+        self, open_sink: OpenSink, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        assert await failure(open_sink("spool:file/folder")) is Outcome.STORAGE_FAILED
+
+    def test_a_url_without_a_folder_names_the_setting(self, open_sink: OpenSink) -> None:
+        with pytest.raises(Misconfigured, match="RECEIVER_SINK_MINE"):
+            open_sink("spool:")
+
+
+def test_the_sink_is_as_short_as_it_says() -> None:
+    code = example("## A sink in 40 lines").partition("class SpoolSink:")[2]
+    assert len([line for line in code.splitlines() if line.strip()]) <= MOST_LINES
+
+
+SAMPLES: dict[str, dict[str, object]] = {
+    "lumen-callback-finished-image": {"state": "done", "images": ["https://media.lumen.example/0.png"]},
+    "lumen-callback-failed": {"state": "broken", "error": {"message": "too dark"}},
+    "lumen-status-running": {"state": "drawing", "images": []},
+}
+
+
+class TestLumen(ProviderContract):
+    provider: ClassVar[Provider] = LUMEN()
+    task_ids_in_samples: ClassVar[frozenset[str]] = frozenset({"t"})
+
+    @classmethod
+    def samples(cls) -> dict[str, bytes]:
+        return {name: json.dumps({"id": "t", **document}).encode() for name, document in SAMPLES.items()}
+
+    def success(self, items: object) -> object:
+        return {"id": "t", "state": "done", "images": items}
+
+    def failure(self, error: object) -> object:
+        return {"id": "t", "state": "broken", "error": error}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution with both modules, registered as the manual says."""
+    names = {"receiver_extras": "## A sink in 40 lines", "receiver_lumen": "## A provider"}
+    for name, heading in names.items():
+        (tmp_path / f"{name}.py").write_text(example(heading))
+    (toml,) = re.findall(
+        r"^```toml\n(.*?)^```$", section("extending", "## How a plug-in is found"), re.DOTALL | re.MULTILINE
+    )
+    points = re.sub(r'project\.entry-points\."(.*)"', r"\1", toml).replace('"', "")
+    info = tmp_path / "receiver_extras-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: receiver-extras\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+async def runtime(installed: None, tmp_path: Path) -> AsyncIterator[Runtime]:
+    environ = {
+        "RECEIVER_DATA_DIR": str(tmp_path / "data"),
+        "RECEIVER_SECRET": "a-secret-for-tests-only",
+        "RECEIVER_API_TOKENS": API_TOKEN,
+        "RECEIVER_ADMIN_TOKENS": ADMIN_TOKEN,
+        "RECEIVER_SINK_ARCHIVE": f"spool:{tmp_path}/spool",
+        "LUMEN_FIRST_POLL_SECONDS": "100",
+    }
+    async with open_runtime(load_settings(environ)) as opened:
+        yield opened
+
+
+async def test_a_service_takes_the_providers_callback_and_tells_the_sink(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    assert "lumen" in plugins.names("providers")
+    async with caller(build_app(runtime), API_TOKEN) as backend:
+        new = {"provider": "lumen", "owner": "u", "task_id": "t1"}
+        assert (await backend.post("/submissions", json=new)).status_code == 201
+        body = {"id": "t1", "state": "broken", "error": "too dark"}
+        answer: httpx2.Response = await backend.post(callback_path(runtime, "lumen"), json=body)
+        assert (answer.status_code, answer.json()["status"]) == (200, "accepted")
+        spool = Spool(tmp_path / "spool", "")
+        (told,) = await until(spool.received)
+    event = cloud_event(told)
+    assert (event.get_type(), event.get_subject()) == ("task.failed", "lumen/t1")
+    assert event.get_data()["error"]["message"] == "too dark"
