@@ -1,0 +1,100 @@
+"""The code by which the manual connects a backend, run beside a real service and a played provider."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from receiver.cli.demo.service import asking
+from tests.e2e.service import API_TOKEN, Receiver, receiver
+from tests.e2e.test_simulate import simulator
+from tests.support.manual import README
+from tests.support.sink_hosts import accepts, free_port
+from tests.support.waiting import until, wait_until
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+ORDER, HOOKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SECONDS = 30.0
+
+
+@contextmanager
+def consumer(folder: Path, port: int, secret: str = SECRET) -> Iterator[Path]:
+    """The manual's webhook on this port; the file has what it prints."""
+    assert "9000" in HOOKS
+    (folder / "hooks.py").write_text(HOOKS.replace("9000", str(port)))
+    printed = folder / "printed.txt"
+    with (
+        printed.open("wb") as out,
+        (folder / "hooks.log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "hooks.py"],
+            cwd=folder,
+            env={**os.environ, "WEBHOOK_SECRET": secret},
+            stdout=out,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            wait_until(lambda: accepts(port), SECONDS)
+            yield printed
+        finally:
+            process.kill()
+
+
+def order(folder: Path, service: Receiver, providers: str) -> subprocess.CompletedProcess[str]:
+    """The manual's order, as a backend with these settings runs it."""
+    assert "http://127.0.0.1:8080" in ORDER
+    (folder / "order.py").write_text(ORDER.replace("http://127.0.0.1:8080", service.url))
+    own = {
+        "RECEIVER_TOKEN": API_TOKEN,
+        "VIDGO_API_KEY": "any-key-will-do",
+        "VIDGO_BASE_URL": f"{providers}/vidgo",
+    }
+    command = [sys.executable, "order.py"]
+    environ = {**os.environ, **own, "NO_PROXY": "*"}
+    return subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+async def test_a_backend_that_does_as_the_manual_says_is_told_of_its_task(tmp_path: Path) -> None:
+    port = free_port()
+    hook = {"RECEIVER_SINK_APP": f"http://127.0.0.1:{port}", "RECEIVER_SINK_APP_SECRET": SECRET}
+    with simulator("--port", "0", "--own-ports", "0") as (_, providers), consumer(tmp_path, port) as printed:
+        async with receiver(tmp_path, hook | asking(providers)) as service:
+            ordered = order(tmp_path, service, providers)
+            assert ordered.returncode == 0, ordered.stderr
+            task_id = ordered.stdout.strip()
+            assert await until(printed.read_text, SECONDS) == f"task.completed vidgo/{task_id} user-17\n"
+            assert (await service.task(task_id))["state"] == "completed"
+
+
+async def test_a_refused_order_leaves_no_reservation_that_waits(tmp_path: Path) -> None:
+    with simulator("--port", "0", "--own-ports", "0", "--credits", "0") as (_, providers):
+        async with receiver(tmp_path) as service:
+            ordered = order(tmp_path, service, providers)
+            assert ordered.returncode == 1
+            assert "402" in ordered.stderr
+            headers = {"authorization": f"Bearer {API_TOKEN}"}
+            listed = (await service.http.get("/submissions", headers=headers)).json()["submissions"]
+            assert [bool(row["withdrawn_at"]) for row in listed] == [True]
+
+
+async def test_the_consumer_takes_nothing_that_is_signed_with_another_secret(tmp_path: Path) -> None:
+    port = free_port()
+    hook = {"RECEIVER_SINK_APP": f"http://127.0.0.1:{port}", "RECEIVER_SINK_APP_SECRET": SECRET}
+    other = SECRET[:-4] + "AAA="
+    with consumer(tmp_path, port, other) as printed:
+        async with receiver(tmp_path, hook) as service:
+            await service.finish("t1")
+            task = await until(lambda: refused(service), SECONDS)
+            assert task["notifications"][0]["outcome"] == "refused"
+            assert printed.read_text() == ""
+
+
+async def refused(service: Receiver) -> dict[str, list[dict[str, str]]] | None:
+    task = await service.task("t1")
+    return task if task["notifications"][0]["outcome"] else None
