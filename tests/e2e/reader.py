@@ -25,7 +25,13 @@ from tests.support.waiting import wait_until
 STOP_SECONDS = 10.0  # what the service promises
 
 # What listens, and the port that the manual has for it; each gets a free one here.
-PROGRAMS = {"receiver serve": "8080", "receiver simulate": "8090", "http.server": "8099", "app.py": "8097"}
+PROGRAMS = {
+    "receiver serve": "8080",
+    "receiver simulate": "8090",
+    "http.server": "8099",
+    "app.py": "8097",
+    "hooks.py": "9000",
+}
 STAYS = re.compile(r"^[^#\n]*receiver serve\n\Z", re.MULTILINE)
 OPENS_A_TERMINAL = ". .venv/bin/activate"
 # Done again until it shows what is awaited: a machine types faster than an image is fetched.
@@ -186,6 +192,10 @@ class Reader:
             self._serve(step.commands)
         else:
             self._run(step)
+
+    def save(self, name: str, text: str) -> None:
+        """Write a file in the checkout, with the ports that are free here."""
+        (self.checkout / name).write_text(self._typed(text))
 
     def close(self) -> None:
         for terminal in self._terminals:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from receiver.cli.demo.service import asking
+from tests.e2e.reader import reading, steps
 from tests.e2e.service import API_TOKEN, Receiver, receiver
 from tests.e2e.test_simulate import simulator
 from tests.support.manual import README
@@ -18,6 +19,7 @@ from tests.support.waiting import until, wait_until
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 ORDER, HOOKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 SECONDS = 30.0
+READING_SECONDS = 60.0
 
 
 @contextmanager
@@ -70,6 +72,14 @@ async def test_a_backend_that_does_as_the_manual_says_is_told_of_its_task(tmp_pa
             task_id = ordered.stdout.strip()
             assert await until(printed.read_text, SECONDS) == f"task.completed vidgo/{task_id} user-17\n"
             assert (await service.task(task_id))["state"] == "completed"
+
+
+def test_what_the_manual_shows_of_a_backend_is_what_a_reader_sees(tmp_path: Path) -> None:
+    with reading(tmp_path, READING_SECONDS) as reader:
+        reader.save("order.py", ORDER)
+        reader.save("hooks.py", HOOKS)
+        for step in steps("backend", "## Try it on this machine"):
+            reader.follow(step)
 
 
 async def test_a_refused_order_leaves_no_reservation_that_waits(tmp_path: Path) -> None:
