@@ -106,7 +106,7 @@ def test_every_python_example_is_python() -> None:
 
 def test_the_front_page_is_short_and_its_examples_are_those_of_the_chapter() -> None:
     assert len(README.encode()) <= MOST_BYTES
-    assert python_examples(README) == python_examples(CHAPTERS["backend"])[:2]
+    assert python_examples(README) == python_examples(CHAPTERS["backend"])[:3]
 
 
 def python_examples(text: str) -> list[str]:

@@ -8,42 +8,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from receiver.cli.demo.service import asking
 from tests.e2e.reader import reading, steps
 from tests.e2e.service import API_TOKEN, Receiver, receiver
 from tests.e2e.test_simulate import simulator
 from tests.support.manual import README
-from tests.support.sink_hosts import accepts, free_port
+from tests.support.sink_hosts import RedisServer, accepts, free_port
 from tests.support.waiting import until, wait_until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
-ORDER, HOOKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+ORDER, HOOKS, STREAM = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 SECONDS = 30.0
 READING_SECONDS = 60.0
 
 
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
 @contextmanager
-def consumer(folder: Path, port: int, secret: str = SECRET) -> Iterator[Path]:
-    """The manual's webhook on this port; the file has what it prints."""
-    assert "9000" in HOOKS
-    (folder / "hooks.py").write_text(HOOKS.replace("9000", str(port)))
+def printing(folder: Path, script: str, **environ: str) -> Iterator[Path]:
+    """A script that runs until it is killed; the file has what it prints."""
     printed = folder / "printed.txt"
+    command = [sys.executable, script]
     with (
         printed.open("wb") as out,
-        (folder / "hooks.log").open("wb") as log,
+        (folder / f"{script}.log").open("wb") as log,
         subprocess.Popen(
-            [sys.executable, "hooks.py"],
-            cwd=folder,
-            env={**os.environ, "WEBHOOK_SECRET": secret},
-            stdout=out,
-            stderr=log,
+            command, cwd=folder, env={**os.environ, **environ}, stdout=out, stderr=log
         ) as process,
     ):
         try:
-            wait_until(lambda: accepts(port), SECONDS)
             yield printed
         finally:
             process.kill()
+
+
+@contextmanager
+def consumer(folder: Path, port: int, secret: str = SECRET) -> Iterator[Path]:
+    """The manual's webhook, once it listens on this port."""
+    assert "9000" in HOOKS
+    (folder / "hooks.py").write_text(HOOKS.replace("9000", str(port)))
+    with printing(folder, "hooks.py", WEBHOOK_SECRET=secret) as printed:
+        wait_until(lambda: accepts(port), SECONDS)
+        yield printed
 
 
 def order(folder: Path, service: Receiver, providers: str) -> subprocess.CompletedProcess[str]:
@@ -91,6 +105,22 @@ async def test_a_refused_order_leaves_no_reservation_that_waits(tmp_path: Path) 
             headers = {"authorization": f"Bearer {API_TOKEN}"}
             listed = (await service.http.get("/submissions", headers=headers)).json()["submissions"]
             assert [bool(row["withdrawn_at"]) for row in listed] == [True]
+
+
+async def test_a_reader_of_the_stream_is_told_once_and_leaves_nothing_in_it(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    assert "127.0.0.1:6379/0" in STREAM
+    (tmp_path / "stream.py").write_text(STREAM.replace("6379", str(redis.port)))
+    queue = {"RECEIVER_SINK_QUEUE": f"redis://127.0.0.1:{redis.port}/0?stream=images"}
+    async with receiver(tmp_path, queue) as service:
+        await service.finish("before")
+        with printing(tmp_path, "stream.py") as printed:
+            await service.finish("after")
+            told = ["task.failed vidgo/before user-17", "task.failed vidgo/after user-17"]
+            await until(lambda: printed.read_text().splitlines() == told, SECONDS)
+            with redis.client(decode_responses=True) as client:
+                await until(lambda: client.xlen("images") == 0, SECONDS)
 
 
 async def test_the_consumer_takes_nothing_that_is_signed_with_another_secret(tmp_path: Path) -> None:
