@@ -147,7 +147,7 @@ def test_every_host_installs_the_same_pinned_and_hashed_packages() -> None:
     assert install in (DEPLOY / "Dockerfile").read_text().replace("--no-cache-dir ", "")
     locked = (ROOT / "requirements.txt").read_text()
     pinned = re.findall(r"^([\w.-]+)==\S+ \\$", locked, flags=re.MULTILINE)
-    assert {"starlette", "uvicorn", "redis"} <= set(pinned)
+    assert {"starlette", "uvicorn", "redis", "markdown-it-py", "mdurl"} <= set(pinned)
     assert len(re.findall(r"^\S", locked, flags=re.MULTILINE)) == len(pinned)  # nothing else, and no address
 
 

@@ -1,6 +1,7 @@
 """What `pip install` brings: a typed package under a name of its own, whose docstring says what is public."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -65,6 +66,20 @@ def test_the_wheel_brings_every_chapter_of_the_manual(wheel: Path) -> None:
         assert brought == {f"receiver/docs/{name}.md" for name in CHAPTERS}
         for name, text in CHAPTERS.items():
             assert packed.read(f"receiver/docs/{name}.md").decode() == text
+
+
+def test_what_is_installed_shows_the_manual(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    environ = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    shown = [
+        subprocess.run([sys.executable, *words], cwd=tmp_path, env=environ, capture_output=True, check=True)
+        for words in (
+            ("-c", "import receiver; print(receiver.__file__)"),
+            ("-m", "receiver", "docs", "walks"),
+        )
+    ]
+    assert shown[0].stdout.decode().startswith(str(tmp_path))
+    assert shown[1].stdout.decode() == CHAPTERS["walks"]
 
 
 def test_who_imports_the_wheel_is_checked_by_its_types(wheel: Path, tmp_path: Path) -> None:

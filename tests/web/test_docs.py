@@ -52,6 +52,7 @@ async def test_a_page_is_html_that_can_do_nothing(path: str, stranger: httpx2.As
     assert answer.headers["x-content-type-options"] == "nosniff"
     page = Read(answer.text)
     assert page.tags <= HARMLESS
+    assert len(set(page.attributes["id"])) == len(page.attributes["id"])
     assert page.attributes.keys() <= {"lang", "charset", "name", "content", "href", "id", "class", "start"}
     assert all(re.match(r"#|https://|[\w./-]+(#|$)", link) for link in page.attributes["href"])
 
