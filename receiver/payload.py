@@ -113,7 +113,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> dict[str, object]:
     """The object, or an empty one."""
     return value if isinstance(value, dict) else {}
 

@@ -88,19 +88,16 @@ def read(document: object) -> Report:
     data = payload.mapping(outer.get("data"))
 
     # Field by field, as APIDot's own receivers do: the envelope, or a part of it, may be missing.
-    def field(name: str) -> object:
-        inner = data.get(name)
-        return outer.get(name) if inner is None else inner
-
+    fields = outer | {name: inner for name, inner in data.items() if inner is not None}
     places = _places(outer, data)
     return payload.build_report(
-        task_id=payload.task_id(field("task_id")),
-        word=payload.text(field("status"), 100),
+        task_id=payload.task_id(fields.get("task_id")),
+        word=payload.text(fields.get("status"), 100),
         states=_STATES,
         files=_first_files(places),
         named=places,
         is_fileless=_is_fileless,
-        error=payload.error_of(field("error"), message=field("error_message")),
+        error=payload.error_of(fields.get("error"), message=fields.get("error_message")),
     )
 
 

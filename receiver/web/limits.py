@@ -71,8 +71,9 @@ class BodyLimiter:
         share = self.shares.get(token)
         if share is None:
             share = Room(self.limits.max_token_requests, self.limits.max_token_bytes)
-        share.make_place()
-        self._whole.make_place()
+        for room in (share, self._whole):
+            if room.requests_left <= 0:
+                room.make_place()
         self.shares[token] = share
         return BodyReader(self, token, (share, self._whole), max_bytes)
 
@@ -89,12 +90,11 @@ class Room:
         self.half_here: dict[BodyReader, None] = {}  # of these, those that hold bytes
 
     def make_place(self) -> None:
-        """Raises Unavailable where nobody who has a place can give way."""
-        if self.requests_left <= 0:
-            longest = next(iter(self.coming), None)
-            if longest is None:
-                raise Unavailable("too many requests wait", retry_after_seconds=1)
-            longest.give_way()
+        """One more, where none is left. Raises Unavailable where nobody who has a place can give way."""
+        longest = next(iter(self.coming), None)
+        if longest is None:
+            raise Unavailable("too many requests wait", retry_after_seconds=1)
+        longest.give_way()
 
     def make_room(self, size: int, asking: "BodyReader") -> None:
         """Raises Unavailable where none but the asking one can give way, or it has been awaited longest."""
