@@ -105,7 +105,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_pieces.append(body)
 
     def on_message_complete(self) -> None:
-        self._hand_on_body()
+        if self._body_pieces:
+            self._hand_on_body()
         super().on_message_complete()
 
     def _hand_on_body(self) -> None:
@@ -114,8 +115,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         A sender of chunks of one byte would hold the loop for a tenth of a second with every read.
         """
         pieces, self._body_pieces = self._body_pieces, []
-        if pieces:
-            super().on_body(b"".join(pieces))
+        super().on_body(b"".join(pieces))
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -142,7 +142,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._refuse(refusal, is_late=is_late)
                 return
             start = end
-        self._hand_on_body()
+        if self._body_pieces:
+            self._hand_on_body()
         self._unread = data[start:]
         if self._unread:
             self.flow.pause_reading()
@@ -154,6 +155,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Behind what may be the end of a request: few have ended before it, as they take so many bytes."""
         if self._body_left > 0:
             return start + self._body_left
+        if not start and data.find(b" HTTP/", data.find(b" HTTP/") + 1) < 0:
+            return len(data)  # no second request begins in it: one piece is the usual way, and the cheapest
         blank_line = data.find(b"\r\n\r\n", start + LEAST_PIECE - 4, start + LARGEST_PIECE)
         return blank_line + 4 if blank_line >= 0 else start + LARGEST_PIECE
 
