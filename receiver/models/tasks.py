@@ -307,11 +307,16 @@ class TaskReference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks a list shows. Times compare with when the task was submitted."""
+    """Which tasks a list shows. Times compare with when the task was submitted.
+
+    ``owners`` are those whose tasks may be told of, or how their names begin where they end in ``*``; none is
+    every owner. They go with a ``reference``: it leads to few tasks, whosever they are.
+    """
 
     provider: str | None = None
     state: TaskState | None = None
     owner: str | None = None
+    owners: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     reference: TaskReference | None = None

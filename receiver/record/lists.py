@@ -95,10 +95,24 @@ def task_search(wanted: TaskFilter, numbers: Sequence[int] = ()) -> Search:
     for place, (key, value) in enumerate(wanted.metadata.items()):
         conditions.append(f"{metadata.value_of(key, 's.')} = :metadata_{place}")
         values[f"metadata_{place}"] = value
+    if wanted.owners:
+        conditions.append(_of_any(wanted.owners))
+        values |= {f"owner_{place}": each.removesuffix("*") for place, each in enumerate(wanted.owners)}
     values["type"] = wanted.state and f"task.{wanted.state}"
     values["numbers"] = json_list(numbers)
     source = f"FROM {way.walk.table} {way.joins} WHERE {' AND '.join(conditions)}"
     return Search(walk=way.walk, source=source, values=values)
+
+
+def _of_any(owners: Sequence[str]) -> str:
+    """The clause for rows of any of these owners; its values are ``owner_0`` and so on."""
+    clauses = (
+        f"substr(s.owner, 1, {len(each) - 1}) = :owner_{place}"
+        if each.endswith("*")
+        else f"+s.owner = :owner_{place}"
+        for place, each in enumerate(owners)
+    )
+    return f"({' OR '.join(clauses)})"
 
 
 def _way(wanted: TaskFilter) -> Way:

@@ -74,18 +74,23 @@ def require_owner(request: Request, owner: str) -> None:
         raise Rejected(ProblemType.NOT_ALLOWED, "This token is bound to other owners.")
 
 
+def bound_owners(request: Request) -> tuple[str, ...]:
+    """The owners, or how their names begin, that the request's token is bound to; none is everybody."""
+    return () if request.state.role is Role.ADMIN else request.state.owners
+
+
 def listed_owner(request: Request, asked: str | None) -> str | None:
     """Whose a list may be: the one asked for, or the only one that the token is bound to; None is all.
 
     Raises Rejected: 403 for another's, 400 where one has to be asked for.
     """
-    owners = () if request.state.role is Role.ADMIN else request.state.owners
+    owners = bound_owners(request)
     if asked is not None:
         require_owner(request, asked)
     if asked is not None or not owners:
         return asked
     if len(owners) == 1 and not owners[0].endswith("*"):
-        return str(owners[0])
+        return owners[0]
     raise Rejected(
         ProblemType.OWNER_NEEDED, "This token is bound to several owners: add `owner=` with one of them."
     )

@@ -146,6 +146,26 @@ async def test_a_token_of_several_owners_has_to_say_whose_list_it_wants(
     assert len((await backend.get("/tasks")).json()["tasks"]) == 3  # a plain token is everybody's
 
 
+async def test_what_an_id_leads_to_at_another_owner_shows_in_no_cursor(
+    ann: httpx2.AsyncClient, runtime: Runtime, backend: httpx2.AsyncClient
+) -> None:
+    """Providers count each for themselves: one id may be a task at all four, and of four owners."""
+    for provider, owner in (("vidgo", "bob"), ("apidot", "ann"), ("apixo", "team-71"), ("reapi", "bob")):
+        await backend.post("/submissions", json={"provider": provider, "owner": owner, "task_id": "7"})
+    for query in ("limit=1", "limit=1&owner=bob", "limit=2", "limit=1&state=submitted"):
+        document = (await ann.get(f"/tasks?task_id=7&{query}")).json()
+        assert document["next_cursor"] is None, query
+        assert {row["owner"] for row in document["tasks"]} <= {"ann"}
+    async with caller(build_app(runtime), GROUP) as group:
+        page, shown = (await group.get("/tasks?task_id=7&limit=2")).json(), []
+        while True:
+            shown += [(row["provider"], row["owner"]) for row in page["tasks"]]
+            if page["next_cursor"] is None:
+                break
+            page = (await group.get(f"/tasks?task_id=7&limit=2&cursor={page['next_cursor']}")).json()
+    assert shown == [("reapi", "bob"), ("apixo", "team-71"), ("vidgo", "bob")]
+
+
 async def test_each_act_says_in_the_log_who_did_it_and_from_where(
     ann: httpx2.AsyncClient, admin: httpx2.AsyncClient, log_lines: LogLines
 ) -> None:
