@@ -38,6 +38,7 @@ PROTOCOL = "receiver.web.connections:BoundedHttpProtocol"
 GRACE_SECONDS = 4  # for requests in flight; the loops get as long after it, and platforms kill after 10 s
 BACKLOG = 2048
 ACCEPTED_AT_ONCE = 8
+UNSENT_BYTES = 128 * 1024  # of each connection, in the system's memory
 MOST_DESCRIPTORS = 65_536
 LOOKUPS_AT_ONCE = "64"  # of names of sinks and providers
 
@@ -146,13 +147,17 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as exc:
         reason = (exc.strerror or type(exc).__name__).partition(" (while")[0]
         raise Unavailable(
             f"cannot listen on {host} port {port} ({reason}):"
             " stop what has it, or choose another by --port or PORT"
         ) from exc
+    # Connections inherit it. The system would take in megabytes for a reader that takes nothing, and count
+    # them as this container's; what is on its way to one who reads is limited by his window alone.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    return listener
 
 
 def _copies(listener: socket.socket) -> list[socket.socket]:

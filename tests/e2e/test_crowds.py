@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -97,6 +98,28 @@ async def again(request: Callable[[], Awaitable[object]]) -> None:
 async def test_the_service_takes_all_the_descriptors_that_it_may_have(tmp_path: Path) -> None:
     async with confined(tmp_path, before=["prlimit", "--nofile=256:4096"]) as service:
         assert resource.prlimit(service.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
+
+
+def unread_bytes(port: int) -> int:
+    """What the system keeps for readers of a port's connections, by its own count."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}"))
+
+
+async def test_the_system_keeps_no_megabytes_for_a_reader_that_takes_nothing(tmp_path: Path) -> None:
+    """They are this machine's memory, and a container's, though no process has them."""
+    loop, readers = asyncio.get_running_loop(), [socket.socket() for _ in range(20)]
+    async with confined(tmp_path) as service:
+        for reader in readers:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.setblocking(False)
+            await loop.sock_connect(reader, ("127.0.0.1", service.port))
+            await loop.sock_sendall(reader, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        await until(lambda: unread_bytes(service.port) > 20 * 60_000)
+        await asyncio.sleep(2)
+        assert unread_bytes(service.port) < 20 * 300_000  # 0.3.0: 20 times 2.8 million
+        for reader in readers:
+            reader.close()
 
 
 async def test_a_newcomer_is_not_kept_waiting_one_round_for_each_who_came_before(tmp_path: Path) -> None:
