@@ -6,7 +6,8 @@ What other programs may rely on; everything else may change with any release:
 - ``receiver.web.app.create_app(settings)``: the same, to be mounted in an app of your own; with
   ``receiver.config.settings.load_settings`` and ``receiver.config.credentials.ensure_credentials``.
 - ``receiver.ports``: the contracts of providers, sinks, blob stores and stores, for plug-ins; with
-  ``receiver.models``, ``receiver.errors`` and ``receiver.options``.
+  ``receiver.models``, ``receiver.errors`` and ``receiver.options``, and what a provider reads documents with,
+  ``receiver.payload`` and ``receiver.urls``.
 - ``receiver.testing``: a clock that tests turn, and callbacks as providers send them.
 
 The command line is ``receiver``, the distribution ``callback-receiver``.
