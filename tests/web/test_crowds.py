@@ -19,19 +19,46 @@ from receiver.web import connections
 from receiver.web.connections import ConnectionCounts, DescriptorWatch, most_connections
 from receiver.web.streams import STREAMS
 from tests.support.loopback import Answer, post, serving, talk
+from tests.support.waiting import until
 from tests.support.web_callers import callback_path
 
 ROOM = 8
-WAIT_SECONDS = 0.3  # for the usual second
-SHORT_WAIT_SECONDS = 0.1
+NEVER = 3600.0
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER_END = b'{"status":"ok"}'
 
 
+class Patience:
+    """How long who waits is left alone. At first for ever, however slow the machine is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        self.ends(idle_full=NEVER, idle=NEVER, body=NEVER, stuck=NEVER)
+
+    def ends(
+        self,
+        *,
+        idle_full: float | None = None,
+        idle: float | None = None,
+        body: float | None = None,
+        stuck: float | None = None,
+    ) -> None:
+        """After so many seconds, from now on."""
+        for name, seconds in {
+            "SHORT_WAIT_SECONDS": idle_full,
+            "WAIT_SECONDS": idle,
+            "BODY_SECONDS": body,
+            "STUCK_SECONDS": stuck,
+        }.items():
+            if seconds is not None:
+                self._patch.setattr(connections, name, seconds)
+
+
 @pytest.fixture(autouse=True)
-def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
+    """With room for few."""
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", ROOM)
-    monkeypatch.setattr(connections, "WAIT_SECONDS", WAIT_SECONDS)
+    return Patience(monkeypatch)
 
 
 @dataclass
@@ -41,11 +68,11 @@ class Guest:
 
     async def ask(self) -> None:
         self.writer.write(PROBE)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             await self.reader.readuntil(ANSWER_END)
 
     async def is_gone(self) -> bool:
-        """Whether the server has closed the connection."""
+        """Whether the server is seen to have closed the connection."""
         try:
             async with asyncio.timeout(0.05):
                 return await self.reader.read() == b""
@@ -67,6 +94,14 @@ class House:
         self.guests.append(guest)
         return guest
 
+    async def lets_in(self) -> bool:
+        """Whether one more gets a place."""
+        try:
+            await (await self.guest()).ask()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False
+        return True
+
     async def full(self) -> list[Guest]:
         """As many idle guests as there is room for."""
         for _ in range(ROOM):
@@ -82,52 +117,54 @@ async def house(port: int) -> AsyncIterator[House]:
         guest.writer.transport.abort()
 
 
-async def test_a_full_house_makes_room_by_the_guest_who_has_waited_longest(house: House) -> None:
+async def test_a_full_house_makes_room_by_the_guest_who_has_waited_longest(
+    house: House, patience: Patience
+) -> None:
     first, second, *others = await house.full()
     await first.ask()
-    await asyncio.sleep(SHORT_WAIT_SECONDS)
+    patience.ends(idle_full=0.0)
     await (await house.guest()).ask()
-    assert await second.is_gone()
+    await until(second.is_gone)
     for guest in (first, *others):
         await guest.ask()
 
 
-async def test_whoever_has_not_asked_yet_waits_like_all_others(house: House) -> None:
+async def test_whoever_has_not_asked_yet_waits_like_all_others(house: House, patience: Patience) -> None:
     silent = await house.guest()
     half = await house.guest()
     half.writer.write(PROBE[:20])
     for _ in range(ROOM - 2):
         await (await house.guest()).ask()
-    await asyncio.sleep(SHORT_WAIT_SECONDS)
+    patience.ends(idle_full=0.0)
     for _ in range(2):
         await (await house.guest()).ask()
-    assert await silent.is_gone()
-    assert await half.is_gone()
+    await until(silent.is_gone)
+    await until(half.is_gone)
     assert [await guest.is_gone() for guest in house.guests[2:]] == [False] * ROOM
 
 
-async def test_a_house_nearly_full_keeps_its_last_places_for_newcomers(house: House) -> None:
-    guests = await house.full()
-    assert not any([await guest.is_gone() for guest in guests])  # nobody has waited long
-    guests.pop().writer.close()
-    await asyncio.sleep(WAIT_SECONDS)
+async def test_a_house_nearly_full_keeps_its_last_places_for_newcomers(
+    house: House, patience: Patience
+) -> None:
+    first, *others = await house.full()
+    assert not any([await guest.is_gone() for guest in (first, *others)])  # nobody has waited long
+    left = others.pop()
+    left.writer.close()
+    await left.writer.wait_closed()
+    patience.ends(idle=0.0)
     await (await house.guest()).ask()
-    assert [await guest.is_gone() for guest in guests] == [True] + [False] * (ROOM - 2)
+    await until(first.is_gone)
+    assert not any([await guest.is_gone() for guest in others])
 
 
-async def test_whoever_has_just_come_or_just_asked_stays_and_who_comes_then_goes(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "SHORT_WAIT_SECONDS", 5.0)
-    guests = [*await house.full(), await house.guest()]
-    assert [await guest.is_gone() for guest in guests] == [False] * ROOM + [True]
+async def test_whoever_has_just_come_or_just_asked_stays_and_who_comes_then_goes(house: House) -> None:
+    guests = await house.full()
+    await until((await house.guest()).is_gone)
+    assert not any([await guest.is_gone() for guest in guests])
 
 
-async def test_a_request_that_nobody_has_read_yet_is_answered(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "SHORT_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(connections, "WAIT_SECONDS", 0.0)
+async def test_a_request_that_nobody_has_read_yet_is_answered(port: int, patience: Patience) -> None:
+    patience.ends(idle_full=0.0, idle=0.0)
     loop = asyncio.get_running_loop()
     with ExitStack() as stack:
         callers = [stack.enter_context(socket.socket()) for _ in range(ROOM)]
@@ -170,13 +207,14 @@ async def test_nothing_that_was_recorded_goes_unanswered_however_many_come(
     assert 300 < len(answered) < 1200
 
 
+@pytest.mark.parametrize("environment", [{"RECEIVER_BODY_TIMEOUT_SECONDS": "60"}])
 async def test_who_is_being_answered_stays_and_who_comes_then_goes(
-    house: House, runtime: Runtime, port: int
+    house: House, runtime: Runtime, port: int, patience: Patience
 ) -> None:
+    patience.ends(idle_full=0.0)
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
     for _ in range(ROOM):
         (await house.guest()).writer.write(request[:-9])
-    await asyncio.sleep(0.2)
     assert await talk(port, PROBE) == b""
     for guest in house.guests:
         guest.writer.write(request[-9:])
@@ -184,22 +222,20 @@ async def test_who_is_being_answered_stays_and_who_comes_then_goes(
     assert {answer.status for answer in answers} == {200}
 
 
+@pytest.mark.parametrize("environment", [{"RECEIVER_BODY_TIMEOUT_SECONDS": "60"}])
 async def test_a_body_that_does_not_come_gives_way(
-    house: House, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    house: House, runtime: Runtime, patience: Patience
 ) -> None:
-    monkeypatch.setattr(connections, "BODY_SECONDS", 0.2)
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
     for _ in range(ROOM):
         (await house.guest()).writer.write(request[:-9])
-    await asyncio.sleep(0.3)
+    assert not await house.lets_in()
+    patience.ends(body=0.2)
     for _ in range(ROOM // 2):
-        await (await house.guest()).ask()
+        await until(house.lets_in)
 
 
-async def test_a_reader_that_takes_nothing_gives_way(
-    house: House, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "STUCK_SECONDS", 0.3)
+async def test_a_reader_that_takes_nothing_gives_way(house: House, port: int, patience: Patience) -> None:
     many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300
     readers = [socket.socket() for _ in range(ROOM)]
     loop = asyncio.get_running_loop()
@@ -208,22 +244,20 @@ async def test_a_reader_that_takes_nothing_gives_way(
         reader.setblocking(False)
         await loop.sock_connect(reader, ("127.0.0.1", port))
         await loop.sock_sendall(reader, many)
-    await asyncio.sleep(0.5)
-    assert await talk(port, PROBE) == b""  # that they take nothing is only seen from now on
-    await asyncio.sleep(0.4)
+    assert not await house.lets_in()
+    patience.ends(stuck=0.2)
     for _ in range(ROOM):
-        await (await house.guest()).ask()
-    for reader in readers:
-        with suppress(ConnectionResetError):
-            while await loop.sock_recv(reader, 65_536):
-                pass
-        reader.close()
+        await until(house.lets_in)
+    async with asyncio.timeout(10):
+        for reader in readers:
+            with suppress(ConnectionResetError):
+                while await loop.sock_recv(reader, 65_536):
+                    pass
+            reader.close()
 
 
-async def test_a_reader_slower_than_the_writer_gets_all_however_many_come(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connections, "STUCK_SECONDS", 2.0)
+async def test_a_reader_slower_than_the_writer_gets_all_however_many_come(patience: Patience) -> None:
+    patience.ends(stuck=1.5)
     whole = 120 * 65_536
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -236,7 +270,7 @@ async def test_a_reader_slower_than_the_writer_gets_all_however_many_come(
         got = 0
         while got < whole and (piece := await reader.read(65_536)):
             got += len(piece)
-            await asyncio.sleep(0.01)  # about 6 MB a second, and never idle
+            await asyncio.sleep(0.02)  # 3 MB a second: longer than that in all, and never idle
         writer.close()
         return got
 
@@ -286,16 +320,17 @@ async def test_what_a_late_line_has_told_is_not_told_again(monkeypatch: pytest.M
     assert [(line["closed"], line["refused"]) for line in lines] == [(2, 0)]
 
 
-async def test_a_file_that_is_sent_takes_a_place_like_a_connection(house: House) -> None:
+async def test_a_file_that_is_sent_takes_a_place_like_a_connection(house: House, patience: Patience) -> None:
     held = [STREAMS.open("a", 100, None) for _ in range(4)]
-    guests = [await house.guest() for _ in range(ROOM - 4)]
-    for guest in guests:
+    first, *others = [await house.guest() for _ in range(ROOM - 4)]
+    for guest in (first, *others):
         await guest.ask()
-    await asyncio.sleep(SHORT_WAIT_SECONDS)
+    patience.ends(idle_full=0.0)
     await (await house.guest()).ask()
     for each in held:
         each.close()
-    assert [await guest.is_gone() for guest in guests] == [True] + [False] * 3
+    await until(first.is_gone)
+    assert not any([await guest.is_gone() for guest in others])
 
 
 async def test_that_nobody_can_be_accepted_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
