@@ -146,6 +146,13 @@ async def test_a_token_of_several_owners_has_to_say_whose_list_it_wants(
     assert len((await backend.get("/tasks")).json()["tasks"]) == 3  # a plain token is everybody's
 
 
+async def test_of_two_tokens_none_counts(stranger: httpx2.AsyncClient) -> None:
+    ann, admin = (("authorization", f"Bearer {token}") for token in (ANN, ADMIN_TOKEN))
+    assert (await stranger.get("/tasks", headers=[ann])).status_code == 200
+    for headers in ([ann, admin], [admin, ann], [ann, ann], [ann, ("authorization", "")]):
+        assert (await stranger.get("/tasks", headers=headers)).status_code == 401
+
+
 async def test_what_an_id_leads_to_at_another_owner_shows_in_no_cursor(
     ann: httpx2.AsyncClient, runtime: Runtime, backend: httpx2.AsyncClient
 ) -> None:
