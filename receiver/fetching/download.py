@@ -34,6 +34,7 @@ DEAD_LINK = frozenset({400, 401, 403, 404, 410})
 PASSING = frozenset({402, 408, 409, 421, 423, 425})
 
 FREE_PIECES = 2_000  # of a body, before their average size counts
+LEAST_PIECE_BYTES = 256  # on average; pieces cost time, however small they are
 FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold
 
 _NOT_UTF_8 = re.compile(r"[\udc80-\udcff]")  # what ``surrogateescape`` makes of such bytes
@@ -46,7 +47,6 @@ class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
     deadline_seconds: float  # redirects and all
     min_bytes_per_second: int = 10_000  # on average over any window
     window_seconds: float = 15.0
-    min_bytes_per_piece: int = 256  # on average; pieces cost time, however small they are
     max_redirects: int = 3
 
 
@@ -169,10 +169,11 @@ async def _watched(
     response: httpcore2.Response, declared: int | None, limits: DownloadLimits
 ) -> AsyncGenerator[bytes]:
     """The body as it comes over the wire, held to its limits and to the length it declared."""
-    watch = _SpeedWatch(limits)
+    watch, pieces = _SpeedWatch(limits), PieceWatch()
     received = 0
     async with aclosing(response.aiter_stream()) as chunks:
         async for chunk in chunks:
+            pieces.count(len(chunk))
             watch.count(len(chunk))
             received += len(chunk)
             _check_bytes(received, limits)
@@ -221,24 +222,33 @@ def _values(response: httpcore2.Response, wanted: bytes) -> Iterator[str]:
             yield value.decode("utf-8", "surrogateescape").strip()
 
 
-class _SpeedWatch:
-    """Watches the average speed over each window; a stall is the read timeout's to end.
+class PieceWatch:
+    """Watches the average piece over a whole body.
 
-    It watches the average piece over the whole body too: bytes that come one to a chunk may come fast
-    enough and still keep us busy with nothing else, at a hundred times the work.
+    Bytes that come one to a chunk may come fast enough and still keep us busy with nothing else, at a hundred
+    times the work.
     """
+
+    def __init__(self) -> None:
+        self._spare = float(FREE_PIECES)
+
+    def count(self, size: int) -> None:
+        """Raises FetchFailed where there are too many."""
+        self._spare += size / LEAST_PIECE_BYTES - 1
+        if self._spare < 0:
+            raise FetchFailed(Outcome.TOO_SLOW, "the body comes in too many pieces, a few bytes each")
+
+
+class _SpeedWatch:
+    """Watches the average speed over each window; a stall is the read timeout's to end."""
 
     def __init__(self, limits: DownloadLimits) -> None:
         self._limits = limits
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         self._bytes = 0
-        self._spare_pieces = float(FREE_PIECES)
 
     def count(self, size: int) -> None:
-        self._spare_pieces += size / self._limits.min_bytes_per_piece - 1
-        if self._spare_pieces < 0:
-            raise FetchFailed(Outcome.TOO_SLOW, "the body comes in too many pieces, a few bytes each")
         self._bytes += size
         seconds = self._now() - self._began
         if seconds < self._limits.window_seconds:

@@ -13,6 +13,7 @@ from receiver.backoff import retry_after_seconds
 from receiver.clock import Clock
 from receiver.errors import FetchFailed
 from receiver.fetching.codings import Unpacker, coding_of
+from receiver.fetching.download import PieceWatch
 from receiver.models import Access, Outcome, StatusRequest
 from receiver.polling.answers import Answer, judge, refusal, unreached
 from receiver.polling.circuit import (
@@ -260,12 +261,13 @@ def _sent_away(state: CircuitState, now: timedelta) -> Answer:
 async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
     """The body, unpacked where it is packed though plain bytes were asked for.
 
-    Raises FetchFailed where it cannot be, or is longer than ``max_bytes``, packed or not.
+    Raises FetchFailed where it cannot be, is longer than ``max_bytes``, packed or not, or comes in crumbs.
     """
     coding = coding_of(response.headers.get("content-encoding", ""))
     unpacker = Unpacker(coding) if coding else None
-    body, received = bytearray(), 0
+    body, received, pieces = bytearray(), 0, PieceWatch()
     async for chunk in response.aiter_raw():
+        pieces.count(len(chunk))
         received += len(chunk)
         _check_bytes(received, max_bytes)
         for piece in unpacker.feed(chunk) if unpacker else (chunk,):

@@ -46,6 +46,7 @@ _OUTCOMES = {
 # So much of an answer is read, so that the connection can be used again; longer ones cost a new one.
 _ANSWER_BYTES = 64 * 1024
 _ANSWER_SECONDS = 1.0
+_ANSWER_PIECES = 1_000  # each costs time, however small it is
 
 
 # What the binding leaves as it is in the value of a header: printable ASCII but the blank, '"' and '%'.
@@ -223,10 +224,11 @@ async def _drain(answer: httpx2.Response) -> None:
     # The status has decided already, so nothing that happens to the rest of the answer matters.
     with suppress(httpx2.HTTPError, httpx2.StreamError, TimeoutError):
         async with asyncio.timeout(_ANSWER_SECONDS):
-            read = 0
+            read = pieces = 0
             async for chunk in answer.aiter_raw():
                 read += len(chunk)
-                if read > _ANSWER_BYTES:
+                pieces += 1
+                if read > _ANSWER_BYTES or pieces > _ANSWER_PIECES:
                     return
 
 

@@ -1,5 +1,6 @@
 """The HTTP sink: the contract, its signatures, and what each answer of a consumer means."""
 
+import asyncio
 import base64
 import json
 import socket
@@ -245,6 +246,22 @@ class TestHttpSink(ServerSinkContract):
         started = time.monotonic()
         await open_sink(f"{host.root}/{path}").publish(notification())
         assert time.monotonic() - started < 4
+
+    async def test_an_answer_in_crumbs_holds_nobody_up(self, open_sink: OpenSink, host: HttpServer) -> None:
+        """The driver takes each of its chunks by itself, and awaits nothing between those that are here."""
+        loop, longest = asyncio.get_running_loop(), 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            while True:
+                began = loop.time()
+                await asyncio.sleep(0.001)
+                longest = max(longest, loop.time() - began)
+
+        watching = asyncio.create_task(watch())
+        await open_sink(f"{host.root}/crumbs").publish(notification())
+        watching.cancel()
+        assert longest < 0.4  # it was more than a second
 
     @pytest.mark.parametrize("path", ["silent", "dripping"])
     async def test_an_answer_that_does_not_come_in_time_is_a_timeout(

@@ -33,6 +33,12 @@ PATH = status_path("vidgo", "t1")
 LINK = "https://cdn.test/secret-link.png"
 
 
+def in_crumbs(body: bytes) -> Told:
+    """Each byte in a chunk of its own: 2 MiB would keep the loop from all else for half a minute."""
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    return writes(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+
+
 @pytest.fixture
 async def host() -> AsyncIterator[MediaHost]:
     async with media_host() as host:
@@ -252,6 +258,7 @@ async def test_a_redirect_is_not_followed(host: MediaHost, status_client: Status
         tells(b"\x1f\x8bnone", "content-encoding: gzip"),
         tells(sample_callback("vidgo", "t1"), "content-encoding: br"),
         tells(sample_callback("vidgo", "t1"), "content-encoding: gzip, gzip"),
+        in_crumbs(sample_callback("vidgo", "t1") + b" " * 4000),
     ],
 )
 async def test_an_answer_that_is_too_long_or_cannot_be_unpacked_is_not_read(

@@ -47,10 +47,11 @@ async def answer(path: str, writer: asyncio.StreamWriter) -> bool:
         case "status":  # /status/429/Retry-After: 7
             extra = "".join(f"{line.replace('%20', ' ')}\r\n" for line in rest[1:])
             writer.write(f"HTTP/1.1 {rest[0]} X\r\n{extra}content-length: 2\r\n\r\nok".encode())
-        case "endless":
+        case "endless" | "crumbs":
+            chunks = {"endless": b"10000\r\n" + b"x" * 65536 + b"\r\n", "crumbs": b"1\r\nx\r\n" * 10_000}
             writer.write(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")
             while True:
-                writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                writer.write(chunks[kind])
                 await writer.drain()
         case "stalled":
             writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 1000000\r\n\r\nbegun")
