@@ -10,79 +10,93 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+
+import msgspec
 
 from receiver.links import HASHES
-from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome
+from receiver.models import AssetWork, FetchLoad, FetchShare
 from receiver.record.cursor import Cursor
+from receiver.record.rows import parameters, read_all
 from receiver.times import from_text, from_text_if_any, to_text
 
 # Of one provider, so many hosts are looked at, beginning anywhere: with more of them, each has its turn.
 MOST_HOSTS = 32
 
 NEXT_PROVIDER = """
-SELECT provider FROM assets WHERE state = 'pending' AND provider > ? ORDER BY provider LIMIT 1
+SELECT provider FROM assets WHERE state = 'pending' AND provider > :provider ORDER BY provider LIMIT 1
 """
 
 # Hosts with files that nobody tried, all of which are due, and hosts with others.
 NEXT_UNTRIED_HOST = """
 SELECT host_hash FROM assets
-WHERE state = 'pending' AND provider = ? AND (attempts = 0 AND outcome IS NULL) = 1 AND host_hash > ?
+WHERE state = 'pending' AND provider = :provider AND (attempts = 0 AND outcome IS NULL) = 1
+    AND host_hash > :host
 ORDER BY host_hash LIMIT 1
 """
 NEXT_TRIED_HOST = """
 SELECT host_hash FROM assets
-WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = ? AND host_hash > ?
+WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = :provider
+    AND host_hash > :host
 ORDER BY host_hash LIMIT 1
 """
 
 # Of one host, the due files that nobody tried, those whose links die first.
 UNTRIED = """
-SELECT deadline_at, event, position FROM assets
-WHERE state = 'pending' AND provider = ?1 AND (attempts = 0 AND outcome IS NULL) = 1 AND host_hash = ?2
-    AND due_at <= ?3
-ORDER BY deadline_at LIMIT ?4
+SELECT -1 AS tried, deadline_at, event, position FROM assets
+WHERE state = 'pending' AND provider = :provider AND (attempts = 0 AND outcome IS NULL) = 1
+    AND host_hash = :host AND due_at <= :now
+ORDER BY deadline_at LIMIT :limit
 """
 # The same of those that were tried so often. Most of them wait for their time, so looking begins with those
 # that are due; where they are a great many, it is the first of those that waited longest.
 TRIED = """
-SELECT deadline_at, event, position FROM
+SELECT :tried AS tried, deadline_at, event, position FROM
     (SELECT deadline_at, event, position FROM assets
-    WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = ?1
-        AND host_hash = ?2 AND min(attempts, 3) = ?5 AND due_at <= ?3
+    WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = :provider
+        AND host_hash = :host AND min(attempts, 3) = :tried AND due_at <= :now
     ORDER BY due_at LIMIT 500)
-ORDER BY deadline_at LIMIT ?4
+ORDER BY deadline_at LIMIT :limit
 """
 TIMES_TRIED = (0, 1, 2, 3)  # times that count; 3 is three or more, as the index says it
 
 UNTRIED_DUE_AT = """
 SELECT due_at FROM assets
-WHERE state = 'pending' AND provider = ? AND (attempts = 0 AND outcome IS NULL) = 1 AND host_hash = ?
+WHERE state = 'pending' AND provider = :provider AND (attempts = 0 AND outcome IS NULL) = 1
+    AND host_hash = :host
 ORDER BY deadline_at LIMIT 1
 """
 TRIED_DUE_AT = """
 SELECT min((SELECT min(due_at) FROM assets
-    WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = ?1
-        AND host_hash = ?2 AND min(attempts, 3) = tried.value))
+    WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = :provider
+        AND host_hash = :host AND min(attempts, 3) = tried.value))
 FROM json_each('[0, 1, 2, 3]') tried
 """
 
 LEASE_ASSET = """
-UPDATE assets SET lease = ?, due_at = ?, attempts = attempts + 1 WHERE event = ? AND position = ?
+UPDATE assets SET lease = :lease, due_at = :until, attempts = attempts + 1
+WHERE event = :event AND position = :position
 """
 
 LEASED = """
-SELECT e.id, s.provider, s.task_id, a.position, a.url, a.kind, a.host_hash, a.attempts, a.outcome, a.alike,
-    a.deadline_at, s.model, a.renewed, a.replay_id,
-    (SELECT coalesce(sum(bytes), 0) FROM assets WHERE event = a.event AND state = 'stored')
-FROM assets a JOIN events e ON e.number = a.event JOIN submissions s ON s.number = a.event
-WHERE a.event = ? AND a.position = ?
+SELECT e.id AS event_id, s.provider, s.task_id, a.position AS "index", a.url, a.kind, a.host_hash,
+    a.attempts AS attempt, a.outcome AS last, a.alike, a.deadline_at, s.model, a.renewed, a.replay_id,
+    (SELECT coalesce(sum(bytes), 0) FROM assets WHERE event = a.event AND state = 'stored') AS stored_bytes
+FROM json_each(:keys) k
+    CROSS JOIN assets a ON a.event = json_extract(k.value, '$.event')
+        AND a.position = json_extract(k.value, '$.position')
+    CROSS JOIN events e ON e.number = a.event
+    CROSS JOIN submissions s ON s.number = a.event
+ORDER BY k.key
 """
 
-# A file is known by its event and its place there. Of the next of a share, how much it was tried and when its
-# link dies come first.
-Key = tuple[int, int]
-Head = tuple[int, str, int, int]
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """The next file of a share; the least is the first: by how much it was tried, and when its link dies."""
+
+    tried: int  # times; -1: nobody did
+    deadline_at: str
+    event: int
+    position: int
 
 
 class _Places:
@@ -133,34 +147,35 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
     """Take due files; see ``ports.Store.lease_assets``. ``chance`` is in [0, 1)."""
     places, moment = _Places(load), to_text(now)
     shares = list(dict.fromkeys(_shares(db, chance)))
-    taken: list[Key] = []
+    taken: list[_Head] = []
     if retries_first:  # one place is for what was tried before, if there is any
         tried = {share: _tried(db, share, moment, 1) for share in shares}
         taken = _take(tried, places, min(limit, 1))
     due = {share: _due(db, share, moment, limit) for share in shares}
     taken += _take(due, places, limit - len(taken), without=taken)
     until = to_text(lease_until)
-    db.executemany(LEASE_ASSET, [(lease, until, *key) for key in taken])
-    return [_work(db.execute(LEASED, key).fetchone(), lease) for key in taken]
+    keys = [{"event": head.event, "position": head.position} for head in taken]
+    db.executemany(LEASE_ASSET, [{"lease": lease, "until": until, **key} for key in keys])
+    return read_all(db.execute(LEASED, parameters(keys=keys)), AssetWork, lease=lease) if keys else []
 
 
 def _take(
-    lines: Mapping[FetchShare, Iterator[Head]], places: _Places, most: int, *, without: Sequence[Key] = ()
-) -> list[Key]:
+    lines: Mapping[FetchShare, Iterator[_Head]], places: _Places, most: int, *, without: Sequence[_Head] = ()
+) -> list[_Head]:
     """The first files of these lines, whosever turn it is; each line is followed no further than needed."""
-    heads: dict[FetchShare, Head | None] = {}
-    taken: list[Key] = []
+    heads: dict[FetchShare, _Head | None] = {}
+    taken: list[_Head] = []
     while len(taken) < most and (share := _next_share(lines, heads, places)):
         head = heads.pop(share)
         assert head is not None, "it is the next for the file that it has"  # noqa: S101
-        if head[2:] not in without:
-            taken.append(head[2:])
+        if head not in without:
+            taken.append(head)
             places.take(share)
     return taken
 
 
 def _next_share(
-    lines: Mapping[FetchShare, Iterator[Head]], heads: dict[FetchShare, Head | None], places: _Places
+    lines: Mapping[FetchShare, Iterator[_Head]], heads: dict[FetchShare, _Head | None], places: _Places
 ) -> FetchShare | None:
     waiting = sorted(filter(places.has_room, lines), key=places.turn)
     for _, equals in groupby(waiting, key=places.turn):
@@ -171,7 +186,8 @@ def _next_share(
             if head := heads[share]:
                 found.append((head, share))
         if found:
-            return min(found)[1]
+            _, share = min(found)
+            return share
     return None
 
 
@@ -181,10 +197,9 @@ def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     moments: list[str | None] = []
     for share in _shares(db, chance):
         if places.has_room(share):
-            untried = db.execute(UNTRIED_DUE_AT, share).fetchone()
-            if untried:
-                return from_text(untried[0])
-            moments += db.execute(TRIED_DUE_AT, share).fetchone()
+            for (due_at,) in db.execute(UNTRIED_DUE_AT, _of(share)).fetchall():
+                return from_text(due_at)
+            moments += db.execute(TRIED_DUE_AT, _of(share)).fetchone()
     return from_text_if_any(min(filter(None, moments), default=None))
 
 
@@ -200,7 +215,7 @@ def _shares(db: Cursor, chance: float) -> Iterator[FetchShare]:
 
 def _providers(db: Cursor) -> Iterator[str]:
     provider = ""
-    while row := db.execute(NEXT_PROVIDER, (provider,)).fetchone():
+    while row := db.execute(NEXT_PROVIDER, {"provider": provider}).fetchone():
         (provider,) = row
         yield provider
 
@@ -210,42 +225,27 @@ def _hosts(db: Cursor, step: str, provider: str, start: int) -> list[int]:
     hosts: list[int] = []
     for first, end in ((start, HASHES), (0, start)):
         place = first - 1
-        while len(hosts) < MOST_HOSTS and (row := db.execute(step, (provider, place)).fetchone()):
-            (place,) = row
+        while len(hosts) < MOST_HOSTS:
+            row = db.execute(step, {"provider": provider, "host": place}).fetchone()
+            (place,) = row or (HASHES,)
             if place >= end:
                 break
             hosts.append(place)
     return hosts
 
 
-def _due(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[Head]:
-    for key in db.execute(UNTRIED, (*share, moment, limit)).fetchall():
-        yield (-1, *key)
+def _due(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:
+    yield from read_all(db.execute(UNTRIED, {**_of(share), "now": moment, "limit": limit}), _Head)
     yield from _tried(db, share, moment, limit)
 
 
-def _tried(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[Head]:
+def _tried(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:
+    values = {**_of(share), "now": moment, "limit": limit}
     for tried in TIMES_TRIED:
-        for key in db.execute(TRIED, (*share, moment, limit, tried)).fetchall():
-            yield (tried, *key)
+        values["tried"] = tried
+        yield from read_all(db.execute(TRIED, values), _Head)
 
 
-def _work(row: tuple[Any, ...], lease: str) -> AssetWork:
-    return AssetWork(
-        event_id=row[0],
-        provider=row[1],
-        task_id=row[2],
-        index=row[3],
-        url=row[4],
-        kind=row[5],
-        host_hash=row[6],
-        attempt=row[7],
-        last=Outcome(row[8]) if row[8] else None,
-        alike=row[9],
-        deadline_at=from_text(row[10]),
-        model=row[11],
-        renewed=bool(row[12]),
-        replay_id=row[13],
-        lease=lease,
-        stored_bytes=row[14],
-    )
+def _of(share: FetchShare) -> dict[str, object]:
+    provider, host = share
+    return {"provider": provider, "host": host}

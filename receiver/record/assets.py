@@ -8,42 +8,45 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from receiver.links import host_hash
-from receiver.models import AssetWork, Outcome, Route, Settlement
+from receiver.models import AssetWork, Outcome, Route, Settlement, StoredFile
 from receiver.record.attempts import keep_attempt
 from receiver.record.cursor import Cursor
 from receiver.record.ends import end_if_last
 from receiver.record.replays import WITHDRAWN, count_settled, is_cancelled
-from receiver.times import to_text
+from receiver.record.rows import parameters, parameters_of
 
 # After a start nobody holds a lease: the process that held them is gone.
-FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = ? WHERE state = 'pending' AND lease IS NOT NULL"
+FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = :now WHERE state = 'pending' AND lease IS NOT NULL"
 
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
-UPDATE assets SET lease = NULL, attempts = attempts - ?1, state = ?2,
-    alike = iif(outcome IS ?3, alike, 0) + 1, outcome = ?3, due_at = ?4, settled_at = ?5,
-    key = ?6, media_type = ?7, bytes = ?8, width = ?9, height = ?10, sha256 = ?11
-WHERE event = (SELECT number FROM submissions WHERE provider = ?12 AND task_id = ?13)
-    AND position = ?14 AND lease = ?15
+UPDATE assets SET lease = NULL, attempts = attempts - :uncounted, state = :state,
+    alike = iif(outcome IS :outcome, alike, 0) + 1, outcome = :outcome, due_at = :due_at,
+    settled_at = :settled_at, key = :key, media_type = :media_type, bytes = :bytes, width = :width,
+    height = :height, sha256 = :sha256
+WHERE event = (SELECT number FROM submissions WHERE provider = :provider AND task_id = :task_id)
+    AND position = :position AND lease = :lease
 RETURNING event
 """
 
 # The provider was asked for an asset's link anew, whatever it said.
-SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = ? AND position = ?"
+SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = :event AND position = :asked_for"
 
 # It named another link than before: a new start for the event's other files that wait, each of which may
 # still ask for itself. The one that asked has tried it already.
 RENEW_LINK = """
-UPDATE assets SET url = ?1, host_hash = ?7, deadline_at = ?2, due_at = iif(position = ?6, due_at, ?3),
-    alike = iif(position = ?6, alike, 0)
-WHERE event = ?4 AND position = ?5 AND state = 'pending' AND lease IS NULL AND url <> ?1
-    AND (renewed = 0 OR position = ?6)
+UPDATE assets SET url = :url, host_hash = :host, deadline_at = :dies_at,
+    due_at = iif(position = :asked_for, due_at, :now), alike = iif(position = :asked_for, alike, 0)
+WHERE event = :event AND position = :position AND state = 'pending' AND lease IS NULL AND url <> :url
+    AND (renewed = 0 OR position = :asked_for)
 """
+
+NO_FILE = dict.fromkeys(StoredFile.__struct_fields__)
 
 
 def free_assets(db: Cursor, now: datetime) -> None:
     """Files that an earlier process was working on are due again."""
-    db.execute(FREE_ASSETS, (to_text(now),))
+    db.execute(FREE_ASSETS, parameters(now=now))
 
 
 def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Sequence[Route]) -> bool:
@@ -55,15 +58,19 @@ def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Se
         again = None
     state = "stored" if file else "pending" if again else "failed"
     is_ours = again is not None and settlement.outcome is Outcome.STORAGE_FAILED  # and no fault of the link's
-    moment = to_text(settlement.settled_at)
-    facts = (
-        (file.key, file.media_type, file.bytes, file.width, file.height, file.sha256) if file else (None,) * 6
+    values = parameters(
+        provider=work.provider,
+        task_id=work.task_id,
+        position=work.index,
+        lease=work.lease,
+        uncounted=is_ours,
+        state=state,
+        outcome=settlement.outcome,
+        due_at=again or settlement.settled_at,
+        settled_at=None if again else settlement.settled_at,
     )
-    values = (
-        is_ours, state, settlement.outcome.value, to_text(again) if again else moment,
-        None if again else moment, *facts, work.provider, work.task_id, work.index, work.lease,
-    )  # fmt: skip
-    settled = db.execute(SETTLE_ASSET, values).fetchone()
+    facts = parameters_of(file) if file else NO_FILE
+    settled = db.execute(SETTLE_ASSET, values | facts).fetchone()
     if settled is None:
         return False
     (event,) = settled
@@ -78,9 +85,9 @@ def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Se
     return True
 
 
-def _renew(db: Cursor, event: int, status_client: int, settlement: Settlement, dies_at: datetime) -> None:
+def _renew(db: Cursor, event: int, asked_for: int, settlement: Settlement, dies_at: datetime) -> None:
     """Give the files that wait the links of the provider's new answer: perhaps none, perhaps the old ones."""
-    db.execute(SPEND_RENEWAL, (event, status_client))
-    dies, due = to_text(dies_at), to_text(settlement.settled_at)
+    shared = parameters(event=event, asked_for=asked_for, dies_at=dies_at, now=settlement.settled_at)
+    db.execute(SPEND_RENEWAL, shared)
     for position, url in settlement.links.items():
-        db.execute(RENEW_LINK, (url, dies, due, event, position, status_client, host_hash(url)))
+        db.execute(RENEW_LINK, {**shared, "position": position, "url": url, "host": host_hash(url)})

@@ -3,22 +3,22 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from receiver.errors import Rejected
-from receiver.models import DeadLetter, DeadLetterPage, EventType, Outcome, Requeued, WorkFilter
+from receiver.models import DeadLetter, DeadLetterPage, Requeued, WorkFilter
 from receiver.problem_types import ProblemType
 from receiver.record.cursor import Cursor
 from receiver.record.filters import DEAD, Search, count_on, find_newest, find_on, json_list, search
+from receiver.record.rows import to_values
 from receiver.record.windows import LAST_NUMBER
-from receiver.times import from_text, to_text
+from receiver.times import to_text
 
 # With what the last attempt said. Before 0.4.0 only the history said so, as long as retention keeps it.
 LETTER_COLUMNS = """
-o.sink, e.id, s.provider, s.task_id, s.owner, e.type, o.revision, o.replay_id, o.attempts,
-o.outcome,
+'out_' || o.number AS id, o.sink, e.id AS event_id, s.provider, s.task_id, s.owner, e.type, o.revision,
+nullif(o.replay_id, '') AS replay_id, o.attempts, o.outcome,
 coalesce(o.detail, (SELECT detail FROM attempts WHERE event = o.event AND target = 'sink ' || o.sink
-    AND attempt = o.attempts AND started_at <= o.settled_at ORDER BY number DESC LIMIT 1)),
+    AND attempt = o.attempts AND started_at <= o.settled_at ORDER BY number DESC LIMIT 1)) AS detail,
 o.created_at, o.settled_at
 """
 
@@ -26,9 +26,9 @@ OF_SINKS = "o.sink IN (SELECT value FROM json_each(:sinks))"
 
 # It is made anew, and so are the links in it: those that it was made with may be dead by now.
 REVIVE = """
-UPDATE outbox SET state = 'pending', attempts = 0, lease = NULL, settled_at = NULL, revived = 1, due_at = ?1,
-    created_at = ?1
-WHERE number = ?2 AND state = 'dead'
+UPDATE outbox SET state = 'pending', attempts = 0, lease = NULL, settled_at = NULL, revived = 1,
+    due_at = :now, created_at = :now
+WHERE number = :number AND state = 'dead'
 """
 
 CURSOR = re.compile(r"out_([0-9]{1,18})")
@@ -42,7 +42,7 @@ def list_dead(
     found = search(db, DEAD, wanted, *(["o.sink = :sink"] if sink else []), sink=sink)
     rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high)
     return DeadLetterPage(
-        dead_letters=tuple(_letter(row) for row in rows),
+        dead_letters=tuple(to_values(rows, DeadLetter)),
         next_cursor=None if reached is None else f"out_{reached + 1}",
     )
 
@@ -57,8 +57,8 @@ def find_dead(
 ) -> tuple[list[int], int | None]:
     """The numbers of the oldest dead letters that match behind ``after``, and where to go on, if anywhere."""
     low = 0 if after is None else _number(after) + 1
-    rows, reached = find_on(db, _of_sinks(db, wanted, sinks), "NULL", limit, low=low)
-    return [row[0] for row in rows], reached
+    rows, reached = find_on(db, _of_sinks(db, wanted, sinks), "", limit, low=low)
+    return [row["place"] for row in rows], reached
 
 
 def _of_sinks(db: Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
@@ -69,7 +69,7 @@ def _of_sinks(db: Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
 def revive(db: Cursor, numbers: Sequence[int], now: datetime) -> int:
     """Make dead letters due again, as new ones are; how many were still dead."""
     moment = to_text(now)
-    values = [(moment, number) for number in numbers]
+    values = [{"now": moment, "number": number} for number in numbers]
     return db.executemany(REVIVE, values).rowcount if values else 0
 
 
@@ -83,22 +83,3 @@ def _number(cursor: str) -> int:
     if match is None:
         raise Rejected(ProblemType.BAD_CURSOR, "Pass the next_cursor of the page before, or none.")
     return int(match[1])
-
-
-def _letter(row: tuple[Any, ...]) -> DeadLetter:
-    return DeadLetter(
-        id=f"out_{row[0]}",
-        sink=row[1],
-        event_id=row[2],
-        provider=row[3],
-        task_id=row[4],
-        owner=row[5],
-        type=EventType(row[6]),
-        revision=row[7],
-        replay_id=row[8] or None,
-        attempts=row[9],
-        outcome=Outcome(row[10]),
-        detail=row[11],
-        created_at=from_text(row[12]),
-        settled_at=from_text(row[13]),
-    )

@@ -1,12 +1,12 @@
 """What a filter matches, as SQL: only the clauses that are set, every value bound, by the shortest way."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from receiver.models import EventType, Replay, ReplayWork, Stage, TaskState, WorkFilter
 from receiver.record.cursor import Cursor
+from receiver.record.rows import Row, fetch_all, parameters
 from receiver.record.windows import LAST_NUMBER, Walk, windows
 from receiver.times import to_text
 
@@ -176,7 +176,7 @@ SELECT s.number FROM (
 FEW = "{0} IN (SELECT value FROM json_each(:few)) ORDER BY {0}"
 
 # How far a replay has come, and how far it goes.
-PLACE = "SELECT cursor, up_to FROM replays WHERE id = ? AND lease = ?"
+PLACE = "SELECT cursor, up_to FROM replays WHERE id = :id AND lease = :lease"
 
 
 def search(db: Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: object) -> Search:
@@ -199,15 +199,15 @@ def _values(wanted: WorkFilter) -> dict[str, object]:
     named = wanted.type
     if named is None and wanted.state not in {None, TaskState.SUBMITTED, TaskState.FETCHING}:
         named = EventType(f"task.{wanted.state}")
-    values: dict[str, object] = {
-        "provider": wanted.provider,
-        "owner": wanted.owner,
-        "state": wanted.state and wanted.state.value,
-        "type": named and named.value,
-        "since": wanted.since and to_text(wanted.since),
-        "until": wanted.until and to_text(wanted.until),
-        "task_ids": json_list(wanted.task_ids) if wanted.task_ids else None,
-    }
+    values = parameters(
+        provider=wanted.provider,
+        owner=wanted.owner,
+        state=wanted.state,
+        type=named,
+        since=wanted.since,
+        until=wanted.until,
+        task_ids=wanted.task_ids or None,
+    )
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -247,34 +247,38 @@ def count_on(db: Cursor, found: Search, *, low: int, high: int = LAST_NUMBER) ->
 
 def find_on(
     db: Cursor, found: Search, columns: str, limit: int, *, low: int, high: int = LAST_NUMBER
-) -> tuple[list[tuple[Any, ...]], int | None]:
-    """Up to ``limit`` matches from ``low`` on, each begun by its number, and where to go on, if anywhere."""
-    rows: list[tuple[Any, ...]] = []
-    sql = found.query(f"{found.walk.number}, {columns}", f"ORDER BY {found.walk.number} LIMIT :limit")
+) -> tuple[list[Row], int | None]:
+    """Up to ``limit`` matches from ``low`` on, with their numbers (``place``), and where to go on, if any."""
+    rows: list[Row] = []
+    sql = found.query(_with_place(found, columns), f"ORDER BY {found.walk.number} LIMIT :limit")
     reached = None
     for window in windows(db, found.walk, found.values, low=low, high=high):
         place = {"low": window.low, "high": window.high, "limit": limit - len(rows)}
-        rows += db.execute(sql, {**found.values, **place}).fetchall()
+        rows += fetch_all(db.execute(sql, {**found.values, **place}))
         if len(rows) == limit:
-            return rows, rows[-1][0] + 1 if rows else low
+            return rows, rows[-1]["place"] + 1 if rows else low
         reached = None if window.is_last else window.high + 1
     return rows, reached
 
 
 def find_newest(
     db: Cursor, found: Search, columns: str, limit: int, *, high: int, low: int = 0
-) -> tuple[list[tuple[Any, ...]], int | None]:
+) -> tuple[list[Row], int | None]:
     """As ``find_on``, from ``high`` down to the oldest."""
-    rows: list[tuple[Any, ...]] = []
-    sql = found.query(f"{found.walk.number}, {columns}", f"ORDER BY {found.walk.number} DESC LIMIT :limit")
+    rows: list[Row] = []
+    sql = found.query(_with_place(found, columns), f"ORDER BY {found.walk.number} DESC LIMIT :limit")
     reached = None
     for window in windows(db, found.walk, found.values, low=low, high=high, newest_first=True):
         place = {"low": window.low, "high": window.high, "limit": limit + 1 - len(rows)}
-        rows += db.execute(sql, {**found.values, **place}).fetchall()
+        rows += fetch_all(db.execute(sql, {**found.values, **place}))
         if len(rows) > limit:
-            return rows[:limit], rows[limit - 1][0] - 1
+            return rows[:limit], rows[limit - 1]["place"] - 1
         reached = None if window.is_last else window.low - 1
     return rows, reached
+
+
+def _with_place(found: Search, columns: str) -> str:
+    return ", ".join(filter(None, [f"{found.walk.number} AS place", columns]))
 
 
 def newest_number(db: Cursor, stage: Stage) -> int:
@@ -296,23 +300,23 @@ def search_of(db: Cursor, replay: Replay) -> Search:
 
 
 def next_matches(
-    db: Cursor, work: ReplayWork, limit: int, columns: str = "NULL", *, low: int = 0
-) -> tuple[list[tuple[Any, ...]], int | None]:
-    """A replay's next matches in order, each begun by its number, and where to go on, if anywhere.
+    db: Cursor, work: ReplayWork, limit: int, columns: str = "", *, low: int = 0
+) -> tuple[list[Row], int | None]:
+    """A replay's next matches in order, each with its number, and where to go on; see ``find_on``.
 
     From ``low`` on, where the cursor is not beyond it. None, and nowhere, when the lease is lost.
     """
-    place = db.execute(PLACE, (work.replay.id, work.lease)).fetchone()
+    place = db.execute(PLACE, {"id": work.replay.id, "lease": work.lease}).fetchone()
     if place is None:
         return [], None
     cursor, up_to = place
     return find_on(db, search_of(db, work.replay), columns, limit, low=max(low, cursor + 1), high=up_to)
 
 
-def still_matching(db: Cursor, replay: Replay, columns: str, numbers: Sequence[int]) -> list[tuple[Any, ...]]:
+def still_matching(db: Cursor, replay: Replay, columns: str, numbers: Sequence[int]) -> list[Row]:
     """Those of a replay's matches that are matches now."""
     condition, asked_at = _as_asked(replay)
     rows = ROWS[replay.stage]
     values = _values(replay.filter) | {"asked_at": asked_at, "few": json_list(numbers)}
     found = _search(rows, rows.way, values, (condition, FEW.format(rows.way.walk.number)))
-    return db.execute(f"SELECT {columns} {found.source}", values).fetchall()
+    return fetch_all(db.execute(f"SELECT {columns} {found.source}", values))

@@ -2,9 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from receiver.models import SubmissionFilter, SubmissionPage, TaskFilter, TaskPage, TaskState, TaskSummary
+from receiver.models import (
+    Submission,
+    SubmissionFilter,
+    SubmissionPage,
+    TaskFilter,
+    TaskPage,
+    TaskState,
+    TaskSummary,
+)
 from receiver.record import metadata, references
 from receiver.record.cursor import Cursor
 from receiver.record.filters import (
@@ -19,9 +26,10 @@ from receiver.record.filters import (
     find_newest,
     json_list,
 )
-from receiver.record.views import SUBMISSION_COLUMNS, submission_of_row
+from receiver.record.rows import Row, fetch_all, parameters, to_values
+from receiver.record.views import SUBMISSION_COLUMNS
 from receiver.record.windows import LAST_NUMBER, Walk, cursor_at, number_below
-from receiver.times import from_text, from_text_if_any, to_text
+from receiver.times import to_text
 
 OF_PROVIDER = Walk(
     table="submissions s INDEXED BY submissions_provider", number="s.number", only="s.provider = :provider"
@@ -34,22 +42,23 @@ UNENDED = Walk(table="unended u", number="u.number")
 CLOCK_MARGIN = timedelta(hours=1)
 LAST_BEFORE = """
 SELECT number FROM submissions INDEXED BY submissions_created
-WHERE created_at < ? ORDER BY created_at DESC, number DESC LIMIT 1
+WHERE created_at < :moment ORDER BY created_at DESC, number DESC LIMIT 1
 """
 FIRST_AFTER = """
 SELECT number FROM submissions INDEXED BY submissions_created
-WHERE created_at >= ? ORDER BY created_at, number LIMIT 1
+WHERE created_at >= :moment ORDER BY created_at, number LIMIT 1
 """
 
 TASK_COLUMNS = f"""
-s.provider, s.task_id, {STATE}, s.owner, s.model, s.id, s.created_at, e.ended_at,
-(SELECT count(*) FROM assets a WHERE a.event = s.number AND a.state = 'stored'),
-(SELECT count(*) FROM assets a WHERE a.event = s.number)
+s.provider, s.task_id, {STATE} AS state, s.owner, s.model, s.id AS submission_id,
+s.created_at AS submitted_at, e.ended_at,
+(SELECT count(*) FROM assets a WHERE a.event = s.number AND a.state = 'stored') AS assets_stored,
+(SELECT count(*) FROM assets a WHERE a.event = s.number) AS assets_total
 """  # noqa: S608
 
 # Reservations that wait for a task, with the words of their index, which is by age.
 UNBOUND = f"""
-SELECT number, {SUBMISSION_COLUMNS} FROM submissions INDEXED BY submissions_unbound
+SELECT number AS place, {SUBMISSION_COLUMNS} FROM submissions INDEXED BY submissions_unbound
 WHERE task_id IS NULL AND withdrawn_at IS NULL
     AND (:provider IS NULL OR provider = :provider) AND (:owner IS NULL OR owner = :owner)
     AND created_at >= coalesce(:since, '') AND created_at < coalesce(:until, 'z')
@@ -68,7 +77,7 @@ def list_tasks(db: Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -
         db, task_search(wanted, numbers), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
     )
     return TaskPage(
-        tasks=tuple(_summary(row) for row in rows),
+        tasks=tuple(to_values(rows, TaskSummary)),
         next_cursor=_cursor(reached),
     )
 
@@ -76,13 +85,13 @@ def list_tasks(db: Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -
 def task_search(wanted: TaskFilter, numbers: Sequence[int] = ()) -> Search:
     """The shortest way to the tasks that a filter matches; ``numbers`` are those its reference leads to."""
     way = _way(wanted)
-    values = {
-        "provider": wanted.provider,
-        "state": wanted.state and wanted.state.value,
-        "owner": wanted.owner,
-        "since": wanted.since and to_text(wanted.since),
-        "until": wanted.until and to_text(wanted.until),
-    }
+    values = parameters(
+        provider=wanted.provider,
+        state=wanted.state,
+        owner=wanted.owner,
+        since=wanted.since,
+        until=wanted.until,
+    )
     clauses = {
         "provider": "+s.provider = :provider",
         "state": f"{STATE} = :state",
@@ -151,11 +160,16 @@ def _rarest(wanted: TaskFilter) -> Way:
 def _span(db: Cursor, since: datetime | None, until: datetime | None) -> tuple[int, int]:
     """The numbers between which the tasks of a time lie."""
     low, high = 0, LAST_NUMBER
-    if since is not None and (row := db.execute(LAST_BEFORE, (_moved(since, -CLOCK_MARGIN),)).fetchone()):
-        low = row[0] + 1
-    if until is not None and (row := db.execute(FIRST_AFTER, (_moved(until, CLOCK_MARGIN),)).fetchone()):
-        high = row[0] - 1
+    if since is not None:
+        low = _number(db, LAST_BEFORE, _moved(since, -CLOCK_MARGIN), low - 1) + 1
+    if until is not None:
+        high = _number(db, FIRST_AFTER, _moved(until, CLOCK_MARGIN), high + 1) - 1
     return low, high
+
+
+def _number(db: Cursor, query: str, moment: str, otherwise: int) -> int:
+    (number,) = db.execute(query, {"moment": moment}).fetchone() or (otherwise,)
+    return int(number)
 
 
 def _moved(moment: datetime, by: timedelta) -> str:
@@ -176,7 +190,7 @@ def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: s
             db, submission_search(wanted), _SUBMISSION_COLUMNS, limit, high=min(high, before - 1), low=low
         )
     return SubmissionPage(
-        submissions=tuple(submission_of_row(row[1:]) for row in rows),
+        submissions=tuple(to_values(rows, Submission)),
         next_cursor=_cursor(reached),
     )
 
@@ -200,39 +214,18 @@ def submission_search(wanted: SubmissionFilter) -> Search:
     return Search(walk=walk, source=source, values=values)
 
 
-def _submission_values(wanted: SubmissionFilter) -> dict[str, str | None]:
-    return {
-        "provider": wanted.provider,
-        "owner": wanted.owner,
-        "since": to_text(wanted.since) if wanted.since else None,
-        "until": to_text(wanted.until) if wanted.until else None,
-    }
+def _submission_values(wanted: SubmissionFilter) -> Row:
+    return parameters(provider=wanted.provider, owner=wanted.owner, since=wanted.since, until=wanted.until)
 
 
 def _unbound(
     db: Cursor, wanted: SubmissionFilter, limit: int, before: int | None
-) -> tuple[list[tuple[Any, ...]], int | None]:
+) -> tuple[list[Row], int | None]:
     values = {**_submission_values(wanted), "before": before, "limit": limit + 1}
-    rows = db.execute(UNBOUND, values).fetchall()
-    return rows[:limit], rows[limit - 1][0] - 1 if len(rows) > limit else None
+    rows = fetch_all(db.execute(UNBOUND, values))
+    return rows[:limit], rows[limit - 1]["place"] - 1 if len(rows) > limit else None
 
 
 def _cursor(reached: int | None) -> str | None:
     """To what lies below what was reached, and that itself."""
     return cursor_at(None if reached is None else reached + 1)
-
-
-def _summary(row: tuple[Any, ...]) -> TaskSummary:
-    _, provider, task_id, state, owner, model, submission_id, submitted_at, ended_at, stored, total = row
-    return TaskSummary(
-        provider=provider,
-        task_id=task_id,
-        state=TaskState(state),
-        owner=owner,
-        model=model,
-        submission_id=submission_id,
-        submitted_at=from_text(submitted_at),
-        ended_at=from_text_if_any(ended_at),
-        assets_stored=stored,
-        assets_total=total,
-    )

@@ -6,7 +6,7 @@ from receiver.record.cursor import Cursor
 
 PREFIX = "submissions_metadata_"
 
-OURS = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB ?"
+OURS = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB :pattern"
 
 
 def value_of(key: str, row: str) -> str:
@@ -29,7 +29,7 @@ def index_of(key: str) -> str:
 def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
     """Have an index for each of these keys, and no other. The rows that lack a key cost nothing."""
     wanted = {index_of(key): value_of(key, "") for key in keys}
-    for (name,) in db.execute(OURS, (f"{PREFIX}*",)).fetchall():
+    for (name,) in db.execute(OURS, {"pattern": f"{PREFIX}*"}).fetchall():
         if name not in wanted:
             db.execute(f"DROP INDEX {name}")
     for name, value in wanted.items():

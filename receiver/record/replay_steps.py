@@ -34,9 +34,10 @@ from receiver.record.events import apply, tell_polls, waiting
 from receiver.record.filters import json_list, next_matches, still_matching
 from receiver.record.replays import WITHDRAWN
 from receiver.record.revisions import keep_revision
+from receiver.record.rows import Row, fetch_all, to_value
 from receiver.record.submissions import find_claimed
 from receiver.record.views import event_of
-from receiver.times import from_text, to_text
+from receiver.times import to_text
 
 # The same event, sink and revision once in each replay: the key sees to that.
 QUEUE_NOTIFICATION = """
@@ -97,8 +98,9 @@ d.provider, d.via, d.proof, d.claim, d.digest, d.received_at, d.body, d.task_id,
 
 # What is held of a task, in the order it came. The plus is for SQLite: by its task it is found at once.
 HELD_OF_TASK = f"""
-SELECT d.number, {KEPT_COLUMNS} FROM deliveries d
-WHERE provider = ? AND task_id = ? AND +verdict = 'unconfirmed' AND body IS NOT NULL ORDER BY number
+SELECT d.number AS place, {KEPT_COLUMNS} FROM deliveries d
+WHERE provider = :provider AND task_id = :task_id AND +verdict = 'unconfirmed' AND body IS NOT NULL
+ORDER BY number
 """  # noqa: S608
 
 FILED = "SELECT verdict, task_id FROM deliveries WHERE number = ?"
@@ -156,11 +158,9 @@ def _queue_notifications(
 ) -> int:
     moment = to_text(now)
     entries = [
-        (event, sink, revision, replay.id, moment, moment)
-        for event, revision, *address in still_matching(
-            db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found
-        )
-        for sink in _sinks(replay, options, *address)
+        (row["number"], sink, row["revision"], replay.id, moment, moment)
+        for row in still_matching(db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found)
+        for sink in _sinks(replay, options, row["provider"], row["type"], row["owner"])
     ]
     return _changed(db, QUEUE_NOTIFICATION, entries)
 
@@ -178,9 +178,10 @@ def _queue_assets(
     db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> int:
     values = []
-    for event, provider in still_matching(db, replay, "e.number, s.provider", found):
+    for row in still_matching(db, replay, "e.number, s.provider", found):
+        event = row["number"]
         keep_revision(db, event, event_of(db, event))
-        life = timedelta(seconds=options.link_life_seconds.get(provider, LINK_LIFE_SECONDS))
+        life = timedelta(seconds=options.link_life_seconds.get(row["provider"], LINK_LIFE_SECONDS))
         values.append((to_text(now), to_text(now + life), replay.id, event))
     return _changed(db, QUEUE_ASSETS, values)
 
@@ -189,7 +190,7 @@ def _queue_polls(
     db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
 ) -> tuple[int, dict[str, int]]:
     tasks = still_matching(db, replay, "s.number, s.provider", found)
-    askable = [number for number, provider in tasks if not why_not_asked(options, provider)]
+    askable = [row["number"] for row in tasks if not why_not_asked(options, row["provider"])]
     queued = _changed(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
     left_out = len(tasks) - len(askable)
     return queued + left_out, {UNPOLLED: left_out} if left_out else {}
@@ -206,21 +207,16 @@ def list_kept(db: Cursor, work: ReplayWork, limit: int, low: int) -> tuple[list[
     return [_kept(row) for row in rows], reached
 
 
-def _kept(row: tuple[Any, ...]) -> KeptDelivery:
-    number, provider, via, proof, claim, digest, received_at, body, task_id, note = row
-    came = Recording(
-        provider=provider,
-        via=Via(via),
-        proof=Proof(proof),
-        submission_id=claim or None if via == Via.CALLBACK else None,
-        body=body,
-        digest=digest,
+def _kept(row: Row) -> KeptDelivery:
+    came = to_value(
+        row,
+        Recording,
+        submission_id=row["claim"] or None if row["via"] == Via.CALLBACK else None,
         fingerprint="",
-        report=Report(task_id=task_id or None, state=ReportState.UNCLEAR, note=note),
-        received_at=from_text(received_at),
-        links_die_at=from_text(received_at),
+        report=Report(task_id=row["task_id"] or None, state=ReportState.UNCLEAR, note=row["note"]),
+        links_die_at=row["received_at"],
     )
-    return KeptDelivery(number=number, recording=came)
+    return KeptDelivery(number=row["place"], recording=came)
 
 
 def reprocess(
@@ -249,8 +245,8 @@ def reprocess(
 
 def list_held(db: Cursor, work: PollWork, options: StoreOptions) -> list[KeptDelivery]:
     """What is held of a task though its proof is enough; see ``ports.Store.list_held``."""
-    rows = db.execute(HELD_OF_TASK, (work.provider, work.task_id)).fetchall()
-    return [_kept(row) for row in rows if not options.confirms(work.provider, Proof(row[3]))]
+    rows = fetch_all(db.execute(HELD_OF_TASK, {"provider": work.provider, "task_id": work.task_id}))
+    return [_kept(row) for row in rows if not options.confirms(work.provider, Proof(row["proof"]))]
 
 
 def judge_held(db: Cursor, read: Sequence[KeptDelivery], now: datetime, options: StoreOptions) -> bool:

@@ -1,17 +1,16 @@
 """Replays as durable jobs: what was asked for, how far it is, and what has come of it.
 
-What a step does to other tables is in ``stepping``; what settles there is counted here.
+What a step does to other tables is in ``replay_steps``; what settles there is counted here.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
-from receiver.models import EventType, Replay, ReplayState, ReplayWork, Route, Stage, WorkFilter
+from receiver.models import EventType, Replay, ReplayState, ReplayWork, Route, Stage
 from receiver.record.cursor import Cursor
-from receiver.times import from_text, from_text_if_any, to_text
+from receiver.record.rows import parameters, parameters_of, read_all, read_one
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
 PATIENCE = timedelta(seconds=1)  # until looking again whether they have
@@ -22,88 +21,86 @@ REPLAY_COLUMNS = """id, stage, filter, sinks, rate, state, requested_by, created
     matched, looked_at, queued, settled, results"""
 
 # After a start nobody holds a lease: the process that held them is gone.
-FREE_REPLAYS = "UPDATE replays SET lease = NULL, due_at = ? WHERE due_at IS NOT NULL AND lease IS NOT NULL"
+FREE_REPLAYS = "UPDATE replays SET lease = NULL, due_at = :now WHERE due_at IS NOT NULL AND lease IS NOT NULL"
 
 INSERT_REPLAY = """
 INSERT INTO replays (id, stage, filter, sinks, rate, requested_by, created_at, matched, up_to, due_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:id, :stage, :filter, :sinks, :rate, :requested_by, :created_at, :matched, :up_to, :created_at)
 """
 
-ONE_REPLAY = f"SELECT {REPLAY_COLUMNS} FROM replays WHERE id = ?"  # noqa: S608
-NEWEST_REPLAYS = f"SELECT {REPLAY_COLUMNS} FROM replays ORDER BY id DESC LIMIT ?"  # noqa: S608
+ONE_REPLAY = f"SELECT {REPLAY_COLUMNS} FROM replays WHERE id = :id"  # noqa: S608
+NEWEST_REPLAYS = f"SELECT {REPLAY_COLUMNS} FROM replays ORDER BY id DESC LIMIT :limit"  # noqa: S608
 
 # The replays whose next step is due, a cancelled one's being to take back what it queued, and those that have
 # ended and were not handed out since.
 DUE_REPLAYS = f"""
 SELECT {REPLAY_COLUMNS} FROM replays
-WHERE state IN ('running', 'cancelled', 'done') AND due_at <= ? ORDER BY due_at LIMIT ?
+WHERE state IN ('running', 'cancelled', 'done') AND due_at <= :now ORDER BY due_at LIMIT :limit
 """  # noqa: S608
 
 # One that has ended is handed out once, for its end to be told.
 LEASE_REPLAY = """
-UPDATE replays SET lease = ?, due_at = CASE state WHEN 'done' THEN NULL ELSE ? END WHERE id = ?
+UPDATE replays SET lease = :lease, due_at = CASE state WHEN 'done' THEN NULL ELSE :until END WHERE id = :id
 """
 
 # The next step has to wait for the pieces of those before it.
-PUT_OFF = "UPDATE replays SET lease = NULL, due_at = ? WHERE id = ?"
+PUT_OFF = "UPDATE replays SET lease = NULL, due_at = :patience WHERE id = :id"
 
 # How many notifications of a replay wait at one sink; counting stops at the limit.
 WAITING_AT = """
 SELECT count(*) FROM (
-    SELECT 1 FROM outbox WHERE replay_id = ? AND replay_id <> '' AND sink = ? AND state = 'pending' LIMIT ?
+    SELECT 1 FROM outbox
+    WHERE replay_id = :id AND replay_id <> '' AND sink = :sink AND state = 'pending' LIMIT :limit
 )
 """
 
-IS_CANCELLED = "SELECT 1 FROM replays WHERE id = ? AND state = 'cancelled'"
+IS_CANCELLED = "SELECT 1 FROM replays WHERE id = :id AND state = 'cancelled'"
 
-IS_LEASED = "SELECT 1 FROM replays WHERE id = ? AND lease = ? AND state = 'running'"
+IS_LEASED = "SELECT 1 FROM replays WHERE id = :id AND lease = :lease AND state = 'running'"
 
 # One step is made. Without a time for the next there is nothing left to look at.
 MOVE = """
-UPDATE replays SET lease = NULL, due_at = ?, cursor = coalesce(?, cursor), looked_at = looked_at + ?,
-    queued = queued + ?
-WHERE id = ?
+UPDATE replays SET lease = NULL, due_at = :due_at, cursor = coalesce(:cursor, cursor),
+    looked_at = looked_at + :looked_at, queued = queued + :queued
+WHERE id = :id
 """
 
 # Pieces have settled.
 COUNT_SETTLED = """
-UPDATE replays SET settled = settled + ?1,
-    results = json_set(results, '$.' || ?2, coalesce(json_extract(results, '$.' || ?2), 0) + ?1)
-WHERE id = ?3
+UPDATE replays SET settled = settled + :pieces, results =
+    json_set(results, '$.' || :outcome, coalesce(json_extract(results, '$.' || :outcome), 0) + :pieces)
+WHERE id = :id
 """
 
 # All was looked at and has settled. It falls due once more, for its end to be told.
 FINISH = """
-UPDATE replays SET state = 'done', finished_at = ?1, due_at = ?1
-WHERE id = ?2 AND state IN ('running', 'paused') AND due_at IS NULL AND settled >= queued
+UPDATE replays SET state = 'done', finished_at = :now, due_at = :now
+WHERE id = :id AND state IN ('running', 'paused') AND due_at IS NULL AND settled >= queued
 """
 
 # Somebody has paused or resumed it. Where there is a next step, a resumed one makes it at once.
 CHANGE = """
-UPDATE replays SET state = ?1, lease = NULL, due_at = CASE WHEN due_at IS NULL THEN NULL ELSE ?2 END
-WHERE id = ?3
+UPDATE replays SET state = :state, lease = NULL, due_at = CASE WHEN due_at IS NULL THEN NULL ELSE :now END
+WHERE id = :id
 """
-CANCEL = "UPDATE replays SET state = 'cancelled', lease = NULL, due_at = NULL, finished_at = ? WHERE id = ?"
+CANCEL = """
+UPDATE replays SET state = 'cancelled', lease = NULL, due_at = NULL, finished_at = :now WHERE id = :id
+"""
 
 # Of a cancelled one there is more to take back, or nothing more.
-WITHDRAW_ON = "UPDATE replays SET lease = ?, due_at = ? WHERE id = ?"
-IS_BEING_WITHDRAWN = "SELECT 1 FROM replays WHERE id = ? AND state = 'cancelled' AND due_at IS NOT NULL"
-IS_WITHDRAWING = "SELECT 1 FROM replays WHERE id = ? AND lease = ? AND state = 'cancelled'"
+WITHDRAW_ON = "UPDATE replays SET lease = :lease, due_at = :due_at WHERE id = :id"
+IS_BEING_WITHDRAWN = "SELECT 1 FROM replays WHERE id = :id AND state = 'cancelled' AND due_at IS NOT NULL"
+IS_WITHDRAWING = "SELECT 1 FROM replays WHERE id = :id AND lease = :lease AND state = 'cancelled'"
 
 
 def free_leases(db: Cursor, now: datetime) -> None:
     """What an earlier process was at goes on."""
-    db.execute(FREE_REPLAYS, (to_text(now),))
+    db.execute(FREE_REPLAYS, parameters(now=now))
 
 
 def start(db: Cursor, replay: Replay, matched: int, up_to: int) -> Replay:
     """Keep a new replay that was measured; see ``ports.Store.start_replay``."""
-    moment = to_text(replay.created_at)
-    values = (
-        replay.id, replay.stage.value, _json(replay.filter), _json(replay.sinks), replay.rate,
-        replay.requested_by, moment, matched, up_to, moment,
-    )  # fmt: skip
-    db.execute(INSERT_REPLAY, values)
+    db.execute(INSERT_REPLAY, parameters_of(replay, matched=matched, up_to=up_to))
     return msgspec.structs.replace(replay, matched=matched)
 
 
@@ -116,12 +113,12 @@ def lease_replays(
     routes: Sequence[Route],
 ) -> list[ReplayWork]:
     """Take due replays; see ``ports.Store.lease_replays``."""
-    due = [_replay(row) for row in db.execute(DUE_REPLAYS, (to_text(now), limit)).fetchall()]
+    values = parameters(now=now, limit=limit, lease=lease, until=lease_until, patience=now + PATIENCE)
+    due = read_all(db.execute(DUE_REPLAYS, values), Replay)
     works = [ReplayWork(replay=replay, lease=lease) for replay in due if not _is_ahead(db, replay, routes)]
     taken = {work.replay.id for work in works}
-    patience, until = to_text(now + PATIENCE), to_text(lease_until)
-    db.executemany(PUT_OFF, [(patience, replay.id) for replay in due if replay.id not in taken])
-    db.executemany(LEASE_REPLAY, [(lease, until, replay_id) for replay_id in taken])
+    db.executemany(PUT_OFF, [{**values, "id": replay.id} for replay in due if replay.id not in taken])
+    db.executemany(LEASE_REPLAY, [{**values, "id": replay_id} for replay_id in taken])
     return works
 
 
@@ -157,13 +154,14 @@ def _may_get_any(replay: Replay, route: Route) -> bool:
 
 
 def _waiting_at(db: Cursor, replay: Replay, sink: str) -> int:
-    (waiting,) = db.execute(WAITING_AT, (replay.id, sink, MOST_UNSETTLED + 1)).fetchone()
+    values = {"id": replay.id, "sink": sink, "limit": MOST_UNSETTLED + 1}
+    (waiting,) = db.execute(WAITING_AT, values).fetchone()
     return int(waiting)
 
 
 def is_leased(db: Cursor, work: ReplayWork) -> bool:
     """Whether nobody paused or ended the replay, or took it over, since this step was leased."""
-    return db.execute(IS_LEASED, (work.replay.id, work.lease)).fetchone() is not None
+    return db.execute(IS_LEASED, {"id": work.replay.id, "lease": work.lease}).fetchone() is not None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,22 +175,27 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 def move(db: Cursor, replay_id: str, step: Step, *, now: datetime, next_at: datetime) -> None:
     """A step is made."""
-    cursor, due_at = None, None
-    if step.next_number is not None:
-        cursor, due_at = step.next_number - 1, to_text(next_at)
-    db.execute(MOVE, (due_at, cursor, step.looked_at, step.queued, replay_id))
+    is_last = step.next_number is None
+    values = parameters(
+        id=replay_id,
+        due_at=None if is_last else next_at,
+        cursor=None if step.next_number is None else step.next_number - 1,
+        looked_at=step.looked_at,
+        queued=step.queued,
+    )
+    db.execute(MOVE, values)
     add_results(db, replay_id, step.results)
     _finish(db, replay_id, now)
 
 
 def is_cancelled(db: Cursor, replay_id: str | None) -> bool:
     """Whether a piece belongs to a replay that was ended before its time."""
-    return replay_id is not None and db.execute(IS_CANCELLED, (replay_id,)).fetchone() is not None
+    return replay_id is not None and db.execute(IS_CANCELLED, {"id": replay_id}).fetchone() is not None
 
 
 def is_being_withdrawn(db: Cursor, replay_id: str) -> bool:
     """Whether what a cancelled replay queued is just being taken back: then none of it is handed out."""
-    return db.execute(IS_BEING_WITHDRAWN, (replay_id,)).fetchone() is not None
+    return db.execute(IS_BEING_WITHDRAWN, {"id": replay_id}).fetchone() is not None
 
 
 def count_settled(db: Cursor, replay_id: str, outcome: str, now: datetime, *, pieces: int = 1) -> None:
@@ -203,21 +206,22 @@ def count_settled(db: Cursor, replay_id: str, outcome: str, now: datetime, *, pi
 
 def add_results(db: Cursor, replay_id: str, results: Mapping[str, int]) -> None:
     """So many more pieces have settled, by outcome."""
-    db.executemany(COUNT_SETTLED, [(number, outcome, replay_id) for outcome, number in results.items()])
+    counted = [{"id": replay_id, "outcome": name, "pieces": pieces} for name, pieces in results.items()]
+    db.executemany(COUNT_SETTLED, counted)
 
 
 def _finish(db: Cursor, replay_id: str, now: datetime) -> None:
-    db.execute(FINISH, (to_text(now), replay_id))
+    db.execute(FINISH, parameters(id=replay_id, now=now))
 
 
 def change(db: Cursor, replay_id: str, state: ReplayState, now: datetime) -> None:
     """Pause or resume. The step that is being made, if any, will find its lease gone and change nothing."""
-    db.execute(CHANGE, (state.value, to_text(now), replay_id))
+    db.execute(CHANGE, parameters(id=replay_id, state=state, now=now))
 
 
 def cancel(db: Cursor, replay_id: str, now: datetime) -> None:
     """End a replay before its time."""
-    db.execute(CANCEL, (to_text(now), replay_id))
+    db.execute(CANCEL, parameters(id=replay_id, now=now))
 
 
 def withdraw_on(
@@ -225,41 +229,17 @@ def withdraw_on(
 ) -> None:
     """Count what was taken back of a cancelled replay, and when to take back more, if there is more."""
     add_results(db, replay_id, {WITHDRAWN: withdrawn} if withdrawn else {})
-    db.execute(WITHDRAW_ON, (lease if due_at else None, to_text(due_at) if due_at else None, replay_id))
+    db.execute(WITHDRAW_ON, parameters(id=replay_id, lease=lease if due_at else None, due_at=due_at))
 
 
 def is_withdrawing(db: Cursor, work: ReplayWork) -> bool:
     """Whether a cancelled replay is still this one's to take back."""
-    return db.execute(IS_WITHDRAWING, (work.replay.id, work.lease)).fetchone() is not None
+    return db.execute(IS_WITHDRAWING, {"id": work.replay.id, "lease": work.lease}).fetchone() is not None
 
 
 def get_replay(db: Cursor, replay_id: str) -> Replay | None:
-    row = db.execute(ONE_REPLAY, (replay_id,)).fetchone()
-    return _replay(row) if row else None
+    return read_one(db.execute(ONE_REPLAY, {"id": replay_id}), Replay)
 
 
 def list_replays(db: Cursor, limit: int) -> list[Replay]:
-    return [_replay(row) for row in db.execute(NEWEST_REPLAYS, (limit,))]
-
-
-def _replay(row: tuple[Any, ...]) -> Replay:
-    return Replay(
-        id=row[0],
-        stage=Stage(row[1]),
-        filter=msgspec.json.decode(row[2], type=WorkFilter),
-        sinks=msgspec.json.decode(row[3], type=tuple[str, ...]),
-        rate=row[4],
-        state=ReplayState(row[5]),
-        requested_by=row[6],
-        created_at=from_text(row[7]),
-        finished_at=from_text_if_any(row[8]),
-        matched=row[9],
-        looked_at=row[10],
-        queued=row[11],
-        settled=row[12],
-        results=msgspec.json.decode(row[13], type=dict[str, int]),
-    )
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return read_all(db.execute(NEWEST_REPLAYS, {"limit": limit}), Replay)

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from receiver.record.cursor import Cursor
+from receiver.record.rows import Row, fetch_all, read_all
 from receiver.times import to_text
 
 # How far retention has come: everything up to here has been dropped already.
@@ -11,32 +14,45 @@ RETENTION = "SELECT deliveries_to, submissions_to FROM retention"
 
 # The next rows behind the mark, old enough or not: numbers rise with time, so looking stops at the
 # first that is young, and a round with nothing to do reads a few rows however long the history is.
-NEXT_DELIVERIES = "SELECT number, received_at FROM deliveries WHERE number > ? ORDER BY number LIMIT ?"
-NEXT_SUBMISSIONS = "SELECT number, created_at FROM submissions WHERE number > ? ORDER BY number LIMIT ?"
-NEXT_ATTEMPTS = "SELECT number, started_at FROM attempts WHERE number > ? ORDER BY number LIMIT ?"
+NEXT_DELIVERIES = """
+SELECT number, received_at AS at FROM deliveries WHERE number > :mark ORDER BY number LIMIT :limit
+"""
+NEXT_SUBMISSIONS = """
+SELECT number, created_at AS at FROM submissions WHERE number > :mark ORDER BY number LIMIT :limit
+"""
+NEXT_ATTEMPTS = """
+SELECT number, started_at AS at FROM attempts WHERE number > :mark ORDER BY number LIMIT :limit
+"""
 
 # A replay may still end these tasks: what was not understood, or waits, is kept as long as they are open.
 _MAY_COUNT = """
 verdict IN ('unrecognised', 'unconfirmed') AND submission IS NOT NULL
     AND submission NOT IN (SELECT number FROM events)
 """
-SPARE_BODY = f"INSERT OR IGNORE INTO spared SELECT number FROM deliveries WHERE number = ? AND {_MAY_COUNT}"  # noqa: S608
-SPARED_NO_MORE = f"""
-SELECT number FROM spared JOIN deliveries USING (number) WHERE NOT ({_MAY_COUNT}) LIMIT ?
+SPARE_BODY = f"""
+INSERT OR IGNORE INTO spared SELECT number FROM deliveries WHERE number = :number AND {_MAY_COUNT}
 """  # noqa: S608
-FORGET_SPARED = "DELETE FROM spared WHERE number = ?"
+SPARED_NO_MORE = f"""
+SELECT number FROM spared JOIN deliveries USING (number) WHERE NOT ({_MAY_COUNT}) LIMIT :limit
+"""  # noqa: S608
+FORGET_SPARED = "DELETE FROM spared WHERE number = :number"
 
 # The row stays, so that a very late repeat is still a repeat. What was not understood and is nobody's can no
 # longer be read again.
 DROP_BODY = """
 UPDATE deliveries SET body = NULL,
     verdict = CASE WHEN submission IS NULL AND verdict = 'unrecognised' THEN 'unowned' ELSE verdict END
-WHERE number = ? AND number NOT IN (SELECT number FROM spared)
+WHERE number = :number AND number NOT IN (SELECT number FROM spared)
 """
-DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = ?"
-DROP_ATTEMPT = "DELETE FROM attempts WHERE number = ?"
-MARK_DELIVERIES = "UPDATE retention SET deliveries_to = ?"
-MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = ?"
+DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = :number"
+DROP_ATTEMPT = "DELETE FROM attempts WHERE number = :number"
+MARK_DELIVERIES = "UPDATE retention SET deliveries_to = :number"
+MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = :number"
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+    at: str  # when it came
 
 
 def purge(db: Cursor, before: datetime, limit: int, *, now: datetime) -> int:
@@ -46,7 +62,7 @@ def purge(db: Cursor, before: datetime, limit: int, *, now: datetime) -> int:
     deliveries = _old(db, NEXT_DELIVERIES, deliveries_to, limit, span)
     submissions = _old(db, NEXT_SUBMISSIONS, submissions_to, limit, span)
     attempts = _old(db, NEXT_ATTEMPTS, 0, limit, span)
-    spared = db.execute(SPARED_NO_MORE, (limit,)).fetchall()
+    spared = fetch_all(db.execute(SPARED_NO_MORE, {"limit": limit}))
     db.executemany(FORGET_SPARED, spared)
     db.executemany(SPARE_BODY, deliveries)
     db.executemany(DROP_BODY, [*spared, *deliveries])
@@ -59,24 +75,28 @@ def purge(db: Cursor, before: datetime, limit: int, *, now: datetime) -> int:
     return len(deliveries) + len(submissions) + len(attempts) + len(spared)
 
 
-def _old(db: Cursor, next_rows: str, mark: int, limit: int, span: tuple[str, str]) -> Sequence[tuple[int]]:
-    """The keys of the next rows that are old enough, up to the first that is not.
+def _old(db: Cursor, next_rows: str, mark: int, limit: int, span: tuple[str, str]) -> Sequence[Row]:
+    """The numbers of the next rows that are old enough, up to the first that is not.
 
     A clock that ran ahead has left rows of the future. They came before the rows that follow them, so they
     are old enough once such a row is.
     """
     before, now = span
-    rows = db.execute(next_rows, (mark, limit)).fetchall()
+    rows = _next(db, next_rows, mark, limit)
     told = 0  # rows that are old enough, and those of the future among and before them
-    for place, (_, at) in enumerate(rows, 1):
-        if at < before:
+    for place, row in enumerate(rows, 1):
+        if row.at < before:
             told = place
-        elif at <= now:
+        elif row.at <= now:
             break
     else:
-        if rows and not told and _is_old_behind(db, next_rows, rows[-1][0], span):
+        if rows and not told and _is_old_behind(db, next_rows, rows[-1].number, span):
             told = len(rows)
-    return [(key,) for key, _ in rows[:told]]
+    return [{"number": row.number} for row in rows[:told]]
+
+
+def _next(db: Cursor, next_rows: str, mark: int, limit: int) -> list[_Row]:
+    return read_all(db.execute(next_rows, {"mark": mark, "limit": limit}), _Row)
 
 
 def _is_old_behind(db: Cursor, next_rows: str, last: int, span: tuple[str, str]) -> bool:
@@ -86,19 +106,18 @@ def _is_old_behind(db: Cursor, next_rows: str, last: int, span: tuple[str, str])
     """
     before, now = span
 
-    def from_(number: int) -> tuple[int, str] | None:
-        row: tuple[int, str] | None = db.execute(next_rows, (number - 1, 1)).fetchone()
-        return row
+    def from_(number: int) -> _Row | None:
+        return next(iter(_next(db, next_rows, number - 1, 1)), None)
 
     future, past = last, last + 1
-    while (row := from_(past)) is not None and row[1] > now:
-        future, past = row[0], row[0] + 2 * (row[0] - last)
+    while (row := from_(past)) is not None and row.at > now:
+        future, past = row.number, row.number + 2 * (row.number - last)
     while past - future > 1:
         middle = (future + past) // 2
         row = from_(middle)
-        if row is not None and row[0] < past and row[1] > now:
-            future = row[0]
+        if row is not None and row.number < past and row.at > now:
+            future = row.number
         else:
             past = middle
     row = from_(past)
-    return row is not None and row[1] < before
+    return row is not None and row.at < before

@@ -11,10 +11,12 @@ import msgspec
 
 from receiver.models import Asset, AssetState, Event, EventType, Outcome
 from receiver.record.cursor import Cursor
+from receiver.record.rows import parameters
 
 # Where it is kept already, the rows have changed since.
 KEEP_REVISION = """
-INSERT INTO revisions (event, revision, content) VALUES (?, ?, ?) ON CONFLICT (event, revision) DO NOTHING
+INSERT INTO revisions (event, revision, content) VALUES (:event, :revision, :content)
+ON CONFLICT (event, revision) DO NOTHING
 """
 
 
@@ -45,7 +47,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 def keep_revision(db: Cursor, number: int, event: Event) -> None:
     """Keep what an event that has ended says now; the files of one that is kept already may have changed."""
     content = msgspec.convert(event, Announcement, from_attributes=True)
-    db.execute(KEEP_REVISION, (number, event.revision, msgspec.json.encode(content).decode()))
+    db.execute(KEEP_REVISION, parameters(event=number, revision=event.revision, content=content))
 
 
 def as_announced(event: Event, revision: int, content: str | None) -> Event:

@@ -5,10 +5,11 @@ A statement selects each column under the name of the field that it is for (``AS
 of its own (a mapping, a list, a struct) is JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import cache
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,19 +24,23 @@ Row = dict[str, Any]
 
 _AS_THEY_ARE = frozenset({str, int, float, bytes, type(None)})
 _WITH_A_SHAPE = (inspect.CollectionType, inspect.DictType, inspect.StructType, inspect.TupleType)
+_name = itemgetter(0)  # of a column, in what a cursor says of it
 _read_json = msgspec.json.Decoder().decode
 
 
 def fetch_all(cursor: Cursor) -> list[Row]:
     """What a statement found, each row by the names of its columns."""
-    names = _names(cursor)
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    rows = cursor.fetchall()
+    if not rows:
+        return []
+    names = [*map(_name, cursor.description)]
+    return [dict(zip(names, row)) for row in rows]  # noqa: B905 - a driver's row has all; asking costs as much again
 
 
 def fetch_one(cursor: Cursor) -> Row | None:
     """The first row of a statement by the names of its columns; None where it found nothing."""
     row = cursor.fetchone()
-    return None if row is None else dict(zip(_names(cursor), row, strict=True))
+    return None if row is None else dict(zip(map(_name, cursor.description), row))  # noqa: B905 - as above
 
 
 def read_all(cursor: Cursor, kind: type[T], **shared: object) -> list[T]:
@@ -50,54 +55,80 @@ def read_one(cursor: Cursor, kind: type[T], **more: object) -> T | None:
 
 
 def to_values(rows: Sequence[Row], kind: type[T], **shared: object) -> list[T]:
-    """Rows as values, all at once: that is twice as fast as one by one. Other columns are passed over."""
+    """Rows as values, all at once, which is faster than one by one. Other columns are passed over."""
     if not rows:
         return []
-    for row in rows:
-        _complete(row, kind, shared)
-    return msgspec.convert(rows, list[kind], strict=False)  # type: ignore[valid-type] # known at run time
+    if shared:
+        for row in rows:
+            row.update(shared)
+    for name in _json_fields(kind):
+        for row in rows:
+            _read_in_place(row, name)
+    values: list[T] = msgspec.convert({"rows": rows}, _list_of(kind), strict=False).rows  # type: ignore[attr-defined]
+    return values
 
 
 def to_value(row: Row, kind: type[T], **more: object) -> T:
     """One row as a value, with fields that are no columns. Other columns are passed over."""
-    _complete(row, kind, more)
+    if more:
+        row.update(more)
+    for name in _json_fields(kind):
+        _read_in_place(row, name)
     return msgspec.convert(row, kind, strict=False)  # flags are numbers
+
+
+def _read_in_place(row: Row, name: str) -> None:
+    if isinstance(text := row.get(name), str):
+        row[name] = _read_json(text)
 
 
 def parameters(**values: object) -> Row:
     """Values by the names that a statement has for them."""
-    return {name: to_column(value) for name, value in values.items()}
+    for name, value in values.items():
+        if bind := _BINDINGS[type(value)]:
+            values[name] = bind(value)
+    return values
 
 
 def parameters_of(value: msgspec.Struct, **more: object) -> Row:
     """The fields of a value, and ``more``, by their names."""
-    return {name: to_column(getattr(value, name)) for name in value.__struct_fields__} | parameters(**more)
+    return parameters(**msgspec.structs.asdict(value) | more)
 
 
 def to_column(value: object) -> object:
     """A value as a column keeps it."""
-    kind = type(value)
-    if kind in _AS_THEY_ARE:
-        return value
-    if isinstance(value, datetime):
-        return to_text(value)
-    if isinstance(value, Enum):
-        return value.value
-    if kind is bool:
-        return int(value)  # type: ignore[call-overload] # it is one
+    bind = _BINDINGS[type(value)]
+    return bind(value) if bind else value
+
+
+class _Bindings(dict[type, Callable[[Any], object] | None]):
+    """By type, how a value is kept where a driver does not take it as it is; found when the first comes."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], object] | None:
+        self[kind] = binding = self._of(kind)
+        return binding
+
+    def _of(self, kind: type) -> Callable[[Any], object] | None:
+        if kind in _AS_THEY_ARE:
+            return None
+        if issubclass(kind, datetime):
+            return to_text
+        if issubclass(kind, Enum):
+            return attrgetter("_value_")  # what ``value`` says, in a third of its time
+        return int if issubclass(kind, bool) else _to_json
+
+
+_BINDINGS = _Bindings()
+
+
+def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _names(cursor: Cursor) -> list[str]:
-    return [name for name, *_ in cursor.description or ()]
-
-
-def _complete(row: Row, kind: type[msgspec.Struct], more: dict[str, object]) -> None:
-    """Add what is no column, and read what is JSON."""
-    row.update(more)
-    for name in _json_fields(kind):
-        if isinstance(text := row.get(name), str):
-            row[name] = _read_json(text)
+@cache
+def _list_of(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """A struct of rows: what converting to it means is worked out once, to a mere list of them every time."""
+    return msgspec.defstruct("_Rows", [("rows", list[kind])])  # type: ignore[valid-type] # known at run time
 
 
 @cache

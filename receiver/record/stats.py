@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from receiver.models import NOT_SET, OutboxState, Stats
 from receiver.record.cursor import Cursor, snapshot
-from receiver.times import from_text, from_text_if_any, to_text
+from receiver.record.rows import parameters
+from receiver.times import from_text, from_text_if_any
 
 # When the next one falls due; a leased one does so when its lease runs out.
 NEXT_DUE: Mapping[str, str] = {
@@ -44,8 +45,8 @@ SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM ass
 
 # Reservations without a task, by the hour and the day before now.
 COUNT_UNBOUND = """
-SELECT CASE WHEN created_at > ?1 THEN 'under_1h' WHEN created_at > ?2 THEN 'under_24h' ELSE 'older' END
-    AS age, count(*)
+SELECT CASE WHEN created_at > :hour_ago THEN 'under_1h' WHEN created_at > :day_ago THEN 'under_24h'
+    ELSE 'older' END AS age, count(*)
 FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL GROUP BY age
 """
 
@@ -99,7 +100,7 @@ def _count(db: Cursor, now: datetime, sinks: Collection[str]) -> Stats:
 
 
 def _count_unbound(db: Cursor, now: datetime) -> dict[str, int]:
-    marks = (to_text(now - timedelta(hours=1)), to_text(now - timedelta(days=1)))
+    marks = parameters(hour_ago=now - timedelta(hours=1), day_ago=now - timedelta(days=1))
     return dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())
 
 
@@ -120,4 +121,5 @@ def _without_none(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _only_moment(db: Cursor, query: str) -> datetime | None:
-    return from_text_if_any(db.execute(query).fetchone()[0])
+    (moment,) = db.execute(query).fetchone()
+    return from_text_if_any(moment)

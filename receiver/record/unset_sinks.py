@@ -9,7 +9,7 @@ from datetime import datetime
 from receiver.models import Moved
 from receiver.record.cursor import Cursor
 from receiver.record.filters import json_list
-from receiver.times import to_text
+from receiver.record.rows import Row, parameters
 
 # The sinks that entries wait for, by one look at an index for each.
 COUNT_PENDING = """
@@ -20,33 +20,33 @@ WITH RECURSIVE sinks (name) AS (
     FROM sinks WHERE name IS NOT NULL
 )
 SELECT name, 'pending', (SELECT count(*) FROM outbox WHERE state = 'pending' AND sink = name)
-FROM sinks WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(?))
+FROM sinks WHERE name IS NOT NULL AND name NOT IN (SELECT value FROM json_each(:sinks))
 """
 COUNT_DEAD = """
 SELECT name, state, number FROM counts
-WHERE kind = 'outbox' AND state = 'dead' AND number > 0 AND name NOT IN (SELECT value FROM json_each(?))
+WHERE kind = 'outbox' AND state = 'dead' AND number > 0 AND name NOT IN (SELECT value FROM json_each(:sinks))
 """
 
 UNDELIVERED = """
-SELECT number FROM outbox WHERE state = 'pending' AND sink = ?1
+SELECT number FROM outbox WHERE state = 'pending' AND sink = :sink
 UNION ALL
-SELECT number FROM outbox WHERE state = 'dead' AND sink = ?1
-LIMIT ?2
+SELECT number FROM outbox WHERE state = 'dead' AND sink = :sink
+LIMIT :limit
 """
 
 # They are as if made now, so that the links in them live. What the other sink has already stays where it is.
 MOVE = """
-UPDATE OR IGNORE outbox SET sink = ?1, state = 'pending', attempts = 0, lease = NULL, outcome = NULL,
-    detail = NULL, settled_at = NULL, revived = max(revived, state = 'dead'), due_at = ?2, created_at = ?2
-WHERE number = ?3 AND sink = ?4 AND state <> 'delivered'
+UPDATE OR IGNORE outbox SET sink = :to, state = 'pending', attempts = 0, lease = NULL, outcome = NULL,
+    detail = NULL, settled_at = NULL, revived = max(revived, state = 'dead'), due_at = :now, created_at = :now
+WHERE number = :number AND sink = :sink AND state <> 'delivered'
 """
-DROP = "DELETE FROM outbox WHERE number = ? AND sink = ? AND state <> 'delivered'"
+DROP = "DELETE FROM outbox WHERE number = :number AND sink = :sink AND state <> 'delivered'"
 
 
 def count_unset(db: Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]:
     """What is undelivered at other sinks than those; see ``ports.Store.count_unset_sinks``."""
     counts: dict[str, dict[str, int]] = {}
-    names = (json_list(sorted(sinks)),)
+    names = {"sinks": json_list(sorted(sinks))}
     for query in (COUNT_PENDING, COUNT_DEAD):
         for sink, state, number in db.execute(query, names):
             counts.setdefault(sink, {})[state] = number
@@ -54,22 +54,22 @@ def count_unset(db: Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]
 
 
 def list_undelivered(db: Cursor, sink: str, limit: int) -> list[str]:
-    return [f"out_{number}" for (number,) in db.execute(UNDELIVERED, (sink, limit))]
+    return [f"out_{number}" for (number,) in db.execute(UNDELIVERED, {"sink": sink, "limit": limit})]
 
 
 def move(db: Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
     """Give entries of a sink to another one; see ``ports.Store.move_undelivered``."""
-    moment = to_text(now)
-    moved = _changed(db, MOVE, [(to, moment, number, sink) for number in _numbers(entries)])
+    values = parameters(sink=sink, to=to, now=now)
+    moved = _changed(db, MOVE, [{**values, "number": number} for number in _numbers(entries)])
     return Moved(moved=moved, had=drop(db, entries, sink))
 
 
 def drop(db: Cursor, entries: Sequence[str], sink: str) -> int:
     """Forget entries of a sink; see ``ports.Store.drop_undelivered``."""
-    return _changed(db, DROP, [(number, sink) for number in _numbers(entries)])
+    return _changed(db, DROP, [{"number": number, "sink": sink} for number in _numbers(entries)])
 
 
-def _changed(db: Cursor, sql: str, values: Sequence[tuple[object, ...]]) -> int:
+def _changed(db: Cursor, sql: str, values: Sequence[Row]) -> int:
     return db.executemany(sql, values).rowcount if values else 0
 
 

@@ -1,158 +1,163 @@
 """What is read: submissions, events, tasks with their history, and lists of them."""
 
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from receiver.models import (
-    Asset,
-    AssetState,
     Event,
-    EventType,
     HistoryPage,
     LeftOut,
-    Outcome,
     Poll,
     Submission,
     Task,
     TaskState,
     Verdict,
-    Via,
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.record import history
 from receiver.record.cursor import Cursor, snapshot
+from receiver.record.rows import Row, fetch_all, fetch_one, parameters, read_all, read_one, to_value
 from receiver.record.waiting import waiting_on
-from receiver.times import from_text, from_text_if_any, to_text
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 SUBMISSION_COLUMNS = (
     "id, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at"
 )
 
-ONE_SUBMISSION = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE id = ?"  # noqa: S608
-SUBMISSION_OF_TASK = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE provider = ? AND task_id = ?"  # noqa: S608
+ONE_SUBMISSION = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE id = :id"  # noqa: S608
+SUBMISSION_OF_TASK = f"""
+SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE provider = :provider AND task_id = :task_id
+"""  # noqa: S608
 
 # Reservations that wait for a task, with the words of their index.
 OLDEST_UNBOUND = f"""
 SELECT {SUBMISSION_COLUMNS} FROM submissions
 WHERE task_id IS NULL AND withdrawn_at IS NULL
-    AND created_at >= ? AND created_at < ? ORDER BY created_at, number LIMIT ?
+    AND created_at >= :logged_from AND created_at < :logged_before ORDER BY created_at, number LIMIT :limit
 """  # noqa: S608
 COUNT_UNBOUND = """
 SELECT count(*) FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL
-    AND created_at >= ? AND created_at < ?
+    AND created_at >= :logged_from AND created_at < :logged_before
 """
 
-# An event has its submission's number.
-EVENT = """
-SELECT id, via, received_at, type, ended_at, revision, error_code, error_message FROM events WHERE number = ?
+# Events, their submissions, whose numbers they have, and their files; of one or of some.
+EVENTS = """
+SELECT number, id, via, received_at, type, ended_at, revision, error_code, error_message FROM events
+WHERE number {which}
 """
-SUBMISSION_OF_EVENT = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE number = ?"  # noqa: S608
+SUBMISSIONS_OF_EVENTS = f"""
+SELECT number, {SUBMISSION_COLUMNS} FROM submissions WHERE number {{which}}
+"""  # noqa: S608
+ASSETS_OF_EVENTS = """
+SELECT event, position AS "index", state, kind, outcome, attempts, deadline_at, key, media_type, bytes,
+    width, height, sha256, settled_at
+FROM assets WHERE event {which} ORDER BY event, position
+"""
+_ONE, _SOME = "= :number", "IN (SELECT value FROM json_each(:numbers))"
+_OF_ONE, _OF_SOME = (
+    tuple(query.format(which=which) for query in (EVENTS, SUBMISSIONS_OF_EVENTS, ASSETS_OF_EVENTS))
+    for which in (_ONE, _SOME)
+)
+
 EVENT_OF_TASK = """
-SELECT number FROM submissions JOIN events USING (number) WHERE provider = ? AND task_id = ?
-"""
-
-ASSETS_OF_EVENT = """
-SELECT position, state, kind, outcome, attempts, deadline_at, key, media_type, bytes, width, height,
-    sha256, settled_at
-FROM assets WHERE event = ? ORDER BY position
+SELECT number FROM submissions JOIN events USING (number) WHERE provider = :provider AND task_id = :task_id
 """
 
 LINKS_OF_TASK = """
-SELECT url FROM assets WHERE event = (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)
+SELECT url FROM assets
+WHERE event = (SELECT number FROM submissions WHERE provider = :provider AND task_id = :task_id)
 ORDER BY position
 """
 
 PENDING_SINKS = """
-SELECT sink FROM outbox WHERE event = ? AND state = 'pending' GROUP BY sink ORDER BY min(number)
+SELECT sink FROM outbox WHERE event = :event AND state = 'pending' GROUP BY sink ORDER BY min(number)
 """
 
 # What the deliveries of a task turned out to be; no row where it has ended, or nobody logged it.
 VERDICTS_OF_UNENDED = """
-SELECT DISTINCT d.verdict, d.via = 'callback' AND (d.claim = s.id OR d.proof = 'signature')
+SELECT DISTINCT d.verdict, d.via = 'callback' AND (d.claim = s.id OR d.proof = 'signature') AS is_proved
 FROM submissions s LEFT JOIN deliveries d USING (provider, task_id)
-WHERE s.provider = ? AND s.task_id = ? AND s.number NOT IN (SELECT number FROM events)
+WHERE s.provider = :provider AND s.task_id = :task_id AND s.number NOT IN (SELECT number FROM events)
 """
 
 POLL_OF_TASK = """
 SELECT asked, outcome, detail, asked_at, due_at, held FROM submissions JOIN polls USING (number)
-WHERE submissions.provider = ? AND task_id = ?
+WHERE submissions.provider = :provider AND task_id = :task_id
 """
 
 
 def get_submission(db: Cursor, submission_id: str) -> Submission | None:
-    row = db.execute(ONE_SUBMISSION, (submission_id,)).fetchone()
-    return submission_of_row(row) if row else None
+    return read_one(db.execute(ONE_SUBMISSION, {"id": submission_id}), Submission)
 
 
 def submission_of_task(db: Cursor, provider: str, task_id: str) -> Submission | None:
-    row = db.execute(SUBMISSION_OF_TASK, (provider, task_id)).fetchone()
-    return submission_of_row(row) if row else None
+    task = {"provider": provider, "task_id": task_id}
+    return read_one(db.execute(SUBMISSION_OF_TASK, task), Submission)
 
 
 def list_unbound(
     db: Cursor, logged_from: datetime, logged_before: datetime, limit: int
 ) -> tuple[int, list[Submission]]:
     """Reservations of a time that wait for a task; see ``ports.Store.list_unbound``."""
-    span = (to_text(logged_from), to_text(logged_before))
+    span = parameters(logged_from=logged_from, logged_before=logged_before, limit=limit)
     (count,) = db.execute(COUNT_UNBOUND, span).fetchone()
-    rows = db.execute(OLDEST_UNBOUND, (*span, limit)).fetchall()
-    return int(count), [submission_of_row(row) for row in rows]
-
-
-def submission_of_row(row: tuple[Any, ...]) -> Submission:
-    """A row of SUBMISSION_COLUMNS as a value."""
-    id_, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at = row
-    return Submission(
-        id=id_,
-        provider=provider,
-        owner=owner,
-        task_id=task_id,
-        model=model,
-        request=None if request is None else msgspec.json.decode(request),
-        metadata=msgspec.json.decode(metadata),
-        created_at=from_text(created_at),
-        bound_at=from_text_if_any(bound_at),
-        withdrawn_at=from_text_if_any(withdrawn_at),
-    )
+    return int(count), read_all(db.execute(OLDEST_UNBOUND, span), Submission)
 
 
 def event_of(db: Cursor, number: int) -> Event:
     """One event with its submission and assets. It must exist."""
-    id_, via, received_at, type_, ended_at, revision, code, message = db.execute(EVENT, (number,)).fetchone()
-    submission = submission_of_row(db.execute(SUBMISSION_OF_EVENT, (number,)).fetchone())
-    assert submission.task_id is not None, "a submission without a task has no event"  # noqa: S101
-    return Event(
-        id=id_,
+    return _events(db, _OF_ONE, {"number": number})[number]
+
+
+def events_of(db: Cursor, numbers: Collection[int]) -> Mapping[int, Event]:
+    """Events with their submissions and assets, by their numbers. They must exist."""
+    if len(numbers) <= 1:
+        return {number: event_of(db, number) for number in numbers}
+    return _events(db, _OF_SOME, parameters(numbers=numbers))
+
+
+def _events(db: Cursor, queries: Sequence[str], given: Row) -> Mapping[int, Event]:
+    events, submissions, assets = (fetch_all(db.execute(query, given)) for query in queries)
+    owned = {row["number"]: to_value(row, Submission) for row in submissions}
+    files: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in assets:
+        files[row["event"]].append(row)
+    return {row["number"]: _event(row, owned[row["number"]], files[row["number"]]) for row in events}
+
+
+def _event(row: Row, submission: Submission, assets: Sequence[Row]) -> Event:
+    return to_value(
+        row,
+        Event,
         provider=submission.provider,
         task_id=submission.task_id,
         submission=submission,
-        via=Via(via),
-        received_at=from_text(received_at),
-        type=EventType(type_) if type_ else None,
-        ended_at=from_text_if_any(ended_at),
-        revision=revision,
-        error_code=code,
-        error_message=message,
-        assets=tuple(_asset(row) for row in db.execute(ASSETS_OF_EVENT, (number,))),
+        assets=assets,
     )
 
 
 def get_event(db: Cursor, provider: str, task_id: str) -> Event | None:
-    row = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone()
-    return event_of(db, row[0]) if row else None
+    number = _number_of_event(db, provider, task_id)
+    return None if number is None else event_of(db, number)
+
+
+def _number_of_event(db: Cursor, provider: str, task_id: str) -> int | None:
+    (number,) = db.execute(EVENT_OF_TASK, {"provider": provider, "task_id": task_id}).fetchone() or (None,)
+    return number
 
 
 def list_links(db: Cursor, provider: str, task_id: str) -> list[str]:
-    return [url for (url,) in db.execute(LINKS_OF_TASK, (provider, task_id))]
+    return [url for (url,) in db.execute(LINKS_OF_TASK, {"provider": provider, "task_id": task_id})]
 
 
 def get_verdicts(db: Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:
     """What came for a task that has not ended; see ``ports.Store.get_verdicts``."""
-    rows = db.execute(VERDICTS_OF_UNENDED, (provider, task_id)).fetchall()
+    rows = db.execute(VERDICTS_OF_UNENDED, {"provider": provider, "task_id": task_id}).fetchall()
     if not rows:
         return None
     counting = [verdict for verdict, is_proved in rows if verdict != Verdict.UNRECOGNISED or is_proved]
@@ -169,10 +174,11 @@ def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Tas
     submission = submission_of_task(db, provider, task_id)
     if submission is None:
         return None
-    (number,) = db.execute(EVENT_OF_TASK, (provider, task_id)).fetchone() or (None,)
+    number = _number_of_event(db, provider, task_id)
     event = None if number is None else event_of(db, number)
-    poll, held = (None, False) if event else _poll(db, provider, task_id)
     task = {"provider": provider, "task_id": task_id}
+    found = None if event else fetch_one(db.execute(POLL_OF_TASK, task))
+    poll = to_value(found, Poll) if found else None
     deliveries, more_deliveries = history.show(db, history.DELIVERIES, task)
     notifications, more_notifications = history.show(db, history.NOTIFICATIONS, {"event": number})
     attempts, more_attempts = history.show(db, history.ATTEMPTS, {"event": number})
@@ -184,8 +190,8 @@ def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Tas
             event,
             poll,
             get_verdicts(db, provider, task_id) or frozenset(),
-            [_named(sink, options) for (sink,) in db.execute(PENDING_SINKS, (number,))],
-            is_held=held,
+            [_named(sink, options) for (sink,) in db.execute(PENDING_SINKS, {"event": number})],
+            is_held=bool(found and found["held"]),
             not_asked=why_not_asked(options, provider),
         ),
         submission=submission,
@@ -206,8 +212,8 @@ def list_history(
     """A page of one kind of what happened to a task; None for an unknown one."""
     if submission_of_task(db, *task) is None:
         return None
-    (event,) = db.execute(EVENT_OF_TASK, task).fetchone() or (None,)
-    values = {"provider": task[0], "task_id": task[1], "event": event}
+    provider, task_id = task
+    values = {"provider": provider, "task_id": task_id, "event": _number_of_event(db, provider, task_id)}
     return history.list_page(db, kind, values, limit, cursor)
 
 
@@ -223,36 +229,3 @@ def _state(event: Event | None) -> TaskState:
     if event.type is None:
         return TaskState.FETCHING
     return TaskState(event.type.value.removeprefix("task."))
-
-
-def _poll(db: Cursor, provider: str, task_id: str) -> tuple[Poll | None, bool]:
-    """How far asking has come, and whether a callback waits for the answer."""
-    row = db.execute(POLL_OF_TASK, (provider, task_id)).fetchone()
-    if row is None:
-        return None, False
-    poll = Poll(
-        asked=row[0],
-        outcome=Outcome(row[1]) if row[1] else None,
-        detail=row[2],
-        asked_at=from_text_if_any(row[3]),
-        due_at=from_text(row[4]),
-    )
-    return poll, bool(row[5])
-
-
-def _asset(row: tuple[Any, ...]) -> Asset:
-    return Asset(
-        index=row[0],
-        state=AssetState(row[1]),
-        kind=row[2],
-        outcome=Outcome(row[3]) if row[3] else None,
-        attempts=row[4],
-        deadline_at=from_text(row[5]),
-        key=row[6],
-        media_type=row[7],
-        bytes=row[8],
-        width=row[9],
-        height=row[10],
-        sha256=row[11],
-        settled_at=from_text_if_any(row[12]),
-    )

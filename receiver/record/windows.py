@@ -56,12 +56,13 @@ def windows(
         if edge is None:
             yield Window(low=low, high=high, is_last=True)
             return
+        (number,) = edge
         if newest_first:
-            yield Window(low=edge[0], high=high, is_last=False)
-            high = edge[0] - 1
+            yield Window(low=number, high=high, is_last=False)
+            high = number - 1
         else:
-            yield Window(low=low, high=edge[0], is_last=False)
-            low = edge[0] + 1
+            yield Window(low=low, high=number, is_last=False)
+            low = number + 1
         if time.monotonic() >= until:
             return
         size = min(2 * size, LARGEST_WINDOW)

@@ -200,11 +200,9 @@ async def test_a_sink_that_can_get_none_of_a_replay_is_not_the_one_that_is_least
 
 
 async def test_looking_who_is_behind_is_served_by_an_index(store: Store, tmp_path: Path) -> None:
+    values = {"id": "rpl_1", "sink": "all", "limit": 9}
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
-        plan = [
-            row[3]
-            for row in connection.execute(f"EXPLAIN QUERY PLAN {replays.WAITING_AT}", ("rpl_1", "all", 9))
-        ]
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {replays.WAITING_AT}", values)]
 
     looks = [line for line in plan if "outbox" in line]
     assert looks

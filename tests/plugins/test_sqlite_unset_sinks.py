@@ -177,11 +177,8 @@ async def test_an_entry_that_is_not_the_sinks_is_left_alone(open_with: OpenWith)
 async def test_looking_for_them_walks_through_indexes(open_with: OpenWith, tmp_path: Path) -> None:
     await open_with("new")
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
-        for sql, values in (
-            (unset_sinks.COUNT_PENDING, ("[]",)),
-            (unset_sinks.COUNT_DEAD, ("[]",)),
-            (unset_sinks.UNDELIVERED, ("old", 10)),
-        ):
+        values = {"sinks": "[]", "sink": "old", "limit": 10}
+        for sql in (unset_sinks.COUNT_PENDING, unset_sinks.COUNT_DEAD, unset_sinks.UNDELIVERED):
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
             looks = [line for line in plan if "outbox" in line]
             assert all("INDEX outbox_" in line for line in looks), plan

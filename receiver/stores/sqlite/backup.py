@@ -15,6 +15,7 @@ from pathlib import Path
 
 from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.models import Outcome, RecordCopy
+from receiver.record.rows import fetch_all, to_values
 from receiver.stores.sqlite.connections import connect_read_only
 
 Progress = Callable[[int, int], None]  # pages copied, of how many
@@ -39,10 +40,11 @@ IS_OURS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'submissi
 
 # What there is of everything.
 COUNTS = """
-SELECT (SELECT count(*) FROM submissions), (SELECT count(*) FROM deliveries), (SELECT count(*) FROM events),
-    (SELECT count(*) FROM assets WHERE state = 'stored'),
-    (SELECT count(*) FROM assets WHERE state = 'pending'),
-    (SELECT count(*) FROM outbox WHERE state = 'pending')
+SELECT (SELECT count(*) FROM submissions) AS submissions, (SELECT count(*) FROM deliveries) AS deliveries,
+    (SELECT count(*) FROM events) AS events,
+    (SELECT count(*) FROM assets WHERE state = 'stored') AS stored,
+    (SELECT count(*) FROM assets WHERE state = 'pending') AS unfetched,
+    (SELECT count(*) FROM outbox WHERE state = 'pending') AS undelivered
 """
 
 # The files that the record says are there. In no asked-for order: what is backed up before an upgrade has the
@@ -77,16 +79,9 @@ def check_copy(source: Path, target: Path) -> RecordCopy:
         problems = [text for (text,) in copy.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})")]
         if problems != ["ok"]:
             raise damaged(source, problems)
-        submissions, deliveries, events, stored, unfetched, undelivered = copy.execute(COUNTS).fetchone()
-    return RecordCopy(
-        bytes=target.stat().st_size,
-        submissions=submissions,
-        deliveries=deliveries,
-        events=events,
-        stored=stored,
-        unfetched=unfetched,
-        undelivered=undelivered,
-    )
+        counts = fetch_all(copy.execute(COUNTS))
+    (counted,) = to_values(counts, RecordCopy, bytes=target.stat().st_size)
+    return counted
 
 
 def stored_files(copy: Path) -> Iterator[tuple[str, int]]:

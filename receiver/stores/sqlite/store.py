@@ -80,6 +80,7 @@ from receiver.stores.sqlite.readers import LONG, Purpose, Query, Readers
 from receiver.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
 
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
@@ -252,7 +253,7 @@ class SqliteStore:
 
     async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
         rows, reached = await self._read(lambda c: filters.next_matches(c, work, limit), Purpose.WORK)
-        found = [row[0] for row in rows]
+        found = [row["place"] for row in rows]
         return await self._writer.write(
             lambda c: replay_steps.step(
                 c,
@@ -416,8 +417,8 @@ class SqliteStore:
         return await self._readers.read(query, purpose)
 
     async def _list_history(
-        self, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
-    ) -> HistoryPage[T] | None:
+        self, kind: history.Kind[S], task: tuple[str, str], limit: int, cursor: str | None
+    ) -> HistoryPage[S] | None:
         return await self._read(lambda c: views.list_history(c, kind, task, limit, cursor), Purpose.LIST)
 
     async def _count(self, count: Callable[[int], Query[tuple[int, int | None]]]) -> int:
