@@ -30,6 +30,7 @@ BODY_SECONDS = 2.0  # before a request whose body is still to come gives way
 STUCK_SECONDS = 5.0  # before a reader that takes nothing gives way
 LOOK_SECONDS = 2e-5  # for each connection, between two looks at all: ten times what it takes
 RESERVED_DESCRIPTORS = 256  # for the database, files, downloads, sinks and look-ups
+LAST_SECONDS = 3.0  # for readers at a stop: less than the server waits before it cuts short what goes on
 TELL_SECONDS = 1.0
 LEAVE = "receiver.leave"  # among a scope's extensions: what gives its connection up
 
@@ -275,6 +276,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         unread = select.poll()
         unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(unread.poll(0))
+
+    def shutdown(self) -> None:
+        """At a stop: who has not taken all of his answer in a while gets no more of it.
+
+        The server would cut it short by another answer, and wait for him to take that.
+        """
+        super().shutdown()
+        self.loop.call_later(LAST_SECONDS, self._leave_unread)
+
+    def _leave_unread(self) -> None:
+        if self._together.stuck_since() is not None:
+            self.leave()
 
     def leave(self) -> None:
         """Give the connection up at once."""

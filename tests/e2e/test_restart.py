@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
 from tests.e2e.service import API_TOKEN, STOP_SECONDS, Receiver, bearer, consumer, receiver
@@ -185,6 +187,25 @@ def assert_calm(service: Receiver) -> None:
     """Nothing was left open, and nothing crashed."""
     for sign in ("Traceback", "ResourceWarning", "never retrieved", "was destroyed", '"level":"error"'):
         assert sign not in service.output(), service.output()
+
+
+async def test_readers_that_take_nothing_do_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    loop, readers = asyncio.get_running_loop(), [socket.socket() for _ in range(8)]
+    async with media_host() as host, receiver(tmp_path) as service:
+        await service.finish("t1", host.put("/t1.png", says(200, picture(size=(1000, 1000)))))
+        await until(service.events)
+        link = urlsplit((await service.task("t1"))["assets"][0]["url"])
+        wanted = ("/openapi.json", f"{link.path}?{link.query}")
+        for reader, target in zip(readers, 4 * wanted, strict=True):
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.setblocking(False)
+            await loop.sock_connect(reader, ("127.0.0.1", service.port))
+            await loop.sock_sendall(reader, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 100)
+        await asyncio.sleep(0.5)
+        assert await service.stop() < STOP_SECONDS  # it waited until they left, a minute at most
+        assert_calm(service)
+        for reader in readers:
+            reader.close()
 
 
 async def test_whoever_waits_for_a_task_is_answered_at_once_when_the_service_stops(tmp_path: Path) -> None:
