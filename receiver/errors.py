@@ -1,7 +1,7 @@
 """Every exception the program raises on purpose, named by who has to act.
 
     ReceiverError
-    ├── Rejected        the sender is wrong; carries the HTTP answer to give
+    ├── Rejected        the sender is wrong; carries the kind of problem that it is
     ├── Unavailable     nobody is wrong; try the same thing again later
     ├── Permanent       trying again cannot help; the entry becomes a dead letter
     │   └── Gone        ... and the destination asked us to stop altogether
@@ -29,17 +29,16 @@ class ReceiverError(Exception):
 
 
 class Rejected(ReceiverError):
-    """The request is refused with an RFC 9457 problem.
+    """The request is refused with an RFC 9457 problem; ``detail`` says what to do about it.
 
-    ``status`` is the HTTP status where it is not the type's usual one, ``detail`` what to do about it.
+    The kind is all that the record and the work say of it: which HTTP status that is, ``web`` knows.
     """
 
-    def __init__(self, kind: ProblemType, detail: str, *, status: int | None = None) -> None:
+    def __init__(self, kind: ProblemType, detail: str) -> None:
         self.kind = kind
-        self.status = status or kind.status
         self.title = kind.title
         self.detail = detail
-        super().__init__(f"{self.status} {self.title}: {detail}")
+        super().__init__(f"{self.title}: {detail}")
 
 
 class Unavailable(ReceiverError):

@@ -67,7 +67,7 @@ class Ingest:
     def authorize(self, provider: str, token: str | None) -> Admission:
         """Decide by the URL alone, so that a stranger's body is neither awaited nor held.
 
-        ``provider`` is one that is known. Raises Rejected (401 not authentic) where no byte of a body could
+        ``provider`` is one that is known. Raises Rejected (NOT_AUTHENTIC) where no byte of a body could
         change it.
         """
         return Admission(provider=provider, token=token, claim=self._claim(provider, token))
@@ -77,7 +77,7 @@ class Ingest:
     ) -> tuple[Receipt, Proof]:
         """Verify, parse and record one callback: what became of it, and what showed that it is authentic.
 
-        Raises Rejected (401 not authentic, 400 not JSON, 409 another submission's task) and Unavailable
+        Raises Rejected (NOT_AUTHENTIC, NOT_JSON, TOKEN_OF_ANOTHER_TASK) and Unavailable
         (nothing was recorded).
         """
         verified = self.verify(admission, body=body, headers=headers, received_at=received_at)

@@ -38,7 +38,7 @@ _decoder = msgspec.json.Decoder(float_hook=_as_null)
 
 
 def decode(body: bytes) -> object:
-    """The JSON value in ``body``, whatever its Content-Type said. Raises Rejected (400) if it is none.
+    """The JSON value in ``body``, whatever its Content-Type said. Raises Rejected (NOT_JSON) if it is none.
 
     What is JSON and yet too wide or too deep to be read at a bounded price reads as null, so that it is
     kept. Fractions read as null, too, and whole numbers that Python refuses to convert as their digits.

@@ -132,15 +132,15 @@ class Store(Protocol):
         """Tie a reserved submission to its task; the same task again changes nothing.
 
         Returns the row as it then is: when its ``task_id`` differs from the one asked for, it was
-        bound before. Raises Rejected (404) for an unknown id, (409) when another submission has the
-        task. Early deliveries are matched in the same transaction.
+        bound before. Raises Rejected: UNKNOWN_SUBMISSION for an unknown id, TASK_TAKEN when another
+        submission has the task. Early deliveries are matched in the same transaction.
         """
 
     async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
         """Note that the order of a reservation failed: nobody waits for its task. Again changes nothing.
 
         A callback to its URL binds it all the same, for then the order had not failed, and so does
-        ``bind_submission``. Raises Rejected: 404 for an unknown id, 409 once it is bound.
+        ``bind_submission``. Raises Rejected: UNKNOWN_SUBMISSION, or SUBMISSION_BOUND once it is bound.
         """
 
     async def lease_assets(
@@ -266,7 +266,7 @@ class Store(Protocol):
         A cancelled one queues nothing more at once, and what it queued is leased no more. Some hundred pieces
         that nobody holds are taken back now, the others by ``withdraw_pieces``.
 
-        Raises Rejected: 404 for an unknown id, 409 for one that has ended.
+        Raises Rejected: UNKNOWN_REPLAY, or REPLAY_ENDED for one that has ended.
         """
 
     async def withdraw_pieces(self, work: ReplayWork, now: datetime, lease_until: datetime) -> bool:
@@ -283,7 +283,7 @@ class Store(Protocol):
     async def list_dead(
         self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
     ) -> DeadLetterPage:
-        """A page of dead letters; Rejected (400) for a cursor that is not ours."""
+        """A page of dead letters; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
     async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
         """How many dead letters a requeue would revive; no ``sinks`` means every one."""
@@ -332,7 +332,7 @@ class Store(Protocol):
     async def list_submissions(
         self, wanted: SubmissionFilter, limit: int, cursor: str | None
     ) -> SubmissionPage:
-        """A page of submissions; Rejected (400) for a cursor that is not ours."""
+        """A page of submissions; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
     async def list_unbound(
         self, logged_from: datetime, logged_before: datetime, limit: int
@@ -347,7 +347,7 @@ class Store(Protocol):
     ) -> HistoryPage[Delivery] | None:
         """A page of a task's deliveries; None where ``get_task`` finds none.
 
-        Raises Rejected (400) for a cursor that is not ours; so do the two below.
+        Raises Rejected (BAD_CURSOR) for a cursor that is not ours; so do the two below.
         """
 
     async def list_notifications(
@@ -371,7 +371,7 @@ class Store(Protocol):
         """The links of a task's files as they are on record now, in the order of the files."""
 
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
-        """A page of tasks; Rejected (400) for a cursor that is not ours."""
+        """A page of tasks; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
     async def count_stats(self) -> Stats: ...
 

@@ -17,7 +17,7 @@ MOST_LINK_CHARS = MAX_URL_LENGTH + 1
 
 
 def read_report(provider: Provider, body: bytes) -> Report:
-    """What a body says. Raises Rejected (400) when it is not JSON at all.
+    """What a body says. Raises Rejected (NOT_JSON) when it is not JSON at all.
 
     An adapter may be anybody's code: what makes one crash is kept raw until it is mended.
     """

@@ -29,6 +29,7 @@ from receiver.models import (
 from receiver.options import StoreOptions, never
 from receiver.plugins import load_providers
 from receiver.ports import Provider
+from receiver.problem_types import ProblemType
 from receiver.providers.vidgo import Vidgo
 from receiver.reports import MOST_FILES, fingerprint
 from receiver.stores.sqlite import SqliteStore
@@ -181,7 +182,7 @@ async def test_a_submissions_token_for_another_task_is_refused(door: Door) -> No
     with pytest.raises(Rejected) as refused:
         await door.post(sample_callback("vidgo", "theirs", files=[]), TOKENS.for_submission("vidgo", mine.id))
 
-    assert refused.value.status == 409
+    assert refused.value.kind is ProblemType.TOKEN_OF_ANOTHER_TASK
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ async def test_missing_and_wrong_tokens_get_the_same_answer_and_leave_nothing(
     with pytest.raises(Rejected) as refused:
         await door.post(sample_callback("vidgo", "t1", files=[LINK]), token)
 
-    assert (refused.value.status, refused.value.title) == (401, "Not authentic")
+    assert (refused.value.kind, refused.value.title) == (ProblemType.NOT_AUTHENTIC, "Not authentic")
     assert (await door.store.count_stats()).deliveries == {}
 
 
@@ -224,7 +225,7 @@ async def test_without_a_right_token_no_body_is_asked_for(door: Door, token: str
     with pytest.raises(Rejected) as refused:
         door.ingest.authorize("vidgo", token)
 
-    assert refused.value.status == 401
+    assert refused.value.kind is ProblemType.NOT_AUTHENTIC
 
 
 async def test_a_token_is_checked_once(door: Door) -> None:
@@ -255,7 +256,7 @@ async def test_a_wrong_signature_is_refused_unless_none_is_needed(door: Door) ->
     strict = door.build(allow_untokened=False, provider=Signing())
     with pytest.raises(Rejected) as refused:
         await strict.accept(strict.authorize("vidgo", None), body=b"{}", headers={}, received_at=NOW)
-    assert refused.value.status == 401
+    assert refused.value.kind is ProblemType.NOT_AUTHENTIC
     assert (await door.store.count_stats()).deliveries == {}
 
     lenient = door.build(allow_untokened=True, provider=Signing())
@@ -273,7 +274,7 @@ async def test_what_is_not_json_is_rejected_and_leaves_nothing(door: Door, body:
     with pytest.raises(Rejected) as rejected:
         await door.post(body, TOKENS.for_provider("vidgo"))
 
-    assert rejected.value.status == 400
+    assert rejected.value.kind is ProblemType.NOT_JSON
     assert (await door.store.count_stats()).deliveries == {}
 
 

@@ -10,6 +10,7 @@ from receiver import payload
 from receiver.errors import Rejected
 from receiver.models import RemoteFile, ReportState
 from receiver.payload import ErrorWords
+from receiver.problem_types import ProblemType
 from receiver.urls import path_part
 
 STATES = {"running": ReportState.PROGRESS, "finished": ReportState.COMPLETED, "failed": ReportState.FAILED}
@@ -33,7 +34,7 @@ PICTURE = RemoteFile(url="https://media.example/1.png", kind="image")
 def test_a_body_that_is_not_json_is_rejected_with_400(body: bytes) -> None:
     with pytest.raises(Rejected) as caught:
         payload.decode(body)
-    assert caught.value.status == 400
+    assert caught.value.kind is ProblemType.NOT_JSON
 
 
 def test_a_rejection_repeats_nothing_of_the_body() -> None:

@@ -36,7 +36,7 @@ def show(db: Cursor, kind: Kind[T], values: Mapping[str, object]) -> tuple[tuple
 def list_page(
     db: Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, cursor: str | None
 ) -> HistoryPage[T]:
-    """Some of it, the newest first. Raises Rejected (400) for a cursor that is not ours."""
+    """Some of it, the newest first. Raises Rejected (BAD_CURSOR) for a cursor that is not ours."""
     rows = _newest(db, kind, values, limit + 1, number_below(cursor))
     next_cursor = cursor_at(rows[limit - 1]["place"] if len(rows) > limit else None)
     return HistoryPage(rows=tuple(to_values(rows[:limit], kind.type)), next_cursor=next_cursor)

@@ -78,7 +78,7 @@ def edge_query(walk: Walk, *, newest_first: bool) -> str:
 
 
 def number_below(cursor: str | None) -> int:
-    """The number that all rows of a page are below. Raises Rejected (400) for a cursor that is not ours."""
+    """The number that all rows of a page are below. Raises Rejected (BAD_CURSOR) for one not ours."""
     if cursor is None:
         return LAST_NUMBER
     match = CURSOR.fullmatch(cursor)

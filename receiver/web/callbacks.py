@@ -116,7 +116,7 @@ class _Request:
 
 def _check_route(request: _Request, runtime: Runtime) -> None:
     if request.name not in runtime.providers:
-        raise Rejected(ProblemType.UNKNOWN_PROVIDER, "No provider of this name is known here.", status=404)
+        raise problems.UnknownInPath(ProblemType.UNKNOWN_PROVIDER, "No provider of this name is known here.")
     request.provider = request.name
     if request.scope["method"] != "POST":
         raise Rejected(ProblemType.METHOD_NOT_ALLOWED, "Callbacks are sent by POST.")
@@ -141,7 +141,7 @@ async def _send(send: Send, receipt: Receipt) -> None:
 def _status_and_title(error: ReceiverError) -> tuple[int, str]:
     match error:
         case Rejected():
-            return error.status, error.title
+            return problems.status_of(error), error.title
         case Unavailable():
             return 503, error.outcome.value
         case _:

@@ -10,6 +10,7 @@ from receiver.errors import Rejected
 from receiver.models import EventType, TaskState, WorkFilter
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
+from receiver.web.problems import UnknownInPath
 from receiver.web.shapes import TaskId
 
 MAX_TASK_IDS = 1000
@@ -67,7 +68,7 @@ def clauses(wanted: Filter) -> list[str]:
 def check_provider(runtime: Runtime, name: str | None) -> None:
     """Raises Rejected, naming those that are known."""
     if name is not None and name not in runtime.providers:
-        raise _unknown(ProblemType.UNKNOWN_PROVIDER, "provider", runtime.providers)
+        raise Rejected(ProblemType.UNKNOWN_PROVIDER, _must_be("provider", runtime.providers))
 
 
 def check_metadata(runtime: Runtime, keys: Iterable[str]) -> None:
@@ -84,15 +85,15 @@ def check_metadata(runtime: Runtime, keys: Iterable[str]) -> None:
 def check_sinks(runtime: Runtime, names: Iterable[str]) -> None:
     """Raises Rejected, naming those that are set."""
     if not runtime.sinks.keys() >= set(names):
-        raise _unknown(ProblemType.UNKNOWN_SINK, "sink", runtime.sinks)
+        raise Rejected(ProblemType.UNKNOWN_SINK, _must_be("sink", runtime.sinks))
 
 
 def unknown_task(runtime: Runtime, provider: str) -> Rejected:
     """Why a task that a path names is not there. One of a provider that was removed may well be."""
     if provider in runtime.providers:
         return Rejected(ProblemType.UNKNOWN_TASK, "No submission of this task was logged here.")
-    return _unknown(ProblemType.UNKNOWN_PROVIDER, "provider", runtime.providers, status=404)
+    return UnknownInPath(ProblemType.UNKNOWN_PROVIDER, _must_be("provider", runtime.providers))
 
 
-def _unknown(kind: ProblemType, what: str, known: Iterable[str], status: int | None = None) -> Rejected:
-    return Rejected(kind, f"A {what} must be one of: {', '.join(sorted(known))}.", status=status)
+def _must_be(what: str, known: Iterable[str]) -> str:
+    return f"A {what} must be one of: {', '.join(sorted(known))}."

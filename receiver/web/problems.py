@@ -22,6 +22,65 @@ MAX_DETAIL_CHARACTERS = 400  # what quotes the sender may be as long as the send
 _CLOSING = frozenset({408, 413, 415})
 
 
+# The status of each type. Of a name that is not known it is another where the path has it: ``UnknownInPath``.
+STATUSES = {
+    kind: status
+    for status, kinds in {
+        400: (
+            ProblemType.BAD_BODY,
+            ProblemType.BAD_CONTENT_LENGTH,
+            ProblemType.BAD_CURSOR,
+            ProblemType.BAD_QUERY,
+            ProblemType.MALFORMED_REQUEST,
+            ProblemType.NOT_INDEXED,
+            ProblemType.NOT_JSON,
+            ProblemType.OWNER_NEEDED,
+            ProblemType.UNKNOWN_PROVIDER,
+            ProblemType.UNKNOWN_SINK,
+        ),
+        401: (
+            ProblemType.NOT_AUTHENTIC,
+            ProblemType.NOT_AUTHORISED,
+        ),
+        403: (
+            ProblemType.LINK_NOT_VALID,
+            ProblemType.NOT_ALLOWED,
+        ),
+        404: (
+            ProblemType.FILE_MISSING,
+            ProblemType.FILE_NOT_STORED,
+            ProblemType.UNKNOWN_CHAPTER,
+            ProblemType.UNKNOWN_FILE,
+            ProblemType.UNKNOWN_PATH,
+            ProblemType.UNKNOWN_REPLAY,
+            ProblemType.UNKNOWN_SUBMISSION,
+            ProblemType.UNKNOWN_TASK,
+        ),
+        405: (ProblemType.METHOD_NOT_ALLOWED,),
+        408: (ProblemType.BODY_TOO_SLOW,),
+        409: (
+            ProblemType.ALREADY_BOUND,
+            ProblemType.REPLAY_ENDED,
+            ProblemType.SINK_SET,
+            ProblemType.SUBMISSION_BOUND,
+            ProblemType.TASK_LOGGED,
+            ProblemType.TASK_TAKEN,
+            ProblemType.TOKEN_OF_ANOTHER_TASK,
+        ),
+        413: (ProblemType.BODY_TOO_LARGE,),
+        415: (ProblemType.COMPRESSED_BODY,),
+        416: (ProblemType.RANGE_NOT_SATISFIABLE,),
+        500: (ProblemType.INTERNAL_ERROR,),
+        503: (ProblemType.UNAVAILABLE,),
+    }.items()
+    for kind in kinds
+}
+
+
+class UnknownInPath(Rejected):
+    """A name in the path is not known; the same name in a query or a body would only be a bad one."""
+
+
 _TYPE = msgspec.Meta(
     description=f"What clients go by: one of the names below {NAMESPACE} that the manual lists, and more in"
     " later releases. Nothing is to be fetched there.",
@@ -42,7 +101,7 @@ def answer(error: ReceiverError, headers: Mapping[str, str] | None = None) -> Re
     """The answer to an expected failure; what is neither the sender's nor the moment's is our own."""
     match error:
         case Rejected():
-            return problem(error.kind, error.detail, headers, status=error.status)
+            return problem(error.kind, error.detail, headers, status=status_of(error))
         case Unavailable():
             return problem(
                 ProblemType.UNAVAILABLE,
@@ -51,6 +110,11 @@ def answer(error: ReceiverError, headers: Mapping[str, str] | None = None) -> Re
             )
         case _:
             return internal()
+
+
+def status_of(error: Rejected) -> int:
+    """The HTTP status that a refusal is answered with."""
+    return 404 if isinstance(error, UnknownInPath) else STATUSES[error.kind]
 
 
 def stopping() -> Response:
@@ -74,7 +138,7 @@ def problem(
     kind: ProblemType, detail: str, headers: Mapping[str, str] | None = None, *, status: int | None = None
 ) -> Response:
     """One problem document, by default with its type's usual status, and the headers that asks for."""
-    status = status or kind.status
+    status = status or STATUSES[kind]
     said = detail[:MAX_DETAIL_CHARACTERS]
     document = Problem(type=kind.uri, title=kind.title, status=status, detail=said)
     return Response(

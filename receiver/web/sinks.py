@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.config.parsers import filter_text
-from receiver.errors import Rejected
 from receiver.models import OutboxState, Outcome, SinkState
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
+from receiver.web.problems import UnknownInPath
 from receiver.web.shapes import Moment, reply, shape, text_or_none
 
 log = structlog.get_logger()
@@ -77,9 +77,7 @@ async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:
     name = request.path_params["name"]
     if name not in runtime.sinks:
         known = ", ".join(runtime.sinks)
-        raise Rejected(
-            ProblemType.UNKNOWN_SINK, f"No sink of this name is set; there are {known}.", status=404
-        )
+        raise UnknownInPath(ProblemType.UNKNOWN_SINK, f"No sink of this name is set; there are {known}.")
     answer = await runtime.relay.test(name)
     log.info(
         "sink.tested",

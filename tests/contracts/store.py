@@ -24,6 +24,7 @@ from receiver.models import (
     WorkFilter,
 )
 from receiver.ports import Store
+from receiver.problem_types import ProblemType
 from tests.support.factories import (
     NOW,
     answer,
@@ -546,10 +547,13 @@ class StoreContract:
         bound = submission("t1")
         await store.log_submission(bound)
 
-        for id_, status in ((bound.id, 409), ("sub_nothing", 404)):
+        for id_, kind in (
+            (bound.id, ProblemType.SUBMISSION_BOUND),
+            ("sub_nothing", ProblemType.UNKNOWN_SUBMISSION),
+        ):
             with pytest.raises(Rejected) as refused:
                 await store.withdraw_submission(id_, NOW)
-            assert refused.value.status == status
+            assert refused.value.kind is kind
         assert await store.get_submission(bound.id) == bound
 
     async def test_binding_refuses_unknown_submissions_and_taken_tasks(self, store: Store) -> None:
@@ -562,7 +566,8 @@ class StoreContract:
         with pytest.raises(Rejected) as taken:
             await store.bind_submission(reserved.id, "taken", NOW)
 
-        assert (unknown.value.status, taken.value.status) == (404, 409)
+        assert unknown.value.kind is ProblemType.UNKNOWN_SUBMISSION
+        assert taken.value.kind is ProblemType.TASK_TAKEN
 
     # --- what is not understood -----------------------------------------------------------------------
 
@@ -1120,7 +1125,7 @@ class StoreContract:
         with pytest.raises(Rejected) as refused:
             await store.list_tasks(TaskFilter(), 10, "'; DROP TABLE submissions")
 
-        assert refused.value.status == 400
+        assert refused.value.kind is ProblemType.BAD_CURSOR
 
     async def test_retention_drops_bodies_but_a_late_repeat_is_still_a_repeat(self, store: Store) -> None:
         await store.log_submission(submission("t1"))

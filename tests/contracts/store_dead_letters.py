@@ -6,6 +6,7 @@ import pytest
 from receiver.errors import Rejected
 from receiver.models import DeadLetter, EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
+from receiver.problem_types import ProblemType
 from tests.contracts.replaying import EVERYTHING, end_task, get, make_step, publish, replay, task_of
 from tests.support.factories import failed, later, recording, settlement, submission
 
@@ -95,7 +96,7 @@ class DeadLettersContract:
         with pytest.raises(Rejected) as refused:
             await store.list_dead(WorkFilter(), None, 10, cursor)
 
-        assert refused.value.status == 400
+        assert refused.value.kind is ProblemType.BAD_CURSOR
 
     async def test_a_requeue_in_steps_goes_on_where_it_was_and_meets_none_twice(self, store: Store) -> None:
         for number in range(5):

@@ -8,6 +8,7 @@ import pytest
 from receiver.errors import Rejected
 from receiver.models import EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
+from receiver.problem_types import ProblemType
 from tests.contracts.replaying import end_task, end_with_files, get, lease, make_step, publish, replay
 from tests.contracts.store import OpenStore
 from tests.contracts.store_dead_letters import DeadLettersContract
@@ -209,12 +210,12 @@ class ReplaysContract(
         cancelled = await store.start_replay(replay(Stage.NOTIFY))
         await store.change_replay(cancelled.id, ReplayState.CANCELLED, later(200))
 
-        statuses = []
+        kinds = []
         for replay_id in (done.id, cancelled.id, "rpl_nothing"):
             with pytest.raises(Rejected) as refused:
                 await store.change_replay(replay_id, state, later(201))
-            statuses.append(refused.value.status)
+            kinds.append(refused.value.kind)
 
-        assert statuses == [409, 409, 404]
+        assert kinds == [ProblemType.REPLAY_ENDED, ProblemType.REPLAY_ENDED, ProblemType.UNKNOWN_REPLAY]
         assert await store.get_replay("rpl_nothing") is None
         assert {each.state for each in await store.list_replays(10)} == ENDED

@@ -21,7 +21,7 @@ from receiver.config.settings import load_settings
 from receiver.errors import Misconfigured, Rejected, Unavailable
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
-from receiver.web import connections
+from receiver.web import connections, problems
 from receiver.web.app import ENDPOINTS, OPENAPI
 from receiver.web.callbacks import CallbackDoor
 from receiver.web.endpoints import Endpoint
@@ -67,7 +67,7 @@ async def read(
 async def refusal(receive: Receive, headers: dict[str, str] | None = None) -> int:
     with pytest.raises(Rejected) as caught:
         await read(receive, headers)
-    return caught.value.status
+    return problems.status_of(caught.value)
 
 
 async def test_chunks_are_put_together() -> None:

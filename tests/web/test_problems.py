@@ -10,11 +10,12 @@ import pytest
 
 import receiver
 from receiver.problem_types import NAMESPACE, ProblemType
+from receiver.web.problems import STATUSES
 from tests.support.manual import section
 from tests.support.web_callers import log_task
 
 PACKAGE = Path(receiver.__file__).parent
-MAKERS = {"Rejected", "problem"}
+MAKERS = {"Rejected", "UnknownInPath", "problem"}
 
 
 def arguments() -> list[str]:
@@ -43,7 +44,7 @@ def test_a_type_is_one_uri_that_no_title_is_part_of() -> None:
 def test_the_manual_lists_every_type_with_its_status() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| (\d+)", section("http", "## Problems"), re.MULTILINE)
     assert [(f"{NAMESPACE}{name}", int(status)) for name, status in rows] == [
-        (kind.uri, kind.status) for kind in ProblemType
+        (kind.uri, STATUSES[kind]) for kind in ProblemType
     ]
 
 
