@@ -63,8 +63,10 @@ class LeaseLoop(Generic[T]):
         clock: Clock,
         stopped: Callable[[], str | None] = lambda: None,
         note: Callable[[], str | None] = lambda: None,
+        breath_seconds: float = BREATH_SECONDS,
     ) -> None:
         self.name = name
+        self._breath_seconds = breath_seconds
         self._lease = lease
         self._run = run
         self._next_due_at = next_due_at
@@ -126,7 +128,7 @@ class LeaseLoop(Generic[T]):
     async def _rest(self, seconds: float) -> None:
         """Sleep until somebody wakes it; breathe before that where the look at the store was empty."""
         if not self._is_full():
-            await asyncio.sleep(min(BREATH_SECONDS, seconds))
+            await asyncio.sleep(min(self._breath_seconds, seconds))
         await _first_of(self._awake, seconds)
 
     def _is_full(self) -> bool:
@@ -214,9 +216,16 @@ class PeriodicLoop:
 class Worker:
     """Keeps every loop running until it is drained."""
 
-    def __init__(self, loops: Sequence[Loop], *, count_restart: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loops: Sequence[Loop],
+        *,
+        count_restart: Callable[[str], None],
+        restart_seconds: float = RESTART_SECONDS,
+    ) -> None:
         self._loops = loops
         self._count_restart = count_restart
+        self._restart_seconds = restart_seconds
         self._states: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_draining = False
@@ -265,7 +274,7 @@ class Worker:
             # Cancelled by a stranger's mistake. Not caught where it is raised, and started again only
             # after a while: where everything is cancelled, as at the end of the program, it must end.
             self._note_crash(loop, asyncio.CancelledError())
-            asyncio.get_running_loop().call_later(RESTART_SECONDS, self._start, loop)
+            asyncio.get_running_loop().call_later(self._restart_seconds, self._start, loop)
 
     async def _keep(self, loop: Loop) -> None:
         while True:
@@ -276,7 +285,7 @@ class Worker:
                 self._states[loop.name] = f"waiting: {exc}"
             except Exception as exc:  # noqa: BLE001 - a loop must survive what nobody foresaw
                 self._note_crash(loop, exc)
-            await asyncio.sleep(RESTART_SECONDS)
+            await asyncio.sleep(self._restart_seconds)
 
     def _note_crash(self, loop: Loop, exc: BaseException) -> None:
         self._states[loop.name] = f"restarting after {type(exc).__name__}"

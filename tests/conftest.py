@@ -19,7 +19,21 @@ from receiver.web.app import build_app
 from tests.support.loopback import serving
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
 
+# Real processes, storms, and every damage that a request can have.
+OUTER_FOLDERS = frozenset({"bench", "e2e", "hostile"})
+UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "plugins", "simulator"}
 OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what belongs to the quick check and to the inner part, by folder."""
+    here = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(here).parts[0]
+        if item.get_closest_marker("slow") is None and folder not in OUTER_FOLDERS:
+            item.add_marker("inner")
+            if folder not in UNHURRIED_FOLDERS:
+                item.add_marker("quick")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from receiver.tokens import Tokens
 from tests.e2e.service import API_TOKEN, SECRET
@@ -20,6 +21,8 @@ from tests.support.missing import missing
 from tests.support.places import ROOT
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow  # starts what others wrote
 
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "receiver.service"

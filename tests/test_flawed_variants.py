@@ -18,6 +18,8 @@ from tests import test_record_model
 from tests.support import flawed
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.slow  # runs a good part of the suite once more
+
 STORE = "tests/plugins/test_sqlite.py::TestSqliteStore"
 POLLS = "tests/plugins/test_sqlite.py::TestSqlitePolls"
 KILLS = "tests/plugins/test_sqlite_kills.py"
@@ -129,7 +131,8 @@ def run(*tests: str) -> Mapping[str, set[str]]:
     results = Results()
     # The outer run has imported plug-ins that this one would want to rewrite first.
     rewritten = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    arguments = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={ROOT}", *rewritten]
+    alone = ["-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=--import-mode=importlib"]
+    arguments = ["-q", "-s", *alone, f"--rootdir={ROOT}", *rewritten]
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main([*arguments, *(str(ROOT / test) for test in tests)], plugins=[results])
     return results.ends

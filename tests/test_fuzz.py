@@ -27,6 +27,8 @@ from receiver.web.auth import Guard, Role
 from receiver.web.submissions import NewSubmission
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN
 
+pytestmark = pytest.mark.slow  # thousands of cases
+
 PROVIDERS = load_providers()
 TOKENS = Tokens(["a secret of the fuzzing tests"])
 TEXT = st.text(st.characters(exclude_categories=()))  # surrogates, controls and all

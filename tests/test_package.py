@@ -16,6 +16,8 @@ from receiver import plugins
 from tests.support.manual import CHAPTERS
 from tests.support.places import ROOT
 
+pytestmark = pytest.mark.slow  # builds and installs
+
 CONSUMER = """
 from receiver.errors import Unavailable
 from receiver.models import Notification

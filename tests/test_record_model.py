@@ -40,6 +40,8 @@ from tests.support.factories import (
 )
 from tests.support.recount import check_counts
 
+pytestmark = pytest.mark.slow  # long walks
+
 ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({EventType.FAILED.value})))
 TASKS = st.sampled_from(["t1", "t2", "t3"])
 OWNERS = st.sampled_from(["ann", "bob"])

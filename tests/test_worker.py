@@ -9,7 +9,7 @@ import pytest
 from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.testing import TurnableClock
-from receiver.worker import LeaseLoop, PeriodicLoop, Worker
+from receiver.worker import BREATH_SECONDS, LeaseLoop, PeriodicLoop, Worker
 from tests.support.waiting import until
 
 
@@ -31,7 +31,13 @@ class Shelf:
         return Clock().now() - timedelta(seconds=1) if self.due else None
 
 
-def lane(shelf: Shelf, run: Callable[[str], object], *, concurrency: int = 2) -> LeaseLoop[str]:
+def lane(
+    shelf: Shelf,
+    run: Callable[[str], object],
+    *,
+    concurrency: int = 2,
+    breath_seconds: float = BREATH_SECONDS,
+) -> LeaseLoop[str]:
     return LeaseLoop(
         "assets",
         lease=shelf.lease,
@@ -40,6 +46,7 @@ def lane(shelf: Shelf, run: Callable[[str], object], *, concurrency: int = 2) ->
         concurrency=concurrency,
         lease_seconds=30,
         clock=Clock(),
+        breath_seconds=breath_seconds,
     )
 
 
@@ -82,10 +89,7 @@ async def test_a_wake_up_starts_work_long_before_the_fallback() -> None:
     await worker.drain(1)
 
 
-async def test_a_lane_that_has_work_does_not_pause_between_its_pieces(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 3600.0)
+async def test_a_lane_that_has_work_does_not_pause_between_its_pieces() -> None:
     shelf = Shelf(*"abcdefg")
     done: list[str] = []
 
@@ -93,7 +97,7 @@ async def test_a_lane_that_has_work_does_not_pause_between_its_pieces(
         await asyncio.sleep(0)
         done.append(name)
 
-    worker = Worker([lane(shelf, run)], count_restart=lambda name: None)
+    worker = Worker([lane(shelf, run, breath_seconds=3600.0)], count_restart=lambda name: None)
     worker.start()
     await until(lambda: len(done) == 7)
     await worker.drain(1)
@@ -118,16 +122,13 @@ async def test_an_idle_lane_looks_in_the_moment_in_which_it_is_woken(monkeypatch
     await worker.drain(1)
 
 
-async def test_a_storm_of_wake_ups_with_nothing_due_is_one_look_in_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 3600.0)
+async def test_a_storm_of_wake_ups_with_nothing_due_is_one_look_in_a_while() -> None:
     shelf = Shelf()
 
     async def run(name: str) -> None:
         raise AssertionError(name)
 
-    worker = Worker([lane(shelf, run)], count_restart=lambda name: None)
+    worker = Worker([lane(shelf, run, breath_seconds=3600.0)], count_restart=lambda name: None)
     worker.start()
     for _ in range(1000):
         worker.wake()
@@ -186,8 +187,7 @@ async def test_a_poisonous_piece_of_work_does_not_stop_its_lane() -> None:
     await worker.drain(1)
 
 
-async def test_a_crashed_loop_is_counted_shown_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.worker.RESTART_SECONDS", 0.05)
+async def test_a_crashed_loop_is_counted_shown_and_started_again() -> None:
     rounds = 0
     restarts: list[str] = []
     shown: list[str] = []
@@ -202,7 +202,9 @@ async def test_a_crashed_loop_is_counted_shown_and_started_again(monkeypatch: py
         restarts.append(name)
         shown.append(worker.status()["upkeep"])
 
-    worker = Worker([PeriodicLoop("upkeep", run=run, every_seconds=60)], count_restart=count)
+    worker = Worker(
+        [PeriodicLoop("upkeep", run=run, every_seconds=60)], count_restart=count, restart_seconds=0.05
+    )
     worker.start()
     await until(lambda: rounds == 2)
 
@@ -212,10 +214,7 @@ async def test_a_crashed_loop_is_counted_shown_and_started_again(monkeypatch: py
     await worker.drain(1)
 
 
-async def test_a_loop_that_a_stranger_cancels_is_counted_and_started_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("receiver.worker.RESTART_SECONDS", 0.05)
+async def test_a_loop_that_a_stranger_cancels_is_counted_and_started_again() -> None:
     shelf = Shelf()
     restarts: list[str] = []
     done: list[str] = []
@@ -223,7 +222,7 @@ async def test_a_loop_that_a_stranger_cancels_is_counted_and_started_again(
     async def run(name: str) -> None:
         done.append(name)
 
-    worker = Worker([lane(shelf, run)], count_restart=restarts.append)
+    worker = Worker([lane(shelf, run)], count_restart=restarts.append, restart_seconds=0.05)
     worker.start()
     await until(lambda: worker.status() == {"assets": "running"})
     (task,) = (task for task in asyncio.all_tasks() if task.get_name() == "assets")
@@ -329,8 +328,7 @@ async def test_a_clock_set_forward_by_a_day_makes_one_attempt_early_and_no_more(
     await worker.drain(1)
 
 
-async def test_a_loop_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.worker.RESTART_SECONDS", 0.05)
+async def test_a_loop_waits_for_a_store_that_is_away() -> None:
     shelf = Shelf("a")
     done: list[str] = []
     restarts: list[str] = []
@@ -348,7 +346,7 @@ async def test_a_loop_waits_for_a_store_that_is_away(monkeypatch: pytest.MonkeyP
         "assets", lease=shelf.lease, run=run, next_due_at=next_due_at,
         concurrency=1, lease_seconds=30, clock=Clock(),
     )  # fmt: skip
-    worker = Worker([one], count_restart=restarts.append)
+    worker = Worker([one], count_restart=restarts.append, restart_seconds=0.05)
     worker.start()
     await until(lambda: worker.status()["assets"] == "waiting: the database cannot be read now")
     away = False

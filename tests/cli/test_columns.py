@@ -26,6 +26,8 @@ from tests.support.places import SAMPLES
 from tests.support.terminals import Drawn, at_a_terminal
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # a process for each command
+
 SAMPLE = SAMPLES / "vidgo-callback-finished-image.json"
 TASK = f"task-unified-{'0123456789' * 5}-uyujaw3d"
 OWNER = "tenant-of-a-platform-with-a-long-name/user-17"

@@ -14,7 +14,7 @@ from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.support.web_callers import ADMIN_TOKEN, callback_path, log_task
 
-pytestmark = pytest.mark.usefixtures("plain_environment")
+pytestmark = [pytest.mark.usefixtures("plain_environment"), pytest.mark.slow]  # a process for each command
 
 
 @pytest.fixture

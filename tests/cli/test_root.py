@@ -12,6 +12,8 @@ from tests.support.other_user import USER, as_root, as_root_runs, folder_of_anot
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # a process for each command
+
 
 def served(data: Path) -> None:
     """One start and one end of the service, by root."""

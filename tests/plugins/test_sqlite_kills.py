@@ -26,6 +26,8 @@ from tests.support.factories import (
     submission,
 )
 
+pytestmark = pytest.mark.slow  # a copy of the files for each commit
+
 # What must hold at every instant, as the rows that contradict it.
 CONTRADICTIONS = {
     "a task that ended, and a sink that wants it has no entry": """

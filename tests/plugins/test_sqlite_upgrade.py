@@ -53,6 +53,8 @@ from tests.support.factories import (
 )
 from tests.support.messages import SOURCE, link
 
+pytestmark = pytest.mark.slow  # a copy of the files for each statement
+
 Make = Callable[[Path], None]
 
 EVERY_RELEASE = (make_first_release, make_second_release, make_third_release)
