@@ -101,10 +101,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(address: str, opened: Iterable[Network] = ()) -> Standing:
-    """Whether an address may be dialled; what is no address at all is refused.
+    """Whether an address may be dialled. Text that is no address is refused.
 
-    Of a NAT64 address the IPv4 address inside is judged. A special one is refused there whatever is opened:
-    the operator's 10.0.0.0/8 is not what a translator somewhere else reaches under these numbers.
+    For a NAT64 address, the IPv4 address inside is judged. A private one in there is refused whatever is
+    opened: the operator's 10.0.0.0/8 is not what a translator elsewhere reaches under these numbers.
     """
     try:
         ip = ip_address(address)
@@ -130,14 +130,13 @@ def _translated(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    if isinstance(ip, IPv6Address) and (ip not in GLOBAL_UNICAST or _is_isatap(ip) or ip.scope_id):
-        return False  # a zone means something on one link only, and no public address lies on one
+    if isinstance(ip, IPv6Address):
+        # RFC 5214: under any prefix, the interface id 0[2]00:5efe and then an IPv4 address.
+        is_isatap = (int(ip) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE
+        # A zone (scope id) means something on one link only, and no public address lies on one.
+        if ip not in GLOBAL_UNICAST or is_isatap or ip.scope_id:
+            return False
     return not any(ip in network for network in REFUSED_NETWORKS)
-
-
-def _is_isatap(ip: IPv6Address) -> bool:
-    # RFC 5214: under any prefix, the interface id 0[2]00:5efe and then an IPv4 address.
-    return (int(ip) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE
 
 
 def check_url(url: str, *, opened: Sequence[Network] = (), hosts: Sequence[str] = ()) -> Target:
@@ -148,16 +147,21 @@ def check_url(url: str, *, opened: Sequence[Network] = (), hosts: Sequence[str] 
     Raises FetchFailed: BAD_URL, PRIVATE_ADDRESS or HOST_NOT_ALLOWED.
     """
     target = _parse(url)
-    _check_host(target, opened)
+    if is_literal(target.host):
+        admit(target.host, target.host, target.port, opened)
+    elif _is_internal(target.host) and not opened:
+        raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the host is a name of an internal network")
+    elif target.port != 443 and not opened:
+        raise bad_url("only https on port 443 is allowed")
     if hosts and not any(target.host == host or target.host.endswith(f".{host}") for host in hosts):
         raise FetchFailed(Outcome.HOST_NOT_ALLOWED, "the host is not on the provider's list")
     return target
 
 
 def tidy(url: str) -> str:
-    """A link as hosts write them, without the white space around it. Raises FetchFailed (BAD_URL).
+    """The link without white space around it. Raises FetchFailed (BAD_URL).
 
-    Tabs and line ends within it are refused: browsers drop them, and what they hid would be followed.
+    Tabs and line ends within it are refused: browsers drop them, and then follow what they hid.
     """
     link = payload.trimmed(url)
     if len(link) > MAX_URL_LENGTH or _FORBIDDEN.search(link):
@@ -178,7 +182,14 @@ def _parse(url: str) -> Target:
     # Plain http on 443 would look like https to the backend, which sees the port and not the scheme.
     if port > 65535 or (scheme, port) == ("http", 443):
         raise bad_url("its port is out of the question")
-    return Target(scheme=scheme, host=_host(place[1].lower()), port=port, path=_path(path or "/", query))
+    host = _host(place[1].lower())
+    try:
+        escaped = _escaped(path or "/", _ESCAPED_IN_PATHS) + _escaped(query, _ESCAPED_IN_QUERIES)
+    except UnicodeEncodeError as exc:
+        raise bad_url("it is not Unicode text") from exc
+    if len(escaped) > MAX_URL_LENGTH:
+        raise bad_url("it is too long once it is escaped")
+    return Target(scheme=scheme, host=host, port=port, path=escaped)
 
 
 def _host(text: str) -> str:
@@ -197,30 +208,11 @@ def _host(text: str) -> str:
     return text
 
 
-def _path(path: str, query: str) -> str:
-    try:
-        escaped = _escaped(path, _ESCAPED_IN_PATHS) + _escaped(query, _ESCAPED_IN_QUERIES)
-    except UnicodeEncodeError as exc:
-        raise bad_url("it is not Unicode text") from exc
-    if len(escaped) > MAX_URL_LENGTH:
-        raise bad_url("it is too long once it is escaped")
-    return escaped
-
-
 def _escaped(text: str, unsafe: str) -> str:
     # The rest of ASCII goes out byte for byte, since many links are signed.
     return "".join(
         letter if letter.isascii() and letter not in unsafe else quote(letter, safe="") for letter in text
     )
-
-
-def _check_host(target: Target, opened: Sequence[Network]) -> None:
-    if is_literal(target.host):
-        admit(target.host, target.host, target.port, opened)
-    elif _is_internal(target.host) and not opened:
-        raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the host is a name of an internal network")
-    elif target.port != 443 and not opened:
-        raise bad_url("only https on port 443 is allowed")
 
 
 def admit(address: str, host: str, port: int, opened: Sequence[Network]) -> Standing:

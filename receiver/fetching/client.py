@@ -159,7 +159,12 @@ def _translated() -> Iterator[None]:
     except httpcore2.TimeoutException as exc:
         raise FetchFailed(Outcome.TIMEOUT, "the host did not answer in time") from exc
     except httpcore2.ConnectError as exc:
-        raise _connect_failed(exc) from exc
+        # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in exc.args):
+            raise _tls_failed(exc, "the host's certificate is not accepted") from exc
+        if any(isinstance(cause, ssl.SSLError) for cause in exc.args):
+            raise _tls_failed(exc, "the host does not speak TLS as it should") from exc
+        raise FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection") from exc
     except ssl.SSLError as exc:
         raise _tls_failed(exc, "the encrypted connection failed") from exc
     except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
@@ -169,15 +174,6 @@ def _translated() -> Iterator[None]:
         raise FetchFailed(Outcome.INTERRUPTED, "the host broke off, or sent no valid HTTP") from exc
 
 
-def _connect_failed(error: httpcore2.ConnectError) -> FetchFailed:
-    # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args):
-        return _tls_failed(error, "the host's certificate is not accepted")
-    if any(isinstance(cause, ssl.SSLError) for cause in error.args):
-        return _tls_failed(error, "the host does not speak TLS as it should")
-    return FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection")
-
-
 def _tls_failed(error: Exception, what: str) -> FetchFailed:
     return FetchFailed(Outcome.TLS_FAILED, with_words(what, tls_words(error)))
 
@@ -185,8 +181,8 @@ def _tls_failed(error: Exception, what: str) -> FetchFailed:
 class SystemResolver:
     """Asks the system's resolver, in threads of its own. For use in one event loop.
 
-    A dead resolver holds a thread far longer than anybody waits for it. Were it one of asyncio's, disk
-    work would lack it, and the process could not end before it. ``ask`` is what blocks.
+    A dead resolver holds a thread far longer than anybody waits for it. With asyncio's threads, disk work
+    would run short of them, and the process could not end before they do. ``ask`` is the call that blocks.
     """
 
     def __init__(self, ask: Ask | None = None, *, max_lookups: int = MAX_LOOKUPS) -> None:
@@ -263,7 +259,7 @@ def _can_bind(family: socket.AddressFamily, address: str) -> bool:
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Where every connection passes through, whatever asked for it."""
+    """Opens every connection of the guarded client, after judging every address it could go to."""
 
     def __init__(
         self,
@@ -289,7 +285,11 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         addresses = [host] if is_literal(host) else await self._look_up(host, port)
         for address in addresses:
-            self._admit(address, host, port)
+            is_public = admit(address, host, port, self._opened) is Standing.PUBLIC
+            # A public address of this machine is reached from within: past the firewall, and taken for a
+            # neighbour by whatever else listens there.
+            if is_public and self._is_ours(destination(address)):
+                raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is this machine's own")
         return TidyStream(await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0))
 
     async def connect_unix_socket(
@@ -302,13 +302,6 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-    def _admit(self, address: str, host: str, port: int) -> None:
-        # A public address of this machine is reached from within: past the firewall, and taken for a
-        # neighbour by whatever else listens there.
-        is_public = admit(address, host, port, self._opened) is Standing.PUBLIC
-        if is_public and self._is_ours(destination(address)):
-            raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is this machine's own")
 
     async def _look_up(self, host: str, port: int) -> list[str]:
         try:
@@ -358,7 +351,7 @@ class _PlainBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _PlainTransport(httpx2.AsyncBaseTransport):
-    """What the client does by itself, but over connections of ours: it takes none from outside."""
+    """The client's own transport, but over our connection pool: the client's takes none from outside."""
 
     def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
         self._pool = pool

@@ -35,10 +35,10 @@ def coding_of(label: str) -> str | None:
 
 
 class Unpacker:
-    """Unpacks one body. What was labelled gzip and does not begin as gzip does is handed on as it is.
+    """Unpacks one body. A body that is labelled gzip but does not begin like gzip is handed on as it is.
 
-    ``deflate`` is read with and without its zlib wrapper, as both are sent. What follows the end of the
-    packed data is ignored, but for more gzip.
+    ``deflate`` is read with and without its zlib wrapper, as both are sent. Bytes after the end of the
+    packed data are ignored, unless they are more gzip.
     """
 
     def __init__(self, coding: str) -> None:
@@ -80,7 +80,9 @@ class Unpacker:
             return _State.WITHIN
         if not is_first:
             return _State.OVER
-        self._inflater = zlib.decompressobj(zlib.MAX_WBITS if _is_zlib(data) else -zlib.MAX_WBITS)
+        # RFC 1950, section 2.2: method 8, a window of at most 32 KiB, and a check of both bytes.
+        is_zlib = data[0] & 0x8F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+        self._inflater = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
         return _State.WITHIN
 
     def _inflate(self, data: bytes) -> Generator[bytes, None, bytes]:
@@ -107,11 +109,6 @@ class _State(Enum):
     NEXT = auto()  # behind packed data: more of it may follow
     PLAIN = auto()  # it was not packed at all
     OVER = auto()  # what comes now is ignored
-
-
-def _is_zlib(data: bytes) -> bool:
-    # RFC 1950, section 2.2: method 8, a window of at most 32 KiB, and a check of both bytes.
-    return data[0] & 0x8F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
 def _refused(words: str) -> FetchFailed:

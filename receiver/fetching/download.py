@@ -77,38 +77,28 @@ async def download(
     """
     try:
         async with asyncio.timeout(limits.deadline_seconds):
-            return await _follow(client, url, target, limits, clock, take, hosts)
+            place = client.check(url, hosts)
+            for _ in range(limits.max_redirects + 1):
+                async with client.get(place) as response:
+                    if response.status not in (301, 302, 303, 307, 308):
+                        _check_status(response, clock)
+                        return await _save(response, target, limits, take)
+                    location = _header(response, b"location")
+                place = _next_place(client, place, location, hosts)
     except TimeoutError as exc:
         detail = f"not finished within {limits.deadline_seconds:g} s"
         raise FetchFailed(Outcome.TIMEOUT, detail) from exc
-
-
-async def _follow(
-    client: GuardedClient,
-    url: str,
-    target: Path,
-    limits: DownloadLimits,
-    clock: Clock,
-    take: Take,
-    hosts: tuple[str, ...],
-) -> Downloaded:
-    place = client.check(url, hosts)
-    for _ in range(limits.max_redirects + 1):
-        async with client.get(place) as response:
-            if response.status not in (301, 302, 303, 307, 308):
-                _check_status(response, clock)
-                return await _save(response, target, limits, take)
-            location = _location(response)
-        place = _next_place(client, place, location, hosts)
     raise FetchFailed(Outcome.BAD_REDIRECT, f"more than {limits.max_redirects} redirects")
 
 
 def _next_place(client: GuardedClient, place: Target, location: str, hosts: tuple[str, ...]) -> Target:
     if not location:
         raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to nowhere")
+    # Some hosts write it in UTF-8, some in an encoding of their own: those bytes are escaped as they are.
+    link = _NOT_UTF_8.sub(lambda byte: f"%{ord(byte[0]) & 0xFF:02X}", location)
     try:
-        # Before it is joined: that drops tabs and line ends wherever they are.
-        following = client.check(urljoin(place.url, tidy(location)), hosts)
+        # Tidied before it is joined: joining drops tabs and line ends wherever they are.
+        following = client.check(urljoin(place.url, tidy(link)), hosts)
     except ValueError as exc:
         raise FetchFailed(Outcome.BAD_REDIRECT, "a redirect to no valid link") from exc
     except FetchFailed as exc:
@@ -120,39 +110,28 @@ def _next_place(client: GuardedClient, place: Target, location: str, hosts: tupl
     return following
 
 
-def _location(response: httpcore2.Response) -> str:
-    # Some hosts write it in UTF-8, some in an encoding of their own: those bytes are escaped as they are.
-    return _NOT_UTF_8.sub(lambda byte: f"%{ord(byte[0]) & 0xFF:02X}", _header(response, b"location"))
-
-
 def _check_status(response: httpcore2.Response, clock: Clock) -> None:
     status = response.status
     if status in WHOLE:
         return
-    wish = _header(response, b"retry-after") if status in (202, 429, 503) else ""
-    raise FetchFailed(
-        _outcome_of(status),
-        f"the host answered {status}",
-        retry_after_seconds=retry_after_seconds(wish, clock.now()),
-    )
-
-
-def _outcome_of(status: int) -> Outcome:
     if status in DEAD_LINK:
-        return Outcome.GONE
-    if status == 429:
-        return Outcome.RATE_LIMITED
-    if 400 <= status < 500 and status not in PASSING:
-        return Outcome.REFUSED  # asking again would be answered the same, by this link
-    return Outcome.HTTP_ERROR
+        outcome = Outcome.GONE
+    elif status == 429:
+        outcome = Outcome.RATE_LIMITED
+    elif 400 <= status < 500 and status not in PASSING:
+        outcome = Outcome.REFUSED  # asking again would be answered the same, by this link
+    else:
+        outcome = Outcome.HTTP_ERROR
+    wish = _header(response, b"retry-after") if status in (202, 429, 503) else ""
+    wait = retry_after_seconds(wish, clock.now())
+    raise FetchFailed(outcome, f"the host answered {status}", retry_after_seconds=wait)
 
 
 async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits, take: Take) -> Downloaded:
     coding = coding_of(",".join(_values(response, b"content-encoding")))  # several lines are one list
-    declared = _declared_bytes(response, limits)
     spool = _Spool(target)
     try:
-        body = _watched(response, declared, limits)
+        body = _watched(response, limits)
         async with aclosing(body if coding is None else _unpacked(body, Unpacker(coding))) as pieces:
             async for piece in pieces:
                 _check_bytes(spool.bytes + len(piece), limits)
@@ -165,10 +144,15 @@ async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimi
     return Downloaded(bytes=spool.bytes, sha256=spool.digest.hexdigest())
 
 
-async def _watched(
-    response: httpcore2.Response, declared: int | None, limits: DownloadLimits
-) -> AsyncGenerator[bytes]:
+async def _watched(response: httpcore2.Response, limits: DownloadLimits) -> AsyncGenerator[bytes]:
     """The body as it comes over the wire, held to its limits and to the length it declared."""
+    declared = None
+    text = _header(response, b"content-length")
+    if text and not _header(
+        response, b"transfer-encoding"
+    ):  # RFC 9112, section 6.3: chunks override a length
+        declared = int(text.partition(",")[0])
+        _check_bytes(declared, limits)
     watch, pieces = _SpeedWatch(limits), PieceWatch()
     received = 0
     async with aclosing(response.aiter_stream()) as chunks:
@@ -178,11 +162,13 @@ async def _watched(
             received += len(chunk)
             _check_bytes(received, limits)
             yield chunk
-    _check_length(received, declared)
+    # The driver holds hosts to what they declared; should that ever change, nothing torn gets in.
+    if declared is not None and received != declared:
+        raise FetchFailed(Outcome.INTERRUPTED, f"{received} bytes came, {declared} were declared")
 
 
 async def _unpacked(body: AsyncGenerator[bytes], unpacker: Unpacker) -> AsyncGenerator[bytes]:
-    """In threads: a little that came can be much to unpack."""
+    """Unpack in threads: a few bytes can be much to unpack."""
     async with aclosing(body):
         async for chunk in body:
             pieces = unpacker.feed(chunk)
@@ -191,25 +177,9 @@ async def _unpacked(body: AsyncGenerator[bytes], unpacker: Unpacker) -> AsyncGen
     yield unpacker.finish()
 
 
-def _declared_bytes(response: httpcore2.Response, limits: DownloadLimits) -> int | None:
-    """The length of the body on the wire, where it is declared."""
-    text = _header(response, b"content-length")
-    if not text or _header(response, b"transfer-encoding"):
-        return None  # RFC 9112 section 6.3: chunks override a length
-    declared = int(text.partition(",")[0])
-    _check_bytes(declared, limits)
-    return declared
-
-
 def _check_bytes(count: int, limits: DownloadLimits) -> None:
     if count > limits.max_bytes:
         raise FetchFailed(Outcome.TOO_LARGE, f"more than {limits.max_bytes} bytes")
-
-
-def _check_length(received: int, declared: int | None) -> None:
-    # The driver holds hosts to what they declared; should that ever change, nothing torn gets in.
-    if declared is not None and received != declared:
-        raise FetchFailed(Outcome.INTERRUPTED, f"{received} bytes came, {declared} were declared")
 
 
 def _header(response: httpcore2.Response, wanted: bytes) -> str:
@@ -223,10 +193,9 @@ def _values(response: httpcore2.Response, wanted: bytes) -> Iterator[str]:
 
 
 class PieceWatch:
-    """Watches the average piece over a whole body.
+    """Watches the average size of the pieces over a whole body.
 
-    Bytes that come one to a chunk may come fast enough and still keep us busy with nothing else, at a hundred
-    times the work.
+    A host that sends one byte per chunk may be fast enough, and still cost a hundred times the work.
     """
 
     def __init__(self) -> None:

@@ -19,8 +19,7 @@ from receiver.clock import Clock
 from receiver.errors import FetchFailed, NoFileYet, Unavailable
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
-from receiver.fetching.download import Downloaded, DownloadLimits, download
-from receiver.fetching.media import MediaInfo
+from receiver.fetching.download import DownloadLimits, download
 from receiver.fetching.quota import Quotas, Share
 from receiver.models import AssetWork, Outcome, Renewal, Settlement, StoredFile
 from receiver.ports import BlobStore, Store
@@ -90,9 +89,9 @@ class AssetFetcher:
         """Fetch one asset, settle it, and say how that ended.
 
         Raises nothing about the link or what is behind it. Raises Unavailable when the store cannot
-        settle; then the lease runs out, and the file is fetched again. So it is when the caller is
-        cancelled. Raises it, too, when an attempt whose lease ran out is still at it: two at once could leave
-        the bytes of one under the facts of the other, so that one goes on, under the new lease.
+        settle: the lease runs out and the file is fetched again, as it is after a cancellation. Raises
+        Unavailable, too, while an earlier attempt whose lease ran out is still running: that one goes on
+        under the new lease, since two at once could leave the bytes of one under the facts of the other.
         """
         file = work.provider, work.task_id, work.index
         if file in self._running:
@@ -103,7 +102,15 @@ class AssetFetcher:
         self._running[file] = work
         try:
             with self._fetcher.quotas.hold(work):  # until it is settled
-                return await self._run(work, file)
+                settlement = await self._fetcher.fetch(work)
+                if settlement.link_may_be_dead and not work.renewed:
+                    settlement = await self._fetch_anew(work, settlement)
+                settled = False
+                try:
+                    settled = await self._store.settle_asset(self._running[file], settlement)
+                finally:
+                    _log(work, settlement, settled=settled)
+                return settlement
         finally:
             del self._running[file]
 
@@ -115,19 +122,8 @@ class AssetFetcher:
         """Why our own disk takes no files, if it does not."""
         return self._fetcher.disk_problem()
 
-    async def _run(self, work: AssetWork, file: tuple[str, str, int]) -> Settlement:
-        settlement = await self._fetcher.fetch(work)
-        if settlement.link_may_be_dead and not work.renewed:
-            settlement = await self._fetch_anew(work, settlement)
-        settled = False
-        try:
-            settled = await self._store.settle_asset(self._running[file], settlement)
-        finally:
-            _log(work, settlement, settled=settled)
-        return settlement
-
     async def _fetch_anew(self, work: AssetWork, gone: Settlement) -> Settlement:
-        """The same attempt goes on with a fresh link, at once: it may live no longer than the first."""
+        """Go on with a fresh link in the same attempt, at once: it may live no longer than the first."""
         renewal = await self._renew(work)
         if renewal is None:
             return gone
@@ -219,7 +215,10 @@ class Fetcher:
         except (FetchFailed, Unavailable) as exc:
             failure = exc
         except Exception as exc:  # noqa: BLE001 - bytes that find a bug of ours must not go round for ever
-            failure = FetchFailed(Outcome.CRASHED, _whereabouts(exc))
+            # Type and place, but not its text: that may be the link it choked on.
+            last = traceback.extract_tb(exc.__traceback__)[-1]
+            where = f"{type(exc).__name__} in {Path(last.filename).name}, line {last.lineno}"
+            failure = FetchFailed(Outcome.CRASHED, where)
         settled_at = self._clock.now()
         self._look_at_disk(failure)
         return Settlement(
@@ -229,7 +228,9 @@ class Fetcher:
             retry_at=self._retry_at(work, failure, settled_at) if failure else None,
             detail=str(failure) if failure else None,
             file=file,
-            link_may_be_dead=_may_be_dead(failure),
+            # A host may have words of its own for a link that died: any refusal may mean that.
+            link_may_be_dead=failure is not None
+            and (_is_missing(failure) or failure.outcome is Outcome.REFUSED),
         )
 
     def _look_at_disk(self, failure: FetchFailed | Unavailable | None) -> None:
@@ -277,7 +278,14 @@ class Fetcher:
         )
         key = asset_key(work.provider, work.task_id, work.index, info.extension)
         await self._blobs.put(key, path, info.media_type)
-        return _stored_file(key, got, info)
+        return StoredFile(
+            key=key,
+            media_type=info.media_type,
+            bytes=got.bytes,
+            width=info.width,
+            height=info.height,
+            sha256=got.sha256,
+        )
 
     def _retry_at(
         self, work: AssetWork, failure: FetchFailed | Unavailable, now: datetime
@@ -285,7 +293,10 @@ class Fetcher:
         if now >= work.deadline_at:
             return None
         if failure.outcome is Outcome.STORAGE_FAILED:
-            return self._retry_storage_at(work, now)
+            # A full disk is ours to mend, not the link's fault: it uses up no attempts, and the last try
+            # comes at the deadline itself.
+            wait_seconds = STORAGE_WAIT_SECONDS * (0.5 + self._clock.random())  # not all at once
+            return min(now + timedelta(seconds=wait_seconds), work.deadline_at)
         alike = 1 + (work.alike if work.last is failure.outcome else 0)
         if alike >= _most_alike(failure):
             return None
@@ -294,20 +305,9 @@ class Fetcher:
         # A wait beyond the deadline is cut short: a last try may save the file, giving up saves nothing.
         return min(retry_at, work.deadline_at) if retry_at else None
 
-    def _retry_storage_at(self, work: AssetWork, now: datetime) -> datetime:
-        # A full disk is ours to mend, not the link's fault: it uses up no attempts, and the last try
-        # comes at the deadline itself.
-        wait = STORAGE_WAIT_SECONDS * (0.5 + self._clock.random())  # not all at once
-        return min(now + timedelta(seconds=wait), work.deadline_at)
-
 
 def _is_missing(failure: FetchFailed | Unavailable) -> bool:
     return failure.outcome is Outcome.GONE or isinstance(failure, NoFileYet)
-
-
-def _may_be_dead(failure: FetchFailed | Unavailable | None) -> bool:
-    """Whether another link may lead to the file; a host may have words of its own for a link that died."""
-    return failure is not None and (_is_missing(failure) or failure.outcome is Outcome.REFUSED)
 
 
 def _most_alike(failure: FetchFailed | Unavailable) -> int:
@@ -317,23 +317,6 @@ def _most_alike(failure: FetchFailed | Unavailable) -> int:
     if failure.outcome is Outcome.CRASHED:
         return MOST_CRASHES
     return sys.maxsize if failure.outcome in RETRIED else 1
-
-
-def _whereabouts(error: Exception) -> str:
-    # Type and place, but not its text: that may be the link it choked on.
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
-
-
-def _stored_file(key: str, got: Downloaded, info: MediaInfo) -> StoredFile:
-    return StoredFile(
-        key=key,
-        media_type=info.media_type,
-        bytes=got.bytes,
-        width=info.width,
-        height=info.height,
-        sha256=got.sha256,
-    )
 
 
 def reserved_bytes(disk_bytes: int) -> int:

@@ -64,7 +64,12 @@ def malformed(reason: str) -> FetchFailed:
 
 
 def png_frames(data: Bytes) -> Frames:
-    width, height, bits = _png_header(data)
+    header = data.at(8, 25)
+    if header[:8] != b"\0\0\0\x0dIHDR" or zlib.crc32(header[4:21]) != int.from_bytes(header[21:], "big"):
+        raise malformed("its header is damaged")
+    width, height, depth, colours = unpack(">IIBB", header[8:18])
+    if depth not in (1, 2, 4, 8, 16) or colours not in _PNG_SAMPLES:
+        raise malformed("its pixels are of no known kind")
     yield width, height
     offset, name, packed = 33, b"", 0
     while name != b"IEND":
@@ -77,19 +82,8 @@ def png_frames(data: Bytes) -> Frames:
         elif name == b"fcTL":
             yield unpack(">II", data.at(offset + 12, 8))
         offset += 12 + length
-    if width * height * bits // 8 > packed * _DEFLATE_AT_BEST:
+    if width * height * depth * _PNG_SAMPLES[colours] // 8 > packed * _DEFLATE_AT_BEST:
         raise malformed("it has fewer pixels than it claims")
-
-
-def _png_header(data: Bytes) -> tuple[int, int, int]:
-    """Width, height and bits per pixel."""
-    header = data.at(8, 25)
-    if header[:8] != b"\0\0\0\x0dIHDR" or zlib.crc32(header[4:21]) != int.from_bytes(header[21:], "big"):
-        raise malformed("its header is damaged")
-    width, height, depth, colours = unpack(">IIBB", header[8:18])
-    if depth not in (1, 2, 4, 8, 16) or colours not in _PNG_SAMPLES:
-        raise malformed("its pixels are of no known kind")
-    return width, height, depth * _PNG_SAMPLES[colours]
 
 
 def jpeg_frames(data: Bytes) -> Frames:
@@ -107,7 +101,10 @@ def jpeg_frames(data: Bytes) -> Frames:
         if marker in _JPEG_SIZES:
             yield _jpeg_size(data, offset)
             sizes += 1
-        offset = _end_of_jpeg_segment(data, offset)
+        length = int.from_bytes(data.at(offset, 2), "big")
+        if length < 2:
+            raise malformed("a segment is shorter than its length")
+        offset += length
         if marker == 0xDA:
             scans += 1
             offset = _end_of_jpeg_scan(data, offset)
@@ -132,13 +129,6 @@ def _next_jpeg_segment(data: Bytes, offset: int) -> int:
     if found is None:
         raise malformed("a marker is missing")
     return found
-
-
-def _end_of_jpeg_segment(data: Bytes, offset: int) -> int:
-    length = int.from_bytes(data.at(offset, 2), "big")
-    if length < 2:
-        raise malformed("a segment is shorter than its length")
-    return offset + length
 
 
 def _end_of_jpeg_scan(data: Bytes, offset: int) -> int:

@@ -9,7 +9,6 @@ nobody should guess at that.
 import re
 import ssl
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 import httpcore2
@@ -25,8 +24,13 @@ _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9][0-9][ \r\n]")
 def tidy_head(head: bytes) -> bytes:
     """A status line and the fields behind it, without those that are malformed and decide nothing."""
     status, *lines = head.split(b"\n")
-    kept = (field for field in _fields(lines) if _is_well_formed(field) or _may_decide(field))
-    return b"\n".join([status, *chain.from_iterable(kept)])
+    kept = [status]
+    for field in _fields(lines):
+        whole = b" ".join(line.removesuffix(b"\r") for line in field)
+        is_well_formed = not whole or _FIELD.fullmatch(whole)  # the empty one is the head's end
+        if is_well_formed or _may_decide(field):
+            kept += field
+    return b"\n".join(kept)
 
 
 def _fields(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -38,11 +42,6 @@ def _fields(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
             field = []
         field.append(line)
     yield field
-
-
-def _is_well_formed(field: list[bytes]) -> bool:
-    whole = b" ".join(line.removesuffix(b"\r") for line in field)
-    return not whole or _FIELD.fullmatch(whole) is not None  # the empty one is the head's end
 
 
 def _may_decide(field: list[bytes]) -> bool:
@@ -61,8 +60,8 @@ def _may_decide(field: list[bytes]) -> bool:
 class TidyStream(httpcore2.AsyncNetworkStream):
     """A connection whose answers have tidy heads; bodies pass through untouched.
 
-    A head begins with each request that is written. The driver bounds each interim answer (1xx), but not how
-    many there are; a host that sends nothing else would keep us parsing for ever, so all of them count.
+    Each request that is written begins a head. The driver bounds each interim answer (1xx), but not how
+    many there are; a host that sends nothing else would keep us parsing for ever, so they all count.
     """
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
@@ -80,7 +79,10 @@ class TidyStream(httpcore2.AsyncNetworkStream):
         while self._is_head:
             end = _END.search(self._held, self._searched)
             if end:
-                return self._take_head(end.end())
+                head = self._take(end.end())
+                self._is_head = _INTERIM.match(head) is not None
+                rest = b"" if self._is_head else self._take(len(self._held))  # what is held of the body
+                return tidy_head(head) + rest
             self._searched = max(0, len(self._held) - 2)
             if self._head_bytes >= MAX_HEAD_BYTES:
                 raise httpcore2.RemoteProtocolError("headers without end")
@@ -91,12 +93,6 @@ class TidyStream(httpcore2.AsyncNetworkStream):
                 self._is_head = False
                 return self._take(len(self._held))
         return await self._stream.read(max_bytes, timeout)
-
-    def _take_head(self, length: int) -> bytes:
-        """The whole head that is held, tidy; and what is held of the body, where one follows."""
-        head = self._take(length)
-        self._is_head = _INTERIM.match(head) is not None
-        return tidy_head(head) + (b"" if self._is_head else self._take(len(self._held)))
 
     def _take(self, length: int) -> bytes:
         taken = bytes(self._held[:length])

@@ -1,8 +1,8 @@
 """Boxes of ISO base media files, and the image that an AVIF or HEIC file is about.
 
-The size is that of the primary item as stored, without what only pads it, and before a viewer turns it. The
-file is whole when every byte that the primary item needs lies within it, wherever its boxes
-are; what is behind them is left alone. Colour profiles and other properties are passed over, not read.
+The size is that of the primary item as stored, without padding, and before a viewer turns it. The file is
+whole when it holds every byte that the primary item needs, wherever its boxes are; a tail is left alone.
+Colour profiles and other properties are passed over, not read.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Extent(NamedTuple):
 
 
 def boxes(data: Bytes, parent: Box | None = None) -> Iterator[Box]:
-    """The boxes in ``parent``, or the outermost ones. Of these, one that ends beyond the file was cut."""
+    """The boxes in ``parent``, or the outermost ones. One that ends beyond the file is a truncated file."""
     offset, end = (parent.start, parent.end) if parent else (0, data.size)
     while offset < end:
         length, name = unpack(">I4s", data.at(offset, 8))
@@ -74,8 +74,14 @@ def check_film(data: Bytes) -> None:
 def image_frames(data: Bytes) -> Frames:
     """The sizes of an AVIF or HEIC: the primary image's, then those of its parts, thumbnails and frames."""
     outer = _outer_boxes(data)
-    inner = _inner_boxes(data, outer[b"meta"])
-    primary = _primary_item(data, inner)
+    meta = outer[b"meta"]
+    inner: dict[bytes, Box] = {}
+    for box in boxes(data, meta._replace(start=meta.start + 4)):
+        if box.name in inner and box.name in _SINGLE:
+            raise malformed(f"it has two {_text(box.name)} boxes")
+        inner.setdefault(box.name, box)
+    table = _Table(data, _needed(inner, b"pitm"))
+    primary = table.number(4 if table.version else 2)
     yield from _sizes(data, _needed(inner, b"iprp"), primary)
     _check_items(data, inner, primary)
     if b"moov" in outer:
@@ -88,25 +94,14 @@ def _outer_boxes(data: Bytes) -> dict[bytes, Box]:
     wanted = {b"ftyp", b"meta"}
     for box in boxes(data):
         found.setdefault(box.name, box)
-        if box.name == b"ftyp" and _SEQUENCES & set(_brands(data, box)):
-            wanted.add(b"moov")
+        if box.name == b"ftyp":
+            body = data.some(box.start, min(box.end - box.start, 512))
+            brands = {body[place : place + 4] for place in (0, *range(8, len(body), 4))}
+            if _SEQUENCES & brands:
+                wanted.add(b"moov")
         if wanted <= found.keys():
             return {name: found[name] for name in wanted}
     raise malformed(f"it has no {_text(min(wanted - found.keys()))} box")
-
-
-def _brands(data: Bytes, box: Box) -> list[bytes]:
-    body = data.some(box.start, min(box.end - box.start, 512))
-    return [body[place : place + 4] for place in (0, *range(8, len(body), 4))]
-
-
-def _inner_boxes(data: Bytes, meta: Box) -> dict[bytes, Box]:
-    found: dict[bytes, Box] = {}
-    for box in boxes(data, meta._replace(start=meta.start + 4)):
-        if box.name in found and box.name in _SINGLE:
-            raise malformed(f"it has two {_text(box.name)} boxes")
-        found.setdefault(box.name, box)
-    return found
 
 
 def _needed(found: dict[bytes, Box], name: bytes) -> Box:
@@ -151,11 +146,6 @@ class _Table:
         return self.offset < len(self._body)
 
 
-def _primary_item(data: Bytes, inner: dict[bytes, Box]) -> int:
-    table = _Table(data, _needed(inner, b"pitm"))
-    return table.number(4 if table.version else 2)
-
-
 def _sizes(data: Bytes, iprp: Box, item: int) -> Frames:
     """The item's own size, then each that is among the properties."""
     sizes: dict[int, tuple[int, int]] = {}
@@ -173,7 +163,10 @@ def _sizes(data: Bytes, iprp: Box, item: int) -> Frames:
     claimed = [sizes[number] for number in associated & sizes.keys()]
     if len(set(claimed)) != 1:
         raise malformed("its image has no size in pixels, or several")
-    yield _cropped(claimed[0], [crops[number] for number in associated & crops.keys()])
+    # Coders that work in blocks pad what they store; viewers pass over a crop that does not fit.
+    width, height = claimed[0]
+    cropped = (crops[number] for number in associated & crops.keys())
+    yield next((crop for crop in cropped if 0 < crop[0] <= width and 0 < crop[1] <= height), claimed[0])
     yield from sizes.values()
 
 
@@ -186,14 +179,6 @@ def _read_properties(
         elif box.name == b"clap":
             width, width_parts, height, height_parts = unpack(">IIII", data.at(box.start, 16))
             crops[number] = (width // max(1, width_parts), height // max(1, height_parts))
-
-
-def _cropped(size: tuple[int, int], crops: list[tuple[int, int]]) -> tuple[int, int]:
-    """Coders that work in blocks pad what they store; viewers pass over a crop that does not fit."""
-    for width, height in crops:
-        if 0 < width <= size[0] and 0 < height <= size[1]:
-            return width, height
-    return size
 
 
 def _associations(table: _Table, item: int) -> set[int]:
@@ -253,7 +238,14 @@ def _items_of(data: Bytes, inner: dict[bytes, Box], primary: int) -> set[int]:
     """
     needs: dict[int, list[int]] = {}
     if b"iref" in inner:
-        for name, source, targets in _references(_Table(data, inner[b"iref"])):
+        table = _Table(data, inner[b"iref"])
+        size = 4 if table.version else 2
+        while table.has_more:
+            end = table.offset + table.number(4)
+            name = table.number(4).to_bytes(4, "big")
+            source, targets = table.number(size), table.numbers(size, table.number(2))
+            if table.offset != end:
+                raise malformed("a reference is not of the length it claims")
             if name == b"dimg":
                 needs.setdefault(source, []).extend(targets)
             elif name in (b"auxl", b"cdsc"):
@@ -267,28 +259,23 @@ def _items_of(data: Bytes, inner: dict[bytes, Box], primary: int) -> set[int]:
     return found
 
 
-def _references(table: _Table) -> Iterator[tuple[bytes, int, list[int]]]:
-    size = 4 if table.version else 2
-    while table.has_more:
-        end = table.offset + table.number(4)
-        name = table.number(4).to_bytes(4, "big")
-        source = table.number(size)
-        yield name, source, table.numbers(size, table.number(2))
-        if table.offset != end:
-            raise malformed("a reference is not of the length it claims")
-
-
 def _sequence_frames(data: Bytes, moov: Box) -> Frames:
     """The size of every frame of an image sequence, all of whose samples must lie within the file."""
     frames, size = 0, None
     for track in boxes(data, moov):
         if track.name == b"trak":
             tables = _sample_tables(data, track)
-            size = _sample_size(data, tables)
+            entry = data.at(
+                _needed(tables, b"stsd").start + 8, 36
+            )  # a visual sample, behind version and count
+            size = unpack_from(">HH", entry, 32)
             yield size
-            samples = _samples(_Table(data, _needed(tables, b"stsz")))
-            frames = max(frames, len(samples))
-            _check_samples(data, tables, samples)
+            table = _Table(data, _needed(tables, b"stsz"))
+            length, count = table.number(4), table.number(4)
+            if count > MAX_FRAMES:
+                raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"more than {MAX_FRAMES} frames")
+            _check_samples(data, tables, [length] * count if length else table.numbers(4, count))
+            frames = max(frames, count)
     if not frames or size is None:
         raise malformed("it has no frames")
     yield from [size] * (frames - 1)
@@ -301,26 +288,13 @@ def _sample_tables(data: Bytes, track: Box) -> dict[bytes, Box]:
     return {inner.name: inner for inner in boxes(data, box)}
 
 
-def _sample_size(data: Bytes, tables: dict[bytes, Box]) -> tuple[int, int]:
-    entry = data.at(_needed(tables, b"stsd").start + 8, 36)  # after version and count: a visual sample's head
-    width, height = unpack_from(">HH", entry, 32)
-    return width, height
-
-
-def _samples(table: _Table) -> list[int]:
-    """The length of each sample."""
-    length, count = table.number(4), table.number(4)
-    if count > MAX_FRAMES:
-        raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"more than {MAX_FRAMES} frames")
-    return [length] * count if length else table.numbers(4, count)
-
-
 def _check_samples(data: Bytes, tables: dict[bytes, Box], samples: list[int]) -> None:
     wide = b"co64" in tables
     table = _Table(data, _needed(tables, b"co64" if wide else b"stco"))
     chunks = table.numbers(8 if wide else 4, table.number(4))
     table = _Table(data, _needed(tables, b"stsc"))
-    runs = [(first, many) for first, many, _ in _triples(table.numbers(4, 3 * table.number(4)))]
+    numbers = table.numbers(4, 3 * table.number(4))  # of each run: its first chunk, samples in each, a note
+    runs = list(zip(numbers[::3], numbers[1::3], strict=True))
     done = 0
     for number, start in enumerate(chunks, 1):
         while len(runs) > 1 and runs[1][0] <= number:
@@ -330,8 +304,3 @@ def _check_samples(data: Bytes, tables: dict[bytes, Box], samples: list[int]) ->
         done += many
     if done < len(samples):
         raise malformed("some of its frames are nowhere")
-
-
-def _triples(numbers: list[int]) -> Iterator[tuple[int, int, int]]:
-    places = iter(numbers)
-    return zip(places, places, places, strict=True)

@@ -14,24 +14,24 @@ _LENGTH_BITS = (9, 13, 18, 30)
 
 
 def image_frames(data: Bytes) -> Frames:
-    """What the header claims. How long a bare codestream is shows only to a decoder; a container says it."""
+    """The size that the header claims.
+
+    How long a bare codestream is shows only to a decoder; a container says it.
+    """
     if data.some(0, 2) == CODESTREAM:
         yield _size(data.at(0, _HEAD_BYTES))
-    else:
-        yield _size(_codestream(data))
-
-
-def _codestream(data: Bytes) -> bytes:
-    """The start of the codestream in a container in which all of it is."""
+        return
     head = b""
     for box in boxes(data):
-        if box.name == b"jxlc":
-            return data.at(box.start, _HEAD_BYTES)
+        if box.name == b"jxlc":  # all of the codestream in one box
+            yield _size(data.at(box.start, _HEAD_BYTES))
+            return
         if box.name == b"jxlp":
             number = int.from_bytes(data.at(box.start, 4), "big")
             head = head or data.at(box.start + 4, _HEAD_BYTES)
             if number >> 31:  # the last one
-                return head
+                yield _size(head)
+                return
     raise FetchFailed(Outcome.TRUNCATED, "the file ends before its pixels do")
 
 

@@ -143,13 +143,6 @@ _BRANDS: dict[bytes, MediaKind] = {
 _TEXT = bytes({*b"\t\n\f\r", *range(0x20, 0x7F), *range(0x80, 0x100)})
 
 
-def _identify(data: Bytes, head: bytes) -> MediaKind | None:
-    """The format of a file that begins with ``head``, HEAD_BYTES of it."""
-    if kind := _identify_box(head) or _identify_magic(head) or _identify_sound(data, head):
-        return kind
-    return next((kind for is_it, kind in _SNIFFED if is_it(data)), None)
-
-
 def _identify_box(head: bytes) -> MediaKind | None:
     """Of files made of boxes; QuickTime's older ones name no brand, and may begin with any of five."""
     if head[4:8] == b"ftyp":
@@ -206,7 +199,12 @@ def _inspect(data: Bytes, allowed_kinds: frozenset[str], max_pixels: int) -> Med
     if data.size == 0:
         raise FetchFailed(Outcome.TRUNCATED, "the file is empty")
     head = data.some(0, HEAD_BYTES)
-    kind = _identify(data, head)
+    kind = (
+        _identify_box(head)
+        or _identify_magic(head)
+        or _identify_sound(data, head)
+        or next((kind for is_it, kind in _SNIFFED if is_it(data)), None)
+    )
     if kind is None and is_page(head):
         raise NoFileYet(Outcome.NOT_AN_IMAGE, "a page or a text came in place of the file")
     if kind is None or kind.kind not in allowed_kinds:
@@ -223,16 +221,12 @@ def _check_image(data: Bytes, kind: MediaKind, max_pixels: int) -> tuple[int, in
     """The size as stored; every frame is judged, down to the last byte."""
     size = None
     for count, frame in enumerate(_FRAMES[kind](data)):
-        _check_pixels(frame, max_pixels)
+        width, height = frame
+        if width * height > max_pixels:
+            raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"{width} x {height} pixels, {max_pixels} are allowed")
         if count > MAX_FRAMES:
             raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"more than {MAX_FRAMES} frames")
         size = size or frame
     if size is None or 0 in size:
         raise formats.malformed("it has no size in pixels")
     return size
-
-
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise FetchFailed(Outcome.TOO_MANY_PIXELS, f"{width} x {height} pixels, {max_pixels} are allowed")

@@ -4,7 +4,6 @@ Those that are text are looked at strictly, so that no error page or message is 
 """
 
 import re
-from collections.abc import Iterator
 
 import msgspec
 
@@ -132,19 +131,14 @@ def _ply_header(data: Bytes) -> tuple[int, int] | None:
     formats = [match["format"] for match in matches if match and match["format"]]
     if len(formats) != 1 or None in matches:
         return None
-    is_text = formats[0] == b"ascii"
-    needed = sum(_ply_bytes((match for match in matches if match), is_text=is_text))
+    needed = count = 0
+    for match in filter(None, matches):
+        if match["count"]:
+            count = int(match["count"])
+        elif kind := match["length"] or match["type"]:
+            # Text has at least a digit and what separates it from the next.
+            needed += count * (2 if formats[0] == b"ascii" else _PLY_BYTES.get(kind, 1))
     return len(head) + len(found) + 1, needed
-
-
-def _ply_bytes(lines: Iterator[re.Match[bytes]], *, is_text: bool) -> Iterator[int]:
-    """Of each property of each element. Text has a digit and what parts it from the next."""
-    count = 0
-    for line in lines:
-        if line["count"]:
-            count = int(line["count"])
-        elif kind := line["length"] or line["type"]:
-            yield count * (2 if is_text else _PLY_BYTES.get(kind, 1))
 
 
 class _Asset(msgspec.Struct):
