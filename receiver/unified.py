@@ -89,7 +89,11 @@ def read(document: object) -> Report:
 
     # Field by field, as APIDot's own receivers do: the envelope, or a part of it, may be missing.
     fields = outer | {name: inner for name, inner in data.items() if inner is not None}
-    places = _places(outer, data)
+    # What stands where files may be; the first place that names any counts. Vidgo and APIDot's site have them
+    # in ``data.files``, APIDot's examples in ``data.output.files`` (gpt-image-2-api, curl/generate.md) and,
+    # flat, in ``files`` (webhooks/express-webhook/server.mjs).
+    output, flat_output = payload.mapping(data.get("output")), payload.mapping(outer.get("output"))
+    places = data.get("files"), output.get("files"), outer.get("files"), flat_output.get("files")
     return payload.build_report(
         task_id=payload.task_id(fields.get("task_id")),
         word=payload.text(fields.get("status"), 100),
@@ -109,16 +113,6 @@ def status_request(task_id: str, model: str | None) -> StatusRequest:
     if model in _MUSIC_MODELS or task_id.startswith(_MUSIC_ID):
         return msgspec.structs.replace(music, otherwise=usual)
     return msgspec.structs.replace(usual, otherwise=music)
-
-
-def _places(outer: Mapping[str, object], data: Mapping[str, object]) -> tuple[object, ...]:
-    """What stands where files may be: the first place that names any counts.
-
-    Vidgo and APIDot's site have them in ``data.files``, APIDot's examples in ``data.output.files``
-    (gpt-image-2-api, curl/generate.md) and, flat, in ``files`` (webhooks/express-webhook/server.mjs).
-    """
-    output, flat_output = payload.mapping(data.get("output")), payload.mapping(outer.get("output"))
-    return data.get("files"), output.get("files"), outer.get("files"), flat_output.get("files")
 
 
 def _first_files(places: Iterable[object]) -> list[RemoteFile]:
@@ -147,11 +141,10 @@ def _music_of(fields: Mapping[str, object]) -> Iterator[RemoteFile | None]:
 
 
 def _is_fileless(place: object) -> bool:
-    """Whether each item is of what is sold and is no file, with nothing in it that may be one."""
+    """Whether all items hold what is sold and is not a file, and nothing that may be one."""
     items = payload.items(place)
-    return bool(items) and all(_is_words(payload.mapping(item)) for item in items)
-
-
-def _is_words(item: Mapping[str, object]) -> bool:
-    given = {key for key, value in item.items() if not payload.is_empty(value)}
-    return not given.isdisjoint(_WORD_KEYS) and given.isdisjoint(_FILE_KEYS) and not payload.links(item)
+    for item in map(payload.mapping, items):
+        given = {key for key, value in item.items() if not payload.is_empty(value)}
+        if given.isdisjoint(_WORD_KEYS) or not given.isdisjoint(_FILE_KEYS) or payload.links(item):
+            return False
+    return bool(items)

@@ -15,8 +15,8 @@ _ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one question. ``detail`` says it in words, without links, key or body.
 
-    A ``report`` is there where a body came that counts as an answer about the task: ``answered`` (it ended),
-    ``no_files`` (so it says, but not with what), ``in_progress``, and ``unreadable`` (its report is UNCLEAR).
+    It has a ``report`` where a body came that counts as an answer about the task: ``answered`` (it ended),
+    ``no_files`` (it ended, but names no files), ``in_progress``, and ``unreadable`` (the report is UNCLEAR).
     """
 
     outcome: Outcome
@@ -28,7 +28,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def refusal(status: int, retry_after_seconds: float | None = None, *, key_works: bool = False) -> Answer:
-    """What an answer means that is none about the task, by its HTTP status.
+    """The answer for an HTTP status that says nothing about the task.
 
     ``key_works``: the provider took the key a moment ago, so a 403 is not about that.
     """
@@ -74,13 +74,11 @@ def judge(
         return _unreadable(task_id, body, report.note, report.provider_state)
     if report.task_id != task_id:
         return _unreadable(task_id, body, "the answer is about another task", report.provider_state)
-    return Answer(outcome=_outcome_of(report), detail=report.provider_state, report=report, body=body)
-
-
-def _outcome_of(report: Report) -> Outcome:
     if payload.names_no_files(report):
-        return Outcome.NO_FILES
-    return Outcome.ANSWERED if report.state in _ENDS else Outcome.IN_PROGRESS
+        outcome = Outcome.NO_FILES
+    else:
+        outcome = Outcome.ANSWERED if report.state in _ENDS else Outcome.IN_PROGRESS
+    return Answer(outcome=outcome, detail=report.provider_state, report=report, body=body)
 
 
 def _unreadable(task_id: str, body: bytes, note: str | None, provider_state: str | None = None) -> Answer:
@@ -97,16 +95,14 @@ def _status_within(body: bytes) -> int | None:
 
 
 def unreached(error: Exception) -> Answer:
-    """What a request means that got no whole answer; ``error`` is the HTTP client's, or of the socket."""
-    outcome = wire_outcome(error) or _outcome(error)
-    return Answer(outcome=outcome, detail=with_words(_WORDS[outcome], tls_words(error)))
-
-
-def _outcome(error: Exception) -> Outcome:
-    if isinstance(error, httpx2.ConnectError):
-        return Outcome.CONNECT_FAILED
+    """The answer for a request that got none; ``error`` is the HTTP client's or the socket's."""
     is_ours = isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError))
-    return Outcome.BAD_URL if is_ours else Outcome.INTERRUPTED
+    outcome = wire_outcome(error)
+    if outcome is None and isinstance(error, httpx2.ConnectError):
+        outcome = Outcome.CONNECT_FAILED
+    elif outcome is None:
+        outcome = Outcome.BAD_URL if is_ours else Outcome.INTERRUPTED
+    return Answer(outcome=outcome, detail=with_words(_WORDS[outcome], tls_words(error)))
 
 
 # Ours, not the driver's: theirs may repeat the URL.

@@ -1,4 +1,4 @@
-"""One due task -> its provider asked -> what it answered recorded, or asked again; dead links renewed.
+"""One due poll: ask the provider, record its answer or plan the next question; renews dead links, too.
 
 A poll result enters by the same door as a callback, so that both at once make one event.
 """
@@ -65,9 +65,9 @@ _WEAK = frozenset({Proof.PROVIDER, Proof.NONE})
 
 
 def confirmation(policy: Confirm, status_client: StatusClient) -> Callable[[str, Proof], bool]:
-    """Whether a callback of a provider, on some proof, counts only once the provider has said the same.
+    """Whether a callback with some proof counts only once the provider's status answer says the same.
 
-    Where the provider cannot be asked, ``weak`` trusts it, and ``always`` holds it until it can.
+    Where the provider cannot be asked, ``weak`` trusts the callback; ``always`` holds it until it can.
     """
 
     def confirms(provider: str, proof: Proof) -> bool:
@@ -102,13 +102,13 @@ class Reconciler:
     async def lease(self, provider: str, now: datetime, until: datetime, limit: int) -> list[PollWork]:
         """Take up to ``limit`` due tasks, no more than the provider's pace allows now.
 
-        While it cannot be asked for long, all that are due are taken: they are told so at once.
+        While the provider cannot be asked for long, all due tasks are taken and told so at once.
         """
         room = limit if self._asker.turns_away(provider) else min(limit, self._asker.room(provider))
         return await self._store.lease_polls(provider, now, until, room) if room else []
 
     async def next_due_at(self, provider: str) -> datetime | None:
-        """When a task is due and the pace allows to ask about it, or to send it away."""
+        """When ``lease`` will have something to take: a task is due, and the pace allows a question."""
         due_at = await self._store.next_due_at("polls", provider)
         if due_at is None or self._asker.turns_away(provider):
             return due_at
@@ -117,14 +117,21 @@ class Reconciler:
     async def run(self, work: PollWork) -> Settlement:
         """Ask about one task, record what that means for it, and settle the question.
 
-        Raises nothing about the provider. Raises Unavailable when the store cannot record or settle;
-        then the lease runs out, and the provider is asked again. So it is when the caller is cancelled.
+        Raises nothing about the provider. Raises Unavailable when the store cannot record or settle: the
+        lease runs out and the provider is asked again, as it is after a cancellation.
         """
         started_at = self._clock.now()
         if work.held and await self._counts(await self._store.list_held(work)):
             return await self._settle_judged(work, started_at)
         answer = await self._asker.ask(work.provider, work.task_id, work.model)
-        settlement = self._settlement(work, answer, started_at)
+        now = self._clock.now()
+        settlement = Settlement(
+            outcome=answer.outcome,
+            started_at=started_at,
+            settled_at=now,
+            retry_at=None if answer.outcome is Outcome.ANSWERED else self._retry_at(work, answer, now),
+            detail=answer.detail,
+        )
         settled = False
         try:
             settlement = await self._conclude(work, answer, settlement)
@@ -153,21 +160,19 @@ class Reconciler:
         return settlement
 
     async def judge_unasked(self) -> None:
-        """Judge what is held of providers that cannot be asked as if it came now, and look again later.
+        """Judge held callbacks of providers that cannot be asked as if they came now; look again later.
 
         Raises Unavailable when the store cannot.
         """
         for provider in self._providers:
-            if not self._asker.can_ask(provider):
-                await self._judge_unasked_of(provider)
-
-    async def _judge_unasked_of(self, provider: str) -> None:
-        now = self._clock.now()
-        until = now + timedelta(seconds=JUDGING_SECONDS)
-        while (due_at := await self._store.next_due_at("held", provider)) is not None and due_at <= now:
-            works = await self._store.lease_polls(provider, now, until, JUDGED_AT_ONCE, held_only=True)
-            for work in works:
-                await self._judge_unasked(work)
+            if self._asker.can_ask(provider):
+                continue
+            now = self._clock.now()
+            until = now + timedelta(seconds=JUDGING_SECONDS)
+            while (due_at := await self._store.next_due_at("held", provider)) is not None and due_at <= now:
+                works = await self._store.lease_polls(provider, now, until, JUDGED_AT_ONCE, held_only=True)
+                for work in works:
+                    await self._judge_unasked(work)
 
     async def _judge_unasked(self, work: PollWork) -> None:
         now = self._clock.now()
@@ -184,9 +189,9 @@ class Reconciler:
         await self._store.settle_poll(work, settlement)
 
     async def _counts(self, found: Sequence[KeptDelivery]) -> bool:
-        """Whether one of those that were held ends the task now.
+        """Whether one of the held callbacks ends the task now.
 
-        The key may have been taken away since, or the policy changed; and files are waited for only so long.
+        It may: the key was taken away since, the policy changed, or its files were waited for long enough.
         """
         if not found:
             return False
@@ -203,16 +208,6 @@ class Reconciler:
         settled = await self._store.settle_poll(work, settlement)
         _log(work, settlement, asked=False, settled=settled)
         return settlement
-
-    def _settlement(self, work: PollWork, answer: Answer, started_at: datetime) -> Settlement:
-        now = self._clock.now()
-        return Settlement(
-            outcome=answer.outcome,
-            started_at=started_at,
-            settled_at=now,
-            retry_at=None if answer.outcome is Outcome.ANSWERED else self._retry_at(work, answer, now),
-            detail=answer.detail,
-        )
 
     def _retry_at(self, work: PollWork, answer: Answer, now: datetime) -> datetime:
         lost_at = work.submitted_at + self._lost_after
@@ -246,14 +241,13 @@ class Reconciler:
         # time, as leaps are told from one look to the next.
         if not self._leaps.lived(patience) or now < work.submitted_at + patience:
             return False
-        return answer.outcome not in _TOLD and not self._may_be_mended(work.provider, answer)
-
-    def _may_be_mended(self, provider: str, answer: Answer) -> bool:
-        """Whether the operator, or a little time, can make the next answer a better one."""
-        if answer.outcome in MENDABLE:
-            return self._asker.lasting(provider, MENDABLE) is not None
-        lasting = None if answer.asked else self._asker.lasting(provider, {answer.outcome})
-        return lasting is not None and lasting < UNASKED_LOSS
+        if answer.outcome in _TOLD:
+            return False
+        if answer.outcome in MENDABLE:  # by the operator
+            return self._asker.lasting(work.provider, MENDABLE) is None
+        # A provider that was not asked may answer in a little while.
+        away_for = None if answer.asked else self._asker.lasting(work.provider, {answer.outcome})
+        return away_for is None or away_for >= UNASKED_LOSS
 
     async def _lose(
         self, work: PollWork, settlement: Settlement, patience: timedelta, *, is_unread: bool
@@ -282,9 +276,6 @@ class Reconciler:
             detail = f"a new link could not be asked for: {answer.outcome}"
             again_at = self._asker.free_at(work.provider)
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
-        return await self._renewal(work, answer)
-
-    async def _renewal(self, work: AssetWork, answer: Answer) -> Renewal:
         now = self._clock.now()
         files = answer.report.files if answer.report is not None else ()
         known = await self._store.list_links(work.provider, work.task_id) if files else []

@@ -44,9 +44,9 @@ _NO_MODEL = Answer(
 class StatusClient:
     """Asks providers, each at its own pace, and remembers which of them cannot be asked now, and why.
 
-    What it remembers is gone with the process: after a start a provider is asked as if for the first time.
-    Who asks looks at ``room`` first; ``ask`` itself heeds no pace. One answer takes at most
-    ``timeout_seconds`` and ``max_answer_bytes``, and two questions where the first path knows no such task.
+    Its memory ends with the process: after a start each provider is asked as if for the first time. Callers
+    look at ``room`` first; ``ask`` itself keeps no pace. One answer takes at most ``timeout_seconds`` and
+    ``max_answer_bytes``, and two questions where the first path does not know the task.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class StatusClient:
         return self._by_the_wall(self._memories[provider].free_at())
 
     def turns_away(self, provider: str) -> bool:
-        """Whether it cannot be asked for so long that who waits is better told at once, whatever its pace."""
+        """Whether it cannot be asked for so long that callers are told at once instead of waiting."""
         state = self._memories[provider].state
         return state is not None and state.turns_away(self._clock.uptime())
 
@@ -108,7 +108,7 @@ class StatusClient:
     def out_of_turn(self, provider: str) -> datetime | None:
         """Ask for one question that does not wait for its turn among the polls.
 
-        None: it may be asked now, and is expected to be. Else when to come again.
+        None: ask now; the question is counted already. Otherwise: when to come again.
         """
         memory, now = self._memories[provider], self._clock.uptime()
         again_at = memory.out_of_turn.ask(now, memory.state.until if memory.state else now)
@@ -126,7 +126,12 @@ class StatusClient:
                 return _NO_MODEL
             state = self._memories[provider].state
             if state and state.is_open(asked_at):
-                return _sent_away(state, asked_at)
+                return Answer(
+                    outcome=state.outcome,
+                    detail=state.detail,
+                    retry_after_seconds=(state.until - asked_at).total_seconds(),
+                    asked=False,
+                )
             answer = await self._exchange(provider, request, task_id)
         except Exception as exc:  # noqa: BLE001 - an adapter may be anybody's code, and its bug is its own
             # Only the type: what it says may be the answer it choked on.
@@ -152,7 +157,10 @@ class StatusClient:
                 if request.otherwise is None or answer.outcome is not Outcome.UNKNOWN_TASK:
                     return answer
                 self._memories[provider].take(self._clock.uptime())
-                return _better_known(answer, await self._get(provider, key, request.otherwise, task_id))
+                otherwise = await self._get(provider, key, request.otherwise, task_id)
+                # At the second path, any error may mean that the task is not known there.
+                counts = otherwise.report is not None or otherwise.outcome is Outcome.RATE_LIMITED
+                return otherwise if counts else answer
         except (TimeoutError, httpx2.TimeoutException):
             detail = f"the provider did not answer within {self._timeout_seconds:g} s"
             return Answer(outcome=Outcome.TIMEOUT, detail=detail)
@@ -241,21 +249,6 @@ class _Memory(msgspec.Struct, kw_only=True):
         """A question met none of PROVIDER_FAILURES; only an ``accepted`` one shows that the key is good."""
         self.accepted_at = asked_at if accepted else self.accepted_at
         self.state = after_success(self.state, asked_at, accepted=accepted) if self.state else None
-
-
-def _better_known(unknown: Answer, otherwise: Answer) -> Answer:
-    """Which of two answers counts: at the second path a task that is not known may be any error."""
-    counts = otherwise.report is not None or otherwise.outcome is Outcome.RATE_LIMITED
-    return otherwise if counts else unknown
-
-
-def _sent_away(state: CircuitState, now: timedelta) -> Answer:
-    return Answer(
-        outcome=state.outcome,
-        detail=state.detail,
-        retry_after_seconds=(state.until - now).total_seconds(),
-        asked=False,
-    )
 
 
 async def _read(response: httpx2.Response, max_bytes: int) -> bytes:

@@ -4,7 +4,7 @@ Documented at https://apixo.ai/docs ; the page behind each fact is named beside 
 """
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.models import Callback, ProviderFacts, Report, ReportState, StatusRequest
 from receiver.urls import path_part
 
 # api-reference/status-task; the outer ``code`` and ``message`` say success even for a failed task.
@@ -39,11 +39,14 @@ class Apixo:
     def parse(self, document: object) -> Report:
         outer = payload.mapping(document)
         data = payload.mapping(outer.get("data")) or outer
+        # ``resultJson`` is text by the documentation, an object in one public client's experience. It says
+        # nothing about kinds; the links' extensions do.
+        links = payload.mapping(payload.embedded(data.get("resultJson"))).get("resultUrls")
         return payload.build_report(
             task_id=payload.task_id(data.get("taskId")),
             word=payload.text(data.get("state"), 100),
             states=_STATES,
-            files=_files(data.get("resultJson")),
+            files=[payload.file_of(item) for item in payload.items(links)],
             # Where no link can be read there are files all the same: asking again may show them.
             named=(data,),
             # An open set with two vocabularies, CONTENT_VIOLATION and SensitiveContent (errors pages).
@@ -57,12 +60,3 @@ class Apixo:
             return None
         path = f"/api/v1/statusTask/{path_part(model)}"
         return StatusRequest(path=path, query={"taskId": task_id})
-
-
-def _files(result: object) -> list[RemoteFile | None]:
-    """The links in ``resultJson``: text by the documentation, an object in one public client's experience.
-
-    APIXO says nothing about kinds; the links' extensions do.
-    """
-    found = payload.mapping(payload.embedded(result)).get("resultUrls")
-    return [payload.file_of(item) for item in payload.items(found)]
