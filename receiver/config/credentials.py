@@ -52,7 +52,12 @@ def ensure_credentials(settings: Settings) -> Settings:
     Secrets are generated only beside an embedded database, where one process is all there is. Raises
     Misconfigured naming what is missing otherwise, or what is wrong with the file.
     """
-    missing = _missing(settings)
+    given = {
+        "RECEIVER_SECRET": settings.secrets,
+        "RECEIVER_API_TOKENS": settings.api_tokens,
+        "RECEIVER_ADMIN_TOKENS": settings.admin_tokens,
+    }
+    missing = [name for name, values in given.items() if not values]
     if not missing:
         return settings
     if not settings.embedded:
@@ -94,7 +99,7 @@ def were_exposed(settings: Settings) -> bool:
 def read_credentials(data_dir: Path) -> Credentials | None:
     """What an earlier start made, if any did; never creates.
 
-    Others' rights to the file are taken away, and that they had any is kept in it. Raises Misconfigured for a
+    Takes away others' rights to the file, and notes in it that they had any. Raises Misconfigured for a
     file that is damaged, or open to others and not ours to close.
     """
     path = credentials_path(data_dir)
@@ -111,21 +116,17 @@ def read_credentials(data_dir: Path) -> Credentials | None:
     secrets_in_it = (credentials.secret, credentials.api_token, credentials.admin_token)
     if any(len(value) < MIN_SECRET_CHARACTERS for value in secrets_in_it):
         raise Misconfigured(_damaged(path))
-    return _marked(path, credentials) if was_open else credentials
+    if was_open:
+        credentials = msgspec.structs.replace(credentials, were_open=True)
+        # On a full disk it is told this once only.
+        with suppress(OSError), _drafted(path, credentials) as draft:
+            draft.replace(path)
+    return credentials
 
 
 def open_to_others(path: Path) -> bool:
     """Whether anybody but the owner has rights to a file. Raises OSError."""
     return bool(path.lstat().st_mode & _OTHERS) and not path.is_symlink()
-
-
-def _missing(settings: Settings) -> list[str]:
-    given = {
-        "RECEIVER_SECRET": settings.secrets,
-        "RECEIVER_API_TOKENS": settings.api_tokens,
-        "RECEIVER_ADMIN_TOKENS": settings.admin_tokens,
-    }
-    return [name for name, values in given.items() if not values]
 
 
 def _create(data_dir: Path) -> Credentials:
@@ -147,7 +148,7 @@ def _create(data_dir: Path) -> Credentials:
 
 
 def _publish(path: Path, credentials: Credentials) -> None:
-    """Written whole beside its name, then linked to it: of parallel first starts exactly one wins."""
+    """Write a whole draft, then link it to its name: of parallel first starts exactly one wins."""
     with _drafted(path, credentials) as draft:
         try:
             os.link(draft, path)
@@ -157,22 +158,14 @@ def _publish(path: Path, credentials: Credentials) -> None:
             _rename_if_first(draft, path)
 
 
-def _marked(path: Path, credentials: Credentials) -> Credentials:
-    """The same, and what is kept of them, with the word that others could read them."""
-    marked = msgspec.structs.replace(credentials, were_open=True)
-    with suppress(OSError), _drafted(path, marked) as draft:  # on a full disk it is told this once only
-        draft.replace(path)
-    return marked
-
-
 @contextmanager
 def _drafted(path: Path, credentials: Credentials) -> Iterator[Path]:
-    """They are in a file beside ``path``; what it is called in the end lasts. Raises OSError."""
+    """Write them to a draft beside ``path``, for the block to name; the name is synced. Raises OSError."""
     draft = path.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(_encoded(credentials))
+            file.write(msgspec.json.format(msgspec.json.encode(credentials)) + b"\n")
             file.flush()
             os.fsync(descriptor)
         yield draft
@@ -181,17 +174,12 @@ def _drafted(path: Path, credentials: Credentials) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-def _encoded(credentials: Credentials) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(credentials)) + b"\n"
-
-
 def _rename_if_first(draft: Path, path: Path) -> None:
-    """Do what a link does where there are none, alone by a lock on the folder that ends with the process."""
+    """Rename the draft unless the name is taken, under a lock on the folder that ends with the process."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(
-            OSError
-        ):  # where nothing can be locked either, two first starts at once are not told apart
+        # Where nothing can be locked either, two first starts at once are not told apart.
+        with suppress(OSError):
             fcntl.flock(folder, fcntl.LOCK_EX)
         if path.exists():
             raise FileExistsError
@@ -210,19 +198,15 @@ def _read_closed(path: Path) -> tuple[bytes, bool]:
             raise OSError(errno.EINVAL, "it is no file")
         was_open = bool(info.st_mode & _OTHERS)
         if was_open:
-            _close_to_others(path, descriptor, info)
+            problem = f"{path} can be read by others: chmod 600 it as its owner"
+            # Only as its owner, and under its only name: root must not be led to change a file of its own.
+            if info.st_uid != os.geteuid() or info.st_nlink != 1:
+                raise Misconfigured(problem)
+            try:
+                os.fchmod(descriptor, 0o600)
+            except OSError as exc:
+                raise Misconfigured(problem) from exc
         return file.read(), was_open
-
-
-def _close_to_others(path: Path, descriptor: int, info: os.stat_result) -> None:
-    """Only as its owner, and under its only name: root must not be led to change a file of its own."""
-    problem = f"{path} can be read by others: chmod 600 it as its owner"
-    if info.st_uid != os.geteuid() or info.st_nlink != 1:
-        raise Misconfigured(problem)
-    try:
-        os.fchmod(descriptor, 0o600)
-    except OSError as exc:
-        raise Misconfigured(problem) from exc
 
 
 def _damaged(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""Settings as an admin may see them: without secrets, and so that they can be compared.
+"""Settings as an admin may see them: without secrets, but comparable between two services.
 
-A secret shows that it is set, and a fingerprint under a key that both sides know: equal ones look equal. What
-could be found by trying has none, for whoever holds the key could try. Of a URL only the host is told, as
-passwords, paths and queries may be secret; files are told whole.
+A secret shows that it is set, and a fingerprint under a key that both sides know: equal ones look equal. A
+secret that could be guessed has no fingerprint, since whoever holds the key could try. A URL shows only its
+host, as passwords, paths and queries may be secret; the paths of files are shown whole.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from receiver.config import parsers
 from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
 from receiver.config.guessing import is_guessable
 from receiver.config.parsers import MIN_SECRET_CHARACTERS, filter_text
-from receiver.config.settings import Settings, SinkSettings, guessable_secrets
+from receiver.config.settings import Settings, guessable_secrets
 
 SET = "set"
 HIDDEN = "…"  # in the place of what is not told of a URL
@@ -49,27 +49,27 @@ def disclose(settings: Settings, key: str | None) -> dict[str, str]:
             variable = variable_of(field.variable, name)
             shown[variable] = _shown(field, variable, getattr(access, field.attribute), seal)
     for sink in settings.sinks:
-        shown |= _sink(sink, seal)
+        for field in SINK_FIELDS:
+            variable = field.variable.replace("<NAME>", sink.name.upper())
+            value = filter_text(sink.route) if field.attribute == "filter" else getattr(sink, field.attribute)
+            shown[variable] = _shown(field, variable, value, seal)
     return shown
 
 
 def is_weak(secret: str) -> bool:
-    """Whether a fingerprint of it would give it away to who tries."""
+    """Whether a fingerprint would give the secret away to somebody who guesses."""
     return len(secret) < MIN_SECRET_CHARACTERS or is_guessable(secret)
-
-
-def _sink(sink: SinkSettings, seal: Seal) -> dict[str, str]:
-    shown = {}
-    for field in SINK_FIELDS:
-        variable = field.variable.replace("<NAME>", sink.name.upper())
-        value = filter_text(sink.route) if field.attribute == "filter" else getattr(sink, field.attribute)
-        shown[variable] = _shown(field, variable, value, seal)
-    return shown
 
 
 def _shown(field: Field, variable: str, value: Any, seal: Seal) -> str:
     if field.accepts is parsers.LOCATION:
-        return _place(variable, value, seal)
+        url: str = value
+        scheme = url.partition(":")[0]
+        if scheme in _FILES:
+            return url
+        host = _host(url)
+        shown = f"{scheme}://{host}/{HIDDEN}" if host else f"{scheme}:{HIDDEN}"
+        return shown if _is_weak_url(url) else shown + seal(variable, url).removeprefix(SET)
     if field.secret:
         return seal(variable, value if isinstance(value, str) else ",".join(value or ()))
     return _plain(value)
@@ -88,19 +88,8 @@ def _plain(value: Any) -> str:
     return str(value.resolve() if isinstance(value, Path) else value)
 
 
-def _place(variable: str, url: str, seal: Seal) -> str:
-    scheme = url.partition(":")[0]
-    if scheme in _FILES:
-        return url
-    host = _host(url)
-    shown = f"{scheme}://{host}/{HIDDEN}" if host else f"{scheme}:{HIDDEN}"
-    if _is_weak_url(url):
-        return shown
-    return shown + seal(variable, url).removeprefix(SET)
-
-
 def _host(url: str) -> str | None:
-    """None where it cannot be told for sure, as with a slash in a password."""
+    """The host; None where it cannot be told for sure, as with a slash in a password."""
     try:
         netloc = urlsplit(url).netloc
     except ValueError:
@@ -110,7 +99,7 @@ def _host(url: str) -> str | None:
 
 
 def _is_weak_url(url: str) -> bool:
-    """Whether what is hidden of it could be found by trying: its password, or if it has none all the rest."""
+    """Whether the hidden part could be guessed: the password, or without one every part of the rest."""
     try:
         parts = urlsplit(url)
         password = parts.password

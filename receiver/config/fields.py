@@ -341,11 +341,8 @@ def key_variable(provider: str) -> str:
 def settings_table() -> str:
     """Every variable as a Markdown table, for the manual."""
     rows = [
-        f"| `{field.variable}` | {_default_text(field)} | {field.accepts.words} | {field.help} |"
+        f"| `{field.variable}` | {default} | {field.accepts.words} | {field.help} |"
         for field in ALL_FIELDS
+        for default in [field.shown or f"`{field.default}`"]
     ]
     return "\n".join(["| variable | default | accepts | meaning |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def _default_text(field: Field) -> str:
-    return field.shown or f"`{field.default}`"

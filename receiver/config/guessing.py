@@ -32,11 +32,7 @@ _CLASSES = (
 
 
 def is_guessable(secret: str) -> bool:
-    """Whether it is made of so few words, sequences and repetitions that it could be tried out."""
-    return _bits(secret) < ENOUGH_BITS
-
-
-def _bits(secret: str) -> float:
+    """Whether so few words, sequences and repetitions make it up that somebody could try them all."""
     letters = sum(size for pattern, size in _CLASSES if re.search(pattern, secret))
     bits, position = 0.0, 0
     lower = secret.lower()
@@ -44,7 +40,7 @@ def _bits(secret: str) -> float:
         length = _pattern_at(lower, position)
         bits += _PATTERN_BITS if length > 1 else math.log2(max(letters, 2))
         position += length
-    return bits
+    return bits < ENOUGH_BITS
 
 
 def _pattern_at(text: str, start: int) -> int:

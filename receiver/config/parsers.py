@@ -15,7 +15,6 @@ from receiver.errors import Misconfigured
 from receiver.models import EventType, Route
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 MIN_SECRET_CHARACTERS = 16
 MOST_KEYS = 8
 
@@ -72,14 +71,13 @@ def _items(text: str) -> list[str]:
     return items
 
 
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
+def _matching(pattern: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
 
-
-def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.:_-]+", text):
-        raise ValueError
-    return text
+    return parse
 
 
 def _location(text: str) -> str:
@@ -118,12 +116,6 @@ def is_here(host: str) -> bool:
         return False
 
 
-def _key(text: str) -> str | None:
-    if not re.fullmatch(r"[!-~]*", text):
-        raise ValueError
-    return text or None
-
-
 def _secret(text: str) -> str:
     if len(text) < MIN_SECRET_CHARACTERS or not re.fullmatch(r"[!-~]+", text):
         raise ValueError
@@ -148,30 +140,19 @@ def _keys(text: str) -> tuple[str, ...]:
     return keys
 
 
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(item) for item in _items(text))
-
-
-def _groups(text: str) -> dict[str, frozenset[str]]:
-    """``a=x,y b=z`` -> {a: {x, y}, b: {z}}."""
-    groups: dict[str, frozenset[str]] = {}
-    for part in text.split():
-        key, _, values = part.partition("=")
-        if not (key and _items(values)) or key in groups:
-            raise ValueError
-        groups[key] = frozenset(_items(values))
-    return groups
-
-
 def _hosts(text: str) -> dict[str, tuple[str, ...]]:
-    hosts = _groups(text.lower())
-    _check_providers(frozenset(hosts))  # a misspelt one would leave the real one without its list
-    return {provider: tuple(sorted(names)) for provider, names in hosts.items()}
-
-
-def _check_providers(names: frozenset[str]) -> None:
-    if any(plugins.complaint("providers", name) for name in names):
-        raise ValueError
+    """``a=x,y b=z`` -> {a: (x, y), b: (z,)}."""
+    hosts: dict[str, tuple[str, ...]] = {}
+    for part in text.lower().split():
+        provider, _, names = part.partition("=")
+        if not (provider and _items(names)) or provider in hosts:
+            raise ValueError
+        if plugins.complaint(
+            "providers", provider
+        ):  # a misspelt one would leave the real one without its list
+            raise ValueError
+        hosts[provider] = tuple(sorted(frozenset(_items(names))))
+    return hosts
 
 
 _FLAGS = {
@@ -186,8 +167,8 @@ _FLAGS = {
 }
 
 FLAG = Accepts("true or false", lambda text: _FLAGS[text.lower()])
-FOLDER = Accepts("the path of a folder", _folder)
-HOST = Accepts("a host name or address to listen on", _host)
+FOLDER = Accepts("the path of a folder", lambda text: Path(text).expanduser())
+HOST = Accepts("a host name or address to listen on", _matching(r"[A-Za-z0-9.:_-]+"))
 LOCATION = Accepts("a URL such as scheme:path", _location)
 WEB_ADDRESS = Accepts("an http(s) URL without user, password, query and fragment", _web_address)
 API_ADDRESS = Accepts(
@@ -195,7 +176,7 @@ API_ADDRESS = Accepts(
     " without user, password, query and fragment",
     _api_address,
 )
-KEY = Accepts("printable characters without blanks", _key)
+KEY = optional(Accepts("printable characters without blanks", _matching(r"[!-~]+")))
 KEYS = Accepts(
     f"up to {MOST_KEYS} names of at most 64 letters, digits, dots, - and _, separated by commas", _keys
 )
@@ -217,7 +198,10 @@ ADMIN_TOKENS = Accepts(
     " NAME:TOKEN, without owners",
     lambda text: tuple(_admin_token(item) for item in _items(text)),
 )
-NETWORKS = Accepts("networks such as 10.0.0.0/8, separated by commas", _networks)
+NETWORKS = Accepts(
+    "networks such as 10.0.0.0/8, separated by commas",
+    lambda text: tuple(ipaddress.ip_network(item) for item in _items(text)),
+)
 HOSTS = Accepts("provider=host,host pairs of known providers, separated by spaces", _hosts)
 FILTER = Accepts(
     "key=value,value terms; the keys are provider, type, owner", str

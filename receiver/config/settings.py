@@ -101,13 +101,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"Settings(data_dir={str(self.data_dir)!r}, public_url={self.public_url!r})"  # no secrets
 
 
-# As large as may be, a task may have so many; paid tasks have fifteen at most, and hardly one of that size.
+# So many files of the largest size fit into a task; paid tasks have at most fifteen, hardly any of that size.
 LARGE_FILES = 5
 
 _SINK = "RECEIVER_SINK_"
 
-# What Kubernetes tells every pod of a Service whose name begins with "receiver" (its documentation,
-# "Discovering services"; the forms are those of Docker's old links). Of each name, what its value looks like.
+# Variables that Kubernetes sets in every pod for a Service whose name begins with "receiver" (its
+# documentation, "Discovering services"; the forms are those of Docker's old links): name and value.
 _INJECTED = tuple(
     (re.compile(rf"RECEIVER_(?:[A-Z0-9_]+_)?{name}"), re.compile(value))
     for name, value in (
@@ -148,10 +148,12 @@ def load_settings(
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    stripped = {name: text.strip() for name, text in environ.items()}
     given = {
-        name: text.strip()
-        for name, text in environ.items()
-        if text.strip() and not _is_injected(name, text.strip())
+        name: text
+        for name, text in stripped.items()
+        # Kubernetes' word about a Service is no setting, and no misspelt one.
+        if text and not any(names.fullmatch(name) and values.fullmatch(text) for names, values in _INJECTED)
     }
     if "DATABASE_URL" in given:
         given.setdefault("RECEIVER_DATABASE_URL", given["DATABASE_URL"])
@@ -167,11 +169,6 @@ _OF_A_BACKEND = {
     "RECEIVER_CALLBACK_URL": "RECEIVER_PUBLIC_URL",
     "RECEIVER_WEBHOOK_SECRET": "RECEIVER_SINK_<NAME>_SECRET",
 }
-
-
-def _is_injected(name: str, text: str) -> bool:
-    """Whether a variable is a host's word about a Service, and no setting, however misspelt."""
-    return any(names.fullmatch(name) and values.fullmatch(text) for names, values in _INJECTED)
 
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
@@ -206,9 +203,9 @@ def _variables_of_providers() -> dict[str, str]:
 
 
 def _misspelt(given: Mapping[str, str]) -> list[str]:
-    """Variables of providers that are nearly ours, where the one that is ours is not set.
+    """Variables of providers that nearly have our name, where the one with our name is not set.
 
-    Other programs read variables of these names too, so the rest is none of our business.
+    Other programs read variables of such names, too, so all others are left alone.
     """
     known = _variables_of_providers()
     return [
@@ -274,22 +271,18 @@ def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Acces
             provider: Provider = plugins.load("providers", name)()
         except Misconfigured as exc:
             problems += exc.problems
-        else:
-            accesses[name] = _access(name, provider, given, problems)
+            continue
+        values: dict[str, Any] = {
+            field.attribute: _read(field, variable_of(field.variable, name), given, problems)
+            for field in PROVIDER_FIELDS
+        }
+        own = {
+            "base_url": provider.facts.base_url.rstrip("/"),
+            "polls_per_minute": provider.facts.polls_per_minute,
+            "first_poll_seconds": float(provider.facts.first_poll_seconds),
+        }
+        accesses[name] = Access(**values | {key: value for key, value in own.items() if values[key] is None})
     return accesses
-
-
-def _access(name: str, provider: Provider, given: Mapping[str, str], problems: list[str]) -> Access:
-    values: dict[str, Any] = {
-        field.attribute: _read(field, variable_of(field.variable, name), given, problems)
-        for field in PROVIDER_FIELDS
-    }
-    own = {
-        "base_url": provider.facts.base_url.rstrip("/"),
-        "polls_per_minute": provider.facts.polls_per_minute,
-        "first_poll_seconds": float(provider.facts.first_poll_seconds),
-    }
-    return Access(**values | {key: value for key, value in own.items() if values[key] is None})
 
 
 def _sinks(given: Mapping[str, str], problems: list[str]) -> tuple[SinkSettings, ...]:
@@ -337,16 +330,12 @@ def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]
         problems.append(
             f"{_SINK}{written}_FORMAT is for webhooks; the other sinks get the whole event as it is"
         )
-    route = _route(name, values.pop("filter"), problems)
-    return SinkSettings(name=name, route=route, **values)
-
-
-def _route(name: str, text: str | None, problems: list[str]) -> Route:
     try:
-        return parse_route(name, text or "", providers=plugins.names("providers"))
+        route = parse_route(name, values.pop("filter") or "", providers=plugins.names("providers"))
     except Misconfigured as exc:
         problems += exc.problems
-        return Route(sink=name)
+        route = Route(sink=name)
+    return SinkSettings(name=name, route=route, **values)
 
 
 def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
@@ -369,7 +358,7 @@ def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
 
 
 def shared_secrets(settings: Settings) -> list[str]:
-    """Secrets of different kinds that are one and the same: whoever is told the one has the other, too."""
+    """Complaints about one value used for secrets of different kinds: whoever has one has the other, too."""
     found = {
         (first, second)
         for (first, mine), (second, other) in combinations(_secrets(settings), 2)
