@@ -1,7 +1,7 @@
 """The CloudEvents 1.0 message that consumers see: the same bytes for every sink and every retry.
 
 Structured JSON mode, ``application/cloudevents+json``. Fields are only ever added. Consumers and gateways
-drop what has an ``id`` that they have seen, so each revision has one of its own; ``subject`` names the task.
+drop a message whose ``id`` they have seen, so each revision has its own; ``subject`` names the task.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
     }
     if work.replay_id:
         message["replayid"] = work.replay_id
-    message["data"] = _data(event, lambda index: link(*_place(event, index), work.created_at))
+    message["data"] = _data(event, lambda index: link(event.provider, event.task_id, index, work.created_at))
     return Notification(
         event_id=id_,
         dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
@@ -67,12 +67,8 @@ def render_test(id_: str, sink: str, *, source: str, now: datetime) -> Notificat
 
 
 def message_id(work: OutboxWork) -> str:
-    """What consumers drop repeats by: the event's id, and from revision 2 on ``<event id>.<revision>``."""
+    """The id by which consumers drop repeats: the event's, from revision 2 on ``<event id>.<revision>``."""
     return work.event.id if work.revision == 1 else f"{work.event.id}.{work.revision}"
-
-
-def _place(event: Event, index: int) -> tuple[str, str, int]:
-    return event.provider, event.task_id, index
 
 
 def _data(event: Event, link: Callable[[int], str]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from receiver.envelope import LinkMaker, message_id, render, render_test
 from receiver.errors import Gone, Permanent, Unavailable
 from receiver.models import Notification, OutboxWork, Outcome, Settlement, SinkState
 from receiver.ports import Sink, Store
-from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
+from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure
 from receiver.times import to_text
 from receiver.tokens import Tokens
 from receiver.urls import asset_url
@@ -137,10 +137,10 @@ class Relay:
         return max(due_at, self._clock.now() + (outage.until - self._clock.uptime()))
 
     async def run(self, work: OutboxWork) -> Settlement:
-        """Publish one entry and settle it; how it ended. Raises nothing about the sink.
+        """Publish one entry, settle it, and return how it ended. Raises nothing about the sink.
 
-        Raises Unavailable when the store cannot settle; then the lease runs out, and the same message
-        is sent again. So it is when the caller is cancelled.
+        Raises Unavailable when the store cannot settle: the lease runs out and the same message is sent
+        again, as it is after a cancellation.
         """
         started_at, started = self._clock.now(), self._clock.uptime()
         failure = await self._publish(work)
@@ -166,14 +166,16 @@ class Relay:
         return settlement
 
     async def _publish(self, work: OutboxWork) -> Exception | None:
-        """Why it failed, or None."""
+        """Publish one entry; return why that failed, or None."""
         if work.sink in self.stopped:  # stopped while this entry was already leased
             return Gone(self.stopped[work.sink])
         try:
             notification = render(work, source=self._source, link=self._link)
             await self._send(work.sink, notification)
         except Gone as exc:
-            self._stop(work.sink, str(exc))
+            if work.sink not in self.stopped:
+                self.stopped[work.sink] = str(exc)
+                log.error("sink.stopped", sink=work.sink, reason=str(exc))  # noqa: TRY400 - the sink's wish
             return exc
         except Exception as exc:  # noqa: BLE001 - a sink may be anybody's code, and its bug is its own
             return exc
@@ -189,13 +191,8 @@ class Relay:
             event_id=event_id, outcome=outcome, detail=detail, seconds=seconds, ended_at=self._clock.now()
         )
 
-    def _stop(self, sink: str, reason: str) -> None:
-        if sink not in self.stopped:
-            self.stopped[sink] = reason
-            log.error("sink.stopped", sink=sink, reason=reason)
-
     def _diagnose(self, work: OutboxWork, failure: Exception | None, started: timedelta) -> Diagnosis:
-        """Tell the sink's circuit how a publish ended; whose fault it was."""
+        """Tell the sink's circuit how a publish ended; return whose fault it was."""
         circuit, now = self._circuits[work.sink], self._clock.uptime()
         before, diagnosis = circuit.outage, ITS_OWN
         outcome, detail = _told(failure)
@@ -211,7 +208,12 @@ class Relay:
                 retry_after_seconds=_retry_after_seconds(failure),
             )
             diagnosis = circuit.failed(met, now)
-        _log_change(work.sink, before, circuit.outage)
+        # One line when a sink is down, and one when it is back; between them each probe has its own.
+        after = circuit.outage
+        if before is None and after is not None:
+            log.warning("sink.troubled", sink=work.sink, outcome=after.outcome.value, detail=after.detail)
+        elif before is not None and after is None:
+            log.info("sink.recovered", sink=work.sink, outcome=before.outcome.value)
         return diagnosis
 
     def _give_up_at(self, work: OutboxWork, diagnosis: Diagnosis) -> datetime | None:
@@ -228,7 +230,7 @@ class Relay:
         return failing >= timedelta(seconds=patience)
 
     async def _give_up_old(self, sink: str, settlement: Settlement) -> None:
-        """Make dead letters of all that has waited too long for a sink that is down."""
+        """Make dead letters of all entries that have waited too long for a sink that is down."""
         max_age = timedelta(seconds=self._policies[sink].max_age_seconds)
         if not (self._leaps.lived(max_age) and self._has_failed_for_long(sink)):
             return
@@ -250,10 +252,10 @@ def decide(
     give_up_at: datetime | None,
     chance: float,
 ) -> Settlement:
-    """What follows from an attempt; pure. ``chance`` in [0, 1) is the jitter.
+    """The settlement of an attempt; pure. ``chance`` in [0, 1) is the jitter.
 
-    Delivered without a failure. Gone leaves the entry pending for later, however often. Permanent makes
-    it a dead letter. Everything else is tried again until ``give_up_at``, and once then.
+    Without a failure the entry is delivered. Gone leaves it pending for later, however often. Permanent makes
+    it a dead letter. After any other failure it is tried again until ``give_up_at``, and once then.
     """
     outcome, detail = _told(failure)
     retry_at = None
@@ -327,14 +329,6 @@ def _log(work: OutboxWork, settlement: Settlement, *, settled: bool) -> None:
         # False: the lease was lost to somebody else, or the store is away. It will be sent again.
         settled=settled,
     )
-
-
-def _log_change(sink: str, before: Outage | None, after: Outage | None) -> None:
-    """One line when a sink is down, and one when it is back; between them each probe has its own."""
-    if before is None and after is not None:
-        log.warning("sink.troubled", sink=sink, outcome=after.outcome.value, detail=after.detail)
-    elif before is not None and after is None:
-        log.info("sink.recovered", sink=sink, outcome=before.outcome.value)
 
 
 def link_maker(tokens: Tokens, public_url: str, *, life_seconds: float, clock: Clock) -> LinkMaker:

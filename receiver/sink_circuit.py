@@ -1,4 +1,4 @@
-"""Whether a sink is taken for dead, and when to find out whether it still is; pure.
+"""A sink's circuit breaker: whether the sink is down, and when to try it again; pure.
 
 Moments are of ``Clock.uptime``.
 """
@@ -53,10 +53,10 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose fault a failure is: the entry's, which ``uses_attempt``, or the sink's, as far as is known.
+    """Whose fault a failure is, as far as is known: the entry's, which ``uses_attempt``, or the sink's.
 
-    Then the entry is due again in ``wait_seconds``; while the sink is down, with its turn as a probe. One
-    that ``is_probe`` is one of many in an outage.
+    A fault of the sink leaves the entry due again in ``wait_seconds``; while the sink is down, when it has
+    its turn as a probe. ``is_probe``: the entry was such a probe.
     """
 
     uses_attempt: bool
@@ -124,14 +124,20 @@ class Circuit:
         self._doubted.pop(entry, None)
 
     def failed(self, failure: Failure, now: timedelta) -> Diagnosis:
-        """It took no message, for now; whose fault that is."""
+        """It took no message, for now; return whose fault that is."""
         self._failing_since = now if self._failing_since is None else self._failing_since
         if self.outage is not None:
             return self._goes_on(self.outage, failure, now)
-        if failure.outcome is not Outcome.RATE_LIMITED and self._took_another_since(failure):
+        # It took one while this was on its way, or after this had failed as if it choked on it.
+        is_meanwhile = self._took_at is not None and failure.started_at < self._took_at
+        is_doubted = failure.outcome not in OF_THE_SINK and failure.entry in self._doubted
+        if failure.outcome is not Outcome.RATE_LIMITED and (is_meanwhile or is_doubted):
             return ITS_OWN
         if failure.outcome not in OF_THE_SINK:
-            wait = self._suspect(failure)
+            # The sink may choke on this entry, so it waits for itself at first.
+            before = self._suspects.get(failure.entry)
+            wait = FIRST_SECONDS if before is None else min(2 * before, LONGEST_SECONDS)
+            self._suspects[failure.entry] = wait
             if len(self._suspects) <= MOST_SUSPECTS:
                 return Diagnosis(
                     uses_attempt=False, wait_seconds=max(wait, failure.retry_after_seconds or 0.0)
@@ -140,18 +146,6 @@ class Circuit:
         self._probes = 0
         self.outage = _outage(failure, FIRST_SECONDS, now, now)
         return _waits_with_the_sink(failure)
-
-    def _took_another_since(self, failure: Failure) -> bool:
-        """Whether it took one while this was on its way, or after this had failed as if it choked on it."""
-        is_meanwhile = self._took_at is not None and failure.started_at < self._took_at
-        return is_meanwhile or (failure.outcome not in OF_THE_SINK and failure.entry in self._doubted)
-
-    def _suspect(self, failure: Failure) -> float:
-        """How long an entry waits that may be what the sink chokes on."""
-        before = self._suspects.get(failure.entry)
-        wait = FIRST_SECONDS if before is None else min(2 * before, LONGEST_SECONDS)
-        self._suspects[failure.entry] = wait
-        return wait
 
     def _goes_on(self, outage: Outage, failure: Failure, now: timedelta) -> Diagnosis:
         if failure.entry == outage.probe:

@@ -1,4 +1,4 @@
-"""Files in a folder: written beside, fsynced, renamed."""
+"""Asset files in a folder: each is fsynced under another name, then renamed to its own."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,11 @@ class LocalBlobs:
     def _put(self, path: Path, source: Path) -> None:
         with self._making:
             make_folder(path.parent)
-        _sync(source)
+        handle = open_own(source, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         try:
             source.replace(path)
         except OSError as exc:
@@ -122,11 +126,3 @@ def _translated(*absent: type[OSError]) -> Iterator[None]:
 
 def _open(path: Path) -> FileIO:
     return open(path, "rb", buffering=0, opener=open_own)
-
-
-def _sync(file: Path) -> None:
-    handle = open_own(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -64,7 +64,7 @@ class HttpSink:
     """POSTs each notification; any 2xx means that the consumer has it.
 
     ``webhook-id`` is the message's own id, the same on every retry and replay of a revision; a consumer that
-    must tell those apart reads ``replayid`` in the message. How other answers are taken:
+    must tell those apart reads ``replayid`` in the message. Other answers mean:
 
     - 410: Gone, and the relay stops this sink.
     - 413, 415, 422: Permanent, as they judge this message and not the moment.
@@ -111,7 +111,13 @@ class HttpSink:
     async def publish(self, notification: Notification) -> None:
         """Return when the consumer answered 2xx; see the class for all other answers."""
         body, headers = _formatted(notification.body, self._format)
-        headers |= self._webhook_headers(notification.event_id, body)
+        id_, stamp = notification.event_id, str(int(self._clock.now().timestamp()))
+        headers |= {"webhook-id": id_, "webhook-timestamp": stamp}
+        if self._keys:
+            signed = b"%s.%s.%s" % (id_.encode(), stamp.encode(), body)
+            digests = (hmac.digest(key, signed, hashlib.sha256) for key in self._keys)
+            signatures = (f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+            headers["webhook-signature"] = " ".join(signatures)
         status, wish = await self._exchange("POST", body, headers)
         if not 200 <= status < 300:
             raise _refusal(status, retry_after_seconds(wish, self._clock.now()))
@@ -119,8 +125,8 @@ class HttpSink:
     async def ping(self) -> str | None:
         """Prove that a web server answers there, by OPTIONS, which changes nothing anywhere.
 
-        Many applications answer 404, 405 or 501 to it and take what is posted, so these will do, but 404 and
-        what else is no good answer is handed on; 410 is Gone.
+        Many applications that take a POST answer 404, 405 or 501 to OPTIONS. So 405 and 501 count as good,
+        404 and other 4xx are returned as words of warning, 410 raises Gone, and 5xx Unavailable.
         """
         status, wish = await self._exchange("OPTIONS", b"", {})
         if status in _NO_OPTIONS or 200 <= status < 300:
@@ -132,15 +138,8 @@ class HttpSink:
     async def aclose(self) -> None:
         """Nothing to close: the client belongs to whoever handed it in."""
 
-    def _webhook_headers(self, event_id: str, body: bytes) -> dict[str, str]:
-        stamp = str(int(self._clock.now().timestamp()))
-        headers = {"webhook-id": event_id, "webhook-timestamp": stamp}
-        if self._keys:
-            headers["webhook-signature"] = _signatures(self._keys, event_id, stamp, body)
-        return headers
-
     async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
-        """The status and the Retry-After of the answer; what else it says is of no use to us."""
+        """The status and the Retry-After of the answer; the rest of it is not used."""
         async with (
             _translated(self._timeout_seconds),
             self._client.stream(
@@ -164,16 +163,13 @@ def _formatted(event: bytes, message_format: MessageFormat) -> _Message:
         case MessageFormat.JSON:
             return _Message(event, {"content-type": "application/json"})
         case MessageFormat.BINARY:
-            return _binary(event)
-
-
-def _binary(event: bytes) -> _Message:
-    """The event's data, and each of its attributes in a header of its own."""
-    attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
-    data = bytes(attributes.pop("data"))
-    texts = {name: str(msgspec.json.decode(value)) for name, value in attributes.items()}
-    headers = {"content-type": texts.pop("datacontenttype")}
-    return _Message(data, headers | {f"ce-{name}": quote(text, safe=_PLAIN) for name, text in texts.items()})
+            # The event's data, and each of its attributes in a header of its own.
+            attributes = msgspec.json.decode(event, type=dict[str, msgspec.Raw])
+            data = bytes(attributes.pop("data"))
+            texts = {name: str(msgspec.json.decode(value)) for name, value in attributes.items()}
+            headers = {"content-type": texts.pop("datacontenttype")}
+            headers |= {f"ce-{name}": quote(text, safe=_PLAIN) for name, text in texts.items()}
+            return _Message(data, headers)
 
 
 def _parsed(url: str, name: str) -> httpx2.URL:
@@ -214,12 +210,6 @@ def _key(text: str) -> bytes:
         return b""
 
 
-def _signatures(keys: tuple[bytes, ...], id_: str, stamp: str, body: bytes) -> str:
-    signed = b"%s.%s.%s" % (id_.encode(), stamp.encode(), body)
-    digests = (hmac.digest(key, signed, hashlib.sha256) for key in keys)
-    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
-
-
 async def _drain(answer: httpx2.Response) -> None:
     # The status has decided already, so nothing that happens to the rest of the answer matters.
     with suppress(httpx2.HTTPError, httpx2.StreamError, TimeoutError):
@@ -250,7 +240,7 @@ def _refusal(status: int, retry_after_seconds: float | None) -> Unavailable | Pe
 
 @asynccontextmanager
 async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
-    """A deadline for all of it, and the client's errors in our words; theirs may repeat the URL."""
+    """Set one deadline for all, and put the client's errors in our words: its own may repeat the URL."""
     try:
         async with asyncio.timeout(timeout_seconds):
             yield

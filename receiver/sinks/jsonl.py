@@ -60,7 +60,15 @@ class JsonlSink:
     @classmethod
     def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``jsonl:path``, relative to the data folder, or ``jsonl:///absolute/path``."""
-        path = _path_in(url, options.name)
+        rest = url.partition(":")[2]
+        text = unquote(rest.removeprefix("//"))
+        has_host = rest.startswith("//") and not text.startswith("/")
+        if has_host or not text or "\0" in text or set(rest) & set("?#"):
+            raise Misconfigured(
+                f"sink {options.name}: write jsonl:FILE (in the data folder) or jsonl:///FOLDER/FILE, "
+                "without a host and without options; encode ? and # as %3F and %23"
+            )
+        path = Path(text)
         return cls(
             options.data_dir / path,
             timeout_seconds=options.timeout_seconds,
@@ -78,10 +86,7 @@ class JsonlSink:
                 self._waiting.remove(line)  # given up before it was written: not written later either
 
     async def ping(self) -> None:
-        """Prove that the file can be opened for writing and fsynced, or that one can be made; none is left.
-
-        Of a pipe: that somebody reads it.
-        """
+        """Prove that the file can be opened and fsynced, or be made (none is left); that a pipe is read."""
         await self._in_thread(None)
 
     async def aclose(self) -> None:
@@ -109,17 +114,23 @@ class JsonlSink:
 
     def _flush(self, line: "_Line | None") -> None:
         """Write all that waits. ``line`` came before this call, so afterwards it is settled."""
-        batch = list(_taken_from(self._waiting))
+        batch = []
+        with suppress(IndexError):  # another thread may add, so "until it is empty" has to be tried
+            while True:
+                batch.append(self._waiting.popleft())
         if batch:
             try:
                 self._append(b"".join(each.text for each in batch))
             except OSError as exc:
                 for each in batch:
                     each.failure = exc
-        if line is None:
-            self._try()
-        elif line.failure is not None:
-            raise line.failure
+        if line is not None:
+            if line.failure is not None:
+                raise line.failure
+        elif self._leads_to_pipe():  # a ping
+            self._pipe.append(b"")
+        else:
+            self._file.try_out()
 
     def _append(self, text: bytes) -> None:
         if self._leads_to_pipe():
@@ -128,14 +139,13 @@ class JsonlSink:
             self._pipe.close()
             self._file.append(text)
 
-    def _try(self) -> None:
-        if self._leads_to_pipe():
-            self._pipe.append(b"")
-        else:
-            self._file.try_out()
-
     def _leads_to_pipe(self) -> bool:
-        return _is_pipe(self._path, follows_links=self._follows_links)
+        """Whether the path is something to write to that cannot be synced; follows /dev/stdout."""
+        try:
+            mode = self._path.stat(follow_symlinks=self._follows_links).st_mode
+        except OSError:  # not there yet; or the attempt to open it will tell
+            return False
+        return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
 class _File:
@@ -153,7 +163,7 @@ class _File:
         raise OSError(errno.EAGAIN, "it was renamed away each time it was written to")
 
     def try_out(self) -> None:
-        """Open it and sync it; where there is none, one that has no name, in the folder that is there."""
+        """Open and sync the file; where there is none, try an unnamed one in its folder."""
         try:
             file = self._open(os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
@@ -166,13 +176,15 @@ class _File:
             os.close(file)
 
     def _append(self, text: bytes) -> bool:
-        """Whether the file has its name still: its reader may else have been at its end already."""
+        """Append, and say whether the file still has its name: else its reader may have passed its end."""
         file = self._open_or_make()
         try:
             info = os.fstat(file)
             _refuse_what_is_no_file(info)
             if text:
-                _write(file, _mending(file, info.st_size) + text)
+                is_whole = info.st_size == 0 or os.pread(file, 1, info.st_size - 1) == b"\n"
+                # A crash may have cut the last line short; it ends there.
+                _write(file, text if is_whole else b"\n" + text)
             os.fsync(file)
             # An empty file is new, though it may have the number of one that is gone.
             if info.st_size == 0 or self._named != (info.st_dev, info.st_ino):
@@ -241,10 +253,14 @@ class _Pipe:
 
     def _write(self, file: int, text: bytes) -> None:
         give_up_at = time.monotonic() + self._timeout_seconds
+        poll = select.poll()
+        poll.register(file, select.POLLOUT)
         for line in text.splitlines(keepends=True):
             left = memoryview(b"\n" + line if self._is_torn else line)
             while left:
-                _wait_for_room(file, give_up_at - time.monotonic())
+                seconds = give_up_at - time.monotonic()
+                if seconds <= 0 or not poll.poll(seconds * 1000):
+                    raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing")
                 with suppress(BlockingIOError):  # others write to it, too
                     # So much is taken whole, and without a wait once there is room.
                     left = left[os.write(file, left[: select.PIPE_BUF]) :]
@@ -260,26 +276,6 @@ class _Line:
 
 
 _Job = tuple[Future[None], _Line | None]
-
-
-def _path_in(url: str, name: str) -> Path:
-    rest = url.partition(":")[2]
-    path = unquote(rest.removeprefix("//"))
-    has_host = rest.startswith("//") and not path.startswith("/")
-    if has_host or not path or "\0" in path or set(rest) & set("?#"):
-        raise Misconfigured(
-            f"sink {name}: write jsonl:FILE (in the data folder) or jsonl:///FOLDER/FILE, "
-            "without a host and without options; encode ? and # as %3F and %23"
-        )
-    return Path(path)
-
-
-def _taken_from(waiting: deque[_Line]) -> list[_Line]:
-    taken = []
-    with suppress(IndexError):  # another thread may add, so "until it is empty" has to be tried
-        while True:
-            taken.append(waiting.popleft())
-    return taken
 
 
 @asynccontextmanager
@@ -302,15 +298,6 @@ def _refuse_what_is_no_file(info: os.stat_result) -> None:
         raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
 
 
-def _is_pipe(path: Path, *, follows_links: bool) -> bool:
-    """Whether it is something that is written to and cannot be synced. Follows /dev/stdout to what it is."""
-    try:
-        mode = path.stat(follow_symlinks=follows_links).st_mode
-    except OSError:  # not there yet; or the attempt to open it will tell
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
-
-
 def _open_pipe(path: Path) -> int:
     # Not blocking: opening a FIFO would wait for its reader. No reader is ENXIO.
     try:
@@ -329,19 +316,6 @@ def _is_broken(file: int) -> bool:
     poll = select.poll()
     poll.register(file, 0)
     return bool(poll.poll(0))  # only failures are told unasked
-
-
-def _wait_for_room(file: int, seconds: float) -> None:
-    poll = select.poll()
-    poll.register(file, select.POLLOUT)
-    if seconds <= 0 or not poll.poll(seconds * 1000):
-        raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing")
-
-
-def _mending(file: int, size: int) -> bytes:
-    """What ends a line that a crash cut short; nothing where the last line is whole."""
-    whole = size == 0 or os.pread(file, 1, size - 1) == b"\n"
-    return b"" if whole else b"\n"
 
 
 def _write(file: int, text: bytes) -> None:

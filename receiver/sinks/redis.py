@@ -117,7 +117,15 @@ class RedisSink:
     def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``?stream=NAME&dedupe_seconds=N``; for rediss also ``ssl_cert_reqs`` and ``ssl_ca_certs``."""
         parts = _parts(url, options.name)
-        query = _query(parts, options.name)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        unknown = sorted(query.keys() - set(_KNOWN_OPTIONS))
+        if unknown:
+            known = ", ".join(_KNOWN_OPTIONS)
+            raise Misconfigured(
+                f"sink {options.name}: its URL has the unknown option {unknown[0]}; known are {known}"
+            )
+        if "" in query.values():
+            raise Misconfigured(f"sink {options.name}: an option in its URL is empty")
         pool = _pool(parts, query, options)
         return cls(
             Redis.from_pool(pool),
@@ -138,14 +146,17 @@ class RedisSink:
             )
 
     async def ping(self) -> None:
-        """Prove that the server would add an entry now, by all that leads to one, and that none is added."""
+        """Prove that the server would add an entry now: go all the way to one that it must refuse."""
         async with self._translated():
             try:
                 await self._add("ping", "", "", b"", entry_id=_NO_ID)
             except exceptions.ResponseError as exc:
                 if _NO_ID not in str(exc):
                     raise
-            kind = await self._kind()
+            try:
+                kind = await self._client.type(self._stream)
+            except exceptions.NoPermissionError:
+                kind = b"none"  # no publish needs to know it
         if kind not in (b"stream", b"none"):
             raise _unavailable("WRONGTYPE")
 
@@ -164,18 +175,12 @@ class RedisSink:
             entry_id,
         )
 
-    async def _kind(self) -> Any:
-        try:
-            return await self._client.type(self._stream)
-        except exceptions.NoPermissionError:
-            return b"none"  # no publish needs to know it
-
     async def aclose(self) -> None:
         await self._client.aclose(close_connection_pool=True)
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
-        """A place, a deadline for all of it, and the driver's errors in our words."""
+        """Take a place, set one deadline for all, and put the driver's errors in our words."""
         try:
             async with asyncio.timeout(self._timeout_seconds), self._places:
                 yield
@@ -194,18 +199,6 @@ def _parts(url: str, name: str) -> SplitResult:
     if not known or not (parts.path.strip("/") or "0").isdecimal():
         raise Misconfigured(f"sink {name}: write redis://HOST:PORT/DATABASE?stream=NAME")
     return parts
-
-
-def _query(parts: SplitResult, name: str) -> dict[str, str]:
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(query.keys() - set(_KNOWN_OPTIONS))
-    if unknown:
-        raise Misconfigured(
-            f"sink {name}: its URL has the unknown option {unknown[0]}; known are {', '.join(_KNOWN_OPTIONS)}"
-        )
-    if "" in query.values():
-        raise Misconfigured(f"sink {name}: an option in its URL is empty")
-    return query
 
 
 def _pool(parts: SplitResult, query: dict[str, str], options: PluginOptions) -> ConnectionPool:
