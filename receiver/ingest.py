@@ -67,15 +67,23 @@ class Ingest:
     def authorize(self, provider: str, token: str | None) -> Admission:
         """Decide by the URL alone, so that a stranger's body is neither awaited nor held.
 
-        ``provider`` is one that is known. Raises Rejected (NOT_AUTHENTIC) where no byte of a body could
-        change it.
+        ``provider`` is a known one. Raises Rejected (NOT_AUTHENTIC) where no body could change that.
         """
-        return Admission(provider=provider, token=token, claim=self._claim(provider, token))
+        claim: TokenClaim | None = None  # where a signature has to prove it
+        if token is not None:
+            claim = self._tokens.check(provider, token)
+            if claim is None:
+                raise _not_authentic()
+        elif not self._providers[provider].facts.signs:
+            if not self._allow_untokened:
+                raise _not_authentic()
+            claim = _UNTOKENED
+        return Admission(provider=provider, token=token, claim=claim)
 
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
     ) -> tuple[Receipt, Proof]:
-        """Verify, parse and record one callback: what became of it, and what showed that it is authentic.
+        """Verify, parse and record one callback; return the receipt and the proof that it is authentic.
 
         Raises Rejected (NOT_AUTHENTIC, NOT_JSON, TOKEN_OF_ANOTHER_TASK) and Unavailable
         (nothing was recorded).
@@ -124,7 +132,7 @@ class Ingest:
         return receipt
 
     async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
-        """Record what was held of a task as if it came now, read anew; whether it ended the task.
+        """Record a task's held callbacks, read anew, as if they came now; return whether that ended the task.
 
         Raises Unavailable (nothing was recorded).
         """
@@ -150,7 +158,7 @@ class Ingest:
     def verify(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
     ) -> VerifiedCallback:
-        """The only way to a VerifiedCallback: a right token, a right signature, or a rule that needs none."""
+        """Make a VerifiedCallback (nothing else does): by token, signature, or a rule that needs neither."""
         claim = admission.claim
         if claim is None:
             callback = Callback(
@@ -160,7 +168,12 @@ class Ingest:
                 headers=headers,
                 received_at=received_at,
             )
-            claim = self._proof(callback)
+            if self._providers[callback.provider].verify(callback):
+                claim = _SIGNED
+            elif self._allow_untokened:
+                claim = _UNTOKENED
+            else:
+                raise _not_authentic()
         return VerifiedCallback(
             provider=admission.provider,
             proof=claim.proof,
@@ -169,27 +182,8 @@ class Ingest:
             received_at=received_at,
         )
 
-    def _claim(self, provider: str, token: str | None) -> TokenClaim | None:
-        """What the URL proves; None where the body has to. Raises Rejected where neither can."""
-        if token is not None:
-            claim = self._tokens.check(provider, token)
-            if claim is not None:
-                return claim
-        elif self._providers[provider].facts.signs:
-            return None
-        elif self._allow_untokened:
-            return _UNTOKENED
-        raise _not_authentic()
-
-    def _proof(self, callback: Callback) -> TokenClaim:
-        if self._providers[callback.provider].verify(callback):
-            return _SIGNED
-        if self._allow_untokened:
-            return _UNTOKENED
-        raise _not_authentic()
-
     def _hand_on(self, provider: str, report: Report) -> None:
-        """Wake what goes on with an accepted report. With files, whoever settles the last tells the end."""
+        """Wake the loops that go on with an accepted report; with files, its last file ends the task."""
         if report.files:
             self._wake("assets")
         else:
@@ -207,7 +201,7 @@ class Ingest:
         body: bytes,
         received_at: datetime,
     ) -> Recording:
-        """All that the record needs, of a callback and of an answer alike."""
+        """The record's view of a callback or an answer."""
         return Recording(
             provider=provider,
             via=via,

@@ -13,26 +13,31 @@ _Places = dict[str, list[int]]
 
 
 def link_name(link: str) -> str:
-    """What stays of a link that is signed anew: all before its query, as it is written."""
+    """The part of a link that stays when it is signed anew: all before its query, as it is written."""
     return link.partition("#")[0].partition("?")[0]
 
 
 def host_hash(link: str) -> int:
-    """The same number, below ``HASHES``, for all links to one host and port; as good as no other has it."""
+    """A number below ``HASHES``, the same for all links to one host and port; others hardly ever have it."""
     host = link_name(link).partition("://")[2].partition("/")[0].lower()
     return zlib.crc32(host.encode("utf-8", "surrogatepass"))
 
 
 def match_links(known: Sequence[str], given: Sequence[str]) -> dict[int, str]:
-    """What each of the ``known`` links of a task has become among those ``given`` now, by its place.
+    """The links ``given`` now for the ``known`` links of a task, by their places among the known ones.
 
     Links of one name are paired in their order, unless a parameter tells them apart. A file that moved to
-    another host is known by its path, where no other file has that. What has no counterpart is left out.
+    another host is found by its path, if no other file has that path. Links without a partner are left out.
     """
     names, paths = _places(link_name, given), _places(_path, given)
     found: dict[int, str] = {}
     for name, places in _places(link_name, known).items():
-        found |= _pair(known, places, given, names.get(name, []))
+        new_places = names.get(name, [])
+        tied = _tie(known, places, given, new_places) if len(places) > 1 or len(new_places) > 1 else {}
+        others = [place for place in places if place not in tied]
+        left = [place for place in new_places if place not in tied.values()]
+        pairs = tied | dict(zip(others, left, strict=False))
+        found |= {place: given[new] for place, new in pairs.items()}
     for path, places in _places(_path, known).items():
         moved = paths.get(path, [])
         if len(places) == len(moved) == 1 and path.strip("/"):
@@ -40,21 +45,10 @@ def match_links(known: Sequence[str], given: Sequence[str]) -> dict[int, str]:
     return found
 
 
-def _pair(
-    known: Sequence[str], places: Sequence[int], given: Sequence[str], new_places: Sequence[int]
-) -> dict[int, str]:
-    """Links of one name: those with a parameter of their own by that, the others in their order."""
-    tied = _tie(known, places, given, new_places) if len(places) > 1 or len(new_places) > 1 else {}
-    others = [place for place in places if place not in tied]
-    left = [place for place in new_places if place not in tied.values()]
-    pairs = tied | dict(zip(others, left, strict=False))
-    return {place: given[new] for place, new in pairs.items()}
-
-
 def _tie(
     known: Sequence[str], places: Sequence[int], given: Sequence[str], new_places: Sequence[int]
 ) -> dict[int, int]:
-    """Places whose links share a parameter that no other link of their name has: what names the file."""
+    """Places, old to new, whose links share a parameter that no other link of their name has."""
     old, new = _holders(known, places), _holders(given, new_places)
     tied: dict[int, int] = {}
     for parameter, holders in old.items():

@@ -167,11 +167,15 @@ def remote_file(url: object, kind: object = None) -> RemoteFile | None:
     if whole is None:
         return None
     link = trimmed(whole)
-    return RemoteFile(url=link, kind=text(kind, 50) or _kind_of(link))
+    word = text(kind, 50)
+    if word is None:
+        extension = link.partition("#")[0].partition("?")[0].rpartition(".")[2]
+        word = _KIND_OF_EXTENSION.get(extension.lower(), "unknown")
+    return RemoteFile(url=link, kind=word)
 
 
 def trimmed(link: str) -> str:
-    """A link without what HTML calls white space around it, which hosts leave there and browsers drop."""
+    """A link without the white space around it (as HTML defines it), which browsers drop."""
     return link.strip(" \t\n\f\r")
 
 
@@ -183,11 +187,6 @@ def file_of(item: object, kind: str | None = None) -> RemoteFile | None:
     return remote_file(fields.get("file_url"), kind or fields.get("file_type")) or remote_file(
         fields.get("url"), kind or fields.get("file_type")
     )
-
-
-def _kind_of(link: str) -> str:
-    path = link.partition("#")[0].partition("?")[0]
-    return _KIND_OF_EXTENSION.get(path.rpartition(".")[2].lower(), "unknown")
 
 
 def links(value: object) -> list[str]:
@@ -246,18 +245,22 @@ def build_report(
     is_fileless: Callable[[object], bool] = lambda _: False,
     error: ErrorWords = _NO_WORDS,
 ) -> Report:
-    """The Report on what was read: ``word`` is the state as the provider spelled it.
+    """The Report on a body; ``word`` is the state as the provider spelled it.
 
     Without a task id or a known state it is UNCLEAR, never a failure. Files count only where the task
-    completed, each link once; errors only where it failed. ``named`` is all that stands where files belong:
-    where something does and no link was understood, it is UNCLEAR, too, for the files may be there, unless
-    any of it ``is_fileless``: what was sold is no file.
+    completed, each link once; errors only where it failed. ``named`` holds whatever stands where files
+    belong: if something does and no link was understood, the report is UNCLEAR, too, for the files may be
+    there; unless any of it ``is_fileless``, since what was sold is not a file.
     """
     state = states.get(word or "", ReportState.UNCLEAR)
     found: tuple[RemoteFile, ...] = ()
     has_words = is_unread = False
     if state is ReportState.COMPLETED:
-        found = _each_once(files)
+        first: dict[str, RemoteFile] = {}
+        for file in files:
+            if file is not None:
+                first.setdefault(file.url, file)
+        found = tuple(first.values())
         if not found:
             has_words = any(map(is_fileless, named))
             is_unread = not has_words and not all(map(is_empty, named))
@@ -276,7 +279,7 @@ def build_report(
 
 
 def names_no_files(report: Report) -> bool:
-    """Whether it is a success that does not say with what, though files were sold."""
+    """Whether it is a success without files, though files were sold."""
     return report.state is ReportState.COMPLETED and not report.files and not report.is_fileless
 
 
@@ -290,11 +293,3 @@ def _not_understood(
     if is_unread:
         return "success without readable result links"
     return None
-
-
-def _each_once(files: Iterable[RemoteFile | None]) -> tuple[RemoteFile, ...]:
-    first: dict[str, RemoteFile] = {}
-    for file in files:
-        if file is not None:
-            first.setdefault(file.url, file)
-    return tuple(first.values())

@@ -26,7 +26,7 @@ class TokenClaim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tokens:
-    """Makes and checks tokens. ``secrets`` are tried in order; each at least 16 characters."""
+    """Makes and checks tokens. ``secrets`` are tried in order; each has at least 16 characters."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [hmac.new(_encoded(secret), None, hashlib.sha256) for secret in secrets]
@@ -47,7 +47,10 @@ class Tokens:
                 if self._verify(mac, "submission", provider, submission_id):
                     return TokenClaim(proof=Proof.SUBMISSION, submission_id=submission_id)
             case ["p", mac]:
-                if _matches(mac, self._provider_macs(provider)):
+                # Worked out once: every callback without a submission's token asks for the same.
+                if provider not in self._of_providers:
+                    self._of_providers[provider] = self._macs("provider", provider)
+                if _matches(mac, self._of_providers[provider]):
                     return TokenClaim(proof=Proof.PROVIDER)
         return None
 
@@ -61,12 +64,6 @@ class Tokens:
 
     def _sign(self, *parts: str) -> str:
         return _mac(self._keys[0], parts)
-
-    def _provider_macs(self, provider: str) -> list[bytes]:
-        """Worked out once: every callback of a provider without submission tokens asks for the same."""
-        if provider not in self._of_providers:
-            self._of_providers[provider] = self._macs("provider", provider)
-        return self._of_providers[provider]
 
     def _verify(self, mac: str, *parts: str) -> bool:
         return _matches(mac, self._macs(*parts))
