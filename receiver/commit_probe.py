@@ -6,15 +6,14 @@ from collections.abc import Awaitable, Callable
 
 from receiver.errors import Unavailable
 
-STANDS_SECONDS = 1.0  # how long what was found stands
+STANDS_SECONDS = 1.0  # how long a result counts
 PATIENCE_SECONDS = 2.0  # for a commit
 
 
 class CommitProbe:
-    """What the last trial of a commit has shown.
+    """Tries a commit, fsynced, and remembers the result for a second.
 
-    Each is a commit, fsynced, and strangers may ask: so one serves all who ask meanwhile and for a second
-    after it, however many they are.
+    Strangers may ask, however many: one trial serves all who ask meanwhile and for a second after it.
     """
 
     def __init__(self, ping: Callable[[], Awaitable[None]], seconds: Callable[[], float]) -> None:
@@ -27,17 +26,15 @@ class CommitProbe:
     async def check(self) -> str:
         """``ok``, or what is wrong with it; a second old at most."""
         async with self._lock:
-            if self._seconds() >= self._stands_until:
-                self._found = await self._try()
-                self._stands_until = self._seconds() + STANDS_SECONDS
+            if self._seconds() < self._stands_until:
+                return self._found
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._ping()
+                self._found = "ok"
+            except TimeoutError:
+                self._found = f"no commit within {PATIENCE_SECONDS:g} seconds"
+            except Unavailable as exc:
+                self._found = str(exc)
+            self._stands_until = self._seconds() + STANDS_SECONDS
             return self._found
-
-    async def _try(self) -> str:
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._ping()
-        except TimeoutError:
-            return f"no commit within {PATIENCE_SECONDS:g} seconds"
-        except Unavailable as exc:
-            return str(exc)
-        return "ok"

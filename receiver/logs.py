@@ -65,7 +65,7 @@ _LEVELS = {"warn": "warning", "exception": "error"}  # structlog's methods that 
 _format_exception = structlog.processors.format_exc_info
 _DEPTH = 6  # deeper than anything we log; bounds the work on anything else
 
-# What the server says at every start and stop is said by a line of ours.
+# What the server logs at every start and stop, a line of ours says already.
 _CHATTY = ("uvicorn.error",)
 
 
@@ -73,14 +73,24 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> Callable[[], 
     """Send every log line of this process to ``stream``.
 
     ``level`` is debug, info, warning or error. ``log_format`` is json (an object per line), text, or
-    auto: text where the stream is a terminal. Only a terminal gets colours. What is returned waits,
-    a second at most, until all that was logged so far is written.
+    auto: text where the stream is a terminal. Only a terminal gets colours. Returns a function that
+    waits, a second at most, until all that was logged so far is written.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     lines = _Lines(stream.buffer, stream.encoding)
+    for_people: list[Processor] = [
+        _format_exception,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        redact,
+        _escape_controls,
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
     structlog.configure(
-        processors=[*_text_renderers(colours=stream.isatty())] if as_text else [_render_json],
+        processors=for_people if as_text else [_render_json],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lines,
         cache_logger_on_first_use=True,
@@ -92,10 +102,10 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> Callable[[], 
 class _Lines:
     """Writes lines in a thread of its own: good news within a moment, bad news at once.
 
-    A system call for every callback would cost as much as verifying it, and whoever reads our lines must
-    not hold up what they tell of. Where he takes nothing, or the disk is full, lines wait; beyond
+    A system call for every callback would cost as much as verifying it, and a slow reader of the log must
+    not hold up the service. While the reader takes nothing, or the disk is full, lines wait; beyond
     ``MOST_WAITING`` they are dropped and counted, and a line says how many once there is room. The record
-    is in the database; of the log a SIGKILL may take the last tenth of a second.
+    is in the database; a SIGKILL may lose the last tenth of a second of the log.
     """
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
@@ -157,15 +167,16 @@ class _Lines:
         if self._dropped > self._told:  # between these lines and those that find room from now on
             lost, self._told = self._dropped - self._told, self._dropped
             structlog.get_logger().error("log.overflowed", lines=lost)
-        self._write(b"".join(self._encoded(line) for line in batch if not isinstance(line, threading.Event)))
+        text = bytearray()
+        for line in batch:
+            if isinstance(line, str):
+                text += line.encode(self._encoding, "backslashreplace") + b"\n"
+            elif isinstance(line, bytes):
+                text += escape_json(line) + b"\n"
+        self._write(bytes(text))
         for written in batch:
             if isinstance(written, threading.Event):
                 written.set()
-
-    def _encoded(self, line: str | bytes) -> bytes:
-        if isinstance(line, str):
-            return line.encode(self._encoding, "backslashreplace") + b"\n"
-        return escape_json(line) + b"\n"
 
     def _write(self, text: bytes) -> None:
         left = memoryview(text)
@@ -212,18 +223,16 @@ def _is_secret(key: str) -> bool:
 
 
 def _masked_text(text: str) -> str:
-    return _SECRET_TEXT.sub(_mask_match, text)
-
-
-def _mask_match(match: re.Match[str]) -> str:
-    return (match[match.lastindex] if match.lastindex else "") + _MASK
+    return _SECRET_TEXT.sub(lambda found: (found[found.lastindex] if found.lastindex else "") + _MASK, text)
 
 
 def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
     """Time, level and event first."""
     if "exc_info" in event:
         event = _format_exception(logger, method, event)
-    head: EventDict = {"timestamp": _timestamp(), "level": _LEVELS.get(method, method), "event": None}
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    timestamp = f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+    head: EventDict = {"timestamp": timestamp, "level": _LEVELS.get(method, method), "event": None}
     # Every callback pays for a line: where one look at the whole shows nothing to hide, the parts need none.
     if _PLAIN.issuperset(map(type, event.values())) and not _names_secret(tuple(event)):
         line = _encode({**head, **event})
@@ -251,20 +260,9 @@ def _names_secret(keys: tuple[str, ...]) -> bool:
     return any(map(_is_secret, keys))
 
 
-def _timestamp() -> str:
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
-
-
 @lru_cache(1)
 def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _text_renderers(*, colours: bool) -> tuple[Processor, ...]:
-    pretty = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    return _format_exception, structlog.processors.add_log_level, stamp, redact, _escape_controls, pretty
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

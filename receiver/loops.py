@@ -105,6 +105,10 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             settlement = await relay.run(work)
             self.metrics.notification(sink.name, settlement.outcome)
 
+        def stopped() -> str | None:
+            reason = relay.stopped.get(sink.name)
+            return f"stopped: {reason}" if reason else None
+
         return LeaseLoop(
             f"sink {sink.name}",
             lease=partial(relay.lease, sink.name),
@@ -113,7 +117,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             concurrency=sink.concurrency,
             lease_seconds=sink.timeout_seconds + LEASE_GRACE_SECONDS,
             clock=self.clock,
-            stopped=lambda: _stopped(relay, sink.name),
+            stopped=stopped,
             note=partial(relay.problem, sink.name),
         )
 
@@ -140,9 +144,9 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fetch_load(running: Mapping[FetchShare, int], recent: Sequence[FetchShare], places: int) -> FetchLoad:
-    """What is under way, and the most there may be of one provider and of one host, of so many files in all.
+    """The files under way, and the most that one provider and one host may have of ``places``.
 
-    However long a host hangs, other hosts have a place at once, and then another one other providers.
+    However long a host hangs, one place stays free for other hosts, and another for other providers.
     """
     for_others = 2 if places >= MANY_PLACES else 1 if places > 1 else 0
     return FetchLoad(
@@ -151,8 +155,3 @@ def fetch_load(running: Mapping[FetchShare, int], recent: Sequence[FetchShare], 
         most_of_provider=places - (for_others > 1),
         most_of_host=places - for_others,
     )
-
-
-def _stopped(relay: Relay, sink: str) -> str | None:
-    reason = relay.stopped.get(sink)
-    return f"stopped: {reason}" if reason else None

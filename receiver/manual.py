@@ -51,7 +51,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 @cache
 def chapters() -> dict[str, Chapter]:
     """Every chapter by its name, in their order."""
-    return {name: _read(name) for name in NAMES}
+    found = {}
+    for name in NAMES:
+        text = _COMMENT.sub("", (files("receiver") / "docs" / f"{name}.md").read_text(encoding="utf-8"))
+        title, _, purpose = text.split("\n", 3)[:3]
+        found[name] = Chapter(name=name, title=title.removeprefix("# "), purpose=purpose, text=text)
+    return found
 
 
 def parse(text: str) -> list[Token]:
@@ -61,7 +66,7 @@ def parse(text: str) -> list[Token]:
 
 @cache
 def markdown() -> MarkdownIt:
-    """What reads and renders chapters."""
+    """The parser and renderer of the chapters."""
     return MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
@@ -72,11 +77,5 @@ def target_of(link: str) -> Target | None:
 
 
 def anchor_of(heading: str) -> str:
-    """What links to a heading name it by, as common viewers of Markdown have it."""
+    """The anchor of a heading, as common viewers of Markdown make it."""
     return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
-
-
-def _read(name: str) -> Chapter:
-    text = _COMMENT.sub("", (files("receiver") / "docs" / f"{name}.md").read_text(encoding="utf-8"))
-    title, _, purpose = text.split("\n", 3)[:3]
-    return Chapter(name=name, title=title.removeprefix("# "), purpose=purpose, text=text)

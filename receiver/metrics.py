@@ -251,17 +251,13 @@ def _ages(stats: Stats, counted_at: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "receiver_next_deadline_seconds",
         "Until the first link of a file still to be fetched dies; +Inf when there is none.",
-        _seconds_until(stats.next_deadline_at, counted_at),
+        math.inf if stats.next_deadline_at is None else (stats.next_deadline_at - counted_at).total_seconds(),
     )
 
 
 def _age(start: datetime | None, counted_at: datetime) -> float:
     # A count takes a while, and what came in the meantime is in it.
     return 0.0 if start is None else max(0.0, (counted_at - start).total_seconds())
-
-
-def _seconds_until(end: datetime | None, counted_at: datetime) -> float:
-    return math.inf if end is None else (end - counted_at).total_seconds()
 
 
 class RecentStats:

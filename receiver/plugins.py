@@ -69,36 +69,28 @@ def complaint(kind: Kind, name: str) -> str | None:
 def load(kind: Kind, name: str) -> Any:
     """The class behind a name or scheme. Raises Misconfigured when it is unknown or lacks its driver."""
     if path := _OURS[kind].get(name):
-        return _load_ours(kind, name, path)
+        try:
+            return pkgutil.resolve_name(path)
+        except ModuleNotFoundError as exc:
+            if (exc.name or "").partition(".")[0] == "receiver":
+                raise  # a fault of ours, not a missing driver
+            extra = path.partition(":")[0].rpartition(".")[2]  # file name, scheme and extra share one name
+            raise Misconfigured(
+                f"{_describe(kind, name)} needs the {extra} extra: pip install 'callback-receiver[{extra}]'"
+            ) from exc
     if point := _third_party(kind, name):
-        return _load_third_party(kind, point)
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as exc:
+            raise Misconfigured(
+                f"{_describe(kind, name)} is registered by {point.value}, which cannot be imported: {exc}"
+            ) from exc
     raise Misconfigured(complaint(kind, name) or f"{_describe(kind, name)} is not known")
 
 
 def load_providers() -> dict[str, Provider]:
     """One of every provider, by name."""
     return {name: load("providers", name)() for name in names("providers")}
-
-
-def _load_ours(kind: Kind, name: str, path: str) -> Any:
-    try:
-        return pkgutil.resolve_name(path)
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").partition(".")[0] == "receiver":
-            raise  # a fault of ours, not a missing driver
-        extra = path.partition(":")[0].rpartition(".")[2]  # file name, scheme and extra share one name
-        raise Misconfigured(
-            f"{_describe(kind, name)} needs the {extra} extra: pip install 'callback-receiver[{extra}]'"
-        ) from exc
-
-
-def _load_third_party(kind: Kind, point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except (ImportError, AttributeError) as exc:
-        raise Misconfigured(
-            f"{_describe(kind, point.name)} is registered by {point.value}, which cannot be imported: {exc}"
-        ) from exc
 
 
 def _third_parties(kind: Kind) -> tuple[EntryPoint, ...]:

@@ -1,8 +1,7 @@
-"""Rights: root's are given up, and others get none to what is made here."""
+"""Rights: gives up root's, and gives others none to our files."""
 
 import os
 import pwd
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,17 +12,17 @@ MOST_NAMES = 4096  # on the way to a place: links that lead to each other end
 
 
 def keep_from_others() -> None:
-    """See to it that what this process makes is its user's alone, whatever shell or host started it."""
+    """Make all files of this process its user's alone, whatever shell or host started it."""
     os.umask(0o077)
 
 
 def become_owner(folder: Path) -> str | None:
-    """Where root runs this: become the owner of a folder, for good; who that is, if it is somebody else.
+    """If root runs this, become the owner of a folder for good; return that user's name.
 
-    What root made in it, the service could not use; and a link that was planted in it would have root change
-    files anywhere. Nothing happens for other users, and in a folder that is root's or not there yet. Raises
-    Misconfigured where root cannot become its owner, or that user could not run this, and where root would
-    stay root in a place to which another user's link leads.
+    The service could not use files that root made in its folder, and a link planted there could make root
+    change files anywhere. Does nothing (None) for other users, and for a folder that is root's or not there
+    yet. Raises Misconfigured where root cannot become the owner, where that user could not run this, and
+    where root would stay root in a place to which another user's link leads.
     """
     if os.geteuid() != 0:
         return None
@@ -48,28 +47,22 @@ def become_owner(folder: Path) -> str | None:
 
 
 def _refuse_others_links(folder: Path) -> None:
-    """Whose link it is could lead root anywhere."""
-    for link in _links_to(folder):
-        if owner := link.lstat().st_uid:
-            raise Misconfigured(
-                f"the way to {folder} is by {link}, a link of {_name_of(owner)}'s, which root does not"
-                " follow: set RECEIVER_DATA_DIR to the folder itself"
-            )
-
-
-def _links_to(place: Path) -> Iterator[Path]:
-    """Every link on the way to a place, from the first folder on."""
-    here, left = Path("/"), list(place.absolute().parts)
+    """Refuse a way to a folder that leads over another user's link: it could lead root anywhere."""
+    here, left = Path("/"), list(folder.absolute().parts)
     for _ in range(MOST_NAMES):
         if not left:
             return
         name = left.pop(0)
         there = here.parent if name == ".." else here / name
-        if there.is_symlink():
-            yield there
-            left = [*there.readlink().parts, *left]
-        else:
+        if not there.is_symlink():
             here = there
+            continue
+        if owner := there.lstat().st_uid:
+            raise Misconfigured(
+                f"the way to {folder} is by {there}, a link of {_name_of(owner)}'s, which root does not"
+                " follow: set RECEIVER_DATA_DIR to the folder itself"
+            )
+        left = [*there.readlink().parts, *left]
 
 
 def _name_of(user: int) -> str:

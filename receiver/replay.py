@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import structlog
@@ -60,10 +60,10 @@ class Replayer:
         self._wake = wake
 
     async def run(self, work: ReplayWork) -> None:
-        """Make one step, or tell of a replay's end.
+        """Make one step of a replay, or log its end.
 
-        Raises Unavailable when the store cannot make it; then the lease runs out, and the same step is
-        made again. So it is when the caller is cancelled.
+        Raises Unavailable when the store cannot make it: the lease runs out and the same step is made again,
+        as it is after a cancellation.
         """
         replay = work.replay
         if replay.state is ReplayState.DONE:
@@ -76,7 +76,8 @@ class Replayer:
         now = self._clock.now()
         next_at = now + timedelta(seconds=wait_seconds)
         if replay.stage is Stage.REPROCESS:
-            moved = await self._reprocess(work, limit, now, next_at)
+            read = await read_again(self._providers, await self._store.list_kept(work, limit))
+            moved = await self._store.reprocess(work, read, now, next_at)
         else:
             moved = await self._store.step_replay(work, limit, now, next_at)
         if moved:
@@ -89,11 +90,6 @@ class Replayer:
             before, now = self._clock.uptime(), self._clock.now()
             is_more = await self._store.withdraw_pieces(work, now, now + WITHDRAW_LEASE)
             await asyncio.sleep((self._clock.uptime() - before).total_seconds())
-
-    async def _reprocess(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        kept = await self._store.list_kept(work, limit)
-        read = await read_again(self._providers, kept)
-        return await self._store.reprocess(work, read, now, next_at)
 
 
 async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDelivery]) -> list[KeptDelivery]:
@@ -108,7 +104,7 @@ async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDeli
 
 
 def _understood(provider: Provider, came: Recording) -> Recording:
-    """As it came where it is still not understood, else with what it means today."""
+    """The recording with today's meaning; unchanged where it is still not understood."""
     try:
         report = read_report(provider, came.body)
     except Rejected:  # not even JSON

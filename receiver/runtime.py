@@ -1,4 +1,4 @@
-"""From settings to everything opened, and closed in reverse: the one file that knows all the others."""
+"""Opens all that the settings ask for, and closes it in reverse: the one file that knows all the others."""
 
 import asyncio
 import shutil
@@ -94,10 +94,12 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
     status_client = StatusClient(
         providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
     )
-    store = await _open_store(
-        settings, _store_options(settings, clock, metrics, status_client, providers), stack
-    )
+    store = await _open_store(settings, clock, metrics, status_client, providers, stack)
     blobs = await _open_blobs(settings, http, stack)
+    sinks: dict[str, Sink] = {}
+    for wanted in settings.sinks:
+        sinks[wanted.name] = make_sink(settings, wanted, http)
+        stack.push_async_callback(sinks[wanted.name].aclose)
     return _Parts(
         settings=settings,
         clock=clock,
@@ -107,34 +109,38 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         status_client=status_client,
         store=store,
         blobs=blobs,
-        sinks=await _open_sinks(settings, http, stack),
+        sinks=sinks,
         fetcher=await _open_fetcher(settings, clock, blobs, stack),
     )
 
 
-def _store_options(
+async def _open_store(
     settings: Settings,
     clock: Clock,
     metrics: Metrics,
     status_client: StatusClient,
     providers: Mapping[str, Provider],
-) -> StoreOptions:
-    return StoreOptions(
+    stack: AsyncExitStack,
+) -> Store:
+    accesses = settings.providers
+    options = StoreOptions(
         data_dir=settings.data_dir,
         clock=clock,
         routes=[sink.route for sink in settings.sinks],
         early_limit=settings.early_limit,
-        first_poll_seconds={name: access.first_poll_seconds for name, access in settings.providers.items()},
+        first_poll_seconds={name: access.first_poll_seconds for name, access in accesses.items()},
         link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
         confirms=confirmation(settings.confirm, status_client),
         unpolled={
-            name: _why_unpolled(name, providers)
-            for name in settings.providers
-            if not status_client.can_ask(name)
+            name: _why_unpolled(name, providers) for name in accesses if not status_client.can_ask(name)
         },
         metadata_keys=settings.metadata_index,
         observe=metrics.commit,
     )
+    kind: type[Store] = plugins.load("stores", settings.database_scheme)
+    store = await kind.open(settings.database_url, options)
+    stack.push_async_callback(store.aclose)
+    return store
 
 
 def _why_unpolled(name: str, providers: Mapping[str, Provider]) -> str:
@@ -146,26 +152,11 @@ def _why_unpolled(name: str, providers: Mapping[str, Provider]) -> str:
     return f"{no_key}, and {provider.facts.title} sends no callbacks"
 
 
-async def _open_store(settings: Settings, options: StoreOptions, stack: AsyncExitStack) -> Store:
-    kind: type[Store] = plugins.load("stores", settings.database_scheme)
-    store = await kind.open(settings.database_url, options)
-    stack.push_async_callback(store.aclose)
-    return store
-
-
 async def _open_blobs(settings: Settings, http: httpx2.AsyncClient, stack: AsyncExitStack) -> BlobStore:
     blobs = make_blobs(settings, http)
     stack.push_async_callback(blobs.aclose)
     await blobs.sweep()
     return blobs
-
-
-async def _open_sinks(settings: Settings, http: httpx2.AsyncClient, stack: AsyncExitStack) -> dict[str, Sink]:
-    sinks: dict[str, Sink] = {}
-    for wanted in settings.sinks:
-        sinks[wanted.name] = make_sink(settings, wanted, http)
-        stack.push_async_callback(sinks[wanted.name].aclose)
-    return sinks
 
 
 async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stack: AsyncExitStack) -> Fetcher:
@@ -244,7 +235,7 @@ def _loops(
         clock=clock,
         lost_after_seconds=parts.settings.lost_after_seconds,
     )
-    lanes = Loops(
+    loops = Loops(
         settings=parts.settings,
         clock=clock,
         metrics=parts.metrics,
@@ -253,12 +244,12 @@ def _loops(
         task_ended=task_waiters.notify,
     )
     return [
-        lanes.files(AssetFetcher(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
-        *(lanes.polls(name, status_client, reconciler) for name in providers if status_client.can_ask(name)),
-        lanes.held(reconciler),
-        *lanes.sinks(relay),
-        lanes.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
-        lanes.upkeep(),
+        loops.files(AssetFetcher(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
+        *(loops.polls(name, status_client, reconciler) for name in providers if status_client.can_ask(name)),
+        loops.held(reconciler),
+        *loops.sinks(relay),
+        loops.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
+        loops.upkeep(),
     ]
 
 
@@ -267,17 +258,16 @@ def _relay(parts: _Parts) -> Relay:
     return Relay(
         store=parts.store,
         sinks=parts.sinks,
-        policies={sink.name: _policy(sink) for sink in settings.sinks},
+        policies={
+            sink.name: SinkPolicy(timeout_seconds=sink.timeout_seconds, max_age_seconds=sink.max_age_seconds)
+            for sink in settings.sinks
+        },
         source=settings.public_url,
         link=link_maker(
             parts.tokens, settings.public_url, life_seconds=settings.link_ttl_seconds, clock=clock
         ),
         clock=clock,
     )
-
-
-def _policy(sink: SinkSettings) -> SinkPolicy:
-    return SinkPolicy(timeout_seconds=sink.timeout_seconds, max_age_seconds=sink.max_age_seconds)
 
 
 def check_drivers(settings: Settings) -> None:

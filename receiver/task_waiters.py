@@ -1,4 +1,4 @@
-"""Who waits for a task's end, and is woken by whoever ends it."""
+"""Requests that wait for a task's end, until the end wakes them."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ RETRY_AFTER_SECONDS = 5
 
 
 class TaskWaiters:
-    """Those who wait, by task. While they do, they cost a place here and nothing else."""
+    """Waiting requests by task; each costs a place here and nothing else."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
@@ -43,8 +43,8 @@ class TaskWaiters:
     ) -> None:
         """Return once the task has ended, the time is up, or all is stopped.
 
-        Raises Unavailable where too many wait, of all or with this token: an answer at once would have those
-        who ask again at once never rest.
+        Raises Unavailable where too many wait, in all or with this token: with an answer at once, clients
+        that ask again at once would never rest.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -65,12 +65,9 @@ class TaskWaiters:
         try:
             yield awake
         finally:
-            self._leave(task, awake, who)
-
-    def _leave(self, task: tuple[str, str], awake: asyncio.Event, who: str) -> None:
-        self._waiting[task].discard(awake)
-        if not self._waiting[task]:
-            del self._waiting[task]
-        self._places[who] -= 1
-        if not self._places[who]:
-            del self._places[who]
+            self._waiting[task].discard(awake)
+            if not self._waiting[task]:
+                del self._waiting[task]
+            self._places[who] -= 1
+            if not self._places[who]:
+                del self._places[who]

@@ -1,4 +1,4 @@
-"""What time does to the record: deliveries nobody claimed, needless polls, bodies kept long enough."""
+"""Housekeeping of the record: expire unclaimed deliveries, forget needless polls, purge old bodies."""
 
 import asyncio
 import math
@@ -53,7 +53,7 @@ class Upkeep:
         return f"events wait for sinks that are not set: {sinks}" if sinks else None
 
     async def run(self) -> None:
-        """Expire, forget and purge whatever is due now; however much there is to purge, the others go on."""
+        """Expire, forget and purge all that is due now; a long purge does not hold up the others."""
         await self._look_for_unset_sinks()
         expired = purged = 0
         is_done = False
@@ -71,7 +71,7 @@ class Upkeep:
             log.info("upkeep.done", expired_early=expired, purged=purged)
 
     async def _look_for_unset_sinks(self) -> None:
-        """Sinks that were renamed or removed while events waited for them."""
+        """Warn of sinks that were renamed or removed while events waited for them."""
         undelivered = await self._store.count_unset_sinks()
         waiting = {sink: counts.get(OutboxState.PENDING, 0) for sink, counts in undelivered.items()}
         unset = {sink: count for sink, count in waiting.items() if count}
@@ -85,9 +85,9 @@ class Upkeep:
         self._unset = unset
 
     async def _warn_of_unbound(self, logged_before: datetime) -> None:
-        """Once for each reservation that no task was bound to in the time after which a task is lost.
+        """Warn once of each reservation without a task, after the time in which a task counts as lost.
 
-        Its order failed, or a paid image waits at its provider that nobody here knows the task of.
+        Its order failed, or a paid image waits at its provider under a task id that nobody here knows.
         """
         if logged_before <= self._warned_to:
             return
@@ -114,7 +114,7 @@ class Steps:
         self._at_once = 0
 
     async def run(self, until: datetime, *, seconds: float = math.inf) -> tuple[int, bool]:
-        """How many rows were done, and whether nothing is left; about ``seconds`` at the most."""
+        """Work for about ``seconds`` at most; return how many rows were done, and whether none is left."""
         done, begun = 0, self._clock.uptime()
         while (self._clock.uptime() - begun).total_seconds() < seconds:
             before = self._clock.uptime()
@@ -130,7 +130,7 @@ class Steps:
 
 
 def at_once(rows: int, took_seconds: float) -> int:
-    """How many rows the next step is to have, after one with so many took so long; pure."""
+    """The number of rows for the next step, from the size and the time of the last one; pure."""
     if took_seconds > STEP_SECONDS:
         return max(LEAST_AT_ONCE, rows // 2)
     return min(MOST_AT_ONCE, rows * 2) if took_seconds < STEP_SECONDS / 2 else rows

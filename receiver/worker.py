@@ -6,6 +6,7 @@ that crashes is started again and shows in ``status``; one that cannot reach the
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -93,8 +94,13 @@ class LeaseLoop(Generic[T]):
         while True:
             self._awake.clear()
             wait_seconds = await self._turn()
-            if wait_seconds:
-                await self._rest(wait_seconds)
+            if not wait_seconds:
+                continue
+            if not self._is_full():  # the look at the store was empty
+                await asyncio.sleep(min(self._breath_seconds, wait_seconds))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_seconds):
+                    await self._awake.wait()
 
     async def drain(self, timeout_seconds: float) -> int:
         # The leases of the cancelled stay on their rows and are free again at the next start.
@@ -107,7 +113,7 @@ class LeaseLoop(Generic[T]):
         return len(late)
 
     async def _turn(self) -> float:
-        """Start what is due and there is room for; seconds until looking again."""
+        """Start due work as far as there is room; return the seconds until the next look."""
         room = self._concurrency - len(self._running)
         self._setbacks.look()
         due_at = await self._next_due_at() if room > 0 and not self._stopped() else None
@@ -125,12 +131,6 @@ class LeaseLoop(Generic[T]):
             self._start(work)
         return FALLBACK_SECONDS if self._is_full() else 0.0
 
-    async def _rest(self, seconds: float) -> None:
-        """Sleep until somebody wakes it; breathe before that where the look at the store was empty."""
-        if not self._is_full():
-            await asyncio.sleep(min(self._breath_seconds, seconds))
-        await _first_of(self._awake, seconds)
-
     def _is_full(self) -> bool:
         return len(self._running) >= self._concurrency
 
@@ -144,7 +144,7 @@ class LeaseLoop(Generic[T]):
             await self._run(work)
         except Unavailable as exc:  # the store could not settle it: the lease runs out, and again
             log.warning("work.unsettled", lane=self.name, reason=str(exc))
-        except Exception as exc:  # one poisonous piece of work must not stop the lane
+        except Exception as exc:  # one poisonous piece of work must not stop the loop
             log.exception("work.crashed", lane=self.name, error=type(exc).__name__)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -153,10 +153,10 @@ class LeaseLoop(Generic[T]):
 
 
 class Setbacks:
-    """Whether the wall clock was set back, and what was planned before would therefore come late.
+    """Notices that the wall clock was set back, so that what was planned before does not come late.
 
-    It is told from a clock that only runs forward. A setback of less than two usual waits is let pass: it
-    makes nothing much later than a wait for the next attempt does. One before the start is not noticed.
+    It compares a clock that only runs forward. A setback of less than two usual waits is ignored: it makes
+    nothing much later than a wait for the next attempt does. One before the start is not noticed.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -173,8 +173,8 @@ class Setbacks:
             log.warning("clock.set_back", seconds=round(self._lost.total_seconds()))
 
     def lateness(self, due_at: datetime, now: datetime) -> timedelta:
-        """By how much the earliest of all that waits is planned too late."""
-        # So long nothing that is planned now, by a usual wait, can be taken for what was planned before.
+        """By how much the earliest of all waiting work is planned too late."""
+        # Until then, nothing planned now by a usual wait can be mistaken for something planned before.
         is_told_apart = now + USUAL_WAIT < self._shown
         return self._lost if is_told_apart and due_at > now + USUAL_WAIT else timedelta()
 
@@ -196,7 +196,7 @@ class PeriodicLoop:
         self._note = note
 
     def wake(self) -> None:
-        pass  # chores keep to the clock
+        pass  # it keeps to the clock
 
     def stopped(self) -> str | None:
         return None
@@ -246,7 +246,11 @@ class Worker:
 
     def status(self) -> Mapping[str, str]:
         """Each loop by name: ``running``, ``running, but`` and what people should know, or what is wrong."""
-        return {loop.name: self._state(loop) for loop in self._loops}
+        states = {}
+        for loop in self._loops:
+            state, note = loop.stopped() or self._states.get(loop.name, "not started"), loop.note()
+            states[loop.name] = f"{state}, but {note}" if note and state == RUNNING else state
+        return states
 
     async def drain(self, timeout_seconds: float) -> None:
         """Take no more work, finish what runs, within the time given."""
@@ -256,11 +260,6 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         cut = await asyncio.gather(*(loop.drain(timeout_seconds) for loop in self._loops))
         log.info("worker.drained", cut_short=sum(cut))
-
-    def _state(self, loop: Loop) -> str:
-        state = loop.stopped() or self._states.get(loop.name, "not started")
-        note = loop.note()
-        return f"{state}, but {note}" if note and state == RUNNING else state
 
     def _start(self, loop: Loop) -> None:
         if not self._is_draining:
@@ -291,11 +290,3 @@ class Worker:
         self._states[loop.name] = f"restarting after {type(exc).__name__}"
         self._count_restart(loop.name)
         log.error("loop.crashed", loop=loop.name, error=type(exc).__name__, exc_info=exc)
-
-
-async def _first_of(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -1,10 +1,10 @@
-"""The balance of each provider's account."""
+"""What each provider's customer has left."""
 
 from collections import defaultdict
 
 
 class Accounts:
-    """One balance for each provider, in its own unit; all begin with the same amount."""
+    """One account at each provider, with the same to begin with, each in its provider's own unit."""
 
     def __init__(self, to_begin_with: float) -> None:
         self._left: defaultdict[str, float] = defaultdict(lambda: to_begin_with)
@@ -13,14 +13,14 @@ class Accounts:
         return self._left[provider]
 
     def take(self, provider: str, price: float) -> bool:
-        """Take ``price`` if the balance covers it; returns whether it did."""
+        """Whether there was enough, and then it is taken."""
         if price > self._left[provider]:
             return False
         self._add(provider, -price)
         return True
 
     def give_back(self, provider: str, price: float) -> None:
-        """Return what a failed task had cost."""
+        """For a task that failed."""
         self._add(provider, price)
 
     def _add(self, provider: str, amount: float) -> None:
