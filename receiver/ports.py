@@ -21,8 +21,10 @@ from receiver.models import (
     Delivery,
     Event,
     FetchLoad,
+    FoundDead,
     HistoryPage,
     KeptDelivery,
+    Matches,
     Moved,
     Notification,
     OutboxEntry,
@@ -36,7 +38,6 @@ from receiver.models import (
     ReplayState,
     ReplayWork,
     Report,
-    Requeued,
     Settlement,
     Stage,
     Stats,
@@ -77,8 +78,133 @@ class Provider(Protocol):
         """How to ask about a task; None where that needs a model and none is known."""
 
 
-class Store(Protocol):
+class ReplayStore(Protocol):
+    """Replays as durable jobs. Each method is one transaction, as ``Store`` says it.
+
+    A step is found in one method and made in another, for looking may take long and callbacks wait behind
+    what writes. Between the two anything may happen: whoever makes the step looks again at what was found.
+    """
+
+    async def count_matches(self, stage: Stage, wanted: WorkFilter, asked_at: datetime) -> int:
+        """How much a replay that is asked for at ``asked_at`` matches, for people to read.
+
+        Added up from several short reads: what changes meanwhile may be counted as it was or as it is.
+        """
+
+    async def start_replay(self, replay: Replay) -> None:
+        """Keep a new replay, with its count as it is; it will touch nothing that comes later."""
+
+    async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
+        """Take up to ``limit`` running replays whose next step is due.
+
+        One of which more than a thousand pieces have not settled is put off; of notifications, at every
+        sink that may get any by its route and the replay's filter, the first one of which may be to come.
+        One that is done is handed out once more, for its end to be told, and a cancelled one as long as there
+        is something to take back.
+        """
+
+    async def find_matches(self, work: ReplayWork, limit: int) -> Matches:
+        """The next ``limit`` matches of a notify, fetch or poll replay, or fewer.
+
+        None with the lease lost.
+        """
+
+    async def step_replay(self, work: ReplayWork, matches: Matches, now: datetime, next_at: datetime) -> bool:
+        """Queue what the matches need that ``find_matches`` found last for this lease.
+
+        Each is looked at again in this transaction: one that matches no more by now is passed over. It is due
+        again at ``next_at``. The cursor moves in the same transaction, so a crash repeats nothing.
+        """
+
+    async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
+        """The next matches of a reprocess replay; none where there are no more, or the lease is lost."""
+
+    async def reprocess(
+        self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
+    ) -> bool:
+        """Apply kept deliveries whose reports were read anew, and move the cursor behind them.
+
+        One that was judged since ``list_kept`` keeps that verdict, and counts as such. With an empty ``read``
+        the replay has looked at everything.
+        """
+
+    async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
+        """Pause, resume (``running``) or cancel.
+
+        A cancelled one queues nothing more at once, and what it queued is leased no more. Some hundred pieces
+        that nobody holds are taken back now, the others by ``withdraw_pieces``.
+
+        Raises Rejected: UNKNOWN_REPLAY, or REPLAY_ENDED for one that has ended.
+        """
+
+    async def withdraw_pieces(self, work: ReplayWork, now: datetime, lease_until: datetime) -> bool:
+        """Take back some hundred more pieces of a cancelled replay; whether there are more.
+
+        Then the lease goes on until ``lease_until``.
+        """
+
+    async def get_replay(self, replay_id: str) -> Replay | None: ...
+
+    async def list_replays(self, limit: int) -> list[Replay]:
+        """The newest replays."""
+
+
+class DeadLetterStore(Protocol):
+    """What sinks did not get: dead letters, and entries of sinks that are not set any more.
+
+    Each method is one transaction, as ``Store`` says it. What is found in one and changed in another is
+    looked at again there.
+    """
+
+    async def list_dead(
+        self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
+    ) -> DeadLetterPage:
+        """A page of dead letters; Rejected (BAD_CURSOR) for a cursor that is not ours."""
+
+    async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
+        """How many dead letters a requeue would revive; no ``sinks`` means every one.
+
+        Added up from several short reads, as ``ReplayStore.count_matches`` is.
+        """
+
+    async def find_dead(
+        self, wanted: WorkFilter, sinks: Sequence[str], limit: int, *, after: str | None = None
+    ) -> FoundDead:
+        """Up to ``limit`` dead letters for ``revive_dead``, the oldest first, behind the cursor ``after``.
+
+        Raises Rejected (BAD_CURSOR) for a cursor that is not ours.
+        """
+
+    async def revive_dead(self, ids: Sequence[str], now: datetime) -> int:
+        """Make those due again that are dead letters still, with all their time before them; how many.
+
+        They are as if made now, so that the links in them live.
+        """
+
+    async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
+        """What is undelivered at sinks that are not set any more, by sink, then OutboxState."""
+
+    async def list_undelivered(self, sink: str, limit: int) -> list[str]:
+        """The ids of up to ``limit`` entries of a sink that are pending or dead, for the two below.
+
+        What is delivered, or is another sink's, by the time of those is left alone by them.
+        """
+
+    async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
+        """Give the entries of a sink to another one, due and as if made now.
+
+        Those that the other one has (the same event, revision and replay, in whatever state) are dropped.
+        """
+
+    async def drop_undelivered(self, entries: Sequence[str], sink: str) -> int:
+        """Forget those of the entries that are the sink's; how many."""
+
+
+class Store(ReplayStore, DeadLetterStore, Protocol):
     """Where the record lives. Every method is one transaction; what returned has been fsynced.
+
+    Those that count what may be a great deal, and ``list_kept``, read in several short transactions: what
+    they say is of no one moment, and whatever is done about it looks again.
 
     Reads wait behind no other kind of read, and a list behind nobody who has left: cancelling one ends it.
     What lists and counts look through at a time is bounded, so that a page may be short, or empty, and have
@@ -227,90 +353,6 @@ class Store(Protocol):
         something waits. ``load`` is for assets: those are left out whose provider or host has as many under
         way as it may have.
         """
-
-    async def start_replay(self, replay: Replay) -> Replay:
-        """Keep a new replay, and count what it matches; it will touch nothing that comes later."""
-
-    async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
-        """How much a replay would match now."""
-
-    async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
-        """Take up to ``limit`` running replays whose next step is due.
-
-        One of which more than a thousand pieces have not settled is put off; of notifications, at every
-        sink that may get any by its route and the replay's filter, the first one of which may be to come.
-        One that is done is handed out once more, for its end to be told, and a cancelled one as long as there
-        is something to take back.
-        """
-
-    async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        """Queue what the next ``limit`` matches of a notify, fetch or poll replay need, or fewer of them.
-
-        It is due again at ``next_at``. The cursor moves in the same transaction, so a crash repeats nothing.
-        """
-
-    async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
-        """The next matches of a reprocess replay; none where there are no more."""
-
-    async def reprocess(
-        self, work: ReplayWork, read: Sequence[KeptDelivery], now: datetime, next_at: datetime
-    ) -> bool:
-        """Apply kept deliveries whose reports were read anew, and move the cursor behind them.
-
-        With an empty ``read`` the replay has looked at everything.
-        """
-
-    async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
-        """Pause, resume (``running``) or cancel.
-
-        A cancelled one queues nothing more at once, and what it queued is leased no more. Some hundred pieces
-        that nobody holds are taken back now, the others by ``withdraw_pieces``.
-
-        Raises Rejected: UNKNOWN_REPLAY, or REPLAY_ENDED for one that has ended.
-        """
-
-    async def withdraw_pieces(self, work: ReplayWork, now: datetime, lease_until: datetime) -> bool:
-        """Take back some hundred more pieces of a cancelled replay; whether there are more.
-
-        Then the lease goes on until ``lease_until``.
-        """
-
-    async def get_replay(self, replay_id: str) -> Replay | None: ...
-
-    async def list_replays(self, limit: int) -> list[Replay]:
-        """The newest replays."""
-
-    async def list_dead(
-        self, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
-    ) -> DeadLetterPage:
-        """A page of dead letters; Rejected (BAD_CURSOR) for a cursor that is not ours."""
-
-    async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
-        """How many dead letters a requeue would revive; no ``sinks`` means every one."""
-
-    async def requeue_dead(
-        self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int, *, after: str | None = None
-    ) -> Requeued:
-        """Make up to ``limit`` dead letters due again, with all their time before them.
-
-        They are as if made now, so that the links in them live. The oldest come first; ``after`` is where the
-        step before this one stopped.
-        """
-
-    async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
-        """What is undelivered at sinks that are not set any more, by sink, then OutboxState."""
-
-    async def list_undelivered(self, sink: str, limit: int) -> list[str]:
-        """The ids of up to ``limit`` entries of a sink that are pending or dead."""
-
-    async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
-        """Give the entries of a sink to another one, due and as if made now.
-
-        Those that the other one has (the same event, revision and replay, in whatever state) are dropped.
-        """
-
-    async def drop_undelivered(self, entries: Sequence[str], sink: str) -> int:
-        """Forget those of the entries that are the sink's; how many."""
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
         """Turn up to ``limit`` early deliveries that nobody claimed into unowned ones; how many.

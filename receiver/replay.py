@@ -79,7 +79,8 @@ class Replayer:
             read = await read_again(self._providers, await self._store.list_kept(work, limit))
             moved = await self._store.reprocess(work, read, now, next_at)
         else:
-            moved = await self._store.step_replay(work, limit, now, next_at)
+            matches = await self._store.find_matches(work, limit)
+            moved = await self._store.step_replay(work, matches, now, next_at)
         if moved:
             self._wake(WOKEN[replay.stage])
 

@@ -28,7 +28,7 @@ from receiver.record.replays import MOST_UNSETTLED
 from receiver.replay import MOST_BODIES_AT_ONCE, Replayer
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
-from tests.contracts.replaying import replay
+from tests.contracts.replaying import replay, start_replay
 from tests.support.factories import (
     NOW,
     answer,
@@ -138,7 +138,7 @@ async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
     store: SqliteStore, clock: TurnableClock, lane: LeaseLoop, rate: float, seconds: float
 ) -> None:
     await end_tasks(store, 100)
-    started = await store.start_replay(replay(Stage.NOTIFY, rate=rate, created_at=NOW))
+    started = await start_replay(store, replay(Stage.NOTIFY, rate=rate, created_at=NOW))
 
     looked_at = []
     for _ in range(2):
@@ -153,7 +153,7 @@ async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
 
 async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore, lane: LeaseLoop) -> None:
     await end_tasks(store, 250)
-    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
 
     looked_at = []
     for _ in range(3):
@@ -168,7 +168,7 @@ async def test_a_replay_waits_while_much_of_it_has_not_settled(
 ) -> None:
     ended = MOST_UNSETTLED + 250
     await end_tasks(store, ended)
-    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
 
     await lane.run_for(60)
     stuck = await look(store, started.id)
@@ -188,7 +188,7 @@ async def test_a_replay_waits_while_much_of_it_has_not_settled(
 async def test_a_step_wakes_those_who_have_work_now(
     store: SqliteStore, lane: LeaseLoop, woken: list[str], stage: Stage, loops: str
 ) -> None:
-    await store.start_replay(replay(stage, created_at=NOW))
+    await start_replay(store, replay(stage, created_at=NOW))
     await lane.run_due()
     assert woken == [loops]
 
@@ -196,7 +196,7 @@ async def test_a_step_wakes_those_who_have_work_now(
 async def test_a_step_that_was_overtaken_wakes_nobody(
     store: SqliteStore, lane: LeaseLoop, woken: list[str]
 ) -> None:
-    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
     (work,) = await lane.lease()
     await store.change_replay(started.id, ReplayState.CANCELLED, NOW)
     await lane.replayer.run(work)
@@ -207,7 +207,7 @@ async def test_a_cancelled_replay_is_taken_back_whole_also_by_the_service_after_
     store: SqliteStore, lane: LeaseLoop, clock: TurnableClock
 ) -> None:
     await end_tasks(store, 1100)
-    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
     while (await store.get_replay(started.id)).queued < 1100:  # type: ignore[union-attr]
         await lane.run_due()
         clock.turn(1)
@@ -225,7 +225,7 @@ async def test_the_end_of_a_replay_is_told_once(
     store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     await end_tasks(store, 2)
-    started = await store.start_replay(replay(Stage.NOTIFY, created_at=NOW))
+    started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
     with capture_logs() as lines:
         await lane.run_for(10)
         assert lines == []
@@ -260,7 +260,7 @@ async def test_todays_adapter_makes_an_event_of_what_was_not_understood(
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=body))
     clock.turn(3600)
-    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    started = await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
 
     await lane.run_for(1)
 
@@ -279,7 +279,7 @@ async def test_few_bodies_are_in_memory_at_once(
     bodies = 2 * MOST_BODIES_AT_ONCE + 1
     for number in range(bodies):
         await store.record(recording(unclear(f"t{number}")))
-    started = await store.start_replay(replay(Stage.REPROCESS, rate=100_000, created_at=clock.now()))
+    started = await start_replay(store, replay(Stage.REPROCESS, rate=100_000, created_at=clock.now()))
 
     await lane.run_due()
     assert (await look(store, started.id)).looked_at == MOST_BODIES_AT_ONCE <= 10
@@ -294,7 +294,7 @@ async def test_a_repeat_in_another_body_is_the_same_end_after_it(
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1", error="nsfw")))
     await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1", error="NSFW!")))
-    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    started = await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
     await lane.run_for(1)
     assert (await look(store, started.id)).results == {"accepted": 1, "duplicate": 1}
 
@@ -306,7 +306,7 @@ async def test_what_is_still_not_understood_stays_as_it_is(
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=body))
     before = await store.get_task("vidgo", "t1")
-    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    started = await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
     await lane.run_for(1)
     assert await store.get_task("vidgo", "t1") == before
     assert (await look(store, started.id)).results == {"unrecognised": 1}
@@ -324,7 +324,7 @@ async def test_an_adapter_that_crashes_on_one_body_reads_the_others(
     for task_id in ("t1", "t2"):
         await store.log_submission(submission(task_id))
         await store.record(recording(unclear(task_id), body=sample_callback("vidgo", task_id, error="x")))
-    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    started = await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
     with capture_logs() as lines:
         await make_lane(Fragile()).run_for(1)
     assert (await look(store, started.id)).results == {"unrecognised": 1, "accepted": 1}
@@ -335,7 +335,7 @@ async def test_deliveries_of_a_provider_that_is_not_known_any_more_stay(
     store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
 ) -> None:
     await store.record(recording(unclear("t1"), provider="bygone"))
-    started = await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    started = await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
     await lane.run_for(1)
     assert (await look(store, started.id)).results == {"unrecognised": 1}
 
@@ -345,7 +345,7 @@ async def test_a_weak_callback_read_again_must_be_confirmed_all_the_same(
 ) -> None:
     await store.log_submission(submission("t1"))
     await store.record(recording(unclear("t1"), body=sample_callback("vidgo", "t1"), weak=True))
-    await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
 
     await lane.run_for(1)
 
@@ -362,7 +362,7 @@ async def test_a_providers_answer_counts_only_for_the_task_that_was_asked_about(
     for task_id in ("t1", "t2"):
         await store.log_submission(submission(task_id))
     await store.record(answer(unclear("t1"), body=sample_callback("vidgo", named, error="nsfw")))
-    await store.start_replay(replay(Stage.REPROCESS, created_at=clock.now()))
+    await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
 
     await lane.run_for(1)
 

@@ -3,11 +3,12 @@
 from receiver.models.replays import (
     DeadLetter,
     DeadLetterPage,
+    FoundDead,
     KeptDelivery,
+    Matches,
     Moved,
     Replay,
     ReplayWork,
-    Requeued,
     WorkFilter,
 )
 from receiver.models.states import (
@@ -92,9 +93,11 @@ __all__ = [
     "EventType",
     "FetchLoad",
     "FetchShare",
+    "FoundDead",
     "HistoryPage",
     "KeptDelivery",
     "LeftOut",
+    "Matches",
     "MessageFormat",
     "Moved",
     "Notification",
@@ -116,7 +119,6 @@ __all__ = [
     "ReplayWork",
     "Report",
     "ReportState",
-    "Requeued",
     "Route",
     "Settlement",
     "SinkState",

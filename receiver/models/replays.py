@@ -55,6 +55,13 @@ class ReplayWork(msgspec.Struct, frozen=True, kw_only=True):
     lease: str
 
 
+class Matches(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step of a replay is about. The keys are the store's own: they are handed back as they came."""
+
+    keys: tuple[str, ...]
+    next_key: str | None  # where the step after it begins; None: there is nothing left to look at
+
+
 class KeptDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """A raw delivery that was not understood when it came."""
 
@@ -81,10 +88,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime
 
 
-class Requeued(msgspec.Struct, frozen=True, kw_only=True):
-    """How many dead letters one step made due again, and where the next one goes on, if there is more."""
+class FoundDead(msgspec.Struct, frozen=True, kw_only=True):
+    """The ids of some dead letters, and behind which the next ones are looked for, if there may be more."""
 
-    count: int
+    ids: tuple[str, ...]
     cursor: str | None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from receiver.errors import Rejected
-from receiver.models import DeadLetter, DeadLetterPage, Requeued, WorkFilter
+from receiver.models import DeadLetter, DeadLetterPage, FoundDead, WorkFilter
 from receiver.problem_types import ProblemType
 from receiver.record.cursor import Cursor
 from receiver.record.filters import DEAD, Search, count_on, find_newest, find_on, json_list, search
@@ -54,11 +54,14 @@ def count_dead(db: Cursor, wanted: WorkFilter, sinks: Sequence[str], low: int) -
 
 def find_dead(
     db: Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int, after: str | None
-) -> tuple[list[int], int | None]:
-    """The numbers of the oldest dead letters that match behind ``after``, and where to go on, if anywhere."""
+) -> FoundDead:
+    """The oldest dead letters that match behind ``after``; see ``ports.DeadLetterStore.find_dead``."""
     low = 0 if after is None else _number(after) + 1
     rows, reached = find_on(db, _of_sinks(db, wanted, sinks), "", limit, low=low)
-    return [row["place"] for row in rows], reached
+    return FoundDead(
+        ids=tuple(f"out_{row['place']}" for row in rows),
+        cursor=None if reached is None else f"out_{reached - 1}",
+    )
 
 
 def _of_sinks(db: Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
@@ -66,16 +69,11 @@ def _of_sinks(db: Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
     return search(db, DEAD, wanted, *([OF_SINKS] if sinks else []), sinks=json_list(sinks))
 
 
-def revive(db: Cursor, numbers: Sequence[int], now: datetime) -> int:
+def revive(db: Cursor, ids: Sequence[str], now: datetime) -> int:
     """Make dead letters due again, as new ones are; how many were still dead."""
     moment = to_text(now)
-    values = [{"now": moment, "number": number} for number in numbers]
+    values = [{"now": moment, "number": _number(id_)} for id_ in ids]
     return db.executemany(REVIVE, values).rowcount if values else 0
-
-
-def requeued(revived: int, reached: int | None) -> Requeued:
-    """What a step came to, and behind what the next one begins, if there may be one."""
-    return Requeued(count=revived, cursor=None if reached is None else f"out_{reached - 1}")
 
 
 def _number(cursor: str) -> int:

@@ -1,6 +1,7 @@
 """What a filter matches, as SQL: only the clauses that are set, every value bound, by the shortest way."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -288,15 +289,14 @@ def newest_number(db: Cursor, stage: Stage) -> int:
     return int(number)
 
 
-def _as_asked(replay: Replay) -> tuple[str, str]:
-    """What a replay leaves alone came after it was asked for: the condition, and the time."""
-    return f"+{ROWS[replay.stage].known_at} <= :asked_at", to_text(replay.created_at)
+def _was_known(stage: Stage) -> str:
+    """What a replay leaves alone came after it was asked for."""
+    return f"+{ROWS[stage].known_at} <= :asked_at"
 
 
-def search_of(db: Cursor, replay: Replay) -> Search:
+def search_as_of(db: Cursor, stage: Stage, wanted: WorkFilter, asked_at: datetime) -> Search:
     """The way to what a replay is about: what matched when it was asked for."""
-    condition, asked_at = _as_asked(replay)
-    return search(db, ROWS[replay.stage], replay.filter, condition, asked_at=asked_at)
+    return search(db, ROWS[stage], wanted, _was_known(stage), asked_at=to_text(asked_at))
 
 
 def next_matches(
@@ -310,13 +310,14 @@ def next_matches(
     if place is None:
         return [], None
     cursor, up_to = place
-    return find_on(db, search_of(db, work.replay), columns, limit, low=max(low, cursor + 1), high=up_to)
+    replay = work.replay
+    found = search_as_of(db, replay.stage, replay.filter, replay.created_at)
+    return find_on(db, found, columns, limit, low=max(low, cursor + 1), high=up_to)
 
 
 def still_matching(db: Cursor, replay: Replay, columns: str, numbers: Sequence[int]) -> list[Row]:
     """Those of a replay's matches that are matches now."""
-    condition, asked_at = _as_asked(replay)
     rows = ROWS[replay.stage]
-    values = _values(replay.filter) | {"asked_at": asked_at, "few": json_list(numbers)}
-    found = _search(rows, rows.way, values, (condition, FEW.format(rows.way.walk.number)))
+    values = _values(replay.filter) | parameters(asked_at=replay.created_at, few=numbers)
+    found = _search(rows, rows.way, values, (_was_known(replay.stage), FEW.format(rows.way.walk.number)))
     return fetch_all(db.execute(f"SELECT {columns} {found.source}", values))

@@ -13,6 +13,7 @@ from typing import Any
 from receiver.errors import Rejected
 from receiver.models import (
     KeptDelivery,
+    Matches,
     PollWork,
     Proof,
     Recording,
@@ -123,23 +124,27 @@ UNPOLLED = "unpolled"
 LINK_LIFE_SECONDS = 86_400.0
 
 
+def find_matches(db: Cursor, work: ReplayWork, limit: int) -> Matches:
+    """What the next step is about; see ``ports.ReplayStore.find_matches``."""
+    rows, reached = next_matches(db, work, limit)
+    return Matches(
+        keys=tuple(str(row["place"]) for row in rows), next_key=None if reached is None else str(reached)
+    )
+
+
 def step(
     db: Cursor,
     work: ReplayWork,
-    found: Sequence[int],
+    matches: Matches,
     *,
-    next_number: int | None,
     now: datetime,
     next_at: datetime,
     options: StoreOptions,
 ) -> bool:
-    """Queue what the matches that were found need; see ``ports.Store.step_replay``.
-
-    ``next_number`` is where to go on; None where there is nothing left to look at.
-    """
+    """Queue what the matches that were found need; see ``ports.ReplayStore.step_replay``."""
     if not replays.is_leased(db, work):
         return False
-    replay = work.replay
+    replay, found = work.replay, [int(key) for key in matches.keys]
     results: Mapping[str, int] = {}
     match replay.stage:
         case Stage.NOTIFY:
@@ -148,6 +153,7 @@ def step(
             queued = _queue_assets(db, replay, found, now, options)
         case _:
             queued, results = _queue_polls(db, replay, found, now, options)
+    next_number = None if matches.next_key is None else int(matches.next_key)
     made = replays.Step(looked_at=len(found), queued=queued, results=results, next_number=next_number)
     replays.move(db, replay.id, made, now=now, next_at=next_at)
     return True

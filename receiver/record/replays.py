@@ -10,6 +10,7 @@ import msgspec
 
 from receiver.models import EventType, Replay, ReplayState, ReplayWork, Route, Stage
 from receiver.record.cursor import Cursor
+from receiver.record.filters import newest_number
 from receiver.record.rows import parameters, parameters_of, read_all, read_one
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
@@ -98,10 +99,9 @@ def free_leases(db: Cursor, now: datetime) -> None:
     db.execute(FREE_REPLAYS, parameters(now=now))
 
 
-def start(db: Cursor, replay: Replay, matched: int, up_to: int) -> Replay:
-    """Keep a new replay that was measured; see ``ports.Store.start_replay``."""
-    db.execute(INSERT_REPLAY, parameters_of(replay, matched=matched, up_to=up_to))
-    return msgspec.structs.replace(replay, matched=matched)
+def start(db: Cursor, replay: Replay) -> None:
+    """Keep a new replay; see ``ports.ReplayStore.start_replay``."""
+    db.execute(INSERT_REPLAY, parameters_of(replay, up_to=newest_number(db, replay.stage)))
 
 
 def lease_replays(

@@ -1,10 +1,10 @@
-"""What each provider's customer has left."""
+"""The balance of each provider's account."""
 
 from collections import defaultdict
 
 
 class Accounts:
-    """One account at each provider, with the same to begin with, each in its provider's own unit."""
+    """One balance for each provider, in its own unit; all begin with the same amount."""
 
     def __init__(self, to_begin_with: float) -> None:
         self._left: defaultdict[str, float] = defaultdict(lambda: to_begin_with)
@@ -13,14 +13,14 @@ class Accounts:
         return self._left[provider]
 
     def take(self, provider: str, price: float) -> bool:
-        """Whether there was enough, and then it is taken."""
+        """Take ``price`` if the balance covers it; returns whether it did."""
         if price > self._left[provider]:
             return False
         self._add(provider, -price)
         return True
 
     def give_back(self, provider: str, price: float) -> None:
-        """For a task that failed."""
+        """Return what a failed task had cost."""
         self._add(provider, price)
 
     def _add(self, provider: str, amount: float) -> None:

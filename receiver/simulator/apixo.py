@@ -75,7 +75,14 @@ class ApixoDialect:
         if task.state == "failed":
             data["failCode"] = str(task.error_code)
             data["failMsg"] = task.error
-        return _envelope(data | _times(task))
+        created_ms = int(task.created_at.timestamp() * 1000)
+        data["createTime"] = created_ms
+        if task.ended_at is not None:
+            completed_ms = int(task.ended_at.timestamp() * 1000)
+            if task.state == "completed":
+                data["costTime"] = completed_ms - created_ms
+            data["completeTime"] = completed_ms
+        return _envelope(data)
 
     def callback(self, task: Snapshot) -> object:
         return self.status(task)
@@ -99,12 +106,3 @@ def _makes(model: str, wanted: Mapping[str, object]) -> tuple[str, ...]:
 
 def _envelope(data: dict[str, object]) -> dict[str, object]:
     return {"code": 200, "message": "success", "data": data}
-
-
-def _times(task: Snapshot) -> dict[str, int]:
-    created_ms = int(task.created_at.timestamp() * 1000)
-    if task.ended_at is None:
-        return {"createTime": created_ms}
-    completed_ms = int(task.ended_at.timestamp() * 1000)
-    times = {"createTime": created_ms, "completeTime": completed_ms}
-    return times if task.state == "failed" else {"costTime": completed_ms - created_ms} | times

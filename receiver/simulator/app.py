@@ -95,14 +95,18 @@ class Gallery:
 
     def doors(self) -> list[Door]:
         paths = {
-            "/truth": self._truth,
-            "/media/{provider}/{task_id}/{name}": self._media,
-            "/forged/{provider}/{task_id}/{name}": self._forged,
-            "/uploads/{path:path}": self._uploaded,
+            "/truth": self.truth,
+            "/media/{provider}/{task_id}/{name}": self.media,
+            "/forged/{provider}/{task_id}/{name}": self.forged,
+            "/uploads/{path:path}": self.uploaded,
         }
         return [Door(method="GET", path=path, answer=answer) for path, answer in paths.items()]
 
-    async def _media(self, request: Request) -> Response:
+    async def truth(self, _: Request) -> Response:
+        """What really happened."""
+        return Response(msgspec.json.encode(self._stage.truth()), media_type="application/json")
+
+    async def media(self, request: Request) -> Response:
         """A file of a task."""
         found = self._stage.find_file(**request.path_params)
         if found is None:
@@ -112,10 +116,10 @@ class Gallery:
             return Response(status_code=403)  # as the stores behind signed links say
         return _shown(await self._stage.make(task.id, file.index, task.order.makes[file.index]))
 
-    async def _forged(self, request: Request) -> Response:
+    async def forged(self, request: Request) -> Response:
         """What a forged callback names.
 
-        A good image all the same, so that whoever fetches it has it: nothing else must save him.
+        It is a good image, so that only the receiver's own checks keep it from being fetched.
         """
         task = self._stage.find(request.path_params["provider"], request.path_params["task_id"])
         if task is None:
@@ -123,14 +127,10 @@ class Gallery:
         task.forged_fetches += 1
         return _shown(await self._stage.make(f"forged {task.id}", 0))
 
-    async def _uploaded(self, request: Request) -> Response:
+    async def uploaded(self, request: Request) -> Response:
         """An image to work from."""
         file = self._uploads.find(request.path_params["path"])
         return Response(status_code=404) if file is None else _shown(file)
-
-    async def _truth(self, _: Request) -> Response:
-        """What really happened."""
-        return Response(msgspec.json.encode(self._stage.truth()), media_type="application/json")
 
 
 def _shown(file: Media) -> Response:

@@ -1,4 +1,4 @@
-"""One provider's API: who may ask, what was asked, and the answer in its own words."""
+"""One provider's API: checks who asks, reads what is asked, and answers in the provider's words."""
 
 import hmac
 
@@ -60,14 +60,12 @@ class ProviderDesk:
     def doors(self) -> list[Door]:
         """Every path that the provider's documentation gives."""
         dialect = self._dialect
-        submit = Door(
-            method="POST", path=dialect.submit_path, answer=self._submit, words=dialect.path_words()
-        )
-        questions = [Door(method="GET", path=path, answer=self._status) for path in dialect.status_paths]
-        doors = [submit, *questions, Door(method="GET", path=dialect.balance_path, answer=self._balance)]
+        submit = Door(method="POST", path=dialect.submit_path, answer=self.submit, words=dialect.path_words())
+        questions = [Door(method="GET", path=path, answer=self.status) for path in dialect.status_paths]
+        doors = [submit, *questions, Door(method="GET", path=dialect.balance_path, answer=self.balance)]
         if dialect.uploads:
             path = f"{dialect.uploads}/{{way}}"
-            doors.append(Door(method="POST", path=path, answer=self._upload, words={"way": WAYS}))
+            doors.append(Door(method="POST", path=path, answer=self.upload, words={"way": WAYS}))
         return doors
 
     def app(self) -> Starlette:
@@ -77,7 +75,7 @@ class ProviderDesk:
         app.router.redirect_slashes = False
         return app
 
-    async def _submit(self, request: Request) -> Response:
+    async def submit(self, request: Request) -> Response:
         """Take an order."""
         as_200 = False
         try:
@@ -95,7 +93,7 @@ class ProviderDesk:
             await task.called.wait()
         return JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
 
-    async def _status(self, request: Request) -> Response:
+    async def status(self, request: Request) -> Response:
         """Say how a task stands."""
         try:
             self._check_key(request)
@@ -109,7 +107,7 @@ class ProviderDesk:
             return self._refuse(Refusal(500, BROKEN, "Something went wrong: try again."), as_200=True)
         return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
 
-    async def _balance(self, request: Request) -> Response:
+    async def balance(self, request: Request) -> Response:
         """Say what the account has."""
         try:
             self._check_key(request)
@@ -118,7 +116,7 @@ class ProviderDesk:
         left = self._stage.accounts.left(self.name) if self._has_credit else 0.0
         return JSONResponse(self._dialect.balance(left))
 
-    async def _upload(self, request: Request) -> Response:
+    async def upload(self, request: Request) -> Response:
         """Keep an image to work from."""
         try:
             self._check_key(request)

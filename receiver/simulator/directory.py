@@ -1,6 +1,5 @@
 """Which paths the simulator answers: what `GET /` says, read from the routes themselves."""
 
-import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
@@ -46,7 +45,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DirectoryDoor:
-    """Answers with the directory: in JSON, or as text to who asks for ``text/plain``."""
+    """Answers with the directory: as JSON, or as text where a request accepts ``text/plain``."""
 
     def __init__(
         self, providers: Mapping[str, Sequence[Door]], beside: Sequence[Door], own_ports: Mapping[str, int]
@@ -57,48 +56,34 @@ class DirectoryDoor:
 
     async def answer(self, request: Request) -> Response:
         """List these paths."""
-        directory = self._directory(request)
-        if "text/plain" in request.headers.get("accept", ""):
-            return PlainTextResponse(_text(directory))
-        return Response(msgspec.json.encode(directory), media_type="application/json")
-
-    def _directory(self, request: Request) -> Directory:
-        """With addresses of the name by which this machine was asked."""
+        # With the name by which this machine was asked.
         url = f"{request.url.scheme}://{request.url.netloc}"
-        return Directory(
+        own_urls = {
+            name: f"{request.url.scheme}://{request.url.replace(port=port).netloc}"
+            for name, port in self._own_ports.items()
+        }
+        directory = Directory(
             providers={
-                name: ProviderShown(url=f"{url}/{name}", own_url=self._own_url(request, name), paths=paths)
+                name: ProviderShown(url=f"{url}/{name}", own_url=own_urls.get(name), paths=paths)
                 for name, paths in self._providers.items()
             },
             beside=ProviderShown(url=url, own_url=None, paths=self._beside),
         )
-
-    def _own_url(self, request: Request, name: str) -> str | None:
-        port = self._own_ports.get(name)
-        return f"{request.url.scheme}://{request.url.replace(port=port).netloc}" if port else None
+        if "text/plain" in request.headers.get("accept", ""):
+            return PlainTextResponse(_text(directory))
+        return Response(msgspec.json.encode(directory), media_type="application/json")
 
 
 def _shown(doors: Iterable[Door]) -> list[PathShown]:
-    return [
-        PathShown(method=door.method, path=path, about=_first_line(door.answer))
-        for door in doors
-        for path in _spelled_out(door)
-    ]
-
-
-def _spelled_out(door: Door) -> list[str]:
-    """The path with each of the words that it takes, and without Starlette's converters."""
-    names = [name for name in _PLACE.findall(door.path) if name in door.words]
-    spelled = itertools.product(*(door.words[name] for name in names))
-    return [_filled(door.path, dict(zip(names, words, strict=True))) for words in spelled]
-
-
-def _filled(path: str, known: Mapping[str, str]) -> str:
-    return _PLACE.sub(lambda place: known.get(place[1], f"{{{place[1]}}}"), path)
-
-
-def _first_line(answer: object) -> str:
-    return (answer.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    """Each path with each of the words that it takes, and without Starlette's converters."""
+    shown = []
+    for door in doors:
+        about = (door.answer.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        paths = [_PLACE.sub(r"{\1}", door.path)]
+        for name, words in door.words.items():
+            paths = [path.replace(f"{{{name}}}", word) for path in paths for word in words]
+        shown += [PathShown(method=door.method, path=path, about=about) for path in paths]
+    return shown
 
 
 def _text(directory: Directory) -> str:

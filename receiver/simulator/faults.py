@@ -65,7 +65,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of one task: as it was asked for, and else as it was drawn."""
+    """What becomes of one task: what its submission asks for, and else what was drawn by lot."""
 
     outcome: Literal["completed", "failed"]
     error: str | None  # both None unless it fails
@@ -94,10 +94,12 @@ def decide(asked: Simulate, faults: Faults, number: int, task_seconds: float, fa
     late = 0.0 if early else dice.roll("delay") * faults.delay
     seconds = 0.0 if early else task_seconds
     failed = outcome == "failed"
+    has_no_codes = failure.code is None  # the provider's failures
+    code = failure.code if has_no_codes or asked.error_code is None else asked.error_code
     return Fate(
         outcome=outcome,
         error=(asked.error or failure.message) if failed else None,
-        error_code=_code(asked, failure) if failed else None,
+        error_code=code if failed else None,
         duplicate=copies,
         repeated_later=later,
         delay_seconds=seconds if asked.delay_seconds is None else asked.delay_seconds,
@@ -120,10 +122,6 @@ def _copies(asked: Simulate, faults: Faults, dice: "_Dice") -> tuple[int, int]:
         return 1, 0
     copies = 2 if dice.roll("copies") < 0.5 else 3
     return copies, int(dice.roll("later") * copies)
-
-
-def _code(asked: Simulate, failure: Failure) -> str | int | None:
-    return failure.code if failure.code is None or asked.error_code is None else asked.error_code
 
 
 class _Dice:

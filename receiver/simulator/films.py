@@ -32,15 +32,12 @@ def _moov(picture: bytes, width: int, height: int, place: int) -> bytes:
         _box(
             b"minf",
             _box(b"vmhd", pack(">IHHHH", 1, 0, 0, 0, 0)),
-            _location(),
+            # The picture is in this very file.
+            _box(b"dinf", _box(b"dref", pack(">II", 0, 1), _box(b"url ", pack(">I", 1)))),
             _samples(picture, width, height, place),
         ),
     )
     return _box(b"moov", _box(b"mvhd", header), _box(b"trak", _box(b"tkhd", track), media))
-
-
-def _location() -> bytes:
-    return _box(b"dinf", _box(b"dref", pack(">II", 0, 1), _box(b"url ", pack(">I", 1))))  # in this very file
 
 
 def _samples(picture: bytes, width: int, height: int, place: int) -> bytes:

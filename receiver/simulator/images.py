@@ -45,22 +45,18 @@ def draw(task_id: str, index: int, longest_edge: int = LONGEST_EDGE, extension: 
 
 def _landscape(chance: random.Random, hue: float, width: int, height: int) -> Image.Image:
     wide, high = width * _SMOOTH, height * _SMOOTH
-    image = _sky(hue, wide, high)
-    _sun(image, chance, hue)
-    ridges = chance.randint(4, 6)
-    for number in range(ridges):
-        _ridge(image, chance, hue, depth=(number + 1) / ridges)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _sky(hue: float, wide: int, high: int) -> Image.Image:
     ramp = Image.linear_gradient("L").resize((wide, high), Image.Resampling.BICUBIC)
     top, middle, bottom = (
         _colour(hue, 0.62, 0.42),
         _colour(hue + 0.08, 0.42, 0.82),
         _colour(hue + 0.16, 0.28, 0.98),
     )
-    return ImageOps.colorize(ramp, black=top, mid=middle, white=bottom)
+    image = ImageOps.colorize(ramp, black=top, mid=middle, white=bottom)  # the sky
+    _sun(image, chance, hue)
+    ridges = chance.randint(4, 6)
+    for number in range(ridges):
+        _ridge(image, chance, hue, depth=(number + 1) / ridges)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _sun(image: Image.Image, chance: random.Random, hue: float) -> None:

@@ -21,16 +21,13 @@ class Draw(Protocol):
 
 
 def make(draw: Draw, task_id: str, index: int, makes: str, longest_edge: int) -> Media:
-    """File ``index`` of a task; ``makes`` is ANY_IMAGE or an extension. Belongs in a thread."""
+    """File ``index`` of a task; ``makes`` is ANY_IMAGE or an extension. Slow: call it in a thread."""
     if makes in _SOUNDS:
         media_type, sound = _SOUNDS[makes]
         return Media(content=sound(f"{task_id}/{index}"), media_type=media_type, extension=makes)
     if makes == "mp4":
-        return _film(draw(task_id, index, longest_edge, "jpg"))
+        picture = draw(task_id, index, longest_edge, "jpg")
+        width, height = picture.width or 0, picture.height or 0
+        content = films.mp4(picture.content, width, height)
+        return Media(content=content, media_type="video/mp4", extension="mp4", width=width, height=height)
     return draw(task_id, index, longest_edge, "" if makes == ANY_IMAGE else makes)
-
-
-def _film(picture: Media) -> Media:
-    width, height = picture.width or 0, picture.height or 0
-    content = films.mp4(picture.content, width, height)
-    return Media(content=content, media_type="video/mp4", extension="mp4", width=width, height=height)

@@ -123,7 +123,7 @@ class CallAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to tell of a task at one moment."""
+    """A task as it is at one moment."""
 
     task_id: str
     model: str
@@ -181,15 +181,20 @@ class PlayedTask:
         return "running" if self.ended_at is None else self.fate.outcome
 
     def snapshot(self, now: datetime) -> Snapshot:
-        """The truth as of ``now``, with links that live from then on."""
+        """The task as it is at ``now``, with links whose life begins then."""
         ended = self.ended_at is not None
+        elapsed_seconds, seconds = (now - self.created_at).total_seconds(), self.fate.delay_seconds
+        urls = [self.links.sign(file.url, now) if self.links else file.url for file in self.files]
         return Snapshot(
             task_id=self.id,
             model=self.order.model,
             state=self.state,
-            percent=self._percent(now),
+            percent=max(0, min(99, int(100 * elapsed_seconds / seconds))) if seconds else 0,
             order=self.order,
-            links=tuple(self._link(file, now) for file in self.files),
+            links=tuple(
+                Link(url=url, kind=kind_of(file.url.rpartition(".")[2]))
+                for url, file in zip(urls, self.files, strict=True)
+            ),
             turn=self.turn,
             credits=self.price,
             error=self.fate.error if ended else None,
@@ -199,7 +204,7 @@ class PlayedTask:
         )
 
     def lie(self, now: datetime) -> Snapshot:
-        """A false one: it is done, and its files are where nobody must fetch them."""
+        """A forged snapshot: the task is done, and its files are where nobody must fetch them."""
         where = f"{self.origin}/forged/{self.provider}/{self.id}"
         links = tuple(
             Link(url=f"{where}/{index}.png", kind=kind_of(extension))
@@ -207,17 +212,8 @@ class PlayedTask:
         )
         return msgspec.structs.replace(self.snapshot(now), state="completed", links=links, ended_at=now)
 
-    def _link(self, file: MadeFile, now: datetime) -> Link:
-        url = self.links.sign(file.url, now) if self.links else file.url
-        return Link(url=url, kind=kind_of(file.url.rpartition(".")[2]))
-
-    def _percent(self, now: datetime) -> int:
-        seconds = self.fate.delay_seconds
-        elapsed_seconds = (now - self.created_at).total_seconds()
-        return max(0, min(99, int(100 * elapsed_seconds / seconds))) if seconds else 0
-
     def truth(self) -> dict[str, object]:
-        """All of it, for ``GET /truth``; the callback URL is left out because it holds a token."""
+        """What ``GET /truth`` tells; the callback URL is left out because it holds a token."""
         error = Failure(code=self.fate.error_code, message=self.fate.error or "")
         return {
             "number": self.number,

@@ -1,7 +1,7 @@
-"""Music: what each model makes, and how Vidgo and APIDot tell of it."""
+"""Music: what each model makes, and how Vidgo and APIDot describe it."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -74,7 +74,7 @@ APIDOT: Mapping[str, Items] = {
     "generate-music-cover": (Item(links={"image_url": "jpg"}),),
 }
 
-# What no prompt is needed for works on a task that was there before.
+# Every other model works on an earlier task, and needs no prompt.
 NEEDS_PROMPT = frozenset({"generate-music", "generate-lyrics", "minimax-music-2.6"})
 
 
@@ -86,19 +86,15 @@ def makes(items: Items) -> tuple[str, ...]:
 def told(items: Items, urls: Sequence[str]) -> list[dict[str, object]]:
     """The entries of a finished task's ``files``; ``urls`` are those of ``makes``."""
     left = iter(urls)
-    return [_entry(item, left) for item in items]
-
-
-def _entry(item: Item, left: Iterator[str]) -> dict[str, object]:
-    links: dict[str, object] = {key: next(left) for key in item.links}
-    if item.inside:
-        return {item.inside: msgspec.json.encode(links).decode(), **item.texts}
-    if audio := links.get("audio_url"):
-        links = {"audio_id": _audio_id(str(audio).partition("?")[0]), **links}
-    return {**links, **item.texts}
-
-
-def _audio_id(url: str) -> str:
-    """In the form of a UUID, the same for the same track."""
-    digits = hashlib.sha256(url.encode()).hexdigest()
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
+    entries: list[dict[str, object]] = []
+    for item in items:
+        links: dict[str, object] = {key: next(left) for key in item.links}
+        if item.inside:
+            links = {item.inside: msgspec.json.encode(links).decode()}
+        elif audio := links.get("audio_url"):
+            # In the form of a UUID, the same for the same track.
+            digits = hashlib.sha256(str(audio).partition("?")[0].encode()).hexdigest()
+            audio_id = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
+            links = {"audio_id": audio_id, **links}
+        entries.append({**links, **item.texts})
+    return entries

@@ -58,7 +58,7 @@ class Caller:
             async with asyncio.timeout(retries.timeout_seconds):
                 headers = {"Content-Type": "application/json"}
                 async with self._http.stream("POST", url, content=body, headers=headers) as response:
-                    status, answer = response.status_code, _decoded(await _read(response))
+                    status, answer = response.status_code, await _read_answer(response)
         except TimeoutError:
             error = "timeout"
         except httpx2.HTTPError as exc:
@@ -68,16 +68,14 @@ class Caller:
         )
 
 
-async def _read(response: httpx2.Response) -> bytes:
+async def _read_answer(response: httpx2.Response) -> object:
+    """The start of the answer: decoded if it is JSON, else as text; None if it is empty."""
     content = b""
     async for chunk in response.aiter_bytes():
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
             break
-    return content[:MAX_ANSWER_BYTES]
-
-
-def _decoded(content: bytes) -> object:
+    content = content[:MAX_ANSWER_BYTES]
     try:
         return payload.decode(content)
     except Rejected:

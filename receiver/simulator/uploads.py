@@ -37,22 +37,25 @@ class Uploads:
         return self._files.get(path)
 
     async def take(self, request: Request) -> dict[str, object]:
-        """Keep one image; what Vidgo answers. Raises Refusal."""
-        fields, content = await self._read(request, await request.body())
-        return self._keep(_image(content), fields, f"{request.url.scheme}://{request.url.netloc}")
-
-    async def _read(self, request: Request, body: bytes) -> tuple[Mapping[str, object], bytes]:
+        """Keep one image, and return what Vidgo answers. Raises Refusal."""
+        body = await request.body()
+        fields: Mapping[str, object]
         match request.path_params["way"]:
             case "stream":
-                return _form(request.headers.get("content-type", ""), body)
+                fields, content = _form(request.headers.get("content-type", ""), body)
             case "base64":
                 fields = read_body(body)
-                return fields, _decoded(fields.get("base64_data"))
+                content = _decoded(fields.get("base64_data"))
             case "url":
                 fields = read_body(body)
-                stand_in = await self._stage.make(read_text(fields, "file_url"), 0)
-                return fields, stand_in.content
-        raise Refusal(404, NO_PATH, "There is no such path.")
+                content = (await self._stage.make(read_text(fields, "file_url"), 0)).content
+            case _:
+                raise Refusal(404, NO_PATH, "There is no such path.")
+        kind = next((kind for start, kind in _TYPES.items() if content.startswith(start)), None)
+        if kind is None or len(content) > MAX_BYTES:
+            raise invalid("Only JPEG, PNG, GIF and WebP images of up to 20 MiB are taken")
+        image = Media(content=content, media_type=f"image/{kind}", extension=kind.replace("jpeg", "jpg"))
+        return self._keep(image, fields, f"{request.url.scheme}://{request.url.netloc}")
 
     def _keep(self, file: Media, fields: Mapping[str, object], origin: str) -> dict[str, object]:
         now = self._stage.now().replace(tzinfo=None)
@@ -104,14 +107,7 @@ def _decoded(text: object) -> bytes:
         raise invalid("base64_data is not base64") from exc
 
 
-def _image(content: bytes) -> Media:
-    kind = next((kind for start, kind in _TYPES.items() if content.startswith(start)), None)
-    if kind is None or len(content) > MAX_BYTES:
-        raise invalid("Only JPEG, PNG, GIF and WebP images of up to 20 MiB are taken")
-    return Media(content=content, media_type=f"image/{kind}", extension=kind.replace("jpeg", "jpg"))
-
-
 def _name(fields: Mapping[str, object], *keys: str) -> str:
-    """The last part of what is given under any of these names: nothing of it can climb."""
+    """The last part of the first name given, so that it cannot lead out of its folder."""
     given = next((value for key in keys if isinstance(value := fields.get(key), str)), "")
     return PurePosixPath(given).name

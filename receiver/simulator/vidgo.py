@@ -109,7 +109,8 @@ class VidgoDialect:
         return music.told(self.music_models[task.model], task.urls) if task.state == "completed" else []
 
     def balance(self, left: float) -> object:
-        return {"code": 200, "data": {"email": "somebody@example.com", "credits_amount": _whole(left)}}
+        amount = int(left) if left == int(left) else left
+        return {"code": 200, "data": {"email": "somebody@example.com", "credits_amount": amount}}
 
     def refusal(self, problem: Refusal) -> object:
         """``error`` as its sister documents it, and as public clients of Vidgo's read it."""
@@ -145,7 +146,3 @@ def _images_or_films(model: str, wanted: Mapping[str, object]) -> tuple[str, ...
     if model == "gpt-image-2-edit" and not given:
         raise invalid("image_urls is required for gpt-image-2-edit")
     return (read_image_format(wanted),) * read_count(wanted, "n", most=15)
-
-
-def _whole(amount: float) -> int | float:
-    return int(amount) if amount == int(amount) else amount

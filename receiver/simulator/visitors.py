@@ -8,7 +8,7 @@ from receiver.simulator.requests import is_loopback
 
 
 class NoPages:
-    """Refuses what a web page could have sent: it posts to local ports, by a name of its own that leads here.
+    """Refuses what a web page could have sent: a page can post to local ports, by a name that leads here.
 
     Every browser says where a page is from when it posts (``Origin``), and by which name it came (``Host``).
     Programs send no ``Origin``, and know this machine by a name or an address of loopback.
@@ -18,18 +18,16 @@ class NoPages:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = _refusal(Headers(scope=scope)) if scope["type"] == "http" else None
-        await (refusal or self._app)(scope, receive, send)
-
-
-def _refusal(headers: Headers) -> PlainTextResponse | None:
-    if "origin" in headers:
-        return PlainTextResponse("The simulator takes nothing from pages: send no Origin.\n", 403)
-    if not all(map(_is_of_loopback, headers.getlist("host") or [""])):
-        return PlainTextResponse(
-            "The simulator is at http://127.0.0.1 and localhost; it knows no other Host.\n", 403
-        )
-    return None
+        answer = self._app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if "origin" in headers:
+                said = "The simulator takes nothing from pages: send no Origin.\n"
+                answer = PlainTextResponse(said, 403)
+            elif not all(map(_is_of_loopback, headers.getlist("host") or [""])):
+                said = "The simulator is at http://127.0.0.1 and localhost; it knows no other Host.\n"
+                answer = PlainTextResponse(said, 403)
+        await answer(scope, receive, send)
 
 
 def _is_of_loopback(host: str) -> bool:

@@ -141,10 +141,10 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
     requeued, cursor = 0, None
     try:
         while requeued < matched:  # no more than there were at first, for some may die meanwhile
-            now, limit = runtime.clock.now(), min(BATCH, matched - requeued)
-            step = await runtime.store.requeue_dead(wanted, sinks, now, limit, after=cursor)
-            requeued, cursor = requeued + step.count, step.cursor
-            if cursor is None:
+            limit = min(BATCH, matched - requeued)
+            found = await runtime.store.find_dead(wanted, sinks, limit, after=cursor)
+            requeued += await runtime.store.revive_dead(found.ids, runtime.clock.now())
+            if (cursor := found.cursor) is None:
                 break
     finally:  # also where the store gives up in the middle: what is due again is due
         runtime.worker.wake("sink")

@@ -105,7 +105,10 @@ async def start(runtime: Runtime, request: Request, asked: NewReplay) -> Respons
     check_sinks(runtime, asked.sinks)
     if asked.dry_run:
         return reply(await unless_left(request, _plan(runtime, asked)))
-    replay = await runtime.store.start_replay(_replay(runtime, request, asked))
+    replay = _replay(runtime, request, asked)
+    matched = await runtime.store.count_matches(replay.stage, replay.filter, replay.created_at)
+    replay = msgspec.structs.replace(replay, matched=matched)
+    await runtime.store.start_replay(replay)
     runtime.worker.wake("replay")
     log.info(
         "replay.requested",
@@ -207,7 +210,7 @@ async def _plan(runtime: Runtime, asked: NewReplay) -> ReplayPlan:
     every = tuple(runtime.sinks) if asked.stage is Stage.NOTIFY else ()
     return ReplayPlan(
         dry_run=True,
-        matched=await runtime.store.count_matches(asked.stage, wanted),
+        matched=await runtime.store.count_matches(asked.stage, wanted, runtime.clock.now()),
         stage=asked.stage,
         filter=_filter(wanted),
         sinks=asked.sinks or every,

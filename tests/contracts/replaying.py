@@ -1,6 +1,9 @@
 """Tasks that have ended and replays of them: what the contracts of replays start from."""
 
+from collections.abc import Sequence
 from datetime import datetime
+
+import msgspec
 
 from receiver.clock import Clock
 from receiver.models import OutboxWork, Outcome, Replay, ReplayState, ReplayWork, Stage, Task, WorkFilter
@@ -81,7 +84,41 @@ async def lease(store: Store, at: float) -> ReplayWork:
 
 async def make_step(store: Store, at: float, *, limit: int = 100) -> None:
     """One step of the only replay; the next is due at once."""
-    assert await store.step_replay(await lease(store, at), limit, later(at), later(at))
+    assert await step_replay(store, await lease(store, at), limit, later(at), later(at))
+
+
+async def start_replay(store: Store, asked: Replay) -> Replay:
+    """Count and start, as the door does."""
+    matched = await store.count_matches(asked.stage, asked.filter, asked.created_at)
+    started = msgspec.structs.replace(asked, matched=matched)
+    await store.start_replay(started)
+    return started
+
+
+async def step_replay(store: Store, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
+    """Look and step, as the loop does."""
+    return await store.step_replay(work, await store.find_matches(work, limit), now, next_at)
+
+
+class Requeued(msgspec.Struct, frozen=True, kw_only=True):
+    """How many dead letters are due again, and behind which others are looked for."""
+
+    count: int
+    cursor: str | None
+
+
+async def requeue_dead(
+    store: Store,
+    wanted: WorkFilter,
+    sinks: Sequence[str],
+    now: datetime,
+    limit: int,
+    *,
+    after: str | None = None,
+) -> Requeued:
+    """Look and revive, as the door does."""
+    found = await store.find_dead(wanted, sinks, limit, after=after)
+    return Requeued(count=await store.revive_dead(found.ids, now), cursor=found.cursor)
 
 
 async def get(store: Store, replay_id: str) -> Replay:

@@ -25,6 +25,7 @@ from receiver.models import (
 )
 from receiver.ports import Store
 from receiver.problem_types import ProblemType
+from tests.contracts.replaying import requeue_dead
 from tests.support.factories import (
     NOW,
     answer,
@@ -989,7 +990,7 @@ class StoreContract:
         (second,) = await store.lease_outbox("all", later(10), later(60), 10)
         await store.settle_outbox(second, settlement(Outcome.REFUSED))
 
-        await store.requeue_dead(WorkFilter(), [], later(10**6), 10)
+        await requeue_dead(store, WorkFilter(), [], later(10**6), 10)
 
         (third,) = await store.lease_outbox("all", later(10**6), later(10**7), 10)
         assert [work.created_at for work in (first, second, third)] == [NOW, NOW, later(10**6)]

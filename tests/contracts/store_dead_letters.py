@@ -7,7 +7,17 @@ from receiver.errors import Rejected
 from receiver.models import DeadLetter, EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
 from receiver.problem_types import ProblemType
-from tests.contracts.replaying import EVERYTHING, end_task, get, make_step, publish, replay, task_of
+from tests.contracts.replaying import (
+    EVERYTHING,
+    end_task,
+    get,
+    make_step,
+    publish,
+    replay,
+    requeue_dead,
+    start_replay,
+    task_of,
+)
 from tests.support.factories import failed, later, recording, settlement, submission
 
 
@@ -54,7 +64,7 @@ class DeadLettersContract:
     async def test_tries_at_the_event_and_at_its_replay_are_told_apart(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(failed("t1")))
-        await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
         for seconds, detail in ((201, "the first"), (202, "the second")):
             for work in await store.lease_outbox("all", later(seconds), later(260), 10):
@@ -105,7 +115,7 @@ class DeadLettersContract:
             await publish(store, "all", at=1, outcome=Outcome.REFUSED)
         counts, cursor = [], None
         while True:
-            step = await store.requeue_dead(WorkFilter(), ["all"], later(500), 2, after=cursor)
+            step = await requeue_dead(store, WorkFilter(), ["all"], later(500), 2, after=cursor)
             counts.append(step.count)
             await publish(store, "all", at=500, outcome=Outcome.REFUSED)  # they die again at once
             cursor = step.cursor
@@ -123,7 +133,7 @@ class DeadLettersContract:
 
         mine = WorkFilter(owner="ann")
         counted = await store.count_dead(mine, ["all"])
-        requeued = (await store.requeue_dead(mine, ["all"], later(500), 10)).count
+        requeued = (await requeue_dead(store, mine, ["all"], later(500), 10)).count
 
         (work,) = await store.lease_outbox("all", later(500), later(560), 10)
         assert (counted, requeued) == (1, 1)
@@ -140,7 +150,7 @@ class DeadLettersContract:
             await store.record(recording(failed(f"t{number}")))
         await publish(store, "all", at=1, outcome=Outcome.REFUSED)
 
-        assert (await store.requeue_dead(WorkFilter(), [], later(500), 3)).count == 3
+        assert (await requeue_dead(store, WorkFilter(), [], later(500), 3)).count == 3
 
         works = await store.lease_outbox("all", later(500), later(560), 10)
         assert [work.event.task_id for work in works] == ["t0", "t1", "t2"]
@@ -176,11 +186,11 @@ class DeadLettersContract:
         self, store: Store
     ) -> None:
         await end_task(store, "t1")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
         await publish(store, "all", at=201, outcome=Outcome.REFUSED)
 
-        await store.requeue_dead(WorkFilter(), [], later(300), 10)
+        await requeue_dead(store, WorkFilter(), [], later(300), 10)
         (again,) = await publish(store, "all", at=301)
 
         done = await get(store, started.id)
@@ -192,13 +202,13 @@ class DeadLettersContract:
     ) -> None:
         for number in range(3):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
         await publish(store, "all", at=201, outcome=Outcome.REFUSED, limit=1)
         waiting = await store.lease_outbox("all", later(202), later(900), 10)
 
         for outcome in (Outcome.REFUSED, Outcome.DELIVERED):
-            assert (await store.requeue_dead(WorkFilter(), [], later(300), 10)).count == 1
+            assert (await requeue_dead(store, WorkFilter(), [], later(300), 10)).count == 1
             (again,) = await publish(store, "all", at=301, outcome=outcome)
             assert again.replay_id == started.id
 
@@ -212,10 +222,10 @@ class DeadLettersContract:
     async def test_a_dead_letter_that_is_requeued_outlives_the_end_of_its_replay(self, store: Store) -> None:
         await end_task(store, "t1")
         await end_task(store, "t2")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
         (first,) = await publish(store, "all", at=201, outcome=Outcome.REFUSED, limit=1)
-        await store.requeue_dead(WorkFilter(), [], later(300), 10)
+        await requeue_dead(store, WorkFilter(), [], later(300), 10)
 
         cancelled = await store.change_replay(started.id, ReplayState.CANCELLED, later(301))
 
@@ -225,3 +235,19 @@ class DeadLettersContract:
         await store.settle_outbox(again, settlement(Outcome.TIMEOUT, at=later(303), retry_at=later(310)))
         assert [work.id for work in await publish(store, "all", at=310)] == [first.id]
         assert await get(store, started.id) == cancelled
+
+    async def test_what_is_no_dead_letter_any_more_when_it_is_revived_is_left_alone(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        await publish(store, "all", at=1, outcome=Outcome.REFUSED)
+        found = await store.find_dead(WorkFilter(), [], 10)
+
+        assert await store.revive_dead(found.ids, later(10)) == 1
+        (work,) = await store.lease_outbox("all", later(11), later(60), 10)
+        assert await store.revive_dead(found.ids, later(12)) == 0
+
+        assert await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=later(13)))
+        assert await store.revive_dead(found.ids, later(14)) == 0
+        assert await store.lease_outbox("all", later(15), later(60), 10) == []

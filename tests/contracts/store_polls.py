@@ -20,6 +20,7 @@ from receiver.models import (
     WorkFilter,
 )
 from receiver.ports import Store
+from tests.contracts.replaying import start_replay, step_replay
 from tests.contracts.store import OpenStore
 from tests.support.factories import (
     NOW,
@@ -76,10 +77,10 @@ async def fetch_again(store: Store, *, at: float) -> str:
         state=ReplayState.RUNNING, requested_by="ann", created_at=later(at), finished_at=None,
         matched=0, looked_at=0, queued=0, settled=0, results={},
     )  # fmt: skip
-    await store.start_replay(replay)
+    await start_replay(store, replay)
     works = await store.lease_replays(later(at), later(at + 60), 10)  # and such as have just ended
     (work,) = [work for work in works if work.replay.id == replay.id]
-    assert await store.step_replay(work, 10, later(at), later(at + 1))
+    assert await step_replay(store, work, 10, later(at), later(at + 1))
     return replay.id
 
 

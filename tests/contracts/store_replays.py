@@ -9,7 +9,17 @@ from receiver.errors import Rejected
 from receiver.models import EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
 from receiver.problem_types import ProblemType
-from tests.contracts.replaying import end_task, end_with_files, get, lease, make_step, publish, replay
+from tests.contracts.replaying import (
+    end_task,
+    end_with_files,
+    get,
+    lease,
+    make_step,
+    publish,
+    replay,
+    start_replay,
+    step_replay,
+)
 from tests.contracts.store import OpenStore
 from tests.contracts.store_dead_letters import DeadLettersContract
 from tests.contracts.store_replays_fetch import FetchContract
@@ -61,8 +71,8 @@ class ReplaysContract(
         await store.log_submission(submission("open"))
         asked = replay(Stage.NOTIFY, wanted, sinks=("all",))
 
-        counted = await store.count_matches(Stage.NOTIFY, asked.filter)
-        started = await store.start_replay(asked)
+        counted = await store.count_matches(Stage.NOTIFY, asked.filter, later(10**6))
+        started = await start_replay(store, asked)
         await make_step(store, 200)
 
         works = await publish(store, "all", at=201)
@@ -85,20 +95,64 @@ class ReplaysContract(
         (work,) = await store.lease_assets(later(1), later(60), 10)
         await store.settle_asset(work, settlement(Outcome.GONE, at=later(50)))
 
-        assert await store.count_matches(stage, WorkFilter(since=later(40))) == matched
-        assert await store.count_matches(stage, WorkFilter(until=later(40))) == 1 - matched
+        assert await store.count_matches(stage, WorkFilter(since=later(40)), later(10**6)) == matched
+        assert await store.count_matches(stage, WorkFilter(until=later(40)), later(10**6)) == 1 - matched
+
+    # --- what happens between looking and doing -------------------------------------------------------
+
+    async def test_what_comes_between_counting_and_starting_is_left_alone(self, store: Store) -> None:
+        await end_task(store, "before", at=0)
+        asked = replay(Stage.NOTIFY, sinks=("all",))
+        matched = await store.count_matches(asked.stage, asked.filter, asked.created_at)
+        await end_task(store, "between", at=101)
+
+        await store.start_replay(asked)
+        await make_step(store, 200)
+
+        assert [work.event.task_id for work in await publish(store, "all", at=201)] == ["before"]
+        assert (matched, (await get(store, asked.id)).looked_at) == (1, 1)
+
+    async def test_a_match_that_is_none_any_more_when_the_step_is_made_is_passed_over(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("ends"))
+        await store.log_submission(submission("open"))
+        started = await start_replay(store, replay(Stage.POLL))
+        work = await lease(store, 200)
+        matches = await store.find_matches(work, 10)
+        await store.record(recording(failed("ends"), received_at=later(201)))
+
+        assert await store.step_replay(work, matches, later(202), later(202))
+
+        moved = await get(store, started.id)
+        assert (len(matches.keys), moved.looked_at, moved.queued) == (2, 2, 1)
+
+    async def test_matches_are_good_for_one_step_of_the_lease_that_they_were_found_for(
+        self, store: Store
+    ) -> None:
+        await end_task(store, "t1")
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
+        work = await lease(store, 200)
+        matches = await store.find_matches(work, 10)
+
+        assert await store.step_replay(work, matches, later(201), later(201))
+        assert not await store.step_replay(work, matches, later(202), later(202))
+
+        assert len(await publish(store, "all", at=203)) == 1
+        assert (await get(store, started.id)).looked_at == 1
+        assert (await store.find_matches(work, 10)).keys == ()
 
     # --- paused, resumed, cancelled -------------------------------------------------------------------
 
     async def test_a_paused_replay_makes_no_step_until_it_is_resumed(self, store: Store) -> None:
         await end_task(store, "t1")
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         begun = await lease(store, 200)
 
         paused = await store.change_replay(started.id, ReplayState.PAUSED, later(201))
 
         assert paused.state is ReplayState.PAUSED
-        assert await store.step_replay(begun, 100, later(202), later(202)) is False
+        assert await step_replay(store, begun, 100, later(202), later(202)) is False
         assert await store.lease_replays(later(9999), later(9999), 10) == []
         assert await store.next_due_at("replays") is None
         resumed = await store.change_replay(started.id, ReplayState.RUNNING, later(300))
@@ -108,7 +162,7 @@ class ReplaysContract(
 
     async def test_what_a_paused_replay_has_queued_goes_on_and_may_end_it(self, store: Store) -> None:
         await end_task(store, "t1")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
         await store.change_replay(started.id, ReplayState.PAUSED, later(201))
 
@@ -117,17 +171,17 @@ class ReplaysContract(
         assert (await get(store, started.id)).state is ReplayState.DONE
 
     async def test_resuming_a_running_replay_does_not_disturb_its_step(self, store: Store) -> None:
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         begun = await lease(store, 200)
 
         await store.change_replay(started.id, ReplayState.RUNNING, later(201))
 
-        assert await store.step_replay(begun, 100, later(202), later(202)) is True
+        assert await step_replay(store, begun, 100, later(202), later(202)) is True
 
     async def test_a_cancelled_replay_takes_back_what_nobody_holds(self, store: Store) -> None:
         for number in range(3):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200, limit=2)
         (held,) = await store.lease_outbox("all", later(201), later(260), 1)
 
@@ -150,7 +204,7 @@ class ReplaysContract(
             await store.record(recording(failed(f"t{number}")))
         for sink in ("all", "failures"):
             await publish(store, sink, at=1, limit=600)
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200, limit=1000)
 
         cancelled = await store.change_replay(started.id, ReplayState.CANCELLED, later(202))
@@ -171,7 +225,7 @@ class ReplaysContract(
         self, store: Store
     ) -> None:
         await end_task(store, "t1")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
         (held,) = await store.lease_outbox("all", later(201), later(260), 10)
         await store.change_replay(started.id, ReplayState.CANCELLED, later(202))
@@ -187,9 +241,9 @@ class ReplaysContract(
         await end_task(store, "t1")
         await store.log_submission(submission("fresh"))
         await store.record(recording(failed("fresh"), received_at=later(99)))
-        first = await store.start_replay(replay(Stage.NOTIFY, WorkFilter(task_ids=("t1",))))
+        first = await start_replay(store, replay(Stage.NOTIFY, WorkFilter(task_ids=("t1",))))
         await make_step(store, 200)
-        second = await store.start_replay(replay(Stage.NOTIFY, WorkFilter(task_ids=("t1",))))
+        second = await start_replay(store, replay(Stage.NOTIFY, WorkFilter(task_ids=("t1",))))
         await make_step(store, 200)
 
         await store.change_replay(first.id, ReplayState.CANCELLED, later(202))
@@ -204,10 +258,10 @@ class ReplaysContract(
     async def test_what_has_ended_or_never_was_cannot_be_changed(
         self, store: Store, state: ReplayState
     ) -> None:
-        done = await store.start_replay(replay(Stage.NOTIFY))
+        done = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200)
         await end_task(store, "t1")
-        cancelled = await store.start_replay(replay(Stage.NOTIFY))
+        cancelled = await start_replay(store, replay(Stage.NOTIFY))
         await store.change_replay(cancelled.id, ReplayState.CANCELLED, later(200))
 
         kinds = []

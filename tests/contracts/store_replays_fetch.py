@@ -9,6 +9,7 @@ from tests.contracts.replaying import (
     make_step,
     publish,
     replay,
+    start_replay,
     task_of,
 )
 from tests.support.factories import completed, later, recording, settlement, stored, submission
@@ -20,7 +21,7 @@ class FetchContract:
     async def test_files_that_could_not_be_had_get_all_their_attempts_again(self, store: Store) -> None:
         await end_with_files(store, "t1", Outcome.STORED, Outcome.GONE)
         await end_with_files(store, "t2", Outcome.STORED)
-        started = await store.start_replay(replay(Stage.FETCH))
+        started = await start_replay(store, replay(Stage.FETCH))
 
         await make_step(store, 200)
 
@@ -35,7 +36,7 @@ class FetchContract:
     ) -> None:
         await end_with_files(store, "old", Outcome.TIMEOUT)
         day = 86_400
-        await store.start_replay(replay(Stage.FETCH, created_at=later(3 * day)))
+        await start_replay(store, replay(Stage.FETCH, created_at=later(3 * day)))
         await make_step(store, 3 * day)
         await store.log_submission(submission("live"))
         dies_at = later(3 * day + LINK_LIFE_SECONDS["vidgo"] - 1)
@@ -50,7 +51,7 @@ class FetchContract:
 
     async def test_a_file_had_at_last_is_told_as_a_new_revision(self, store: Store) -> None:
         await end_with_files(store, "t1", Outcome.STORED, Outcome.GONE)
-        started = await store.start_replay(replay(Stage.FETCH))
+        started = await start_replay(store, replay(Stage.FETCH))
         await make_step(store, 200)
         (work,) = await store.lease_assets(later(201), later(260), 10)
 
@@ -63,7 +64,7 @@ class FetchContract:
 
     async def test_files_that_fail_again_are_counted_and_tell_nothing_new(self, store: Store) -> None:
         await end_with_files(store, "t1", Outcome.STORED, Outcome.GONE)
-        started = await store.start_replay(replay(Stage.FETCH))
+        started = await start_replay(store, replay(Stage.FETCH))
         await make_step(store, 200)
         (work,) = await store.lease_assets(later(201), later(260), 10)
 
@@ -74,7 +75,7 @@ class FetchContract:
 
     async def test_a_cancelled_fetch_leaves_files_as_failed_and_tells_what_it_got(self, store: Store) -> None:
         await end_with_files(store, "t1", Outcome.GONE, Outcome.GONE, Outcome.GONE)
-        started = await store.start_replay(replay(Stage.FETCH))
+        started = await start_replay(store, replay(Stage.FETCH))
         await make_step(store, 200)
         first, second = await store.lease_assets(later(201), later(260), 2)
         await store.settle_asset(first, stored(first, at=later(202)))
@@ -93,7 +94,7 @@ class FetchContract:
         self, store: Store
     ) -> None:
         await end_with_files(store, "t1", Outcome.STORED, Outcome.GONE)
-        started = await store.start_replay(replay(Stage.FETCH))
+        started = await start_replay(store, replay(Stage.FETCH))
         await make_step(store, 200)
         (held,) = await store.lease_assets(later(201), later(260), 10)
         await store.change_replay(started.id, ReplayState.CANCELLED, later(202))
@@ -116,10 +117,10 @@ class FetchContract:
         await store.settle_asset(second, settlement(Outcome.TIMEOUT, at=later(1)))
         (untold,) = await store.lease_outbox("all", later(2), later(60), 10)
         await store.settle_outbox(untold, settlement(Outcome.TIMEOUT, at=later(2), retry_at=later(9999)))
-        sent = await store.start_replay(replay(Stage.NOTIFY))
+        sent = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200)
         await store.lease_replays(later(200), later(200), 10)
-        await store.start_replay(replay(Stage.FETCH))
+        await start_replay(store, replay(Stage.FETCH))
         await make_step(store, 200)
         (last,) = await store.lease_assets(later(201), later(260), 10)
 
@@ -135,7 +136,7 @@ class FetchContract:
         await store.record(recording(completed("t1")))
         (first,) = await store.lease_assets(later(1), later(60), 10)
         await store.settle_asset(first, settlement(Outcome.TIMEOUT, at=later(1)))
-        await store.start_replay(replay(Stage.FETCH))
+        await start_replay(store, replay(Stage.FETCH))
         await make_step(store, 200)
         (held,) = await store.lease_outbox("all", later(201), later(260), 10)
         (last,) = await store.lease_assets(later(201), later(260), 10)

@@ -12,6 +12,8 @@ from tests.contracts.replaying import (
     make_step,
     publish,
     replay,
+    start_replay,
+    step_replay,
     task_of,
 )
 from tests.contracts.store import OpenStore
@@ -26,7 +28,7 @@ class NotifyContract:
     ) -> None:
         await end_task(store, "t1")
         await end_with_files(store, "t2", Outcome.STORED)
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
 
         await make_step(store, 200)
 
@@ -42,7 +44,7 @@ class NotifyContract:
     async def test_a_replay_counts_what_it_did_and_is_done_when_all_has_settled(self, store: Store) -> None:
         for number in range(3):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",), requested_by="admin-1"))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",), requested_by="admin-1"))
         assert (started.matched, started.state, started.looked_at) == (3, ReplayState.RUNNING, 0)
 
         await make_step(store, 200)
@@ -66,7 +68,7 @@ class NotifyContract:
         assert await store.list_replays(10) == [done]
 
     async def test_one_that_is_done_is_handed_out_once_for_its_end_to_be_told(self, store: Store) -> None:
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200)
 
         assert await store.next_due_at("replays") == later(200)
@@ -78,7 +80,7 @@ class NotifyContract:
 
     async def test_named_sinks_get_it_whatever_they_want_and_others_do_not(self, store: Store) -> None:
         await end_with_files(store, "t1", Outcome.STORED)
-        await store.start_replay(replay(Stage.NOTIFY, sinks=("failures",)))
+        await start_replay(store, replay(Stage.NOTIFY, sinks=("failures",)))
 
         await make_step(store, 200)
 
@@ -89,7 +91,7 @@ class NotifyContract:
         await end_task(store, "t1")
         ids = set()
         for _ in range(2):
-            ids.add((await store.start_replay(replay(Stage.NOTIFY))).id)
+            ids.add((await start_replay(store, replay(Stage.NOTIFY))).id)
             await make_step(store, 200)
             await store.lease_replays(later(200), later(200), 10)
 
@@ -98,7 +100,7 @@ class NotifyContract:
     async def test_steps_look_at_everything_once_in_order(self, store: Store) -> None:
         for number in range(5):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         looked_at = []
 
         for _ in range(3):
@@ -112,15 +114,15 @@ class NotifyContract:
     async def test_a_step_whose_lease_was_lost_changes_nothing(self, store: Store) -> None:
         for number in range(3):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         late = await lease(store, 200)
         current = await lease(store, 261)
 
         made = [
-            await store.step_replay(late, 2, later(262), later(262)),
-            await store.step_replay(current, 2, later(262), later(262)),
-            await store.step_replay(current, 2, later(262), later(262)),
-            await store.step_replay(late, 2, later(262), later(262)),
+            await step_replay(store, late, 2, later(262), later(262)),
+            await step_replay(store, current, 2, later(262), later(262)),
+            await step_replay(store, current, 2, later(262), later(262)),
+            await step_replay(store, late, 2, later(262), later(262)),
         ]
 
         assert made == [False, True, False, False]
@@ -130,10 +132,12 @@ class NotifyContract:
     async def test_two_that_step_at_once_queue_nothing_twice(self, store: Store) -> None:
         for number in range(3):
             await end_task(store, f"t{number}")
-        await store.start_replay(replay(Stage.NOTIFY))
+        await start_replay(store, replay(Stage.NOTIFY))
         work = await lease(store, 200)
 
-        made = await asyncio.gather(*(store.step_replay(work, 100, later(201), later(201)) for _ in range(5)))
+        made = await asyncio.gather(
+            *(step_replay(store, work, 100, later(201), later(201)) for _ in range(5))
+        )
 
         assert made.count(True) == 1
         assert len(await publish(store, "all", at=202)) == 3
@@ -142,7 +146,7 @@ class NotifyContract:
         store = await open_store()
         for number in range(4):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200, limit=3)
         await lease(store, 201)  # and never settled
         await store.aclose()
@@ -151,7 +155,7 @@ class NotifyContract:
 
         works = await again.lease_replays(later(10**9), later(10**9), 10)
         assert [work.replay.looked_at for work in works] == [3]
-        assert await again.step_replay(works[0], 3, later(202), later(202))
+        assert await step_replay(again, works[0], 3, later(202), later(202))
         assert len(await publish(again, "all", at=203)) == 4
         assert (await get(again, started.id)).looked_at == 4
         await again.aclose()
@@ -159,7 +163,7 @@ class NotifyContract:
     async def test_what_comes_after_it_was_asked_for_is_left_alone(self, store: Store) -> None:
         await end_task(store, "before")
         await store.log_submission(submission("meanwhile"))
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
         await store.record(recording(failed("meanwhile"), received_at=later(150)))
         await end_task(store, "after", at=150)
         await publish(store, "all", at=150)
@@ -174,7 +178,7 @@ class NotifyContract:
     ) -> None:
         for number in range(3):
             await end_task(store, f"t{number}")
-        started = await store.start_replay(replay(Stage.NOTIFY, sinks=("all",)))
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
         await make_step(store, 200)
 
         down = settlement(Outcome.TIMEOUT, at=later(300))
@@ -185,9 +189,9 @@ class NotifyContract:
 
     async def test_a_step_of_none_only_waits(self, store: Store) -> None:
         await end_task(store, "t1")
-        started = await store.start_replay(replay(Stage.NOTIFY))
+        started = await start_replay(store, replay(Stage.NOTIFY))
 
-        assert await store.step_replay(await lease(store, 200), 0, later(200), later(230))
+        assert await step_replay(store, await lease(store, 200), 0, later(200), later(230))
 
         assert await store.next_due_at("replays") == later(230)
         assert await store.lease_replays(later(229), later(300), 10) == []

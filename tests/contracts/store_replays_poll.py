@@ -2,7 +2,7 @@
 
 from receiver.models import Outcome, ReplayState, Stage
 from receiver.ports import Store
-from tests.contracts.replaying import end_task, get, make_step, replay
+from tests.contracts.replaying import end_task, get, make_step, replay, start_replay
 from tests.support.factories import failed, later, recording, settlement, submission
 
 
@@ -12,7 +12,7 @@ class PollContract:
     async def test_open_tasks_are_asked_about_now(self, store: Store) -> None:
         await store.log_submission(submission("open"))
         await end_task(store, "ended")
-        started = await store.start_replay(replay(Stage.POLL))
+        started = await start_replay(store, replay(Stage.POLL))
         assert await store.lease_polls("vidgo", later(199), later(260), 10) == []
 
         await make_step(store, 200)
@@ -29,7 +29,7 @@ class PollContract:
         await store.log_submission(submission("t1"))
         (work,) = await store.lease_polls("vidgo", later(300), later(360), 10)
         await store.settle_poll(work, settlement(Outcome.NO_MODEL, at=later(301)))
-        await store.start_replay(replay(Stage.POLL, created_at=later(400)))
+        await start_replay(store, replay(Stage.POLL, created_at=later(400)))
 
         await make_step(store, 400)
 
@@ -38,7 +38,7 @@ class PollContract:
     async def test_a_question_on_its_way_counts_for_the_replay_that_wanted_it(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         (work,) = await store.lease_polls("vidgo", later(300), later(360), 10)
-        started = await store.start_replay(replay(Stage.POLL, created_at=later(310)))
+        started = await start_replay(store, replay(Stage.POLL, created_at=later(310)))
 
         await make_step(store, 310)
 
@@ -48,9 +48,9 @@ class PollContract:
 
     async def test_two_poll_replays_ask_once(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
-        first = await store.start_replay(replay(Stage.POLL))
+        first = await start_replay(store, replay(Stage.POLL))
         await make_step(store, 200)
-        second = await store.start_replay(replay(Stage.POLL))
+        second = await start_replay(store, replay(Stage.POLL))
         await make_step(store, 200)
 
         (work,) = await store.lease_polls("vidgo", later(201), later(260), 10)
@@ -60,7 +60,7 @@ class PollContract:
 
     async def test_a_callback_that_comes_first_settles_the_question(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
-        started = await store.start_replay(replay(Stage.POLL))
+        started = await start_replay(store, replay(Stage.POLL))
         await make_step(store, 200)
 
         await store.record(recording(failed("t1"), received_at=later(201)))
@@ -71,7 +71,7 @@ class PollContract:
 
     async def test_tasks_of_a_provider_that_cannot_be_asked_are_counted_as_such(self, store: Store) -> None:
         await store.log_submission(submission("t1", provider="apidot"))
-        started = await store.start_replay(replay(Stage.POLL))
+        started = await start_replay(store, replay(Stage.POLL))
 
         await make_step(store, 200)
 
@@ -80,7 +80,7 @@ class PollContract:
 
     async def test_a_cancelled_poll_replay_puts_its_questions_off(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
-        started = await store.start_replay(replay(Stage.POLL))
+        started = await start_replay(store, replay(Stage.POLL))
         await make_step(store, 200)
 
         cancelled = await store.change_replay(started.id, ReplayState.CANCELLED, later(201))

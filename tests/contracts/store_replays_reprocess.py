@@ -14,7 +14,7 @@ from receiver.models import (
     WorkFilter,
 )
 from receiver.ports import Store
-from tests.contracts.replaying import get, lease, replay, task_of
+from tests.contracts.replaying import get, lease, replay, start_replay, task_of
 from tests.support.factories import answer, completed, failed, later, progress, recording, submission, unclear
 
 
@@ -33,7 +33,7 @@ class ReprocessContract:
     async def test_a_kept_delivery_that_is_understood_now_counts_like_any_other(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1"), body=b"odd", received_at=later(7)))
-        started = await store.start_replay(replay(Stage.REPROCESS))
+        started = await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
 
         (kept,) = await store.list_kept(work, 100)
@@ -58,7 +58,7 @@ class ReprocessContract:
         await store.log_submission(submission("t1"))
         for number in range(3):
             await store.record(recording(unclear("t1"), body=b"%d" % number))
-        started = await store.start_replay(replay(Stage.REPROCESS))
+        started = await start_replay(store, replay(Stage.REPROCESS))
         read = []
 
         for _ in range(3):
@@ -86,7 +86,7 @@ class ReprocessContract:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1"), body=b"odd"))
         await store.record(recording(failed("t1")))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
 
@@ -101,7 +101,7 @@ class ReprocessContract:
     ) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1"), body=b"odd", weak=True))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
 
@@ -117,7 +117,7 @@ class ReprocessContract:
         await store.log_submission(submission("t1"))
         await store.record(recording(completed("t1"), body=b"weak", weak=True))
         await store.record(recording(unclear("t1"), body=b"odd"))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
 
@@ -128,7 +128,7 @@ class ReprocessContract:
 
     async def test_one_whose_submission_is_not_there_yet_waits_for_it(self, store: Store) -> None:
         await store.record(recording(unclear("t1"), body=b"odd"))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
 
@@ -141,7 +141,7 @@ class ReprocessContract:
     async def test_a_body_in_which_no_task_was_found_finds_its_task_later(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear(None), body=b"odd"))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
 
@@ -153,7 +153,7 @@ class ReprocessContract:
     async def test_a_body_that_came_again_under_its_task_counts_once(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear(None), body=b"odd"))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
         await store.record(recording(failed("t1"), body=b"odd"))
@@ -165,7 +165,7 @@ class ReprocessContract:
 
     async def test_one_whose_time_runs_out_while_it_is_read_stays_unowned(self, store: Store) -> None:
         await store.record(recording(unclear("t1"), body=b"odd"))
-        started = await store.start_replay(replay(Stage.REPROCESS))
+        started = await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
         while await store.purge(later(1), 10):
@@ -186,7 +186,7 @@ class ReprocessContract:
         await store.log_submission(submission("theirs", owner="somebody-else"))
         await store.record(recording(unclear(None), body=b"1", submission_id=reserved.id))
         await store.record(recording(unclear(None), body=b"2", submission_id=bound.id))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         first, second = await store.list_kept(work, 100)
 
@@ -200,7 +200,7 @@ class ReprocessContract:
     async def test_a_repeat_that_was_understood_meanwhile_is_not_applied_twice(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1"), body=b"odd"))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         work = await lease(store, 200)
         (kept,) = await store.list_kept(work, 100)
         await store.record(recording(failed("t1"), body=b"odd"))
@@ -212,7 +212,7 @@ class ReprocessContract:
     async def test_reading_again_without_the_lease_changes_nothing(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1")))
-        await store.start_replay(replay(Stage.REPROCESS))
+        await start_replay(store, replay(Stage.REPROCESS))
         late = await lease(store, 200)
         kept = await store.list_kept(late, 100)
         await lease(store, 261)
@@ -226,12 +226,14 @@ class ReprocessContract:
         await store.log_submission(submission("t1"))
         await store.record(recording(unclear("t1")))
         await store.purge(later(1), 10)
-        assert await store.count_matches(Stage.REPROCESS, WorkFilter()) == 1  # its task may still end by it
+        assert (
+            await store.count_matches(Stage.REPROCESS, WorkFilter(), later(10**6)) == 1
+        )  # its task may still end by it
 
         await store.record(recording(failed("t1")))
         await store.purge(later(1), 10)
 
-        assert await store.count_matches(Stage.REPROCESS, WorkFilter()) == 0
+        assert await store.count_matches(Stage.REPROCESS, WorkFilter(), later(10**6)) == 0
 
     @pytest.mark.parametrize(
         ("wanted", "matched"),
@@ -251,4 +253,4 @@ class ReprocessContract:
         await store.log_submission(submission("t1", owner="ann"))
         await store.record(recording(unclear("stranger"), received_at=later(9)))
 
-        assert await store.count_matches(Stage.REPROCESS, wanted) == matched
+        assert await store.count_matches(Stage.REPROCESS, wanted, later(10**6)) == matched

@@ -11,7 +11,7 @@ import pytest
 from receiver.envelope import render
 from receiver.models import EventType, Notification, OutboxWork, Outcome, Recording, Stage, WorkFilter
 from receiver.ports import Store
-from tests.contracts.replaying import publish, replay, task_of
+from tests.contracts.replaying import publish, replay, requeue_dead, start_replay, step_replay, task_of
 from tests.support.factories import (
     answer,
     completed,
@@ -68,10 +68,10 @@ async def end_untold(store: Store, *outcomes: Outcome) -> None:
 
 async def again(store: Store, stage: Stage, at: float, *sinks: str) -> None:
     """A replay of everything, with all its steps."""
-    started = await store.start_replay(replay(stage, sinks=sinks, created_at=later(at)))
+    started = await start_replay(store, replay(stage, sinks=sinks, created_at=later(at)))
     works = await store.lease_replays(later(at), later(at + 60), 10)  # and such as have just ended
     (work,) = [work for work in works if work.replay.id == started.id]
-    assert await store.step_replay(work, 10, later(at), later(at))
+    assert await step_replay(store, work, 10, later(at), later(at))
 
 
 async def lease_one(store: Store, sink: str, at: float) -> OutboxWork:
@@ -251,7 +251,7 @@ class RevisionsContract:
 
         page = await store.list_dead(WorkFilter(), None, 10, None)
         assert [(letter.sink, letter.revision) for letter in page.dead_letters] == [("failures", 1)]
-        assert (await store.requeue_dead(WorkFilter(), (), later(200), 10)).count == 1
+        assert (await requeue_dead(store, WorkFilter(), (), later(200), 10)).count == 1
         (sent,) = await publish(store, "failures", at=200)
         assert (said(sent)["id"], said(sent)["type"]) == ("evt_7", "task.failed")
         assert [work.revision for work in await publish(store, "all", at=200)] == [2]
@@ -262,7 +262,7 @@ class RevisionsContract:
         await end_untold(store, Outcome.GONE)
         await publish(store, "failures", at=2, outcome=Outcome.REFUSED)
         await end_anew(store, Outcome.STORED, at=100)
-        await store.requeue_dead(WorkFilter(), (), later(200), 10)
+        await requeue_dead(store, WorkFilter(), (), later(200), 10)
         work = await lease_one(store, "failures", at=200)
 
         await store.settle_outbox(work, settlement(Outcome.TIMEOUT, at=later(201), retry_at=later(210)))

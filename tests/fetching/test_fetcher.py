@@ -35,7 +35,7 @@ from receiver.models import (
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from tests.contracts.replaying import replay
+from tests.contracts.replaying import replay, start_replay, step_replay
 from tests.support.factories import asset_work as work
 from tests.support.factories import completed, recording, submission
 from tests.support.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
@@ -567,9 +567,9 @@ async def leased_again(store: SqliteStore, clock: TurnableClock) -> list[AssetWo
     """The files that a fetch replay brings back, ready to be run."""
     clock.turn(60)
     now = clock.now()
-    await store.start_replay(replay(Stage.FETCH, created_at=now))
+    await start_replay(store, replay(Stage.FETCH, created_at=now))
     for step in await store.lease_replays(now, now + timedelta(seconds=30), 10):
-        await store.step_replay(step, 10, now, now)
+        await step_replay(store, step, 10, now, now)
     return await store.lease_assets(now, now + timedelta(minutes=10), 10)
 
 

@@ -25,7 +25,7 @@ from receiver.options import StoreOptions
 from receiver.record import filters, lists, metadata, references, replays, stats, windows
 from receiver.record.filters import DEAD, ROWS, Search
 from receiver.stores.sqlite import SqliteStore
-from tests.contracts.replaying import end_task, get, publish, replay
+from tests.contracts.replaying import end_task, get, publish, replay, requeue_dead, start_replay, step_replay
 from tests.contracts.store import ROUTES
 from tests.support.factories import completed, failed, later, recording, submission, unclear
 
@@ -325,25 +325,25 @@ async def test_counting_in_parts_counts_everything_once(store: SqliteStore) -> N
         await store.record(recording(failed(f"t{number}")))
     await publish(store, "all", at=1, outcome=Outcome.REFUSED)
 
-    assert await store.count_matches(Stage.NOTIFY, WorkFilter()) == 7
-    assert await store.count_matches(Stage.NOTIFY, WorkFilter(owner="ann")) == 3
-    assert await store.count_matches(Stage.NOTIFY, WorkFilter(task_ids=("t1", "t6", "t9"))) == 2
+    assert await store.count_matches(Stage.NOTIFY, WorkFilter(), later(10**6)) == 7
+    assert await store.count_matches(Stage.NOTIFY, WorkFilter(owner="ann"), later(10**6)) == 3
+    assert await store.count_matches(Stage.NOTIFY, WorkFilter(task_ids=("t1", "t6", "t9")), later(10**6)) == 2
     assert await store.count_dead(WorkFilter(owner="bob"), ["all"]) == 4
-    assert (await store.requeue_dead(WorkFilter(task_ids=("t5",)), ["all"], later(9), 10)).count == 1
+    assert (await requeue_dead(store, WorkFilter(task_ids=("t5",)), ["all"], later(9), 10)).count == 1
     asked = replay(Stage.NOTIFY, WorkFilter(owner="ann"))
-    assert (await store.start_replay(asked)).matched == 3
+    assert (await start_replay(store, asked)).matched == 3
 
 
 @pytest.mark.usefixtures("in_small_parts")
 async def test_a_replay_whose_steps_are_cut_short_looks_at_every_match_once(store: SqliteStore) -> None:
     for number in range(9):
         await end_task(store, f"t{number}", owner="ann" if number in {0, 7, 8} else "bob")
-    started = await store.start_replay(replay(Stage.NOTIFY, WorkFilter(owner="ann", provider="vidgo")))
-    everything = await store.start_replay(replay(Stage.NOTIFY))
+    started = await start_replay(store, replay(Stage.NOTIFY, WorkFilter(owner="ann", provider="vidgo")))
+    everything = await start_replay(store, replay(Stage.NOTIFY))
 
     while works := await store.lease_replays(later(200), later(260), 10):
         for work in works:
-            assert await store.step_replay(work, 100, later(200), later(200))
+            assert await step_replay(store, work, 100, later(200), later(200))
 
     assert (await get(store, started.id)).looked_at == 3
     assert (await get(store, everything.id)).looked_at == 9
@@ -360,7 +360,7 @@ async def test_kept_deliveries_are_read_again_however_many_that_do_not_match_com
         owner = "ann" if number == 6 else "bob"
         await store.log_submission(submission(f"t{number}", owner=owner))
         await store.record(recording(unclear(f"t{number}")))
-    started = await store.start_replay(replay(Stage.REPROCESS, WorkFilter(owner="ann")))
+    started = await start_replay(store, replay(Stage.REPROCESS, WorkFilter(owner="ann")))
     (work,) = await store.lease_replays(later(200), later(260), 10)
 
     (kept,) = await store.list_kept(work, 10)

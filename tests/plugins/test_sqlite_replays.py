@@ -23,6 +23,8 @@ from tests.contracts.replaying import (
     make_step,
     publish,
     replay,
+    start_replay,
+    step_replay,
 )
 from tests.contracts.store import ROUTES, OpenStore
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
@@ -78,7 +80,7 @@ async def test_what_a_replay_would_ask_is_counted_as_such_once_the_key_is_taken_
 
     store = await SqliteStore.open("sqlite:receiver.db", options({}))
     await store.log_submission(submission("t1"))
-    started = await store.start_replay(replay(Stage.POLL))
+    started = await start_replay(store, replay(Stage.POLL))
     await make_step(store, 200)
     await store.aclose()
 
@@ -93,7 +95,7 @@ async def test_what_a_replay_would_ask_is_counted_as_such_once_the_key_is_taken_
 async def test_a_step_that_fails_half_way_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
     for number in range(4):
         await end_task(store, f"t{number}")
-    started = await store.start_replay(replay(Stage.NOTIFY))
+    started = await start_replay(store, replay(Stage.NOTIFY))
     work = await lease(store, 200)
     run(
         tmp_path,
@@ -104,7 +106,7 @@ async def test_a_step_that_fails_half_way_leaves_nothing_behind(store: Store, tm
     )
 
     with pytest.raises(Unavailable):
-        await store.step_replay(work, 100, later(201), later(201))
+        await step_replay(store, work, 100, later(201), later(201))
 
     assert await publish(store, "all", at=202) == []
     assert await get(store, started.id) == started
@@ -116,7 +118,7 @@ async def test_a_step_that_fails_half_way_leaves_nothing_behind(store: Store, tm
 @pytest.mark.parametrize("rate", [0.0, 1e-12])
 async def test_a_rate_of_nothing_is_refused_by_the_record(store: Store, rate: float) -> None:
     with pytest.raises(Unavailable):
-        await store.start_replay(replay(Stage.NOTIFY, rate=rate))
+        await start_replay(store, replay(Stage.NOTIFY, rate=rate))
     assert await store.list_replays(10) == []
 
 
@@ -131,7 +133,7 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def step_while_due(store: Store, replay_id: str, *, at: float) -> int:
     """Steps of three until it has to wait; how much it has looked at."""
     while works := await store.lease_replays(later(at), later(at + 60), 10):
-        assert await store.step_replay(works[0], 3, later(at), later(at))
+        assert await step_replay(store, works[0], 3, later(at), later(at))
     return (await get(store, replay_id)).looked_at
 
 
@@ -139,7 +141,7 @@ async def step_while_due(store: Store, replay_id: str, *, at: float) -> int:
 async def test_a_sink_that_is_down_does_not_hold_up_what_a_replay_has_for_the_others(store: Store) -> None:
     for number in range(20):
         await end_task(store, f"t{number}")
-    started = await store.start_replay(replay(Stage.NOTIFY))
+    started = await start_replay(store, replay(Stage.NOTIFY))
 
     got = 0
     for second in range(10):
@@ -156,7 +158,7 @@ async def test_a_sink_that_is_down_does_not_hold_up_what_a_replay_has_for_the_ot
 async def test_a_replay_waits_where_every_sink_is_behind_and_says_when_it_looks_again(store: Store) -> None:
     for number in range(20):
         await end_task(store, f"t{number}")
-    started = await store.start_replay(replay(Stage.NOTIFY))
+    started = await start_replay(store, replay(Stage.NOTIFY))
 
     assert await step_while_due(store, started.id, at=200) == 6
     assert await store.next_due_at("replays") == later(201)
@@ -173,7 +175,7 @@ async def test_a_dead_sink_does_not_hold_up_a_sink_whose_first_event_of_a_replay
     for number in range(20):
         await end_with_files(store, f"t{number:02}", Outcome.STORED)  # for "all", which is dead
     await end_task(store, "failed")
-    started = await store.start_replay(replay(Stage.NOTIFY))
+    started = await start_replay(store, replay(Stage.NOTIFY))
 
     await step_while_due(store, started.id, at=200)
 
@@ -194,7 +196,7 @@ async def test_a_sink_that_can_get_none_of_a_replay_is_not_the_one_that_is_least
 ) -> None:
     for number in range(20):
         await end_with_files(store, f"t{number}", Outcome.STORED)
-    started = await store.start_replay(replay(Stage.NOTIFY, wanted, sinks=sinks))
+    started = await start_replay(store, replay(Stage.NOTIFY, wanted, sinks=sinks))
 
     assert await step_while_due(store, started.id, at=200) == 6
 
@@ -225,7 +227,7 @@ async def test_what_a_replay_has_for_a_sink_that_is_gone_is_taken_back_at_the_ne
         await end_task(store, f"t{number}")
     await store.log_submission(submission("live"))
     await store.record(recording(failed("live")))
-    started = await store.start_replay(replay(Stage.NOTIFY, WorkFilter(task_ids=("t0", "t1", "t2"))))
+    started = await start_replay(store, replay(Stage.NOTIFY, WorkFilter(task_ids=("t0", "t1", "t2"))))
     await make_step(store, 200)
     await store.lease_outbox("failures", later(200), later(260), 1)
     await store.aclose()
@@ -247,7 +249,7 @@ async def test_a_replay_that_was_waiting_for_such_a_sink_alone_ends_at_the_next_
 ) -> None:
     store = await open_store()
     await end_task(store, "t1")
-    started = await store.start_replay(replay(Stage.NOTIFY, sinks=("failures",)))
+    started = await start_replay(store, replay(Stage.NOTIFY, sinks=("failures",)))
     await make_step(store, 200)
     await store.aclose()
 
@@ -262,7 +264,7 @@ async def test_a_replay_queues_nothing_for_a_sink_that_was_named_and_is_gone(
 ) -> None:
     store = await open_store()
     await end_task(store, "t1")
-    started = await store.start_replay(replay(Stage.NOTIFY, sinks=("failures", "all")))
+    started = await start_replay(store, replay(Stage.NOTIFY, sinks=("failures", "all")))
     await store.aclose()
     again = await reopen(tmp_path, "all")
 

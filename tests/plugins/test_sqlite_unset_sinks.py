@@ -12,7 +12,15 @@ from receiver.options import StoreOptions
 from receiver.record import unset_sinks
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from tests.contracts.replaying import end_with_files, make_step, publish, replay, task_of
+from tests.contracts.replaying import (
+    end_with_files,
+    make_step,
+    publish,
+    replay,
+    start_replay,
+    step_replay,
+    task_of,
+)
 from tests.support.factories import failed, later, recording, stored, submission
 
 OpenWith = Callable[..., Awaitable[SqliteStore]]
@@ -133,12 +141,12 @@ async def test_a_replay_and_another_revision_are_other_messages(open_with: OpenW
     await end_with_files(store, "t1", Outcome.GONE, Outcome.STORED)
     await publish(store, "new", at=1)
     await publish(store, "old", at=1)
-    await store.start_replay(replay(Stage.NOTIFY, sinks=("old",)))
+    await start_replay(store, replay(Stage.NOTIFY, sinks=("old",)))
     await make_step(store, 200)
     await publish(store, "old", at=201, outcome=Outcome.REFUSED)
-    await store.start_replay(replay(Stage.FETCH))
+    await start_replay(store, replay(Stage.FETCH))
     for work in await store.lease_replays(later(210), later(260), 10):
-        await store.step_replay(work, 10, later(210), later(210))
+        await step_replay(store, work, 10, later(210), later(210))
     for asset in await store.lease_assets(later(300), later(360), 10):
         await store.settle_asset(asset, stored(asset, at=later(300)))
     await publish(store, "old", at=301, outcome=Outcome.REFUSED)

@@ -31,7 +31,7 @@ from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.testing import TurnableClock
-from tests.contracts.replaying import replay
+from tests.contracts.replaying import replay, requeue_dead, start_replay, step_replay
 from tests.contracts.store import ROUTES
 from tests.support.earlier_releases import (
     TOLD_BODY,
@@ -239,9 +239,9 @@ async def test_files_of_an_earlier_release_have_their_share_of_the_places(tmp_pa
     make_third_release(tmp_path / "receiver.db")
     store = await open_today(tmp_path)
     started = replay(Stage.FETCH, created_at=later(7000))
-    await store.start_replay(started)
+    await start_replay(store, started)
     for step in await store.lease_replays(*SINCE, 10):
-        await store.step_replay(step, 100, *SINCE)
+        await step_replay(store, step, 100, *SINCE)
 
     works = await store.lease_assets(*SINCE, 100)
 
@@ -313,7 +313,7 @@ async def test_what_the_first_release_ended_stays_as_it_was(tmp_path: Path) -> N
         ("asset 1", 1),
         ("sink all", 1),
     ]
-    assert (await store.requeue_dead(WorkFilter(), (), NOW, 10)).count == 1
+    assert (await requeue_dead(store, WorkFilter(), (), NOW, 10)).count == 1
     await store.aclose()
 
 

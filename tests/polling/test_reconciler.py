@@ -52,7 +52,7 @@ from receiver.providers.vidgo import Vidgo
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
-from tests.contracts.replaying import replay
+from tests.contracts.replaying import replay, start_replay, step_replay
 from tests.support.factories import NOW, completed, later, recording, submission
 from tests.support.media_host import Answer, MediaHost, media_host, picture, says
 from tests.support.status_host import asking, running, status_path, tells
@@ -420,10 +420,10 @@ async def test_what_a_replay_asks_settles_though_the_provider_is_away(world: Wor
     await world.poll()
     asked = len(world.host.requests)
     job = replay(Stage.POLL, created_at=world.clock.now())
-    await world.store.start_replay(job)
+    await start_replay(world.store, job)
     now = world.clock.now()
     (step,) = await world.store.lease_replays(now, now + timedelta(seconds=30), 1)
-    await world.store.step_replay(step, 10, now, now)
+    await step_replay(world.store, step, 10, now, now)
 
     assert (await world.poll()).outcome is Outcome.HTTP_ERROR
 
@@ -1014,9 +1014,9 @@ async def test_a_fetch_replay_asks_anew_for_a_link_that_died_for_good(
 async def fetch_again(world: World) -> None:
     """A replay that downloads what is missing, up to its end."""
     now = world.clock.now()
-    await world.store.start_replay(replay(Stage.FETCH, created_at=now))
+    await start_replay(world.store, replay(Stage.FETCH, created_at=now))
     (step,) = await world.store.lease_replays(now, now + timedelta(seconds=30), 1)
-    await world.store.step_replay(step, 10, now, now)
+    await step_replay(world.store, step, 10, now, now)
 
 
 async def stored_names(depot: Depot, host: MediaHost, *links: str) -> list[str | None]:

@@ -28,8 +28,10 @@ from receiver.models import (
     Delivery,
     Event,
     FetchLoad,
+    FoundDead,
     HistoryPage,
     KeptDelivery,
+    Matches,
     Moved,
     OutboxEntry,
     OutboxWork,
@@ -40,7 +42,6 @@ from receiver.models import (
     Replay,
     ReplayState,
     ReplayWork,
-    Requeued,
     Settlement,
     Stage,
     Stats,
@@ -238,12 +239,8 @@ class SqliteStore:
     async def forget_polls(self, now: datetime, limit: int) -> int:
         return await self._writer.write(lambda c: polls.forget_polls(c, now, limit))
 
-    async def start_replay(self, replay: Replay) -> Replay:
-        up_to = await self._read(lambda c: filters.newest_number(c, replay.stage))
-        matched = await self._count(
-            lambda low: lambda c: filters.count_on(c, filters.search_of(c, replay), low=low, high=up_to)
-        )
-        return await self._writer.write(lambda c: replays.start(c, replay, matched, up_to))
+    async def start_replay(self, replay: Replay) -> None:
+        await self._writer.write(lambda c: replays.start(c, replay))
 
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
         lease = self._options.clock.new_id("lease")
@@ -251,19 +248,12 @@ class SqliteStore:
             lambda c: replays.lease_replays(c, now, lease_until, lease, limit, self._options.routes)
         )
 
-    async def step_replay(self, work: ReplayWork, limit: int, now: datetime, next_at: datetime) -> bool:
-        rows, reached = await self._read(lambda c: filters.next_matches(c, work, limit), Purpose.WORK)
-        found = [row["place"] for row in rows]
+    async def find_matches(self, work: ReplayWork, limit: int) -> Matches:
+        return await self._read(lambda c: replay_steps.find_matches(c, work, limit), Purpose.WORK)
+
+    async def step_replay(self, work: ReplayWork, matches: Matches, now: datetime, next_at: datetime) -> bool:
         return await self._writer.write(
-            lambda c: replay_steps.step(
-                c,
-                work,
-                found,
-                next_number=reached,
-                now=now,
-                next_at=next_at,
-                options=self._options,
-            )
+            lambda c: replay_steps.step(c, work, matches, now=now, next_at=next_at, options=self._options)
         )
 
     async def reprocess(
@@ -283,13 +273,14 @@ class SqliteStore:
             lambda c: replay_steps.withdraw_pieces(c, work, now, lease_until, self._options)
         )
 
-    async def requeue_dead(
-        self, wanted: WorkFilter, sinks: Sequence[str], now: datetime, limit: int, *, after: str | None = None
-    ) -> Requeued:
+    async def find_dead(
+        self, wanted: WorkFilter, sinks: Sequence[str], limit: int, *, after: str | None = None
+    ) -> FoundDead:
         look = partial(dead_letters.find_dead, wanted=wanted, sinks=sinks, limit=limit, after=after)
-        found, reached = await self._read(look, Purpose.WORK)
-        revived = await self._writer.write(lambda c: dead_letters.revive(c, found, now))
-        return dead_letters.requeued(revived, reached)
+        return await self._read(look, Purpose.WORK)
+
+    async def revive_dead(self, ids: Sequence[str], now: datetime) -> int:
+        return await self._writer.write(lambda c: dead_letters.revive(c, ids, now))
 
     async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
         return await self._writer.write(lambda c: unset_sinks.move(c, entries, sink, to, now))
@@ -361,10 +352,11 @@ class SqliteStore:
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
         return await self._read(lambda c: lists.list_tasks(c, wanted, limit, cursor), Purpose.LIST)
 
-    async def count_matches(self, stage: Stage, wanted: WorkFilter) -> int:
-        rows = filters.ROWS[stage]
+    async def count_matches(self, stage: Stage, wanted: WorkFilter, asked_at: datetime) -> int:
         return await self._count(
-            lambda low: lambda c: filters.count_on(c, filters.search(c, rows, wanted), low=low)
+            lambda low: (
+                lambda c: filters.count_on(c, filters.search_as_of(c, stage, wanted, asked_at), low=low)
+            )
         )
 
     async def list_kept(self, work: ReplayWork, limit: int) -> list[KeptDelivery]:
