@@ -9,7 +9,7 @@ import pytest
 from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.testing import TurnableClock
-from receiver.worker import BREATH_SECONDS, LeaseLoop, PeriodicLoop, Worker
+from receiver.worker import BREATH_SECONDS, FALLBACK_SECONDS, LeaseLoop, PeriodicLoop, Worker
 from tests.support.waiting import until
 
 
@@ -85,7 +85,7 @@ async def test_a_wake_up_starts_work_long_before_the_fallback() -> None:
     await asyncio.sleep(0.05)
     shelf.due.append("new")
     worker.wake()
-    await until(lambda: done == ["new"], seconds=1)
+    await until(lambda: done == ["new"], seconds=FALLBACK_SECONDS - 1)
     await worker.drain(1)
 
 
@@ -455,7 +455,7 @@ async def test_a_wake_up_reaches_every_loop_whose_name_begins_so(kind: str) -> N
     for name, shelf in shelves.items():
         shelf.due.append(name)
     worker.wake(kind)
-    await until(lambda: "poll vidgo" in done, seconds=1)
+    await until(lambda: "poll vidgo" in done, seconds=FALLBACK_SECONDS - 1)
     await asyncio.sleep(0.05)
     assert ("assets" in done) is (kind == "")
     await worker.drain(1)

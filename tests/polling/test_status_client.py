@@ -302,7 +302,7 @@ async def test_a_malformed_line_in_an_answer_is_passed_over(host: MediaHost, clo
 async def test_an_answer_that_does_not_come_in_time_is_not_waited_for(
     host: MediaHost, clock: TurnableClock, answer: Told
 ) -> None:
-    async with asking(host, clock, timeout_seconds=0.2) as status_client, asyncio.timeout(3):
+    async with asking(host, clock, timeout_seconds=0.2) as status_client, asyncio.timeout(4.5):
         assert await outcome(status_client, host, answer) is Outcome.TIMEOUT
 
 
