@@ -106,7 +106,10 @@ class Service:
             return
         try:
             if self._app is None:
-                await self._open_late()
+                if self._opening is None:  # in a task of its own, once for all that wait
+                    opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._opening = asyncio.create_task(self._keep_open(opened)), opened
+                await asyncio.shield(self._opening[1])
             assert self._app is not None  # noqa: S101 - for mypy
             await self._app(scope, receive, send)
         except ReceiverError as exc:  # only the opening raises these
@@ -114,7 +117,10 @@ class Service:
             detail = "The service could not start; its log says why."
             await problems.problem(ProblemType.UNAVAILABLE, detail)(scope, receive, send)
         except asyncio.CancelledError:
-            await _cut_short(scope, receive, send)
+            # The server stops and waits no longer: by itself it would say 500 and log a fault of ours. Where
+            # half an answer is out already, the server closes the connection.
+            with suppress(RuntimeError):
+                await problems.stopping()(scope, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, _outer: object = None) -> AsyncIterator[None]:
@@ -135,7 +141,7 @@ class Service:
             self._runtime.task_waiters.stop()
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """The server's lifespan protocol. What keeps the service from starting is said in its own words."""
+        """Speak the server's lifespan protocol. A failed start is told in the error's own words."""
         phase = "startup"
         try:
             await receive()
@@ -149,13 +155,6 @@ class Service:
             raise
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _open_late(self) -> None:
-        """Open the runtime in a task of its own, once for all that wait. Raises what opening raises."""
-        if self._opening is None:
-            opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._opening = asyncio.create_task(self._keep_open(opened)), opened
-        await asyncio.shield(self._opening[1])
-
     async def _keep_open(self, opened: asyncio.Future[None]) -> None:
         try:
             async with self.lifespan():
@@ -165,12 +164,6 @@ class Service:
             opened.set_exception(exc)
         finally:
             self._opening = None
-
-
-async def _cut_short(scope: Scope, receive: Receive, send: Send) -> None:
-    """The server stops and waits no longer: by itself it would say 500 and log a fault of ours."""
-    with suppress(RuntimeError):  # half an answer is out already; the server closes the connection
-        await problems.stopping()(scope, receive, send)
 
 
 def build_app(runtime: Runtime) -> ASGIApp:
@@ -193,7 +186,7 @@ def build_app(runtime: Runtime) -> ASGIApp:
 def from_root(scope: Scope, public_path: str) -> Scope:
     """The scope as if this app lay at the root: without what it is mounted at, or the public URL's path.
 
-    A proxy may cut that path off or hand it on, so it is passed over only before what is a door of ours.
+    A proxy may cut that path off or hand it on, so it is removed only in front of a path of ours.
     """
     path: str = scope["path"]
     root = scope.get("root_path", "")
@@ -201,13 +194,10 @@ def from_root(scope: Scope, public_path: str) -> Scope:
         return scope
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
-    if public_path and path.startswith(f"{public_path}/") and _is_door(path[len(public_path) :]):
-        path = path[len(public_path) :]
+    if public_path and path.startswith(f"{public_path}/"):
+        below = path[len(public_path) :]
+        path = below if below.split("/", 2)[1] in _DOORS else path
     return scope if path == scope["path"] and not root else {**scope, "path": path or "/", "root_path": ""}
-
-
-def _is_door(path: str) -> bool:
-    return path.split("/", 2)[1] in _DOORS
 
 
 def _routed(reception: Reception) -> Starlette:

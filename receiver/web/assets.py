@@ -106,22 +106,18 @@ def _remaining_seconds(runtime: Runtime, query: LinkQuery, provider: str, task_i
     return int(remaining)
 
 
-def _cache_control(remaining_seconds: int) -> str:
-    """A copy lives no longer than the link that it was fetched by; what a token fetched is kept by nobody."""
-    if remaining_seconds == 0:
-        return "no-store"
-    return f"private, max-age={min(remaining_seconds, MAX_AGE_SECONDS)}, immutable"
-
-
 async def _answer(runtime: Runtime, request: Request, remaining: int, stream: Stream) -> Response:
     params = request.path_params
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     has_token = request.state.role >= Role.BACKEND
     asset = await _find(runtime, request if has_token else None, provider, task_id, index)
     etag, size = f'"{asset.sha256}"', asset.bytes or 0
+    cache_control = "no-store"  # nobody keeps what a token fetched
+    if remaining:  # a copy lives no longer than the link that fetched it
+        cache_control = f"private, max-age={min(remaining, MAX_AGE_SECONDS)}, immutable"
     headers = {
         **_HEADERS,
-        "cache-control": _cache_control(remaining),
+        "cache-control": cache_control,
         "etag": etag,
         "content-disposition": _disposition(asset, task_id),
     }
@@ -135,7 +131,7 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
 
 
 async def _find(runtime: Runtime, request: Request | None, provider: str, task_id: str, index: int) -> Asset:
-    """The stored file. Another owner's is as unknown as none to the token of ``request``."""
+    """The stored file. For the token of ``request``, another owner's does not exist."""
     event = await runtime.store.get_event(provider, task_id)
     if event and request and not may_act_for(request, event.submission.owner):
         raise _unknown_file()
@@ -153,7 +149,7 @@ def _unknown_file() -> Rejected:
 
 
 def _disposition(asset: Asset, task_id: str) -> str:
-    """Every character of the name is a harmless one, whatever the task id holds."""
+    """The header with a name of harmless characters only, whatever the task id holds."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", task_id)[:80].strip("-") or "file"
     extension = re.sub(r"[^a-z0-9]", "", (asset.key or "").rpartition(".")[2])[:8] or "bin"
     kind = "inline" if asset.media_type in _SHOWN else "attachment"
@@ -161,9 +157,9 @@ def _disposition(asset: Asset, task_id: str) -> str:
 
 
 def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:
-    """First byte and how many, if one good range is asked for; none of them where it is beyond the end.
+    """First byte and length of a single good range; a length of 0 where it is beyond the end.
 
-    Several ranges and what is no range get the whole file, as RFC 9110 (14.2) allows.
+    None, the whole file, for several ranges and for bad ones, as RFC 9110 (14.2) allows.
     """
     wanted = "" if request.method == "HEAD" else request.headers.get("range", "")
     match = _RANGE.fullmatch(wanted.strip())
@@ -203,7 +199,7 @@ async def _send(
 
 
 class _File(StreamingResponse):
-    """A file on its way, which is closed however that ends: also when its reader left in the middle."""
+    """A file that is being sent, closed however that ends, also when its reader leaves in the middle."""
 
     def __init__(
         self,

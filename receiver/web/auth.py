@@ -35,14 +35,15 @@ class Guard:
 
     def __init__(self, api_tokens: Iterable[str], admin_tokens: Iterable[str]) -> None:
         roles = ((Role.BACKEND, api_tokens), (Role.ADMIN, admin_tokens))
-        self._known = [
-            (_hash(token.token.encode()), _caller(role, token.name, token.token, token.owners))
-            for role, texts in roles
-            for token in map(parse_bearer, texts)
-        ]
+        self._known: list[tuple[bytes, Caller]] = []
+        for role, token in ((role, parse_bearer(text)) for role, texts in roles for text in texts):
+            digest = _hash(token.token.encode())
+            shown = token.name or digest.hex()[:8]  # tells one token from another, and gives none away
+            caller = Caller(role=role, name=f"{role.name.lower()} {shown}", owners=token.owners)
+            self._known.append((digest, caller))
 
     def identify(self, authorization: str | None) -> Caller:
-        """Who the ``Authorization`` header shows, with the highest role that its token has.
+        """The caller that an ``Authorization`` header shows, with the highest role of its token.
 
         Every token is compared, whichever matches, so that the time tells nothing about them.
         """
@@ -64,7 +65,7 @@ def require(role: Role, needed: Role) -> None:
 
 
 def may_act_for(request: Request, owner: str) -> bool:
-    """Whether what belongs to an owner is there for this request's token. An admin's may do everything."""
+    """Whether this request's token may see and change what belongs to an owner. An admin's may do all."""
     return request.state.role is Role.ADMIN or acts_for(request.state.owners, owner)
 
 
@@ -80,7 +81,7 @@ def bound_owners(request: Request) -> tuple[str, ...]:
 
 
 def listed_owner(request: Request, asked: str | None) -> str | None:
-    """Whose a list may be: the one asked for, or the only one that the token is bound to; None is all.
+    """The owner to list for: the one asked for, or the only one that the token is bound to; None is all.
 
     Raises Rejected: 403 for another's, 400 where one has to be asked for.
     """
@@ -94,12 +95,6 @@ def listed_owner(request: Request, asked: str | None) -> str | None:
     raise Rejected(
         ProblemType.OWNER_NEEDED, "This token is bound to several owners: add `owner=` with one of them."
     )
-
-
-def _caller(role: Role, name: str | None, token: str, owners: tuple[str, ...]) -> Caller:
-    """Its name tells one token from another, and gives none away."""
-    shown = name or _hash(token.encode()).hex()[:8]
-    return Caller(role=role, name=f"{role.name.lower()} {shown}", owners=owners)
 
 
 _STRANGER = Caller(role=Role.STRANGER, name="stranger")

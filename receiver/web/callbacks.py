@@ -55,7 +55,12 @@ class CallbackDoor:
                 self._note(request, receipt, proof)
 
     async def _accept(self, request: "_Request", receive: Receive) -> tuple[Receipt, Proof]:
-        _check_route(request, self._runtime)
+        if request.name not in self._runtime.providers:
+            detail = "No provider of this name is known here."
+            raise problems.UnknownInPath(ProblemType.UNKNOWN_PROVIDER, detail)
+        request.provider = request.name
+        if request.scope["method"] != "POST":
+            raise Rejected(ProblemType.METHOD_NOT_ALLOWED, "Callbacks are sent by POST.")
         headers = _headers(request.scope)
         max_bytes = self._runtime.settings.max_body_bytes
         self._intake.check(headers, max_bytes)
@@ -81,7 +86,13 @@ class CallbackDoor:
         )
 
     def _refuse(self, request: "_Request", error: ReceiverError) -> Response:
-        status, title = _status_and_title(error)
+        match error:
+            case Rejected():
+                status, title = problems.status_of(error), error.title
+            case Unavailable():
+                status, title = 503, error.outcome.value
+            case _:
+                status, title = 500, type(error).__name__
         self._runtime.metrics.rejected(status)
         log.warning(
             "callback.rejected",
@@ -114,14 +125,6 @@ class _Request:
         return round(time.perf_counter() - self.started, 6)
 
 
-def _check_route(request: _Request, runtime: Runtime) -> None:
-    if request.name not in runtime.providers:
-        raise problems.UnknownInPath(ProblemType.UNKNOWN_PROVIDER, "No provider of this name is known here.")
-    request.provider = request.name
-    if request.scope["method"] != "POST":
-        raise Rejected(ProblemType.METHOD_NOT_ALLOWED, "Callbacks are sent by POST.")
-
-
 def _headers(scope: Scope) -> dict[str, str]:
     """Names in lower case; a header sent twice is one list, so that no half of it can pass alone."""
     headers: dict[str, str] = {}
@@ -136,13 +139,3 @@ async def _send(send: Send, receipt: Receipt) -> None:
     headers = [_HEAD, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _status_and_title(error: ReceiverError) -> tuple[int, str]:
-    match error:
-        case Rejected():
-            return problems.status_of(error), error.title
-        case Unavailable():
-            return 503, error.outcome.value
-        case _:
-            return 500, type(error).__name__

@@ -122,7 +122,9 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 async def list_page(runtime: Runtime, _: Request, query: DeadLettersQuery) -> Response:
     """A page of dead letters."""
     check_provider(runtime, query.provider)
-    await _check_sink_or_unset(runtime, query.sink)
+    sink = query.sink
+    if sink is not None and sink not in await runtime.store.count_unset_sinks():
+        check_sinks(runtime, [sink])
     page = await runtime.store.list_dead(work_filter(query), query.sink, query.limit, query.cursor)
     rows = [shape(DeadLetterRow, letter) for letter in page.dead_letters]
     return reply(DeadLetterList(dead_letters=rows, next_cursor=page.next_cursor))
@@ -237,12 +239,6 @@ ENDPOINTS = (
         answer=drop,
     ),
 )
-
-
-async def _check_sink_or_unset(runtime: Runtime, sink: str | None) -> None:
-    """Raises Rejected for a sink that is not set, and that nothing is left of either."""
-    if sink is not None and sink not in await runtime.store.count_unset_sinks():
-        check_sinks(runtime, [sink])
 
 
 def _check_unset(runtime: Runtime, sink: str) -> None:

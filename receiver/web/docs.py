@@ -88,7 +88,7 @@ def _answer(request: Request, page: Page) -> Response:
 
 @cache
 def _contents() -> Page:
-    """Its links are relative to ``/docs``, so they hold below any path."""
+    """The list of chapters. Its links are relative to ``/docs``, so they work below any path."""
     rows = "".join(
         f'<li><a href="docs/{chapter.name}">{escape(chapter.title)}</a>: {escape(chapter.purpose)}</li>\n'
         for chapter in manual.chapters().values()
@@ -98,7 +98,7 @@ def _contents() -> Page:
 
 @cache
 def _chapter(name: str) -> Page:
-    """Rendered once. Links to other chapters lead to their pages, those out of the manual to nowhere."""
+    """One chapter, rendered once."""
     chapter = manual.chapters()[name]
     tokens = manual.parse(chapter.text)
     for token, following in zip(tokens, [*tokens[1:], Token("", "", 0)], strict=True):
@@ -112,23 +112,21 @@ def _chapter(name: str) -> Page:
 
 
 def _relinked(tokens: list[Token]) -> list[Token]:
-    """The same, in which every link leads to a page of ours or to another site, or is plain text."""
+    """The tokens with every link to a chapter or another site; all other links become plain text."""
     kept = []
     is_linked = False
     for token in tokens:
         if token.type == "link_open":
-            href = _href(str(token.attrGet("href")))
+            link = str(token.attrGet("href"))
+            if target := manual.target_of(link):
+                href: str | None = f"{target.name or ''}{target.anchor}"
+            else:
+                href = link if link.startswith("https://") else None
             is_linked = href is not None
             token.attrSet("href", href or "")
         if is_linked or token.type not in {"link_open", "link_close"}:
             kept.append(token)
     return kept
-
-
-def _href(link: str) -> str | None:
-    if target := manual.target_of(link):
-        return f"{target.name or ''}{target.anchor}"
-    return link if link.startswith("https://") else None
 
 
 def _page(title: str, body: str) -> Page:

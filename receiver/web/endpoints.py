@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from functools import cache
 from types import UnionType as UnionOfTypes
@@ -101,6 +101,9 @@ class Reception:
     async def answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
         started = time.perf_counter()
         response = await self._answer_anyhow(endpoint, request)
+        # What the proxy in front says of its peer, which nobody here has checked. Proxies add to what they
+        # were sent, some (HAProxy) in a line of their own: the last word of all is theirs.
+        told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
         note = log.debug if endpoint.audience in _PROBED else log.info
         note(
             "request.answered",
@@ -109,7 +112,7 @@ class Reception:
             status=response.status_code,
             who=getattr(request.state, "caller", None),
             peer=request.client.host if request.client else None,
-            forwarded_for=_forwarded_for(request),
+            forwarded_for=told if _ADDRESS.fullmatch(told) else None,
             seconds=round(time.perf_counter() - started, 6),
         )
         return response
@@ -150,11 +153,16 @@ class Reception:
 
 
 async def unless_left(request: Request, reading: Awaitable[T]) -> T:
-    """What ``reading`` comes to. Raises ClientDisconnect when the caller leaves, and ends it then.
+    """The result of ``reading``; when the caller leaves, end it and raise ClientDisconnect.
 
-    It may change nothing. The request's body, if there is one, has been read or is of no interest.
+    ``reading`` may change nothing. The request's body, if any, has been read or is not needed.
     """
-    answer, leaving = asyncio.ensure_future(reading), asyncio.ensure_future(_left(request))
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    answer, leaving = asyncio.ensure_future(reading), asyncio.ensure_future(leave())
     try:
         await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -166,20 +174,6 @@ async def unless_left(request: Request, reading: Awaitable[T]) -> T:
         await asyncio.gather(answer, leaving, return_exceptions=True)
 
 
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _forwarded_for(request: Request) -> str | None:
-    """What the proxy in front says of its peer, which nobody here has checked.
-
-    Proxies add to what they were sent, some (HAProxy) in a line of their own: theirs is the last word of all.
-    """
-    told = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
-    return told if _ADDRESS.fullmatch(told) else None
-
-
 def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
     if not endpoint.takes.__struct_fields__:
         return msgspec.convert({}, endpoint.takes)
@@ -187,9 +181,15 @@ def _query(endpoint: Endpoint[Taken], request: Request) -> Taken:
     if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
         raise Rejected(ProblemType.BAD_QUERY, f"A query may have at most {MOST_PARAMETERS} parameters.")
     given, lists = request.query_params, _fields(endpoint.takes, ListType | VarTupleType)
-    document = {name: given.getlist(name) if name in lists else text for name, text in given.items()}
+    document: dict[str, Any] = {
+        name: given.getlist(name) if name in lists else text for name, text in given.items()
+    }
     for name in _fields(endpoint.takes, DictType):
-        _gather(document, name)
+        # One object of all ``NAME.KEY=VALUE``.
+        for parameter in [each for each in document if each.startswith(f"{name}.")]:
+            gathered = document.setdefault(name, {})
+            if isinstance(gathered, dict):
+                gathered[parameter.removeprefix(f"{name}.")] = document.pop(parameter)
     try:
         return msgspec.convert(document, endpoint.takes, strict=False)
     except msgspec.ValidationError as exc:
@@ -204,14 +204,6 @@ def _fields(takes: type[msgspec.Struct], kind: type | UnionOfTypes) -> frozenset
     return frozenset(field.encode_name for field in info.fields if isinstance(field.type, kind))
 
 
-def _gather(document: dict[str, Any], name: str) -> None:
-    """One object of all ``NAME.KEY=VALUE``."""
-    for parameter in [each for each in document if each.startswith(f"{name}.")]:
-        document.setdefault(name, {})
-        if isinstance(document[name], dict):
-            document[name][parameter.removeprefix(f"{name}.")] = document.pop(parameter)
-
-
 def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:
     try:
         return _decoded(body or b"{}", endpoint.takes)
@@ -222,7 +214,11 @@ def _document(endpoint: Endpoint[Taken], body: bytes) -> Taken:
 
 
 def _decoded(body: bytes, takes: type[Taken]) -> Taken:
-    """What callbacks may hold, too: msgspec refuses half a surrogate pair in escapes, which is JSON."""
+    """What callbacks may hold, too: msgspec refuses half a surrogate pair in escapes, which is JSON.
+
+    Such halves are replaced where a field takes any JSON, and refused in names: two ids or owners must never
+    become one.
+    """
     try:
         return msgspec.json.decode(body, type=takes)
     except msgspec.ValidationError:
@@ -232,26 +228,20 @@ def _decoded(body: bytes, takes: type[Taken]) -> Taken:
             document = payload.decode_whole(body)
         except ValueError:
             raise exc from None  # it knows the place
-    return msgspec.convert(_storable(document, takes), takes)
-
-
-def _storable(document: object, takes: type[msgspec.Struct]) -> object:
-    """``document`` without half surrogate pairs: replaced where any JSON may be, refused where names are.
-
-    Two ids or owners must never become one.
-    """
+    if not isinstance(document, dict):
+        return msgspec.convert(document, takes)
     free = _free_fields(takes)
-    fields = {str(payload.storable(name)): value for name, value in payload.mapping(document).items()}
+    fields = {str(payload.storable(name)): value for name, value in document.items()}
     for name, value in fields.items():
         fields[name] = payload.storable(value)
         if name not in free and fields[name] != value:
             raise ValueError(f"`{name}` holds half a surrogate pair, which is no character")
-    return fields if isinstance(document, dict) else document
+    return msgspec.convert(fields, takes)
 
 
 @cache
 def _free_fields(takes: type[msgspec.Struct]) -> frozenset[str]:
-    """Those that take any JSON, or an object of any."""
+    """The fields that take any JSON, or an object of any."""
     info = type_info(takes)
     assert isinstance(info, StructType)  # noqa: S101 - for mypy
     return frozenset(
@@ -264,19 +254,14 @@ def _free_fields(takes: type[msgspec.Struct]) -> frozenset[str]:
 
 def _in_words(error: Exception, takes: type[msgspec.Struct]) -> str:
     text = str(error)
-    if unknown := _UNKNOWN_WORD.fullmatch(text):
-        path = unknown[1]
-        return f"`{path}` must be one of: {', '.join(_words_at(takes, path.split('.')))}."
-    return text.replace("`$.", "`").replace(" - at `$`", "")
-
-
-def _words_at(takes: type[msgspec.Struct], path: Sequence[str]) -> list[str]:
-    """The words that a field takes; ``path`` leads to it through the shapes around it."""
-    kind = type_info(takes)
-    for name in path:
+    unknown = _UNKNOWN_WORD.fullmatch(text)
+    if unknown is None:
+        return text.replace("`$.", "`").replace(" - at `$`", "")
+    path, kind = unknown[1], type_info(takes)
+    for name in path.split("."):  # through the shapes around the field
         assert isinstance(kind, StructType)  # noqa: S101 - for mypy
         kind = next(field.type for field in kind.fields if field.encode_name == name)
         if isinstance(kind, UnionType):  # with None
             kind = next(each for each in kind.types if isinstance(each, EnumType | StructType))
     assert isinstance(kind, EnumType)  # noqa: S101 - for mypy
-    return [word.value for word in kind.cls]
+    return f"`{path}` must be one of: {', '.join(word.value for word in kind.cls)}."

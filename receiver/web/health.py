@@ -45,9 +45,9 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def show_alive(runtime: Runtime, request: Request, asked: Challenged) -> Response:
-    """That the process answers; nothing else, or a slow disk would get it restarted.
+    """Tell that the process answers; nothing else, or a slow disk would get it restarted.
 
-    To who shows that it knows a token of ours it proves that we know it, too.
+    A caller that shows that it knows a token of ours gets the proof that we know it, too.
     """
     if not asked.nonce or not asked.key:
         return reply(Alive(status="ok"))
@@ -61,7 +61,11 @@ async def show_alive(runtime: Runtime, request: Request, asked: Challenged) -> R
 async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """Whether a commit works, or did a second ago, and the loops run; admins see more of each part."""
     parts = {"store": await runtime.commit_probe.check(), **runtime.worker.status()}
-    is_ready = all(_is_fine(state) for state in parts.values())
+    # A sink that asked us to stop, or a provider that refuses us, takes nothing away from the others.
+    is_ready = all(
+        state in {"ok", RUNNING} or state.startswith((f"{RUNNING}, but ", "stopped"))
+        for state in parts.values()
+    )
     if request.state.role is Role.ADMIN:
         parts |= await _with_waiting(runtime, parts)
     else:
@@ -121,7 +125,7 @@ ENDPOINTS = (
 
 
 async def _stats(runtime: Runtime) -> Stats | None:
-    """What waits; None while the store is away, when the other numbers are wanted all the more."""
+    """The store's counts; None while it is away, when the other numbers are wanted all the more."""
     try:
         return await runtime.stats.get()
     except Unavailable:
@@ -134,15 +138,13 @@ async def _with_waiting(runtime: Runtime, parts: Mapping[str, str]) -> dict[str,
     stats = await _stats(runtime) if troubled else None
     if stats is None:
         return {}
-    return {f"sink {name}": parts[f"sink {name}"] + _waiting(runtime, stats, name) for name in troubled}
-
-
-def _waiting(runtime: Runtime, stats: Stats, sink: str) -> str:
-    number = stats.outbox.get(sink, {}).get(OutboxState.PENDING, 0)
-    if not number:
-        return ""
-    age = (runtime.clock.now() - stats.oldest_waiting_at[sink]).total_seconds()
-    return f" ({number:,} waiting, the oldest for {in_words(age)})"
+    shown = {}
+    for name in troubled:
+        shown[f"sink {name}"] = parts[f"sink {name}"]
+        if number := stats.outbox.get(name, {}).get(OutboxState.PENDING, 0):
+            age = (runtime.clock.now() - stats.oldest_waiting_at[name]).total_seconds()
+            shown[f"sink {name}"] += f" ({number:,} waiting, the oldest for {in_words(age)})"
+    return shown
 
 
 def _in_short(state: str) -> str:
@@ -151,8 +153,3 @@ def _in_short(state: str) -> str:
     if state.startswith("running, but "):
         return "running, but troubled"
     return "stopped" if state.startswith("stopped") else "failing"
-
-
-def _is_fine(state: str) -> bool:
-    """A sink that asked us to stop, or a provider that refuses us, takes nothing away from the others."""
-    return state in {"ok", "running"} or state.startswith(("running, but ", "stopped"))

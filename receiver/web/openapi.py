@@ -43,7 +43,9 @@ _CALLBACK_REFUSALS = (400, 401, 404, 405, 408, 409, 413, 415, 503)
 
 def document(endpoints: Sequence[Endpoint[Any]]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these endpoints and of the providers' door."""
-    types = [*_shapes(endpoints), Receipt, Problem]
+    # Every type that is taken or given, once, in the order of the table.
+    used = (kind for each in endpoints for kind in (each.takes, *each.gives.values()))
+    types = [*dict.fromkeys(kind for kind in used if isinstance(kind, type)), Receipt, Problem]
     references, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     schema_of: SchemaOf = dict(zip(types, references, strict=True))
     paths: dict[str, Any] = {
@@ -66,22 +68,16 @@ def plain_path(path: str) -> str:
     return _PARAMETER.sub(r"{\1}", path)
 
 
-def _shapes(endpoints: Iterable[Endpoint[Any]]) -> list[type[msgspec.Struct]]:
-    """Every type that is taken or given, once, in the order of the table."""
-    found: dict[type[msgspec.Struct], None] = {}
-    for endpoint in endpoints:
-        for kind in (endpoint.takes, *endpoint.gives.values()):
-            if isinstance(kind, type):
-                found[kind] = None
-    return list(found)
-
-
 def _operation(endpoint: Endpoint[Any], schema_of: SchemaOf, components: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.answer.__module__.rpartition('.')[2]}_{endpoint.answer.__name__}",
         "security": _SECURITY[endpoint.audience],
-        "parameters": _in_path(endpoint.path),
+        # Endpoints take them all as text; which are numbers is said by name.
+        "parameters": [
+            _path_parameter(name, "integer" if name == "index" else "string")
+            for name in _PARAMETER.findall(endpoint.path)
+        ],
         "responses": {
             **{str(status): _given(status, kind, schema_of) for status, kind in endpoint.gives.items()},
             **_refusals(endpoint.refuses, schema_of),
@@ -126,23 +122,16 @@ def _refusals(statuses: Iterable[int], schema_of: SchemaOf) -> dict[str, Any]:
     }
 
 
-def _in_path(path: str) -> list[dict[str, Any]]:
-    # Endpoints take them all as text; which are numbers is said by name.
-    kinds = {"index": "integer"}
-    return [_path_parameter(name, kinds.get(name, "string")) for name in _PARAMETER.findall(path)]
-
-
 def _path_parameter(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": kind}}
 
 
 def _in_query(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    return [_query_parameter(name, kind) for name, kind in schema["properties"].items()]
-
-
-def _query_parameter(name: str, kind: dict[str, Any]) -> dict[str, Any]:
-    parameter = {"name": name, "in": "query", "required": False, "schema": kind}
-    if kind.get("type") == "object":  # given one by one; OpenAPI has no style for it
-        keys = "KEY stands for a key of the object; it may come with several."
-        parameter |= {"name": f"{name}.KEY", "description": keys, "schema": kind["additionalProperties"]}
-    return parameter
+    parameters = []
+    for name, kind in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": False, "schema": kind}
+        if kind.get("type") == "object":  # given one by one; OpenAPI has no style for it
+            keys = "KEY stands for a key of the object; it may come with several."
+            parameter |= {"name": f"{name}.KEY", "description": keys, "schema": kind["additionalProperties"]}
+        parameters.append(parameter)
+    return parameters

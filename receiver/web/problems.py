@@ -137,14 +137,19 @@ def internal() -> Response:
 def problem(
     kind: ProblemType, detail: str, headers: Mapping[str, str] | None = None, *, status: int | None = None
 ) -> Response:
-    """One problem document, by default with its type's usual status, and the headers that asks for."""
+    """One problem document, by default with its type's usual status, and the headers for that status."""
     status = status or STATUSES[kind]
+    needed = {"cache-control": "no-store"}
+    if status == 401:
+        needed["www-authenticate"] = "Bearer"
+    if status in _CLOSING:
+        needed["connection"] = "close"
     said = detail[:MAX_DETAIL_CHARACTERS]
     document = Problem(type=kind.uri, title=kind.title, status=status, detail=said)
     return Response(
         encode_harmless(document),
         status,
-        {**_headers_for(status), **(headers or {})},
+        {**needed, **(headers or {})},
         media_type=CONTENT_TYPE,
     )
 
@@ -163,12 +168,3 @@ async def for_unrouted(request: Request, error: Exception) -> Response:
         kind, detail = ProblemType.UNKNOWN_PATH, "There is nothing at this path."
     response = problem(kind, detail, headers, status=status)
     return closing(response) if announces_body(request.headers) else response
-
-
-def _headers_for(status: int) -> dict[str, str]:
-    headers = {"cache-control": "no-store"}
-    if status == 401:
-        headers["www-authenticate"] = "Bearer"
-    if status in _CLOSING:
-        headers["connection"] = "close"
-    return headers

@@ -23,8 +23,11 @@ Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 def shape(kind: type[Shape], value: msgspec.Struct, **more: object) -> Shape:
     """``value`` as an answer of ``kind``: fields of the same name, times as text, and ``more``."""
-    same = {name: _plain(getattr(value, name)) for name in kind.__struct_fields__ if name not in more}
-    return kind(**same, **more)
+    for name in kind.__struct_fields__:
+        if name not in more:
+            same = getattr(value, name)
+            more[name] = to_text(same) if isinstance(same, datetime) else same
+    return kind(**more)
 
 
 def text_or_none(moment: datetime | None) -> str | None:
@@ -39,7 +42,3 @@ def reply(document: msgspec.Struct, status: int = 200, headers: dict[str, str] |
         {"cache-control": "no-store", **(headers or {})},
         media_type="application/json",
     )
-
-
-def _plain(value: object) -> object:
-    return to_text(value) if isinstance(value, datetime) else value

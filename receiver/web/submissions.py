@@ -1,7 +1,6 @@
 """Backends log what they asked providers for: reserve, bind, look up."""
 
 import unicodedata
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
@@ -107,7 +106,19 @@ async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Respons
     """Log a submission; the same task of the same owner again changes nothing."""
     check_provider(runtime, new.provider)
     require_owner(request, new.owner)
-    row, created = await runtime.store.log_submission(_submission(runtime, new))
+    now = runtime.clock.now()
+    submission = Submission(
+        id=runtime.clock.new_id("sub"),
+        provider=new.provider,
+        owner=new.owner,
+        task_id=new.task_id,
+        model=new.model,
+        request=new.request,
+        metadata=new.metadata,
+        created_at=now,
+        bound_at=now if new.task_id is not None else None,
+    )
+    row, created = await runtime.store.log_submission(submission)
     if not created and row.owner != new.owner:
         raise Rejected(ProblemType.TASK_LOGGED, "This task was logged before, for somebody else.")
     if created and row.task_id is not None:
@@ -216,21 +227,6 @@ async def _find(runtime: Runtime, request: Request) -> Submission:
     return row
 
 
-def _submission(runtime: Runtime, new: NewSubmission) -> Submission:
-    now = runtime.clock.now()
-    return Submission(
-        id=runtime.clock.new_id("sub"),
-        provider=new.provider,
-        owner=new.owner,
-        task_id=new.task_id,
-        model=new.model,
-        request=new.request,
-        metadata=new.metadata,
-        created_at=now,
-        bound_at=now if new.task_id is not None else None,
-    )
-
-
 def _shown(runtime: Runtime, row: Submission) -> SubmissionShown:
     token = runtime.tokens.for_submission(row.provider, row.id)
     url = callback_url(runtime.settings.public_url, row.provider, token)
@@ -259,17 +255,13 @@ def _check_size(name: str, value: object, max_bytes: int) -> None:
 def _is_nested_deeper(value: object, levels: int) -> bool:
     level = [value]
     for _ in range(levels):
-        level = [inner for each in level for inner in _inner(each)]
-        if not level:
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
             return False
+        level = inner
     return any(isinstance(each, dict | list) for each in level)
-
-
-def _inner(value: object) -> Iterable[object]:
-    match value:
-        case dict():
-            return value.values()
-        case list():
-            return value
-        case _:
-            return ()

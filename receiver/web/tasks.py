@@ -18,7 +18,6 @@ from receiver.models import (
     TaskFilter,
     TaskReference,
     TaskState,
-    TaskSummary,
     Via,
 )
 from receiver.runtime import Runtime
@@ -170,11 +169,13 @@ async def list_page(runtime: Runtime, request: Request, query: TasksQuery) -> Re
     """A page of tasks."""
     check_provider(runtime, query.provider)
     check_metadata(runtime, query.metadata)
-    reference = _reference(query)
+    ids = {name: getattr(query, name) for name in TaskReference.__struct_fields__}
+    reference = TaskReference(**ids) if any(ids.values()) else None
     wanted = TaskFilter(
         provider=query.provider,
         state=query.state,
-        owner=_owner(request, query, reference),
+        # By an id nobody needs to name the owner, not even with a token of several owners.
+        owner=query.owner if reference else listed_owner(request, query.owner),
         owners=bound_owners(request) if reference else (),
         since=query.since,
         until=query.until,
@@ -182,7 +183,7 @@ async def list_page(runtime: Runtime, request: Request, query: TasksQuery) -> Re
         metadata=query.metadata,
     )
     page = await runtime.store.list_tasks(wanted, query.limit, query.cursor)
-    rows = [_row(task) for task in page.tasks]
+    rows = [shape(TaskRow, task) for task in page.tasks]
     return reply(TaskList(tasks=rows, next_cursor=page.next_cursor))
 
 
@@ -190,7 +191,12 @@ async def show(runtime: Runtime, request: Request, query: TaskQuery) -> Response
     """One task with its whole history, at once or when it has ended."""
     task = await _find(runtime, request)
     if query.wait and not _has_ended(task.event):
-        await _wait(runtime, request, query.wait)
+
+        async def has_ended() -> bool:
+            return _has_ended(await runtime.store.get_event(task.provider, task.task_id))
+
+        of = task.provider, task.task_id
+        await runtime.task_waiters.wait(of, request.state.caller, query.wait, has_ended)
         task = await _find(runtime, request)
     return reply(_shown(runtime, task))
 
@@ -219,20 +225,6 @@ ENDPOINTS = (
 )
 
 
-def _reference(query: TasksQuery) -> TaskReference | None:
-    ids = {name: getattr(query, name) for name in TaskReference.__struct_fields__}
-    return TaskReference(**ids) if any(ids.values()) else None
-
-
-def _owner(request: Request, query: TasksQuery, reference: TaskReference | None) -> str | None:
-    """Whose tasks to look among. By an id nobody needs to say it, not even with a token of several owners."""
-    return query.owner if reference else listed_owner(request, query.owner)
-
-
-def _row(task: TaskSummary) -> TaskRow:
-    return shape(TaskRow, task)
-
-
 async def _find(runtime: Runtime, request: Request) -> Task:
     """The task that a path names; another owner's is as unknown as none. Raises Rejected (404)."""
     task = await runtime.store.get_task(request.path_params["provider"], request.path_params["task_id"])
@@ -241,17 +233,8 @@ async def _find(runtime: Runtime, request: Request) -> Task:
     return task
 
 
-async def _wait(runtime: Runtime, request: Request, seconds: float) -> None:
-    name = request.path_params["provider"], request.path_params["task_id"]
-
-    async def look() -> bool:
-        return _has_ended(await runtime.store.get_event(*name))
-
-    await runtime.task_waiters.wait(name, request.state.caller, seconds, look)
-
-
 def _has_ended(event: Event | None) -> bool:
-    """Whether it is known what became of every file: consumers are told of it then."""
+    """Whether the end of every file is known; then consumers are told."""
     return event is not None and event.type is not None
 
 
