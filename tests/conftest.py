@@ -19,9 +19,9 @@ from receiver.web.app import build_app
 from tests.support.loopback import serving
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
 
-# Real processes, storms, and every damage that a request can have.
+# Real processes, storms, every damage that a request can have; then each plug-in, command and file format.
 OUTER_FOLDERS = frozenset({"bench", "e2e", "hostile"})
-UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "plugins", "simulator"}
+UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "fetching", "plugins", "simulator"}
 OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
 
 
