@@ -1,8 +1,11 @@
 """Folders made so that they last, and names in them that do; and files that no link leads astray."""
 
 import errno
+import fcntl
 import os
+import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 # What file systems say that cannot sync a folder: SMB, some of FUSE, some network shares. Nothing is there to
@@ -11,6 +14,9 @@ _CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 
 # What systems say of a link that is not to be followed.
 _LINKS = frozenset({errno.ELOOP, errno.EMLINK})
+
+
+MOST_FOLDERS = 64  # that processes have beside each other
 
 
 def sync_folder(folder: Path) -> None:
@@ -45,6 +51,41 @@ def try_folder(folder: Path) -> None:
         file.seek(0)
         if file.read() != b"ping":
             raise OSError(errno.EIO, "what was written is not what was read")
+
+
+def take_folder(parent: Path, name: str) -> tuple[Path, int]:
+    """A folder for this process alone, with nothing in it, and the handle that keeps others out of it.
+
+    It is ``name``, or ``name.2`` and so on where processes that live have those. What is in it was left by
+    one that is gone: a lock ends with whoever holds it, however that ends. Where the file system has no
+    locks, it is the first. Raises OSError.
+    """
+    for number in range(1, MOST_FOLDERS + 1):
+        folder = parent / (name if number == 1 else f"{name}.{number}")
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        except OSError as exc:
+            if exc.errno not in _CANNOT | {errno.ENOLCK}:
+                os.close(handle)
+                raise
+        empty_folder(folder)
+        return folder, handle
+    raise BlockingIOError(errno.EAGAIN, "too many processes have a folder there")
+
+
+def empty_folder(folder: Path) -> None:
+    """Remove what is in a folder, as far as that is possible, and not the folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def make_folder(folder: Path) -> None:

@@ -210,6 +210,12 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
     What lists and counts look through at a time is bounded, so that a page may be short, or empty, and have
     another after it.
 
+    Several processes may share one where its engine lets them (SQLite does not). A lease names its holder and
+    ends by itself, whoever took it. Where rows are followed by a mark (``forget_polls``, ``purge``, cursors
+    of lists and replays), no row may become visible behind a mark that has passed its place. With one writer
+    places are given in the order of commits, and nothing needs to be done. An engine with several must give
+    them so (by a lock around the commit), or let no mark pass the place of a transaction that is still open.
+
     Raises ``Unavailable`` when it cannot commit now; then nothing was changed. Cancelling the caller
     does not undo a commit. Methods that settle re-check the lease and return False, changing nothing,
     when somebody else took the work over.
@@ -219,8 +225,8 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
     async def open(cls, url: str, options: StoreOptions) -> Self:
         """Open what ``url`` names, bringing its schema up to date.
 
-        Raises Misconfigured when it is damaged, too new or not there to be had, and Unavailable when it
-        is in use.
+        Frees the leases of those who are certainly gone, and nobody else's: theirs run out. Raises
+        Misconfigured when it is damaged, too new or not there to be had, and Unavailable when it is in use.
         """
 
     @classmethod
@@ -479,7 +485,7 @@ class BlobStore(Protocol):
         """The bytes from ``start``, at most ``length``, in chunks. FileNotFoundError if absent."""
 
     async def sweep(self) -> int:
-        """Remove what interrupted puts left behind; how much. Only while nothing is being put."""
+        """Remove what interrupted puts left behind, and nothing that is being put now; how much."""
 
     async def ping(self) -> None:
         """Prove that a file can be written and read back. Raises Unavailable."""

@@ -1,7 +1,7 @@
 """Opens all that the settings ask for, and closes it in reverse: the one file that knows all the others."""
 
 import asyncio
-import shutil
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +19,7 @@ from receiver.errors import Misconfigured
 from receiver.fetching.client import GuardedClient, open_plain_client
 from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
+from receiver.folders import take_folder
 from receiver.ingest import Ingest
 from receiver.loops import ASK_SECONDS, Loops
 from receiver.metrics import Metrics, RecentStats
@@ -162,9 +163,7 @@ async def _open_blobs(settings: Settings, http: httpx2.AsyncClient, stack: Async
 async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stack: AsyncExitStack) -> Fetcher:
     client = GuardedClient(opened=settings.allow_networks)
     stack.push_async_callback(client.aclose)
-    staging = settings.data_dir / "incoming"
-    # The store's lock is ours by now, so whatever lies here was left by a process that is gone.
-    await asyncio.to_thread(_empty, staging)
+    staging = await asyncio.to_thread(_take_staging, settings.data_dir, stack)
     download = DownloadLimits(
         max_bytes=settings.asset_max_bytes, deadline_seconds=settings.asset_timeout_seconds
     )
@@ -183,8 +182,14 @@ async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stac
     )
 
 
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+def _take_staging(data_dir: Path, stack: AsyncExitStack) -> Path:
+    """A folder for downloads on their way, emptied of what a process that is gone has left there."""
+    try:
+        folder, handle = take_folder(data_dir, "incoming")
+    except OSError:  # a full disk, say: the service starts all the same, and each download says what is wrong
+        return data_dir / "incoming"
+    stack.callback(os.close, handle)
+    return folder
 
 
 def _assemble(parts: _Parts) -> Runtime:

@@ -1,9 +1,10 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from receiver.folders import make_folder, sync_folder
+from receiver.folders import make_folder, sync_folder, take_folder
 from tests.support.disk_faults import folders_that_cannot_be_synced
 
 CANNOT = [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF]
@@ -38,3 +39,35 @@ def test_what_is_no_folder_is_an_error(tmp_path: Path) -> None:
         sync_folder(tmp_path / "file")
     with pytest.raises(FileNotFoundError):
         sync_folder(tmp_path / "missing")
+
+
+def test_whoever_takes_a_folder_finds_it_empty_and_has_it_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "incoming/left").mkdir(parents=True)
+    (tmp_path / "incoming/left/half").write_bytes(b"half")
+    folder, handle = take_folder(tmp_path, "incoming")
+    (folder / "mine").touch()
+    other, another = take_folder(tmp_path, "incoming")
+    try:
+        assert (folder.name, other.name) == ("incoming", "incoming.2")
+        assert [path.name for path in folder.iterdir()] == ["mine"]
+    finally:
+        os.close(handle)
+        os.close(another)
+
+
+def test_a_folder_whose_holder_is_gone_is_taken_and_emptied(tmp_path: Path) -> None:
+    folder, handle = take_folder(tmp_path, "incoming")
+    (folder / "half").touch()
+    os.close(handle)  # as the system does it for a process that was killed
+    again, handle = take_folder(tmp_path, "incoming")
+    os.close(handle)
+    assert (again, list(again.iterdir())) == (folder, [])
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").touch()
+    (tmp_path / "incoming").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError):
+        take_folder(tmp_path, "incoming")
+    assert (tmp_path / "precious/file").exists()

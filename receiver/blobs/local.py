@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -68,6 +69,7 @@ class LocalBlobs:
     def _copy(self, source: Path, path: Path) -> None:
         self.staging.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.staging)
+        _lock(handle)  # a sweep leaves it alone as long as this process lives
         try:
             with source.open("rb") as original, os.fdopen(handle, "wb") as copy:
                 shutil.copyfileobj(original, copy, CHUNK_BYTES)
@@ -98,7 +100,7 @@ class LocalBlobs:
             return await asyncio.to_thread(self._sweep)
 
     def _sweep(self) -> int:
-        stale = [path for path in self.staging.glob("*") if path.is_file()]
+        stale = [path for path in self.staging.glob("*") if path.is_file() and not _is_being_written(path)]
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)
@@ -126,3 +128,25 @@ def _translated(*absent: type[OSError]) -> Iterator[None]:
 
 def _open(path: Path) -> FileIO:
     return open(path, "rb", buffering=0, opener=open_own)
+
+
+def _lock(handle: int) -> bool:
+    """Whether nobody else has a file locked; then it is ours. Where there are no locks, nobody has."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_being_written(path: Path) -> bool:
+    try:
+        handle = open_own(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)

@@ -1,6 +1,7 @@
 """A provider's circuit breaker: why it is not asked now, and for how long; pure.
 
-Moments are ``Clock.uptime``.
+Moments are ``Clock.uptime``. It is what this process has met, on purpose: another may reach a provider that
+this one cannot, and after a restart one question finds out how things are.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,8 @@
-"""How often one provider may be asked; pure. Moments are of ``Clock.uptime``, which never goes back."""
+"""How often one provider may be asked; pure. Moments are of ``Clock.uptime``, which never goes back.
+
+It counts what this process asks, on purpose: a question must not wait for a commit to be allowed, and where
+several processes ask too much together, the provider's 429 slows each of them.
+"""
 
 from datetime import timedelta
 

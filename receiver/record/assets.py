@@ -12,11 +12,11 @@ from receiver.models import AssetWork, Outcome, Route, Settlement, StoredFile
 from receiver.record.attempts import keep_attempt
 from receiver.record.cursor import Cursor
 from receiver.record.ends import end_if_last
+from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_cancelled
 from receiver.record.rows import parameters, parameters_of
 
-# After a start nobody holds a lease: the process that held them is gone.
-FREE_ASSETS = "UPDATE assets SET lease = NULL, due_at = :now WHERE state = 'pending' AND lease IS NOT NULL"
+FREE_ASSETS = f"UPDATE assets SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
@@ -44,9 +44,9 @@ WHERE event = :event AND position = :position AND state = 'pending' AND lease IS
 NO_FILE = dict.fromkeys(StoredFile.__struct_fields__)
 
 
-def free_assets(db: Cursor, now: datetime) -> None:
-    """Files that an earlier process was working on are due again."""
-    db.execute(FREE_ASSETS, parameters(now=now))
+def free_assets(db: Cursor, now: datetime, holder: str) -> None:
+    """Files that a holder who is gone was working on are due again."""
+    db.execute(FREE_ASSETS, parameters(now=now, holder=holder))
 
 
 def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Sequence[Route]) -> bool:

@@ -10,13 +10,13 @@ from datetime import datetime
 from receiver.models import Event, OutboxWork, Outcome, Settlement
 from receiver.record.attempts import keep_attempt
 from receiver.record.cursor import Cursor
+from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
 from receiver.record.rows import Row, fetch_all, fetch_one, parameters, to_value
 from receiver.record.views import events_of
 
-FREE_OUTBOX = "UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND lease IS NOT NULL"
-
+FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
 INSERT_OUTBOX = """
 INSERT INTO outbox (event, sink, revision, due_at, created_at) VALUES (?, ?, ?, ?, ?)
@@ -73,9 +73,9 @@ RETURNING replay_id, revived
 DROP_OUTBOX = "DELETE FROM outbox WHERE number = :number"
 
 
-def free_outbox(db: Cursor, now: datetime) -> None:
-    """Notifications that an earlier process was sending are due again."""
-    db.execute(FREE_OUTBOX, parameters(now=now))
+def free_outbox(db: Cursor, now: datetime, holder: str) -> None:
+    """Notifications that a holder who is gone was sending are due again."""
+    db.execute(FREE_OUTBOX, parameters(now=now, holder=holder))
 
 
 def lease_outbox(

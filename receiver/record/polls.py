@@ -11,18 +11,22 @@ from typing import Any
 
 from receiver.models import Outcome, PollWork, Settlement
 from receiver.record.cursor import Cursor
+from receiver.record.leases import HELD
 from receiver.record.replays import count_settled
 from receiver.times import from_text, to_text
 
-# After a start nobody holds a lease: the process that held them is gone. What is held is looked at anew, for
-# there may be another key now, or another policy.
-FREE_POLLS = "UPDATE polls SET lease = NULL, due_at = ? WHERE lease IS NOT NULL OR held = 1"
+# Besides what a holder who is gone has leased, what is held is looked at anew, for there may be another key
+# now, or another policy.
+FREE_POLLS = f"""
+UPDATE polls SET lease = NULL, due_at = :now WHERE ({HELD}) OR (held = 1 AND lease IS NULL)
+"""  # noqa: S608
 
 # Those of tasks that have ended meanwhile, which their holder would have dropped.
-ALL_ENDED_POLLS = """
+ALL_ENDED_POLLS = f"""
 SELECT number, s.provider, s.task_id
 FROM polls JOIN events USING (number) JOIN submissions s USING (number)
-"""
+WHERE lease IS NULL OR {HELD}
+"""  # noqa: S608
 
 # Ask about a task, unless it has ended.
 SCHEDULE = """
@@ -110,11 +114,11 @@ MARK_FOLLOWED = "UPDATE retention SET polls_to = ?"
 MOST_DROPPED = 500
 
 
-def free_leases(db: Cursor, now: datetime) -> None:
-    """What an earlier process was asking is due again, unless the answer has come."""
-    for number, provider, task_id in db.execute(ALL_ENDED_POLLS).fetchall():
+def free_leases(db: Cursor, now: datetime, holder: str) -> None:
+    """What a holder who is gone was asking is due again, unless the answer has come."""
+    for number, provider, task_id in db.execute(ALL_ENDED_POLLS, {"holder": holder}).fetchall():
         drop(db, number, provider, task_id, now)
-    db.execute(FREE_POLLS, (to_text(now),))
+    db.execute(FREE_POLLS, {"now": to_text(now), "holder": holder})
 
 
 def schedule(

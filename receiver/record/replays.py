@@ -11,6 +11,7 @@ import msgspec
 from receiver.models import EventType, Replay, ReplayState, ReplayWork, Route, Stage
 from receiver.record.cursor import Cursor
 from receiver.record.filters import newest_number
+from receiver.record.leases import HELD
 from receiver.record.rows import parameters, parameters_of, read_all, read_one
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
@@ -21,8 +22,7 @@ WITHDRAWN = "withdrawn"  # the outcome of a piece that was taken back
 REPLAY_COLUMNS = """id, stage, filter, sinks, rate, state, requested_by, created_at, finished_at,
     matched, looked_at, queued, settled, results"""
 
-# After a start nobody holds a lease: the process that held them is gone.
-FREE_REPLAYS = "UPDATE replays SET lease = NULL, due_at = :now WHERE due_at IS NOT NULL AND lease IS NOT NULL"
+FREE_REPLAYS = f"UPDATE replays SET lease = NULL, due_at = :now WHERE due_at IS NOT NULL AND {HELD}"  # noqa: S608
 
 INSERT_REPLAY = """
 INSERT INTO replays (id, stage, filter, sinks, rate, requested_by, created_at, matched, up_to, due_at)
@@ -94,9 +94,9 @@ IS_BEING_WITHDRAWN = "SELECT 1 FROM replays WHERE id = :id AND state = 'cancelle
 IS_WITHDRAWING = "SELECT 1 FROM replays WHERE id = :id AND lease = :lease AND state = 'cancelled'"
 
 
-def free_leases(db: Cursor, now: datetime) -> None:
-    """What an earlier process was at goes on."""
-    db.execute(FREE_REPLAYS, parameters(now=now))
+def free_leases(db: Cursor, now: datetime, holder: str) -> None:
+    """What a holder who is gone was at goes on."""
+    db.execute(FREE_REPLAYS, parameters(now=now, holder=holder))
 
 
 def start(db: Cursor, replay: Replay) -> None:

@@ -1122,6 +1122,31 @@ class StoreContract:
         with pytest.raises(Rejected):
             await store.list_attempts("vidgo", "t1", 3, "out_1")
 
+    async def test_a_walk_through_a_list_meets_each_task_once_while_others_are_logged(
+        self, store: Store
+    ) -> None:
+        """However the engine orders commits: a page must not begin behind one that comes late."""
+        before = [f"t{number}" for number in range(30)]
+        for task_id in before:
+            await store.log_submission(submission(task_id))
+
+        async def log() -> None:
+            await asyncio.gather(*(store.log_submission(submission(f"later{n}")) for n in range(30)))
+
+        async def walk() -> list[str]:
+            met: list[str] = []
+            cursor = None
+            while True:
+                page = await store.list_tasks(TaskFilter(), 4, cursor)
+                met += [task.task_id for task in page.tasks]
+                if (cursor := page.next_cursor) is None:
+                    return met
+
+        _, met = await asyncio.gather(log(), walk())
+
+        assert [task_id for task_id in met if task_id in before] == before[::-1]
+        assert len(met) == len(set(met))
+
     async def test_a_cursor_that_is_not_ours_is_refused(self, store: Store) -> None:
         with pytest.raises(Rejected) as refused:
             await store.list_tasks(TaskFilter(), 10, "'; DROP TABLE submissions")

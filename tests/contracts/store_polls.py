@@ -1,5 +1,6 @@
 """What every store must do about asking providers: polls, confirmation, links asked for anew, revisions."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -275,6 +276,33 @@ class PollsContract:
 
         assert await store.settle_poll(work, settlement(Outcome.ANSWERED))
         assert await store.next_due_at("polls", "vidgo") is None
+
+    async def test_what_is_committed_while_deliveries_are_followed_is_followed_too(
+        self, store: Store
+    ) -> None:
+        """However the engine orders commits: what came late must not lie behind the mark."""
+        tasks = [f"t{number}" for number in range(40)]
+        for task_id in tasks:
+            await store.log_submission(submission(task_id))
+        recorded = asyncio.Event()
+
+        async def record() -> None:
+            await asyncio.gather(*(store.record(recording(failed(task_id))) for task_id in tasks))
+            recorded.set()
+
+        async def follow() -> int:
+            followed = 0
+            while not recorded.is_set():
+                followed += await store.forget_polls(later(1), 3)
+            return followed
+
+        _, followed = await asyncio.gather(record(), follow())
+        while more := await store.forget_polls(later(1), 3):
+            followed += more
+
+        assert followed == len(tasks)
+        assert await store.next_due_at("polls", "vidgo") is None
+        assert (await store.count_stats()).deliveries == {"accepted": len(tasks)}
 
     async def test_a_body_that_is_understood_when_it_comes_again_ends_the_asking(self, store: Store) -> None:
         await store.log_submission(submission("t1"))

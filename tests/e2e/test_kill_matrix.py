@@ -541,9 +541,9 @@ async def test_upkeep_that_a_kill_cut_short_is_done_by_the_next_start(tmp_path: 
 @pytest.mark.parametrize(
     "place",
     [
-        "before receiver.runtime:_empty",
-        "after receiver.runtime:_empty",
-        "after receiver.stores.sqlite.store:free_all_leases",
+        "before receiver.folders:empty_folder",
+        "after receiver.folders:empty_folder",
+        "after receiver.stores.sqlite.store:free_leases",
         "before receiver.worker:Worker.start",
     ],
 )

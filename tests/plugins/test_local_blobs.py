@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -105,6 +106,15 @@ async def test_a_link_in_the_place_of_a_file_is_not_followed(local: LocalBlobs, 
     (local.root / "p/t/0").symlink_to(tmp_path / "secret")
     with pytest.raises(Unavailable, match="it is a link, which is not followed"):
         await read(local, "p/t/0")
+
+
+async def test_a_sweep_leaves_alone_what_another_process_is_writing(local: LocalBlobs) -> None:
+    local.staging.mkdir(parents=True)
+    with (local.staging / "being-written").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert await local.sweep() == 0
+        assert (local.staging / "being-written").exists()
+    assert await local.sweep() == 1
 
 
 async def test_the_staging_folder_is_no_place_for_a_key(local: LocalBlobs) -> None:

@@ -1,7 +1,8 @@
 """The Store port on one SQLite file: every method one transaction, one line of dispatch.
 
 Writes go to the writer thread, reads to read-only connections in threads by purpose. A lock file beside the
-database keeps a second process out, so everything leased by a process before us is free at start.
+database keeps a second process out: who holds it knows that whoever leased anything before is gone, and need
+not wait for those leases to run out.
 """
 
 import asyncio
@@ -75,6 +76,7 @@ from receiver.record import (
     unset_sinks,
     views,
 )
+from receiver.record.leases import EVERYBODY, lease_name
 from receiver.stores.sqlite import backup, wal
 from receiver.stores.sqlite.migrations import migrate, pending
 from receiver.stores.sqlite.readers import LONG, Purpose, Query, Readers
@@ -94,6 +96,7 @@ class SqliteStore:
         self._lock = lock
         self._writer = writer
         self._options = options
+        self._holder = options.clock.new_id("process")  # with its start, so that no other one has this name
         self._sinks = frozenset(route.sink for route in options.routes)
         self._readers = Readers(path)
         self._log = wal.LogKeeper(path, self._readers, self.ping)
@@ -107,7 +110,8 @@ class SqliteStore:
             await asyncio.to_thread(migrate, path)
             writer = Writer(path, options.observe)
             store = cls(path, lock, writer, options)
-            await store._writer.write(lambda c: free_all_leases(c, options.clock.now()))
+            # The lock is ours: of all who ever held a lease nobody is alive.
+            await store._writer.write(lambda c: free_leases(c, options.clock.now(), EVERYBODY))
             keys = options.metadata_keys
             if keys is not None:
                 await store._writer.write(lambda c: metadata.keep_indexes(c, keys))
@@ -178,7 +182,7 @@ class SqliteStore:
         retries_first: bool = False,
         load: FetchLoad = NO_LOAD,
     ) -> list[AssetWork]:
-        lease, chance = self._options.clock.new_id("lease"), self._options.clock.random()
+        lease, chance = self._new_lease(), self._options.clock.random()
         return await self._writer.write(
             lambda c: asset_shares.lease_assets(
                 c,
@@ -200,7 +204,7 @@ class SqliteStore:
     async def lease_outbox(
         self, sink: str, now: datetime, lease_until: datetime, limit: int, *, newest_first: bool = False
     ) -> list[OutboxWork]:
-        lease = self._options.clock.new_id("lease")
+        lease = self._new_lease()
         return await self._writer.write(
             lambda c: outbox.lease_outbox(
                 c, sink, now, lease_until, lease, limit=limit, newest_first=newest_first
@@ -220,7 +224,7 @@ class SqliteStore:
     async def lease_polls(
         self, provider: str, now: datetime, lease_until: datetime, limit: int, *, held_only: bool = False
     ) -> list[PollWork]:
-        lease = self._options.clock.new_id("lease")
+        lease = self._new_lease()
         return await self._writer.write(
             lambda c: polls.lease_polls(
                 c, provider, now, lease_until, lease, limit=limit, held_only=held_only
@@ -243,7 +247,7 @@ class SqliteStore:
         await self._writer.write(lambda c: replays.start(c, replay))
 
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
-        lease = self._options.clock.new_id("lease")
+        lease = self._new_lease()
         return await self._writer.write(
             lambda c: replays.lease_replays(c, now, lease_until, lease, limit, self._options.routes)
         )
@@ -403,6 +407,9 @@ class SqliteStore:
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
 
+    def _new_lease(self) -> str:
+        return lease_name(self._holder, self._options.clock.new_id("lease"))
+
     async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
         if purpose in LONG:
             self._log.look()
@@ -424,12 +431,12 @@ class SqliteStore:
             low = reached
 
 
-def free_all_leases(db: sqlite3.Cursor, now: datetime) -> None:
-    """What an earlier process was working on is due again."""
-    assets.free_assets(db, now)
-    outbox.free_outbox(db, now)
-    polls.free_leases(db, now)
-    replays.free_leases(db, now)
+def free_leases(db: sqlite3.Cursor, now: datetime, holder: str) -> None:
+    """What a holder who is gone was working on is due again."""
+    assets.free_assets(db, now, holder)
+    outbox.free_outbox(db, now, holder)
+    polls.free_leases(db, now, holder)
+    replays.free_leases(db, now, holder)
 
 
 def path_of(url: str, data_dir: Path) -> Path:
