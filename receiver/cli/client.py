@@ -138,7 +138,7 @@ def check_way(settings: Settings) -> None:
 
 def asks_for_proof(settings: Settings) -> bool:
     """Whether the peer has to prove who it is by itself: by https its certificate does that."""
-    return settings.url.startswith("http:")
+    return not settings.url.startswith("https:")
 
 
 def admin_token(settings: Settings) -> str | None:

@@ -97,7 +97,8 @@ def _web_address(text: str) -> str | None:
         raise ValueError
     if parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", text):
         raise ValueError
-    return text.rstrip("/")
+    # In any case it is the same scheme, and many look at how a URL begins.
+    return parts.scheme + text[len(parts.scheme) :].rstrip("/")
 
 
 def _api_address(text: str) -> str | None:

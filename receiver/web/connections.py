@@ -20,6 +20,7 @@ from receiver.web import problems, streams
 MAX_HEAD_BYTES = 65_536  # and of all that is neither head nor body: trailers, frames of chunks, blank lines
 MAX_HEADERS = 200
 LEAST_PIECE, LARGEST_PIECE = 64, 16_384  # bytes that are read at once, where no request's end is known
+MOST_IN_PIECE = LEAST_PIECE // 16  # requests; the shortest has 18 bytes
 HEAD_TIMEOUT_SECONDS = 10.0
 STALL_SECONDS = 60.0  # how long a reader of ours may take nothing
 LINGER_SECONDS = 2.0
@@ -60,6 +61,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _asked_at = 0.0  # by the loop's clock: when the newest head was whole
     _is_inside_head = False
     _bytes_beside = 0  # since a head was whole, or a piece of a body came
+    _begun = 0  # requests in the piece that is parsed
     _body_left = 0  # where its length was announced
     _unread = b""  # what came behind a request that is not answered yet
     _read_deadline: asyncio.TimerHandle | None = None
@@ -78,6 +80,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)  # which resumes writing
 
     def on_message_begin(self) -> None:
+        self._begun += 1
+        if self._begun > MOST_IN_PIECE:
+            # The parser takes lines of RTSP and ICE, too, which are not looked for where pieces are cut.
+            raise ValueError("requests of another protocol")
         self._is_inside_head = True
         super().on_message_begin()
         self.scope["extensions"] = {LEAVE: self.leave}  # type: ignore[dict-item]
@@ -91,8 +97,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._bytes_beside = 0
         self._stop_deadline()
         self._asked_at = self.loop.time()
-        if self.parser.get_http_version() not in _VERSIONS:
+        version = self.parser.get_http_version()
+        if version not in _VERSIONS:
             raise ValueError("a head without a version")  # to the parser, which calls it an error of its own
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            # HTTP/1.0 has no chunks: what we take for a body is to a proxy the next request (RFC 9112, 6.1).
+            raise ValueError("chunks in HTTP/1.0")
         size = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             raise ValueError("too long a head, and here at once")
@@ -164,6 +174,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _refusal_of(self, piece: bytes) -> str | None:
         """Have it parsed; what is wrong with it."""
         self._bytes_beside += len(piece)
+        self._begun = 0
         try:
             self._feed(piece)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # neither is the other

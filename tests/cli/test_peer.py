@@ -46,6 +46,16 @@ def test_a_listener_that_does_not_know_the_token_is_not_sent_it(
     assert [asked.partition("?")[0] for asked in listener.asked] == ["GET /healthz", "GET /openapi.json"]
 
 
+@pytest.mark.parametrize("scheme", ["HTTP", "Http"])
+def test_a_scheme_in_capitals_spares_nobody_the_proof(scheme: str) -> None:
+    with answering({"GET /healthz": (200, {"status": "ok"})}) as listener:
+        url = listener.url.replace("http", scheme, 1)
+        result = run("stats", RECEIVER_URL=url, RECEIVER_TOKEN=TOKEN)
+        run("doctor", RECEIVER_URL=url, RECEIVER_TOKEN=TOKEN)
+    assert result.exit_code == 1
+    assert listener.tokens == {""}
+
+
 def test_a_listener_that_lets_the_service_answer_in_its_stead_is_not_sent_the_token() -> None:
     doors: Answers = {
         "GET /readyz": (200, {"status": "ready", "parts": {"store": "ok"}}),

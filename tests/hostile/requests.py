@@ -104,6 +104,10 @@ def _framing() -> Iterator[Hostile]:
         "length listed": ["Content-Length: {length}, {length}"],
     }.items():
         yield Hostile(name, with_smuggled(name, *lines, length=None), MALFORMED)
+    for name, line in {"1.0 chunked": "", "1.0 chunked, kept": "Connection: keep-alive"}.items():
+        lines = ["Transfer-Encoding: chunked", line]
+        raw = request(name, *lines, version="HTTP/1.0", length=None, body=b"0\r\n\r\n" + smuggled(name))
+        yield Hostile(name, raw, MALFORMED)
     for length in ("+5", "-1", "0x10", "1e2", "5 5", "5,5", "٣".encode().decode("latin-1"), str(2**64)):
         yield Hostile(f"length {length!a}", request("length", length=length), MALFORMED)
     yield Hostile("length of 5000 digits", request("digits", length="0" * 5000 + "{length}"), ((413,),))
