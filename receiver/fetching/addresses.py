@@ -74,7 +74,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 class Standing(StrEnum):
-    """What an address is to us."""
+    """How an address may be used."""
 
     OPENED = "opened"  # in a network that the operator opened by name
     PUBLIC = "public"
@@ -113,8 +113,14 @@ def judge(address: str, opened: Iterable[Network] = ()) -> Standing:
     inner, networks = _translated(ip), tuple(opened)
     if any(ip in network for network in networks):
         return Standing.OPENED
-    if not _is_public(inner):
+    if any(inner in network for network in REFUSED_NETWORKS):
         return Standing.REFUSED
+    if isinstance(inner, IPv6Address):
+        # RFC 5214: under any prefix, the interface id 0[2]00:5efe and then an IPv4 address.
+        is_isatap = (int(inner) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE
+        # A zone (scope id) means something on one link only, and no public address lies on one.
+        if inner not in GLOBAL_UNICAST or is_isatap or inner.scope_id:
+            return Standing.REFUSED
     return Standing.OPENED if any(inner in network for network in networks) else Standing.PUBLIC
 
 
@@ -127,16 +133,6 @@ def _translated(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(ip, IPv6Address) and ip in NAT64 and not ip.scope_id:
         return IPv4Address(int(ip) & 0xFFFF_FFFF)
     return ip
-
-
-def _is_public(ip: IPv4Address | IPv6Address) -> bool:
-    if isinstance(ip, IPv6Address):
-        # RFC 5214: under any prefix, the interface id 0[2]00:5efe and then an IPv4 address.
-        is_isatap = (int(ip) >> 32) & 0xFDFF_FFFF == 0x0000_5EFE
-        # A zone (scope id) means something on one link only, and no public address lies on one.
-        if ip not in GLOBAL_UNICAST or is_isatap or ip.scope_id:
-            return False
-    return not any(ip in network for network in REFUSED_NETWORKS)
 
 
 def check_url(url: str, *, opened: Sequence[Network] = (), hosts: Sequence[str] = ()) -> Target:

@@ -53,10 +53,9 @@ _HEADERS = (
 class GuardedClient:
     """Fetches links from callbacks: GET only, HTTP/1.1, no redirects, cookies, credentials or proxies.
 
-    No connection is kept for a second request: each is resolved and judged anew, and nothing that one
-    response leaves behind can be taken for the next. ``resolve`` and ``dial`` are how the world is
-    reached, ``is_ours`` how this machine's own addresses are known; ``tls`` replaces the system's
-    certificate authorities. Closed by whoever opened it.
+    No connection is kept for a second request: each name is resolved and judged anew, and leftovers of one
+    response cannot be taken for the next. ``resolve`` and ``dial`` reach the network, ``is_ours`` knows this
+    machine's own addresses, ``tls`` replaces the system's certificate authorities. Its opener closes it.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
@@ -100,9 +99,25 @@ class GuardedClient:
         url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         headers = [("Host", target.authority), *_HEADERS]
         extensions = {"timeout": self._timeouts}
-        with _translated():
+        try:
             async with self._pool.stream("GET", url, headers=headers, extensions=extensions) as response:
                 yield response
+        except httpcore2.TimeoutException as exc:
+            raise FetchFailed(Outcome.TIMEOUT, "the host did not answer in time") from exc
+        except httpcore2.ConnectError as exc:
+            # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
+            if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in exc.args):
+                raise _tls_failed(exc, "the host's certificate is not accepted") from exc
+            if any(isinstance(cause, ssl.SSLError) for cause in exc.args):
+                raise _tls_failed(exc, "the host does not speak TLS as it should") from exc
+            raise FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection") from exc
+        except ssl.SSLError as exc:
+            raise _tls_failed(exc, "the encrypted connection failed") from exc
+        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
+            raise bad_url("it makes no valid request") from exc
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as exc:
+            # ValueError: what a parser beneath lets through when a host sends nonsense.
+            raise FetchFailed(Outcome.INTERRUPTED, "the host broke off, or sent no valid HTTP") from exc
 
     async def aclose(self) -> None:
         await self._pool.aclose()
@@ -150,28 +165,6 @@ def _hush() -> None:
     # The drivers log every URL at INFO and every header at DEBUG: links, tokens and keys among them.
     for name in ("httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except httpcore2.TimeoutException as exc:
-        raise FetchFailed(Outcome.TIMEOUT, "the host did not answer in time") from exc
-    except httpcore2.ConnectError as exc:
-        # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
-        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in exc.args):
-            raise _tls_failed(exc, "the host's certificate is not accepted") from exc
-        if any(isinstance(cause, ssl.SSLError) for cause in exc.args):
-            raise _tls_failed(exc, "the host does not speak TLS as it should") from exc
-        raise FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection") from exc
-    except ssl.SSLError as exc:
-        raise _tls_failed(exc, "the encrypted connection failed") from exc
-    except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
-        raise bad_url("it makes no valid request") from exc
-    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as exc:
-        # ValueError: what a parser beneath lets through when a host sends nonsense.
-        raise FetchFailed(Outcome.INTERRUPTED, "the host broke off, or sent no valid HTTP") from exc
 
 
 def _tls_failed(error: Exception, what: str) -> FetchFailed:
@@ -241,9 +234,9 @@ async def dial_directly(address: str, port: int, timeout_seconds: float) -> http
 
 
 def is_our_address(address: str) -> bool:
-    """Whether an address is this machine's own, known by the system letting us bind it. Sends nothing.
+    """Whether an address is this machine's own: the system lets us bind it. Sends nothing.
 
-    Some systems let any address be bound (``ip_nonlocal_bind``); there nothing is taken for our own.
+    Some systems let us bind any address (``ip_nonlocal_bind``); there, no address counts as our own.
     """
     family, nobodys = (socket.AF_INET6, "2001:db8::1") if ":" in address else (socket.AF_INET, "192.0.2.1")
     return _can_bind(family, address) and not _can_bind(family, nobodys)
@@ -290,7 +283,17 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
             # neighbour by whatever else listens there.
             if is_public and self._is_ours(destination(address)):
                 raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is this machine's own")
-        return TidyStream(await self._dial_one_of(addresses[:MAX_DIALS], port, timeout or 10.0))
+        addresses = addresses[:MAX_DIALS]
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + (timeout or 10.0)
+        for place, address in enumerate(addresses[:-1]):
+            # A dead first address must leave the others their share of the time.
+            share = (give_up_at - loop.time()) / (len(addresses) - place)
+            try:
+                return TidyStream(await self._dial(address, port, share))
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                continue
+        return TidyStream(await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1)))
 
     async def connect_unix_socket(
         self,
@@ -315,23 +318,9 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
             raise FetchFailed(Outcome.DNS_FAILED, f"the host has {len(addresses)} addresses")
         return addresses
 
-    async def _dial_one_of(
-        self, addresses: list[str], port: int, timeout_seconds: float
-    ) -> httpcore2.AsyncNetworkStream:
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + timeout_seconds
-        for place, address in enumerate(addresses[:-1]):
-            # A dead first address must leave the others their share of the time.
-            share = (give_up_at - loop.time()) / (len(addresses) - place)
-            try:
-                return await self._dial(address, port, share)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
-        return await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1))
-
 
 class _PlainBackend(httpcore2.AsyncNetworkBackend):
-    """Any host at all, by whatever address its name has."""
+    """Opens connections to any host, without judging its addresses."""
 
     def __init__(self) -> None:
         self._backend = httpcore2.AnyIOBackend()
@@ -394,7 +383,7 @@ class _PlainBody(httpx2.AsyncByteStream):
 
 @contextmanager
 def _as_the_clients_own() -> Iterator[None]:
-    """The pool's errors as the client's, which have the same names."""
+    """Raise the pool's errors as the client's errors of the same names."""
     try:
         yield
     except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as exc:

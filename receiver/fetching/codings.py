@@ -1,7 +1,7 @@
-"""Content codings: which labels name one, and bodies unpacked as they come, a bounded piece at a time.
+"""Content codings: finds the one that a label names, and unpacks a body as it comes, in bounded pieces.
 
 Object stores hand out whatever Content-Encoding the uploader wrote (``base64``, ``UTF-8``, ``none``), so a
-label that names no coding means nothing: the bytes are as they are.
+label that names no coding is ignored: the bytes are as they are.
 """
 
 import zlib
@@ -48,9 +48,9 @@ class Unpacker:
         self._inflater = zlib.decompressobj()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The next bytes of the body, unpacked, in pieces of at most PIECE_BYTES; to be read to its end.
+        """Unpack the next bytes, in pieces of at most PIECE_BYTES; the iterator must be read to its end.
 
-        Raises FetchFailed (NOT_AN_IMAGE) where they cannot be.
+        Raises FetchFailed (NOT_AN_IMAGE) where they cannot be unpacked.
         """
         data, self._held = self._held + data, b""
         while data and self._state is not _State.OVER:
@@ -102,7 +102,7 @@ class Unpacker:
 
 
 class _State(Enum):
-    """Where in a body we are."""
+    """The place in a body."""
 
     FIRST = auto()  # before anything
     WITHIN = auto()  # packed data

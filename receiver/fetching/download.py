@@ -41,7 +41,7 @@ _NOT_UTF_8 = re.compile(r"[\udc80-\udcff]")  # what ``surrogateescape`` makes of
 
 
 class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one download may take. What people may choose has its default in the settings, not here."""
+    """How much one download may take. Limits that people may choose have their defaults in the settings."""
 
     max_bytes: int
     deadline_seconds: float  # redirects and all
@@ -51,7 +51,7 @@ class DownloadLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What arrived. What kind of bytes they are is for ``media`` to say."""
+    """What arrived; ``media`` says what kind of bytes they are."""
 
     bytes: int
     sha256: str
@@ -209,7 +209,7 @@ class PieceWatch:
 
 
 class _SpeedWatch:
-    """Watches the average speed over each window; a stall is the read timeout's to end."""
+    """Watches the average speed over each window; the read timeout ends a stall."""
 
     def __init__(self, limits: DownloadLimits) -> None:
         self._limits = limits
@@ -228,10 +228,10 @@ class _SpeedWatch:
 
 
 class _Spool:
-    """The growing file: collects, then hashes and writes in a thread.
+    """The growing file: collects bytes, then hashes and writes them in a thread.
 
-    No handle stays open between writes. A cancelled download leaves its thread writing for a moment; a
-    handle closed beneath it could by then belong to another file, while a removed file harms nobody.
+    No handle stays open between writes. A cancelled download leaves its thread writing for a moment; if the
+    handle were closed meanwhile, its number could belong to another file. A removed file harms nobody.
     """
 
     def __init__(self, path: Path) -> None:

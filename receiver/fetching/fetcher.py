@@ -1,4 +1,4 @@
-"""One leased asset: downloaded, inspected, stored, settled; a dead link is renewed once."""
+"""One leased asset: download, inspect, store and settle it; renew a dead link once."""
 
 import asyncio
 import hashlib
@@ -74,7 +74,7 @@ Renew = Callable[[AssetWork], Awaitable[Renewal | None]]  # None: the provider c
 
 
 class AssetFetcher:
-    """Settles leased assets, and says in one line of the log how each attempt ended.
+    """Settles leased assets, and logs in one line how each attempt ended.
 
     ``renew`` asks the provider for the links anew, once for each file whose link is dead.
     """
@@ -86,7 +86,7 @@ class AssetFetcher:
         self._running: dict[tuple[str, str, int], AssetWork] = {}
 
     async def run(self, work: AssetWork) -> Settlement:
-        """Fetch one asset, settle it, and say how that ended.
+        """Fetch one asset, settle it, and return how that ended.
 
         Raises nothing about the link or what is behind it. Raises Unavailable when the store cannot
         settle: the lease runs out and the file is fetched again, as it is after a cancellation. Raises
@@ -137,7 +137,7 @@ class AssetFetcher:
 
 
 def _with_renewal(settlement: Settlement, renewal: Renewal) -> Settlement:
-    """How an attempt on a dead link ended, with what the provider said when asked for another."""
+    """The settlement of an attempt on a dead link, with the provider's answer about another link."""
     return msgspec.structs.replace(
         settlement,
         settled_at=max(settlement.settled_at, renewal.at),
@@ -297,8 +297,15 @@ class Fetcher:
             # comes at the deadline itself.
             wait_seconds = STORAGE_WAIT_SECONDS * (0.5 + self._clock.random())  # not all at once
             return min(now + timedelta(seconds=wait_seconds), work.deadline_at)
+        # How many attempts in a row may end alike before the file is given up.
+        if _is_missing(failure):
+            most_alike = len(GONE_WAITS_SECONDS) + 1
+        elif failure.outcome is Outcome.CRASHED:
+            most_alike = MOST_CRASHES
+        else:
+            most_alike = sys.maxsize if failure.outcome in RETRIED else 1
         alike = 1 + (work.alike if work.last is failure.outcome else 0)
-        if alike >= _most_alike(failure):
+        if alike >= most_alike:
             return None
         wait = GONE_WAITS_SECONDS[alike - 1] if _is_missing(failure) else failure.retry_after_seconds
         retry_at = self._backoff.next_at(work.attempt, now, self._clock.random(), at_least_seconds=wait)
@@ -310,17 +317,8 @@ def _is_missing(failure: FetchFailed | Unavailable) -> bool:
     return failure.outcome is Outcome.GONE or isinstance(failure, NoFileYet)
 
 
-def _most_alike(failure: FetchFailed | Unavailable) -> int:
-    """How many attempts in a row may end so before the file is given up."""
-    if _is_missing(failure):
-        return len(GONE_WAITS_SECONDS) + 1
-    if failure.outcome is Outcome.CRASHED:
-        return MOST_CRASHES
-    return sys.maxsize if failure.outcome in RETRIED else 1
-
-
 def reserved_bytes(disk_bytes: int) -> int:
-    """What is kept for the record of a disk of this size: while less is free, nothing is downloaded."""
+    """The bytes of such a disk that are kept for the record: with fewer free, nothing is downloaded."""
     return min(disk_bytes // RESERVED_PART, MOST_RESERVED_BYTES)
 
 

@@ -8,7 +8,6 @@ nobody should guess at that.
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpcore2
@@ -24,24 +23,19 @@ _INTERIM = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9][0-9][ \r\n]")
 def tidy_head(head: bytes) -> bytes:
     """A status line and the fields behind it, without those that are malformed and decide nothing."""
     status, *lines = head.split(b"\n")
+    fields: list[list[bytes]] = []  # each line with those that continue it (obsolete line folding)
+    for line in lines:
+        if fields and line.startswith((b" ", b"\t")):
+            fields[-1].append(line)
+        else:
+            fields.append([line])
     kept = [status]
-    for field in _fields(lines):
+    for field in fields:
         whole = b" ".join(line.removesuffix(b"\r") for line in field)
         is_well_formed = not whole or _FIELD.fullmatch(whole)  # the empty one is the head's end
         if is_well_formed or _may_decide(field):
             kept += field
     return b"\n".join(kept)
-
-
-def _fields(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Each line with those that continue it (obsolete line folding)."""
-    field: list[bytes] = []
-    for line in lines:
-        if field and not line.startswith((b" ", b"\t")):
-            yield field
-            field = []
-        field.append(line)
-    yield field
 
 
 def _may_decide(field: list[bytes]) -> bool:

@@ -83,7 +83,17 @@ def image_frames(data: Bytes) -> Frames:
     table = _Table(data, _needed(inner, b"pitm"))
     primary = table.number(4 if table.version else 2)
     yield from _sizes(data, _needed(inner, b"iprp"), primary)
-    _check_items(data, inner, primary)
+    # Every extent that the primary image needs must lie within the file.
+    extents = _extents(_Table(data, _needed(inner, b"iloc")))
+    idat = inner.get(b"idat", Box(b"idat", 0, 0))
+    if not any(extent.length for extent in extents.get(primary, ())):
+        raise malformed("its image has no data")
+    needed = [extent for item in _items_of(data, inner, primary) for extent in extents.get(item, ())]
+    for method, offset, length in needed:
+        if method == 0:
+            data.at(offset + length, 0)
+        elif method > 1 or offset + length > idat.end - idat.start:
+            raise malformed("a part of its image is nowhere")
     if b"moov" in outer:
         yield from _sequence_frames(data, outer[b"moov"])
 
@@ -195,20 +205,6 @@ def _associations(table: _Table, item: int) -> set[int]:
     return found
 
 
-def _check_items(data: Bytes, inner: dict[bytes, Box], primary: int) -> None:
-    """Every extent that the primary image needs must lie within the file."""
-    extents = _extents(_Table(data, _needed(inner, b"iloc")))
-    idat = inner.get(b"idat", Box(b"idat", 0, 0))
-    if not any(extent.length for extent in extents.get(primary, ())):
-        raise malformed("its image has no data")
-    for item in _items_of(data, inner, primary):
-        for method, offset, length in extents.get(item, ()):
-            if method == 0:
-                data.at(offset + length, 0)
-            elif method > 1 or offset + length > idat.end - idat.start:
-                raise malformed("a part of its image is nowhere")
-
-
 def _extents(table: _Table) -> dict[int, list[Extent]]:
     sizes = table.number(2)
     offset_bytes, length_bytes, base_bytes, index_bytes = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
@@ -264,7 +260,10 @@ def _sequence_frames(data: Bytes, moov: Box) -> Frames:
     frames, size = 0, None
     for track in boxes(data, moov):
         if track.name == b"trak":
-            tables = _sample_tables(data, track)
+            box = track
+            for name in (b"mdia", b"minf", b"stbl"):
+                box = _needed({inner.name: inner for inner in boxes(data, box)}, name)
+            tables = {inner.name: inner for inner in boxes(data, box)}
             entry = data.at(
                 _needed(tables, b"stsd").start + 8, 36
             )  # a visual sample, behind version and count
@@ -279,13 +278,6 @@ def _sequence_frames(data: Bytes, moov: Box) -> Frames:
     if not frames or size is None:
         raise malformed("it has no frames")
     yield from [size] * (frames - 1)
-
-
-def _sample_tables(data: Bytes, track: Box) -> dict[bytes, Box]:
-    box = track
-    for name in (b"mdia", b"minf", b"stbl"):
-        box = _needed({inner.name: inner for inner in boxes(data, box)}, name)
-    return {inner.name: inner for inner in boxes(data, box)}
 
 
 def _check_samples(data: Bytes, tables: dict[bytes, Box], samples: list[int]) -> None:

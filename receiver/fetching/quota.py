@@ -1,4 +1,4 @@
-"""What the files of one task may take together, counted while they come."""
+"""The limit on the bytes of all files of one task together, counted while they come."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from receiver.models import AssetWork, Outcome
 
 
 class _Task:
-    """How many bytes its files may still have, and how many hold on to that number."""
+    """How many bytes its files may still take, and how many users that number has."""
 
     __slots__ = ("holders", "left")
 
@@ -18,7 +18,7 @@ class _Task:
 
 
 class Share:
-    """What one file takes of its task's bytes."""
+    """One file's part of its task's bytes."""
 
     __slots__ = ("_max_bytes", "_task", "taken")
 
@@ -28,7 +28,7 @@ class Share:
         self.taken = 0
 
     def take(self, size: int) -> None:
-        """Raises FetchFailed, having given back all that it took, where so much is not left."""
+        """Take ``size`` bytes. Where fewer are left, give back all that was taken and raise FetchFailed."""
         if size > self._task.left:
             self.give_back()  # at once, so that others that come at this moment have it
             detail = f"its task's files have more than {self._max_bytes} bytes together"
@@ -42,9 +42,9 @@ class Share:
 
 
 class Quotas:
-    """Counts the bytes of each task of which a file is under way; of all others the record knows.
+    """Counts the bytes of each task that has a file under way; the record knows those of all others.
 
-    Files of one task may come at the same time: that each of them alone would have room is not enough.
+    Files of one task may come at the same time, so it is not enough that each of them alone has room.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -53,7 +53,7 @@ class Quotas:
 
     @contextmanager
     def hold(self, work: AssetWork) -> Iterator[_Task]:
-        """Forget nothing of a file's task for now: what was taken may not be on record yet."""
+        """Keep the count of a file's task until the block is left: by then its bytes are on record."""
         key = work.provider, work.task_id
         task = self._tasks.setdefault(key, _Task(self._max_bytes - work.stored_bytes))
         task.holders += 1
@@ -66,7 +66,7 @@ class Quotas:
 
     @contextmanager
     def share(self, work: AssetWork) -> Iterator[Share]:
-        """A file's share, given back where it fails. Raises FetchFailed where nothing is left."""
+        """A file's share, given back if the file fails. Raises FetchFailed where nothing is left."""
         with self.hold(work) as task:
             share = Share(task, self._max_bytes)
             try:
