@@ -1,4 +1,4 @@
-"""A bearer token as it is set: perhaps with a name for logs, and with the owners it may act for."""
+"""A bearer token as it is configured: it may have a name for logs, and owners that it may act for."""
 
 import re
 from collections.abc import Sequence

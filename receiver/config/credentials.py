@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a service needs to know and nobody else may."""
+    """The secrets of a service."""
 
     secret: str
     api_token: str
@@ -47,7 +47,7 @@ def credentials_path(data_dir: Path) -> Path:
 
 
 def ensure_credentials(settings: Settings) -> Settings:
-    """The settings with every secret filled in; what the environment gives is left as it is.
+    """The settings with every secret filled in; secrets from the environment are left as they are.
 
     Secrets are generated only beside an embedded database, where one process is all there is. Raises
     Misconfigured naming what is missing otherwise, or what is wrong with the file.
@@ -75,7 +75,7 @@ def ensure_credentials(settings: Settings) -> Settings:
 
 
 def tell_weaknesses(settings: Settings) -> None:
-    """Log what is wrong with the secrets in use, which a start must not fail for."""
+    """Log weaknesses of the secrets in use that must not keep the service from starting."""
     if were_exposed(settings):
         path = credentials_path(settings.data_dir)
         log.warning("credentials.were_open", path=str(path), consequence=f"{EXPOSED}: change them")

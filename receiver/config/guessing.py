@@ -1,4 +1,4 @@
-"""How hard a secret is to guess, as far as can be seen: random ones are much harder than is asked for."""
+"""An estimate of how hard a secret is to guess; random secrets are far above the limit."""
 
 import math
 import re
@@ -44,7 +44,7 @@ def is_guessable(secret: str) -> bool:
 
 
 def _pattern_at(text: str, start: int) -> int:
-    """How many characters from ``start`` are known, or come a second time; 1 where they are neither."""
+    """How many characters from ``start`` on are known or a repetition; 1 where they are neither."""
     longest = 1
     for end in range(start + _LEAST_PATTERN, len(text) + 1):
         part = text[start:end]

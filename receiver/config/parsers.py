@@ -1,4 +1,4 @@
-"""What a variable may hold: in words for people, and as a parser that refuses the rest."""
+"""What a variable may hold: in words for people, and as a parser that refuses everything else."""
 
 import ipaddress
 import re
@@ -46,7 +46,7 @@ def some_of(*words: str) -> Accepts:
 
 
 def optional(accepts: Accepts) -> Accepts:
-    """The same, and None where nothing is given."""
+    """The same, but None for an empty text."""
     return Accepts(accepts.words, lambda text: accepts.parse(text) if text else None)
 
 
@@ -81,7 +81,7 @@ def _matching(pattern: str) -> Callable[[str], str]:
 
 
 def _location(text: str) -> str:
-    """A URL whose form is the plug-in's to judge; only its scheme is looked at here."""
+    """A URL of which only the scheme is checked here; the plug-in judges the rest."""
     scheme, colon, rest = text.partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise ValueError
@@ -123,13 +123,8 @@ def _secret(text: str) -> str:
     return text
 
 
-def _token(text: str) -> str:
-    parse_bearer(_secret(text))
-    return text
-
-
-def _admin_token(text: str) -> str:
-    if parse_bearer(_secret(text)).owners:  # an admin may do everything, for everybody
+def _token(text: str, *, is_admin: bool) -> str:
+    if parse_bearer(_secret(text)).owners and is_admin:  # an admin may do everything, for everybody
         raise ValueError
     return text
 
@@ -192,12 +187,12 @@ SECRETS = Accepts(
 TOKENS = Accepts(
     f"tokens of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas, each as TOKEN,"
     " NAME:TOKEN or NAME:TOKEN@OWNER",
-    lambda text: tuple(_token(item) for item in _items(text)),
+    lambda text: tuple(_token(item, is_admin=False) for item in _items(text)),
 )
 ADMIN_TOKENS = Accepts(
     f"tokens of at least {MIN_SECRET_CHARACTERS} printable characters, separated by commas, each as TOKEN or"
     " NAME:TOKEN, without owners",
-    lambda text: tuple(_admin_token(item) for item in _items(text)),
+    lambda text: tuple(_token(item, is_admin=True) for item in _items(text)),
 )
 NETWORKS = Accepts(
     "networks such as 10.0.0.0/8, separated by commas",

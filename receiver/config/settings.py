@@ -173,28 +173,28 @@ _OF_A_BACKEND = {
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
     known = [field.variable for field in FIELDS]
-    return [
-        f"{name} is not a setting{_nearest(name, known)}"
-        for name in sorted(given)
-        if name.startswith("RECEIVER_") and name not in known and not name.startswith(_SINK)
-    ]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    if name in _OF_A_BACKEND:
-        return (
-            f"; did you mean {_OF_A_BACKEND[name]}? If it is your backend's own, and both read one"
-            " environment, give it a name that does not begin with RECEIVER_"
-        )
-    bare = name.removeprefix("RECEIVER_")  # some variables are not ours alone: PORT, VIDGO_API_KEY
-    if bare in {*known, *_variables_of_providers()}:
-        return f"; did you mean {bare}?"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f"; did you mean {near[0]}?" if near else "; unset it, or see `receiver docs settings`"
+    # Some variables are not ours alone and have no prefix: PORT, VIDGO_API_KEY.
+    unprefixed = {*known, *_variables_of_providers()}
+    problems = []
+    for name in sorted(given):
+        if not name.startswith("RECEIVER_") or name in known or name.startswith(_SINK):
+            continue
+        bare = name.removeprefix("RECEIVER_")
+        if name in _OF_A_BACKEND:
+            advice = (
+                f"did you mean {_OF_A_BACKEND[name]}? If it is your backend's own, and both read one"
+                " environment, give it a name that does not begin with RECEIVER_"
+            )
+        elif near := [bare] if bare in unprefixed else difflib.get_close_matches(name, known, 1, 0.75):
+            advice = f"did you mean {near[0]}?"
+        else:
+            advice = "unset it, or see `receiver docs settings`"
+        problems.append(f"{name} is not a setting; {advice}")
+    return problems
 
 
 def _variables_of_providers() -> dict[str, str]:
-    """Each by its name, with what it is called after its provider's prefix."""
+    """Every variable of a provider by its name, with the part behind the provider's prefix."""
     return {
         variable_of(field.variable, provider): field.variable.removeprefix("<PROVIDER>_")
         for provider in plugins.names("providers")
@@ -237,13 +237,19 @@ def _read(field: Field, variable: str, given: Mapping[str, str], problems: list[
 def _addresses(
     values: Mapping[str, Any], given: Mapping[str, str], host: str | None, port: int | None
 ) -> dict[str, Any]:
-    """Where to listen, and what follows from it when not set: our own URL, seen from out and inside."""
+    """Where to listen, and our own URLs, from outside and inside: they follow from it unless they are set."""
     port = port or values["port"]
     # A host that hands out PORT reaches us from outside; a person's machine stays closed to its network.
     outside = "PORT" in given and "RECEIVER_HOST" not in given
     given_private: bool | None = values["metrics_private"]
     host = host or (_ANY if outside else values["host"])
-    own = f"http://{_reachable(host)}:{port}"
+    if host == _ANY or (host == "::" and socket.has_dualstack_ipv6()):
+        reached_at = "127.0.0.1"  # ``::`` is both families, where the machine has both
+    elif host == "::":
+        reached_at = "[::1]"
+    else:
+        reached_at = f"[{host}]" if ":" in host else host
+    own = f"http://{reached_at}:{port}"
     public_url = values["public_url"] or own
     # Only this machine is listened to behind a proxy on it, too, which hands on what everybody asks.
     is_reached = not (is_here(host) and is_here(urlsplit(public_url).hostname or ""))
@@ -254,14 +260,6 @@ def _addresses(
         "metrics_private": is_reached if given_private is None else given_private,
         "url": values["url"] or own,
     }
-
-
-def _reachable(host: str) -> str:
-    if host == _ANY:
-        return "127.0.0.1"
-    if host == "::":  # both families, where the machine has both
-        return "127.0.0.1" if socket.has_dualstack_ipv6() else "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Access]:
@@ -339,7 +337,7 @@ def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]
 
 
 def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
-    """Databases, asset stores and sinks that this release has not got."""
+    """Complaints about databases, asset stores and sinks that this release does not have."""
     problems = []
     if complaint := plugins.complaint("stores", settings.database_scheme):
         by_host = given.get("DATABASE_URL") == given.get("RECEIVER_DATABASE_URL")
@@ -368,13 +366,13 @@ def shared_secrets(settings: Settings) -> list[str]:
 
 
 def guessable_secrets(settings: Settings) -> list[str]:
-    """The variables of ours that hold a secret which could be found by trying."""
+    """Our variables whose secret could be guessed."""
     keys = {key_variable(name) for name in settings.providers}
     return sorted({name for name, value in _secrets(settings) if name not in keys and is_guessable(value)})
 
 
 def _secrets(settings: Settings) -> list[tuple[str, str]]:
-    """Each by the variable that holds it."""
+    """Every secret, with the variable that holds it."""
     return [
         *(("RECEIVER_SECRET", secret) for secret in settings.secrets),
         *(("RECEIVER_API_TOKENS", parse_bearer(text).token) for text in settings.api_tokens),
@@ -402,7 +400,7 @@ _MAY_BE_EQUAL = (
 
 
 def _kind(variable: str) -> str:
-    """Two sinks may have one consumer, and two providers one account."""
+    """The kind of a secret. All sinks are one, all providers one: two may share a consumer or an account."""
     if variable.startswith(_SINK):
         return "sink"
     return variable if variable.startswith("RECEIVER_") else "provider"

@@ -1,5 +1,7 @@
 """What a provider's answer about a task means: its status, its body, or that none came."""
 
+import re
+
 import httpx2
 import msgspec
 
@@ -68,9 +70,10 @@ def judge(
     except Rejected:
         return _unreadable(task_id, body, "the answer is not JSON")
     if report.state is ReportState.UNCLEAR:
-        status = _status_within(body)
-        if status is not None:
-            return refusal(status, retry_after_seconds, key_works=key_works)
+        # Some providers write the error's status into the body of a 200, as ``code``.
+        code = payload.code(payload.mapping(payload.decode(body)).get("code")) or ""
+        if re.fullmatch(r"[45][0-9]{2}", code):
+            return refusal(int(code), retry_after_seconds, key_works=key_works)
         return _unreadable(task_id, body, report.note, report.provider_state)
     if report.task_id != task_id:
         return _unreadable(task_id, body, "the answer is about another task", report.provider_state)
@@ -85,13 +88,6 @@ def _unreadable(task_id: str, body: bytes, note: str | None, provider_state: str
     # Filed under the task that was asked about, whatever task the body names.
     report = Report(task_id=task_id, state=ReportState.UNCLEAR, provider_state=provider_state, note=note)
     return Answer(outcome=Outcome.UNREADABLE, detail=note, report=report, body=body)
-
-
-def _status_within(body: bytes) -> int | None:
-    """The error status that some providers write into the body of a 200, as ``code``."""
-    code = payload.code(payload.mapping(payload.decode(body)).get("code")) or ""
-    is_status = len(code) == 3 and code.isascii() and code.isdigit()
-    return int(code) if is_status and 400 <= int(code) < 600 else None
 
 
 def unreached(error: Exception) -> Answer:

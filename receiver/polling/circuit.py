@@ -80,7 +80,14 @@ def after_failure(before: CircuitState | None, failure: Failure, now: timedelta)
     same = before if is_same else None
     # Asked before the first failure was known: counted with it.
     together = before is not None and failure.asked_at <= before.met_at
-    seconds = _wait_seconds(failure, same, together=together)
+    waits, asked_for = PROVIDER_FAILURES[failure.outcome], failure.retry_after_seconds
+    if asked_for is not None and failure.outcome is Outcome.RATE_LIMITED:
+        seconds = asked_for
+    elif same is None:
+        seconds = max(waits.first_seconds, asked_for or 0.0)
+    else:
+        longer = same.wait_seconds if together else min(2 * same.wait_seconds, waits.longest_seconds)
+        seconds = max(longer, asked_for or 0.0)
     until = now + timedelta(seconds=seconds)
     return CircuitState(
         outcome=failure.outcome,
@@ -90,17 +97,6 @@ def after_failure(before: CircuitState | None, failure: Failure, now: timedelta)
         wait_seconds=seconds,
         until=max(until, before.until) if before and together else until,
     )
-
-
-def _wait_seconds(failure: Failure, same: CircuitState | None, *, together: bool) -> float:
-    """How long to stay open; ``same`` is the state before, where it was for the same kind of failure."""
-    waits, asked_for = PROVIDER_FAILURES[failure.outcome], failure.retry_after_seconds
-    if asked_for is not None and failure.outcome is Outcome.RATE_LIMITED:
-        return asked_for
-    seconds = waits.first_seconds
-    if same is not None:
-        seconds = same.wait_seconds if together else min(2 * same.wait_seconds, waits.longest_seconds)
-    return max(seconds, asked_for or 0.0)
 
 
 def half_open(state: CircuitState, now: timedelta) -> CircuitState:

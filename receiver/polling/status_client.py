@@ -115,7 +115,7 @@ class StatusClient:
         return None if again_at is None else self._by_the_wall(again_at)
 
     async def ask(self, provider: str, task_id: str, model: str | None) -> Answer:
-        """One question, asked at once. Whatever goes wrong is an answer, too.
+        """Ask one question at once. Whatever goes wrong is an answer, too.
 
         While its circuit is open, the provider is not asked: the answer says why.
         """
@@ -140,7 +140,7 @@ class StatusClient:
         return answer
 
     def _by_the_wall(self, moment: timedelta) -> datetime:
-        """When it will be, or was, by the wall clock as it is set now."""
+        """A moment of uptime as a time of the wall clock as it is set now."""
         wait = moment - self._clock.uptime()
         return self._clock.now() + wait
 
@@ -205,7 +205,14 @@ class StatusClient:
             memory.met(failure, self._clock.uptime())
         elif answer.outcome is not Outcome.CRASHED:  # a bug of ours says nothing of the provider
             memory.was_heard(asked_at, accepted=answer.outcome is not Outcome.REFUSED)
-        _log_change(provider, before, memory.state)
+        # One line when a provider can no longer be asked, and one when it can again; polls tell the rest.
+        after, was = memory.state, before.outcome if before else None
+        if after is None:
+            if before and was is not Outcome.RATE_LIMITED:
+                log.info("provider.recovered", provider=provider, outcome=before.outcome.value)
+        elif after.outcome not in {was, Outcome.RATE_LIMITED}:
+            outcome, detail = after.outcome.value, after.detail
+            log.warning("provider.troubled", provider=provider, outcome=outcome, detail=detail)
 
 
 class _Memory(msgspec.Struct, kw_only=True):
@@ -218,7 +225,7 @@ class _Memory(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, access: Access, now: timedelta) -> Self:
-        """Nothing yet."""
+        """An empty memory."""
         per_minute = access.polls_per_minute
         return cls(bucket=TokenBucket(per_minute, now), out_of_turn=OutOfTurn(per_minute, now))
 
@@ -252,9 +259,10 @@ class _Memory(msgspec.Struct, kw_only=True):
 
 
 async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
-    """The body, unpacked where it is packed though plain bytes were asked for.
+    """The body, unpacked if it is packed, though plain bytes were asked for.
 
-    Raises FetchFailed where it cannot be, is longer than ``max_bytes``, packed or not, or comes in crumbs.
+    Raises FetchFailed if it cannot be unpacked, is longer than ``max_bytes``, packed or not, or comes in
+    crumbs.
     """
     coding = coding_of(response.headers.get("content-encoding", ""))
     unpacker = Unpacker(coding) if coding else None
@@ -278,13 +286,3 @@ def _retry_after_seconds(value: str, now: datetime) -> float | None:
     seconds = retry_after_seconds(value, now)
     # A wish for no time at all would have the next question asked in the same moment.
     return None if seconds is None else max(seconds, SHORTEST_RETRY_AFTER_SECONDS)
-
-
-def _log_change(provider: str, before: CircuitState | None, after: CircuitState | None) -> None:
-    """One line when a provider can no longer be asked, and one when it can again; polls tell the rest."""
-    was = before.outcome if before else None
-    if after is None:
-        if before and was is not Outcome.RATE_LIMITED:
-            log.info("provider.recovered", provider=provider, outcome=before.outcome.value)
-    elif after.outcome not in {was, Outcome.RATE_LIMITED}:
-        log.warning("provider.troubled", provider=provider, outcome=after.outcome.value, detail=after.detail)

@@ -12,8 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import NamedTuple, Self
 from urllib.parse import quote
 
@@ -96,7 +95,16 @@ class HttpSink:
     @classmethod
     def from_url(cls, url: str, options: PluginOptions, *, clock: Clock | None = None) -> Self:
         """Any http or https URL. ``options.http`` stays the caller's to close."""
-        where = _parsed(url, options.name)
+        wrong = Misconfigured(f"sink {options.name}: its URL is not one; write https://HOST/PATH")
+        try:
+            where = httpx2.URL(url)
+            where.host.encode("idna")  # what no resolver takes, such as a label that is too long
+        except (httpx2.InvalidURL, ValueError):
+            # Without a cause: the library's message repeats the URL, which may hold a password.
+            raise wrong from None
+        port_fits = where.port is None or 0 < where.port < 65536
+        if where.scheme not in ("http", "https") or not (where.host and port_fits) or where.fragment:
+            raise wrong
         auth = httpx2.BasicAuth(where.username, where.password) if where.userinfo else None
         return cls(
             where.copy_with(username=None, password=None),
@@ -139,21 +147,32 @@ class HttpSink:
         """Nothing to close: the client belongs to whoever handed it in."""
 
     async def _exchange(self, method: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
-        """The status and the Retry-After of the answer; the rest of it is not used."""
-        async with (
-            _translated(self._timeout_seconds),
-            self._client.stream(
-                method,
-                self._url,
-                content=body,
-                headers=headers,
-                auth=self._auth,
-                timeout=self._timeout_seconds,
-                follow_redirects=False,
-            ) as answer,
-        ):
-            await _drain(answer)
-            return answer.status_code, answer.headers.get("retry-after", "")
+        """The status and the Retry-After of the answer; the rest of it is not used.
+
+        All of it has one deadline. The client's errors are told in our words: its own may repeat the URL.
+        """
+        try:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._client.stream(
+                    method,
+                    self._url,
+                    content=body,
+                    headers=headers,
+                    auth=self._auth,
+                    timeout=self._timeout_seconds,
+                    follow_redirects=False,
+                ) as answer,
+            ):
+                await _drain(answer)
+                return answer.status_code, answer.headers.get("retry-after", "")
+        except (TimeoutError, httpx2.TimeoutException) as exc:
+            raise Unavailable("the consumer did not answer in time", outcome=Outcome.TIMEOUT) from exc
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as exc:
+            is_early = isinstance(exc, httpx2.ConnectError)
+            outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_early else Outcome.INTERRUPTED)
+            what = with_words(f"the consumer could not be reached ({outcome})", tls_words(exc))
+            raise Unavailable(what, outcome=outcome) from exc
 
 
 def _formatted(event: bytes, message_format: MessageFormat) -> _Message:
@@ -172,42 +191,24 @@ def _formatted(event: bytes, message_format: MessageFormat) -> _Message:
             return _Message(data, headers)
 
 
-def _parsed(url: str, name: str) -> httpx2.URL:
-    wrong = Misconfigured(f"sink {name}: its URL is not one; write https://HOST/PATH")
-    try:
-        parsed = httpx2.URL(url)
-        parsed.host.encode("idna")  # what no resolver takes, such as a label that is too long
-    except (httpx2.InvalidURL, ValueError):
-        # Without a cause: the library's message repeats the URL, which may hold a password.
-        raise wrong from None
-    port_fits = parsed.port is None or 0 < parsed.port < 65536
-    if parsed.scheme not in ("http", "https") or not (parsed.host and port_fits) or parsed.fragment:
-        raise wrong
-    return parsed
-
-
 def _keys(secret: str | None, name: str) -> tuple[bytes, ...]:
     if secret is None:
         return ()
-    keys = tuple(_key(text) for text in secret.replace(",", " ").split())
+    keys = []
+    for text in secret.replace(",", " ").split():
+        encoded = text.removeprefix(SECRET_PREFIX)
+        try:
+            # Some tools leave the padding out.
+            key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        keys.append(b"" if encoded == text else key)
     if not keys or any(len(key) < SHORTEST_KEY_BYTES for key in keys):
         raise Misconfigured(
             f"sink {name}: its SECRET must be {SECRET_PREFIX} and the base64 of at least "
             f"{SHORTEST_KEY_BYTES} random bytes; several are separated by blanks or commas"
         )
-    return keys
-
-
-def _key(text: str) -> bytes:
-    """The key in a secret; empty where it is not one."""
-    encoded = text.removeprefix(SECRET_PREFIX)
-    if encoded == text:
-        return b""
-    try:
-        # Some tools leave the padding out.
-        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
+    return tuple(keys)
 
 
 async def _drain(answer: httpx2.Response) -> None:
@@ -236,18 +237,3 @@ def _refusal(status: int, retry_after_seconds: float | None) -> Unavailable | Pe
         )
     outcome = _OUTCOMES.get(status, Outcome.HTTP_ERROR)
     return Unavailable(detail, outcome=outcome, retry_after_seconds=retry_after_seconds)
-
-
-@asynccontextmanager
-async def _translated(timeout_seconds: float) -> AsyncIterator[None]:
-    """Set one deadline for all, and put the client's errors in our words: its own may repeat the URL."""
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            yield
-    except (TimeoutError, httpx2.TimeoutException) as exc:
-        raise Unavailable("the consumer did not answer in time", outcome=Outcome.TIMEOUT) from exc
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as exc:
-        is_early = isinstance(exc, httpx2.ConnectError)
-        outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_early else Outcome.INTERRUPTED)
-        what = with_words(f"the consumer could not be reached ({outcome})", tls_words(exc))
-        raise Unavailable(what, outcome=outcome) from exc

@@ -17,9 +17,8 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
@@ -94,10 +93,19 @@ class JsonlSink:
         self._jobs.put(None)
 
     async def _in_thread(self, line: "_Line | None") -> None:
-        async with _translated(self._path, self._timeout_seconds):
-            done: Future[None] = Future()
-            self._jobs.put((done, line))
-            await asyncio.wrap_future(done)
+        name = self._path.name
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                done: Future[None] = Future()
+                self._jobs.put((done, line))
+                await asyncio.wrap_future(done)
+        except TimeoutError as exc:  # an OSError, too: this one first
+            raise Unavailable(f"{name}: it took no line in time", outcome=Outcome.TIMEOUT) from exc
+        except BrokenPipeError as exc:
+            raise Unavailable(f"{name}: nobody reads it", outcome=Outcome.CONNECT_FAILED) from exc
+        except OSError as exc:
+            detail = f"{name}: cannot be written: {exc.strerror}"
+            raise Unavailable(detail, outcome=Outcome.STORAGE_FAILED) from exc
 
     def _run(self) -> None:
         while job := self._jobs.get():
@@ -190,7 +198,10 @@ class _File:
             if info.st_size == 0 or self._named != (info.st_dev, info.st_ino):
                 sync_folder(self._path.parent)
                 self._named = (info.st_dev, info.st_ino)
-            return self._is_at(info)
+            try:
+                return os.path.samestat(self._path.stat(follow_symlinks=self._follows_links), info)
+            except FileNotFoundError:
+                return False
         finally:
             os.close(file)
 
@@ -212,12 +223,6 @@ class _File:
     def _open(self, flags: int) -> int:
         opens = os.open if self._follows_links else open_own
         return opens(self._path, flags, FILE_MODE)
-
-    def _is_at(self, info: os.stat_result) -> bool:
-        try:
-            return os.path.samestat(self._path.stat(follow_symlinks=self._follows_links), info)
-        except FileNotFoundError:
-            return False
 
 
 class _Pipe:
@@ -276,21 +281,6 @@ class _Line:
 
 
 _Job = tuple[Future[None], _Line | None]
-
-
-@asynccontextmanager
-async def _translated(path: Path, timeout_seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            yield
-    except TimeoutError as exc:  # an OSError, too: this one first
-        raise Unavailable(f"{path.name}: it took no line in time", outcome=Outcome.TIMEOUT) from exc
-    except BrokenPipeError as exc:
-        raise Unavailable(f"{path.name}: nobody reads it", outcome=Outcome.CONNECT_FAILED) from exc
-    except OSError as exc:
-        raise Unavailable(
-            f"{path.name}: cannot be written: {exc.strerror}", outcome=Outcome.STORAGE_FAILED
-        ) from exc
 
 
 def _refuse_what_is_no_file(info: os.stat_result) -> None:

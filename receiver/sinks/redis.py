@@ -126,11 +126,16 @@ class RedisSink:
             )
         if "" in query.values():
             raise Misconfigured(f"sink {options.name}: an option in its URL is empty")
+        seconds = query.get("dedupe_seconds", str(DEDUPE_SECONDS))
+        if not (seconds.isdecimal() and 0 < int(seconds) <= 10 * 365 * 86_400):
+            raise Misconfigured(
+                f"sink {options.name}: dedupe_seconds must be a whole number above 0, below ten years"
+            )
         pool = _pool(parts, query, options)
         return cls(
             Redis.from_pool(pool),
             stream=_stream(query.get("stream", "receiver"), options.name),
-            dedupe_seconds=_whole(query.get("dedupe_seconds", str(DEDUPE_SECONDS)), options.name),
+            dedupe_seconds=int(seconds),
             timeout_seconds=options.timeout_seconds,
         )
 
@@ -232,12 +237,6 @@ def _stream(text: str, name: str) -> str:
     )
 
 
-def _whole(text: str, name: str) -> int:
-    if text.isdecimal() and 0 < int(text) <= 10 * 365 * 86_400:
-        return int(text)
-    raise Misconfigured(f"sink {name}: dedupe_seconds must be a whole number above 0, below ten years")
-
-
 def _failure(exc: Exception) -> Unavailable:
     if isinstance(exc, (TimeoutError, exceptions.TimeoutError)):
         return Unavailable("redis did not answer in time", outcome=Outcome.TIMEOUT)
@@ -255,7 +254,7 @@ def _failure(exc: Exception) -> Unavailable:
 
 
 def _code(exc: Exception) -> str:
-    """The code of a server's answer; the rest of it may repeat what was sent."""
+    """The code of a server's answer; the rest of the answer may repeat what was sent."""
     text = str(exc)
     if code := next((code for phrase, code in _PHRASES.items() if phrase in text), None):
         return code
