@@ -1,4 +1,4 @@
-"""From the number of an attempt, and the other side's wish, to the time of the next one; pure."""
+"""When to try again: from the number of the attempt and the other side's Retry-After; pure."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime

@@ -1,9 +1,9 @@
-"""Who answers proves that it knows a token before it is sent one: an HMAC over a number that was never used.
+"""A service proves that it knows a token before the token is sent to it: an HMAC over a fresh number.
 
-The token itself is the key, so whoever knows it, by whichever setting, can ask and answer. The answer is
-given only to who shows by ``key`` that the token is known: strangers get nothing to try guesses on. It covers
-the place at which the answering end was reached: else a listener could have another service, which does know
-the token, answer in its stead.
+The token itself is the key, so whoever knows it, by whichever setting, can ask and answer. Only a caller that
+shows by ``key`` that it knows the token gets an answer: strangers get nothing to try guesses on. The proof
+covers the place at which the service was reached: otherwise a listener in between could have another service,
+which does know the token, answer for it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ NONCE_CHARACTERS = 32
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: ``key`` says which token is meant, to those who know it."""
+    """The question; ``key`` says which token is meant, to those who know it."""
 
     nonce: str
     key: str
@@ -32,7 +32,7 @@ def make_challenge(token: str) -> Challenge:
 
 
 def place_of(address: object) -> str:
-    """One end of a connection, as both ends of it write it; ``address`` begins with a host and a port."""
+    """One end of a connection in the form that both ends use; ``address`` begins with a host and a port."""
     if not isinstance(address, tuple | list) or len(address) < 2:
         return "unknown"
     host, port = str(address[0]), address[1]
@@ -43,10 +43,7 @@ def place_of(address: object) -> str:
 
 
 def prove(tokens: Iterable[str], challenge: Challenge, place: str) -> str | None:
-    """The proof that one of ``tokens`` is the one that is meant, and is known at ``place``.
-
-    None where none of them is.
-    """
+    """The proof that the token that is meant is known at ``place``; None where it is none of ``tokens``."""
     key = challenge.key.encode("utf-8", "replace")
     known = [
         token
@@ -57,7 +54,7 @@ def prove(tokens: Iterable[str], challenge: Challenge, place: str) -> str | None
 
 
 def is_proven(token: str, challenge: Challenge, proof: object, place: str) -> bool:
-    """Whether whoever answered so knows the token, and was reached at ``place``."""
+    """Whether the proof shows that its sender knows the token and was reached at ``place``."""
     expected = _proof(token, challenge, place).encode()
     return isinstance(proof, str) and hmac.compare_digest(proof.encode("utf-8", "replace"), expected)
 

@@ -1,4 +1,4 @@
-"""Time, ids and randomness: asked of a clock that is handed in, so that tests can turn it."""
+"""Time, ids and randomness, all from a clock that is passed in, so that tests can set it."""
 
 import os
 import random
@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """The real world. ``receiver.testing`` has one whose hands can be moved."""
+    """The real time. ``receiver.testing`` has a clock that tests set."""
 
     def now(self) -> datetime:
         """The wall clock, aware UTC."""
         return datetime.now(UTC)
 
     def uptime(self) -> timedelta:
-        """Time that only runs forward, whoever sets the wall clock: what waits are counted in.
+        """Time that only runs forward, even when the wall clock is set; waits are counted in it.
 
         Only differences mean anything. It may stand still while the machine sleeps.
         """
@@ -30,14 +30,14 @@ class Clock:
 
 
 class Drift:
-    """By how much the wall clock was moved, told from the one that only runs forward."""
+    """Measures how far the wall clock was moved, against the clock that only runs forward."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen = (clock.now(), clock.uptime())
 
     def look(self) -> timedelta:
-        """Since the last look: below zero where it was set back, above where it was set forward, or slept."""
+        """The move since the last look: below zero if set back, above if set forward or after a sleep."""
         now, uptime = self._clock.now(), self._clock.uptime()
         expected = self._seen[0] + (uptime - self._seen[1])
         self._seen = (now, uptime)
@@ -45,10 +45,10 @@ class Drift:
 
 
 class Leaps:
-    """Whether time that the wall clock says has passed was lived through: what nobody waited is no patience.
+    """Ignores wall-clock time that was never lived through (a jump or a suspend).
 
-    A wall clock that is set a day forward, or a machine that slept for one, makes everything a day older at
-    once. One before the start is not noticed.
+    A wall clock that is set a day forward, or a machine that sleeps for one, makes everything a day older at
+    once, though nobody waited. A leap before the start is not noticed.
     """
 
     LEAP = timedelta(minutes=5)  # clocks that are merely kept right are moved by less
@@ -59,7 +59,7 @@ class Leaps:
         self._leapt_at: timedelta | None = None  # in uptime
 
     def lived(self, age: timedelta) -> bool:
-        """Whether so much has been lived through since the last leap, or there was none."""
+        """Whether ``age`` has really passed since the last leap, or there was no leap."""
         if self._drift.look() >= self.LEAP:
             self._leapt_at = self._clock.uptime()
         return self._leapt_at is None or self._clock.uptime() - self._leapt_at >= age

@@ -1,9 +1,9 @@
-"""What comes from outside, made harmless for whoever reads it: terminals, and readers of lines.
+"""Makes text from outside harmless for terminals and for readers of lines.
 
 A terminal obeys control characters: C0, DEL and C1, of which U+009B alone begins a command. Characters that
-turn the direction of text show one word as another. JSON escapes C0 by itself, and lets the others stand; and
-three line ends of Unicode, at which readers that split lines as Python's ``splitlines`` does find half a
-document. Escaped, JSON says the same.
+turn the direction of text show one word as another. Three line ends of Unicode split a document for readers
+that split lines like Python's ``splitlines``. JSON escapes only C0 by itself; with the others escaped, it
+means the same.
 """
 
 import re
@@ -17,7 +17,7 @@ _HARMFUL = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xa
 
 
 def printable(text: str) -> str:
-    """Ids, owners and error texts come from outside; a control character in them stays a picture."""
+    """The text with every control character as an escape: ids, owners and errors come from outside."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -29,12 +29,12 @@ def printable_lines(text: str) -> str:
 
 
 def encode_harmless(value: Any) -> bytes:
-    """``value`` as JSON that is one line, and moves no cursor."""
+    """``value`` as JSON on one line, without characters that a terminal obeys."""
     return escape_json(msgspec.json.encode(value))
 
 
 def escape_json(document: bytes) -> bytes:
-    """JSON, or lines of it, that says the same with nothing harmful in its texts."""
+    """The same JSON, or lines of it, with every harmful character in its texts escaped."""
     if document.isascii() and b"\x7f" not in document:
         return document
     return _HARMFUL.sub(_as_escape, document)

@@ -1,4 +1,4 @@
-"""Folders made so that they last, and names in them that do; and files that no link leads astray."""
+"""Folders and names that last through a crash, and files that are opened without following links."""
 
 import errno
 import fcntl
@@ -8,11 +8,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-# What file systems say that cannot sync a folder: SMB, some of FUSE, some network shares. Nothing is there to
-# be synced then; the file itself has been. Anything else (EIO, ENOSPC) is a failure.
+# The errors of file systems that cannot sync a folder: SMB, some of FUSE, some network shares. There is
+# nothing to sync then; the file itself has been synced. Anything else (EIO, ENOSPC) is a failure.
 _CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
-# What systems say of a link that is not to be followed.
+# The errors of O_NOFOLLOW at a link.
 _LINKS = frozenset({errno.ELOOP, errno.EMLINK})
 
 
@@ -20,7 +20,7 @@ MOST_FOLDERS = 64  # that processes have beside each other
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder last, as far as its file system lets anybody. Raises OSError."""
+    """Make the names in a folder last (fsync), as far as its file system can. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -32,7 +32,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file that is ours by its place, and never what a link in its place leads to. Raises OSError."""
+    """Open a file, but never the target of a link in its place. Raises OSError."""
     try:
         return os.open(path, flags | os.O_NOFOLLOW, mode)
     except OSError as exc:
@@ -42,7 +42,7 @@ def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
 
 
 def try_folder(folder: Path) -> None:
-    """Write a file without a name in a folder, or where that would be made, and read it. Raises OSError."""
+    """Write and read an unnamed file in a folder, or in the place where it would be made. Raises OSError."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with tempfile.TemporaryFile(dir=there) as file:
         file.write(b"ping")
@@ -89,7 +89,7 @@ def empty_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and what it lies in; each new name is made to last in its parent. Raises OSError."""
+    """Make a folder and its parents, and make each new name last. Raises OSError."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for place in reversed(missing):

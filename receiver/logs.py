@@ -158,25 +158,22 @@ class _Lines:
     def _run(self) -> None:
         while True:
             with suppress(Exception):  # short of memory it may be anything
-                self._write_batch()
-
-    def _write_batch(self) -> None:
-        batch = [self._waiting.get()]
-        self._pause(FLUSH_SECONDS)
-        batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
-        if self._dropped > self._told:  # between these lines and those that find room from now on
-            lost, self._told = self._dropped - self._told, self._dropped
-            structlog.get_logger().error("log.overflowed", lines=lost)
-        text = bytearray()
-        for line in batch:
-            if isinstance(line, str):
-                text += line.encode(self._encoding, "backslashreplace") + b"\n"
-            elif isinstance(line, bytes):
-                text += escape_json(line) + b"\n"
-        self._write(bytes(text))
-        for written in batch:
-            if isinstance(written, threading.Event):
-                written.set()
+                batch = [self._waiting.get()]
+                self._pause(FLUSH_SECONDS)
+                batch += [self._waiting.get() for _ in range(self._waiting.qsize())]
+                if self._dropped > self._told:  # between these lines and those that find room from now on
+                    lost, self._told = self._dropped - self._told, self._dropped
+                    structlog.get_logger().error("log.overflowed", lines=lost)
+                text = bytearray()
+                for line in batch:
+                    if isinstance(line, str):
+                        text += line.encode(self._encoding, "backslashreplace") + b"\n"
+                    elif isinstance(line, bytes):
+                        text += escape_json(line) + b"\n"
+                self._write(bytes(text))
+                for written in batch:
+                    if isinstance(written, threading.Event):
+                        written.set()
 
     def _write(self, text: bytes) -> None:
         left = memoryview(text)

@@ -1,4 +1,4 @@
-"""Which loops there are, and what each one runs: files, polls, sinks, replays, upkeep."""
+"""All loops, and what each one runs: files, polls, sinks, replays, upkeep."""
 
 import itertools
 from collections import deque

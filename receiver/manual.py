@@ -1,4 +1,4 @@
-"""The chapters of the manual, as the package brings them, read as Markdown."""
+"""The chapters of the manual, which the package contains as Markdown."""
 
 import re
 from functools import cache

@@ -1,4 +1,4 @@
-"""What happened, counted for Prometheus, and what waits, as gauges read from the store."""
+"""Metrics for Prometheus: counters of what happened, and gauges of what waits, read from the store."""
 
 import asyncio
 import math
@@ -112,7 +112,7 @@ class Metrics:
         troubled: Mapping[str, bool] = NONE,
         sinks_down: Mapping[str, bool] = NONE,
     ) -> bytes:
-        """Everything in Prometheus' text format; without ``stats`` what waits is left out.
+        """All metrics in Prometheus' text format; without ``stats``, without the gauges of what waits.
 
         Ages are as of ``counted_at``: what was the oldest then may be gone by now, and must not seem to age.
         ``troubled`` says of each provider that we have a key for whether something keeps us from asking it:
@@ -158,7 +158,7 @@ class _Callbacks(Collector):
 
 
 class _Waiting(Collector):
-    """Gauges of how things stand, made anew at every scrape; of the store's as it was last asked."""
+    """Gauges, made anew at every scrape; those of the store are as old as its last count."""
 
     def __init__(self, providers: Collection[str], sinks: Collection[str]) -> None:
         self._providers = providers
@@ -261,7 +261,7 @@ def _age(start: datetime | None, counted_at: datetime) -> float:
 
 
 class RecentStats:
-    """What the store counted a while ago. One count serves all who ask in that time, however many."""
+    """Keeps the store's counts for a while: one count serves all who ask in that time, however many."""
 
     def __init__(self, count: Callable[[], Awaitable[Stats]], seconds: Callable[[], float]) -> None:
         self._count = count

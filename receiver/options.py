@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PluginOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a blob store or a sink may need."""
+    """What a blob store or a sink is opened with."""
 
     name: str  # the sink's own name; the scheme for a blob store
     data_dir: Path  # relative paths in URLs are taken from here
@@ -30,18 +30,18 @@ def never(_provider: str, _proof: Proof) -> bool:
 
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store needs."""
+    """What a store is opened with."""
 
     data_dir: Path  # relative paths in URLs are taken from here
     clock: Clock
     routes: Sequence[Route] = ()  # the sinks that events are addressed to
     first_poll_seconds: Mapping[str, float] = {}  # by provider: the usual time of a task
     link_life_seconds: Mapping[str, float] = {}  # by provider: for files that are fetched once more
-    # Whether an end that a callback of this provider reports on this proof counts only once the provider has
-    # said so itself. Asked in the transaction, on any thread.
+    # Whether a task's end in a callback of this provider with this proof counts only once the provider's
+    # status answer says the same. Called in the transaction, on any thread.
     confirms: Callable[[str, Proof], bool] = never
     unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
-    early_limit: int = 10_000  # of deliveries that nobody owns, early and unrecognised ones each
+    early_limit: int = 10_000  # of deliveries without an owner: early and unrecognised ones each
     metadata_keys: Sequence[str] | None = None  # tasks are found by these; None leaves them as they are
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
 

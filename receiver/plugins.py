@@ -1,6 +1,6 @@
-"""From a name or URL scheme to the part that serves it; the only file that knows plug-ins' names.
+"""Finds the plug-in for a name or URL scheme; the only file that knows plug-ins' names.
 
-Parts are imported when asked for, so a missing driver hurts only those who wanted it. Third parties
+Plug-ins are imported when asked for, so a missing driver hurts only those who want it. Third parties
 register through the entry-point groups ``receiver.providers``, ``receiver.stores``, ``receiver.blobs``
 and ``receiver.sinks``; our own names cannot be taken over.
 """

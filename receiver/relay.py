@@ -1,4 +1,4 @@
-"""One leased outbox entry: published to its sink, then delivered, retried or a dead letter."""
+"""One leased outbox entry: publish it to its sink, then settle it: delivered, due again, or a dead letter."""
 
 import asyncio
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class SinkPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back from a sink, the last time or to a test."""
+    """A sink's answer to the last publish or to a test."""
 
     event_id: str
     outcome: Outcome
@@ -79,7 +79,7 @@ class Relay:
         self.answers: dict[str, SinkAnswer] = {}  # the last of each sink
 
     def problem(self, sink: str) -> str | None:
-        """Why it takes nothing now, in words for people, if it is down or has not taken the last event."""
+        """Why a sink is down or has not taken the last event, in words for people; None where all is well."""
         circuit = self._circuits[sink]
         outage = circuit.outage
         if outage is None:
@@ -90,11 +90,11 @@ class Relay:
         return f"{outage.outcome}: {outage.detail}, tried again {again}"
 
     def is_down(self, sink: str) -> bool:
-        """Whether it takes nothing now: it is down, or asked us to stop."""
+        """Whether a sink takes nothing now: it is down, or asked us to stop."""
         return sink in self.stopped or self._circuits[sink].outage is not None
 
     def state(self, sink: str) -> SinkState:
-        """How it takes events now."""
+        """How a sink takes events now."""
         circuit = self._circuits[sink]
         if sink in self.stopped:
             return SinkState.STOPPED
@@ -103,9 +103,9 @@ class Relay:
         return SinkState.FAILING if circuit.is_failing else SinkState.OK
 
     async def test(self, sink: str) -> SinkAnswer:
-        """Send a test event, also to a sink that is down or stopped, and say what came back.
+        """Send a test event, also to a sink that is down or stopped, and return its answer.
 
-        The record and the circuit learn nothing of it.
+        The record and the circuit are not told.
         """
         started_at, started = self._clock.now(), self._clock.uptime()
         id_ = self._clock.new_id("test")
@@ -117,7 +117,7 @@ class Relay:
         return self._answer(id_, outcome, detail, started)
 
     async def lease(self, sink: str, now: datetime, until: datetime, limit: int) -> list[OutboxWork]:
-        """Take up to ``limit`` due entries of a sink; while it is down one, if its time has come."""
+        """Take up to ``limit`` due entries of a sink; while it is down, at most one, as its probe."""
         circuit = self._circuits[sink]
         room = circuit.room(limit, self._clock.uptime())
         if not room:
@@ -129,7 +129,7 @@ class Relay:
         return works
 
     async def next_due_at(self, sink: str) -> datetime | None:
-        """When an entry is due, and its sink may get it."""
+        """When the next entry is due and the sink may get it."""
         due_at = await self._store.next_due_at("outbox", sink)
         outage = self._circuits[sink].outage
         if due_at is None or outage is None:
@@ -217,7 +217,7 @@ class Relay:
         return diagnosis
 
     def _give_up_at(self, work: OutboxWork, diagnosis: Diagnosis) -> datetime | None:
-        """From when on a failure is the entry's last; None where its age is no reason to give it up."""
+        """The time after which a failure is the entry's last; None where its age does not count."""
         max_age = timedelta(seconds=self._policies[work.sink].max_age_seconds)
         # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
         is_lived = self._leaps.lived(max_age)

@@ -1,4 +1,4 @@
-"""One leased replay -> its next step: what matches is queued again, or kept deliveries are read again."""
+"""One step of a leased replay: queue matching work again, or read kept deliveries again."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,12 @@ class Replayer:
             _log_done(replay)
             return
         if replay.state is ReplayState.CANCELLED:
-            await self._withdraw(work)
+            # Take back all that it queued and nobody holds, with pauses for callbacks.
+            is_more = True
+            while is_more:
+                before, now = self._clock.uptime(), self._clock.now()
+                is_more = await self._store.withdraw_pieces(work, now, now + WITHDRAW_LEASE)
+                await asyncio.sleep((self._clock.uptime() - before).total_seconds())
             return
         limit, wait_seconds = plan_step(replay)
         now = self._clock.now()
@@ -84,17 +89,9 @@ class Replayer:
         if moved:
             self._wake(WOKEN[replay.stage])
 
-    async def _withdraw(self, work: ReplayWork) -> None:
-        """Take back all that a cancelled replay queued and nobody holds, with pauses for callbacks."""
-        is_more = True
-        while is_more:
-            before, now = self._clock.uptime(), self._clock.now()
-            is_more = await self._store.withdraw_pieces(work, now, now + WITHDRAW_LEASE)
-            await asyncio.sleep((self._clock.uptime() - before).total_seconds())
-
 
 async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDelivery]) -> list[KeptDelivery]:
-    """Kept deliveries with what today's adapters understand of them."""
+    """Kept deliveries as today's adapters read them."""
     read = []
     for kept in found:
         provider = providers.get(kept.recording.provider)
@@ -123,7 +120,7 @@ def _understood(provider: Provider, came: Recording) -> Recording:
 def plan_step(replay: Replay) -> tuple[int, float]:
     """How many matches to look at now, and the seconds until the next step; pure.
 
-    Over time it is the replay's ``rate``, or without one as fast as what it queues is settled.
+    Over time this is the replay's ``rate``; without one, steps are as fast as their work is settled.
     """
     most = MOST_BODIES_AT_ONCE if replay.stage is Stage.REPROCESS else MOST_AT_ONCE
     if replay.rate is None:
@@ -133,7 +130,7 @@ def plan_step(replay: Replay) -> tuple[int, float]:
 
 
 def check_can_match(stage: Stage, state: TaskState | None, kind: EventType | None) -> None:
-    """Raises ValueError where a filter asks a stage for tasks that it is never about."""
+    """Raises ValueError where a filter asks a stage for tasks in a state that the stage never handles."""
     told = TaskState(kind.removeprefix("task.")) if kind else None
     if state and told and state is not told:
         raise ValueError(f"nothing can match: {kind} is the end of tasks in state {told}, not {state}")

@@ -17,27 +17,23 @@ MOST_LINK_CHARS = MAX_URL_LENGTH + 1
 
 
 def read_report(provider: Provider, body: bytes) -> Report:
-    """What a body says. Raises Rejected (NOT_JSON) when it is not JSON at all.
+    """What a body says. Raises Rejected (400) when it is not JSON at all.
 
     An adapter may be anybody's code: what makes one crash is kept raw until it is mended.
     """
     document = payload.decode(body)
     try:
-        return _believable(provider.parse(document))
+        report = provider.parse(document)
+        if len(report.files) > MOST_FILES:
+            note = f"names {len(report.files)} files, more than {MOST_FILES}"
+            return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
+        if any(len(file.url) > MOST_LINK_CHARS for file in report.files):
+            files = [msgspec.structs.replace(file, url=file.url[:MOST_LINK_CHARS]) for file in report.files]
+            report = msgspec.structs.replace(report, files=tuple(files))
     except Exception as exc:  # noqa: BLE001 - the sender is authentic, and the bug is ours
         # Only the type: what it says may be the body it choked on.
-        return Report(
-            task_id=None, state=ReportState.UNCLEAR, note=f"the adapter crashed: {type(exc).__name__}"
-        )
-
-
-def _believable(report: Report) -> Report:
-    if len(report.files) > MOST_FILES:
-        note = f"names {len(report.files)} files, more than {MOST_FILES}"
-        return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
-    if any(len(file.url) > MOST_LINK_CHARS for file in report.files):
-        files = [msgspec.structs.replace(file, url=file.url[:MOST_LINK_CHARS]) for file in report.files]
-        return msgspec.structs.replace(report, files=tuple(files))
+        note = f"the adapter crashed: {type(exc).__name__}"
+        return Report(task_id=None, state=ReportState.UNCLEAR, note=note)
     return report
 
 

@@ -74,7 +74,7 @@ async def open_runtime(settings: Settings, *, clock: Clock | None = None) -> Asy
 
 
 class _Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is opened first: the loops are made of it."""
+    """The parts that are opened first; the loops are made of them."""
 
     settings: Settings
     clock: Clock
@@ -123,7 +123,12 @@ async def _open_store(
     providers: Mapping[str, Provider],
     stack: AsyncExitStack,
 ) -> Store:
-    accesses = settings.providers
+    accesses, unpolled = settings.providers, {}
+    for name in accesses:
+        if not status_client.can_ask(name):
+            unpolled[name] = f"no {key_variable(name)} is set"
+            if name in providers and not providers[name].facts.pushes:
+                unpolled[name] += f", and {providers[name].facts.title} sends no callbacks"
     options = StoreOptions(
         data_dir=settings.data_dir,
         clock=clock,
@@ -132,9 +137,7 @@ async def _open_store(
         first_poll_seconds={name: access.first_poll_seconds for name, access in accesses.items()},
         link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
         confirms=confirmation(settings.confirm, status_client),
-        unpolled={
-            name: _why_unpolled(name, providers) for name in accesses if not status_client.can_ask(name)
-        },
+        unpolled=unpolled,
         metadata_keys=settings.metadata_index,
         observe=metrics.commit,
     )
@@ -142,15 +145,6 @@ async def _open_store(
     store = await kind.open(settings.database_url, options)
     stack.push_async_callback(store.aclose)
     return store
-
-
-def _why_unpolled(name: str, providers: Mapping[str, Provider]) -> str:
-    """What keeps a provider from being asked, and that nothing else will come where it sends no callbacks."""
-    no_key = f"no {key_variable(name)} is set"
-    provider = providers.get(name)
-    if provider is None or provider.facts.pushes:
-        return no_key
-    return f"{no_key}, and {provider.facts.title} sends no callbacks"
 
 
 async def _open_blobs(settings: Settings, http: httpx2.AsyncClient, stack: AsyncExitStack) -> BlobStore:

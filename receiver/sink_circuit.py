@@ -43,7 +43,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a sink gets nothing now; past ``until`` one message may find out whether it is over."""
+    """Why a sink gets nothing now; from ``until`` on, one message at a time may test whether it is back."""
 
     outcome: Outcome
     detail: str
@@ -69,7 +69,7 @@ ITS_OWN = Diagnosis(uses_attempt=True)
 
 
 class Circuit:
-    """What is known of one sink: it takes messages, or it is down. Forgotten with the process."""
+    """The state of one sink: it takes messages, or it is down. Forgotten with the process."""
 
     def __init__(self) -> None:
         self.outage: Outage | None = None
@@ -91,7 +91,7 @@ class Circuit:
         return 0 if now < self.outage.until else min(limit, 1)
 
     def wants_newest(self) -> bool:
-        """Whether the next probe is the newest message: neither the old nor the new must be all there is."""
+        """Whether the next probe is the newest message; every other probe is the oldest one."""
         return self.outage is not None and self._probes % 2 == 1
 
     def failing_for(self, now: timedelta) -> timedelta:
@@ -129,13 +129,14 @@ class Circuit:
         self._failing_since = now if self._failing_since is None else self._failing_since
         if self.outage is not None:
             return self._goes_on(self.outage, failure, now)
-        # It took one while this was on its way, or after this had failed as if it choked on it.
+        # The sink took another message while this one was on its way, or since this one failed before: then
+        # the fault may be this message's own.
         is_meanwhile = self._took_at is not None and failure.started_at < self._took_at
         is_doubted = failure.outcome not in OF_THE_SINK and failure.entry in self._doubted
         if failure.outcome is not Outcome.RATE_LIMITED and (is_meanwhile or is_doubted):
             return ITS_OWN
         if failure.outcome not in OF_THE_SINK:
-            # The sink may choke on this entry, so it waits for itself at first.
+            # The sink may choke on this entry: let the entry wait, and not yet the sink.
             before = self._suspects.get(failure.entry)
             wait = FIRST_SECONDS if before is None else min(2 * before, LONGEST_SECONDS)
             self._suspects[failure.entry] = wait
@@ -160,7 +161,7 @@ class Circuit:
 
 
 def _waits_with_the_sink(failure: Failure) -> Diagnosis:
-    """Due at once, when the sink may get something; what it wishes for outlives the process."""
+    """Make the entry due as soon as the sink may get one; the wait that the sink asked for is on record."""
     return Diagnosis(uses_attempt=False, wait_seconds=failure.retry_after_seconds or 0.0)
 
 

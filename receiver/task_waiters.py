@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from receiver.errors import Unavailable
 
@@ -46,24 +46,18 @@ class TaskWaiters:
         Raises Unavailable where too many wait, in all or with this token: with an answer at once, clients
         that ask again at once would never rest.
         """
-        loop = asyncio.get_running_loop()
+        if self.places >= MOST_WAITING or self._places[who] >= MOST_OF_ONE:
+            raise Unavailable("too many wait for tasks", retry_after_seconds=RETRY_AFTER_SECONDS)
+        loop, awake = asyncio.get_running_loop(), asyncio.Event()
         until = loop.time() + seconds
-        with self._place(task, who) as awake:
+        self._places[who] += 1
+        self._waiting[task].add(awake)
+        try:
             while not self._is_stopping and not await has_ended() and loop.time() < until:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(until - loop.time(), FALLBACK_SECONDS)):
                         await awake.wait()
                 awake.clear()
-
-    @contextmanager
-    def _place(self, task: tuple[str, str], who: str) -> Iterator[asyncio.Event]:
-        if self.places >= MOST_WAITING or self._places[who] >= MOST_OF_ONE:
-            raise Unavailable("too many wait for tasks", retry_after_seconds=RETRY_AFTER_SECONDS)
-        awake = asyncio.Event()
-        self._places[who] += 1
-        self._waiting[task].add(awake)
-        try:
-            yield awake
         finally:
             self._waiting[task].discard(awake)
             if not self._waiting[task]:

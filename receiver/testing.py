@@ -1,4 +1,4 @@
-"""For your own tests: a clock with hands to turn, a sink in memory, and callbacks as providers send them.
+"""For your own tests: a clock to turn, a sink in memory, and callbacks as providers send them.
 
 clock = TurnableClock()
 clock.turn(3600)
@@ -24,7 +24,7 @@ _ids = itertools.count(1)
 
 
 class TurnableClock(Clock):
-    """Time stands still until it is turned. Ids are unique and sort by age; jitter repeats by seed."""
+    """A clock that stands still until it is turned. Ids are unique and sort by age; jitter follows a seed."""
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), *, seed: int = 0) -> None:
         self._now = start

@@ -22,7 +22,7 @@ def from_text(text: str) -> datetime:
 
 
 def in_words(seconds: float) -> str:
-    """A span for people, in whole units of the largest that it has two of: ``90 s``, ``3 min``, ``47 h``."""
+    """A span for people, in the largest unit of which it has at least two: ``90 s``, ``3 min``, ``47 h``."""
     for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"

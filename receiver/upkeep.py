@@ -48,7 +48,7 @@ class Upkeep:
         self._warned_to = datetime.min.replace(tzinfo=UTC)  # of reservations logged before
 
     def note(self) -> str | None:
-        """What waits for ever unless somebody does something."""
+        """Events that wait for ever unless somebody acts, in words for people."""
         sinks = ", ".join(f"{sink} ({count})" for sink, count in sorted(self._unset.items()))
         return f"events wait for sinks that are not set: {sinks}" if sinks else None
 

@@ -1,4 +1,4 @@
-"""Our own URLs, and values as parts of anybody's."""
+"""Our own URLs, and values as parts of any URL."""
 
 from urllib.parse import quote
 

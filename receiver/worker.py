@@ -1,4 +1,4 @@
-"""The loops: lease what is due, run it, sleep until the next is due or somebody wakes us.
+"""The loops: lease due work, run it, sleep until more is due or until a wake-up.
 
 A wake-up is a hint, the store is the truth: a lost wake-up costs at most the fallback interval. A loop
 that crashes is started again and shows in ``status``; one that cannot reach the store waits for it.
@@ -29,7 +29,7 @@ RUNNING = "running"
 
 
 class Loop(Protocol):
-    """What the worker keeps running."""
+    """A loop that the worker keeps running."""
 
     name: str
 
@@ -46,7 +46,7 @@ class Loop(Protocol):
         """Work until cancelled; what is running goes on after that, see ``drain``."""
 
     async def drain(self, timeout_seconds: float) -> int:
-        """Give what runs its time, then cancel it; how many had to be cancelled."""
+        """Give running work its time, then cancel it; return how much was cancelled."""
 
 
 class LeaseLoop(Generic[T]):
@@ -180,7 +180,7 @@ class Setbacks:
 
 
 class PeriodicLoop:
-    """Work that comes round by the clock."""
+    """Work that is repeated by the clock."""
 
     def __init__(
         self,

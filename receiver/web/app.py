@@ -171,8 +171,16 @@ def build_app(runtime: Runtime) -> ASGIApp:
     settings = runtime.settings
     intake = BodyLimiter(Limits(body_timeout_seconds=settings.body_timeout_seconds))
     callbacks = CallbackDoor(runtime, intake)
-    rest = _routed(Reception(runtime, intake))
-
+    reception = Reception(runtime, intake)
+    by_path: defaultdict[str, list[Endpoint[Any]]] = defaultdict(list)
+    for endpoint in ENDPOINTS:
+        by_path[endpoint.path].append(endpoint)
+    rest = Starlette(
+        routes=[_route(reception, path, endpoints) for path, endpoints in by_path.items()],
+        exception_handlers={HTTPException: problems.for_unrouted},
+    )
+    # A task id may end in a slash; nobody is sent elsewhere because of one.
+    rest.router.redirect_slashes = False
     public_path = unquote(urlsplit(settings.public_url).path)
 
     def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -198,19 +206,6 @@ def from_root(scope: Scope, public_path: str) -> Scope:
         below = path[len(public_path) :]
         path = below if below.split("/", 2)[1] in _DOORS else path
     return scope if path == scope["path"] and not root else {**scope, "path": path or "/", "root_path": ""}
-
-
-def _routed(reception: Reception) -> Starlette:
-    by_path: defaultdict[str, list[Endpoint[Any]]] = defaultdict(list)
-    for endpoint in ENDPOINTS:
-        by_path[endpoint.path].append(endpoint)
-    app = Starlette(
-        routes=[_route(reception, path, endpoints) for path, endpoints in by_path.items()],
-        exception_handlers={HTTPException: problems.for_unrouted},
-    )
-    # A task id may end in a slash; nobody is sent elsewhere because of one.
-    app.router.redirect_slashes = False
-    return app
 
 
 def _route(reception: Reception, path: str, endpoints: Sequence[Endpoint[Any]]) -> Route:

@@ -61,7 +61,11 @@ class CallbackDoor:
         request.provider = request.name
         if request.scope["method"] != "POST":
             raise Rejected(ProblemType.METHOD_NOT_ALLOWED, "Callbacks are sent by POST.")
-        headers = _headers(request.scope)
+        headers: dict[str, str] = {}  # names in lower case
+        for raw_name, raw_value in request.scope["headers"]:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            # A header sent twice is one list, so that no half of it can pass alone.
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         max_bytes = self._runtime.settings.max_body_bytes
         self._intake.check(headers, max_bytes)
         admission = self._runtime.ingest.authorize(request.name, request.token)
@@ -123,15 +127,6 @@ class _Request:
 
     def seconds(self) -> float:
         return round(time.perf_counter() - self.started, 6)
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    """Names in lower case; a header sent twice is one list, so that no half of it can pass alone."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
 
 
 async def _send(send: Send, receipt: Receipt) -> None:

@@ -248,20 +248,14 @@ def _check_size(name: str, value: object, max_bytes: int) -> None:
     # The size first: it is told at once, and bounds all that has to be looked through after it.
     if len(msgspec.json.encode(value)) > max_bytes:
         raise ValueError(f"`{name}` may have at most {max_bytes} bytes of JSON")
-    if _is_nested_deeper(value, MAX_NESTING):
-        raise ValueError(f"`{name}` is nested more than {MAX_NESTING} levels deep")
-
-
-def _is_nested_deeper(value: object, levels: int) -> bool:
     level = [value]
-    for _ in range(levels):
+    for _ in range(MAX_NESTING):
         inner: list[object] = []
         for each in level:
             if isinstance(each, dict):
                 inner += each.values()
             elif isinstance(each, list):
                 inner += each
-        if not inner:
-            return False
         level = inner
-    return any(isinstance(each, dict | list) for each in level)
+    if any(isinstance(each, dict | list) for each in level):
+        raise ValueError(f"`{name}` is nested more than {MAX_NESTING} levels deep")
