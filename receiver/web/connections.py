@@ -189,10 +189,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             if self.parser.get_method() == b"CONNECT":
                 raise
-            # The parser takes what follows for the other protocol, and it is the body: so it gets the
-            # head again, without the wish (RFC 9110, 7.8, lets a server pass it over).
-            self.parser.feed_data(self._head_without_upgrade())
-            self.parser.feed_data(data[upgrade.args[0] :])
+            # The parser takes what follows for the other protocol, and it is the body: so another one gets
+            # the head again, without the wish (RFC 9110, 7.8, lets a server pass it over). This one would
+            # pass over it behind a request after which the connection is to end.
+            head = self._head_without_upgrade()
+            self._begun -= 1
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self.parser.feed_data(head)
+            self._feed(data[upgrade.args[0] :])
 
     def _should_upgrade(self) -> bool:
         return True  # so that uvicorn leaves the request alone until it comes again

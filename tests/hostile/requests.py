@@ -209,12 +209,15 @@ def _odd() -> Iterator[Hostile]:
         "wrong charset": ["Content-Type: application/json; charset=utf-16"],
         "multipart": ["Content-Type: multipart/form-data; boundary=x"],
         "upgrade": ["Connection: Upgrade", "Upgrade: websocket"],
+        "upgrade and end": ["Connection: Upgrade, close", "Upgrade: websocket"],
         "upgrade to HTTP/2": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMA"],
     }
     for name, lines in odd.items():
         yield Hostile(name, request(name, *lines), TAKEN, is_recorded=True)
     yield Hostile("no host", request("no-host", host=""), TAKEN, is_recorded=True)
     yield Hostile("HTTP/1.0", request("1.0", version="HTTP/1.0", host=""), TAKEN, is_recorded=True)
+    wish = request("1.0 upgrade", "Connection: Upgrade", "Upgrade: h2c", version="HTTP/1.0")
+    yield Hostile("1.0 upgrade", wish, TAKEN, is_recorded=True)
     blank = request("blank-lines-first")
     yield Hostile("blank lines first", lambda path: b"\r\n\r\n" + blank(path), TAKEN, is_recorded=True)
     whole = request("garbage-after")
