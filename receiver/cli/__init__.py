@@ -72,7 +72,7 @@ class Commands(click.Group):
 
 @contextmanager
 def wrapping_usage_errors() -> Iterator[None]:
-    """What was mistyped is said in lines that fit the terminal, too."""
+    """Wrap the words of a usage error to the terminal's width."""
     try:
         yield
     except click.UsageError as exc:

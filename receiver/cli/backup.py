@@ -32,7 +32,7 @@ MOST_SHOWN = 10
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """The copy of the record: how much is in it."""
+    """The copy of the record, and how much it holds."""
 
     bytes: int
     submissions: int
@@ -88,8 +88,14 @@ def backup(*, path: Path, as_json: bool) -> None:
         print_document(msgspec.json.encode(made))
     else:
         _print(made)
-    if made.files and made.files.wrong:
-        _complain(made.files.wrong)
+    if made.files and made.files.wrong:  # the copy is as good as what it was made of
+        wrong = made.files.wrong
+        say(f"receiver: {count(len(wrong), 'stored file')} not as the database says:", err=True)
+        for line in wrong[:MOST_SHOWN]:
+            say(f"receiver:   {printable(line)}", err=True)
+        if len(wrong) > MOST_SHOWN:
+            say(f"receiver:   and {len(wrong) - MOST_SHOWN:,} more; --json lists all", err=True)
+        click.get_current_context().exit(Exit.FAILED)
 
 
 def _database(settings: Settings) -> FileRecord:
@@ -112,7 +118,7 @@ def _free(path: Path) -> Path:
 
 @contextmanager
 def _becoming(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` that gets its name when all is in it and on the disk; gone if that fails."""
+    """A folder beside ``path``, renamed to it once everything is in it and on the disk; else removed."""
     draft = path.with_name(path.name + ".unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +144,7 @@ def _becoming(path: Path) -> Iterator[Path]:
 
 
 def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
-    """Copy everything, the record first: whatever file it names is there by then."""
+    """Copy everything, the record first: every file that it names exists by then."""
     began = time.monotonic()
     record, place = _database(settings), _place(source, settings.data_dir)
     copy = _copy_database(record, source, draft / place)
@@ -165,7 +171,7 @@ def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
 
 
 def _place(source: Path, data_dir: Path) -> Path:
-    """Where it goes in the copy: as in the data folder, or by its bare name from anywhere else."""
+    """Its path in the copy: the same as in the data folder, or its bare name where it is elsewhere."""
     inside = source.relative_to(data_dir) if source.is_relative_to(data_dir) else Path(source.name)
     return Path(source.name) if ".." in inside.parts else inside
 
@@ -184,7 +190,7 @@ def _copy_database(record: FileRecord, source: Path, target: Path) -> RecordCopy
 
 
 async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, Path | None]:
-    """Where the asset store keeps its files, now and in a service started on ``path``; None: not here."""
+    """The asset store's folder, now and in a service started on ``path``; None: not on this machine."""
     roots: list[Path | None] = []
     async with open_plain_client() as http:
         for data_dir in (settings.data_dir, path):
@@ -242,6 +248,7 @@ def _copy_credentials(data_dir: Path, draft: Path) -> bool:
 def _print(made: Backup) -> None:
     database, files = made.database, made.files
     events, deliveries = count(database.events, "event"), count(database.deliveries, "delivery", "deliveries")
+    copied = f"{files.linked:,} linked, {files.copied:,} copied, {files.bytes:,} bytes" if files else ""
     pairs = [
         ("backup", made.path),
         ("database", f"{database.bytes:,} bytes, every page and index is sound"),
@@ -250,24 +257,10 @@ def _print(made: Backup) -> None:
             "to do",
             f"{count(database.unfetched, 'file')} to fetch, {database.undelivered:,} to be told to sinks",
         ),
-        ("files", _told(files) if files else "not on this machine: left where they are"),
+        ("files", copied or "not on this machine: left where they are"),
         ("credentials", "copied" if made.credentials else "none there: keep those of the environment"),
         ("took", f"{made.seconds:.1f} s"),
     ]
     print_pairs(pairs)
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in made.restore.items())
     click.echo(f"\nTo restore, stop the service, then:\n  {variables} receiver serve")
-
-
-def _told(files: Files) -> str:
-    return f"{files.linked:,} linked, {files.copied:,} copied, {files.bytes:,} bytes"
-
-
-def _complain(wrong: list[str]) -> None:
-    """The copy is as good as what it was made of, which is not good."""
-    say(f"receiver: {count(len(wrong), 'stored file')} not as the database says:", err=True)
-    for line in wrong[:MOST_SHOWN]:
-        say(f"receiver:   {printable(line)}", err=True)
-    if len(wrong) > MOST_SHOWN:
-        say(f"receiver:   and {len(wrong) - MOST_SHOWN:,} more; --json lists all", err=True)
-    click.get_current_context().exit(Exit.FAILED)

@@ -10,7 +10,7 @@ from receiver.config.credentials import read_credentials
 from receiver.config.fields import key_variable
 from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
-from receiver.models import Confirm, ProviderFacts
+from receiver.models import Confirm
 from receiver.plugins import load_providers
 from receiver.tokens import Tokens
 
@@ -30,30 +30,20 @@ def callback_url(*, provider: str) -> None:
     url = provider_url(settings, Tokens(_secrets(settings)), provider)
     click.echo(url)
     facts = providers[provider].facts
-    for warning in (*_kept_away(url, facts), *_held_back(settings, facts)):
+    warnings = []
+    if not facts.pushes:
+        warnings.append(f"{facts.title} sends no callbacks: its tasks are polled")
+    elif found := obstacles(url):
+        why, rules = "; ".join(found), facts.callback_rules
+        warnings.append(f"{facts.title} may not call this URL ({why}): {REMEDY}. Its rules: {rules}")
+    if settings.confirm is Confirm.ALWAYS and facts.pushes and not settings.providers[provider].api_key:
+        warnings.append(f"no {key_variable(provider)}: {consequence(settings.confirm, facts)}")
+    for warning in warnings:
         say(f"receiver: {warning}", err=True)
 
 
 def provider_url(settings: Settings, tokens: Tokens, provider: str) -> str:
     return urls.callback_url(settings.public_url, provider, tokens.for_provider(provider))
-
-
-def _kept_away(url: str, facts: ProviderFacts) -> list[str]:
-    """What would keep this provider from calling ``url``, with its own rules at the end."""
-    if not facts.pushes:
-        return [f"{facts.title} sends no callbacks: its tasks are polled"]
-    found = obstacles(url)
-    if not found:
-        return []
-    why = "; ".join(found)
-    return [f"{facts.title} may not call this URL ({why}): {REMEDY}. Its rules: {facts.callback_rules}"]
-
-
-def _held_back(settings: Settings, facts: ProviderFacts) -> list[str]:
-    """What would keep a callback of this provider from counting once it has come."""
-    if settings.confirm is not Confirm.ALWAYS or settings.providers[facts.name].api_key or not facts.pushes:
-        return []
-    return [f"no {key_variable(facts.name)}: {consequence(settings.confirm, facts)}"]
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:

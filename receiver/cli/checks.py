@@ -1,9 +1,10 @@
-"""What doctor looks at: this machine and the settings; nobody is asked and nothing is opened."""
+"""What doctor checks without asking anybody or opening anything: this machine and the settings."""
 
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -46,9 +47,9 @@ class State(StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. ``todo`` is what to do about it, unset only where it is well.
+    """One thing that was looked at. ``todo`` is what to do about it; only a good check has none.
 
-    ``view`` says by whose settings.
+    ``view`` says whose settings it went by.
     """
 
     name: str
@@ -74,7 +75,7 @@ def fail(name: str, detail: str, todo: str) -> Check:
 
 
 def check_disk(data_dir: Path) -> Check:
-    """Room for files and for the record; a warning comes before the first of them stops."""
+    """Whether there is room for files and for the record; it warns before downloads stop."""
     folder = _existing(data_dir)
     disk = shutil.disk_usage(folder)
     reserved = reserved_bytes(disk.total)
@@ -90,9 +91,13 @@ def check_disk(data_dir: Path) -> Check:
 
 
 def check_clock(data_dir: Path, now: datetime) -> Check:
-    """A clock that is behind our own files has jumped: leases and deadlines would be off."""
+    """Fail for a clock that is behind our own files: leases and deadlines would be off."""
     marks = (Path(receiver.__file__), _existing(data_dir), credentials_path(data_dir))
-    behind = max(_written_at(path) for path in marks) - now.timestamp()
+    written = [0.0]
+    for path in marks:
+        with suppress(OSError):  # not there, or not ours to look at, which others say
+            written.append(path.stat().st_mtime)
+    behind = max(written) - now.timestamp()
     if behind > CLOCK_SLACK_SECONDS:
         return fail(
             "clock",
@@ -103,7 +108,7 @@ def check_clock(data_dir: Path, now: datetime) -> Check:
 
 
 def check_sqlite(version: tuple[int, ...]) -> Check:
-    """SQLite as this Python has it."""
+    """The SQLite of this Python."""
     text = ".".join(str(number) for number in version)
     if WAL_RESET_BUG[0] <= version <= WAL_RESET_BUG[1]:
         text += (
@@ -131,13 +136,6 @@ def size(number: int) -> str:
     return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number >> 20} MiB"
 
 
-def _written_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # not there, or not ours to look at, which others say
-        return 0.0
-
-
 def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.is_dir())
 
@@ -146,7 +144,7 @@ def _existing(folder: Path) -> Path:
 
 
 def check_settings(outlook: Outlook, url: str) -> Iterator[Check]:
-    """By whose settings all the rest goes, and in what this shell's are others."""
+    """Whose settings the other checks go by, and how this shell's differ."""
     if outlook.told is None:
         yield ok("settings", f"understood; all goes by this shell's, as no service answers at {url}")
         return
@@ -160,7 +158,7 @@ def check_settings(outlook: Outlook, url: str) -> Iterator[Check]:
 
 
 def check_untold(why: str) -> Check:
-    """There is a service, and it did not tell its settings."""
+    """Warn that a service runs and did not tell its settings."""
     return warn(
         "settings",
         f"understood; all goes by this shell's, which may be others than the service's: {why}",
@@ -179,7 +177,7 @@ def check_exposed(data_dir: Path) -> Iterator[Check]:
 
 
 def check_secrets(settings: Settings, told: ServiceSettings | None) -> Iterator[Check]:
-    """Secrets that must be given and are not, and those that others could once read."""
+    """Whether secrets are missing, or others could once read them."""
     path = credentials_path(settings.data_dir)
     todo = "set RECEIVER_SECRET, RECEIVER_API_TOKENS and RECEIVER_ADMIN_TOKENS, or mend the file"
     try:
@@ -207,13 +205,13 @@ def _kept(how: str, path: Path, *, were_open: bool) -> Check:
 
 
 def check_guessable(settings: Settings, told: ServiceSettings | None) -> Iterator[Check]:
-    """Secrets of the operator's own that could be found by trying."""
+    """Secrets of the operator's that could be guessed."""
     if variables := told.guessable if told else guessable_secrets(settings):
         yield warn("secrets guessable", ", ".join(variables), GUESSABLE)
 
 
 def check_rights(data_dir: Path) -> Iterator[Check]:
-    """Whether everybody on this machine may look into the data folder: one that was there stays as it is."""
+    """Whether everybody on this machine may look into the data folder."""
     try:
         mode = stat.S_IMODE(data_dir.stat().st_mode)
     except OSError:  # not there, or not ours to look at, which others say
@@ -227,7 +225,7 @@ def check_rights(data_dir: Path) -> Iterator[Check]:
 
 
 def check_owner(data_dir: Path) -> Iterator[Check]:
-    """What in the data folder belongs to another user, as what root made there does: it may be of no use."""
+    """Files in the data folder that belong to another user, such as root, and may be of no use."""
     try:
         owner = data_dir.stat().st_uid
         others = [path.name for path in sorted(data_dir.iterdir()) if path.lstat().st_uid != owner]
@@ -239,7 +237,7 @@ def check_owner(data_dir: Path) -> Iterator[Check]:
 
 
 def check_public_url(settings: Settings) -> Iterator[Check]:
-    """Whether providers could call us, once for all; then those of whom there is more to say."""
+    """Whether providers could call the public URL; then the obstacles of single providers."""
     common = obstacles(settings.public_url)
     if common:
         yield warn("public url", f"{settings.public_url}: {'; '.join(common)}", REMEDY)

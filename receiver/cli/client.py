@@ -1,4 +1,4 @@
-"""The running service as the command line sees it: its HTTP API, so that it can do no more than that."""
+"""The running service as the command line uses it: through its HTTP API alone."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ MOST_ROWS = 200  # of a page
 
 
 class Service:
-    """One running service, spoken to with one token, which is sent to nobody who does not know it."""
+    """One running service. Its token is sent only to a peer that proves to know it."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Service:
         query: Mapping[str, object] | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Reply:
-        """GET with the query's set values; the items of a tuple go one by one, under the same name.
+        """GET with the values of the query that are set; a tuple is sent as one parameter for each item.
 
         Raises Refused, or Unavailable when nobody answers.
         """
@@ -60,7 +60,7 @@ class Service:
     def get_page(self, path: str, rows: str, query: Mapping[str, object]) -> Reply:
         """The first page that has any ``rows``, or the last one. Raises as ``get`` does.
 
-        How much the service looks through for one page is bounded, so it may be empty and not the last.
+        The service looks through a bounded number of rows for a page, so one may be empty and not the last.
         """
         answer = self.get(path, query)
         while not (page := answer.document)[rows] and page.get("next_cursor"):
@@ -126,7 +126,7 @@ def connect() -> Iterator[Service]:
 
 
 def check_way(settings: Settings) -> None:
-    """Raises Misconfigured where a token would go to another machine for everybody on the way to read."""
+    """Raises Misconfigured where everybody on the way to another machine could read the token."""
     place = urlsplit(settings.url)
     is_ours = is_here(place.hostname or "") or place.hostname == settings.host
     if place.scheme == "http" and not is_ours and not settings.allow_plain_http:
@@ -137,12 +137,12 @@ def check_way(settings: Settings) -> None:
 
 
 def asks_for_proof(settings: Settings) -> bool:
-    """Whether the peer has to prove who it is by itself: by https its certificate does that."""
+    """Whether the peer has to prove who it is: with https its certificate does that."""
     return not settings.url.startswith("https:")
 
 
 def admin_token(settings: Settings) -> str | None:
-    """A token for a running service, where one is to be had here."""
+    """A token for a running service, or None where none is known here."""
     try:
         return _token(settings)
     except Misconfigured:

@@ -1,4 +1,4 @@
-"""What resends shows its plan and asks first."""
+"""Commands that send something again show their plan and ask first."""
 
 import sys
 
@@ -13,7 +13,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what wou
 
 
 def ask(plan: str, *, yes: bool) -> None:
-    """Show the plan, and come back only with a person's consent or ``--yes``.
+    """Show the plan, and return only with a person's consent or ``--yes``.
 
     Ends the command otherwise: 1 for a no, 2 where there is no terminal to ask at.
     """

@@ -72,9 +72,11 @@ def requeue(*, sinks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, 
             answer = service.post("/dead-letters/requeue", asked)
     if as_json:
         print_json(answer)
+    elif plan["matched"] and dry_run:
+        say(printable_lines(_plan(plan["matched"], asked)))
     elif plan["matched"]:
-        said = _plan(plan["matched"], asked) if dry_run else _done(answer.document["requeued"])
-        say(printable_lines(said))
+        requeued = answer.document["requeued"]
+        say(f"{count(requeued, 'dead letter')} {'is' if requeued == 1 else 'are'} due again.")
     if not plan["matched"]:
         nothing_found("dead letters")
 
@@ -160,7 +162,3 @@ def _plan(matched: int, asked: dict[str, Any]) -> str:
     sinks = f" to {printable(', '.join(asked['sinks']))}" if asked["sinks"] else ""
     filter_ = printable(filter_words(asked["filter"]))
     return f"This sends {count(matched, 'dead letter')} again{sinks}.\nThe filter: {filter_}."
-
-
-def _done(requeued: int) -> str:
-    return f"{count(requeued, 'dead letter')} {'is' if requeued == 1 else 'are'} due again."

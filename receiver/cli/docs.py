@@ -16,31 +16,20 @@ from receiver.cli.terminal import columns
 def docs(*, name: str | None, as_json: bool) -> None:
     """List the chapters of the manual, or show the one that is called NAME.
 
-    A terminal gets it to its width and page by page, everything else as Markdown, as it is.
+    A terminal gets it fitted to its width and page by page; everything else gets the Markdown as it is.
     """
     chapters = manual.chapters()
-    if name is None:
-        _list(chapters, as_json=as_json)
+    if name is None and as_json:
+        listed = [msgspec.structs.asdict(chapter) for chapter in chapters.values()]
+        rows = [{key: value for key, value in row.items() if key != "text"} for row in listed]
+        print_document(msgspec.json.encode({"chapters": rows}))
+    elif name is None:
+        print_lines([(name, chapter.purpose) for name, chapter in chapters.items()])
     elif name not in chapters:
         raise click.BadParameter(f"unknown chapter; known: {', '.join(chapters)}", param_hint="NAME")
     elif as_json:
         print_document(msgspec.json.encode(chapters[name]))
+    elif width := columns():
+        click.echo_via_pager("".join(f"{line}\n" for line in render(chapters[name].text, width)))
     else:
-        _show(chapters[name])
-
-
-def _list(chapters: dict[str, manual.Chapter], *, as_json: bool) -> None:
-    if as_json:
-        listed = [msgspec.structs.asdict(chapter) for chapter in chapters.values()]
-        rows = [{key: value for key, value in row.items() if key != "text"} for row in listed]
-        print_document(msgspec.json.encode({"chapters": rows}))
-    else:
-        print_lines([(name, chapter.purpose) for name, chapter in chapters.items()])
-
-
-def _show(chapter: manual.Chapter) -> None:
-    width = columns()
-    if width is None:
-        click.echo(chapter.text, nl=False)
-    else:
-        click.echo_via_pager("".join(f"{line}\n" for line in render(chapter.text, width)))
+        click.echo(chapters[name].text, nl=False)

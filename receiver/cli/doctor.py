@@ -26,7 +26,7 @@ _BELOW = "By the settings of the service that runs:"
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """By whose settings doctor looked, and both as they may be shown; ``service`` only where it told them."""
+    """Whose settings doctor goes by, and both sides' as they may be shown; ``service`` where it told them."""
 
     view: View
     shell: dict[str, str]
@@ -60,19 +60,20 @@ def doctor(*, as_json: bool) -> None:
         found, outlook = asyncio.run(_collect())
     healthy = all(check.state is not State.FAIL for check in found)
     if as_json:
-        examined = Examination(healthy=healthy, settings=_settled(outlook), checks=found)
+        settled = None
+        if outlook is not None:
+            settled = Settled(
+                view=outlook.view,
+                shell=outlook.shell,
+                service=outlook.told.settings if outlook.told else None,
+                differences=outlook.differences,
+            )
+        examined = Examination(healthy=healthy, settings=settled, checks=found)
         print_document(msgspec.json.encode(examined))
     else:
         _print(found)
     if not healthy:
         click.get_current_context().exit(Exit.FAILED)
-
-
-def _settled(outlook: Outlook | None) -> Settled | None:
-    if outlook is None:
-        return None
-    service = outlook.told.settings if outlook.told else None
-    return Settled(view=outlook.view, shell=outlook.shell, service=service, differences=outlook.differences)
 
 
 async def _collect() -> Found:
@@ -103,7 +104,7 @@ async def _collect() -> Found:
 
 
 def _look(settings: Settings, heard: probes.ServiceHeard) -> tuple[Outlook, str]:
-    """By whose settings to look; and where a service runs that did not tell its own, why."""
+    """Whose settings to go by, and why not the service's, where one runs and did not tell its own."""
     if heard.told is None or heard.token is None:
         return by_shell(settings), heard.untold
     try:
@@ -118,7 +119,9 @@ async def _examine(
     settings, told = outlook.settings, outlook.told
     secrets = exposed or checks.check_secrets(settings, told)
     version = tuple(map(int, told.sqlite.split("."))) if told else sqlite3.sqlite_version_info
-    folder = () if outlook.is_elsewhere else _folder(settings.data_dir)
+    data_dir, folder = settings.data_dir, list[Check]()
+    if not outlook.is_elsewhere:
+        folder = [*checks.check_rights(data_dir), *checks.check_owner(data_dir), checks.check_disk(data_dir)]
     for check in (
         *secrets,
         *checks.check_guessable(settings, told),
@@ -135,10 +138,6 @@ async def _examine(
         yield check
     async for check in _parts(outlook, heard):
         yield check
-
-
-def _folder(data_dir: Path) -> list[Check]:
-    return [*checks.check_rights(data_dir), *checks.check_owner(data_dir), checks.check_disk(data_dir)]
 
 
 async def _parts(outlook: Outlook, heard: probes.ServiceHeard) -> AsyncIterator[Check]:
@@ -180,7 +179,7 @@ def _machine(data_dir: Path) -> list[Check]:
 
 
 def _print(found: Sequence[Check]) -> None:
-    """State, name and what was found; below it, in the same column, what to do."""
+    """Print state, name and what was found; below that, in the same column, what to do."""
     states, names = (max(map(len, cells)) for cells in zip(*((c.state, c.name) for c in found), strict=True))
     view = View.SHELL
     for check in found:

@@ -11,7 +11,7 @@ from receiver.problem_types import ProblemType
 
 
 class Exit(IntEnum):
-    """What scripts can rely on; the manual says of each which failures it is for."""
+    """Exit codes that scripts can rely on; the manual lists the failures of each."""
 
     DONE = 0
     FAILED = 1
@@ -24,7 +24,7 @@ _MISTYPED = {ProblemType.UNKNOWN_PROVIDER, ProblemType.UNKNOWN_SINK}
 
 
 class Refused(ReceiverError):
-    """What the running service would not do, in its words; ``kind`` where it is one that is known here."""
+    """What the running service refused, in its words; ``kind`` is None for a type that is not known here."""
 
     def __init__(self, status: int, title: str, detail: str, kind: ProblemType | None) -> None:
         super().__init__(f"{title}: {detail}")
@@ -34,12 +34,16 @@ class Refused(ReceiverError):
 
 
 def report(error: ReceiverError) -> Exit:
-    """Say on stderr what went wrong, a line for each problem, and how to exit for it."""
+    """Say on stderr what went wrong, a line for each problem; returns the exit code for it."""
     match error:
         case Misconfigured():
             lines, code = error.problems, Exit.MISCONFIGURED
         case Refused():
-            code = _code(error)
+            # By the problem's type; by its status where the type is of another release.
+            if error.status == 400 or error.kind in _MISTYPED:
+                code = Exit.MISCONFIGURED
+            else:
+                code = Exit.NOTHING_FOUND if is_missing(error) else Exit.FAILED
             lines = (printable(error.detail if code is Exit.NOTHING_FOUND else str(error)),)
         case _:
             lines, code = (str(error),), Exit.FAILED
@@ -48,19 +52,12 @@ def report(error: ReceiverError) -> Exit:
     return code
 
 
-def _code(error: Refused) -> Exit:
-    """By the problem's type; by its status where that is of another release."""
-    if error.status == 400 or error.kind in _MISTYPED:
-        return Exit.MISCONFIGURED
-    return Exit.NOTHING_FOUND if is_missing(error) else Exit.FAILED
-
-
 def is_missing(error: Refused) -> bool:
-    """Whether the service has no such thing, and not no such door."""
+    """Whether the path is one of the service's, and nothing is there."""
     return error.status == 404 and error.kind is not ProblemType.UNKNOWN_PATH
 
 
 def nothing_found(what: str, todo: str = "") -> None:
-    """End a command that looked for something and found none of it; ``todo`` says where to look else."""
+    """End a command that found nothing of what it looked for; ``todo`` says where else to look."""
     say(f"receiver: no {what} found{': ' if todo else ''}{todo}", err=True)
     click.get_current_context().exit(Exit.NOTHING_FOUND)

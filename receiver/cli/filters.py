@@ -1,4 +1,4 @@
-"""Which work a command is about: the options of a filter, and times such as 1h."""
+"""The options of a filter, and times such as 1h."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -84,7 +84,7 @@ def filter_document(clauses: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_order(clauses: Mapping[str, Any]) -> None:
-    """Raises a usage error where no time can lie between the two that were given."""
+    """Raises a usage error where ``since`` is not before ``until``."""
     since, until = clauses["since"], clauses["until"]
     if since and until and since >= until:  # as texts, which sort by time
         raise click.UsageError("nothing can match: --since must be before --until")

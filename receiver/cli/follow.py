@@ -1,4 +1,4 @@
-"""A running replay on a terminal: how far it is until it ends, and what came of it."""
+"""Follow a running replay on a terminal: how far it is until it ends, and what came of it."""
 
 import sys
 import time
@@ -48,7 +48,7 @@ _GOOD = frozenset(
 
 
 def follow(service: Service, replay: Reply) -> Reply:
-    """Show how a replay comes along until it has ended; its last answer. Ctrl-C leaves it running."""
+    """Show the progress of a replay until it ends, and return its last answer. Ctrl-C leaves it running."""
     replay_id = replay.document["id"]
     looks = _looks(service, replay)
     try:
@@ -62,14 +62,14 @@ def follow(service: Service, replay: Reply) -> Reply:
 
 
 def exit_code(replay: dict[str, Any]) -> Exit:
-    """Done is only what was done to the end and without a failure; and something must have been done."""
+    """DONE only for a replay that ended, did something and had no failure."""
     if replay["state"] != "done" or not replay["results"].keys() <= _GOOD:
         return Exit.FAILED
     return Exit.DONE if replay["results"] else Exit.NOTHING_FOUND
 
 
 def print_results(replay: dict[str, Any]) -> None:
-    """How it ended, and how often each outcome came of it."""
+    """Print how the replay ended, and how often it had each outcome."""
     stage, results = Stage(replay["stage"]), sorted(replay["results"].items())
     why = f"; {_IDLE[stage]}" if replay["state"] == "done" and not results else ""
     counts = f"{replay['looked_at']:,} of {replay['matched']:,} {NOUNS[stage][0]} looked at"
@@ -95,7 +95,7 @@ def _goes_on(replay_id: str) -> str:
 
 
 def _looks(service: Service, replay: Reply) -> Iterator[Reply]:
-    """The replay again and again, until it has ended."""
+    """Ask for the replay again and again, until it has ended."""
     path = f"/replays/{quote(replay.document['id'], safe='')}"
     pause = FIRST_LOOK_SECONDS
     while True:
@@ -120,7 +120,7 @@ def _look(service: Service, path: str) -> Reply:
 
 
 def _draw(looks: Iterator[Reply]) -> Reply:
-    """As a bar, for a terminal."""
+    """Show the progress as a bar, for a terminal."""
     with bar("", BAR_STEPS, words=_fitting_words) as drawn:
         for replay in looks:
             drawn.current_item = replay.document
@@ -130,7 +130,7 @@ def _draw(looks: Iterator[Reply]) -> Reply:
 
 
 def _write(looks: Iterator[Reply]) -> Reply:
-    """As a line now and then, for a file."""
+    """Write a line of progress now and then, for a file."""
     next_line_at = time.monotonic() + LINE_SECONDS
     for replay in looks:
         if time.monotonic() >= next_line_at:

@@ -1,13 +1,13 @@
-"""What follows where a provider cannot be asked, as no API key of it is set, or only slowly."""
+"""What it means that a provider cannot be asked, for lack of an API key, or only slowly."""
 
 from receiver.models import Confirm, ProviderFacts
 
-# So many tasks a minute may well end: where fewer can be asked about, confirmation holds them up.
+# As many tasks a minute may well end: where fewer can be asked about, confirmation delays them.
 ENOUGH_A_MINUTE = 30
 
 
 def consequence(confirm: Confirm, facts: ProviderFacts) -> str:
-    """In words that go after "no API key:"."""
+    """What follows from a missing key, in words that go after "no API key:"."""
     if not facts.pushes:
         return f"{facts.title} sends no callbacks, so its tasks never end"
     match confirm:
@@ -23,7 +23,7 @@ def consequence(confirm: Confirm, facts: ProviderFacts) -> str:
 
 
 def bottleneck(confirm: Confirm, facts: ProviderFacts, polls_per_minute: float) -> str | None:
-    """What its pace limits where a provider is asked to confirm; None where it limits nothing."""
+    """What a provider's rate limit slows down where it confirms callbacks; None for nothing."""
     if not facts.pushes or confirm is Confirm.NEVER or polls_per_minute >= ENOUGH_A_MINUTE:
         return None
     which = "all" if confirm is Confirm.ALWAYS else "provider-token"

@@ -1,6 +1,6 @@
 """Markdown as lines that fit a terminal: wrapped at words, code as it is, tables as far as they fit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import click
 from markdown_it.tree import SyntaxTreeNode
@@ -13,16 +13,11 @@ INDENT = "    "
 
 
 def render(text: str, width: int) -> Iterator[str]:
-    """Lines with an empty one between blocks. Lines of code are never cut, as they are there to be copied."""
-    root = SyntaxTreeNode(manual.parse(text))
-    yield from _spaced(root.children, "", width)
-
-
-def _spaced(blocks: Sequence[SyntaxTreeNode], indent: str, width: int) -> Iterator[str]:
-    for number, block in enumerate(blocks):
+    """Lines, with an empty one between blocks. Lines of code are never cut, so that they can be copied."""
+    for number, block in enumerate(SyntaxTreeNode(manual.parse(text)).children):
         if number:
             yield ""
-        yield from _block(block, indent, width)
+        yield from _block(block, "", width)
 
 
 def _block(node: SyntaxTreeNode, indent: str, width: int) -> Iterator[str]:
@@ -32,43 +27,35 @@ def _block(node: SyntaxTreeNode, indent: str, width: int) -> Iterator[str]:
         case "fence" | "code_block":
             yield from (click.style(line, fg="cyan") for line in node.content.rstrip("\n").split("\n"))
         case "bullet_list" | "ordered_list":
-            yield from _list(node, indent, width)
+            for number, item in enumerate(node.children, 1):
+                label = f"{indent}{number}. " if node.type == "ordered_list" else f"{indent}- "
+                first, *rest = item.children
+                yield from hang(label, _styled(first), width)
+                for block in rest:
+                    yield from _block(block, " " * len(label), width)
         case "table":
             yield from _table(node, indent, width)
         case _:
             yield from hang(indent, _styled(node), width)
 
 
-def _list(node: SyntaxTreeNode, indent: str, width: int) -> Iterator[str]:
-    for number, item in enumerate(node.children, 1):
-        label = f"{indent}{number}. " if node.type == "ordered_list" else f"{indent}- "
-        first, *rest = item.children
-        yield from hang(label, _styled(first), width)
-        for block in rest:
-            yield from _block(block, " " * len(label), width)
-
-
 def _table(node: SyntaxTreeNode, indent: str, width: int) -> Iterator[str]:
-    """Side by side where the last column keeps half of the width; else each row below its first cell."""
+    """Columns side by side if half of the width is left for the last; else each row below its first cell."""
     head, *rows = [
         [_styled(cell) for cell in row.children] for part in node.children for row in part.children
     ]
     widths = [max(map(measure, column)) for column in zip(head, *rows, strict=True)]
     if sum(widths[:-1]) + len(GAP) * len(widths) <= width // 2:
-        yield from _aligned([[click.style(cell, bold=True) for cell in head], *rows], widths, indent, width)
+        for row in ([click.style(cell, bold=True) for cell in head], *rows):
+            cells = zip(row[:-1], widths[:-1], strict=True)
+            label = "".join(cell + " " * (size - measure(cell)) + GAP for cell, size in cells)
+            yield from hang(indent + label, row[-1], width)
         return
     for row in rows:
         yield from hang(indent, click.style(row[0], bold=True), width)
         for name, cell in zip(head[1:], row[1:], strict=True):
             named, margin = (f"{name}: {cell}", INDENT + GAP) if len(row) > 2 else (cell, INDENT)
             yield from hang(indent + INDENT, named, width, len(indent + margin))
-
-
-def _aligned(rows: Sequence[Sequence[str]], widths: Sequence[int], indent: str, width: int) -> Iterator[str]:
-    for row in rows:
-        cells = zip(row[:-1], widths[:-1], strict=True)
-        label = "".join(cell + " " * (size - measure(cell)) + GAP for cell, size in cells)
-        yield from hang(indent + label, row[-1], width)
 
 
 def _styled(node: SyntaxTreeNode, **style: bool) -> str:
@@ -87,16 +74,13 @@ def _inline(node: SyntaxTreeNode, style: dict[str, bool]) -> str:
         case "strong":
             return _styled(node, **{**style, "bold": True})
         case "link":
-            return _styled(node, **style) + _leads_to(node)
+            # Another chapter's name, where the link's words are not that already.
+            target = manual.target_of(str(node.attrs["href"]))
+            text = "".join(child.content for child in node.children)
+            name = target.name if target and target.name != text else ""
+            return _styled(node, **style) + (f" ({name})" if name else "")
         case _:  # inline, emphasis and whatever else there is
             return _styled(node, **style)
-
-
-def _leads_to(node: SyntaxTreeNode) -> str:
-    """Another chapter's name, where the link's words are not that already."""
-    target = manual.target_of(str(node.attrs["href"]))
-    text = "".join(child.content for child in node.children)
-    return f" ({target.name})" if target and target.name and target.name != text else ""
 
 
 def _each_word(text: str, **style: object) -> str:

@@ -1,4 +1,4 @@
-"""`receiver migrate`: the database brought to this release's schema, before or without a start."""
+"""`receiver migrate`: bring the database to this release's schema without starting the service."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ def migrate() -> None:
 
 
 async def open_and_close(settings: Settings) -> None:
-    """See that the store opens, which migrates it under the lock of one process, and that it commits."""
+    """Open the store, which migrates it under the lock of one process, and let it commit once."""
     store_class = plugins.load("stores", settings.database_scheme)
     options = StoreOptions(data_dir=settings.data_dir, clock=Clock())
     store = await store_class.open(settings.database_url, options)

@@ -1,4 +1,4 @@
-"""What people see: headings, values and colours; and JSON for machines."""
+"""Output of commands: headings, values and colours for people, JSON for machines."""
 
 import codecs
 import json
@@ -33,11 +33,7 @@ def print_document(document: bytes) -> None:
     """Print JSON that stays JSON, keeps its lines and moves no cursor, in a terminal of any encoding."""
     text = escape_json(msgspec.json.format(document, indent=2)).decode()
     shows_everything = codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    click.echo(text if shows_everything else _NOT_ASCII.sub(_json_escape, text))
-
-
-def _json_escape(found: re.Match[str]) -> str:
-    return json.dumps(found[0])[1:-1]
+    click.echo(text if shows_everything else _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 
 def print_heading(text: str) -> None:
@@ -46,13 +42,13 @@ def print_heading(text: str) -> None:
 
 
 def paint(value: object) -> str:
-    """One value for a terminal: words of state in colour, nothing that moves the cursor."""
+    """One value for a terminal: states in colour, and nothing that moves the cursor."""
     text = plain(value)
     return click.style(text, fg=_COLOURS[text]) if text in _COLOURS else text
 
 
 def plain(value: object) -> str:
-    """The same without colours."""
+    """One value for a terminal, without colours."""
     if value is None:
         return "-"
     return printable(value if isinstance(value, str) else msgspec.json.encode(value).decode())

@@ -1,7 +1,7 @@
 """Who answers at a URL: bounded exchanges, and whether it is a receiver that knows the token.
 
-Another program may have the port, or stand behind the URL. Whatever it says, for however long and how
-much, is said in one line of ours, and nothing of it is believed.
+Another program may have the port, or stand behind the URL. Whatever it answers, and however much, we say it
+in one line of ours and believe nothing of it.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class NobodyListens(Unavailable):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that came whole; the document of a good one is JSON."""
+    """A whole answer; if it is a good one, its document is JSON."""
 
     status: int
     body: bytes
@@ -57,7 +57,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_client(url: str) -> httpx2.AsyncClient:
-    """For exchanges with who is at ``url``, which is mostly on this machine: no proxy between us."""
+    """A client for ``url``, which is mostly on this machine, so no proxy is used."""
     timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)  # each exchange has a time of its own
     return httpx2.AsyncClient(base_url=url, timeout=timeout, trust_env=False)
 
@@ -71,13 +71,14 @@ async def exchange(
     max_bytes: int = MAX_ANSWER_BYTES,
     **content: Any,
 ) -> Reply:
-    """One request and its whole answer, which may take so long and have so many bytes.
+    """One request and its whole answer, within ``seconds`` and ``max_bytes``.
 
     Raises Unavailable where none comes: NobodyListens, or in words of what answered instead.
     """
     try:
         async with asyncio.timeout(seconds), client.stream(method, path, **content) as response:
-            peer = _peer(response)
+            stream = response.extensions.get("network_stream")
+            peer = place_of(stream and stream.get_extra_info("server_addr"))
             body = await _whole(client, response, max_bytes)
             return Reply(status=response.status_code, body=body, peer=peer)
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
@@ -95,10 +96,10 @@ async def exchange(
 async def check_peer(
     client: httpx2.AsyncClient, token: str, *, must_prove: bool, may_be_relayed: bool
 ) -> None:
-    """That a receiver answers, and where it must prove so, one that knows the token. Raises Unavailable.
+    """Check that a receiver answers and, with ``must_prove``, that it knows the token. Raises Unavailable.
 
-    It proves both at once by a challenge; who cannot may be a receiver of another release or with other
-    tokens, and shows that by describing the API.
+    A challenge proves both at once. A peer that cannot prove it may be a receiver of another release or with
+    other tokens; it then has to describe the API.
     """
     challenge = make_challenge(token)
     asked = {"params": msgspec.structs.asdict(challenge)}
@@ -112,28 +113,38 @@ async def check_peer(
         raise Unavailable(f"the receiver at {client.base_url} {doubt}")
     if reply.status >= 500 and (refused := refusal(reply)) and refused.kind:
         raise refused
-    if not await _is_receiver(client):
+    # Every release describes our API to anybody.
+    asked_api = await exchange(
+        client, "GET", "/openapi.json", seconds=PROOF_SECONDS, max_bytes=MAX_PROOF_BYTES
+    )
+    described = _read(asked_api.body, _Described)
+    if described is None or described.info.title != "receiver":
         raise _strange(client, reply)
     if must_prove:
         raise Unavailable(f"the receiver at {client.base_url} {doubt}")
 
 
 def refusal(reply: Reply) -> Refused | None:
-    """The problem that an answer tells, in its own words; None where it tells none."""
+    """The problem that an answer tells, in its words; None where it tells none."""
     problem = _read(reply.body, _Problem)
     if problem is None:
         return None
     kind = next((kind for kind in ProblemType if kind.uri == problem.type), None)
-    return Refused(reply.status, problem.title, problem.detail + _hint(reply.status, kind), kind)
+    detail = problem.detail
+    if reply.status == 401:
+        detail += " The command line takes it from RECEIVER_TOKEN, or from the data folder."
+    elif kind in {ProblemType.UNKNOWN_PATH, ProblemType.METHOD_NOT_ALLOWED}:
+        detail += " The service is of another release than this command line."
+    return Refused(reply.status, problem.title, detail, kind)
 
 
 def no_receiver(client: httpx2.AsyncClient, why: str, or_else: str = "") -> Unavailable:
-    """Said of whatever answers otherwise than a receiver would."""
+    """The error for an answer that no receiver would give."""
     return Unavailable(f"what answers at {client.base_url} is no receiver{or_else} ({why}): {WHERE}")
 
 
 def check_good(client: httpx2.AsyncClient, reply: Reply) -> Reply:
-    """The same answer. Raises Refused for a problem, and Unavailable for what no receiver says."""
+    """Return ``reply``. Raises Refused for a problem, and Unavailable for what no receiver answers."""
     if reply.status >= 400 and (refused := refusal(reply)):
         raise refused
     if not 200 <= reply.status < 300:
@@ -166,11 +177,6 @@ def doubt_about(token: str, challenge: Challenge, reply: Reply, *, may_be_relaye
     return Doubt(problem=RELAYED.format(place=proven.place), todo=RELAYED_REMEDY, is_known=True)
 
 
-def _peer(response: httpx2.Response) -> str:
-    stream = response.extensions.get("network_stream")
-    return place_of(stream and stream.get_extra_info("server_addr"))
-
-
 async def _whole(client: httpx2.AsyncClient, response: httpx2.Response, max_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_bytes():
@@ -180,27 +186,12 @@ async def _whole(client: httpx2.AsyncClient, response: httpx2.Response, max_byte
     return bytes(body)
 
 
-async def _is_receiver(client: httpx2.AsyncClient) -> bool:
-    """Whether the peer describes our API, as every release does, to anybody."""
-    reply = await exchange(client, "GET", "/openapi.json", seconds=PROOF_SECONDS, max_bytes=MAX_PROOF_BYTES)
-    described = _read(reply.body, _Described)
-    return described is not None and described.info.title == "receiver"
-
-
 def _read(body: bytes, shape: type[Shape]) -> Shape | None:
-    """What JSON says of a shape; None for everything else, however deep."""
+    """JSON read as ``shape``; None for everything else, however deep."""
     try:
         return msgspec.json.decode(body, type=shape)
     except (ValueError, RecursionError):
         return None
-
-
-def _hint(status: int, kind: ProblemType | None) -> str:
-    if status == 401:
-        return " The command line takes it from RECEIVER_TOKEN, or from the data folder."
-    if kind in {ProblemType.UNKNOWN_PATH, ProblemType.METHOD_NOT_ALLOWED}:
-        return " The service is of another release than this command line."
-    return ""
 
 
 def _strange(client: httpx2.AsyncClient, reply: Reply) -> Unavailable:

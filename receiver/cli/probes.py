@@ -1,8 +1,8 @@
-"""What doctor tries: keys, the running service, the record and every part, each by a real round trip."""
+"""What doctor tries by a real round trip: keys, the running service, the record and every part."""
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ _BACKUP = "set RECEIVER_DATA_DIR to the newest copy that `receiver backup` made,
 
 
 async def check_keys(outlook: Outlook) -> list[Check]:
-    """What each provider answers to our key, all asked at once, and which confirm slowly.
+    """Ask every provider at once with our key; then name those that confirm slowly.
 
     Nobody is asked without a key, or with another key than the service's.
     """
@@ -146,9 +146,9 @@ _UNTOLD = {
 
 
 class ServiceHeard(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running service says of itself, and of each sink what came of the last event.
+    """What a running service says of itself, and how the last event to each sink went.
 
-    ``told`` are its settings, which it tells to the holder of ``token``; else ``untold`` says why not.
+    ``told`` are its settings, which it tells the holder of ``token``; without them ``untold`` says why.
     """
 
     checks: list[Check] = []
@@ -162,7 +162,7 @@ async def check_service(settings: Settings) -> ServiceHeard:
     """What the running service says of itself; nothing where none runs."""
     try:
         async with open_client(settings.url) as client:
-            # Who has one reads what is wrong with each part.
+            # With a token the answer also says what is wrong with each part.
             token, doubts = await _token_for(client, settings)
             headers = {"authorization": f"Bearer {token}"} if token else {}
             reply = await _heard_at(client, "/readyz", headers=headers)
@@ -187,14 +187,14 @@ async def check_service(settings: Settings) -> ServiceHeard:
 
 
 async def _heard_at(client: httpx2.AsyncClient, path: str, **content: Any) -> Reply:
-    """A whole answer, of whatever is there. Raises Unavailable."""
+    """A whole answer from whatever is there. Raises Unavailable."""
     return await exchange(
         client, "GET", path, seconds=READY_TIMEOUT_SECONDS, max_bytes=MAX_PROOF_BYTES, **content
     )
 
 
 async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[str | None, list[Check]]:
-    """A token for the service, unless there is none or it must not be sent, which is told."""
+    """A token that may be sent to the service, or None and the checks that say why not."""
     token = admin_token(settings)
     if token is None:
         return None, []
@@ -214,7 +214,7 @@ async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[st
 
 
 async def _sink_answers(client: httpx2.AsyncClient, headers: Mapping[str, str]) -> dict[str, Outcome | None]:
-    """What came of the last event at each sink; nothing where the service does not say so."""
+    """How the last event to each sink went; nothing where the service does not say."""
     try:
         told = msgspec.json.decode((await _heard_at(client, "/sinks", headers=headers)).body, type=_SinksTold)
     except (Unavailable, ValueError, RecursionError):
@@ -272,23 +272,19 @@ def _heard(part: str, state: str, answers: SinkAnswers) -> Check:
     name = f"service {part}"
     if state in {"ok", "running"}:
         return ok(name, state)
-    return (warn if state.startswith("running, but ") else fail)(name, state, _todo_of(part, answers))
-
-
-def _todo_of(part: str, answers: SinkAnswers) -> str:
-    """What to do about a part of a running service."""
-    kind, _, name = part.partition(" ")
+    kind, _, which = part.partition(" ")
     match kind:
         case "sink":
-            return remedy(name, answers.get(name))
+            todo = remedy(which, answers.get(which))
         case "poll":
-            return f"check {key_variable(name)} and your account there"
+            todo = f"check {key_variable(which)} and your account there"
         case "upkeep":
-            return "set the sink again, or `receiver dead move` or `drop` what waits for it"
+            todo = "set the sink again, or `receiver dead move` or `drop` what waits for it"
         case "store":
-            return "look at its disk and its log"
+            todo = "look at its disk and its log"
         case _:
-            return "look at its log"
+            todo = "look at its log"
+    return (warn if state.startswith("running, but ") else fail)(name, state, todo)
 
 
 class _Readiness(msgspec.Struct):
@@ -310,9 +306,8 @@ class _SinksTold(msgspec.Struct):
 async def check_record(settings: Settings, *, running: bool) -> list[Check]:
     """Whether the record is sound, of today's schema and takes a commit.
 
-    It is opened for writing only where that changes nothing: not by a migration, which only a backup
-    undoes, not where it is damaged or not there yet, and not while its service runs, which has spoken
-    for it.
+    It is opened for writing only where that changes nothing: not where it would migrate (only a backup undoes
+    that), not where it is damaged or missing, and not while its service runs, which has answered for it.
     """
     whole = await _examined(settings)
     if whole.state is State.FAIL:
@@ -366,13 +361,15 @@ async def _committed(settings: Settings) -> Check:
         "if a service of yours has it open, set RECEIVER_URL to where that answers; else let this user write"
         f" in {settings.data_dir}"
     )
-    return await _tried(
-        "database", partial(open_and_close, settings), f"{settings.database_scheme}: a commit works", todo
-    )
+    try:
+        await open_and_close(settings)
+    except ReceiverError as exc:
+        return fail("database", _words(exc), todo)
+    return ok("database", f"{settings.database_scheme}: a commit works")
 
 
 async def _tried_elsewhere(settings: Settings) -> Check:
-    """A record of the same kind, gone afterwards: the first one is the first start's to make."""
+    """Try a commit in a record that is removed afterwards: the real one is made by the first start."""
     record = plugins.load("stores", settings.database_scheme)
     if not isinstance(record, FileRecord):
         return ok("database", "made at the first start")
@@ -398,7 +395,7 @@ async def check_assets(settings: Settings) -> Check:
 async def check_sinks(settings: Settings, answers: SinkAnswers) -> AsyncIterator[Check]:
     """Every sink, by its own ping; nothing is published.
 
-    What a ping leaves open is no matter at a sink that took the running service's last event.
+    Where a ping leaves something open, a sink that took the service's last event counts as well.
     """
     async with open_plain_client() as http:
         for sink in settings.sinks:
@@ -424,14 +421,6 @@ async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], 
         command = f"receiver sinks test {name.removeprefix('sink ')}"
         return warn(name, f"{scheme}: {left_open}", f"`{command}` shows what it answers to an event")
     return ok(name, f"{scheme}: answers")
-
-
-async def _tried(name: str, attempt: Callable[[], Awaitable[None]], good: str, todo: str) -> Check:
-    try:
-        await attempt()
-    except ReceiverError as exc:
-        return fail(name, _words(exc), todo)
-    return ok(name, good)
 
 
 def _words(exc: ReceiverError) -> str:

@@ -10,21 +10,16 @@ MAX_URL_CHARACTERS = 2048  # Vidgo's limit; the others state none
 
 
 def obstacles(url: str) -> list[str]:
-    """What would keep a provider from calling ``url``; empty where nothing is known to."""
+    """What would keep a provider from calling ``url``, as far as is known here."""
     parts = urlsplit(url)
     found = []
     if parts.scheme != "https":
         found.append("it is not https")
-    if not _is_public(parts.hostname or ""):
+    host = parts.hostname or ""
+    try:
+        check_url(f"https://[{host}]/" if ":" in host else f"https://{host}/")
+    except FetchFailed:
         found.append("its host cannot be reached from the internet")
     if len(url) > MAX_URL_CHARACTERS:
         found.append(f"it has more than {MAX_URL_CHARACTERS} characters")
     return found
-
-
-def _is_public(host: str) -> bool:
-    try:
-        check_url(f"https://[{host}]/" if ":" in host else f"https://{host}/")
-    except FetchFailed:
-        return False
-    return True

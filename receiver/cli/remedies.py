@@ -1,4 +1,4 @@
-"""What to do about a sink, by what came of the last event there."""
+"""What to do about a sink, by how the last event to it went."""
 
 from collections.abc import Mapping
 
@@ -24,6 +24,6 @@ _REMEDIES: Mapping[Outcome, str] = {
 
 
 def remedy(sink: str, outcome: Outcome | None) -> str:
-    """In words that go after "to do:"; ``None`` where nothing more is known than that it is not well."""
+    """What to do, in words that go after "to do:"; ``outcome`` is None where it is not known."""
     todo = _REMEDIES.get(outcome, _UNKNOWN) if outcome else _UNKNOWN
     return todo.format(variable=f"RECEIVER_SINK_{sink.upper()}")

@@ -174,21 +174,18 @@ def _tell_plan(plan: Reply, *, as_json: bool) -> None:
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    pace = f", at most {plan['rate']:g} a second" if plan["rate"] else ""
-    return f"{_deed(plan)}{pace}.\nThe filter: {printable(filter_words(plan['filter']))}."
-
-
-def _deed(plan: dict[str, Any]) -> str:
     matched = plan["matched"]
     match Stage(plan["stage"]):
         case Stage.NOTIFY:
-            return f"This sends {count(matched, 'event')} again to {printable(', '.join(plan['sinks']))}"
+            deed = f"This sends {count(matched, 'event')} again to {printable(', '.join(plan['sinks']))}"
         case Stage.FETCH:
-            return f"This downloads what is missing of {count(matched, 'task')} again"
+            deed = f"This downloads what is missing of {count(matched, 'task')} again"
         case Stage.REPROCESS:
-            return f"This reads {count(matched, 'kept delivery', 'kept deliveries')} with today's adapters"
+            deed = f"This reads {count(matched, 'kept delivery', 'kept deliveries')} with today's adapters"
         case Stage.POLL:
-            return f"This asks the providers now about {count(matched, 'task')} without an end"
+            deed = f"This asks the providers now about {count(matched, 'task')} without an end"
+    pace = f", at most {plan['rate']:g} a second" if plan["rate"] else ""
+    return f"{deed}{pace}.\nThe filter: {printable(filter_words(plan['filter']))}."
 
 
 def _path(replay_id: str) -> str:

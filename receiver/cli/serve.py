@@ -96,7 +96,7 @@ def serve(*, host: str | None, port: int | None) -> None:
 
 
 def _tell_who_is_not_asked(settings: Settings) -> None:
-    """Once, as it decides what a callback proves: see ``Confirm``."""
+    """Log which providers have no key, as that decides what a callback proves (see ``Confirm``)."""
     unasked = {
         name: provider.facts
         for name, provider in load_providers().items()
@@ -113,7 +113,7 @@ def _tell_who_is_not_asked(settings: Settings) -> None:
 
 
 def _tell_who_is_asked_slowly(settings: Settings) -> None:
-    """Once, as more callbacks than that wait in line."""
+    """Log which providers are asked slowly, as more callbacks than that wait in line."""
     slow = {}
     for name, provider in load_providers().items():
         access = settings.providers[name]
@@ -143,7 +143,7 @@ def _spare_the_collector() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Before anything is opened, so that a port in use is all that can be wrong with it."""
+    """Listen before anything is opened, so that a port in use leaves nothing behind."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = host == "::" and socket.has_dualstack_ipv6()
     try:
@@ -158,14 +158,6 @@ def _listen(host: str, port: int) -> socket.socket:
     # them as this container's; what is on its way to one who reads is limited by his window alone.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     return listener
-
-
-def _copies(listener: socket.socket) -> list[socket.socket]:
-    """Of the same socket: uvloop takes in one connection of each in a round of the loop.
-
-    In a round every connection may be answered once: who comes behind hundreds would wait for seconds.
-    """
-    return [listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]
 
 
 def _run(
@@ -195,8 +187,11 @@ def _run(
     os.putenv("UV_THREADPOOL_SIZE", LOOKUPS_AT_ONCE)
     # uvicorn raises the signal again once all is in order; by default that would be exit code 143.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # uvloop takes in one connection of each socket in a round of the loop, in which every connection may be
+    # answered once: with one socket alone, a connection behind hundreds would wait for seconds.
+    copies = [listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1)]
     try:
-        _Server(config, before_stop).run(sockets=[listener, *_copies(listener)])
+        _Server(config, before_stop).run(sockets=[listener, *copies])
     except KeyboardInterrupt:
         pass  # stopped in good order before uvicorn raised it again
     except SystemExit as exc:  # uvicorn's own code for a failed start means something else with us

@@ -1,4 +1,4 @@
-"""`receiver show`: what an id is, and the story of the task that it belongs to."""
+"""`receiver show`: say what an id is, and show the task that it belongs to."""
 
 from typing import Any
 from urllib.parse import quote
@@ -74,7 +74,7 @@ def _replay(service: Service, id_: str, *, as_json: bool) -> bool:
 
 
 def _by_subject(service: Service, id_: str, *, as_json: bool) -> bool:
-    """As events name a task."""
+    """PROVIDER/TASK_ID, as events name a task."""
     provider, slash, task_id = id_.partition("/")
     answer = _get(service, task_path(provider, task_id)) if slash and provider and task_id else None
     if answer is None:
@@ -90,7 +90,7 @@ def _by_task_id(service: Service, id_: str, *, as_json: bool) -> bool:
 
 
 def _print_found(service: Service, found: Reply, said: str, *, as_json: bool) -> bool:
-    """The only task of a list, or the list."""
+    """Print the only task of a list, or the list."""
     tasks: list[dict[str, Any]] = found.document["tasks"]
     if len(tasks) == 1:
         (task,) = tasks

@@ -59,7 +59,7 @@ _AMOUNTS: dict[str, tuple[Any, str, str]] = {
 
 
 def fault_options(command: Command) -> Command:
-    """Options for all that the simulator's ``Faults`` take, under the same names; ``seed`` may be None."""
+    """Add an option for every field of the simulator's ``Faults``, by its name; ``seed`` may be None."""
     seed = click.option(
         "--seed",
         type=click.IntRange(0, MAX_SEED),
@@ -74,7 +74,7 @@ def fault_options(command: Command) -> Command:
 
 
 def seeded(faults: Mapping[str, Any]) -> dict[str, Any]:
-    """The faults that were typed, with a seed of their own where none was."""
+    """The faults that were typed, with a random seed where none was."""
     seed = random.randint(0, MAX_SEED) if faults["seed"] is None else faults["seed"]
     return {**faults, "seed": seed}
 
@@ -147,17 +147,13 @@ def simulate(*, port: int, own_ports: int | None, as_json: bool, **chosen: Any) 
     """
     faults = seeded({name: chosen.pop(name) for name in ("seed", *_SHARES, *_AMOUNTS)})
     rules = {**chosen, "out_of_credit": frozenset(chosen["out_of_credit"])}
-    ports = port, _own_ports(port, own_ports)
-    asyncio.run(_simulate(ports, rules, faults, as_json=as_json))
-
-
-def _own_ports(port: int, first: int | None) -> Sequence[int]:
-    """Those of the providers, 0 for any free one: what nobody typed must not keep it from starting."""
-    if first:
-        return range(first, first + len(PROVIDERS))
-    if first == 0 or port == 0:
-        return ()
-    return [each if _is_free(each) else 0 for each in range(port + 1, port + 1 + len(PROVIDERS))]
+    if own_ports:
+        ports = [*range(own_ports, own_ports + len(PROVIDERS))]
+    elif own_ports == 0 or port == 0:
+        ports = []
+    else:  # any free one in place of a taken one: what nobody typed must not keep it from starting
+        ports = [each if _is_free(each) else 0 for each in range(port + 1, port + 1 + len(PROVIDERS))]
+    asyncio.run(_simulate((port, ports), rules, faults, as_json=as_json))
 
 
 def _is_free(port: int) -> bool:
@@ -180,21 +176,13 @@ async def _simulate(
         some = any(amount for name, amount in faults.items() if name != "seed")
         seed = faults["seed"] if some else None
         if as_json:
-            _say_as_json(places, seed)
+            told = {"url": places.combined, "providers": places.roots, "seed": seed}
+            click.echo(msgspec.json.encode(told))
         else:
-            await _say(places, seed)
+            click.echo(f"The providers play at {places.combined}, and each at a port of its own.")
+            if seed is not None:
+                click.echo(f"Faults are on: --seed {seed} repeats them.")
+            async with httpx2.AsyncClient(trust_env=False) as http:
+                answer = await http.get(places.combined, headers={"accept": "text/plain"})
+            click.echo(f"\n{answer.text}", nl=False)
         await stopping.wait()
-
-
-async def _say(places: Any, seed: int | None) -> None:
-    """Where each is to be found, and at which paths; ``seed`` where faults are on."""
-    click.echo(f"The providers play at {places.combined}, and each at a port of its own.")
-    if seed is not None:
-        click.echo(f"Faults are on: --seed {seed} repeats them.")
-    async with httpx2.AsyncClient(trust_env=False) as http:
-        answer = await http.get(places.combined, headers={"accept": "text/plain"})
-    click.echo(f"\n{answer.text}", nl=False)
-
-
-def _say_as_json(places: Any, seed: int | None) -> None:
-    click.echo(msgspec.json.encode({"url": places.combined, "providers": places.roots, "seed": seed}))

@@ -2,7 +2,6 @@
 
 import base64
 import secrets
-from typing import Any
 
 import click
 
@@ -40,7 +39,12 @@ def list_(*, as_json: bool) -> None:
         return
     rows = answer.document["sinks"]
     columns = ("name", "scheme", "state", "waiting", "oldest", "outcome", "filter")
-    print_table([row | _shown(row) for row in rows], columns, ("filter", "scheme", "oldest", "outcome"))
+    now = Clock().now()
+    for row in rows:
+        oldest = row["oldest_waiting_at"]
+        row["oldest"] = in_words((now - from_text(oldest)).total_seconds()) if oldest else None
+        row["filter"] = row["filter"] or "all"
+    print_table(rows, columns, ("filter", "scheme", "oldest", "outcome"))
     for row in rows:
         if row["state"] != SinkState.OK:
             click.echo()
@@ -76,12 +80,6 @@ def secret() -> None:
     """Print a fresh secret to sign a webhook's events with; it is kept nowhere."""
     click.echo(f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}")
     say("Set it as RECEIVER_SINK_<NAME>_SECRET, and give it to the consumer.", err=True)
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    oldest = row["oldest_waiting_at"]
-    age = (Clock().now() - from_text(oldest)).total_seconds() if oldest else None
-    return {"oldest": None if age is None else in_words(age), "filter": row["filter"] or "all"}
 
 
 def _print_trouble(name: str, outcome: str | None, detail: str | None) -> None:

@@ -41,7 +41,11 @@ def add(
     *, provider: str, owner: str, task_id: str | None, model: str | None, metadata: str | None, as_json: bool
 ) -> None:
     """Log a submission; prints its id and the callback URL to hand to the provider."""
-    document = {"provider": provider, "owner": owner, "metadata": _object(metadata)}
+    try:
+        given = msgspec.convert(storable(decode_whole((metadata or "{}").encode())), dict[str, object])
+    except (ValueError, RecursionError) as exc:
+        raise click.BadParameter(f"not a JSON object: {exc}", param_hint="--metadata") from exc
+    document = {"provider": provider, "owner": owner, "metadata": given}
     document |= {name: value for name, value in (("task_id", task_id), ("model", model)) if value}
     with connect() as service:
         answer = service.post("/submissions", document)
@@ -104,18 +108,7 @@ def withdraw(*, submission_id: str, yes: bool) -> None:
     with connect() as service:
         row = service.get(path).document
         if row["task_id"] is None:
-            ask(_plan(row), yes=yes)
+            of = printable(f"{row['provider']} for {row['owner']}, made at {row['created_at']}")
+            ask(f"This withdraws the reservation at {of}: it is listed and warned of no more.", yes=yes)
         service.delete(path)
     say("It is withdrawn.", err=True)
-
-
-def _plan(row: dict[str, str]) -> str:
-    of = printable(f"{row['provider']} for {row['owner']}, made at {row['created_at']}")
-    return f"This withdraws the reservation at {of}: it is listed and warned of no more."
-
-
-def _object(text: str | None) -> dict[str, object]:
-    try:
-        return msgspec.convert(storable(decode_whole((text or "{}").encode())), dict[str, object])
-    except (ValueError, RecursionError) as exc:
-        raise click.BadParameter(f"not a JSON object: {exc}", param_hint="--metadata") from exc

@@ -44,9 +44,9 @@ wide_option = click.option(
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], least: Sequence[str] = ()) -> None:
-    """A column for each of ``names``, which are the keys in a row and the headings.
+    """Print a column for each of ``names``, which are the rows' keys and the headings.
 
-    A terminal gets as many as fit, with long ids shortened; those of ``least`` go first, in that order.
+    A terminal gets as many as fit, with long ids shortened; those of ``least`` are left out first, in order.
     """
     table = {name: [name, *(shown(plain(row.get(name))) for row in rows)] for name in names}
     width = columns()
@@ -61,15 +61,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], least: 
 
 
 def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
-    """Names and values, without those that are unset."""
+    """Print names and values, without those that are unset."""
     set_ = [(printable(name), paint(value)) for name, value in pairs if value not in (None, "", {}, [])]
     print_lines(set_)
 
 
 def print_lines(rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> None:
-    """Aligned columns without headings, the last of them wrapped; the cells are painted already.
+    """Print aligned columns without headings, the last one wrapped; the cells are painted already.
 
-    Those ``right`` lean that way.
+    ``right`` are the numbers of the columns that are aligned to the right.
     """
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(measure, column)) for column in zip(*cells, strict=True)]
@@ -84,7 +84,7 @@ def print_lines(rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -
 
 
 def _choose(table: Mapping[str, Sequence[str]], least: Sequence[str], width: int) -> list[str]:
-    """The columns that fit when what may be shortened is; empty ones are the first to go."""
+    """The columns that fit once cells are shortened; empty columns are left out first."""
     kept = list(table)
     for name in sorted(least, key=lambda name: any(cell != EMPTY for cell in table[name][1:])):
         needed = sum(min(_width(table[each]), _floor(each)) for each in kept)
@@ -103,7 +103,7 @@ def _width(cells: Sequence[str]) -> int:
 
 
 def _fit(table: Mapping[str, Sequence[str]], width: int) -> dict[str, list[str]]:
-    """The widest are shortened first, until all of it fits; more than they should be where they must."""
+    """Shorten the widest columns until the table fits: to their floors, and below them only where needed."""
     widths = {name: _width(cells) for name, cells in table.items()}
     room = width - len(GAP) * (len(table) - 1)
     for floors in ({name: _floor(name) for name in table}, dict.fromkeys(table, LEAST_CELL)):
@@ -128,7 +128,7 @@ def _pad(cell: str, width: int, *, is_right: bool = False) -> str:
 
 
 def _tell(dropped: Sequence[str], width: int, *, is_shortened: bool) -> None:
-    """What is not there, and how to have it; in the terminal, as nobody else lacks anything."""
+    """Say which columns are missing or shortened, and how to have them."""
     more = f"{len(dropped)} more column{'s' if len(dropped) > 1 else ''}" if dropped else ""
     for named in (f"{more} ({', '.join(dropped)})" if dropped else "", more):
         said = f"--wide shows {' and '.join(filter(None, (named, 'whole values' if is_shortened else '')))}."

@@ -75,7 +75,13 @@ def show(*, provider: str, task_id: str, is_whole: bool, wait: float, as_json: b
     with connect() as service:
         answer = get_task(service, provider, task_id, wait)
         if is_whole:
-            answer = _completed(service, task_path(provider, task_id), answer.document)
+            whole = dict(answer.document)
+            path = task_path(provider, task_id)
+            for kind in [kind for kind, number in whole.get("left_out", {}).items() if number]:
+                rows = [*service.get_all(path.replace("/tasks/", f"/{kind}/", 1), kind)]
+                whole[kind] = rows[::-1]
+                whole["left_out"] = whole["left_out"] | {kind: 0}
+            answer = Reply(status=200, body=msgspec.json.encode(whole))
     if as_json:
         print_json(answer)
     else:
@@ -83,18 +89,18 @@ def show(*, provider: str, task_id: str, is_whole: bool, wait: float, as_json: b
 
 
 def get_task(service: Service, provider: str, task_id: str, wait: float) -> Reply:
-    """One task, with so many seconds for it to end if it has not ended."""
+    """One task, after waiting up to so many seconds for it to end."""
     path = task_path(provider, task_id)
     return service.get(path, {"wait": wait}, TIMEOUT_SECONDS + wait) if wait else service.get(path)
 
 
 def task_path(provider: str, task_id: str) -> str:
-    """Where the service has one task."""
+    """The path of one task."""
     return f"/tasks/{quote(provider, safe='')}/{quote(task_id, safe='')}"
 
 
 def print_list(answer: Reply, *, as_json: bool) -> None:
-    """A page of tasks, and where to go on."""
+    """Print a page of tasks, and where the next one begins."""
     page = answer.document
     if as_json:
         print_json(answer)
@@ -106,17 +112,8 @@ def print_list(answer: Reply, *, as_json: bool) -> None:
             say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
 
 
-def _completed(service: Service, path: str, task: dict[str, Any]) -> Reply:
-    """The same with what was left out."""
-    whole = dict(task)
-    for kind in [kind for kind, number in task.get("left_out", {}).items() if number]:
-        whole[kind] = list(reversed(list(service.get_all(path.replace("/tasks/", f"/{kind}/", 1), kind))))
-        whole["left_out"] = whole["left_out"] | {kind: 0}
-    return Reply(status=200, body=msgspec.json.encode(whole))
-
-
 def print_task(task: dict[str, Any]) -> None:
-    """Where it stands, its files, its notifications, and what happened."""
+    """Print where the task stands, its files, its notifications, and what happened."""
     names = ("state", "waiting_on", "owner", "model", "submission_id", "event_id", "revision", "metadata")
     error = ": ".join(part for part in (task["error"] or {}).values() if part)
     say(printable(f"{task['provider']} {task['task_id']}"), bold=True)
@@ -126,17 +123,14 @@ def print_task(task: dict[str, Any]) -> None:
         facts = ("index", "state", "outcome", "media_type", "bytes", "key")
         print_table(task["assets"], facts, ("media_type", "bytes", "outcome"))
     if task["notifications"]:
-        _print_notifications(task["notifications"])
+        print_heading("Notifications")
+        columns = ("sink", "state", "attempts", "outcome", "revision", "replay_id", "settled_at", "due_at")
+        rows = [
+            row | ({} if row["state"] == "pending" else {"due_at": None}) for row in task["notifications"]
+        ]
+        print_table(rows, columns, ("revision", "replay_id", "settled_at", "attempts", "due_at", "outcome"))
+        if any(row["state"] == "pending" and not row["outcome"] for row in rows):
+            # Behind others at a sink that is down; only the sink knows why.
+            say("receiver sinks list shows what keeps a sink from taking them.", dim=True)
     print_heading("Timeline")
     print_lines(timeline(task), right=(1,))
-
-
-def _print_notifications(notifications: list[dict[str, Any]]) -> None:
-    print_heading("Notifications")
-    columns = ("sink", "state", "attempts", "outcome", "revision", "replay_id", "settled_at", "due_at")
-    rows = [row | ({} if row["state"] == "pending" else {"due_at": None}) for row in notifications]
-    least = ("revision", "replay_id", "settled_at", "attempts", "due_at", "outcome")
-    print_table(rows, columns, least)
-    if any(row["state"] == "pending" and not row["outcome"] for row in rows):
-        # Behind others at a sink that is down; only the sink knows why.
-        say("receiver sinks list shows what keeps a sink from taking them.", dim=True)

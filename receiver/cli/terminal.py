@@ -7,7 +7,8 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Any, TextIO, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import click
 
@@ -26,25 +27,22 @@ Item = TypeVar("Item")
 
 
 def columns(*, err: bool = False) -> int | None:
-    """How many the terminal at stdout or stderr has; None where none is, and nothing is cut or wrapped.
+    """The width of the terminal at stdout or stderr; None where there is none, and nothing is wrapped.
 
     COLUMNS wins over what the terminal says of itself.
     """
     stream = sys.stderr if err else sys.stdout
-    return max(FEWEST_COLUMNS, _columns_of(stream)) if stream.isatty() else None
-
-
-def _columns_of(stream: TextIO) -> int:
-    if told := shutil.get_terminal_size((0, 0)).columns:  # by COLUMNS, or by the terminal at stdout
-        return told
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
-    except OSError:
-        return USUAL_COLUMNS
+    if not stream.isatty():
+        return None
+    told = shutil.get_terminal_size((0, 0)).columns  # by COLUMNS, or by the terminal at stdout
+    if not told:
+        with suppress(OSError):
+            told = os.get_terminal_size(stream.fileno()).columns
+    return max(FEWEST_COLUMNS, told or USUAL_COLUMNS)
 
 
 def say(text: str, *, err: bool = False, **style: Any) -> None:
-    """Print what is harmless already, each line of it wrapped at words."""
+    """Print ``text``, which must be printable already, with each of its lines wrapped at words."""
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip(" "))]
         for part in hang(indent, line.removeprefix(indent), columns(err=err), 2 + len(indent)):
@@ -76,7 +74,7 @@ def hang(label: str, text: str, width: int | None, margin: int | None = None) ->
 
 
 def measure(text: str) -> int:
-    """How many columns it takes: some characters take two, some none, and colours none."""
+    """How many columns ``text`` takes: some characters take two, some none, and colours none."""
     plain = click.unstyle(text)
     return len(plain) if plain.isascii() else sum(map(_columns_for, plain))
 
@@ -88,10 +86,14 @@ def _columns_for(character: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Both ends of it, with an ellipsis between them where it is wider than ``width``."""
+    """``text``; where it is wider than ``width``, its two ends with an ellipsis between them."""
     if measure(text) <= width:
         return text
-    dots = _ellipsis()
+    dots = "\N{HORIZONTAL ELLIPSIS}"
+    try:
+        codecs.lookup(sys.stdout.encoding).encode(dots)
+    except UnicodeEncodeError:
+        dots = "..."
     room = max(0, width - len(dots))
     tail = _begin(text[::-1], room // 2)[::-1]
     return f"{_begin(text, room - measure(tail))}{dots}{tail}"
@@ -106,18 +108,8 @@ def _begin(text: str, width: int) -> str:
     return taken
 
 
-def _ellipsis() -> str:
-    """Three dots where the encoding has no character for it."""
-    encoding = codecs.lookup(sys.stdout.encoding)
-    try:
-        encoding.encode("\N{HORIZONTAL ELLIPSIS}")
-    except UnicodeEncodeError:
-        return "..."
-    return "\N{HORIZONTAL ELLIPSIS}"
-
-
 def shown(text: str) -> str:
-    """The same as a terminal of stdout's encoding will show it, so that it can be measured."""
+    """``text`` as stdout's encoding shows it, so that it can be measured."""
     encoding = codecs.lookup(sys.stdout.encoding).name
     if encoding in {"utf-8", "ascii"}:  # click writes UTF-8 to what it takes for misconfigured
         return text
@@ -132,9 +124,9 @@ def bar(
     err: bool = True,
     words: Callable[[Any, int], str] | None = None,
 ) -> Any:
-    """A bar on one line of the terminal that is drawn anew; the label alone elsewhere.
+    """A progress bar on one line of the terminal; elsewhere the label alone.
 
-    ``words`` makes of the current item what stands in place of the time left, not wider than it is told.
+    ``words(item, room)`` gives what stands in place of the time left, at most ``room`` columns wide.
     """
     stream = sys.stderr if err else sys.stdout
     # One column stays free: a terminal may go to the next line once the last one is written.

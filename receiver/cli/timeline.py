@@ -22,14 +22,12 @@ class Entry(NamedTuple):
 
 
 def timeline(task: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Everything that happened to a task as ``GET /tasks/...`` tells it, and what is due next, in order.
+    """Everything that happened to a task and what is due next, in order, as ``GET /tasks/...`` tells it.
 
-    Time, seconds since the submission, what, how: painted for a terminal.
+    Each entry is its time, the seconds since the submission, what and how, painted for a terminal.
     """
     submitted_at = from_text(task["submitted_at"])
-    entries = sorted(
-        [*_left_out(task), *_past(task, submitted_at), *_future(task)], key=lambda entry: entry.at
-    )
+    entries = sorted([*_past(task, submitted_at), *_future(task)], key=lambda entry: entry.at)
     return [
         (entry.at, elapsed(submitted_at, entry.at), printable(entry.what), entry.how) for entry in entries
     ]
@@ -47,15 +45,12 @@ def elapsed(since: datetime, at: str) -> str:
     return f"{sign}{seconds // 60} min {seconds % 60} s"
 
 
-def _left_out(task: dict[str, Any]) -> Iterator[Entry]:
-    """What is not shown lies before the second of its kind that is."""
+def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:
     for kind, one, moment in _KINDS:
+        # What is not shown lies before the second of its kind that is.
         if number := task.get("left_out", {}).get(kind):  # a service before 0.4.0 does not say
             many = count(number, one, kind)
             yield Entry(task[kind][1][moment], "...", f"{many} up to here left out: --all shows them")
-
-
-def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:
     yield Entry(task["submitted_at"], "submitted", "")
     if task["bound_at"] and task["bound_at"] != task["submitted_at"]:
         yield Entry(task["bound_at"], "bound", "")
@@ -63,7 +58,9 @@ def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:
         what = "poll answered" if delivery["via"] == "poll" else "callback received"
         yield Entry(delivery["received_at"], what, _delivery(delivery, submitted_at))
     if task["poll"] and task["poll"]["asked_at"]:
-        yield Entry(task["poll"]["asked_at"], "provider asked", _question(task["poll"]))
+        poll = task["poll"]
+        how = f"{paint(poll['outcome'])} (asked {count(poll['asked'], 'time')}){_detail(poll)}"
+        yield Entry(poll["asked_at"], "provider asked", how)
     for attempt in task["attempts"]:
         yield Entry(attempt["started_at"], attempt["target"], _attempt(attempt, submitted_at))
     if task["ended_at"]:
@@ -95,10 +92,6 @@ def _delivery(delivery: dict[str, Any], submitted_at: datetime) -> str:
         delivery["note"],
     ]
     return ", ".join([paint(delivery["verdict"]), *(printable(part) for part in parts if part)])
-
-
-def _question(poll: dict[str, Any]) -> str:
-    return f"{paint(poll['outcome'])} (asked {count(poll['asked'], 'time')}){_detail(poll)}"
 
 
 def _attempt(attempt: dict[str, Any], submitted_at: datetime) -> str:

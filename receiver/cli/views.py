@@ -1,4 +1,4 @@
-"""By whose settings doctor looks: the running service's where it tells them, else this shell's."""
+"""Whose settings doctor goes by: the running service's where it tells them, else this shell's."""
 
 import os
 import socket
@@ -72,7 +72,7 @@ def by_shell(settings: Settings) -> Outlook:
 
 
 def by_service(settings: Settings, told: ServiceSettings, token: str) -> Outlook:
-    """The settings that the service runs by, with those secrets of them that this shell has, too.
+    """The settings of the running service, with its secrets as far as this shell has the same ones.
 
     Host and port are the service's, and so is what follows from them, as they may have been given to `serve`
     and not by the environment. Raises Misconfigured where this release does not understand what it told.
@@ -88,6 +88,7 @@ def by_service(settings: Settings, told: ServiceSettings, token: str) -> Outlook
     adopted, other_keys = _adopted(settings, theirs, differing)
     same_sinks = tuple(sink for sink in settings.sinks if _leads_to(sink, ours) == _leads_to(sink, theirs))
     names = {sink.name for sink in same_sinks}
+    host = urlsplit(settings.url).hostname or ""
     return Outlook(
         settings=msgspec.structs.replace(adopted, sinks=same_sinks),
         shell=ours,
@@ -95,19 +96,19 @@ def by_service(settings: Settings, told: ServiceSettings, token: str) -> Outlook
         differences=differences,
         other_keys=other_keys,
         other_sinks=tuple(name for name in _sink_names(theirs) if name not in names),
-        is_elsewhere=not (_is_this_machine(_host_of(settings)) and _can_see(adopted.data_dir)),
+        is_elsewhere=not _is_in_reach(host, adopted.data_dir),
     )
 
 
 def told_differences(differences: list[Difference]) -> str:
-    """In words for a check."""
+    """The differences in words, for a check."""
     said = "; ".join(map(str, differences[:MOST_SHOWN]))
     more = len(differences) - MOST_SHOWN
     return f"{said}; and {more} more (--json shows all)" if more > 0 else said
 
 
 def _beside(settings: Settings, theirs: Mapping[str, str]) -> Settings:
-    """What a service started in this shell, on the host and port of the one that runs, would go by."""
+    """The settings of a service started in this shell, on the host and port of the one that runs."""
     mine = load_settings(host=theirs["RECEIVER_HOST"], port=int(theirs["PORT"]))
     try:
         kept = read_credentials(settings.data_dir)
@@ -144,8 +145,17 @@ def _sink_names(theirs: Mapping[str, str]) -> list[str]:
 def _adopted(
     settings: Settings, theirs: Mapping[str, str], differing: set[str]
 ) -> tuple[Settings, frozenset[str]]:
-    """The service's settings as far as they are told, and the providers whose keys are not known here."""
-    environ = {name: theirs[name] for name in _told_whole() if HIDDEN not in theirs.get(name, HIDDEN)}
+    """The service's settings as far as it tells them, and the providers whose keys are not known here.
+
+    Only what is no secret is taken over; of places, those that are files.
+    """
+    fields = [field for field in FIELDS if not field.secret or field.accepts is parsers.LOCATION]
+    options = [field for field in PROVIDER_FIELDS if not field.secret]
+    variables = [
+        *(field.variable for field in fields),
+        *(variable_of(field.variable, name) for name in plugins.names("providers") for field in options),
+    ]
+    environ = {name: theirs[name] for name in variables if HIDDEN not in theirs.get(name, HIDDEN)}
     adopted, other_keys, providers = load_settings(environ), set(), {}
     for name, access in adopted.providers.items():
         variable, key = key_variable(name), None
@@ -158,34 +168,12 @@ def _adopted(
     return adopted, frozenset(other_keys)
 
 
-def _told_whole() -> list[str]:
-    """The variables that are no secrets; of places those that are files."""
-    fields = [field for field in FIELDS if not field.secret or field.accepts is parsers.LOCATION]
-    options = [field for field in PROVIDER_FIELDS if not field.secret]
-    return [
-        *(field.variable for field in fields),
-        *(variable_of(field.variable, name) for name in plugins.names("providers") for field in options),
-    ]
-
-
-def _host_of(settings: Settings) -> str:
-    return urlsplit(settings.url).hostname or ""
-
-
-def _is_this_machine(host: str) -> bool:
-    """Whether a host's address is one of this machine's: nobody can be given another's."""
-    if is_here(host):
-        return True
+def _is_in_reach(host: str, folder: Path) -> bool:
+    """Whether ``host`` is this machine, and the folder can be looked at from here."""
     try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        return False
-    return True
-
-
-def _can_see(folder: Path) -> bool:
-    try:
+        if not is_here(host):
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.bind((host, 0))  # nobody can bind another machine's address
         return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
     except OSError:
         return False

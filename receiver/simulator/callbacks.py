@@ -1,4 +1,4 @@
-"""Telling a callback URL what became of a task: at once, late, twice, in disorder, and falsely."""
+"""Send callbacks about a task: at once, late, twice, out of order, and forged ones."""
 
 import asyncio
 from contextlib import suppress

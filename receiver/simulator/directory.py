@@ -38,7 +38,7 @@ class ProviderShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is played, and what is beside it."""
+    """All providers that are played, and the paths beside them."""
 
     providers: Mapping[str, ProviderShown]
     beside: ProviderShown

@@ -1,4 +1,4 @@
-"""Media links that die: each carries its end, signed, so that only a fresh one opens the same path again."""
+"""Media links that expire: each carries its end, signed, so that only a fresh one opens the path again."""
 
 import hashlib
 import hmac
@@ -12,14 +12,14 @@ LONG_SECONDS = 24 * 3600.0
 
 
 class Links:
-    """Signs links and opens them, with a key of this run's own. ``life_seconds`` 0: as good as for ever."""
+    """Signs links and checks them, with a key of this run. ``life_seconds`` 0 stands for a day."""
 
     def __init__(self, life_seconds: float) -> None:
         self.life = timedelta(seconds=life_seconds or LONG_SECONDS)
         self._key = secrets.token_bytes(32)
 
     def sign(self, url: str, given_at: datetime) -> str:
-        """``url`` with ``?expires=UNIX_SECONDS&signature=HEX``: alive from ``given_at`` on, for a life."""
+        """``url`` with ``?expires=UNIX_SECONDS&signature=HEX``, good for one life from ``given_at`` on."""
         expires = f"{(given_at + self.life).timestamp():.3f}"
         return f"{url}?expires={expires}&signature={self._signature(urlsplit(url).path, expires)}"
 

@@ -1,4 +1,4 @@
-"""What a simulated task is: what was ordered, what became of it, and whom it told."""
+"""A simulated task: what was ordered, what became of it, and which callbacks were sent."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ ANY_IMAGE = "image"
 
 
 class Refusal(ReceiverError):
-    """What a provider will not do: ``title`` is one of the reasons above, ``detail`` says more."""
+    """A refused request: ``title`` is one of the reasons above, ``detail`` says more."""
 
     def __init__(self, status: int, title: str, detail: str) -> None:
         super().__init__(f"{status} {title}: {detail}")
@@ -63,7 +63,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A status question. What is not None must be as the task has it, or there is no such task."""
+    """A status question. It finds a task only if all that is not None matches."""
 
     task_id: str
     model: str | None = None
@@ -71,7 +71,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as it is told of."""
+    """A file as answers and callbacks name it."""
 
     url: str
     kind: str  # image, video, audio
@@ -85,7 +85,7 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
     only_200: bool = False  # else any 2xx is an acknowledgement
 
     def satisfied_by(self, status: int | None) -> bool:
-        """Whether this answer (None: there was none) ends the matter."""
+        """Whether an answer with this status (None: no answer) acknowledges the callback."""
         return status == 200 if self.only_200 else status is not None and 200 <= status < 300
 
 
@@ -144,7 +144,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlayedTask:
-    """One task on the stage. The only thing here that changes."""
+    """One task on the stage; all other values here are frozen."""
 
     def __init__(
         self,
@@ -253,13 +253,13 @@ class Dialect(Protocol):
     price: float  # of a file, in the unit of its balance: credits or US dollars
 
     def path_words(self) -> Mapping[str, Iterable[str]]:
-        """What a part of the submit path may be, where that is a few words."""
+        """The words that a part of the submit path may be, where they are few."""
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
-        """What was ordered. Raises Refusal (400) with INVALID for the provider's reasons."""
+        """The order in a submission. Raises Refusal (400, INVALID) where the provider would refuse it."""
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
-        """What a status question is about."""
+        """Read what a status question asks about."""
 
     def new_id(self, order: Order, clock: Clock) -> str: ...
 

@@ -1,4 +1,4 @@
-"""Reading submissions strictly: what a provider would refuse is refused."""
+"""Read submissions strictly: what a provider would refuse is refused."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def read_text(fields: Mapping[str, object], key: str, *, where: str = "") -> str
 
 
 def read_count(fields: Mapping[str, object], key: str, *, most: int) -> int:
-    """How many images are wanted: 1 unless it says so."""
+    """How many images are wanted; 1 if nothing is said."""
     value = fields.get(key, 1)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise invalid(f"{key} must be a whole number from 1 to {most}")
@@ -53,7 +53,7 @@ def read_image_format(fields: Mapping[str, object]) -> str:
 
 
 def read_image_urls(fields: Mapping[str, object], *, most: int = 16) -> int:
-    """How many images to work from are named; 0 for none, or for null."""
+    """How many source images are named; 0 for none, or for null."""
     value = fields.get("image_urls")
     if value is None:
         return 0
@@ -64,25 +64,22 @@ def read_image_urls(fields: Mapping[str, object], *, most: int = 16) -> int:
 
 
 def read_callback_url(body: Mapping[str, object]) -> str | None:
-    """Where to call back, if anywhere; null is the same as nothing. Only loopback will be called."""
+    """The callback URL; None if there is none, or null. Only loopback addresses are accepted."""
     value = body.get("callback_url")
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > 2048:
         raise invalid("callback_url must be a URL of at most 2048 characters")
-    if not _is_on_loopback(value):
-        raise invalid("the simulator calls only http(s) URLs on loopback addresses")
-    return value
-
-
-def _is_on_loopback(url: str) -> bool:
+    elsewhere = invalid("the simulator calls only http(s) URLs on loopback addresses")
     try:
-        parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, ValueError):
-        return False
+        parsed = httpx2.URL(value)
+    except (httpx2.InvalidURL, ValueError) as exc:
+        raise elsewhere from exc
     # The parser lets ports pass that no socket can have.
     has_port = parsed.port is None or 0 < parsed.port < 65536
-    return parsed.scheme in {"http", "https"} and has_port and is_loopback(parsed.host)
+    if not (parsed.scheme in {"http", "https"} and has_port and is_loopback(parsed.host)):
+        raise elsewhere
+    return value
 
 
 def is_loopback(host: str) -> bool:

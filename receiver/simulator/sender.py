@@ -1,4 +1,4 @@
-"""Sending one callback until it is acknowledged or the provider would give up."""
+"""Send one callback until it is acknowledged or the provider would give up."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ MAX_AT_ONCE = 256  # callbacks under way; the rest wait, so that a burst does no
 
 
 class Caller:
-    """Calls back. Redirects are not followed, and no proxy from the environment is used."""
+    """Sends callbacks. Redirects are not followed, and no proxy from the environment is used."""
 
     def __init__(self, clock: Clock, retry_factor: float) -> None:
         self._clock = clock

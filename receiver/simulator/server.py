@@ -1,4 +1,4 @@
-"""Running the simulator on a real loopback port, inside a program that goes on with other things."""
+"""Run the simulator on real loopback ports, inside a program that does other things meanwhile."""
 
 import asyncio
 import socket
@@ -25,7 +25,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 async def serve_simulator(
     host: str = "127.0.0.1", port: int = 0, options: SimulatorOptions | None = None
 ) -> AsyncIterator[str]:
-    """``serve_providers`` for those who need no more than the URL that the providers' names hang below."""
+    """``serve_providers`` for callers that need only the URL below which all providers are."""
     async with serve_providers(host, port, options=options) as addresses:
         yield addresses.combined
 

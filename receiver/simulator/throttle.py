@@ -1,4 +1,4 @@
-"""How often a provider lets itself be asked."""
+"""The rate limit of a simulated provider."""
 
 import math
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Throttle:
-    """So many questions a minute, a tenth of them at once or as many as said; 0: no limit.
+    """A limit of so many questions a minute, of which a tenth, or ``at_once``, may come at once; 0: none.
 
     A bucket that fills evenly, so that whoever waits as told gets through.
     """
@@ -25,7 +25,7 @@ class Throttle:
         self._seen_at = monotonic()
 
     def wait_seconds(self) -> int:
-        """0 if one more question is within the limit, and then it counts; else whole seconds to wait."""
+        """Count one more question and return 0 if it is within the limit; else the whole seconds to wait."""
         if not self._per_second:
             return 0
         now = self._monotonic()

@@ -1,4 +1,4 @@
-"""Vidgo's words. Its error answers are an assumption: the documentation's table of them was not to be had."""
+"""Vidgo's words. Its error answers are assumed, as the documentation's table of them was not to be had."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -61,7 +61,7 @@ class VidgoDialect:
         )
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
-        """Music is asked about at a path of its own; that it is at no other is an assumption."""
+        """Music has a status path of its own; that it is found at no other is assumed."""
         is_music = "task_id" not in path
         return Question(task_id=query.get("task_id", "") if is_music else path["task_id"], music=is_music)
 
@@ -103,7 +103,7 @@ class VidgoDialect:
         return "running" if task.percent >= 10 else "not_started"
 
     def files(self, task: Snapshot) -> list[dict[str, object]]:
-        """What is made, once it is."""
+        """The finished files."""
         if not task.order.music:
             return [{"file_url": link.url, "file_type": link.kind} for link in task.links]
         return music.told(self.music_models[task.model], task.urls) if task.state == "completed" else []

@@ -1,4 +1,4 @@
-"""`receiver demo`: the whole story on this machine, told in the order in which it happens."""
+"""`receiver demo`: the whole story on this machine, in the order in which it happens."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ from typing import Any
 import click
 import msgspec
 
-from receiver.cli.demo.backend import Backend, Handed, open_backend
-from receiver.cli.demo.evidence import Evidence, TrueTask, ask_truth, gather
-from receiver.cli.demo.expectations import Expectation, check, judge
+from receiver.cli.demo.backend import Backend, open_backend
+from receiver.cli.demo.evidence import Evidence, ask_truth, gather
+from receiver.cli.demo.expectations import check, judge
 from receiver.cli.demo.folder import RunFolder, make_run_folder
 from receiver.cli.demo.plan import Job, make_plan
 from receiver.cli.demo.service import (
@@ -105,7 +105,7 @@ def demo(context: click.Context, /, **typed: Any) -> None:
 
 
 async def _until_interrupted(story: Awaitable[Report]) -> Report:
-    """The story, ended early by Ctrl-C and the like; what it started is stopped either way."""
+    """Run the story to its end, or until Ctrl-C and the like; what it started is stopped either way."""
     telling = asyncio.ensure_future(story)
 
     def interrupt() -> None:
@@ -147,7 +147,8 @@ async def _tell(options: Options) -> Report:
                 print_report(make_report(evidence, expectations, folder, seconds), as_json=options.as_json)
                 await _keep(options, settings, service, providers_url)
             options.say("Stopping the service.")
-            expectations.append(_stopped(await service.stop()))
+            promise = f"The service stopped within {STOP_SECONDS:g} seconds of SIGTERM"
+            expectations.append(judge(promise, 1, await service.stop()))
     report = make_report(evidence, expectations, folder, time.perf_counter() - started)
     if options.keep:  # all but the last was told before
         print_expectation(expectations[-1], err=options.as_json)
@@ -159,9 +160,13 @@ async def _tell(options: Options) -> Report:
 async def _act(
     options: Options, folder: RunFolder, settings: Settings, service: Service, providers_url: str
 ) -> Evidence:
-    """Play the backend from the first submission until all has come to rest, and a stranger who lies."""
+    """Play the backend, from the first submission until nothing is under way, and a forger."""
     async with open_backend(settings, providers_url) as backend:
-        handed = await _submit(backend, options)
+        handed = []
+        with options.progress(f"Submitting {options.tasks} tasks") as drawn:
+            for job in _jobs(options):
+                handed.append(await backend.submit(job))
+                drawn.update(1)
         if options.outage:
             await _interrupt(options, service)
         victim = next(each for each in reversed(handed) if each.job.provider == "vidgo")
@@ -172,17 +177,8 @@ async def _act(
         return await gather(backend, folder, handed, victim, forgery_answer, outage=outage)
 
 
-async def _submit(backend: Backend, options: Options) -> list[Handed]:
-    handed = []
-    with options.progress(f"Submitting {options.tasks} tasks") as drawn:
-        for job in _jobs(options):
-            handed.append(await backend.submit(job))
-            drawn.update(1)
-    return handed
-
-
 def _jobs(options: Options) -> list[Job]:
-    """With an outage, those of the second half end in the middle of it."""
+    """The plan's jobs; with an outage, those of the second half end in the middle of it."""
     jobs = make_plan(options.tasks)
     if not options.outage:
         return jobs
@@ -195,7 +191,7 @@ def _jobs(options: Options) -> list[Job]:
 
 
 async def _interrupt(options: Options, service: Service) -> None:
-    """The providers go on meanwhile, and nobody hears their callbacks."""
+    """Stop the service for a while: the providers go on, and their callbacks find nobody."""
     problems = await service.stop()
     if problems:
         raise service.failure(f"the service did not stop in good order: {problems[0]}")
@@ -208,7 +204,7 @@ async def _interrupt(options: Options, service: Service) -> None:
 
 
 async def _rest(backend: Backend, options: Options) -> None:
-    """Wait until nothing is under way; not for ever, as the evidence will say what is missing."""
+    """Wait until nothing is under way, for a limited time: the evidence shows what is missing."""
     with (
         options.progress("Waiting for callbacks, images and notifications") as drawn,
         suppress(TimeoutError),
@@ -221,19 +217,21 @@ async def _rest(backend: Backend, options: Options) -> None:
 
 
 async def _is_at_rest(backend: Backend, drawn: Any, *, is_over: bool) -> bool:
-    """``is_over``: callbacks that found nobody are not sent again, so nobody waits for them."""
+    """Whether nothing is under way any more.
+
+    ``is_over``: callbacks that found nobody are not sent again, so they are not waited for.
+    """
     stats = await backend.stats()
     ended = sum(count for state, count in stats["tasks"].items() if state in ENDED)
     drawn.update(ended - drawn.pos)
     undelivered = sum(counts.get("pending", 0) for counts in stats["outbox"].values())
     if ended < drawn.length or undelivered:
         return False
-    return is_over or all(map(_is_called, await ask_truth(backend)))
-
-
-def _is_called(task: TrueTask) -> bool:
-    """Whether its provider has sent all it wanted to, and got it acknowledged."""
-    return sum(call.status == 200 for call in task.callbacks) >= task.calls
+    if is_over:
+        return True
+    # Every provider has sent all it wanted to, and got it acknowledged.
+    truth = await ask_truth(backend)
+    return all(sum(call.status == 200 for call in task.callbacks) >= task.calls for task in truth)
 
 
 async def _keep(options: Options, settings: Settings, service: Service, providers_url: str) -> None:
@@ -265,7 +263,3 @@ In another terminal:
   export RECEIVER_URL={settings.url}
   receiver tasks list
 """
-
-
-def _stopped(problems: tuple[str, ...]) -> Expectation:
-    return judge(f"The service stopped within {STOP_SECONDS:g} seconds of SIGTERM", 1, problems)

@@ -32,7 +32,7 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backend:
-    """Submits jobs in both ways that there are, and asks how they are.
+    """Submits jobs, in both orders of logging and ordering, and asks about them.
 
     Every method raises Unavailable for a bad answer, and the HTTP client's own errors for none.
     """
@@ -51,20 +51,21 @@ class Backend:
         self._callback_urls = callback_urls
 
     async def submit(self, job: Job) -> Handed:
-        """Log first and order then, which is the stronger way; early and silent jobs the other way round."""
+        """Log first, then order, which is the stronger way; early and silent jobs the other way round."""
+        new = {
+            "provider": job.provider,
+            "owner": job.owner,
+            "model": job.model,
+            "metadata": job.metadata,
+            "request": {"prompt": job.prompt, "images": job.images},
+        }
         if job.early or job.provider == SILENT:
-            return await self._order_then_log(job)
-        return await self._log_then_order(job)
-
-    async def _log_then_order(self, job: Job) -> Handed:
-        submission = await self._ask("POST", "/submissions", json=_submission(job))
-        task_id = await self._order(job, submission["callback_url"])
-        await self._ask("PATCH", f"/submissions/{submission['id']}", json={"task_id": task_id})
-        return Handed(job=job, task_id=task_id, submission_id=submission["id"])
-
-    async def _order_then_log(self, job: Job) -> Handed:
-        task_id = await self._order(job, self._callback_urls[job.provider])
-        submission = await self._ask("POST", "/submissions", json=_submission(job) | {"task_id": task_id})
+            task_id = await self._order(job, self._callback_urls[job.provider])
+            submission = await self._ask("POST", "/submissions", json=new | {"task_id": task_id})
+        else:
+            submission = await self._ask("POST", "/submissions", json=new)
+            task_id = await self._order(job, submission["callback_url"])
+            await self._ask("PATCH", f"/submissions/{submission['id']}", json={"task_id": task_id})
         return Handed(job=job, task_id=task_id, submission_id=submission["id"])
 
     async def _order(self, job: Job, callback_url: str) -> str:
@@ -82,7 +83,7 @@ class Backend:
         return task_id
 
     async def forge(self, victim: Handed) -> int:
-        """Play a stranger who says that a Vidgo task failed, with another provider's token; the answer."""
+        """Say that a Vidgo task failed, as a stranger with another provider's token; the answer's status."""
         token = self._callback_urls["apidot"].rpartition("/")[2]
         lie = {"task_id": victim.task_id, "status": "failed", "files": [], "error_message": "a lie"}
         answer = await self._service.post(
@@ -104,7 +105,7 @@ class Backend:
         return answer.content
 
     async def open_link(self, url: str) -> httpx2.Response:
-        """What anybody who holds a link gets: no token goes with it."""
+        """Open a link as anybody who holds it can: no token goes with it."""
         return await self._providers.get(url)
 
     async def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
@@ -137,16 +138,6 @@ async def open_backend(settings: Settings, providers_url: str) -> AsyncIterator[
 
 def _bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
-
-
-def _submission(job: Job) -> dict[str, object]:
-    return {
-        "provider": job.provider,
-        "owner": job.owner,
-        "model": job.model,
-        "metadata": job.metadata,
-        "request": {"prompt": job.prompt, "images": job.images},
-    }
 
 
 def _order_for(job: Job, callback_url: str) -> tuple[str, dict[str, object]]:

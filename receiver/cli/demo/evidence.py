@@ -1,4 +1,4 @@
-"""What there is to judge by afterwards: what was promised to whom, what really happened, what is there."""
+"""Gather what the demo is judged by: what was submitted, what really happened, and what the service says."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ ImageKey = tuple[str, int]  # "provider/task_id" and the image's index
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked of the simulator."""
+    """What the simulator was asked to do with the task."""
 
     error: str | None = None
     duplicate: int = 1
@@ -83,7 +83,7 @@ class SeenDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_true_callback(self) -> bool:
-        """The end as the provider told it: what contradicts it here is a lie, and progress is no end."""
+        """Whether it tells the real end: what contradicts it is a lie here, and progress is no end."""
         return self.via == "callback" and self.verdict not in {"conflict", "progress"}
 
     @property
@@ -166,7 +166,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Forgery(msgspec.Struct, frozen=True, kw_only=True):
-    """A forged callback: how it was answered, and how much was on record at the end in all."""
+    """A forged callback: its answer's status, and how many deliveries were on record in all at the end."""
 
     victim: str
     answer: int
@@ -174,7 +174,7 @@ class Forgery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All that the promises are held against."""
 
     handed: tuple[Handed, ...]
     truth: tuple[TrueTask, ...]
@@ -195,13 +195,14 @@ async def gather(
     *,
     outage: bool,
 ) -> Evidence:
-    """Ask everybody, and look into the folder. Nothing may be under way any more."""
+    """Ask the service and the simulator, and read the folder. Nothing may be under way any more."""
     told = await asyncio.to_thread(_read_events, folder.events)
     stats = await backend.stats()
+    tasks = await asyncio.gather(*(backend.task(each) for each in handed))
     return Evidence(
         handed=tuple(handed),
         truth=await ask_truth(backend),
-        seen=tuple(await asyncio.gather(*(_ask_task(backend, each) for each in handed))),
+        seen=tuple(msgspec.convert(task, SeenTask) for task in tasks),
         told=told,
         linked=await _follow_links(backend, told),
         files=await asyncio.to_thread(_read_files, folder.images),
@@ -222,10 +223,6 @@ async def ask_truth(backend: Backend) -> tuple[TrueTask, ...]:
     return msgspec.json.decode(await backend.truth(), type=tuple[TrueTask, ...])
 
 
-async def _ask_task(backend: Backend, handed: Handed) -> SeenTask:
-    return msgspec.convert(await backend.task(handed), SeenTask)
-
-
 async def _follow_links(backend: Backend, told: Iterable[Told]) -> dict[ImageKey, Copy]:
     links = {(event.subject, image.index): image.url for event in told for image in event.data.assets}
     wanted = {key: url for key, url in links.items() if url}
@@ -244,10 +241,11 @@ async def _follow(backend: Backend, url: str) -> Copy:
 
 
 def _read_files(folder: Path) -> dict[str, Copy]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): _read_file(path) for path in paths}
-
-
-def _read_file(path: Path) -> Copy:
-    content = path.read_bytes()
-    return Copy(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    copies = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            copies[path.relative_to(folder).as_posix()] = Copy(
+                bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+            )
+    return copies

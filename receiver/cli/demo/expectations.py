@@ -1,17 +1,15 @@
-"""The promises, each held against the evidence: pure, so that they can be tried on false evidence too."""
+"""Check every promise against the evidence: pure functions, so that tests can try false evidence too."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from receiver.cli.demo.backend import Handed
 from receiver.cli.demo.evidence import (
     Copy,
     Evidence,
     ImageKey,
     SeenTask,
-    Told,
     ToldImage,
     TrueImage,
     TrueTask,
@@ -31,27 +29,23 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(evidence: Evidence) -> list[Expectation]:
-    """Every promise that can be judged by what is left when all has come to rest."""
-    tasks, images = len(evidence.handed), sum(len(task.files) for task in evidence.truth)
+    """Every promise that the evidence can show, once nothing is under way any more."""
+    handed, truth = evidence.handed, evidence.truth
+    tasks, images = len(handed), sum(len(task.files) for task in truth)
+    calls, lies = sum(len(task.callbacks) for task in truth), sum(task.forged for task in truth)
+    silent = sum(not _heard_of(task) for task in truth)
+    early, repeated = sum(each.job.early for each in handed), sum(each.job.repeats > 1 for each in handed)
     promises: list[tuple[str, int, Callable[[Evidence], Iterator[str]]]] = [
         ("Every task ended as its provider ended it", tasks, _ends),
-        (_ANSWERED_AWAKE if evidence.outage else _ANSWERED, _count_calls(evidence), _answers),
+        (_ANSWERED_AWAKE if evidence.outage else _ANSWERED, calls, _answers),
         ("Each task is told in one event, of the right type and to the right owner", tasks, _events),
         ("Every image is described as the provider made it", images, _descriptions),
         ("Every signed link leads to these very bytes", images, _links),
         ("The images folder holds these files and no others", images, _files),
-        (
-            "A repeated callback raised a counter and changed nothing else",
-            _count_repeated(evidence),
-            _repeats,
-        ),
-        ("A callback before its submission waited for it and was matched", _count_early(evidence), _early),
-        (
-            "A task without a callback was asked about and ended all the same",
-            _count_silent(evidence),
-            _silent,
-        ),
-        ("A lie told with a leaked token was seen through: nothing of it was fetched", *_lies(evidence)),
+        ("A repeated callback raised a counter and changed nothing else", repeated, _repeats),
+        ("A callback before its submission waited for it and was matched", early, _early),
+        ("A task without a callback was asked about and ended all the same", silent, _silent),
+        ("A lie told with a leaked token was seen through: nothing of it was fetched", lies, _lies),
         ("A forged callback was refused and left no trace", 1, _forgery),
     ]
     return [judge(promise, checked, find(evidence)) for promise, checked, find in promises]
@@ -62,34 +56,14 @@ _ANSWERED_AWAKE = "Every callback that found the service awake was answered with
 
 
 def judge(promise: str, checked: int, problems: Iterable[str]) -> Expectation:
-    """A promise has held if nobody found a problem with it."""
+    """A promise held if it has no problems."""
     found = tuple(problems)
     return Expectation(promise=promise, held=not found, checked=checked, problems=found)
-
-
-def _count_calls(evidence: Evidence) -> int:
-    return sum(len(task.callbacks) for task in evidence.truth)
-
-
-def _count_silent(evidence: Evidence) -> int:
-    return sum(not _heard_of(task) for task in evidence.truth)
 
 
 def _heard_of(task: TrueTask) -> bool:
     """Whether any of its callbacks got through."""
     return any(call.status == 200 for call in task.callbacks)
-
-
-def _lies(evidence: Evidence) -> tuple[int, Callable[[Evidence], Iterator[str]]]:
-    return sum(task.forged for task in evidence.truth), _fetched_lies
-
-
-def _count_repeated(evidence: Evidence) -> int:
-    return sum(handed.job.repeats > 1 for handed in evidence.handed)
-
-
-def _count_early(evidence: Evidence) -> int:
-    return sum(handed.job.early for handed in evidence.handed)
 
 
 def _ends(evidence: Evidence) -> Iterator[str]:
@@ -122,42 +96,24 @@ def _events(evidence: Evidence) -> Iterator[str]:
         if times[name] != 1:
             yield f"{name} is told {times[name]} times"
         elif name in true:
-            said, meant = _said(told[name]), _meant(handed, true[name], ids.get(name))
-            yield from (
-                f"{name}: its {field} is {said[field]!r}, not {meant[field]!r}"
-                for field in said
-                if said[field] != meant[field]
-            )
-
-
-def _said(event: Told) -> dict[str, object]:
-    data = event.data
-    return {
-        "id": event.id,
-        "type": event.type,
-        "submission": data.submission_id,
-        "owner": data.owner,
-        "metadata": data.metadata,
-        "error": data.error.message if data.error else None,
-    }
-
-
-def _meant(handed: Handed, true: TrueTask, event_id: str | None) -> dict[str, object]:
-    return {
-        "id": event_id,
-        "type": TYPES.get(true.state),
-        "submission": handed.submission_id,
-        "owner": handed.job.owner,
-        "metadata": handed.job.metadata,
-        "error": true.simulate.error,
-    }
+            event, task = told[name], true[name]
+            for field, said, meant in (
+                ("id", event.id, ids.get(name)),
+                ("type", event.type, TYPES.get(task.state)),
+                ("submission", event.data.submission_id, handed.submission_id),
+                ("owner", event.data.owner, handed.job.owner),
+                ("metadata", event.data.metadata, handed.job.metadata),
+                ("error", event.data.error and event.data.error.message, task.simulate.error),
+            ):
+                if said != meant:
+                    yield f"{name}: its {field} is {said!r}, not {meant!r}"
 
 
 def _descriptions(evidence: Evidence) -> Iterator[str]:
     told = _told_images(evidence)
     for task, image in _each_image(evidence):
         found = told.pop((task.name, image.index), None)
-        if found is None or _of_told(found) != _of_true(image):
+        if found is None or found.state != "stored" or _facts(found) != _facts(image):
             yield f"{task.name}, image {image.index} is {_shown(found)}, at its provider {_shown(image)}"
     for name, index in told:
         yield f"{name}, image {index} is told, but its provider has none"
@@ -173,12 +129,8 @@ def _each_image(evidence: Evidence) -> Iterator[tuple[TrueTask, TrueImage]]:
             yield task, image
 
 
-def _of_told(image: ToldImage) -> tuple[object, ...]:
-    return (image.state, image.media_type, image.bytes, image.width, image.height, image.sha256)
-
-
-def _of_true(image: TrueImage) -> tuple[object, ...]:
-    return ("stored", image.media_type, image.bytes, image.width, image.height, image.sha256)
+def _facts(image: ToldImage | TrueImage) -> tuple[object, ...]:
+    return (image.media_type, image.bytes, image.width, image.height, image.sha256)
 
 
 def _shown(image: ToldImage | TrueImage | None) -> str:
@@ -213,7 +165,7 @@ def _files(evidence: Evidence) -> Iterator[str]:
 
 
 def _repeats(evidence: Evidence) -> Iterator[str]:
-    """Held on all tasks: one without repeats must not have any either."""
+    """Checked on all tasks: one without repeats must not have any either."""
     answers = {
         task.name: [call.verdict for call in task.callbacks if call.status == 200] for task in evidence.truth
     }
@@ -238,7 +190,7 @@ def _early(evidence: Evidence) -> Iterator[str]:
 
 
 def _is_matched(task: SeenTask | None) -> bool:
-    """By the provider's token, from before the submission, and accepted by now."""
+    """Whether a callback with the provider's token, from before the submission, is accepted by now."""
     return task is not None and any(
         (delivery.verdict, delivery.proof) == ("accepted", "provider")
         and delivery.received_at <= task.submitted_at
@@ -247,7 +199,7 @@ def _is_matched(task: SeenTask | None) -> bool:
 
 
 def _silent(evidence: Evidence) -> Iterator[str]:
-    """That it ended rightly is promised of every task; here, that it was an answer to us which ended it."""
+    """Checks that an answer to our question ended the task; ``_ends`` checks how."""
     seen = {task.name: task for task in evidence.seen}
     for task in evidence.truth:
         found = seen.get(task.name)
@@ -255,7 +207,7 @@ def _silent(evidence: Evidence) -> Iterator[str]:
             yield f"{task.name}: no callback came through, and no answer of its provider either"
 
 
-def _fetched_lies(evidence: Evidence) -> Iterator[str]:
+def _lies(evidence: Evidence) -> Iterator[str]:
     seen = {task.name: task for task in evidence.seen}
     for task in evidence.truth:
         if task.forged_fetches:

@@ -1,5 +1,6 @@
-"""Where one run of the demo leaves everything: always a new folder, so that nothing is ever overwritten."""
+"""The folder of one run of the demo: always a new one, so that nothing is ever overwritten."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -37,7 +38,8 @@ def make_run_folder(parent: Path) -> RunFolder:
     """``parent/run-1``, or the next number that is free. Raises Misconfigured where none can be made."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((_number(path) for path in parent.iterdir()), default=0)
+        found = (re.fullmatch(r"run-([0-9]+)", path.name) for path in parent.iterdir())
+        number = 1 + max((int(run[1]) for run in found if run), default=0)
         while True:
             path = parent / f"run-{number}"
             try:
@@ -50,8 +52,3 @@ def make_run_folder(parent: Path) -> RunFolder:
         raise Misconfigured(
             f"no folder can be made in {parent} ({exc.strerror}): choose another by --folder"
         ) from exc
-
-
-def _number(path: Path) -> int:
-    text = path.name.removeprefix("run-")
-    return int(text) if path.name.startswith("run-") and text.isascii() and text.isdigit() else 0

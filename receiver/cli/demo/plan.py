@@ -1,4 +1,4 @@
-"""Which tasks the demo submits, and what shall happen to each: the same for the same number."""
+"""Which tasks the demo submits, and what happens to each: always the same for the same number of tasks."""
 
 from collections.abc import Mapping
 
@@ -55,29 +55,29 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_plan(count: int) -> list[Job]:
     """Jobs of every kind among the first four, and at every provider from sixteen on."""
-    return [_job(number) for number in range(count)]
-
-
-def _job(number: int) -> Job:
-    turn = number + number // 4
-    provider, images = PROVIDERS[number % 4], 4 - turn % 4
-    calls = provider != SILENT
-    return Job(
-        number=number,
-        provider=provider,
-        model=_model(provider, images),
-        images=images,
-        owner=f"user-{number % 5 + 1}",
-        early=calls and turn % 4 == 1,
-        forged=calls and turn % 8 == 1,
-        lost=not calls or turn % 4 == 0,
-        repeats=REPEATS if calls and turn % 4 == 2 else 1,
-        fails=number % 24 == 3,
-    )
+    jobs = []
+    for number in range(count):
+        turn = number + number // 4
+        provider, images = PROVIDERS[number % 4], 4 - turn % 4
+        calls = provider != SILENT
+        job = Job(
+            number=number,
+            provider=provider,
+            model=_model(provider, images),
+            images=images,
+            owner=f"user-{number % 5 + 1}",
+            early=calls and turn % 4 == 1,
+            forged=calls and turn % 8 == 1,
+            lost=not calls or turn % 4 == 0,
+            repeats=REPEATS if calls and turn % 4 == 2 else 1,
+            fails=number % 24 == 3,
+        )
+        jobs.append(job)
+    return jobs
 
 
 def _model(provider: str, images: int) -> str:
-    """One that makes so many images at once. Vidgo's seedream answers with ids of another form."""
+    """A model that makes so many images at once. Vidgo's seedream answers with ids of another form."""
     match provider, images:
         case "apixo", _:
             return "gpt-image-1"

@@ -67,7 +67,7 @@ def find_port(wanted: int) -> int:
 
 
 class Service:
-    """The child process: one after another, where it is started again."""
+    """The service's process, or one after another where it is started again."""
 
     def __init__(self, environment: Mapping[str, str], url: str, log: Path) -> None:
         self._environment = environment
@@ -83,7 +83,15 @@ class Service:
 
     async def start(self) -> None:
         """Start it, for the first time or again, and wait until it is ready. Raises Unavailable."""
-        self._started = await _start(self._environment, self._log)
+        with self._log.open("ab") as output:
+            self._started = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "receiver", "serve"),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the demo, which then stops the service in good order
+            )
         self._problems = None
         await self._wait_ready(self._url)
 
@@ -96,7 +104,7 @@ class Service:
         await self._process.wait()
 
     async def _wait_ready(self, url: str) -> None:
-        """Raises Unavailable, with the end of its log, if it never gets there."""
+        """Wait until it is ready. Raises Unavailable, with the end of its log, if it never is."""
         problem = f"it was not ready within {READY_SECONDS:g} seconds"
         with suppress(TimeoutError):
             async with (
@@ -117,9 +125,9 @@ class Service:
         return Unavailable("\n".join([what, f"The end of {self._log}:", *(f"  {line}" for line in lines)]))
 
     async def stop(self) -> tuple[str, ...]:
-        """SIGTERM and, if that does not help in time, SIGKILL; what was wrong with its end, if anything.
+        """Send SIGTERM and, if that does not help in time, SIGKILL; returns what was wrong with its end.
 
-        A second call only repeats the answer. Cancelled, it kills at once.
+        A second call only repeats the answer. A cancelled one kills at once.
         """
         if self._problems is None:
             self._problems = await self._stop()
@@ -146,9 +154,9 @@ class Service:
 
 @asynccontextmanager
 async def run_service(environment: Mapping[str, str], url: str, log: Path) -> AsyncIterator[Service]:
-    """``receiver serve`` with this environment, ready at ``url``; nothing of it is left afterwards.
+    """``receiver serve`` with this environment, ready at ``url``; it is stopped afterwards.
 
-    Raises Unavailable if it does not start, and in place of what happens when nobody answers.
+    Raises Unavailable if it does not start, and in place of the HTTP client's errors.
     """
     service = Service(environment, url, log)
     try:
@@ -158,15 +166,3 @@ async def run_service(environment: Mapping[str, str], url: str, log: Path) -> As
         raise service.failure(f"the demo cannot go on: no answer ({type(exc).__name__})") from exc
     finally:
         await service.stop()
-
-
-async def _start(environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
-    with log.open("ab") as output:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "receiver", "serve"),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the demo, which then stops the service in good order
-        )

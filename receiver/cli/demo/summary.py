@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import click
 import msgspec
 
-from receiver.cli.demo.evidence import Evidence, SeenTask, TrueTask
+from receiver.cli.demo.evidence import Evidence, SeenTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
 from receiver.cli.exit_codes import Exit
@@ -69,6 +69,7 @@ def make_report(
 
 def _account(provider: str, evidence: Evidence) -> Account:
     seen = [task for task in evidence.seen if task.provider == provider]
+    true = [task for task in evidence.truth if task.provider == provider]
     sizes = [asset.bytes or 0 for task in seen for asset in task.assets if asset.state == "stored"]
     counters = [each.seen for task in seen for each in task.deliveries if each.is_true_callback]
     return Account(
@@ -80,7 +81,7 @@ def _account(provider: str, evidence: Evidence) -> Account:
         bytes=sum(sizes),
         callbacks=sum(counters),
         duplicates=sum(counters) - len(counters),
-        early=sum(_was_early(task) for task in evidence.truth if task.provider == provider),
+        early=sum(any(call.verdict == "early" for call in task.callbacks) for task in true),
         polled=sum(any(each.ended_by_poll for each in task.deliveries) for task in seen),
         notifications=sum(event.data.provider == provider for event in evidence.told),
     )
@@ -88,10 +89,6 @@ def _account(provider: str, evidence: Evidence) -> Account:
 
 def _count(tasks: Sequence[SeenTask], state: str) -> int:
     return sum(task.state == state for task in tasks)
-
-
-def _was_early(task: TrueTask) -> bool:
-    return any(call.verdict == "early" for call in task.callbacks)
 
 
 def print_report(report: Report, *, as_json: bool) -> None:
@@ -104,13 +101,20 @@ def print_report(report: Report, *, as_json: bool) -> None:
     for expectation in report.expectations:
         print_expectation(expectation)
     print_heading("Where everything is")
-    _print_places(report.places)
+    database = shlex.quote(report.places["database"])
+    print_lines([*report.places.items(), ("to look", f"sqlite-utils rows {database} tasks --table")])
     click.echo()
-    _print_verdict(report)
+    failed = [expectation.promise for expectation in report.expectations if not expectation.held]
+    if failed:
+        text = f"{len(failed)} of {len(report.expectations)} promises did not hold: {'; '.join(failed)}."
+        say(f"{text} ({report.seconds:.1f} s)", fg="red", bold=True)
+    else:
+        text = f"All {len(report.expectations)} promises held, in {report.seconds:.1f} seconds."
+        say(text, fg="green", bold=True)
 
 
 def _print_accounts(accounts: Sequence[Account]) -> None:
-    """A column for each provider: there are more things to count than providers."""
+    """Print a column for each provider, as there are more things to count than providers."""
     facts = load_providers()
     titles = [facts[account.provider].facts.title for account in accounts]
     rows = [["", *titles, "all"]]
@@ -129,18 +133,3 @@ def print_expectation(expectation: Expectation, *, err: bool = False) -> None:
         say(f"          {printable(problem)}", err=err)
     if len(expectation.problems) > SHOWN_PROBLEMS:
         click.echo(f"          and {len(expectation.problems) - SHOWN_PROBLEMS} more", err=err)
-
-
-def _print_places(places: Mapping[str, str]) -> None:
-    database = shlex.quote(places["database"])
-    print_lines([*places.items(), ("to look", f"sqlite-utils rows {database} tasks --table")])
-
-
-def _print_verdict(report: Report) -> None:
-    failed = [expectation.promise for expectation in report.expectations if not expectation.held]
-    if failed:
-        text = f"{len(failed)} of {len(report.expectations)} promises did not hold: {'; '.join(failed)}."
-        say(f"{text} ({report.seconds:.1f} s)", fg="red", bold=True)
-    else:
-        text = f"All {len(report.expectations)} promises held, in {report.seconds:.1f} seconds."
-        say(text, fg="green", bold=True)
