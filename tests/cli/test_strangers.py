@@ -44,7 +44,7 @@ ASKING = {
     "sinks test": "app",
     "stats": "",
 }
-ALONE = {"demo", "serve", "simulate", "callback-url", "backup", "migrate", "doctor", "sinks secret"}
+ALONE = {"demo", "serve", "simulate", "callback-url", "backup", "migrate", "doctor", "docs", "sinks secret"}
 
 Connection = socket.socket
 Manners = Callable[[Connection], None]
