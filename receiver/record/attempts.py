@@ -19,9 +19,19 @@ VALUES (:attempt, :started_at, :seconds, :detail, :outcome, :event, :target, :en
 
 
 def keep_attempt(
-    db: Cursor, settlement: Settlement, attempt: int, event: int, target: str, entry: int | None
+    db: Cursor,
+    settlement: Settlement,
+    attempt: int,
+    event: int,
+    target: str,
+    entry: int | None,
+    *,
+    may_repeat: bool = True,
 ) -> None:
-    """Add an attempt to the history, or to the one before it, where that ended alike."""
+    """Add an attempt to the history, or to the one before it, where that ended alike.
+
+    Whoever knows that it did not says so, and spares looking.
+    """
     seconds = (settlement.settled_at - settlement.started_at).total_seconds()
     values = parameters(
         event=event,
@@ -33,5 +43,6 @@ def keep_attempt(
         outcome=settlement.outcome,
         detail=settlement.detail,
     )
-    if db.execute(REPEAT_ATTEMPT, values).rowcount == 0 and not settlement.is_probe:
+    is_repeat = may_repeat and db.execute(REPEAT_ATTEMPT, values).rowcount > 0
+    if not is_repeat and not settlement.is_probe:
         db.execute(INSERT_ATTEMPT, values)
