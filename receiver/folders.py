@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-import shutil
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +15,7 @@ _CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 # The errors of O_NOFOLLOW at a link.
 _LINKS = frozenset({errno.ELOOP, errno.EMLINK})
 
+_UNFINISHED = re.compile("tmp_[0-9a-f]{32}")  # the names of files on their way: see ``Clock.new_id``
 
 MOST_FOLDERS = 64  # that processes have beside each other
 
@@ -54,11 +55,11 @@ def try_folder(folder: Path) -> None:
 
 
 def take_folder(parent: Path, name: str) -> tuple[Path, int]:
-    """A folder for this process alone, with nothing in it, and the handle that keeps others out of it.
+    """A folder for this process alone, with nothing unfinished in it, and the handle that keeps others out.
 
-    It is ``name``, or ``name.2`` and so on where processes that live have those. What is in it was left by
-    one that is gone: a lock ends with whoever holds it, however that ends. Where the file system has no
-    locks, it is the first. Raises OSError.
+    It is ``name``, or ``name.2`` and so on where processes that live have those. Unfinished files in it were
+    left by one that is gone: a lock ends with whoever holds it, however that ends. Where the file system has
+    no locks, it is the first. Raises OSError.
     """
     for number in range(1, MOST_FOLDERS + 1):
         folder = parent / (name if number == 1 else f"{name}.{number}")
@@ -79,11 +80,12 @@ def take_folder(parent: Path, name: str) -> tuple[Path, int]:
 
 
 def empty_folder(folder: Path) -> None:
-    """Remove what is in a folder, as far as that is possible, and not the folder."""
+    """Remove the unfinished files in a folder, as far as that is possible.
+
+    Nothing else: the data folder may lie among others' things, one of which has the name of ours.
+    """
     for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if _UNFINISHED.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             with suppress(OSError):
                 path.unlink()
 

@@ -8,6 +8,7 @@ from receiver.folders import make_folder, sync_folder, take_folder
 from tests.support.disk_faults import folders_that_cannot_be_synced
 
 CANNOT = [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF]
+UNFINISHED = f"tmp_{'0' * 32}"  # the name of a download on its way
 FAILED = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS]
 
 
@@ -42,8 +43,8 @@ def test_what_is_no_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_whoever_takes_a_folder_finds_it_empty_and_has_it_for_itself(tmp_path: Path) -> None:
-    (tmp_path / "incoming/left").mkdir(parents=True)
-    (tmp_path / "incoming/left/half").write_bytes(b"half")
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / f"incoming/{UNFINISHED}").write_bytes(b"half")
     folder, handle = take_folder(tmp_path, "incoming")
     (folder / "mine").touch()
     other, another = take_folder(tmp_path, "incoming")
@@ -57,11 +58,22 @@ def test_whoever_takes_a_folder_finds_it_empty_and_has_it_for_itself(tmp_path: P
 
 def test_a_folder_whose_holder_is_gone_is_taken_and_emptied(tmp_path: Path) -> None:
     folder, handle = take_folder(tmp_path, "incoming")
-    (folder / "half").touch()
+    (folder / UNFINISHED).touch()
     os.close(handle)  # as the system does it for a process that was killed
     again, handle = take_folder(tmp_path, "incoming")
     os.close(handle)
     assert (again, list(again.iterdir())) == (folder, [])
+
+
+def test_what_others_have_in_a_folder_of_that_name_stays(tmp_path: Path) -> None:
+    theirs = [tmp_path / "incoming" / name for name in ("record.db", f"{UNFINISHED}.d/a.pdf", "tmp_1", ".a")]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"precious")
+    (tmp_path / "incoming" / UNFINISHED).symlink_to(theirs[0])
+    folder, handle = take_folder(tmp_path, "incoming")
+    os.close(handle)
+    assert [path.read_bytes() for path in (*theirs, folder / UNFINISHED)] == [b"precious"] * 5
 
 
 def test_a_link_in_the_place_of_a_folder_is_not_emptied(tmp_path: Path) -> None:

@@ -184,14 +184,15 @@ async def test_an_error_inside_closes_everything_and_comes_out_as_it_is(
 
 async def test_what_an_earlier_process_left_half_downloaded_is_swept_at_start(tmp_path: Path) -> None:
     folders = [tmp_path / "data/incoming", tmp_path / "data/assets/.incoming"]
-    for folder in folders:
+    for folder, left in zip(folders, (f"tmp_{'0' * 32}", "tmp12345678"), strict=True):
         folder.mkdir(parents=True)
-        (folder / "left").write_bytes(b"half an image")
+        (folder / left).write_bytes(b"half an image")
+        (folder / "precious").write_bytes(b"another's")
     whole = tmp_path / "data/assets/vidgo/t1/0.png"
     whole.parent.mkdir(parents=True)
     whole.write_bytes(b"a whole one")
     async with open_runtime(settings(tmp_path)):
-        assert [path for folder in folders for path in folder.glob("*")] == []
+        assert [path.name for folder in folders for path in folder.glob("*")] == ["precious"] * 2
         assert whole.read_bytes() == b"a whole one"
 
 

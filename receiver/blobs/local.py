@@ -21,6 +21,7 @@ from receiver.models import Outcome
 from receiver.options import PluginOptions
 
 INCOMING = ".incoming"  # what is still being written; no key can name it
+DRAFTS = "tmp????????"  # the names that ``tempfile`` makes; what has another is somebody else's
 CHUNK_BYTES = 256 * 1024
 PART_BYTES = 64 * 1024  # of a file that is sent: a reader that takes nothing holds two of them
 
@@ -100,7 +101,8 @@ class LocalBlobs:
             return await asyncio.to_thread(self._sweep)
 
     def _sweep(self) -> int:
-        stale = [path for path in self.staging.glob("*") if path.is_file() and not _is_being_written(path)]
+        drafts = [path for path in self.staging.glob(DRAFTS) if path.is_file()]
+        stale = [path for path in drafts if not _is_being_written(path)]
         for path in stale:
             path.unlink(missing_ok=True)
         return len(stale)

@@ -47,7 +47,7 @@ async def test_what_was_answered_before_a_kill_is_fetched_and_told_once_after_it
         await half_fetched(service, host, "t1")
         await service.kill()
         (service.data / "assets/.incoming").mkdir(parents=True)
-        (service.data / "assets/.incoming/half-a-copy").write_bytes(PICTURE[:100])
+        (service.data / "assets/.incoming/tmp12345678").write_bytes(PICTURE[:100])
         assert len(temporary_files(service)) == 2
         assert (stored_files(service), service.events()) == ([], [])
 

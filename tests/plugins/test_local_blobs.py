@@ -110,10 +110,10 @@ async def test_a_link_in_the_place_of_a_file_is_not_followed(local: LocalBlobs, 
 
 async def test_a_sweep_leaves_alone_what_another_process_is_writing(local: LocalBlobs) -> None:
     local.staging.mkdir(parents=True)
-    with (local.staging / "being-written").open("wb") as file:
+    with (local.staging / "tmp12345678").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert await local.sweep() == 0
-        assert (local.staging / "being-written").exists()
+        assert (local.staging / "tmp12345678").exists()
     assert await local.sweep() == 1
 
 
@@ -130,11 +130,12 @@ async def test_a_sweep_takes_what_was_left_half_written_and_nothing_else(
     source.write_bytes(b"bytes")
     await local.put("p/t/0", source, "image/png")
     local.staging.mkdir()
-    (local.staging / "left").write_bytes(b"half")
+    (local.staging / "tmp12345678").write_bytes(b"half")
+    (local.staging / "precious").write_bytes(b"another's")
 
     assert await local.sweep() == 1
 
-    assert list(local.staging.iterdir()) == []
+    assert [path.name for path in local.staging.iterdir()] == ["precious"]
     assert await read(local, "p/t/0") == b"bytes"
 
 
