@@ -146,12 +146,12 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
 ) -> list[AssetWork]:
     """Take due files; see ``ports.Store.lease_assets``. ``chance`` is in [0, 1)."""
     places, moment = _Places(load), to_text(now)
-    shares = _shares(db, chance)
+    shares = list(dict.fromkeys(_shares(db, chance)))
     taken: list[_Head] = []
     if retries_first:  # one place is for what was tried before, if there is any
-        tried = {share: _tried(db, share, moment, 1) for share, has_tried in shares.items() if has_tried}
+        tried = {share: _tried(db, share, moment, 1) for share in shares}
         taken = _take(tried, places, min(limit, 1))
-    due = {share: _due(db, share, moment, limit, has_tried=had) for share, had in shares.items()}
+    due = {share: _due(db, share, moment, limit) for share in shares}
     taken += _take(due, places, limit - len(taken), without=taken)
     until = to_text(lease_until)
     keys = [{"event": head.event, "position": head.position} for head in taken]
@@ -195,9 +195,7 @@ def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     """When the next file is due of those that there is room for; see ``ports.Store.next_due_at``."""
     places = _Places(load)
     moments: list[str | None] = []
-    providers = list(_providers(db))
-    untried = _waiting(db, NEXT_UNTRIED_HOST, providers, chance)
-    for share in itertools.chain(untried, _waiting(db, NEXT_TRIED_HOST, providers, chance)):
+    for share in _shares(db, chance):
         if places.has_room(share):
             for (due_at,) in db.execute(UNTRIED_DUE_AT, _of(share)).fetchall():
                 return from_text(due_at)
@@ -205,21 +203,14 @@ def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     return from_text_if_any(min(filter(None, moments), default=None))
 
 
-def _shares(db: Cursor, chance: float) -> dict[FetchShare, bool]:
-    """Whose files wait, and whether some of them may have been tried; first those with some that were not."""
+def _shares(db: Cursor, chance: float) -> Iterator[FetchShare]:
+    """Whose files wait: first those that have some that nobody tried, and then, perhaps again, the others."""
     providers = list(_providers(db))
-    untried = list(_waiting(db, NEXT_UNTRIED_HOST, providers, chance))
-    tried = list(_waiting(db, NEXT_TRIED_HOST, providers, chance))
-    seen = Counter(provider for provider, _ in tried)
-    shares = {share: seen[share[0]] >= MOST_HOSTS for share in untried}  # then not all were looked at
-    return shares | dict.fromkeys(tried, True)
-
-
-def _waiting(db: Cursor, step: str, providers: Sequence[str], chance: float) -> Iterator[FetchShare]:
     start = int(chance * HASHES)
-    for provider in providers:
-        for host in _hosts(db, step, provider, start):
-            yield provider, host
+    for step in (NEXT_UNTRIED_HOST, NEXT_TRIED_HOST):
+        for provider in providers:
+            for host in _hosts(db, step, provider, start):
+                yield provider, host
 
 
 def _providers(db: Cursor) -> Iterator[str]:
@@ -243,10 +234,9 @@ def _hosts(db: Cursor, step: str, provider: str, start: int) -> list[int]:
     return hosts
 
 
-def _due(db: Cursor, share: FetchShare, moment: str, limit: int, *, has_tried: bool) -> Iterator[_Head]:
+def _due(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:
     yield from read_all(db.execute(UNTRIED, {**_of(share), "now": moment, "limit": limit}), _Head)
-    if has_tried:
-        yield from _tried(db, share, moment, limit)
+    yield from _tried(db, share, moment, limit)
 
 
 def _tried(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:

@@ -74,8 +74,7 @@ def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Se
     if settled is None:
         return False
     (event,) = settled
-    is_alike = work.last is settlement.outcome
-    keep_attempt(db, settlement, work.attempt, event, f"asset {work.index}", None, may_repeat=is_alike)
+    keep_attempt(db, settlement, work.attempt, event, f"asset {work.index}", None)
     if settlement.links_die_at is not None:
         _renew(db, event, work.index, settlement, settlement.links_die_at)
     if not again:

@@ -19,19 +19,9 @@ VALUES (:attempt, :started_at, :seconds, :detail, :outcome, :event, :target, :en
 
 
 def keep_attempt(
-    db: Cursor,
-    settlement: Settlement,
-    attempt: int,
-    event: int,
-    target: str,
-    entry: int | None,
-    *,
-    may_repeat: bool = True,
+    db: Cursor, settlement: Settlement, attempt: int, event: int, target: str, entry: int | None
 ) -> None:
-    """Add an attempt to the history, or to the one before it, where that ended alike.
-
-    Whoever knows that it did not says so, and spares looking.
-    """
+    """Add an attempt to the history, or to the one before it, where that ended alike."""
     seconds = (settlement.settled_at - settlement.started_at).total_seconds()
     values = parameters(
         event=event,
@@ -43,6 +33,5 @@ def keep_attempt(
         outcome=settlement.outcome,
         detail=settlement.detail,
     )
-    is_repeat = may_repeat and db.execute(REPEAT_ATTEMPT, values).rowcount > 0
-    if not is_repeat and not settlement.is_probe:
+    if db.execute(REPEAT_ATTEMPT, values).rowcount == 0 and not settlement.is_probe:
         db.execute(INSERT_ATTEMPT, values)

@@ -1,178 +1,374 @@
-"""Where a delivery is filed, what of it is kept, and how many may be."""
+"""Deliveries: every body that came, filed under its task and its token, and what it turned out to be."""
 
-from receiver.errors import Unavailable
-from receiver.models import Recording, Verdict, Via
-from receiver.options import StoreOptions
-from receiver.record import events
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from receiver.models import Recording, Verdict
+from receiver.record import rules
 from receiver.record.cursor import Cursor
+from receiver.record.keys import ByKeys
+from receiver.record.rows import Row, find_row, find_rows, insert_into, parameters
+from receiver.record.rules import LARGE_BYTES, MOST_LARGE, OWNERLESS, DeliveryRow, Place, SubmissionRow
 from receiver.times import to_text
 
-Place = tuple[str, str, str]  # provider, task and claim: see ``place_of``
+Key = tuple[str, str, str, str]  # a place and a digest
 
-_INSERT_OR = """
-INSERT INTO deliveries (provider, task_id, claim, digest, submission, via, proof, verdict,
-    provider_state, note, waiting, received_at, last_seen_at, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (provider, task_id, claim, digest) DO"""
+_COLUMNS = """
+SELECT d.provider, d.task_id, d.claim, d.digest, d.number, d.submission, d.via, d.proof, d.verdict, d.waiting,
+    d.received_at, length(d.body) AS body_bytes
+"""
+BY_NUMBER = f"{_COLUMNS} FROM deliveries d WHERE number = :number"
+BY_KEY = ByKeys(_COLUMNS, "deliveries d", ["d.provider", "d.task_id", "d.claim", "d.digest"])
 
-# The usual way of an end. RETURNING fills a table of its own for the one number: a tenth of all that the
-# record does.
-INSERT_DELIVERY = f"{_INSERT_OR} NOTHING"
-
-# A repeat raises a counter. Only a verdict that was open is replaced: the others are history.
-UPSERT_DELIVERY = f"""{_INSERT_OR} UPDATE SET
-    seen = seen + 1,
-    last_seen_at = excluded.last_seen_at,
-    submission = coalesce(submission, excluded.submission),
-    waiting = excluded.waiting,
-    verdict = CASE WHEN verdict IN ('early', 'unowned', 'unrecognised', 'unconfirmed', 'refused')
-        THEN excluded.verdict ELSE verdict END
-RETURNING seen
+# What came for a task and may still change. The plus is for SQLite: by its task it is found sooner than among
+# all that nobody owns.
+OPEN_OF_TASK = f"""
+{_COLUMNS} FROM deliveries d
+WHERE provider = :provider AND task_id = :task_id AND +verdict IN ('early', 'unrecognised', 'unconfirmed')
+ORDER BY number
 """
 
-# What a body that came before turned out to be, and whether it is still kept.
-KNOWN_DELIVERY = """
-SELECT verdict, typeof(body) FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?
+# A repeat raises a counter.
+UPDATE_DELIVERY = """
+UPDATE deliveries SET submission = :submission, verdict = :verdict, waiting = :waiting, seen = seen + :again,
+    last_seen_at = coalesce(:last_seen_at, last_seen_at)
+WHERE number = :number
 """
 
 # Only its key was left, and now it counts again: retention, which goes by numbers, must come to it once more.
 RENEW_DELIVERY = """
-UPDATE deliveries SET number = (SELECT max(number) + 1 FROM deliveries), received_at = ?, body = ?
-WHERE provider = ? AND task_id = ? AND claim = ? AND digest = ?
-    AND (verdict = 'unowned' OR typeof(body) = 'null')
+UPDATE deliveries SET number = (SELECT max(number) + 1 FROM deliveries), received_at = :received_at,
+    body = :body
+WHERE number = :number
 """
 
-# How many deliveries of a verdict are kept that nobody owns, whenever they came.
-COUNT_OWNERLESS = "SELECT kept FROM ownerless WHERE verdict = ?"
+# It was read anew. A body in which yesterday's adapter found no task may name one now.
+REREAD_DELIVERY = """
+UPDATE deliveries SET task_id = :task_id, provider_state = :provider_state, note = :note
+WHERE number = :number
+"""
+
+# How many deliveries of each verdict are kept that nobody owns, whenever they came.
+COUNT_OWNERLESS = "SELECT verdict, kept FROM ownerless"
 
 # How many of these are large. Left to itself SQLite would look at them all.
-MOST_LARGE = 100
-LARGE_BYTES = 65_536  # as the index says it
 COUNT_LARGE = f"""
 SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_large
     WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND length(body) > {LARGE_BYTES}
-        AND verdict = ? LIMIT ?)
+        AND verdict = :verdict LIMIT :most)
 """  # noqa: S608
 
-# What one token may pile up on one task, of each verdict for itself: so no amount of progress crowds out a
-# result, or what may be one. Ends that wait are fewer: they are looked at together when their wait is over.
-MOST_BODIES = 100
-MOST_WAITING = 20
-
-# How many there are; counting stops at the limit. The plus is for SQLite: it has indexes for some verdicts,
-# and would plan anew for each.
+# How many there are; counting stops at the limit. Both are for SQLite: with the plus it does not plan anew
+# for each verdict, and for the type it does not read what waits.
 COUNT_ALIKE = """
 SELECT count(*) FROM (SELECT 1 FROM deliveries
-    WHERE provider = ? AND task_id = ? AND claim = ? AND +verdict = ? AND (typeof(waiting) = 'text') = ?
-    LIMIT ?)
+    WHERE provider = :provider AND task_id = :task_id AND claim = :claim AND +verdict = :verdict
+        AND (typeof(waiting) = 'text') = :waits
+    LIMIT :most)
 """
 
-COUNT_ON_NEWEST = """
-UPDATE deliveries SET seen = seen + 1, last_seen_at = ? WHERE number =
-    (SELECT max(number) FROM deliveries WHERE provider = ? AND task_id = ? AND claim = ? AND +verdict = ?)
+NEWEST_ALIKE = """
+SELECT max(number) FROM deliveries
+WHERE provider = :provider AND task_id = :task_id AND claim = :claim AND +verdict = :verdict
+    AND number NOT IN (SELECT value FROM json_each(:without))
 """
 
-# Verdicts of what may still count: it is kept, or its sender is told to come again. Of all others one more
-# says nothing new.
-STILL_OPEN = frozenset({Verdict.EARLY, Verdict.UNCONFIRMED, Verdict.UNRECOGNISED})
-_JUDGED_ANEW = frozenset({Verdict.UNCONFIRMED, Verdict.UNRECOGNISED, Verdict.REFUSED})
+# The key and the times stay, and no more: nobody asked for the task.
+EXPIRE_EARLY = """
+UPDATE deliveries SET verdict = 'unowned', waiting = NULL, body = NULL WHERE number IN
+    (SELECT number FROM deliveries
+    WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') -- as the index says it
+        AND verdict = 'early' AND received_at < :received_before LIMIT :most)
+"""
 
 
-def place_of(recording: Recording, task_id: str | None) -> Place:
-    """Under what a delivery is filed; with its digest, the key that makes a repeat a repeat."""
-    claim = "poll" if recording.via is Via.POLL else recording.submission_id or ""
-    return recording.provider, task_id or "", claim
+class _NewDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    provider: str
+    task_id: str
+    claim: str
+    digest: str
+    submission: int | None
+    via: str
+    proof: str
+    verdict: str
+    provider_state: str | None
+    note: str | None
+    waiting: str | None
+    received_at: str
+    last_seen_at: str
+    seen: int
+    body: bytes
 
 
-def keep(db: Cursor, recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> int:
-    """File a delivery; how often this body has come."""
-    report, moment = recording.report, to_text(recording.received_at)
-    values = (
-        *place, recording.digest,
-        owner, recording.via.value, recording.proof.value, verdict.value,
-        report.provider_state, report.note, events.waiting(recording, verdict),
-        moment, moment, recording.body,
-    )  # fmt: skip
-    if verdict is Verdict.ACCEPTED and db.execute(INSERT_DELIVERY, values).rowcount == 1:
-        return 1
-    (seen,) = db.execute(UPSERT_DELIVERY, values).fetchone()
-    return int(seen)
+INSERT_DELIVERY = insert_into("deliveries", _NewDelivery)
 
 
-def is_held(db: Cursor, recording: Recording, place: Place) -> bool:
-    """Whether the same body waits already."""
-    known = db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone()
-    return known is not None and known[0] == Verdict.UNCONFIRMED
+class _Filed:
+    """One delivery: as it was read, as it will be, and what it takes to write that."""
+
+    __slots__ = ("again", "before", "brought", "last_seen_at", "place_in_line", "row")
+
+    def __init__(self, before: DeliveryRow | None, row: DeliveryRow, brought: Recording | None) -> None:
+        self.before = before
+        self.row = row
+        self.brought = brought  # the body of a row that is new, or of one that is renewed
+        self.again = 0  # how much oftener it was seen
+        self.last_seen_at: str | None = None
+        self.place_in_line = 0  # of what gets a new number; 0 where it keeps the one it has
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.place_in_line, self.row.number or 0
+
+    @property
+    def is_changed(self) -> bool:
+        return self.row is not self.before or self.again > 0
 
 
-def renew(db: Cursor, recording: Recording, place: Place) -> None:
-    values = (to_text(recording.received_at), recording.body, *place, recording.digest)
-    db.execute(RENEW_DELIVERY, values)
+class Deliveries:
+    """Those that a batch is about, as it leaves them."""
 
+    def __init__(self, db: Cursor) -> None:
+        self._db = db
+        self._known: dict[Key, _Filed | None] = {}
+        self._by_number: dict[int, _Filed] = {}  # of these, those that were read
+        self._placed: list[_Filed] = []  # what gets a new number, in this order
+        self._reread: list[Row] = []
+        self._more: defaultdict[object, int] = defaultdict(
+            int
+        )  # how many more of a kind there are than in the table
+        self._ownerless: dict[str, int] | None = None
 
-def is_kept(
-    db: Cursor,
-    recording: Recording,
-    verdict: Verdict,
-    place: Place,
-    owner: int | None,
-    options: StoreOptions,
-) -> bool:
-    """Whether a delivery that ended nothing has a row or gets one; else it is counted on another one's.
+    def read(self, keys: Iterable[Key]) -> None:
+        """Read those that are filed under these keys, together."""
+        asked = dict.fromkeys(keys)
+        self._known.update(asked)
+        for row in find_rows(self._db.execute(*BY_KEY.of(list(asked))), DeliveryRow):
+            self._read(row)
 
-    Raises Unavailable where it would have to be kept and is too much. Nothing was written then: if its token
-    has just bound a submission, it is the first that the token brings about that task.
-    """
-    known = db.execute(KNOWN_DELIVERY, (*place, recording.digest)).fetchone()
-    if known is not None and not _is_spent(*known):
-        return True
-    if owner is None:
-        _refuse_beyond_limits(db, recording, verdict, options)
-    _, task_id, _ = place
-    # Only an unowned one has lost its place among its like. What names no task lies in one place, whoever
-    # sent it, and is bounded already.
-    is_one_more = known is None or known[0] == Verdict.UNOWNED
-    if is_one_more and (owner is not None or task_id) and _is_too_much(db, recording, verdict, place):
-        return False
-    if known is not None:
-        renew(db, recording, place)
-    return True
+    def find(self, place: Place, digest: str) -> DeliveryRow | None:
+        """The row of a body that came before."""
+        filed = self._find((*place, digest))
+        return None if filed is None else filed.row
 
+    def by_number(self, number: int) -> DeliveryRow:
+        """A row that is there."""
+        if number in self._by_number:
+            return self._by_number[number].row
+        row = find_row(self._db.execute(BY_NUMBER, {"number": number}), DeliveryRow)
+        assert row is not None, "deliveries are never deleted"  # noqa: S101
+        return self._read(row).row
 
-def _is_spent(verdict: str, body: str) -> bool:
-    """Whether nothing but the key is left of a delivery that is judged anew. Early ones keep their place."""
-    # (Before there was a rule for it, unowned ones kept their bodies.)
-    return verdict == Verdict.UNOWNED or (body == "null" and verdict in _JUDGED_ANEW)
+    def settle_held(self, owner: SubmissionRow) -> None:
+        """Say of callbacks that waited whether the end of their task, if it has one, bears them out."""
+        if owner.fingerprint is None or owner.task_id is None:
+            return
+        for row in self.open_of_task(owner.provider, owner.task_id):
+            if row.verdict is Verdict.UNCONFIRMED and row.submission == owner.number:
+                self.change(row, rules.settled(row, owner.fingerprint))
 
+    def open_of_task(self, provider: str, task_id: str) -> list[DeliveryRow]:
+        """What came for a task and may still change, in the order it came."""
+        task = {"provider": provider, "task_id": task_id}
+        for row in find_rows(self._db.execute(OPEN_OF_TASK, task), DeliveryRow):
+            self._read(row)
+        found = [
+            filed
+            for filed in self._known.values()
+            if filed and (filed.row.provider, filed.row.task_id) == (provider, task_id)
+        ]
+        rows = [filed.row for filed in sorted(found, key=lambda filed: filed.order)]
+        return [row for row in rows if row.verdict in rules.STILL_OPEN]
 
-def _refuse_beyond_limits(db: Cursor, recording: Recording, verdict: Verdict, options: StoreOptions) -> None:
-    # Each verdict for itself: what nobody understands stays until retention, and must not keep out what is
-    # only early.
-    (ownerless,) = db.execute(COUNT_OWNERLESS, (verdict.value,)).fetchone()
-    if ownerless >= options.early_limit:
-        raise Unavailable(
-            f"{options.early_limit} {verdict} deliveries have no submission already", retry_after_seconds=60.0
+    def file(self, recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> None:
+        """Keep a delivery, or count that its body came again."""
+        filed = self._find((*place, recording.digest))
+        if filed is None:
+            row = rules.filed_anew(recording, verdict, place, owner)
+            filed = self._known[*place, recording.digest] = _Filed(None, row, recording)
+            self._put_last(filed)
+            self._count(row, 1)
+            return
+        self._change(filed, rules.come_again(filed.row, recording, verdict, owner))
+        self._see(filed, recording)
+
+    def renew(self, recording: Recording, place: Place) -> None:
+        """Keep the body again of a delivery of which only the key was left."""
+        filed = self._find((*place, recording.digest))
+        assert filed is not None, "its key is left"  # noqa: S101
+        self._change(
+            filed,
+            msgspec.structs.replace(
+                filed.row, received_at=recording.received_at, body_bytes=len(recording.body)
+            ),
         )
-    if len(recording.body) <= LARGE_BYTES:
-        return
-    (large,) = db.execute(COUNT_LARGE, (verdict.value, MOST_LARGE)).fetchone()
-    if large >= MOST_LARGE:
-        raise Unavailable(
-            f"{MOST_LARGE} large {verdict} deliveries have no submission already", retry_after_seconds=60.0
+        filed.brought = recording
+        self._put_last(filed)
+
+    def count_on_newest(self, recording: Recording, verdict: Verdict, place: Place) -> None:
+        """Count a delivery that is not kept on the newest of its kind."""
+        alike = [filed for filed in self._of_place(place) if filed.row.verdict is verdict]
+        known = [filed.row.number for filed in self._of_place(place) if filed.before is not None]
+        values = {**_place(place), "verdict": verdict.value, "without": msgspec.json.encode(known).decode()}
+        (number,) = self._db.execute(NEWEST_ALIKE, values).fetchone()
+        if number is not None:
+            self.by_number(number)
+            alike.append(self._by_number[number])
+        self._see(max(alike, key=lambda filed: filed.order), recording)
+
+    def change(self, row: DeliveryRow, now: DeliveryRow) -> None:
+        """Make a row that was found say what it says ``now``."""
+        filed = self._known[_key(row)]
+        assert filed is not None, "it was found"  # noqa: S101
+        self._change(filed, now)
+
+    def reread(self, row: DeliveryRow, now: DeliveryRow, recording: Recording) -> None:
+        """The same for one that was read anew, perhaps with another task."""
+        filed = self._known[_key(row)]
+        assert filed is not None, "it was found"  # noqa: S101
+        self._known[_key(row)] = None
+        self._known[_key(now)] = filed
+        self._change(filed, now)
+        report = recording.report
+        self._reread.append(
+            parameters(
+                task_id=now.task_id, provider_state=report.provider_state, note=report.note, number=now.number
+            )
         )
 
+    def count_alike(self, place: Place, verdict: Verdict, most: int, *, waits: bool) -> int:
+        """How many of one kind one token brought one task; counting stops at ``most``."""
+        more = self._more[place, verdict, waits]
+        values = {**_place(place), "verdict": verdict.value, "waits": waits, "most": max(most - more, 0)}
+        (kept,) = self._db.execute(COUNT_ALIKE, values).fetchone()
+        return int(kept) + more
 
-def _is_too_much(db: Cursor, recording: Recording, verdict: Verdict, place: Place) -> bool:
-    """Whether one token brought one task so many such bodies that a new one is only counted."""
-    waits = events.waiting(recording, verdict) is not None
-    most = MOST_WAITING if waits else MOST_BODIES
-    (bodies,) = db.execute(COUNT_ALIKE, (*place, verdict.value, waits, most)).fetchone()
-    if bodies < most:
-        return False
-    # An answer to a question of ours is not owed an answer, and the question will be asked again.
-    if verdict in STILL_OPEN and recording.via is not Via.POLL:
-        raise Unavailable(
-            f"{most} other callbacks of this kind about the task wait already", retry_after_seconds=60.0
-        )
-    db.execute(COUNT_ON_NEWEST, (to_text(recording.received_at), *place, verdict.value))
-    return True
+    def count_ownerless(self, verdict: Verdict) -> int:
+        """How many of a verdict nobody owns."""
+        if self._ownerless is None:
+            self._ownerless = dict(self._db.execute(COUNT_OWNERLESS).fetchall())
+        return self._ownerless.get(verdict, 0) + self._more[verdict]
+
+    def count_large(self, verdict: Verdict) -> int:
+        """How many of these are large; counting stops at the most that there may be."""
+        more = self._more[verdict, "large"]
+        values = {"verdict": verdict.value, "most": max(MOST_LARGE - more, 0)}
+        (kept,) = self._db.execute(COUNT_LARGE, values).fetchone()
+        return int(kept) + more
+
+    def write(self) -> None:
+        changed = [_changes(filed) for filed in self._by_number.values() if filed.is_changed]
+        if changed:
+            self._db.executemany(UPDATE_DELIVERY, changed)
+        if self._reread:
+            self._db.executemany(REREAD_DELIVERY, self._reread)
+        for is_new, run in groupby(self._placed, key=lambda filed: filed.before is None):
+            if is_new:
+                self._db.executemany(INSERT_DELIVERY, map(_insert, run))
+            else:
+                self._db.executemany(RENEW_DELIVERY, map(_renewal, run))
+
+    def _find(self, key: Key) -> _Filed | None:
+        if key not in self._known:
+            self.read([key])
+        return self._known[key]
+
+    def _read(self, row: DeliveryRow) -> _Filed:
+        """Know a row that was read, unless it is known and changed already."""
+        assert row.number is not None, "what was read has a number"  # noqa: S101
+        filed = self._by_number.get(row.number)
+        if filed is None:
+            filed = self._known[_key(row)] = self._by_number[row.number] = _Filed(row, row, None)
+        return filed
+
+    def _of_place(self, place: Place) -> Iterator[_Filed]:
+        for filed in self._known.values():
+            if filed and (filed.row.provider, filed.row.task_id, filed.row.claim) == place:
+                yield filed
+
+    def _put_last(self, filed: _Filed) -> None:
+        self._placed.append(filed)
+        filed.place_in_line = len(self._placed)
+
+    def _see(self, filed: _Filed, recording: Recording) -> None:
+        filed.again += 1
+        filed.last_seen_at = to_text(recording.received_at)
+
+    def _change(self, filed: _Filed, row: DeliveryRow) -> None:
+        self._count(filed.row, -1)
+        filed.row = row
+        self._count(row, 1)
+
+    def _count(self, row: DeliveryRow, number: int) -> None:
+        """Note of which kinds there is one more, or one less."""
+        if row.verdict is Verdict.ACCEPTED:
+            return  # of these there is no limit
+        more = self._more
+        more[(row.provider, row.task_id, row.claim), row.verdict, row.waiting is not None] += number
+        if row.submission is None and row.verdict in OWNERLESS:
+            more[row.verdict] += number
+            if row.body_bytes is not None and row.body_bytes > LARGE_BYTES:
+                more[row.verdict, "large"] += number
+
+
+def expire_early(db: Cursor, received_before: datetime, limit: int) -> int:
+    """Early deliveries that waited long enough become unowned, up to ``limit`` of them; how many."""
+    values = parameters(received_before=received_before, most=limit)
+    return db.execute(EXPIRE_EARLY, values).rowcount
+
+
+def _key(row: DeliveryRow) -> Key:
+    return row.provider, row.task_id, row.claim, row.digest
+
+
+def _place(place: Place) -> Row:
+    provider, task_id, claim = place
+    return {"provider": provider, "task_id": task_id, "claim": claim}
+
+
+def _insert(filed: _Filed) -> tuple[Any, ...]:
+    row, brought = filed.row, filed.brought
+    assert brought is not None, "what is new was brought"  # noqa: S101
+    moment = to_text(row.received_at)
+    new = _NewDelivery(
+        provider=row.provider,
+        task_id=row.task_id,
+        claim=row.claim,
+        digest=row.digest,
+        submission=row.submission,
+        via=str(row.via),
+        proof=str(row.proof),
+        verdict=str(row.verdict),
+        provider_state=brought.report.provider_state,
+        note=brought.report.note,
+        waiting=row.waiting,
+        received_at=moment,
+        last_seen_at=filed.last_seen_at or moment,
+        seen=1 + filed.again,
+        body=brought.body,
+    )
+    return msgspec.structs.astuple(new)
+
+
+def _changes(filed: _Filed) -> Row:
+    row, before = filed.row, filed.before
+    assert before is not None, "what was read"  # noqa: S101
+    return {
+        "submission": row.submission,
+        "verdict": row.verdict.value,
+        "waiting": row.waiting,
+        "again": filed.again,
+        "last_seen_at": filed.last_seen_at,
+        "number": before.number,
+    }
+
+
+def _renewal(filed: _Filed) -> Row:
+    row, brought = filed.row, filed.brought
+    assert brought is not None, "what is renewed was brought"  # noqa: S101
+    return parameters(received_at=row.received_at, body=brought.body, number=row.number)

@@ -5,14 +5,17 @@ meets the poll of a task that has ended drops it, and settles what was held: the
 that comes too late, or upkeep, which follows the deliveries and so meets every end once.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from receiver.models import Outcome, PollWork, Settlement
 from receiver.record.cursor import Cursor
+from receiver.record.deliveries import Deliveries
 from receiver.record.leases import HELD
 from receiver.record.replays import count_settled
+from receiver.record.rows import parameters, parameters_of, read_one
+from receiver.record.rules import PollRow
+from receiver.record.submissions import Submissions
 from receiver.times import from_text, to_text
 
 # Besides what a holder who is gone has leased, what is held is looked at anew, for there may be another key
@@ -28,39 +31,15 @@ FROM polls JOIN events USING (number) JOIN submissions s USING (number)
 WHERE lease IS NULL OR {HELD}
 """  # noqa: S608
 
-# Ask about a task, unless it has ended.
-SCHEDULE = """
-INSERT INTO polls (number, provider, due_at)
-SELECT number, provider, ? FROM submissions
-WHERE provider = ? AND task_id = ? AND number NOT IN (SELECT number FROM events)
-ON CONFLICT (number) DO NOTHING
-"""
-
-# The first callback that waits makes the question due at once, and an answer on its way too old to use. The
-# waits between questions start anew with it, for what it says should be true by now. Later ones, one of which
-# may be the true one behind a lie, hurry it a little and a few times: whoever sends them must not decide how
-# often the provider is asked.
-HURRY_SECONDS = 2
-HURRIED = 5  # questions, from which on their own waits count
-HOLD = f"""
-INSERT INTO polls (number, provider, due_at, held) VALUES (?1, ?2, ?3, 1)
-ON CONFLICT (number) DO UPDATE SET held = 1, lease = NULL,
-    due_at = iif(held = 0, excluded.due_at, min(due_at, ?4)), asked = iif(held = 0, 0, asked),
-    outcome = iif(held = 0, NULL, outcome), detail = iif(held = 0, NULL, detail),
-    asked_at = iif(held = 0, NULL, asked_at)
-WHERE held = 0 OR (asked < {HURRIED} AND lease IS NULL AND due_at > ?4)
+_COLUMNS = "number, provider, due_at, lease, asked, outcome, detail, asked_at, held, replay_id"
+ONE_POLL = f"SELECT {_COLUMNS} FROM polls WHERE number = :number"  # noqa: S608
+PUT_POLL = f"""
+INSERT INTO polls ({_COLUMNS})
+VALUES (:number, :provider, :due_at, :lease, :asked, :outcome, :detail, :asked_at, :held, :replay_id)
+ON CONFLICT (number) DO UPDATE SET due_at = excluded.due_at, lease = excluded.lease, asked = excluded.asked,
+    outcome = excluded.outcome, detail = excluded.detail, asked_at = excluded.asked_at, held = excluded.held
 """  # noqa: S608
-
-# An answer that ends nothing yet: the question goes on as it was.
-HOLD_ANSWER = "UPDATE polls SET held = 1 WHERE number = ?"
-
-# The task has ended: what was held said the same, or something else. Without an end nothing changes.
-SETTLE_HELD = """
-UPDATE deliveries SET waiting = NULL, verdict =
-    CASE json_extract(waiting, '$.fingerprint') WHEN e.fingerprint THEN 'accepted' ELSE 'conflict' END
-FROM events e
-WHERE provider = ? AND task_id = ? AND verdict = 'unconfirmed' AND e.number = deliveries.submission
-"""
+DELETE_POLL = "DELETE FROM polls WHERE number = :number"
 
 # The due polls of one provider, the oldest first, and whether their tasks have ended.
 _DUE = """
@@ -114,36 +93,45 @@ MARK_FOLLOWED = "UPDATE retention SET polls_to = ?"
 MOST_DROPPED = 500
 
 
+class Polls:
+    """Those that a batch is about, as it leaves them."""
+
+    def __init__(self, db: Cursor) -> None:
+        self._db = db
+        self._known: dict[int, PollRow | None] = {}
+        self._read: dict[int, PollRow | None] = {}
+
+    def find(self, number: int) -> PollRow | None:
+        """The question about a submission's task."""
+        if number not in self._known:
+            poll = read_one(self._db.execute(ONE_POLL, {"number": number}), PollRow)
+            self._known[number] = self._read[number] = poll
+        return self._known[number]
+
+    def put(self, poll: PollRow) -> None:
+        """Ask so from now on."""
+        self.find(poll.number)
+        self._known[poll.number] = poll
+
+    def drop(self, number: int) -> None:
+        """Ask no more."""
+        self.find(number)
+        self._known[number] = None
+
+    def write(self) -> None:
+        changed = [poll for number, poll in self._known.items() if poll is not self._read[number] and poll]
+        if changed:
+            self._db.executemany(PUT_POLL, [parameters_of(poll) for poll in changed])
+        dropped = [number for number, poll in self._known.items() if poll is None and self._read[number]]
+        if dropped:
+            self._db.executemany(DELETE_POLL, [parameters(number=number) for number in dropped])
+
+
 def free_leases(db: Cursor, now: datetime, holder: str) -> None:
     """What a holder who is gone was asking is due again, unless the answer has come."""
     for number, provider, task_id in db.execute(ALL_ENDED_POLLS, {"holder": holder}).fetchall():
         drop(db, number, provider, task_id, now)
     db.execute(FREE_POLLS, {"now": to_text(now), "holder": holder})
-
-
-def schedule(
-    db: Cursor, provider: str, task_id: str, since: datetime, first_seconds: Mapping[str, float]
-) -> None:
-    """Ask about a task its provider's usual time after ``since``; never where none is given."""
-    if provider in first_seconds:
-        due_at = since + timedelta(seconds=first_seconds[provider])
-        db.execute(SCHEDULE, (to_text(due_at), provider, task_id))
-
-
-def hold(db: Cursor, submission: int, provider: str, now: datetime) -> None:
-    """Let a callback wait for the provider's own word, and ask for that now."""
-    soon = now + timedelta(seconds=HURRY_SECONDS)
-    db.execute(HOLD, (submission, provider, to_text(now), to_text(soon)))
-
-
-def hold_answer(db: Cursor, submission: int) -> None:
-    """Let an answer of the provider's wait for its next one."""
-    db.execute(HOLD_ANSWER, (submission,))
-
-
-def settle_held(db: Cursor, provider: str, task_id: str) -> None:
-    """Say of callbacks that waited whether the event of their task bears them out."""
-    db.execute(SETTLE_HELD, (provider, task_id))
 
 
 def lease_polls(
@@ -218,9 +206,18 @@ def drop(db: Cursor, number: int, provider: str, task_id: str, now: datetime) ->
     """Ask no more about a task, and settle what waited for the answer."""
     held, replay_id = db.execute(DROP_POLL, (number,)).fetchone() or (0, None)
     if held:
-        settle_held(db, provider, task_id)
+        _settle_held(db, provider, task_id)
     if replay_id is not None:
         count_settled(db, replay_id, Outcome.ANSWERED.value, now)  # by a callback, before it was asked
+
+
+def _settle_held(db: Cursor, provider: str, task_id: str) -> None:
+    """Say of callbacks that waited whether the event of their task bears them out."""
+    owner = Submissions(db).of_task(provider, task_id)
+    assert owner is not None, "what nobody owns is not asked about"  # noqa: S101
+    deliveries = Deliveries(db)
+    deliveries.settle_held(owner)
+    deliveries.write()
 
 
 def forget_polls(db: Cursor, now: datetime, limit: int) -> int:

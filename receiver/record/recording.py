@@ -1,55 +1,272 @@
-"""Everything that one delivery does to the tables, inside one transaction.
+"""Everything that deliveries do to the record, for all that come together: read, judge, write.
 
-Ownership first, then the event, then the delivery that remembers the verdict.
+First what the record says about all of them is read, then one after the other is judged on that, each seeing
+what those before it came to, and then all is written. A refusal comes before the first write.
 """
 
-from receiver.models import Receipt, Recording, ReportState, Verdict, Via
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from receiver import payload
+from receiver.errors import ReceiverError, Unavailable
+from receiver.models import Outcome, Proof, Receipt, Recording, ReportState, Verdict, Via
 from receiver.options import StoreOptions
-from receiver.record import deliveries, events, polls, submissions
+from receiver.record import rules
 from receiver.record.cursor import Cursor
+from receiver.record.deliveries import Deliveries
+from receiver.record.events import Events
+from receiver.record.polls import Polls
+from receiver.record.replays import count_settled
+from receiver.record.rules import Claim, DeliveryRow, Place, PollRow
+from receiver.record.submissions import Submissions
 
 
-def record(db: Cursor, recording: Recording, options: StoreOptions) -> Receipt:
-    """Everything that follows from one delivery; see ``ports.Store.record``."""
-    claim = submissions.find_claimed(db, recording, options)
-    owner, task_id = claim.submission, claim.task_id
-    if claim.is_refused:
-        verdict = Verdict.REFUSED
-    elif recording.report.state is not ReportState.UNCLEAR:
-        verdict, owner = events.apply(db, recording, claim.proof, options, recording.received_at)
-    else:
-        verdict = Verdict.UNRECOGNISED
-        owner = owner or events.owner_of(db, recording.provider, task_id)
-    place = deliveries.place_of(recording, task_id)
-    is_repeat = verdict is Verdict.UNCONFIRMED and deliveries.is_held(db, recording, place)
-    if verdict is Verdict.ACCEPTED:
-        _keep_accepted(db, recording, place, owner)
-    elif deliveries.is_kept(db, recording, verdict, place, owner, options):
-        deliveries.keep(db, recording, verdict, place, owner)
-    if recording.via is Via.POLL:
-        _follow_answer(db, recording, verdict, task_id, owner)
-    elif verdict is Verdict.UNCONFIRMED:
-        events.tell_polls(db, verdict, owner, recording.provider, task_id, recording.received_at)
-        # That it has to be confirmed is not the sender's business.
-        must_confirm = events.must_confirm(recording, claim.proof, options)
-        verdict = Verdict.DUPLICATE if is_repeat and not must_confirm else Verdict.ACCEPTED
-    return Receipt(status=verdict, task_id=recording.report.task_id or task_id)
+def record_all(
+    db: Cursor, recordings: Sequence[Recording], options: StoreOptions
+) -> list[Receipt | ReceiverError]:
+    """What becomes of deliveries, or why one is refused, in their order; see ``ports.Store.record``."""
+    batch = Batch(db, options)
+    batch.read(recordings)
+    ends = [_end(batch, recording) for recording in recordings]
+    batch.write()
+    return ends
 
 
-def _follow_answer(
-    db: Cursor, recording: Recording, verdict: Verdict, task_id: str | None, owner: int | None
-) -> None:
-    """Judge what waited for a provider's answer; one that ends nothing yet waits for the next, too."""
-    if task_id is not None:
-        polls.settle_held(db, recording.provider, task_id)
-    if verdict is Verdict.UNCONFIRMED and owner is not None:
-        polls.hold_answer(db, owner)
+def _end(batch: "Batch", recording: Recording) -> Receipt | ReceiverError:
+    try:
+        return batch.judge(recording)
+    except Unavailable as exc:
+        return exc
 
 
-def _keep_accepted(db: Cursor, recording: Recording, place: deliveries.Place, owner: int | None) -> None:
-    """File the delivery that ended its task. Usually it is new, and there is nothing more to do."""
-    if deliveries.keep(db, recording, Verdict.ACCEPTED, place, owner) > 1:
-        deliveries.renew(db, recording, place)
+class Batch:
+    """What the record says about some deliveries, and what it will say once they are written."""
+
+    def __init__(self, db: Cursor, options: StoreOptions) -> None:
+        self._db = db
+        self._options = options
+        self.submissions = Submissions(db)
+        self.events = Events(db, options.routes)
+        self.deliveries = Deliveries(db)
+        self.polls = Polls(db)
+        self._answered: list[tuple[str, datetime]] = []  # replays whose question a callback answered
+
+    def read(self, recordings: Sequence[Recording]) -> None:
+        """Read together what is needed of most; what is needed of few is read when they are judged."""
+        self.submissions.read(recordings)
+        self.deliveries.read((*self._likely_place(each), each.digest) for each in recordings)
+
+    def _likely_place(self, recording: Recording) -> Place:
+        named = self.submissions.named_by(recording)
+        return rules.place_of(recording, recording.report.task_id or (named.task_id if named else None))
+
+    def write(self) -> None:
+        """Write all that was decided."""
+        self.submissions.write()
+        self.events.write()
+        self.deliveries.write()
+        self.polls.write()
+        for replay_id, now in self._answered:
+            count_settled(self._db, replay_id, Outcome.ANSWERED.value, now)
+
+    # --- a delivery -----------------------------------------------------------------------------------
+
+    def judge(self, recording: Recording) -> Receipt:
+        """Decide all that follows from one delivery. Raises Unavailable before anything is decided."""
+        claim = self.claim(recording)
+        owner, task_id = claim.submission, claim.task_id
+        if claim.is_refused:
+            verdict = Verdict.REFUSED
+        elif recording.report.state is not ReportState.UNCLEAR:
+            verdict, owner = self.apply(recording, claim.proof, recording.received_at)
+        else:
+            verdict, owner = Verdict.UNRECOGNISED, owner or self._number_of(recording.provider, task_id)
+        place = rules.place_of(recording, task_id)
+        known = self.deliveries.find(place, recording.digest)
+        if verdict is Verdict.ACCEPTED:
+            self._keep_accepted(recording, known, place, owner)
+        else:
+            self._keep(recording, known, verdict, place, owner, is_binding=claim.is_binding)
+        if recording.via is Via.POLL:
+            self._follow_answer(recording.provider, task_id, verdict)
+        elif verdict is Verdict.UNCONFIRMED:
+            self.tell_polls(verdict, owner, recording.provider, task_id, recording.received_at)
+            verdict = rules.told_to_sender(
+                is_repeat=known is not None and known.verdict is Verdict.UNCONFIRMED,
+                must_confirm=rules.must_confirm(recording, claim.proof, self._options),
+            )
+        return Receipt(status=verdict, task_id=recording.report.task_id or task_id)
+
+    def claim(self, recording: Recording) -> Claim:
+        """What the delivery's token names and proves; a submission still free is bound to its task."""
+        named, asked = self.submissions.named_by(recording), recording.report.task_id
+        of_task = None
+        if named is not None and named.task_id is None:
+            of_task = self.submissions.of_task(recording.provider, asked)
+        claim = rules.claim_of(recording, named, of_task)
+        if claim.is_binding and named is not None and asked is not None:
+            self.submissions.bind(named, asked, recording.received_at)
+            self.match_early(recording.provider, asked)
+            if not rules.ends_alone(recording, self._options):
+                self.schedule(recording.provider, asked, recording.received_at)
+        return claim
+
+    def apply(self, recording: Recording, proof: Proof, now: datetime) -> tuple[Verdict, int | None]:
+        """What an understood delivery does to its task, and the submission that owns it; EARLY without one.
+
+        ``proof`` is what it proves about that task (see ``rules.Claim``), which may be less than what it was
+        received on. ``now`` is when a task without files ends. Polls are told by ``tell_polls``, once it is
+        kept.
+        """
+        owner = self.submissions.of_task(recording.provider, recording.report.task_id)
+        if owner is None:
+            return Verdict.EARLY, None
+        is_open = owner.fingerprint is None and self._is_open(recording, proof, now)
+        verdict = rules.verdict_of(recording, owner, is_open=is_open)
+        if verdict is Verdict.ACCEPTED:
+            self.events.add(recording, owner, now)
+            self.submissions.end(owner, recording.fingerprint)
+        return verdict, owner.number
+
+    def _is_open(self, recording: Recording, proof: Proof, now: datetime) -> bool:
+        """Whether an end is none yet: it must be confirmed first, or files are still waited for."""
+        if rules.must_confirm(recording, proof, self._options):
+            return True
+        if not payload.names_no_files(recording.report):
+            return False
+        said: list[DeliveryRow] = []
+        if recording.report.task_id is not None:
+            held = self.deliveries.open_of_task(recording.provider, recording.report.task_id)
+            said = [row for row in held if rules.says(row, recording.fingerprint)]
+        return rules.awaits_files(recording, said, now, self._options)
+
+    def _keep_accepted(
+        self, recording: Recording, known: DeliveryRow | None, place: Place, owner: int | None
+    ) -> None:
+        """File the delivery that ended its task. Usually it is new, and there is nothing more to do."""
+        self.deliveries.file(recording, Verdict.ACCEPTED, place, owner)
+        if known is None:
+            return
+        if known.body_bytes is None:
+            self.deliveries.renew(recording, place)
         # Its row is an old one: upkeep, which follows new ones to the polls they end, may be past it.
         provider, task_id, _ = place
-        events.tell_polls(db, Verdict.ACCEPTED, owner, provider, task_id, recording.received_at)
+        self.tell_polls(Verdict.ACCEPTED, owner, provider, task_id, recording.received_at)
+
+    def _keep(
+        self,
+        recording: Recording,
+        known: DeliveryRow | None,
+        verdict: Verdict,
+        place: Place,
+        owner: int | None,
+        *,
+        is_binding: bool,
+    ) -> None:
+        """File a delivery that ended nothing, or count it on another one's row.
+
+        Raises Unavailable where it would have to be kept and is too much. One that binds its submission is
+        kept: it is the first that its token brings about that task.
+        """
+        if known is None or rules.is_spent(known):
+            if not is_binding and self._is_too_much(recording, known, verdict, place, owner):
+                self.deliveries.count_on_newest(recording, verdict, place)
+                return
+            if known is not None:
+                self.deliveries.renew(recording, place)
+        self.deliveries.file(recording, verdict, place, owner)
+
+    def _is_too_much(
+        self,
+        recording: Recording,
+        known: DeliveryRow | None,
+        verdict: Verdict,
+        place: Place,
+        owner: int | None,
+    ) -> bool:
+        """Whether one token brought one task so many such bodies that a new one is only counted."""
+        if owner is None:
+            kept = self.deliveries.count_ownerless(verdict)
+            rules.refuse_ownerless(verdict, kept, self._options.early_limit)
+            if len(recording.body) > rules.LARGE_BYTES:
+                rules.refuse_large(verdict, self.deliveries.count_large(verdict))
+        if not rules.is_one_more(known, place, owner):
+            return False
+        waits = rules.waits(recording, verdict)
+        most = rules.most_alike(waits=waits)
+        if self.deliveries.count_alike(place, verdict, most, waits=waits) < most:
+            return False
+        rules.refuse_alike(recording, verdict, most)
+        return True
+
+    def _follow_answer(self, provider: str, task_id: str | None, verdict: Verdict) -> None:
+        """Judge what waited for a provider's answer; one that ends nothing yet waits for the next, too."""
+        owner = self.submissions.of_task(provider, task_id)
+        if owner is None:
+            return
+        self.deliveries.settle_held(owner)
+        poll = self.polls.find(owner.number) if verdict is Verdict.UNCONFIRMED else None
+        if poll is not None:
+            self.polls.put(replace(poll, held=True))
+
+    # --- its submission and its poll ------------------------------------------------------------------
+
+    def match_early(self, provider: str, task_id: str) -> None:
+        """Give early deliveries their owner now; whoever reads the log next sees both or neither.
+
+        What has to be confirmed is decided now, too: a key may have been set since they came.
+        """
+        now = self._options.clock.now()
+        for row in self.deliveries.open_of_task(provider, task_id):
+            if row.submission is not None or row.verdict not in rules.OWNERLESS:
+                continue
+            said = rules.said_early(row)
+            if said is None:
+                known = rules.no_longer_early(row.verdict)
+                owner, waits = self._number_of(provider, task_id), None
+            else:
+                # A token whose submission was in the log would not have left it early.
+                known, owner = self.apply(said, rules.proof_beyond_token(said), now)
+                waits = rules.waiting(said, known)
+            self.deliveries.change(row, replace(row, verdict=known, submission=owner, waiting=waits))
+            if said is not None:
+                self.tell_polls(known, owner, provider, task_id, now)  # one before it may have been held
+
+    def schedule(self, provider: str, task_id: str, since: datetime) -> None:
+        """Ask about a task its provider's usual time after ``since``, unless it has ended or is asked about.
+
+        Never where no time is given.
+        """
+        owner, first_seconds = self.submissions.of_task(provider, task_id), self._options.first_poll_seconds
+        if owner is None or owner.fingerprint is not None or provider not in first_seconds:
+            return
+        if self.polls.find(owner.number) is None:
+            due_at = since + timedelta(seconds=first_seconds[provider])
+            self.polls.put(PollRow(number=owner.number, provider=provider, due_at=due_at))
+
+    def tell_polls(
+        self, verdict: Verdict, owner: int | None, provider: str, task_id: str | None, now: datetime
+    ) -> None:
+        """Have a task asked about whose end a callback holds open, and no more about one that has ended."""
+        if owner is None or not task_id:
+            return
+        poll = self.polls.find(owner)
+        if verdict is Verdict.UNCONFIRMED:
+            self.polls.put(rules.held_poll(poll, owner, provider, now))
+        elif verdict is Verdict.ACCEPTED and poll is not None:
+            self._drop(poll, task_id, now)
+
+    def _drop(self, poll: PollRow, task_id: str, now: datetime) -> None:
+        """Ask no more about a task, and settle what waited for the answer."""
+        self.polls.drop(poll.number)
+        owner = self.submissions.of_task(poll.provider, task_id)
+        if poll.held and owner is not None:
+            self.deliveries.settle_held(owner)
+        if poll.replay_id is not None:
+            self._answered.append((poll.replay_id, now))  # by a callback, before it was asked
+
+    def _number_of(self, provider: str, task_id: str | None) -> int | None:
+        owner = self.submissions.of_task(provider, task_id)
+        return owner.number if owner else None

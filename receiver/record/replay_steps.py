@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from receiver.errors import Rejected
 from receiver.models import (
     KeptDelivery,
@@ -28,15 +30,14 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.problem_types import ProblemType
-from receiver.record import polls, replays
+from receiver.record import polls, replays, rules
 from receiver.record.cursor import Cursor
 from receiver.record.ends import end_if_last
-from receiver.record.events import apply, tell_polls, waiting
 from receiver.record.filters import json_list, next_matches, still_matching
+from receiver.record.recording import Batch
 from receiver.record.replays import WITHDRAWN
 from receiver.record.revisions import keep_revision
 from receiver.record.rows import Row, fetch_all, to_value
-from receiver.record.submissions import find_claimed
 from receiver.record.views import event_of
 from receiver.times import to_text
 
@@ -103,17 +104,6 @@ SELECT d.number AS place, {KEPT_COLUMNS} FROM deliveries d
 WHERE provider = :provider AND task_id = :task_id AND +verdict = 'unconfirmed' AND body IS NOT NULL
 ORDER BY number
 """  # noqa: S608
-
-FILED = "SELECT verdict, task_id FROM deliveries WHERE number = ?"
-
-# A body in which yesterday's adapter found no task may name one now.
-FILE_UNDER_TASK = "UPDATE OR IGNORE deliveries SET task_id = ? WHERE number = ?"
-
-UNDERSTAND = """
-UPDATE deliveries SET verdict = ?, submission = coalesce(?, submission), provider_state = ?, note = ?,
-    waiting = ?
-WHERE number = ?
-"""
 
 MOST_WITHDRAWN = 500  # pieces in one transaction: callbacks wait behind it for milliseconds only
 
@@ -238,7 +228,9 @@ def reprocess(
     if not replays.is_leased(db, work):
         return False
     unread = Verdict.UNRECOGNISED
-    results = Counter(_apply_again(db, kept, unread, now, options).value for kept in read)
+    batch = Batch(db, options)
+    results = Counter(_apply_again(batch, kept, unread, now).value for kept in read)
+    batch.write()
     made = replays.Step(
         looked_at=len(read),
         queued=len(read),
@@ -257,40 +249,41 @@ def list_held(db: Cursor, work: PollWork, options: StoreOptions) -> list[KeptDel
 
 def judge_held(db: Cursor, read: Sequence[KeptDelivery], now: datetime, options: StoreOptions) -> bool:
     """Judge what is held as if it came now; see ``ports.Store.judge_held``."""
-    verdicts = {_apply_again(db, kept, Verdict.UNCONFIRMED, now, options) for kept in read}
+    batch = Batch(db, options)
+    verdicts = {_apply_again(batch, kept, Verdict.UNCONFIRMED, now) for kept in read}
+    batch.write()
     return Verdict.ACCEPTED in verdicts
 
 
-def _apply_again(
-    db: Cursor, kept: KeptDelivery, expected: Verdict, now: datetime, options: StoreOptions
-) -> Verdict:
+def _apply_again(batch: Batch, kept: KeptDelivery, expected: Verdict, now: datetime) -> Verdict:
     """What a delivery turns out to be, now that it is understood, or has waited, or still is what it was."""
-    verdict, filed = db.execute(FILED, (kept.number,)).fetchone()
-    if verdict != expected:  # meanwhile a repeat was understood, its time ran out, or its task ended
-        return Verdict(verdict)
+    row = batch.deliveries.by_number(kept.number)
+    if row.verdict is not expected:  # meanwhile a repeat was understood, its time ran out, or its task ended
+        return row.verdict
     again = kept.recording
     if again.report.state is ReportState.UNCLEAR:
         return expected
-    claim = find_claimed(db, again, options)
+    claim = batch.claim(again)
+    row = batch.deliveries.by_number(kept.number)  # binding its task may have given it an owner
     owner, task_id = claim.submission, claim.task_id
-    if task_id and task_id != filed and not db.execute(FILE_UNDER_TASK, (task_id, kept.number)).rowcount:
-        result = Verdict.DUPLICATE  # the same body came again, and was filed there
+    filed_under = task_id or row.task_id
+    moves = filed_under != row.task_id
+    if moves and batch.deliveries.find((row.provider, filed_under, row.claim), row.digest) is not None:
+        result, filed_under = Verdict.DUPLICATE, row.task_id  # the same body came again, and was filed there
     elif claim.is_refused:
         result = Verdict.REFUSED
     else:
-        result, owner = apply(db, again, claim.proof, options, now)
-    _keep_verdict(db, kept, result, owner)
-    tell_polls(db, result, owner, again.provider, task_id, now)  # others may have been held
+        result, owner = batch.apply(again, claim.proof, now)
+    read = replace(
+        row,
+        task_id=filed_under,
+        verdict=result,
+        submission=owner or row.submission,
+        waiting=rules.waiting(again, result),
+    )
+    batch.deliveries.reread(row, read, again)
+    batch.tell_polls(result, owner, again.provider, task_id, now)  # others may have been held
     return result
-
-
-def _keep_verdict(db: Cursor, kept: KeptDelivery, verdict: Verdict, owner: int | None) -> None:
-    again = kept.recording
-    values = (
-        verdict.value, owner, again.report.provider_state, again.report.note,
-        waiting(again, verdict), kept.number,
-    )  # fmt: skip
-    db.execute(UNDERSTAND, values)
 
 
 def change_replay(

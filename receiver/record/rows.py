@@ -54,6 +54,19 @@ def read_one(cursor: Cursor, kind: type[T], **more: object) -> T | None:
     return None if row is None else to_value(row, kind, **more)
 
 
+def find_rows(cursor: Cursor, kind: type[T]) -> list[T]:
+    """The same where every instruction counts: for a kind like an array, of columns in its fields' order."""
+    rows = cursor.fetchall()
+    values: list[T] = msgspec.convert({"rows": rows}, _list_of(kind)).rows if rows else []  # type: ignore[attr-defined]
+    return values
+
+
+def find_row(cursor: Cursor, kind: type[T]) -> T | None:
+    """The first row in the same way; None where the statement found nothing."""
+    row = cursor.fetchone()
+    return None if row is None else msgspec.convert(row, kind)
+
+
 def to_values(rows: Sequence[Row], kind: type[T], **shared: object) -> list[T]:
     """Rows as values, all at once, which is faster than one by one. Other columns are passed over."""
     if not rows:
@@ -80,6 +93,16 @@ def to_value(row: Row, kind: type[T], **more: object) -> T:
 def _read_in_place(row: Row, name: str) -> None:
     if isinstance(text := row.get(name), str):
         row[name] = _read_json(text)
+
+
+def insert_into(table: str, kind: type[msgspec.Struct]) -> str:
+    """A statement that inserts rows of one kind, whose fields are called like their columns.
+
+    Where every instruction counts: a driver takes parameters by their place in half the time that it takes to
+    look them up by their names.
+    """
+    names = kind.__struct_fields__
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
 
 
 def parameters(**values: object) -> Row:

@@ -34,7 +34,7 @@ SMALL = picture()
 ACCEPT = "receiver.web.callbacks:CallbackDoor._accept"
 RECORDED = "receiver.stores.sqlite:SqliteStore.record"
 WRITTEN = (
-    "receiver.record.recording:record"  # in its transaction: no other commit comes between it and its own
+    "receiver.record.recording:record_all"  # in its transaction: no other commit comes between it and its own
 )
 STORE = "receiver.stores.sqlite:SqliteStore"
 SOON_SECONDS = 30.0
@@ -73,7 +73,7 @@ DOOR = {
         fault=fault("before", WRITTEN), answered=False, on_record=False
     ),
     "in the transaction, half written": Cost(
-        fault=fault("before", "receiver.record.deliveries:keep"), answered=False, on_record=False
+        fault=fault("before", "receiver.record.deliveries:_insert"), answered=False, on_record=False
     ),
     "in the transaction, all written": Cost(fault=fault("after", WRITTEN), answered=False, on_record=False),
     "after the commit": Cost(
@@ -227,7 +227,8 @@ async def killed_while_telling(service: FaultyReceiver) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "after receiver.record.recording:record",
+        "after receiver.record.recording:Batch.judge",
+        "before receiver.record.deliveries:_insert",
         "before receiver.web.callbacks:_send",
     ],
 )
@@ -250,7 +251,7 @@ async def test_a_kill_inside_a_group_commit_takes_no_200_back(tmp_path: Path, pl
 @pytest.mark.parametrize(
     ("place", "status"),
     [
-        ("after receiver.record.submissions:log_submission", 201),
+        ("after receiver.record.submitting:log_submission", 201),
         (f"after {STORE}.log_submission", 200),
     ],
 )
@@ -275,7 +276,7 @@ POLLS = {
     "after the answer": Cost(
         fault=fault("after", "receiver.polling.status_client:StatusClient.ask"), asked=2
     ),
-    "recorded, but not committed": Cost(fault=fault("after", "receiver.record.recording:record"), asked=2),
+    "recorded, but not committed": Cost(fault=fault("after", WRITTEN), asked=2),
     "after it is recorded": Cost(fault=fault("after", "receiver.ingest:Ingest.accept_answer"), asked=1),
     "settled, but not committed": Cost(fault=fault("after", "receiver.record.polls:settle_poll"), asked=1),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_poll"), asked=1),
@@ -286,7 +287,9 @@ HELD = {
     "after the answer": Cost(
         fault=fault("after", "receiver.polling.status_client:StatusClient.ask"), asked=2
     ),
-    "recorded, but not committed": Cost(fault=fault("after", "receiver.record.polls:settle_held"), asked=2),
+    "recorded, but not committed": Cost(
+        fault=fault("after", WRITTEN, once="receiver.ingest:Ingest.accept_answer"), asked=2
+    ),
     "after it is recorded": Cost(fault=fault("after", "receiver.ingest:Ingest.accept_answer"), asked=1),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_poll"), asked=1),
 }
@@ -509,7 +512,7 @@ async def replayed(service: FaultyReceiver, killed: Fault, wanted: dict[str, Any
 @pytest.mark.parametrize(
     "killed",
     [
-        fault("after", "receiver.record.submissions:expire_early"),
+        fault("after", "receiver.record.deliveries:expire_early"),
         fault("after", "receiver.record.polls:forget_polls"),
         fault("after", "receiver.record.retention:purge"),
         fault("after", f"{STORE}.purge"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,9 +24,9 @@ from receiver.models import FetchLoad, FetchShare, Outcome, Recording, RemoteFil
 from receiver.options import StoreOptions, never
 from receiver.ports import Store
 from receiver.record import asset_shares, polls
-from receiver.record import recording as recording_module
-from receiver.record.deliveries import LARGE_BYTES
-from receiver.record.submissions import EARLY_OF_TASK
+from receiver.record.deliveries import OPEN_OF_TASK
+from receiver.record.recording import record_all
+from receiver.record.rules import LARGE_BYTES
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate, migrations
 from receiver.stores.sqlite.writer import connect
@@ -78,13 +79,13 @@ class TestSqlitePolls(PollsContract):
     """What is asked of providers."""
 
 
-async def traced(store: SqliteStore, record: Recording) -> list[str]:
-    """The statements that record a delivery."""
+async def traced(store: SqliteStore, *records: Recording) -> list[str]:
+    """The statements that record deliveries together."""
     statements: list[str] = []
 
     def trace(db: sqlite3.Cursor) -> None:
         db.connection.set_trace_callback(statements.append)
-        recording_module.record(db, record, store._options)
+        record_all(db, records, store._options)
         db.connection.set_trace_callback(None)
 
     await store._writer.write(trace)
@@ -265,7 +266,9 @@ async def test_ends_of_one_task_that_come_again_are_bounded_like_new_ones(tmp_pa
 
 async def test_what_was_not_understood_is_found_by_its_task(store: SqliteStore) -> None:
     plan = await store._read(
-        lambda db: db.execute(f"EXPLAIN QUERY PLAN {EARLY_OF_TASK}", ("vidgo", "t1")).fetchall()
+        lambda db: db.execute(
+            f"EXPLAIN QUERY PLAN {OPEN_OF_TASK}", {"provider": "vidgo", "task_id": "t1"}
+        ).fetchall()
     )
 
     assert "deliveries_key (provider=? AND task_id=?)" in plan[0][-1]
@@ -414,12 +417,40 @@ async def test_files_on_more_hosts_than_one_look_considers_have_their_turn_all_t
     assert min(tried.values()) >= 4
 
 
-async def test_a_callback_that_ends_its_task_costs_three_statements(store: SqliteStore) -> None:
+def words_of(statement: str) -> str:
+    """What a statement does, and to which table."""
+    table = re.search(r"\b(submissions|events|assets|deliveries)\b", statement)
+    assert table is not None
+    return f"{statement.split(maxsplit=1)[0].replace('WITH', 'SELECT')} {table[0]}"
+
+
+async def test_a_callback_that_ends_its_task_costs_two_reads_and_three_writes(store: SqliteStore) -> None:
     await store.log_submission(submission("t1"))
 
     statements = await traced(store, recording(completed("t1")))
 
-    assert [statement.split()[2] for statement in statements] == ["events", "assets", "deliveries"]
+    assert [words_of(statement) for statement in statements] == [
+        "SELECT submissions",
+        "SELECT deliveries",
+        "INSERT events",
+        "INSERT assets",
+        "INSERT deliveries",
+    ]
+
+
+async def test_callbacks_that_come_together_are_read_about_together(store: SqliteStore) -> None:
+    for number in range(50):
+        await store.log_submission(submission(f"t{number}"))
+
+    statements = await traced(store, *(recording(completed(f"t{number}")) for number in range(50)))
+
+    assert Counter(map(words_of, statements)) == {
+        "SELECT submissions": 1,
+        "SELECT deliveries": 1,
+        "INSERT events": 50,
+        "INSERT assets": 50,
+        "INSERT deliveries": 50,
+    }
 
 
 async def test_what_waits_for_confirmation_is_found_without_reading_what_does_not(

@@ -26,11 +26,13 @@ from receiver.models import (
     Verdict,
 )
 from receiver.options import never
-from receiver.record import assets, events, outbox, recording, submissions
+from receiver.record import assets, outbox, submitting
+from receiver.record.submissions import Submissions
 from receiver.relay import Relay
 from receiver.reports import read_report
 from receiver.stores.sqlite import SqliteStore
 from receiver.tokens import TokenClaim
+from tests.support.one_by_one import record_one
 
 FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
@@ -46,7 +48,7 @@ class ChecksThenInserts(SqliteStore):
 
     def _insert(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
         forget(db, record)  # INSERT OR REPLACE, so that the key does not get in the way
-        return recording.record(db, record, self._options)
+        return record_one(db, record, self._options)
 
 
 class AnswersBeforeCommit(SqliteStore):
@@ -64,7 +66,7 @@ class AnswersBeforeCommit(SqliteStore):
     def _rehearse(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
         db.execute("SAVEPOINT rehearsal")
         try:
-            return recording.record(db, record, self._options)
+            return record_one(db, record, self._options)
         finally:
             db.execute("ROLLBACK TO rehearsal")
             db.execute("RELEASE rehearsal")
@@ -90,7 +92,7 @@ class DedupesInMemory(SqliteStore):
     def _record(self, db: sqlite3.Cursor, record: Recording, *, is_new: bool) -> Receipt:
         if is_new:
             forget(db, record)
-        return recording.record(db, record, self._options)
+        return record_one(db, record, self._options)
 
 
 class LetsTheLastEndWin(SqliteStore):
@@ -103,7 +105,7 @@ class LetsTheLastEndWin(SqliteStore):
         known = event_of(db, record)
         if known is not None and known != record.fingerprint and record.report.state in ENDS:
             forget(db, record)
-        return recording.record(db, record, self._options)
+        return record_one(db, record, self._options)
 
 
 class TrustsWhatIsHeld(SqliteStore):
@@ -111,7 +113,7 @@ class TrustsWhatIsHeld(SqliteStore):
 
     async def record(self, record: Recording) -> Receipt:
         trusting = msgspec.structs.replace(self._options, confirms=never)
-        return await self._writer.write(lambda c: recording.record(c, record, trusting))
+        return await self._writer.write(lambda c: record_one(c, record, trusting))
 
 
 class ForgetsWhatWasEarly(SqliteStore):
@@ -120,7 +122,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
         def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
             hide_early(db)
-            row = submissions.log_submission(db, submission, self._options)
+            row = submitting.log_submission(db, submission, self._options)
             show_early(db)
             return row
 
@@ -129,7 +131,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         def bind(db: sqlite3.Cursor) -> Submission:
             hide_early(db)
-            row = submissions.bind_submission(db, submission_id, task_id, now, self._options)
+            row = submitting.bind_submission(db, submission_id, task_id, now, self._options)
             show_early(db)
             return row
 
@@ -184,7 +186,7 @@ class AddressesAfterwards(SqliteStore):
 
     async def record(self, record: Recording) -> Receipt:
         options = msgspec.structs.replace(self._options, routes=())
-        receipt = await self._writer.write(lambda c: recording.record(c, record, options))
+        receipt = await self._writer.write(lambda c: record_one(c, record, options))
         await self._writer.write(self._address)
         return receipt
 
@@ -259,17 +261,18 @@ class WritesInPlace(LocalBlobs):
 
 def event_of(db: sqlite3.Cursor, record: Recording) -> str | None:
     """The fingerprint of the end that the task of a delivery has."""
-    row = db.execute(events.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
-    return row[1] if row else None
+    row = Submissions(db).of_task(record.provider, record.report.task_id)
+    return row.fingerprint if row else None
 
 
 def forget(db: sqlite3.Cursor, record: Recording) -> None:
     """Take back the event of a delivery's task, with all that hangs on it."""
-    row = db.execute(events.EVENT_BY_TASK, (record.provider, record.report.task_id)).fetchone()
-    for table in ("outbox", "attempts", "assets") if row else ():
-        db.execute(f"DELETE FROM {table} WHERE event = ?", row[:1])
-    if row:
-        db.execute("DELETE FROM events WHERE number = ?", row[:1])
+    row = Submissions(db).of_task(record.provider, record.report.task_id)
+    if row is None:
+        return
+    for table in ("outbox", "attempts", "assets"):
+        db.execute(f"DELETE FROM {table} WHERE event = ?", (row.number,))
+    db.execute("DELETE FROM events WHERE number = ?", (row.number,))
 
 
 def hide_early(db: sqlite3.Cursor) -> None:

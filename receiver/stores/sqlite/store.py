@@ -19,7 +19,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from receiver.errors import Misconfigured, Unavailable
+from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.folders import open_own
 from receiver.models import (
     NO_LOAD,
@@ -61,6 +61,7 @@ from receiver.record import (
     asset_shares,
     assets,
     dead_letters,
+    deliveries,
     filters,
     history,
     lists,
@@ -72,7 +73,7 @@ from receiver.record import (
     replays,
     retention,
     stats,
-    submissions,
+    submitting,
     unset_sinks,
     views,
 )
@@ -160,18 +161,18 @@ class SqliteStore:
     # --- writes ---------------------------------------------------------------------------------------
 
     async def record(self, record: Recording) -> Receipt:
-        return await self._writer.write(lambda c: recording.record(c, record, self._options))
+        return await self._writer.write_each(self._record_all, record)
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
-        return await self._writer.write(lambda c: submissions.log_submission(c, submission, self._options))
+        return await self._writer.write(lambda c: submitting.log_submission(c, submission, self._options))
 
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         return await self._writer.write(
-            lambda c: submissions.bind_submission(c, submission_id, task_id, now, self._options)
+            lambda c: submitting.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
     async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
-        return await self._writer.write(lambda c: submissions.withdraw_submission(c, submission_id, now))
+        return await self._writer.write(lambda c: submitting.withdraw_submission(c, submission_id, now))
 
     async def lease_assets(
         self,
@@ -293,7 +294,7 @@ class SqliteStore:
         return await self._writer.write(lambda c: unset_sinks.drop(c, entries, sink))
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: submissions.expire_early(c, received_before, limit))
+        return await self._writer.write(lambda c: deliveries.expire_early(c, received_before, limit))
 
     async def purge(self, before: datetime, limit: int) -> int:
         return await self._writer.write(
@@ -409,6 +410,11 @@ class SqliteStore:
 
     def _new_lease(self) -> str:
         return lease_name(self._holder, self._options.clock.new_id("lease"))
+
+    def _record_all(
+        self, db: sqlite3.Cursor, records: Sequence[Recording]
+    ) -> Sequence[Receipt | ReceiverError]:
+        return recording.record_all(db, records, self._options)
 
     async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
         if purpose in LONG:

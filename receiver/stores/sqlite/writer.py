@@ -11,8 +11,9 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,9 @@ from receiver.stores.sqlite.wal import LONG_BYTES
 log = structlog.get_logger()
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Work = Callable[[sqlite3.Cursor], T]
+WorkForAll = Callable[[sqlite3.Cursor, Sequence[Item]], Sequence[T | ReceiverError]]
 Observer = Callable[[int, float], None]  # rows committed together, seconds
 
 MOST_TOGETHER = 512
@@ -35,15 +38,19 @@ RETRY_AFTER_SECONDS = 2.0
 
 
 class _Job:
-    """A function waiting for its commit, and the coroutine that waits for it."""
+    """An item waiting for its commit, what is to be done with it, and the coroutine that waits for it."""
 
-    __slots__ = ("error", "future", "result", "work")
+    __slots__ = ("error", "future", "item", "result", "work")
 
-    def __init__(self, work: Work[Any], future: "asyncio.Future[Any]") -> None:
+    def __init__(self, work: WorkForAll[Any, Any], item: Any, future: "asyncio.Future[Any]") -> None:
         self.work = work
+        self.item = item
         self.future = future
         self.result: Any = None
         self.error: BaseException | None = None
+
+    def end(self, end: Any) -> None:
+        self.result, self.error = (None, end) if isinstance(end, Exception) else (end, None)
 
 
 class Writer:
@@ -69,10 +76,18 @@ class Writer:
         ``work`` must be a function of the database alone: after a neighbour's failure it is run again.
         A ReceiverError that it raises before its first write is its answer and hurts nobody else.
         """
+        return await self.write_each(_do_each, work)
+
+    async def write_each(self, work: WorkForAll[Item, T], item: Item) -> T:
+        """The same for work that is done for many items at once: for all that wait in a row for it.
+
+        It returns what became of each, in their order; a ReceiverError is raised here, and says that for its
+        item nothing was written.
+        """
         if self._closed or len(self._waiting) >= MOST_WAITING:
             raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append(_Job(work, future))
+        self._waiting.append(_Job(work, item, future))
         if not self._gathering:
             self._gathering = True
             self._loop.call_soon(self._hand_over, 0)
@@ -122,14 +137,12 @@ class Writer:
         """The usual way: no savepoints. False when a row was bad; then nothing was written."""
         cursor = self._cursor
         cursor.execute("BEGIN IMMEDIATE")
-        for job in batch:
-            try:
-                job.result = job.work(cursor)
-            except ReceiverError as exc:
-                job.error = exc
-            except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
-                self._roll_back()
-                return False
+        try:
+            for work, jobs in groupby(batch, key=lambda job: job.work):
+                self._do(work, list(jobs))
+        except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
+            self._roll_back()
+            return False
         cursor.execute("COMMIT")
         return True
 
@@ -138,19 +151,24 @@ class Writer:
         cursor = self._cursor
         cursor.execute("BEGIN IMMEDIATE")
         for job in batch:
-            job.error = None
             cursor.execute("SAVEPOINT job")
             try:
-                job.result = job.work(cursor)
-            except ReceiverError as exc:
-                job.error = exc
+                self._do(job.work, [job])
             except Exception as exc:
                 if not self._connection.in_transaction:  # SQLite gave up the whole transaction: disk full
                     raise
-                job.error = _translate(exc)
+                job.end(_translate(exc))
                 cursor.execute("ROLLBACK TO job")
             cursor.execute("RELEASE job")
         cursor.execute("COMMIT")
+
+    def _do(self, work: WorkForAll[Any, Any], jobs: list[_Job]) -> None:
+        changes = self._connection.total_changes
+        ends = work(self._cursor, [job.item for job in jobs])
+        if all(isinstance(end, ReceiverError) for end in ends):
+            _check_untouched(self._connection, changes)
+        for job, end in zip(jobs, ends, strict=True):
+            job.end(end)
 
     def _resolve(self, batch: list[_Job]) -> None:
         for job in batch:
@@ -164,7 +182,7 @@ class Writer:
 
     def _fail(self, batch: list[_Job], exc: Exception) -> None:
         for job in batch:
-            job.error = _translate(exc)
+            job.end(_translate(exc))
         with suppress(Exception):  # short of memory it may be anything
             self._tell(getattr(exc, "sqlite_errorname", type(exc).__name__))
             self._roll_back()
@@ -203,6 +221,25 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: hot pages are copied back less often
     connection.execute(f"PRAGMA journal_size_limit = {LONG_BYTES}")  # once it is begun anew
     return connection
+
+
+def _do_each(db: sqlite3.Cursor, works: Sequence[Work[T]]) -> list[T | ReceiverError]:
+    """Do what has nothing in common, one after the other."""
+    ends: list[T | ReceiverError] = []
+    for work in works:
+        changes = db.connection.total_changes
+        try:
+            ends.append(work(db))
+        except ReceiverError as exc:
+            _check_untouched(db.connection, changes)
+            ends.append(exc)
+    return ends
+
+
+def _check_untouched(connection: sqlite3.Connection, changes: int) -> None:
+    """Raise where what was refused has written before: committed, it would be there all the same."""
+    if connection.total_changes != changes:
+        raise RuntimeError("what was refused had written already; a rule must refuse before the first write")
 
 
 def _translate(exc: Exception) -> Exception:
