@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -15,6 +14,7 @@ from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable
 from receiver.escapes import printable
 from receiver.models import Outcome, Stage, Verdict
+from receiver.urls import path_part
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
 LINE_SECONDS = 5.0  # between two lines where there is no terminal
@@ -96,7 +96,7 @@ def _goes_on(replay_id: str) -> str:
 
 def _looks(service: Service, replay: Reply) -> Iterator[Reply]:
     """Ask for the replay again and again, until it has ended."""
-    path = f"/replays/{quote(replay.document['id'], safe='')}"
+    path = f"/replays/{path_part(replay.document['id'])}"
     pause = FIRST_LOOK_SECONDS
     while True:
         yield replay

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -18,6 +17,7 @@ from receiver.cli.terminal import say
 from receiver.escapes import printable, printable_lines
 from receiver.models import EventType, Stage, TaskState
 from receiver.replay import check_can_match
+from receiver.urls import path_part
 
 
 @click.command()
@@ -189,7 +189,7 @@ def _plan(plan: dict[str, Any]) -> str:
 
 
 def _path(replay_id: str) -> str:
-    return f"/replays/{quote(replay_id, safe='')}"
+    return f"/replays/{path_part(replay_id)}"
 
 
 def _change(replay_id: str, verb: str, *, as_json: bool) -> None:

@@ -1,7 +1,6 @@
 """`receiver show`: say what an id is, and show the task that it belongs to."""
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -14,6 +13,7 @@ from receiver.cli.tables import print_pairs, wide_option
 from receiver.cli.tasks import print_list, print_task, task_path
 from receiver.cli.terminal import say
 from receiver.escapes import printable
+from receiver.urls import path_part
 
 # What our own ids begin with: the parameter of GET /tasks that finds by it, and what the id is of.
 _KINDS = {
@@ -52,7 +52,7 @@ def _by_our_id(service: Service, id_: str, *, as_json: bool) -> bool:
 
 
 def _reservation(service: Service, id_: str, *, as_json: bool) -> bool:
-    answer = _get(service, f"/submissions/{quote(id_, safe='')}") if id_.startswith("sub_") else None
+    answer = _get(service, f"/submissions/{path_part(id_)}") if id_.startswith("sub_") else None
     if answer is None:
         return False
     if as_json:
@@ -64,7 +64,7 @@ def _reservation(service: Service, id_: str, *, as_json: bool) -> bool:
 
 
 def _replay(service: Service, id_: str, *, as_json: bool) -> bool:
-    answer = _get(service, f"/replays/{quote(id_, safe='')}") if id_.startswith("rpl_") else None
+    answer = _get(service, f"/replays/{path_part(id_)}") if id_.startswith("rpl_") else None
     if answer is None:
         return False
     if not as_json:

@@ -1,7 +1,5 @@
 """`receiver submissions`: log one, list them, show one, withdraw a reservation."""
 
-from urllib.parse import quote
-
 import click
 import msgspec
 
@@ -23,6 +21,7 @@ from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable
 from receiver.payload import decode_whole, storable
+from receiver.urls import path_part
 
 
 @click.group()
@@ -92,7 +91,7 @@ def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
 def show(*, submission_id: str, as_json: bool) -> None:
     """Show one submission."""
     with connect() as service:
-        answer = service.get(f"/submissions/{quote(submission_id, safe='')}")
+        answer = service.get(f"/submissions/{path_part(submission_id)}")
     if as_json:
         print_json(answer)
     else:
@@ -104,7 +103,7 @@ def show(*, submission_id: str, as_json: bool) -> None:
 @yes_option
 def withdraw(*, submission_id: str, yes: bool) -> None:
     """Wait for no task of a reservation any more, as its order failed. One that is bound to a task stays."""
-    path = f"/submissions/{quote(submission_id, safe='')}"
+    path = f"/submissions/{path_part(submission_id)}"
     with connect() as service:
         row = service.get(path).document
         if row["task_id"] is None:

@@ -1,7 +1,6 @@
 """`receiver tasks`: list them, or show one with its whole history."""
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 import msgspec
@@ -25,6 +24,7 @@ from receiver.cli.tables import print_lines, print_pairs, print_table, wide_opti
 from receiver.cli.terminal import say
 from receiver.cli.timeline import timeline
 from receiver.escapes import printable
+from receiver.urls import path_part
 
 
 @click.group()
@@ -96,7 +96,7 @@ def get_task(service: Service, provider: str, task_id: str, wait: float) -> Repl
 
 def task_path(provider: str, task_id: str) -> str:
     """The path of one task."""
-    return f"/tasks/{quote(provider, safe='')}/{quote(task_id, safe='')}"
+    return f"/tasks/{path_part(provider)}/{path_part(task_id)}"
 
 
 def print_list(answer: Reply, *, as_json: bool) -> None:

@@ -80,6 +80,13 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return parse
 
 
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:  # there is no such user
+        raise ValueError from exc
+
+
 def _location(text: str) -> str:
     """A URL of which only the scheme is checked here; the plug-in judges the rest."""
     scheme, colon, rest = text.partition(":")
@@ -163,7 +170,7 @@ _FLAGS = {
 }
 
 FLAG = Accepts("true or false", lambda text: _FLAGS[text.lower()])
-FOLDER = Accepts("the path of a folder", lambda text: Path(text).expanduser())
+FOLDER = Accepts("the path of a folder (~NAME: the home of a user of this machine)", _folder)
 HOST = Accepts("a host name or address to listen on", _matching(r"[A-Za-z0-9.:_-]+"))
 LOCATION = Accepts("a URL such as scheme:path", _location)
 WEB_ADDRESS = Accepts("an http(s) URL without user, password, query and fragment", _web_address)

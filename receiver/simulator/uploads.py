@@ -87,8 +87,11 @@ class Uploads:
 
 def _form(content_type: str, body: bytes) -> tuple[dict[str, object], bytes]:
     """The fields of a ``multipart/form-data``, and the bytes of its ``file``."""
-    form = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
-    parts = {part.get_param("name", header="content-disposition"): part for part in form.walk()}
+    try:
+        form = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
+        parts = {part.get_param("name", header="content-disposition"): part for part in form.walk()}
+    except RecursionError as exc:
+        raise invalid("The form is nested too deeply") from exc
     found = {str(name): part.get_payload(decode=True) for name, part in parts.items() if name}
     content = found.pop("file", None)
     if not isinstance(content, bytes):

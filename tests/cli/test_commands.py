@@ -287,6 +287,23 @@ def test_a_strangers_text_cannot_move_the_cursor() -> None:
     assert "\x1b[2J" not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("tasks show vidgo ..", "GET /tasks/vidgo/%2E%2E"),
+        ("tasks show .. settings", "GET /tasks/%2E%2E/settings"),
+        ("submissions show ..", "GET /submissions/%2E%2E"),
+        ("replays show .", "GET /replays/%2E"),
+        ("replays pause ..", "POST /replays/%2E%2E/pause"),
+        ("sinks test ..", "POST /sinks/%2E%2E/test"),
+    ],
+)
+def test_no_id_leads_a_command_to_another_door(typed: str, asked: str) -> None:
+    with answering({}) as stub:
+        run(*typed.split(), RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert stub.asked[:1] == [asked]
+
+
 def test_json_is_the_apis_own_answer() -> None:
     with answering({"GET /tasks/vidgo/t%2F1": (200, TASK)}) as stub:
         result = run("tasks", "show", "vidgo", "t/1", "--json", RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)

@@ -117,6 +117,7 @@ def test_an_empty_variable_counts_as_unset(text: str) -> None:
         ("RECEIVER_BODY_TIMEOUT_SECONDS", "nan"),
         ("RECEIVER_BODY_TIMEOUT_SECONDS", "inf"),
         ("RECEIVER_ALLOW_UNTOKENED", "maybe"),
+        ("RECEIVER_DATA_DIR", "~nobody-of-this-name/data"),
         ("RECEIVER_ASSET_TYPES", "text"),
         ("RECEIVER_ASSET_TYPES", ","),
         ("RECEIVER_ASSET_HOSTS", "vidgo"),

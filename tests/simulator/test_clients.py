@@ -532,6 +532,17 @@ async def test_models_of_films_make_films(provider: str, model: str, tmp_path: P
         assert await kind_of(backend, file.url, tmp_path) == VIDEO
 
 
+async def test_an_upload_that_is_nested_deeply_is_refused() -> None:
+    async with playing() as backend:
+        levels = (f"Content-Type: multipart/mixed; boundary=b{n}\r\n\r\n--b{n}\r\n" for n in range(5000))
+        answer = await backend.http.post(
+            "/vidgo/api/common/upload/stream",
+            content=b"--z\r\n" + "".join(levels).encode(),
+            headers={"content-type": "multipart/mixed; boundary=z"},
+        )
+        assert answer.status_code == 400
+
+
 async def test_vidgo_takes_uploads_in_three_ways_and_five_a_minute() -> None:
     async with playing() as backend:
         where = "/vidgo/api/common/upload"

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -15,6 +14,7 @@ from receiver.config.credentials import read_credentials
 from receiver.config.settings import Settings
 from receiver.errors import Unavailable
 from receiver.tokens import Tokens
+from receiver.urls import path_part
 
 TIMEOUT_SECONDS = 30.0
 
@@ -97,7 +97,7 @@ class Backend:
 
     async def task(self, handed: Handed) -> dict[str, Any]:
         """One task with its whole history."""
-        return await self._ask("GET", f"/tasks/{handed.job.provider}/{quote(handed.task_id, safe='')}")
+        return await self._ask("GET", f"/tasks/{handed.job.provider}/{path_part(handed.task_id)}")
 
     async def truth(self) -> bytes:
         """What really happened, as the simulator tells it."""
