@@ -33,6 +33,8 @@ from receiver.options import PluginOptions
 FILE_MODE = 0o640
 MOST_RENAMES = 10  # of the file while it is written to, before that counts as a failure
 
+_DATABASE = b"SQLite format 3\0"  # what every such file begins with
+
 _STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -178,7 +180,7 @@ class _File:
             try_folder(self._path.parent)
             return
         try:
-            _refuse_what_is_no_file(os.fstat(file))
+            _refuse_what_takes_no_lines(file, os.fstat(file))
             os.fsync(file)
         finally:
             os.close(file)
@@ -188,7 +190,7 @@ class _File:
         file = self._open_or_make()
         try:
             info = os.fstat(file)
-            _refuse_what_is_no_file(info)
+            _refuse_what_takes_no_lines(file, info)
             if text:
                 is_whole = info.st_size == 0 or os.pread(file, 1, info.st_size - 1) == b"\n"
                 # A crash may have cut the last line short; it ends there.
@@ -283,9 +285,11 @@ class _Line:
 _Job = tuple[Future[None], _Line | None]
 
 
-def _refuse_what_is_no_file(info: os.stat_result) -> None:
+def _refuse_what_takes_no_lines(file: int, info: os.stat_result) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
+    if os.pread(file, len(_DATABASE), 0) == _DATABASE:  # which would write over the lines
+        raise OSError(errno.EINVAL, "it is a database: give the sink a file of its own")
 
 
 def _open_pipe(path: Path) -> int:

@@ -7,12 +7,13 @@ import os
 import random
 import resource
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -198,6 +199,19 @@ class TestJsonlSink(SinkContract):
         assert await failure(sink) is Outcome.STORAGE_FAILED
         with pytest.raises(Unavailable, match="cannot be written: Is a directory"):
             await sink.ping()
+
+    async def test_a_database_in_the_place_of_the_file_is_not_written_to(
+        self, open_sink: OpenSink, tmp_path: Path
+    ) -> None:
+        place = tmp_path / "receiver.db"
+        with closing(sqlite3.connect(place)) as connection:
+            connection.execute("CREATE TABLE tasks (id TEXT)")
+        before = place.read_bytes()
+        sink = open_sink("jsonl:receiver.db")
+        for use in (sink.ping(), sink.publish(notification())):
+            with pytest.raises(Unavailable, match="give the sink a file of its own"):
+                await use
+        assert place.read_bytes() == before
 
     async def test_every_line_is_json(self, sink: Sink, host: File) -> None:
         await sink.publish(notification(metadata={"text": "\n\r\u2028"}))
