@@ -103,22 +103,20 @@ async def test_a_lane_that_has_work_does_not_pause_between_its_pieces() -> None:
     await worker.drain(1)
 
 
-async def test_an_idle_lane_looks_in_the_moment_in_which_it_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 0.0)
+async def test_an_idle_lane_looks_in_the_moment_in_which_it_is_woken() -> None:
     shelf = Shelf()
     done: list[str] = []
 
     async def run(name: str) -> None:
         done.append(name)
 
-    worker = Worker([lane(shelf, run)], count_restart=lambda name: None)
+    worker = Worker([lane(shelf, run, breath_seconds=0.05)], count_restart=lambda name: None)
     worker.start()
     await until(lambda: shelf.looks == 1)
-    await asyncio.sleep(0.05)
-    monkeypatch.setattr("receiver.worker.BREATH_SECONDS", 3600.0)
+    await asyncio.sleep(0.2)  # it has had its breath, and waits to be woken
     shelf.due.append("new")
     worker.wake()
-    await until(lambda: done == ["new"])
+    await until(lambda: done == ["new"], seconds=FALLBACK_SECONDS - 1)
     await worker.drain(1)
 
 

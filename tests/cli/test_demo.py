@@ -214,6 +214,17 @@ LIES: dict[str, tuple[Evidence, set[str]]] = {
     "wrong owner": (with_told(data=replace(TOLD_DONE.data, owner="user-2")), {EVENTS}),
     "too few callbacks": (with_truth(callbacks=(call("accepted"),)), {ANSWERS, REPEATS}),
     "a callback not acknowledged": (with_truth(callbacks=(*DONE.callbacks, call("", 503))), {ANSWERS}),
+    "a callback without an answer": (
+        with_truth(callbacks=(*DONE.callbacks, TrueCall(status=None, answer=None))),
+        {ANSWERS},
+    ),
+    "a callback without an answer, and yet on record": (
+        replace(
+            with_truth(callbacks=(*DONE.callbacks, TrueCall(status=None, answer=None))),
+            seen=with_seen(replace(AFTER, seen=AFTER.seen + 1)).seen,
+        ),
+        {ANSWERS},
+    ),
     "accepted twice": (
         with_truth(callbacks=(call("accepted"), call("accepted"), call("duplicate"))),
         {REPEATS},
