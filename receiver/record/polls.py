@@ -1,22 +1,29 @@
 """Whom to ask about what: polls, and callbacks held until the provider says the same.
 
 A callback that ends its task leaves its poll where it is, so that accepting one costs nothing more. Whoever
-meets the poll of a task that has ended drops it, and settles what was held: the lane that leases, an answer
+meets the poll of a task that has ended drops it, and settles what was held: the loop that leases, an answer
 that comes too late, or upkeep, which follows the deliveries and so meets every end once.
 """
 
 from datetime import datetime
-from typing import Any
 
 from receiver.models import Outcome, PollWork, Settlement
 from receiver.record.cursor import Cursor
 from receiver.record.deliveries import Deliveries
 from receiver.record.leases import HELD
 from receiver.record.replays import count_settled
-from receiver.record.rows import parameters, parameters_of, read_one
+from receiver.record.rows import (
+    Row,
+    fetch_each,
+    fetch_one,
+    parameters,
+    parameters_of,
+    read_one,
+    to_values,
+)
 from receiver.record.rules import PollRow
 from receiver.record.submissions import Submissions
-from receiver.times import from_text, to_text
+from receiver.times import to_text
 
 # Besides what a holder who is gone has leased, what is held is looked at anew, for there may be another key
 # now, or another policy.
@@ -43,22 +50,25 @@ DELETE_POLL = "DELETE FROM polls WHERE number = :number"
 
 # The due polls of one provider, the oldest first, and whether their tasks have ended.
 _DUE = """
-SELECT p.number, s.id, s.task_id, s.model, coalesce(s.bound_at, s.created_at), p.asked + 1, p.held,
-    p.replay_id, e.number IS NOT NULL
+SELECT p.number AS number, s.id AS submission_id, s.provider AS provider, s.task_id AS task_id,
+    s.model AS model, coalesce(s.bound_at, s.created_at) AS submitted_at, p.asked + 1 AS attempt,
+    p.held AS held, p.replay_id AS replay_id, e.number IS NOT NULL AS has_ended
 FROM polls p JOIN submissions s USING (number) LEFT JOIN events e USING (number)
-WHERE p.provider = ? AND p.due_at <= ? AND p.held = {held} ORDER BY p.due_at LIMIT ?
+WHERE p.provider = :provider AND p.due_at <= :now AND p.held = {held} ORDER BY p.due_at LIMIT :most
 """
 # A result that waits for the provider's word goes before all those that may be there.
 DUE_HELD = _DUE.format(held=1)
 DUE_OTHERS = _DUE.format(held=0)
 
-LEASE_POLL = "UPDATE polls SET lease = ?, due_at = ?, asked = asked + 1 WHERE number = ?"
+LEASE_POLL = """
+UPDATE polls SET lease = :lease, due_at = :lease_until, asked = asked + 1 WHERE number = :number
+"""
 
 # A question has been answered, or not; the lease must still be ours.
 SETTLE_POLL = """
-UPDATE polls SET lease = NULL, outcome = ?, detail = ?, asked_at = ?, due_at = ?
-WHERE number = (SELECT number FROM submissions WHERE id = ?) AND lease = ?
-RETURNING number, number IN (SELECT number FROM events), replay_id
+UPDATE polls SET lease = NULL, outcome = :outcome, detail = :detail, asked_at = :settled_at, due_at = :due_at
+WHERE number = (SELECT number FROM submissions WHERE id = :submission_id) AND lease = :lease
+RETURNING number, number IN (SELECT number FROM events) AS has_ended, replay_id
 """
 
 # A replay wants one answer, whatever it is.
@@ -145,59 +155,51 @@ def lease_polls(
     held_only: bool,
 ) -> list[PollWork]:
     """Take due polls of one provider; see ``ports.Store.lease_polls``."""
-    works: list[tuple[Any, ...]] = []
+    due: list[Row] = []
     for query in (DUE_HELD,) if held_only else (DUE_HELD, DUE_OTHERS):
-        works += _drop_ended(db, query, provider, now, limit - len(works))
-    until = to_text(lease_until)
-    db.executemany(LEASE_POLL, [(lease, until, row[0]) for row in works])
-    return [_work(provider, row, lease) for row in works]
+        due += _drop_ended(db, query, provider, now, limit - len(due))
+    leased = [parameters(lease=lease, lease_until=lease_until, number=row["number"]) for row in due]
+    db.executemany(LEASE_POLL, leased)
+    return to_values(due, PollWork, lease=lease)
 
 
-def _drop_ended(db: Cursor, query: str, provider: str, now: datetime, limit: int) -> list[tuple[Any, ...]]:
+def _drop_ended(db: Cursor, query: str, provider: str, now: datetime, limit: int) -> list[Row]:
     """The first ``limit`` due polls of tasks without an end; those of others before them are dropped."""
-    open_: list[tuple[Any, ...]] = []
-    ended: list[tuple[Any, ...]] = []
-    for *row, has_ended in db.execute(query, (provider, to_text(now), limit + MOST_DROPPED)):
-        if has_ended:
-            ended.append(tuple(row))
+    open_: list[Row] = []
+    ended: list[Row] = []
+    for row in fetch_each(
+        db.execute(query, parameters(provider=provider, now=now, most=limit + MOST_DROPPED))
+    ):
+        if row["has_ended"]:
+            ended.append(row)
         elif len(open_) < limit:
-            open_.append(tuple(row))
+            open_.append(row)
         else:
             break
     for row in ended:
-        drop(db, row[0], provider, row[2], now)
+        drop(db, row["number"], provider, row["task_id"], now)
     return open_
-
-
-def _work(provider: str, row: tuple[Any, ...], lease: str) -> PollWork:
-    return PollWork(
-        submission_id=row[1],
-        provider=provider,
-        task_id=row[2],
-        model=row[3],
-        submitted_at=from_text(row[4]),
-        attempt=row[5],
-        held=bool(row[6]),
-        replay_id=row[7],
-        lease=lease,
-    )
 
 
 def settle_poll(db: Cursor, work: PollWork, settlement: Settlement) -> bool:
     """Record how a question ended; see ``ports.Store.settle_poll``."""
     again = settlement.retry_at
-    values = (
-        settlement.outcome.value, settlement.detail, to_text(settlement.settled_at),
-        to_text(again or settlement.settled_at), work.submission_id, work.lease,
-    )  # fmt: skip
-    settled = db.execute(SETTLE_POLL, values).fetchone()
+    values = parameters(
+        outcome=settlement.outcome,
+        detail=settlement.detail,
+        settled_at=settlement.settled_at,
+        due_at=again or settlement.settled_at,
+        submission_id=work.submission_id,
+        lease=work.lease,
+    )
+    settled = fetch_one(db.execute(SETTLE_POLL, values))
     if settled is None:
         return False
-    number, has_ended, replay_id = settled
+    number, replay_id = settled["number"], settled["replay_id"]
     if replay_id is not None:
         db.execute(CLEAR_REPLAY, (number,))
         count_settled(db, replay_id, settlement.outcome.value, settlement.settled_at)
-    if again is None or has_ended:
+    if again is None or settled["has_ended"]:
         drop(db, number, work.provider, work.task_id, settlement.settled_at)
     return True
 

@@ -5,7 +5,7 @@ A statement selects each column under the name of the field that it is for (``AS
 of its own (a mapping, a list, a struct) is JSON.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -35,6 +35,13 @@ def fetch_all(cursor: Cursor) -> list[Row]:
         return []
     names = [*map(_name, cursor.description)]
     return [dict(zip(names, row)) for row in rows]  # noqa: B905 - a driver's row has all; asking costs as much again
+
+
+def fetch_each(cursor: Cursor) -> Iterator[Row]:
+    """What a statement finds, row by row: whoever has enough need not read the rest."""
+    names = [name for name, *_ in cursor.description or ()]
+    for row in cursor:
+        yield dict(zip(names, row, strict=True))
 
 
 def fetch_one(cursor: Cursor) -> Row | None:

@@ -457,7 +457,9 @@ async def test_what_waits_for_confirmation_is_found_without_reading_what_does_no
     store: SqliteStore,
 ) -> None:
     plan = await store._read(
-        lambda db: db.execute(f"EXPLAIN QUERY PLAN {polls.DUE_HELD}", ("vidgo", "9", 1)).fetchall()
+        lambda db: db.execute(
+            f"EXPLAIN QUERY PLAN {polls.DUE_HELD}", {"provider": "vidgo", "now": "9", "most": 1}
+        ).fetchall()
     )
 
     assert any("polls_held" in step[-1] for step in plan)
