@@ -15,9 +15,12 @@ def value_of(key: str, row: str) -> str:
     NULL where it has nothing, an object or a list there. ``key`` is one that the settings accept.
     """
     place = f"{row}metadata, '$.\"{key}\"'"
+    # A number as it is written, for as one of SQLite's two long ids could become one. Beside nothing in a
+    # list it stays as it is in every release: "[7,null]".
+    number = f"substr(rtrim(json_extract({place}, '$[0]'), ',nul]'), 2)"
     return (
         f"CASE json_type({place}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'"
-        f" WHEN 'object' THEN NULL WHEN 'array' THEN NULL ELSE CAST(json_extract({place}) AS TEXT) END"
+        f" WHEN 'integer' THEN {number} WHEN 'real' THEN {number} WHEN 'text' THEN json_extract({place}) END"
     )
 
 

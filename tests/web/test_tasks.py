@@ -1,6 +1,7 @@
 """Backends look at tasks, and admins at the counts."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -235,6 +236,15 @@ async def test_a_task_is_found_by_what_its_backend_has(
         assert await listed(backend, **{name: value, "state": "submitted"}) == []
     assert await listed(backend, event_id="evt_unknown") == []
     assert await listed(backend, **{"metadata.order_id": "7b", "owner": "user-17"}) == ["t2"]
+
+
+@pytest.mark.parametrize("number", ["100000000000000000001", "1.5", "-7", "1e20", "0"])
+async def test_a_number_in_metadata_is_found_as_it_is_written(
+    backend: httpx2.AsyncClient, number: str
+) -> None:
+    await log_task(backend, "t1", metadata={"order_id": json.loads(number)})
+    await log_task(backend, "t2", metadata={"order_id": 100000000000000000002})
+    assert await listed(backend, **{"metadata.order_id": number}) == ["t1"]
 
 
 async def test_a_key_of_metadata_without_an_index_is_refused_with_what_to_set(
