@@ -97,10 +97,9 @@ class ReplayStore(Protocol):
     async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
         """Take up to ``limit`` running replays whose next step is due.
 
-        One of which more than a thousand pieces have not settled is put off; of notifications, at every
-        sink that may get any by its route and the replay's filter, the first one of which may be to come.
-        One that is done is handed out once more, for its end to be told, and a cancelled one as long as there
-        is something to take back.
+        A replay with more than a thousand unsettled pieces is postponed; a notify replay only when every
+        sink that it may address has so many of them waiting. A replay that is done is handed out once more,
+        so that its end is told, and a cancelled one as long as there is something to take back.
         """
 
     async def find_matches(self, work: ReplayWork, limit: int) -> Matches:
@@ -210,15 +209,12 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
     What lists and counts look through at a time is bounded, so that a page may be short, or empty, and have
     another after it.
 
-    Several processes may share one where its engine lets them (SQLite does not). A lease names its holder and
-    ends by itself, whoever took it. Where rows are followed by a mark (``forget_polls``, ``purge``, cursors
-    of lists and replays), no row may become visible behind a mark that has passed its place. With one writer
-    places are given in the order of commits, and nothing needs to be done. An engine with several must give
-    them so (by a lock around the commit), or let no mark pass the place of a transaction that is still open.
-
-    Raises ``Unavailable`` when it cannot commit now; then nothing was changed. Cancelling the caller
-    does not undo a commit. Methods that settle re-check the lease and return False, changing nothing,
-    when somebody else took the work over.
+    Several processes may share one where its engine lets them (SQLite does not). A lease names its holder
+    and ends by itself, whoever took it. Where rows are followed by a mark (``follow_deliveries``, ``purge``,
+    cursors of lists and replays), no row may become visible behind a mark that has passed its place. With one
+    writer places are given in the order of commits, and nothing needs to be done. An engine with several must
+    give them so (by a lock around the commit), or let no mark pass the place of a transaction that is still
+    open.
     """
 
     @classmethod
@@ -241,10 +237,10 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
 
         Ownership, verdict, event, pending assets or outbox entries are decided and written together.
         A repeat raises a counter; one that arrives while the first is uncommitted waits for it.
-        Of bodies that one token brings about one task a hundred of each verdict are kept, of ends that wait
-        twenty. Beyond that what may still count (early, unconfirmed, unrecognised) is Unavailable, and the
-        rest is counted. So is Unavailable what nobody owns (early or unrecognised,
-        each for itself) beyond ``StoreOptions.early_limit``, or, where it is large, beyond a hundred.
+        Limits, for each token and task: a hundred bodies of each verdict, twenty results that wait. One more
+        raises Unavailable where it may still count (early, unconfirmed, unrecognised), and is only counted
+        otherwise. Deliveries without an owner (early and unrecognised, each verdict for itself) raise
+        Unavailable beyond ``StoreOptions.early_limit``, and beyond a hundred that are large.
         An end that must be confirmed (``StoreOptions.confirms``) makes no event: it is held as
         ``unconfirmed``, and the task is due to be polled now. So is a success without files, which is no end
         before it was said for ten minutes, by the provider itself where it can be asked. Its sender is told
@@ -345,11 +341,11 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
     async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
         """Judge what was held of a task as if it came now, read anew; whether that ended the task."""
 
-    async def forget_polls(self, now: datetime, limit: int) -> int:
-        """Follow up to ``limit`` deliveries that came since, and drop the polls of tasks that they ended.
+    async def follow_deliveries(self, now: datetime, limit: int) -> int:
+        """Count up to ``limit`` new deliveries, and drop the polls of the tasks that they ended.
 
-        How many were followed; 0 when nothing is left. It is for providers that nobody asks: whoever
-        leases polls drops them on the way.
+        Returns how many there were; 0 when nothing is left. Whoever leases polls drops those of ended tasks
+        on the way, too: this is what drops them for providers that are not asked.
         """
 
     async def next_due_at(self, kind: Due, name: str = "", *, load: FetchLoad = NO_LOAD) -> datetime | None:

@@ -53,8 +53,8 @@ class Relay:
 
     The loop that leases asks ``stopped`` first: a stopped sink gets nothing until a restart, and its
     entries stay pending. While a sink is down one entry at a time is leased, to find out whether it is back
-    (see ``circuit``); what is known of that is gone with the process. A publish lasts at most the policy's
-    ``timeout_seconds`` and a second, so a lease must last longer.
+    (see ``sink_circuit``); what is known of that is gone with the process. A publish lasts at most the
+    policy's ``timeout_seconds`` and a second, so a lease must last longer.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Relay:
         try:
             await self._send(sink, render_test(id_, sink, source=self._source, now=started_at))
         except Exception as exc:  # noqa: BLE001 - a sink may be anybody's code, and its bug is its own
-            outcome, detail = _told(exc)
+            outcome, detail = _outcome_of(exc)
         return self._answer(id_, outcome, detail, started)
 
     async def lease(self, sink: str, now: datetime, until: datetime, limit: int) -> list[OutboxWork]:
@@ -195,7 +195,7 @@ class Relay:
         """Tell the sink's circuit how a publish ended; return whose fault it was."""
         circuit, now = self._circuits[work.sink], self._clock.uptime()
         before, diagnosis = circuit.outage, ITS_OWN
-        outcome, detail = _told(failure)
+        outcome, detail = _outcome_of(failure)
         self.answers[work.sink] = self._answer(message_id(work), outcome, detail, started)
         if failure is None or (isinstance(failure, Permanent) and not isinstance(failure, Gone)):
             circuit.answered(work.id, started, now)
@@ -257,7 +257,7 @@ def decide(
     Without a failure the entry is delivered. Gone leaves it pending for later, however often. Permanent makes
     it a dead letter. After any other failure it is tried again until ``give_up_at``, and once then.
     """
-    outcome, detail = _told(failure)
+    outcome, detail = _outcome_of(failure)
     retry_at = None
     if isinstance(failure, Gone):
         retry_at = settled_at  # nobody leases from a stopped sink; a restart finds it due
@@ -299,7 +299,7 @@ def _retry_after_seconds(failure: Exception) -> float | None:
     return None if wish is None or not wish > 0 else min(wish, LONGEST_WISH_SECONDS)
 
 
-def _told(failure: Exception | None) -> tuple[Outcome, str | None]:
+def _outcome_of(failure: Exception | None) -> tuple[Outcome, str | None]:
     match failure:
         case None:
             return Outcome.DELIVERED, None

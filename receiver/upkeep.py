@@ -38,7 +38,7 @@ class Upkeep:
         self._store = store
         self._clock = clock
         self._expire = Steps(store.expire_early, clock)
-        self._forget = Steps(store.forget_polls, clock)
+        self._forget = Steps(store.follow_deliveries, clock)
         self._purge = Steps(store.purge, clock)
         self._leaps = Leaps(clock)
         self._early_ttl = timedelta(seconds=early_ttl_seconds)

@@ -143,9 +143,9 @@ class LeaseLoop(Generic[T]):
         try:
             await self._run(work)
         except Unavailable as exc:  # the store could not settle it: the lease runs out, and again
-            log.warning("work.unsettled", lane=self.name, reason=str(exc))
+            log.warning("work.unsettled", loop=self.name, reason=str(exc))
         except Exception as exc:  # one poisonous piece of work must not stop the loop
-            log.exception("work.crashed", lane=self.name, error=type(exc).__name__)
+            log.exception("work.crashed", loop=self.name, error=type(exc).__name__)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

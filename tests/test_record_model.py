@@ -269,8 +269,8 @@ class Record(RuleBasedStateMachine):
         assert receipt.status is expected
 
     @rule()
-    def forget_polls(self) -> None:
-        while self.runner.run(self.store.forget_polls(NOW, 2)):
+    def follow_deliveries(self) -> None:
+        while self.runner.run(self.store.follow_deliveries(NOW, 2)):
             pass
         stats = self.runner.run(self.store.count_stats())
         assert stats.deliveries.get(Verdict.UNCONFIRMED, 0) == sum(self.held.values())

@@ -23,7 +23,7 @@ class Proof(StrEnum):
 class Verdict(StrEnum):
     """What a delivery turned out to be."""
 
-    ACCEPTED = "accepted"  # the first terminal state of an owned task
+    ACCEPTED = "accepted"  # ended its task, or was held and agreed with that end
     DUPLICATE = "duplicate"  # says what is known already
     PROGRESS = "progress"  # a known state that ends nothing
     EARLY = "early"  # authentic, but its submission is not in the log yet

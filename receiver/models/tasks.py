@@ -1,4 +1,4 @@
-"""The values that pass between modules: frozen, keyword-only, without behaviour of their own.
+"""Callbacks, reports, submissions, deliveries, events and tasks: frozen, keyword-only, without behaviour.
 
 All times are aware UTC. All ids are text with a prefix that tells what they name (``sub_``, ``dlv_``,
 ``evt_``, ``out_``, ``rpl_``).

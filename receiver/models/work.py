@@ -63,8 +63,8 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended, and what follows: done, again at ``retry_at``, or never.
 
-    Without ``uses_attempt`` it was no fault of an outbox entry's, and the next attempt has its number. One
-    that ``is_probe``, of many in an outage of a sink, adds no line to the history, but counts in a like one.
+    Without ``uses_attempt`` it was no fault of an outbox entry's, and the next attempt has its number. A
+    probe's attempt (``is_probe``) is added to an equal one in the history, and never makes a new line there.
     ``links`` are those of the event's files that its provider still names, by their index, as it names them
     now: they replace the link of the asset itself, and those of the event's other files that wait.
     ``link_may_be_dead``: its host said so, or something that means it; another link may still be alive.

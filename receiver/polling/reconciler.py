@@ -92,7 +92,7 @@ class Reconciler:
         lost_after_seconds: float,
     ) -> None:
         self._store = store
-        self._asker = status_client
+        self._status_client = status_client
         self._ingest = ingest
         self._providers = providers
         self._clock = clock
@@ -104,15 +104,19 @@ class Reconciler:
 
         While the provider cannot be asked for long, all due tasks are taken and told so at once.
         """
-        room = limit if self._asker.turns_away(provider) else min(limit, self._asker.room(provider))
+        room = (
+            limit
+            if self._status_client.turns_away(provider)
+            else min(limit, self._status_client.room(provider))
+        )
         return await self._store.lease_polls(provider, now, until, room) if room else []
 
     async def next_due_at(self, provider: str) -> datetime | None:
         """When ``lease`` will have something to take: a task is due, and the pace allows a question."""
         due_at = await self._store.next_due_at("polls", provider)
-        if due_at is None or self._asker.turns_away(provider):
+        if due_at is None or self._status_client.turns_away(provider):
             return due_at
-        return max(due_at, self._asker.free_at(provider))
+        return max(due_at, self._status_client.free_at(provider))
 
     async def run(self, work: PollWork) -> Settlement:
         """Ask about one task, record what that means for it, and settle the question.
@@ -123,7 +127,7 @@ class Reconciler:
         started_at = self._clock.now()
         if work.held and await self._counts(await self._store.list_held(work)):
             return await self._settle_judged(work, started_at)
-        answer = await self._asker.ask(work.provider, work.task_id, work.model)
+        answer = await self._status_client.ask(work.provider, work.task_id, work.model)
         now = self._clock.now()
         settlement = Settlement(
             outcome=answer.outcome,
@@ -165,7 +169,7 @@ class Reconciler:
         Raises Unavailable when the store cannot.
         """
         for provider in self._providers:
-            if self._asker.can_ask(provider):
+            if self._status_client.can_ask(provider):
                 continue
             now = self._clock.now()
             until = now + timedelta(seconds=JUDGING_SECONDS)
@@ -244,9 +248,9 @@ class Reconciler:
         if answer.outcome in _TOLD:
             return False
         if answer.outcome in MENDABLE:  # by the operator
-            return self._asker.lasting(work.provider, MENDABLE) is None
+            return self._status_client.lasting(work.provider, MENDABLE) is None
         # A provider that was not asked may answer in a little while.
-        away_for = None if answer.asked else self._asker.lasting(work.provider, {answer.outcome})
+        away_for = None if answer.asked else self._status_client.lasting(work.provider, {answer.outcome})
         return away_for is None or away_for >= UNASKED_LOSS
 
     async def _lose(
@@ -265,16 +269,16 @@ class Reconciler:
 
     async def renew(self, work: AssetWork) -> Renewal | None:
         """Ask for an asset's link anew; None where its provider cannot be asked, or could not for long."""
-        if not self._asker.can_ask(work.provider) or work.attempt > MOST_ATTEMPTS_UNASKED:
+        if not self._status_client.can_ask(work.provider) or work.attempt > MOST_ATTEMPTS_UNASKED:
             return None
-        again_at = self._asker.out_of_turn(work.provider)
+        again_at = self._status_client.out_of_turn(work.provider)
         if again_at is not None:
             detail = "a new link will be asked for when the provider's pace allows"
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
-        answer = await self._asker.ask(work.provider, work.task_id, work.model)
+        answer = await self._status_client.ask(work.provider, work.task_id, work.model)
         if answer.outcome in PROVIDER_FAILURES:
             detail = f"a new link could not be asked for: {answer.outcome}"
-            again_at = self._asker.free_at(work.provider)
+            again_at = self._status_client.free_at(work.provider)
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
         now = self._clock.now()
         files = answer.report.files if answer.report is not None else ()

@@ -37,7 +37,7 @@ CURSOR = re.compile(r"out_([0-9]{1,18})")
 def list_dead(
     db: Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
 ) -> DeadLetterPage:
-    """A page of dead letters, the newest first; see ``ports.Store.list_dead``."""
+    """A page of dead letters, the newest first; see ``ports.DeadLetterStore.list_dead``."""
     high = LAST_NUMBER if cursor is None else _number(cursor) - 1
     found = search(db, DEAD, wanted, *(["o.sink = :sink"] if sink else []), sink=sink)
     rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high)

@@ -13,7 +13,7 @@ from receiver.record import rules
 from receiver.record.cursor import Cursor
 from receiver.record.keys import ByKeys
 from receiver.record.rows import Row, find_row, find_rows, insert_into, parameters
-from receiver.record.rules import LARGE_BYTES, MOST_LARGE, OWNERLESS, DeliveryRow, Place, SubmissionRow
+from receiver.record.rules import LARGE_BYTES, MOST_LARGE, OWNERLESS, DeliveryRow, FilingKey, SubmissionRow
 from receiver.times import to_text
 
 Key = tuple[str, str, str, str]  # a place and a digest
@@ -131,7 +131,7 @@ class _Filed:
 
 
 class Deliveries:
-    """Those that a batch is about, as it leaves them."""
+    """The deliveries that a batch has read, with its changes; ``write`` saves them."""
 
     def __init__(self, db: Cursor) -> None:
         self._db = db
@@ -151,7 +151,7 @@ class Deliveries:
         for row in find_rows(self._db.execute(*BY_KEY.of(list(asked))), DeliveryRow):
             self._read(row)
 
-    def find(self, place: Place, digest: str) -> DeliveryRow | None:
+    def find(self, place: FilingKey, digest: str) -> DeliveryRow | None:
         """The row of a body that came before."""
         filed = self._find((*place, digest))
         return None if filed is None else filed.row
@@ -185,7 +185,7 @@ class Deliveries:
         rows = [filed.row for filed in sorted(found, key=lambda filed: filed.order)]
         return [row for row in rows if row.verdict in rules.STILL_OPEN]
 
-    def file(self, recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> None:
+    def file(self, recording: Recording, verdict: Verdict, place: FilingKey, owner: int | None) -> None:
         """Keep a delivery, or count that its body came again."""
         filed = self._find((*place, recording.digest))
         if filed is None:
@@ -197,7 +197,7 @@ class Deliveries:
         self._change(filed, rules.come_again(filed.row, recording, verdict, owner))
         self._see(filed, recording)
 
-    def renew(self, recording: Recording, place: Place) -> None:
+    def renew(self, recording: Recording, place: FilingKey) -> None:
         """Keep the body again of a delivery of which only the key was left."""
         filed = self._find((*place, recording.digest))
         assert filed is not None, "its key is left"  # noqa: S101
@@ -210,7 +210,7 @@ class Deliveries:
         filed.brought = recording
         self._put_last(filed)
 
-    def count_on_newest(self, recording: Recording, verdict: Verdict, place: Place) -> None:
+    def count_on_newest(self, recording: Recording, verdict: Verdict, place: FilingKey) -> None:
         """Count a delivery that is not kept on the newest of its kind."""
         alike = [filed for filed in self._of_place(place) if filed.row.verdict is verdict]
         known = [filed.row.number for filed in self._of_place(place) if filed.before is not None]
@@ -241,7 +241,7 @@ class Deliveries:
             )
         )
 
-    def count_alike(self, place: Place, verdict: Verdict, most: int, *, waits: bool) -> int:
+    def count_alike(self, place: FilingKey, verdict: Verdict, most: int, *, waits: bool) -> int:
         """How many of one kind one token brought one task; counting stops at ``most``."""
         more = self._more[place, verdict, waits]
         values = {**_place(place), "verdict": verdict.value, "waits": waits, "most": max(most - more, 0)}
@@ -286,7 +286,7 @@ class Deliveries:
             filed = self._known[_key(row)] = self._by_number[row.number] = _Filed(row, row, None)
         return filed
 
-    def _of_place(self, place: Place) -> Iterator[_Filed]:
+    def _of_place(self, place: FilingKey) -> Iterator[_Filed]:
         for filed in self._known.values():
             if filed and (filed.row.provider, filed.row.task_id, filed.row.claim) == place:
                 yield filed
@@ -326,7 +326,7 @@ def _key(row: DeliveryRow) -> Key:
     return row.provider, row.task_id, row.claim, row.digest
 
 
-def _place(place: Place) -> Row:
+def _place(place: FilingKey) -> Row:
     provider, task_id, claim = place
     return {"provider": provider, "task_id": task_id, "claim": claim}
 

@@ -43,7 +43,7 @@ INSERT_ASSET = insert_into("assets", _NewAsset)
 
 
 class Events:
-    """Those that a batch brings."""
+    """The events and files that a batch adds; ``write`` saves them."""
 
     def __init__(self, db: Cursor, routes: Sequence[Route]) -> None:
         self._db = db

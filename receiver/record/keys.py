@@ -1,4 +1,4 @@
-"""One key or many in one statement: many are a list of values that it joins, as every database can.
+"""Select rows by one key, or by many through a joined list of VALUES, which every database has.
 
 A list is filled in before it is joined, which costs more than all the rest where there is one key.
 """

@@ -1,4 +1,4 @@
-"""Whom to ask about what: polls, and callbacks held until the provider says the same.
+"""Polls: which tasks are due to be asked about, and callbacks held until the provider says the same.
 
 A callback that ends its task leaves its poll where it is, so that accepting one costs nothing more. Whoever
 meets the poll of a task that has ended drops it, and settles what was held: the loop that leases, an answer
@@ -22,7 +22,7 @@ from receiver.record.rows import (
     to_values,
 )
 from receiver.record.rules import PollRow
-from receiver.record.submissions import Submissions
+from receiver.record.submission_rows import Submissions
 from receiver.times import to_text
 
 # Besides what a holder who is gone has leased, what is held is looked at anew, for there may be another key
@@ -104,7 +104,7 @@ MOST_DROPPED = 500
 
 
 class Polls:
-    """Those that a batch is about, as it leaves them."""
+    """The polls that a batch has read, with its changes; ``write`` saves them."""
 
     def __init__(self, db: Cursor) -> None:
         self._db = db
@@ -119,12 +119,12 @@ class Polls:
         return self._known[number]
 
     def put(self, poll: PollRow) -> None:
-        """Ask so from now on."""
+        """Change this poll, or add it."""
         self.find(poll.number)
         self._known[poll.number] = poll
 
     def drop(self, number: int) -> None:
-        """Ask no more."""
+        """Drop this poll."""
         self.find(number)
         self._known[number] = None
 
@@ -205,7 +205,7 @@ def settle_poll(db: Cursor, work: PollWork, settlement: Settlement) -> bool:
 
 
 def drop(db: Cursor, number: int, provider: str, task_id: str, now: datetime) -> None:
-    """Ask no more about a task, and settle what waited for the answer."""
+    """Drop the poll of a task, and settle what waited for the answer: ``Batch`` does so for what it read."""
     held, replay_id = db.execute(DROP_POLL, (number,)).fetchone() or (0, None)
     if held:
         _settle_held(db, provider, task_id)
@@ -222,8 +222,8 @@ def _settle_held(db: Cursor, provider: str, task_id: str) -> None:
     deliveries.write()
 
 
-def forget_polls(db: Cursor, now: datetime, limit: int) -> int:
-    """Follow deliveries to the polls of the tasks they ended; see ``ports.Store.forget_polls``."""
+def follow_deliveries(db: Cursor, now: datetime, limit: int) -> int:
+    """Follow deliveries to the polls of the tasks they ended; see ``ports.Store.follow_deliveries``."""
     count, last = db.execute(NEXT_DELIVERIES, (limit,)).fetchone()
     if count:
         ended = db.execute(ENDED_POLLS, (last,)).fetchall()

@@ -19,8 +19,8 @@ from receiver.record.deliveries import Deliveries
 from receiver.record.events import Events
 from receiver.record.polls import Polls
 from receiver.record.replays import count_settled
-from receiver.record.rules import Claim, DeliveryRow, Place, PollRow
-from receiver.record.submissions import Submissions
+from receiver.record.rules import Claim, DeliveryRow, FilingKey, PollRow
+from receiver.record.submission_rows import Submissions
 
 
 def record_all(
@@ -58,9 +58,9 @@ class Batch:
         self.submissions.read(recordings)
         self.deliveries.read((*self._likely_place(each), each.digest) for each in recordings)
 
-    def _likely_place(self, recording: Recording) -> Place:
+    def _likely_place(self, recording: Recording) -> FilingKey:
         named = self.submissions.named_by(recording)
-        return rules.place_of(recording, recording.report.task_id or (named.task_id if named else None))
+        return rules.filing_key_of(recording, recording.report.task_id or (named.task_id if named else None))
 
     def write(self) -> None:
         """Write all that was decided."""
@@ -75,7 +75,7 @@ class Batch:
 
     def judge(self, recording: Recording) -> Receipt:
         """Decide all that follows from one delivery. Raises Unavailable before anything is decided."""
-        claim = self.claim(recording)
+        claim = self.claim_submission(recording)
         owner, task_id = claim.submission, claim.task_id
         if claim.is_refused:
             verdict = Verdict.REFUSED
@@ -83,7 +83,7 @@ class Batch:
             verdict, owner = self.apply(recording, claim.proof, recording.received_at)
         else:
             verdict, owner = Verdict.UNRECOGNISED, owner or self._number_of(recording.provider, task_id)
-        place = rules.place_of(recording, task_id)
+        place = rules.filing_key_of(recording, task_id)
         known = self.deliveries.find(place, recording.digest)
         if verdict is Verdict.ACCEPTED:
             self._keep_accepted(recording, known, place, owner)
@@ -99,8 +99,8 @@ class Batch:
             )
         return Receipt(status=verdict, task_id=recording.report.task_id or task_id)
 
-    def claim(self, recording: Recording) -> Claim:
-        """What the delivery's token names and proves; a submission still free is bound to its task."""
+    def claim_submission(self, recording: Recording) -> Claim:
+        """Check the token against the task, and bind a submission that is still free; what it proves."""
         named, asked = self.submissions.named_by(recording), recording.report.task_id
         of_task = None
         if named is not None and named.task_id is None:
@@ -143,7 +143,7 @@ class Batch:
         return rules.awaits_files(recording, said, now, self._options)
 
     def _keep_accepted(
-        self, recording: Recording, known: DeliveryRow | None, place: Place, owner: int | None
+        self, recording: Recording, known: DeliveryRow | None, place: FilingKey, owner: int | None
     ) -> None:
         """File the delivery that ended its task. Usually it is new, and there is nothing more to do."""
         self.deliveries.file(recording, Verdict.ACCEPTED, place, owner)
@@ -160,7 +160,7 @@ class Batch:
         recording: Recording,
         known: DeliveryRow | None,
         verdict: Verdict,
-        place: Place,
+        place: FilingKey,
         owner: int | None,
         *,
         is_binding: bool,
@@ -183,7 +183,7 @@ class Batch:
         recording: Recording,
         known: DeliveryRow | None,
         verdict: Verdict,
-        place: Place,
+        place: FilingKey,
         owner: int | None,
     ) -> bool:
         """Whether one token brought one task so many such bodies that a new one is only counted."""
@@ -259,7 +259,7 @@ class Batch:
             self._drop(poll, task_id, now)
 
     def _drop(self, poll: PollRow, task_id: str, now: datetime) -> None:
-        """Ask no more about a task, and settle what waited for the answer."""
+        """Drop the poll of a task, and settle what waited for the answer."""
         self.polls.drop(poll.number)
         owner = self.submissions.of_task(poll.provider, task_id)
         if poll.held and owner is not None:

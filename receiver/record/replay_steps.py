@@ -224,7 +224,7 @@ def reprocess(
     next_at: datetime,
     options: StoreOptions,
 ) -> bool:
-    """Do what follows from deliveries that were read again; see ``ports.Store.reprocess``."""
+    """Do what follows from deliveries that were read again; see ``ports.ReplayStore.reprocess``."""
     if not replays.is_leased(db, work):
         return False
     unread = Verdict.UNRECOGNISED
@@ -263,7 +263,7 @@ def _apply_again(batch: Batch, kept: KeptDelivery, expected: Verdict, now: datet
     again = kept.recording
     if again.report.state is ReportState.UNCLEAR:
         return expected
-    claim = batch.claim(again)
+    claim = batch.claim_submission(again)
     row = batch.deliveries.by_number(kept.number)  # binding its task may have given it an owner
     owner, task_id = claim.submission, claim.task_id
     filed_under = task_id or row.task_id
@@ -289,7 +289,7 @@ def _apply_again(batch: Batch, kept: KeptDelivery, expected: Verdict, now: datet
 def change_replay(
     db: Cursor, replay_id: str, state: ReplayState, now: datetime, options: StoreOptions
 ) -> Replay:
-    """Pause, resume or cancel; see ``ports.Store.change_replay``."""
+    """Pause, resume or cancel; see ``ports.ReplayStore.change_replay``."""
     replay = replays.get_replay(db, replay_id)
     if replay is None:
         raise Rejected(ProblemType.UNKNOWN_REPLAY, "No replay has this id.")
@@ -310,7 +310,7 @@ def change_replay(
 def withdraw_pieces(
     db: Cursor, work: ReplayWork, now: datetime, lease_until: datetime, options: StoreOptions
 ) -> bool:
-    """Take back more of what a cancelled replay queued; see ``ports.Store.withdraw_pieces``."""
+    """Take back more of what a cancelled replay queued; see ``ports.ReplayStore.withdraw_pieces``."""
     if not replays.is_withdrawing(db, work):
         return False
     withdrawn = _withdraw(db, work.replay.id, now, options)

@@ -112,7 +112,7 @@ def lease_replays(
     limit: int,
     routes: Sequence[Route],
 ) -> list[ReplayWork]:
-    """Take due replays; see ``ports.Store.lease_replays``."""
+    """Take due replays; see ``ports.ReplayStore.lease_replays``."""
     values = parameters(now=now, limit=limit, lease=lease, until=lease_until, patience=now + PATIENCE)
     due = read_all(db.execute(DUE_REPLAYS, values), Replay)
     works = [ReplayWork(replay=replay, lease=lease) for replay in due if not _is_ahead(db, replay, routes)]

@@ -18,7 +18,7 @@ from receiver.options import StoreOptions
 MOST_BODIES = 100
 MOST_WAITING = 20
 
-Place = tuple[str, str, str]  # where a delivery is filed: provider, task and claim
+FilingKey = tuple[str, str, str]  # where a delivery is filed: provider, task and claim
 
 # How many large bodies are kept that nobody owns, of each verdict for itself.
 MOST_LARGE = 100
@@ -135,7 +135,7 @@ def proof_beyond_token(recording: Recording) -> Proof:
     return recording.proof if recording.submission_id is None else Proof.PROVIDER
 
 
-def place_of(recording: Recording, task_id: str | None) -> Place:
+def filing_key_of(recording: Recording, task_id: str | None) -> FilingKey:
     """Under what a delivery is filed."""
     claim = "poll" if recording.via is Via.POLL else recording.submission_id or ""
     return recording.provider, task_id or "", claim
@@ -202,7 +202,7 @@ def is_spent(known: DeliveryRow) -> bool:
     return known.verdict is Verdict.UNOWNED or (known.body_bytes is None and known.verdict in _JUDGED_ANEW)
 
 
-def is_one_more(known: DeliveryRow | None, place: Place, owner: int | None) -> bool:
+def is_one_more(known: DeliveryRow | None, place: FilingKey, owner: int | None) -> bool:
     """Whether it takes a place among its like.
 
     Only an unowned one has lost its place. What names no task lies in one place, whoever sent it, and is
@@ -268,7 +268,7 @@ def waits(recording: Recording, verdict: Verdict) -> bool:
     return verdict is Verdict.UNCONFIRMED or is_early_end
 
 
-def filed_anew(recording: Recording, verdict: Verdict, place: Place, owner: int | None) -> DeliveryRow:
+def filed_anew(recording: Recording, verdict: Verdict, place: FilingKey, owner: int | None) -> DeliveryRow:
     """The row of a delivery that came for the first time."""
     provider, task_id, claim = place
     return DeliveryRow(

@@ -1,89 +1,79 @@
-"""Submissions as far as they matter to deliveries: whose a task is, and who gets one."""
+"""A submission is logged, bound to its task or withdrawn, and what came before it finds its owner."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
-from msgspec.structs import replace
+import msgspec
 
-from receiver.models import Recording
+from receiver.errors import Rejected
+from receiver.models import Submission
+from receiver.options import StoreOptions
+from receiver.problem_types import ProblemType
 from receiver.record.cursor import Cursor
-from receiver.record.keys import ByKeys
-from receiver.record.rows import Row, find_rows, parameters
+from receiver.record.recording import Batch
+from receiver.record.rows import parameters, parameters_of
 from receiver.record.rules import SubmissionRow
+from receiver.record.views import SUBMISSION_COLUMNS, get_submission, submission_of_task
 
-_COLUMNS = "SELECT s.number, s.id, s.provider, s.owner, s.task_id, e.fingerprint"
-_TABLES = "submissions s LEFT JOIN events e ON e.number = s.number"
-BY_ID = ByKeys(_COLUMNS, _TABLES, ["s.id"])
-BY_TASK = ByKeys(_COLUMNS, _TABLES, ["s.provider", "s.task_id"])
+INSERT_SUBMISSION = f"""
+INSERT INTO submissions ({SUBMISSION_COLUMNS})
+VALUES (:id, :provider, :owner, :task_id, :model, :request, :metadata, :created_at, :bound_at, :withdrawn_at)
+"""  # noqa: S608
 
-BIND = "UPDATE submissions SET task_id = :task_id, bound_at = :bound_at WHERE number = :number"
-
-_Task = tuple[str, str]
+WITHDRAW = "UPDATE submissions SET withdrawn_at = :now WHERE id = :id AND withdrawn_at IS NULL"
 
 
-class Submissions:
-    """Those that a batch is about, as it leaves them."""
+def log_submission(db: Cursor, submission: Submission, options: StoreOptions) -> tuple[Submission, bool]:
+    """Keep a submission unless its task has one; see ``ports.Store.log_submission``."""
+    if submission.task_id is not None:
+        known = submission_of_task(db, submission.provider, submission.task_id)
+        if known is not None:
+            return known, False
+    number = db.execute(INSERT_SUBMISSION, parameters_of(submission)).lastrowid
+    assert number is not None, "the row just inserted"  # noqa: S101
+    if submission.task_id is not None:
+        batch = Batch(db, options)
+        batch.submissions.put(
+            SubmissionRow(
+                number=number,
+                id=submission.id,
+                provider=submission.provider,
+                owner=submission.owner,
+                task_id=submission.task_id,
+            )
+        )
+        batch.match_early(submission.provider, submission.task_id)
+        batch.schedule(submission.provider, submission.task_id, submission.created_at)
+        batch.write()
+    return submission, True
 
-    def __init__(self, db: Cursor) -> None:
-        self._db = db
-        self._by_id: dict[str, SubmissionRow | None] = {}
-        self._by_task: dict[_Task, SubmissionRow | None] = {}
-        self._bound: list[Row] = []
 
-    def read(self, recordings: Sequence[Recording]) -> None:
-        """Read those that the recordings name, together."""
-        ids = {each.submission_id: None for each in recordings if each.submission_id is not None}
-        self._read_ids([(id_,) for id_ in ids])
-        asked = {(each.provider, each.report.task_id): None for each in recordings}
-        self._read_tasks([(p, t) for p, t in asked if t is not None and (p, t) not in self._by_task])
+def bind_submission(
+    db: Cursor, submission_id: str, task_id: str, now: datetime, options: StoreOptions
+) -> Submission:
+    """Tie a reserved submission to its task; see ``ports.Store.bind_submission``."""
+    submission = get_submission(db, submission_id)
+    if submission is None:
+        raise Rejected(ProblemType.UNKNOWN_SUBMISSION, "No submission has this id.")
+    if submission.task_id is not None:
+        return submission
+    batch = Batch(db, options)
+    if batch.submissions.of_task(submission.provider, task_id) is not None:
+        raise Rejected(ProblemType.TASK_TAKEN, "Another submission is bound to this task.")
+    row = batch.submissions.by_id(submission_id)
+    assert row is not None, "the one just read"  # noqa: S101
+    batch.submissions.bind(row, task_id, now)
+    batch.match_early(submission.provider, task_id)
+    batch.schedule(submission.provider, task_id, now)
+    batch.write()
+    return msgspec.structs.replace(submission, task_id=task_id, bound_at=now)
 
-    def named_by(self, recording: Recording) -> SubmissionRow | None:
-        """The one that the token of a delivery names, if it is its provider's."""
-        row = None if recording.submission_id is None else self.by_id(recording.submission_id)
-        return row if row is not None and row.provider == recording.provider else None
 
-    def by_id(self, id_: str) -> SubmissionRow | None:
-        if id_ not in self._by_id:
-            self._read_ids([(id_,)])
-        return self._by_id[id_]
-
-    def of_task(self, provider: str, task_id: str | None) -> SubmissionRow | None:
-        """The one that has a task."""
-        if task_id is None:
-            return None
-        if (provider, task_id) not in self._by_task:
-            self._read_tasks([(provider, task_id)])
-        return self._by_task[provider, task_id]
-
-    def put(self, row: SubmissionRow) -> None:
-        """Know a row as it is now."""
-        self._by_id[row.id] = row
-        if row.task_id is not None:
-            self._by_task[row.provider, row.task_id] = row
-
-    def bind(self, row: SubmissionRow, task_id: str, now: datetime) -> None:
-        """Tie a reserved submission to its task, which no other one has."""
-        self.put(replace(row, task_id=task_id))
-        self._bound.append(parameters(task_id=task_id, bound_at=now, number=row.number))
-
-    def end(self, row: SubmissionRow, fingerprint: str) -> None:
-        """Its task has ended so."""
-        self.put(replace(row, fingerprint=fingerprint))
-
-    def write(self) -> None:
-        if self._bound:
-            self._db.executemany(BIND, self._bound)
-
-    def _read_ids(self, ids: Sequence[tuple[str]]) -> None:
-        if ids:
-            self._by_id.update((id_, None) for (id_,) in ids)
-            self._read(*BY_ID.of(ids))
-
-    def _read_tasks(self, tasks: Sequence[_Task]) -> None:
-        if tasks:
-            self._by_task.update(dict.fromkeys(tasks))
-            self._read(*BY_TASK.of(tasks))
-
-    def _read(self, sql: str, keys: Sequence[str]) -> None:
-        for row in find_rows(self._db.execute(sql, keys), SubmissionRow):
-            self.put(row)
+def withdraw_submission(db: Cursor, submission_id: str, now: datetime) -> Submission:
+    """Wait for no task of a reservation any more; see ``ports.Store.withdraw_submission``."""
+    submission = get_submission(db, submission_id)
+    if submission is None:
+        raise Rejected(ProblemType.UNKNOWN_SUBMISSION, "No submission has this id.")
+    if submission.task_id is not None:
+        raise Rejected(ProblemType.SUBMISSION_BOUND, "A task is bound to this submission, so it stays.")
+    db.execute(WITHDRAW, parameters(now=now, id=submission_id))
+    return msgspec.structs.replace(submission, withdrawn_at=submission.withdrawn_at or now)

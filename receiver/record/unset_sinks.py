@@ -44,7 +44,7 @@ DROP = "DELETE FROM outbox WHERE number = :number AND sink = :sink AND state <> 
 
 
 def count_unset(db: Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]:
-    """What is undelivered at other sinks than those; see ``ports.Store.count_unset_sinks``."""
+    """What is undelivered at other sinks than those; see ``ports.DeadLetterStore.count_unset_sinks``."""
     counts: dict[str, dict[str, int]] = {}
     names = {"sinks": json_list(sorted(sinks))}
     for query in (COUNT_PENDING, COUNT_DEAD):
@@ -58,14 +58,14 @@ def list_undelivered(db: Cursor, sink: str, limit: int) -> list[str]:
 
 
 def move(db: Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
-    """Give entries of a sink to another one; see ``ports.Store.move_undelivered``."""
+    """Give entries of a sink to another one; see ``ports.DeadLetterStore.move_undelivered``."""
     values = parameters(sink=sink, to=to, now=now)
     moved = _changed(db, MOVE, [{**values, "number": number} for number in _numbers(entries)])
     return Moved(moved=moved, had=drop(db, entries, sink))
 
 
 def drop(db: Cursor, entries: Sequence[str], sink: str) -> int:
-    """Forget entries of a sink; see ``ports.Store.drop_undelivered``."""
+    """Forget entries of a sink; see ``ports.DeadLetterStore.drop_undelivered``."""
     return _changed(db, DROP, [{"number": number, "sink": sink} for number in _numbers(entries)])
 
 

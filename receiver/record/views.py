@@ -1,4 +1,4 @@
-"""What is read: submissions, events, tasks with their history, and lists of them."""
+"""What is read of one submission, event or task, with its history."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from receiver.options import StoreOptions, why_not_asked
 from receiver.record import history
 from receiver.record.cursor import Cursor, snapshot
 from receiver.record.rows import Row, fetch_all, fetch_one, parameters, read_all, read_one, to_value
-from receiver.record.waiting import waiting_on
+from receiver.record.waiting_on import waiting_on
 
 T = TypeVar("T", bound=msgspec.Struct)
 

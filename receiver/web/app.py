@@ -73,7 +73,9 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
 )
 
 # The first parts of all paths there are.
-_DOORS = frozenset(path.split("/")[1] for path in (CALLBACKS, *(endpoint.path for endpoint in ENDPOINTS)))
+_FIRST_SEGMENTS = frozenset(
+    path.split("/")[1] for path in (CALLBACKS, *(endpoint.path for endpoint in ENDPOINTS))
+)
 
 OPENAPI = msgspec.json.encode(openapi.document(ENDPOINTS))
 
@@ -204,7 +206,7 @@ def from_root(scope: Scope, public_path: str) -> Scope:
         path = path[len(root) :]
     if public_path and path.startswith(f"{public_path}/"):
         below = path[len(public_path) :]
-        path = below if below.split("/", 2)[1] in _DOORS else path
+        path = below if below.split("/", 2)[1] in _FIRST_SEGMENTS else path
     return scope if path == scope["path"] and not root else {**scope, "path": path or "/", "root_path": ""}
 
 

@@ -69,7 +69,7 @@ class CallbackDoor:
         max_bytes = self._runtime.settings.max_body_bytes
         self._intake.check(headers, max_bytes)
         admission = self._runtime.ingest.authorize(request.name, request.token)
-        with self._intake.authorize(f"{request.name} {request.token}", max_bytes) as waiting:
+        with self._intake.reserve(f"{request.name} {request.token}", max_bytes) as waiting:
             body = await waiting.read(receive)
             request.bytes = len(body)
             return await self._runtime.ingest.accept(

@@ -146,7 +146,7 @@ class Reception:
             answering = endpoint.answer(self._runtime, request, _query(endpoint, request))
             return await (unless_left(request, answering) if endpoint.audience in _LISTS else answering)
         self._intake.check(request.headers, endpoint.max_body_bytes)
-        with self._intake.authorize(caller.name, endpoint.max_body_bytes) as waiting:
+        with self._intake.reserve(caller.name, endpoint.max_body_bytes) as waiting:
             body = await waiting.read(request.receive)
             request.state.is_read = True
             return await endpoint.answer(self._runtime, request, _document(endpoint, body))

@@ -62,7 +62,7 @@ class BodyLimiter:
         if len(length) > 18 or int(length) > max_bytes:
             raise _too_large(max_bytes)
 
-    def authorize(self, token: str, max_bytes: int) -> "BodyReader":
+    def reserve(self, token: str, max_bytes: int) -> "BodyReader":
         """A place for one request, to be used at once as a context manager. Raises Unavailable.
 
         Whoever asks has been found good enough to be read: a stranger must not hold a place. ``token`` tells

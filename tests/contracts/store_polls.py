@@ -60,7 +60,7 @@ async def lease_one(store: Store, seconds: float, *, lease_seconds: float = 60) 
 
 
 async def forget_all(store: Store) -> None:
-    while await store.forget_polls(later(9999), 1):
+    while await store.follow_deliveries(later(9999), 1):
         pass
 
 
@@ -265,7 +265,7 @@ class PollsContract:
         for provider in ("apidot", "vidgo"):
             works = await store.lease_polls(provider, later(300), later(360), 10)
             assert [work.task_id for work in works] == ["open"]
-        assert await store.forget_polls(later(9999), 10) == 0
+        assert await store.follow_deliveries(later(9999), 10) == 0
 
     async def test_forgetting_leaves_a_question_on_its_way_to_its_answer(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
@@ -293,11 +293,11 @@ class PollsContract:
         async def follow() -> int:
             followed = 0
             while not recorded.is_set():
-                followed += await store.forget_polls(later(1), 3)
+                followed += await store.follow_deliveries(later(1), 3)
             return followed
 
         _, followed = await asyncio.gather(record(), follow())
-        while more := await store.forget_polls(later(1), 3):
+        while more := await store.follow_deliveries(later(1), 3):
             followed += more
 
         assert followed == len(tasks)

@@ -90,7 +90,7 @@ DOOR = {
 
 FILES = {
     "before the lease": Cost(fault=fault("before", f"{STORE}.lease_assets")),
-    "in the lease's transaction": Cost(fault=fault("after", "receiver.record.asset_shares:lease_assets")),
+    "in the lease's transaction": Cost(fault=fault("after", "receiver.record.asset_leases:lease_assets")),
     "after the lease": Cost(fault=fault("before", "receiver.fetching.fetcher:download")),
     "half-way through the download": Cost(
         fault=fault("halfway", "receiver.fetching.download:_Spool._append"), fetched=2
@@ -251,7 +251,7 @@ async def test_a_kill_inside_a_group_commit_takes_no_200_back(tmp_path: Path, pl
 @pytest.mark.parametrize(
     ("place", "status"),
     [
-        ("after receiver.record.submitting:log_submission", 201),
+        ("after receiver.record.submissions:log_submission", 201),
         (f"after {STORE}.log_submission", 200),
     ],
 )
@@ -513,7 +513,7 @@ async def replayed(service: FaultyReceiver, killed: Fault, wanted: dict[str, Any
     "killed",
     [
         fault("after", "receiver.record.deliveries:expire_early"),
-        fault("after", "receiver.record.polls:forget_polls"),
+        fault("after", "receiver.record.polls:follow_deliveries"),
         fault("after", "receiver.record.retention:purge"),
         fault("after", f"{STORE}.purge"),
     ],

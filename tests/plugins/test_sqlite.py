@@ -23,7 +23,7 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.models import FetchLoad, FetchShare, Outcome, Recording, RemoteFile, Report, Verdict
 from receiver.options import StoreOptions, never
 from receiver.ports import Store
-from receiver.record import asset_shares, polls
+from receiver.record import asset_leases, polls
 from receiver.record.deliveries import OPEN_OF_TASK
 from receiver.record.recording import record_all
 from receiver.record.rules import LARGE_BYTES
@@ -362,10 +362,10 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
             steps += 1
 
         db.connection.set_progress_handler(step, 100)
-        works = asset_shares.lease_assets(
+        works = asset_leases.lease_assets(
             db, later(1), later(60), "lease", limit=8, retries_first=True, load=load, chance=0.0
         )
-        due_at = asset_shares.next_due_at(db, load, 0.0)
+        due_at = asset_leases.next_due_at(db, load, 0.0)
         db.connection.set_progress_handler(None, 0)
         assert [work.task_id for work in works] == ["t1"]
         assert due_at == later(60)
@@ -377,13 +377,13 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
 
 async def test_the_ways_to_files_are_searched_and_never_scanned(store: SqliteStore) -> None:
     queries = [
-        asset_shares.NEXT_PROVIDER,
-        asset_shares.NEXT_UNTRIED_HOST,
-        asset_shares.NEXT_TRIED_HOST,
-        asset_shares.UNTRIED,
-        asset_shares.TRIED,
-        asset_shares.UNTRIED_DUE_AT,
-        asset_shares.TRIED_DUE_AT,
+        asset_leases.NEXT_PROVIDER,
+        asset_leases.NEXT_UNTRIED_HOST,
+        asset_leases.NEXT_TRIED_HOST,
+        asset_leases.UNTRIED,
+        asset_leases.TRIED,
+        asset_leases.UNTRIED_DUE_AT,
+        asset_leases.TRIED_DUE_AT,
     ]
     values = {"provider": "vidgo", "host": 1, "now": "2026", "limit": 8, "tried": 1}
     for query in queries:
@@ -400,7 +400,7 @@ async def test_the_ways_to_files_are_searched_and_never_scanned(store: SqliteSto
 async def test_files_on_more_hosts_than_one_look_considers_have_their_turn_all_the_same(
     store: SqliteStore,
 ) -> None:
-    count = asset_shares.MOST_HOSTS + 10
+    count = asset_leases.MOST_HOSTS + 10
     for number in range(count):
         await store.log_submission(submission(f"t{number}"))
         file = RemoteFile(url=f"https://host-{number}.test/x.png", kind="image")

@@ -50,10 +50,10 @@ async def test_what_waits_in_a_row_for_the_same_is_handed_over_as_one_list(write
     batches = Batches()
 
     ends = await asyncio.gather(
-        writer.write_each(batches.keep_all, "a"),
-        writer.write_each(batches.keep_all, "b"),
+        writer.write_batched(batches.keep_all, "a"),
+        writer.write_batched(batches.keep_all, "b"),
         writer.write(lambda db: keep(db, "c")),
-        writer.write_each(batches.keep_all, "d"),
+        writer.write_batched(batches.keep_all, "d"),
     )
 
     assert list(ends) == ["A", "B", None, "D"]
@@ -65,7 +65,8 @@ async def test_a_refusal_is_raised_to_its_own_caller_and_the_others_are_committe
     batches = Batches()
 
     ends = await asyncio.gather(
-        *(writer.write_each(batches.keep_all, note) for note in ("a", "no room", "b")), return_exceptions=True
+        *(writer.write_batched(batches.keep_all, note) for note in ("a", "no room", "b")),
+        return_exceptions=True,
     )
 
     assert [ends[0], ends[2]] == ["A", "B"]
@@ -77,7 +78,7 @@ async def test_after_a_bug_in_one_each_is_tried_alone_and_the_others_are_committ
     batches = Batches()
 
     ends = await asyncio.gather(
-        *(writer.write_each(batches.keep_all, note) for note in ("a", "bad", "b")), return_exceptions=True
+        *(writer.write_batched(batches.keep_all, note) for note in ("a", "bad", "b")), return_exceptions=True
     )
 
     assert [ends[0], ends[2]] == ["A", "B"]
@@ -111,7 +112,7 @@ async def test_so_is_what_refuses_all_and_has_written(writer: Writer) -> None:
         return [Unavailable("too late") for _ in given]
 
     ends = await asyncio.gather(
-        *(writer.write_each(write_and_refuse, note) for note in ("a", "b")), return_exceptions=True
+        *(writer.write_batched(write_and_refuse, note) for note in ("a", "b")), return_exceptions=True
     )
 
     assert [type(end) for end in ends] == [RuntimeError, RuntimeError]

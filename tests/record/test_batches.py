@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from receiver.models import EventType, Recording, Report, Route
 from receiver.options import StoreOptions
-from receiver.record import deliveries, polls, retention, submissions, submitting
+from receiver.record import deliveries, polls, retention, submission_rows, submissions
 from receiver.record.cursor import Cursor
 from receiver.record.keys import ByKeys
 from receiver.record.recording import record_all
@@ -109,7 +109,7 @@ class Logged(NamedTuple):
         if db.execute("SELECT 1 FROM submissions WHERE id = ?", (self.id,)).fetchone():
             return None
         logged = submission(self.task_id, owner=SUBMISSIONS.get(self.id, "ann"), id_=self.id)
-        return submitting.log_submission(db, logged, OPTIONS)
+        return submissions.log_submission(db, logged, OPTIONS)
 
 
 def expire(db: Cursor) -> object:
@@ -121,7 +121,7 @@ def purge(db: Cursor) -> object:
 
 
 def forget(db: Cursor) -> object:
-    return polls.forget_polls(db, NOW, 5)
+    return polls.follow_deliveries(db, NOW, 5)
 
 
 def lease(db: Cursor) -> object:
@@ -175,8 +175,8 @@ def test_together_or_one_by_one_all_ends_the_same(life: list[list[Recording] | S
 @pytest.mark.parametrize(
     ("query", "key", "kind"),
     [
-        (submissions.BY_ID, ("sub_1",), SubmissionRow),
-        (submissions.BY_TASK, ("vidgo", "t1"), SubmissionRow),
+        (submission_rows.BY_ID, ("sub_1",), SubmissionRow),
+        (submission_rows.BY_TASK, ("vidgo", "t1"), SubmissionRow),
         (deliveries.BY_KEY, ("vidgo", "t1", "", "x"), DeliveryRow),
     ],
 )

@@ -26,8 +26,8 @@ from receiver.models import (
     Verdict,
 )
 from receiver.options import never
-from receiver.record import assets, outbox, submitting
-from receiver.record.submissions import Submissions
+from receiver.record import assets, outbox, submissions
+from receiver.record.submission_rows import Submissions
 from receiver.relay import Relay
 from receiver.reports import read_report
 from receiver.stores.sqlite import SqliteStore
@@ -122,7 +122,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
         def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
             hide_early(db)
-            row = submitting.log_submission(db, submission, self._options)
+            row = submissions.log_submission(db, submission, self._options)
             show_early(db)
             return row
 
@@ -131,7 +131,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         def bind(db: sqlite3.Cursor) -> Submission:
             hide_early(db)
-            row = submitting.bind_submission(db, submission_id, task_id, now, self._options)
+            row = submissions.bind_submission(db, submission_id, task_id, now, self._options)
             show_early(db)
             return row
 

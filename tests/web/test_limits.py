@@ -60,7 +60,7 @@ async def read(
 ) -> bytes:
     intake = intake or BodyLimiter(LIMITS)
     intake.check(headers or {}, MAX_BYTES)
-    with intake.authorize(token, MAX_BYTES) as waiting:
+    with intake.reserve(token, MAX_BYTES) as waiting:
         return await waiting.read(receive)
 
 
@@ -118,16 +118,16 @@ async def test_a_sender_that_left_has_sent_nothing() -> None:
 
 async def test_only_so_many_requests_wait_at_once() -> None:
     intake = BodyLimiter(LIMITS)
-    with intake.authorize("a", MAX_BYTES), pytest.raises(Unavailable):
-        intake.authorize("b", MAX_BYTES)
-    with intake.authorize("b", MAX_BYTES):
+    with intake.reserve("a", MAX_BYTES), pytest.raises(Unavailable):
+        intake.reserve("b", MAX_BYTES)
+    with intake.reserve("b", MAX_BYTES):
         pass
 
 
 async def test_only_so_many_bytes_wait_at_once_and_all_are_given_back() -> None:
     intake = BodyLimiter(msgspec.structs.replace(LIMITS, max_requests=2))
     for _ in range(3):
-        with intake.authorize("a", MAX_BYTES) as first, intake.authorize("b", MAX_BYTES) as second:
+        with intake.reserve("a", MAX_BYTES) as first, intake.reserve("b", MAX_BYTES) as second:
             await first.read(sends(b"123456"))
             with pytest.raises(Unavailable):
                 await second.read(sends(b"12345"))
@@ -179,7 +179,7 @@ async def test_who_asks_for_more_and_was_awaited_longest_gives_way_himself() -> 
 
 async def test_one_token_takes_its_share_and_no_more() -> None:
     intake = BodyLimiter(msgspec.structs.replace(ROOMY, max_token_bytes=10, max_token_requests=2))
-    with intake.authorize("a", MAX_BYTES) as first, intake.authorize("a", MAX_BYTES):
+    with intake.reserve("a", MAX_BYTES) as first, intake.reserve("a", MAX_BYTES):
         await first.read(sends(b"1234567890"))  # it is here, and waits to be recorded
         with pytest.raises(Unavailable):
             await read(sends(b"1"), intake=intake, token="a")
@@ -190,7 +190,7 @@ async def test_one_token_takes_its_share_and_no_more() -> None:
 async def test_whoever_gave_way_is_told_so_though_its_time_ran_out_meanwhile() -> None:
     intake = BodyLimiter(msgspec.structs.replace(ROOMY, max_requests=1, body_timeout_seconds=0.5))
     slow = await begun(intake, "a")
-    with intake.authorize("b", MAX_BYTES):
+    with intake.reserve("b", MAX_BYTES):
         time.sleep(0.6)  # the loop is late
         assert await ending(slow) is Unavailable
 
@@ -201,7 +201,7 @@ async def test_whoever_was_late_and_gives_way_before_it_hears_of_that_is_told_so
     time.sleep(0.6)  # the loop is late
     for _ in range(2):  # its time is looked at, and it was not told yet
         await asyncio.sleep(0)
-    with intake.authorize("b", MAX_BYTES):
+    with intake.reserve("b", MAX_BYTES):
         assert await ending(slow) is Unavailable
 
 

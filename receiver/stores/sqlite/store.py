@@ -58,7 +58,7 @@ from receiver.models import (
 from receiver.options import StoreOptions
 from receiver.ports import Due
 from receiver.record import (
-    asset_shares,
+    asset_leases,
     assets,
     dead_letters,
     deliveries,
@@ -73,7 +73,7 @@ from receiver.record import (
     replays,
     retention,
     stats,
-    submitting,
+    submissions,
     unset_sinks,
     views,
 )
@@ -100,7 +100,7 @@ class SqliteStore:
         self._holder = options.clock.new_id("process")  # with its start, so that no other one has this name
         self._sinks = frozenset(route.sink for route in options.routes)
         self._readers = Readers(path)
-        self._log = wal.LogKeeper(path, self._readers, self.ping)
+        self._wal = wal.LogKeeper(path, self._readers, self.ping)
 
     @classmethod
     async def open(cls, url: str, options: StoreOptions) -> Self:
@@ -161,18 +161,18 @@ class SqliteStore:
     # --- writes ---------------------------------------------------------------------------------------
 
     async def record(self, record: Recording) -> Receipt:
-        return await self._writer.write_each(self._record_all, record)
+        return await self._writer.write_batched(self._record_all, record)
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
-        return await self._writer.write(lambda c: submitting.log_submission(c, submission, self._options))
+        return await self._writer.write(lambda c: submissions.log_submission(c, submission, self._options))
 
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
         return await self._writer.write(
-            lambda c: submitting.bind_submission(c, submission_id, task_id, now, self._options)
+            lambda c: submissions.bind_submission(c, submission_id, task_id, now, self._options)
         )
 
     async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
-        return await self._writer.write(lambda c: submitting.withdraw_submission(c, submission_id, now))
+        return await self._writer.write(lambda c: submissions.withdraw_submission(c, submission_id, now))
 
     async def lease_assets(
         self,
@@ -185,7 +185,7 @@ class SqliteStore:
     ) -> list[AssetWork]:
         lease, chance = self._new_lease(), self._options.clock.random()
         return await self._writer.write(
-            lambda c: asset_shares.lease_assets(
+            lambda c: asset_leases.lease_assets(
                 c,
                 now,
                 lease_until,
@@ -241,8 +241,8 @@ class SqliteStore:
     async def judge_held(self, read: Sequence[KeptDelivery], now: datetime) -> bool:
         return await self._writer.write(lambda c: replay_steps.judge_held(c, read, now, self._options))
 
-    async def forget_polls(self, now: datetime, limit: int) -> int:
-        return await self._writer.write(lambda c: polls.forget_polls(c, now, limit))
+    async def follow_deliveries(self, now: datetime, limit: int) -> int:
+        return await self._writer.write(lambda c: polls.follow_deliveries(c, now, limit))
 
     async def start_replay(self, replay: Replay) -> None:
         await self._writer.write(lambda c: replays.start(c, replay))
@@ -309,7 +309,7 @@ class SqliteStore:
     async def next_due_at(self, kind: Due, name: str = "", *, load: FetchLoad = NO_LOAD) -> datetime | None:
         if kind == "assets":
             chance = self._options.clock.random()
-            return await self._read(lambda c: asset_shares.next_due_at(c, load, chance), Purpose.DUE)
+            return await self._read(lambda c: asset_leases.next_due_at(c, load, chance), Purpose.DUE)
         return await self._read(lambda c: stats.next_due_at(c, kind, name), Purpose.DUE)
 
     async def get_submission(self, submission_id: str) -> Submission | None:
@@ -403,7 +403,7 @@ class SqliteStore:
         return await self._read(lambda c: unset_sinks.list_undelivered(c, sink, limit), Purpose.WORK)
 
     async def aclose(self) -> None:
-        await self._log.aclose()
+        await self._wal.aclose()
         await self._readers.aclose()
         await self._writer.aclose()  # the last to leave: SQLite then folds the WAL into the file
         os.close(self._lock)
@@ -418,7 +418,7 @@ class SqliteStore:
 
     async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
         if purpose in LONG:
-            self._log.look()
+            self._wal.look()
         return await self._readers.read(query, purpose)
 
     async def _list_history(

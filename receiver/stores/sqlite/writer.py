@@ -76,13 +76,13 @@ class Writer:
         ``work`` must be a function of the database alone: after a neighbour's failure it is run again.
         A ReceiverError that it raises before its first write is its answer and hurts nobody else.
         """
-        return await self.write_each(_do_each, work)
+        return await self.write_batched(_do_each, work)
 
-    async def write_each(self, work: WorkForAll[Item, T], item: Item) -> T:
-        """The same for work that is done for many items at once: for all that wait in a row for it.
+    async def write_batched(self, work: WorkForAll[Item, T], item: Item) -> T:
+        """Run ``work`` once for all items that wait for it in a row, ``item`` among them.
 
-        It returns what became of each, in their order; a ReceiverError is raised here, and says that for its
-        item nothing was written.
+        ``work`` returns what became of each, in their order. A ReceiverError among these is raised here, and
+        says that nothing was written for its item.
         """
         if self._closed or len(self._waiting) >= MOST_WAITING:
             raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)

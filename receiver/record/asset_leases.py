@@ -1,4 +1,4 @@
-"""Which due files are fetched next: a fair share for every provider, and in it for every host.
+"""Leases of files: which due ones are fetched next, in fair shares for every provider and its hosts.
 
 Whoever has the fewest files under way comes first, so a host that hangs holds the places it has got and no
 more; among equals, whoever's last turn was longest ago. Of one host it is a file that was tried less, and of
@@ -99,7 +99,7 @@ class _Head(msgspec.Struct, frozen=True, kw_only=True, order=True):
     position: int
 
 
-class _Places:
+class _FetchSlots:
     """How many files of each provider and host are under way, and whose turn it is."""
 
     def __init__(self, load: FetchLoad) -> None:
@@ -145,7 +145,7 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
     chance: float,
 ) -> list[AssetWork]:
     """Take due files; see ``ports.Store.lease_assets``. ``chance`` is in [0, 1)."""
-    places, moment = _Places(load), to_text(now)
+    places, moment = _FetchSlots(load), to_text(now)
     shares = list(dict.fromkeys(_shares(db, chance)))
     taken: list[_Head] = []
     if retries_first:  # one place is for what was tried before, if there is any
@@ -160,7 +160,11 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
 
 
 def _take(
-    lines: Mapping[FetchShare, Iterator[_Head]], places: _Places, most: int, *, without: Sequence[_Head] = ()
+    lines: Mapping[FetchShare, Iterator[_Head]],
+    places: _FetchSlots,
+    most: int,
+    *,
+    without: Sequence[_Head] = (),
 ) -> list[_Head]:
     """The first files of these lines, whosever turn it is; each line is followed no further than needed."""
     heads: dict[FetchShare, _Head | None] = {}
@@ -175,7 +179,7 @@ def _take(
 
 
 def _next_share(
-    lines: Mapping[FetchShare, Iterator[_Head]], heads: dict[FetchShare, _Head | None], places: _Places
+    lines: Mapping[FetchShare, Iterator[_Head]], heads: dict[FetchShare, _Head | None], places: _FetchSlots
 ) -> FetchShare | None:
     waiting = sorted(filter(places.has_room, lines), key=places.turn)
     for _, equals in groupby(waiting, key=places.turn):
@@ -193,7 +197,7 @@ def _next_share(
 
 def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     """When the next file is due of those that there is room for; see ``ports.Store.next_due_at``."""
-    places = _Places(load)
+    places = _FetchSlots(load)
     moments: list[str | None] = []
     for share in _shares(db, chance):
         if places.has_room(share):
