@@ -363,6 +363,7 @@ async def test_any_query_is_answered_or_refused(
 @example({"provider": "vidgo", "owner": "u", "request": {"\ud800": 1}})
 @example({"provider": "vidgo", "owner": "u", "metadata": {"a": 10**30, "b": 1e308}})
 @example({"provider": "vidgo", "owner": "u", "request": 2**64})
+@example({"provider": "vidgo", "owner": "u", "request": "null"})
 async def test_any_submission_is_logged_as_it_is_or_refused(
     backend: httpx2.AsyncClient, document: dict[str, Any]
 ) -> None:

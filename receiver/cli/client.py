@@ -14,11 +14,18 @@ from receiver.config.credentials import read_credentials
 from receiver.config.parsers import is_here
 from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
+from receiver.urls import path_part
 
-__all__ = ["Reply", "Service", "admin_token", "asks_for_proof", "check_way", "connect"]
+__all__ = ["Reply", "Service", "admin_token", "asks_for_proof", "check_way", "connect", "segment"]
 
 TIMEOUT_SECONDS = 30.0
 MOST_ROWS = 200  # of a page
+
+
+def segment(typed: str) -> str:
+    """What was typed as one segment of a path. Raises UnicodeEncodeError where it is no text in UTF-8."""
+    typed.encode()
+    return path_part(typed)
 
 
 class Service:

@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 
-from receiver.cli.client import Reply, Service
+from receiver.cli.client import Reply, Service, segment
 from receiver.cli.exit_codes import Exit, Refused
 from receiver.cli.tables import print_table
 from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable
 from receiver.escapes import printable
 from receiver.models import Outcome, Stage, Verdict
-from receiver.urls import path_part
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
 LINE_SECONDS = 5.0  # between two lines where there is no terminal
@@ -96,7 +95,7 @@ def _goes_on(replay_id: str) -> str:
 
 def _looks(service: Service, replay: Reply) -> Iterator[Reply]:
     """Ask for the replay again and again, until it has ended."""
-    path = f"/replays/{path_part(replay.document['id'])}"
+    path = f"/replays/{segment(replay.document['id'])}"
     pause = FIRST_LOOK_SECONDS
     while True:
         yield replay

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from receiver.cli.client import Reply, connect
+from receiver.cli.client import Reply, connect, segment
 from receiver.cli.confirm import ask, dry_run_option, yes_option
 from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
@@ -17,7 +17,6 @@ from receiver.cli.terminal import say
 from receiver.escapes import printable, printable_lines
 from receiver.models import EventType, Stage, TaskState
 from receiver.replay import check_can_match
-from receiver.urls import path_part
 
 
 @click.command()
@@ -189,7 +188,7 @@ def _plan(plan: dict[str, Any]) -> str:
 
 
 def _path(replay_id: str) -> str:
-    return f"/replays/{path_part(replay_id)}"
+    return f"/replays/{segment(replay_id)}"
 
 
 def _change(replay_id: str, verb: str, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from receiver.cli.client import Reply, Service, connect
+from receiver.cli.client import Reply, Service, connect, segment
 from receiver.cli.exit_codes import Refused, is_missing, nothing_found
 from receiver.cli.output import as_json as json_option
 from receiver.cli.output import print_json
@@ -13,7 +13,6 @@ from receiver.cli.tables import print_pairs, wide_option
 from receiver.cli.tasks import print_list, print_task, task_path
 from receiver.cli.terminal import say
 from receiver.escapes import printable
-from receiver.urls import path_part
 
 # What our own ids begin with: the parameter of GET /tasks that finds by it, and what the id is of.
 _KINDS = {
@@ -52,7 +51,7 @@ def _by_our_id(service: Service, id_: str, *, as_json: bool) -> bool:
 
 
 def _reservation(service: Service, id_: str, *, as_json: bool) -> bool:
-    answer = _get(service, f"/submissions/{path_part(id_)}") if id_.startswith("sub_") else None
+    answer = _get(service, f"/submissions/{segment(id_)}") if id_.startswith("sub_") else None
     if answer is None:
         return False
     if as_json:
@@ -64,7 +63,7 @@ def _reservation(service: Service, id_: str, *, as_json: bool) -> bool:
 
 
 def _replay(service: Service, id_: str, *, as_json: bool) -> bool:
-    answer = _get(service, f"/replays/{path_part(id_)}") if id_.startswith("rpl_") else None
+    answer = _get(service, f"/replays/{segment(id_)}") if id_.startswith("rpl_") else None
     if answer is None:
         return False
     if not as_json:

@@ -5,7 +5,7 @@ import secrets
 
 import click
 
-from receiver.cli.client import connect
+from receiver.cli.client import connect, segment
 from receiver.cli.exit_codes import Exit
 from receiver.cli.output import as_json, paint, print_json
 from receiver.cli.remedies import remedy
@@ -15,7 +15,6 @@ from receiver.clock import Clock
 from receiver.escapes import printable
 from receiver.models import Outcome, SinkState
 from receiver.times import from_text, in_words
-from receiver.urls import path_part
 
 SECRET_BYTES = 32
 # A publish may take 300 s at most, as the setting has it; then there is an answer.
@@ -61,7 +60,7 @@ def test(*, name: str, as_json: bool) -> None:
     """
     name = name.lower()  # as it is in the variable's name, too
     with connect() as service:
-        answer = service.post(f"/sinks/{path_part(name)}/test", {}, TEST_SECONDS)
+        answer = service.post(f"/sinks/{segment(name)}/test", {}, TEST_SECONDS)
     came = answer.document
     is_taken = came["outcome"] == Outcome.DELIVERED
     if as_json:

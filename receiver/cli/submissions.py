@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from receiver import plugins
-from receiver.cli.client import connect
+from receiver.cli.client import connect, segment
 from receiver.cli.confirm import ask, yes_option
 from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import (
@@ -21,7 +21,6 @@ from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable
 from receiver.payload import decode_whole, storable
-from receiver.urls import path_part
 
 
 @click.group()
@@ -91,7 +90,7 @@ def list_(*, unbound: bool, as_json: bool, **query: str | int | None) -> None:
 def show(*, submission_id: str, as_json: bool) -> None:
     """Show one submission."""
     with connect() as service:
-        answer = service.get(f"/submissions/{path_part(submission_id)}")
+        answer = service.get(f"/submissions/{segment(submission_id)}")
     if as_json:
         print_json(answer)
     else:
@@ -103,7 +102,7 @@ def show(*, submission_id: str, as_json: bool) -> None:
 @yes_option
 def withdraw(*, submission_id: str, yes: bool) -> None:
     """Wait for no task of a reservation any more, as its order failed. One that is bound to a task stays."""
-    path = f"/submissions/{path_part(submission_id)}"
+    path = f"/submissions/{segment(submission_id)}"
     with connect() as service:
         row = service.get(path).document
         if row["task_id"] is None:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from receiver.cli.client import TIMEOUT_SECONDS, Reply, Service, connect
+from receiver.cli.client import TIMEOUT_SECONDS, Reply, Service, connect, segment
 from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import (
     check_order,
@@ -24,7 +24,6 @@ from receiver.cli.tables import print_lines, print_pairs, print_table, wide_opti
 from receiver.cli.terminal import say
 from receiver.cli.timeline import timeline
 from receiver.escapes import printable
-from receiver.urls import path_part
 
 
 @click.group()
@@ -96,7 +95,7 @@ def get_task(service: Service, provider: str, task_id: str, wait: float) -> Repl
 
 def task_path(provider: str, task_id: str) -> str:
     """The path of one task."""
-    return f"/tasks/{path_part(provider)}/{path_part(task_id)}"
+    return f"/tasks/{segment(provider)}/{segment(task_id)}"
 
 
 def print_list(answer: Reply, *, as_json: bool) -> None:

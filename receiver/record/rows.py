@@ -121,8 +121,12 @@ def parameters(**values: object) -> Row:
 
 
 def parameters_of(value: msgspec.Struct, **more: object) -> Row:
-    """The fields of a value, and ``more``, by their names."""
-    return parameters(**msgspec.structs.asdict(value) | more)
+    """The fields of a value, and ``more``, by their names; a field of any JSON is kept as JSON, text too."""
+    fields = msgspec.structs.asdict(value)
+    for name in _json_fields(type(value)):
+        if fields[name] is not None:
+            fields[name] = _to_json(fields[name])
+    return parameters(**fields | more)
 
 
 def to_column(value: object) -> object:
