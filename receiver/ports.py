@@ -237,7 +237,8 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
 
         Ownership, verdict, event, pending assets or outbox entries are decided and written together.
         A repeat raises a counter; one that arrives while the first is uncommitted waits for it.
-        Limits, for each token and task: a hundred bodies of each verdict, twenty results that wait. One more
+        Limits, for each token and task: a hundred bodies of each verdict, twenty results that wait,
+        ten that are large. One more
         raises Unavailable where it may still count (early, unconfirmed, unrecognised), and is only counted
         otherwise. Deliveries without an owner (early and unrecognised, each verdict for itself) raise
         Unavailable beyond ``StoreOptions.early_limit``, and beyond a hundred that are large.

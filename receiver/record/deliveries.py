@@ -13,7 +13,15 @@ from receiver.record import rules
 from receiver.record.cursor import Cursor
 from receiver.record.keys import ByKeys
 from receiver.record.rows import Row, find_row, find_rows, insert_into, parameters
-from receiver.record.rules import LARGE_BYTES, MOST_LARGE, OWNERLESS, DeliveryRow, FilingKey, SubmissionRow
+from receiver.record.rules import (
+    LARGE_BYTES,
+    MOST_LARGE,
+    MOST_LARGE_ALIKE,
+    OWNERLESS,
+    DeliveryRow,
+    FilingKey,
+    SubmissionRow,
+)
 from receiver.times import to_text
 
 Key = tuple[str, str, str, str]  # a place and a digest
@@ -71,6 +79,14 @@ SELECT count(*) FROM (SELECT 1 FROM deliveries
         AND (typeof(waiting) = 'text') = :waits
     LIMIT :most)
 """
+
+# How many of these are large, whether they wait or not.
+COUNT_LARGE_ALIKE = f"""
+SELECT count(*) FROM (SELECT 1 FROM deliveries
+    WHERE provider = :provider AND task_id = :task_id AND claim = :claim AND +verdict = :verdict
+        AND length(body) > {LARGE_BYTES}
+    LIMIT :most)
+"""  # noqa: S608
 
 NEWEST_ALIKE = """
 SELECT max(number) FROM deliveries
@@ -248,6 +264,13 @@ class Deliveries:
         (kept,) = self._db.execute(COUNT_ALIKE, values).fetchone()
         return int(kept) + more
 
+    def count_large_alike(self, place: FilingKey, verdict: Verdict) -> int:
+        """How many large ones one token brought one task; counting stops at the most that there may be."""
+        more = self._more[place, verdict, "large"]
+        values = {**_place(place), "verdict": verdict.value, "most": max(MOST_LARGE_ALIKE - more, 0)}
+        (kept,) = self._db.execute(COUNT_LARGE_ALIKE, values).fetchone()
+        return int(kept) + more
+
     def count_ownerless(self, verdict: Verdict) -> int:
         """How many of a verdict nobody owns."""
         if self._ownerless is None:
@@ -308,11 +331,14 @@ class Deliveries:
         """Note of which kinds there is one more, or one less."""
         if row.verdict is Verdict.ACCEPTED:
             return  # of these there is no limit
-        more = self._more
-        more[(row.provider, row.task_id, row.claim), row.verdict, row.waiting is not None] += number
+        more, place = self._more, (row.provider, row.task_id, row.claim)
+        is_large = rules.is_large(row.body_bytes)
+        more[place, row.verdict, row.waiting is not None] += number
+        if is_large:
+            more[place, row.verdict, "large"] += number
         if row.submission is None and row.verdict in OWNERLESS:
             more[row.verdict] += number
-            if row.body_bytes is not None and row.body_bytes > LARGE_BYTES:
+            if is_large:
                 more[row.verdict, "large"] += number
 
 

@@ -190,16 +190,26 @@ class Batch:
         if owner is None:
             kept = self.deliveries.count_ownerless(verdict)
             rules.refuse_ownerless(verdict, kept, self._options.early_limit)
-            if len(recording.body) > rules.LARGE_BYTES:
+            if rules.is_large(len(recording.body)):
                 rules.refuse_large(verdict, self.deliveries.count_large(verdict))
         if not rules.is_one_more(known, place, owner):
             return False
-        waits = rules.waits(recording, verdict)
-        most = rules.most_alike(waits=waits)
-        if self.deliveries.count_alike(place, verdict, most, waits=waits) < most:
+        most = self._limit_reached(recording, verdict, place)
+        if most is None:
             return False
         rules.refuse_alike(recording, verdict, most)
         return True
+
+    def _limit_reached(self, recording: Recording, verdict: Verdict, place: FilingKey) -> int | None:
+        """How many bodies of its kind there may be, if there are so many; large ones have their own limit."""
+        waits = rules.waits(recording, verdict)
+        most = rules.most_alike(waits=waits)
+        if self.deliveries.count_alike(place, verdict, most, waits=waits) >= most:
+            return most
+        if not rules.is_large(len(recording.body)):
+            return None
+        kept = self.deliveries.count_large_alike(place, verdict)
+        return rules.MOST_LARGE_ALIKE if kept >= rules.MOST_LARGE_ALIKE else None
 
     def _follow_answer(self, provider: str, task_id: str | None, verdict: Verdict) -> None:
         """Judge what waited for a provider's answer; one that ends nothing yet waits for the next, too."""

@@ -17,6 +17,7 @@ from receiver.options import StoreOptions
 # result, or what may be one. Ends that wait are fewer: they are looked at together when their wait is over.
 MOST_BODIES = 100
 MOST_WAITING = 20
+MOST_LARGE_ALIKE = 10  # of these bodies: each may have megabytes
 
 FilingKey = tuple[str, str, str]  # where a delivery is filed: provider, task and claim
 
@@ -236,6 +237,11 @@ def refuse_large(verdict: Verdict, kept: int) -> None:
 def most_alike(*, waits: bool) -> int:
     """How many bodies of one kind one token may bring one task; of one more, see ``refuse_alike``."""
     return MOST_WAITING if waits else MOST_BODIES
+
+
+def is_large(body_bytes: int | None) -> bool:
+    """Whether a body is one of those of which fewer are kept."""
+    return body_bytes is not None and body_bytes > LARGE_BYTES
 
 
 def refuse_alike(recording: Recording, verdict: Verdict, most: int) -> None:

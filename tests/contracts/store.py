@@ -14,6 +14,7 @@ from receiver.models import (
     EventType,
     OutboxState,
     Outcome,
+    Receipt,
     Report,
     Route,
     SubmissionFilter,
@@ -45,6 +46,14 @@ ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({"task.faile
 EARLY_LIMIT = 5
 
 OpenStore = Callable[[], Awaitable[Store]]
+
+
+async def ends(said: Awaitable[Receipt]) -> Receipt | Unavailable:
+    """A receipt, or why there is none."""
+    try:
+        return await said
+    except Unavailable as exc:
+        return exc
 
 
 async def log_many_deliveries(store: Store, count: int) -> None:
@@ -465,6 +474,39 @@ class StoreContract:
             Verdict.REFUSED: 100,
         }
         assert sum(delivery.seen for delivery in task.deliveries) == 301
+
+    @pytest.mark.parametrize("together", [True, False])
+    async def test_one_token_cannot_pile_up_large_bodies(self, store: Store, together: bool) -> None:
+        mine = submission("mine")
+        await store.log_submission(mine)
+        await store.log_submission(submission("theirs", owner="somebody-else"))
+        await store.record(recording(completed("mine"), submission_id=mine.id))
+
+        reports = (failed("mine"), failed("theirs"), progress("mine"), unclear("mine"))
+        said = [
+            ends(
+                store.record(
+                    recording(report, body=f"{report} {n}".encode().ljust(70_000), submission_id=mine.id)
+                )
+            )
+            for report in reports
+            for n in range(15)
+        ]
+        receipts = await asyncio.gather(*said) if together else [await one for one in said]
+
+        # What may still count is to come again; of what says nothing new it is enough that it came.
+        assert sum(isinstance(receipt, Unavailable) for receipt in receipts) == 5
+        small = await store.record(recording(unclear("mine"), body=b"small", submission_id=mine.id))
+        assert small.status is Verdict.UNRECOGNISED
+        task = await store.get_task("vidgo", "mine")
+        assert task is not None
+        assert Counter(row.verdict for row in task.deliveries if row.bytes > 65_536) == {
+            Verdict.CONFLICT: 10,
+            Verdict.REFUSED: 10,
+            Verdict.PROGRESS: 10,
+            Verdict.UNRECOGNISED: 10,
+        }
+        assert sum(delivery.seen for delivery in task.deliveries) == 2 + 3 * 15 + 10
 
     @pytest.mark.parametrize("report", [unclear("t1"), completed("t1", files=3)])
     async def test_no_amount_of_progress_crowds_out_what_comes_after_it(
