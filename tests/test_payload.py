@@ -84,6 +84,19 @@ def test_what_is_too_deep_or_too_wide_is_not_read_and_yet_not_refused(body: byte
     assert payload.embedded(body.decode()) is None
 
 
+@pytest.mark.parametrize("escape", [r"\u002c", r"\u002C"])
+def test_values_in_texts_count_too_however_they_are_written(escape: str) -> None:
+    text = escape.join(["1"] * 1000).encode()
+    few, many = (b"[%s]" % b",".join([b'"[%s]"' % text] * count) for count in (40, 60))
+
+    assert len(payload.items(payload.decode(few))) == 40
+    assert payload.decode(many) is None
+
+
+def test_a_long_text_with_many_escapes_is_read() -> None:
+    assert payload.decode(b'["%s"]' % (rb"\u00e9" * 50_000)) == ["é" * 50_000]
+
+
 @pytest.mark.parametrize("broken", ["", "{", "[" * 100_000, "\ud800", '{"a": NaN}'])
 def test_broken_json_inside_text_reads_as_nothing(broken: str) -> None:
     assert payload.embedded(broken) is None
