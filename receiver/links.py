@@ -1,13 +1,13 @@
 """Which links lead to the same file: providers sign it anew for every answer, and list it anywhere."""
 
-import zlib
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 # Of a query, so many parameters are compared: more than any signed link has.
 MOST_PARAMETERS = 40
 
-HASHES = 1 << 32
+HASHES = 1 << 62  # as many as a database's number holds, and a float can be spread over
 
 _Places = dict[str, list[int]]
 
@@ -18,9 +18,13 @@ def link_name(link: str) -> str:
 
 
 def host_hash(link: str) -> int:
-    """A number below ``HASHES``, the same for all links to one host and port; others hardly ever have it."""
+    """A number below ``HASHES``, the same for all links to one host and port, and for no others.
+
+    No checksum will do: whoever names hosts could choose one with the number, and so the share, of another.
+    """
     host = link_name(link).partition("://")[2].partition("/")[0].lower()
-    return zlib.crc32(host.encode("utf-8", "surrogatepass"))
+    digest = hashlib.blake2b(host.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) % HASHES
 
 
 def match_links(known: Sequence[str], given: Sequence[str]) -> dict[int, str]:

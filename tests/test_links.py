@@ -1,5 +1,7 @@
 """Which links lead to the same file."""
 
+import zlib
+
 import pytest
 
 from receiver.links import HASHES, host_hash, link_name, match_links
@@ -85,3 +87,9 @@ def test_all_links_to_one_host_and_port_have_one_hash() -> None:
     assert len({host_hash(link) for link in same}) == 1
     assert host_hash(same[0]) not in {host_hash(link) for link in other}
     assert all(0 <= host_hash(link) < HASHES for link in [*same, *other])
+
+
+def test_a_host_gets_no_part_in_anothers_share_by_a_name_with_the_same_checksum() -> None:
+    names = "plumless", "buckeroo"
+    assert len({zlib.crc32(name.encode()) for name in names}) == 1
+    assert len({host_hash(f"https://{name}/1.png") for name in names}) == 2
