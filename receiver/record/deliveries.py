@@ -153,6 +153,9 @@ class Deliveries:
         self._db = db
         self._known: dict[Key, _Filed | None] = {}
         self._by_number: dict[int, _Filed] = {}  # of these, those that were read
+        # Of these, those of each task, and perhaps some that are filed under another by now: with all that
+        # wait looked through for each, one sender would slow down everybody who is recorded with him.
+        self._by_task: defaultdict[tuple[str, str], dict[_Filed, None]] = defaultdict(dict)
         self._placed: list[_Filed] = []  # what gets a new number, in this order
         self._reread: list[Row] = []
         self._more: defaultdict[object, int] = defaultdict(
@@ -193,12 +196,8 @@ class Deliveries:
         task = {"provider": provider, "task_id": task_id}
         for row in find_rows(self._db.execute(OPEN_OF_TASK, task), DeliveryRow):
             self._read(row)
-        found = [
-            filed
-            for filed in self._known.values()
-            if filed and (filed.row.provider, filed.row.task_id) == (provider, task_id)
-        ]
-        rows = [filed.row for filed in sorted(found, key=lambda filed: filed.order)]
+        found = sorted(self._of_task(provider, task_id), key=lambda filed: filed.order)
+        rows = [filed.row for filed in found]
         return [row for row in rows if row.verdict in rules.STILL_OPEN]
 
     def file(self, recording: Recording, verdict: Verdict, place: FilingKey, owner: int | None) -> None:
@@ -206,7 +205,7 @@ class Deliveries:
         filed = self._find((*place, recording.digest))
         if filed is None:
             row = rules.filed_anew(recording, verdict, place, owner)
-            filed = self._known[*place, recording.digest] = _Filed(None, row, recording)
+            filed = self._know(_Filed(None, row, recording))
             self._put_last(filed)
             self._count(row, 1)
             return
@@ -248,8 +247,8 @@ class Deliveries:
         filed = self._known[_key(row)]
         assert filed is not None, "it was found"  # noqa: S101
         self._known[_key(row)] = None
-        self._known[_key(now)] = filed
         self._change(filed, now)
+        self._know(filed)
         report = recording.report
         self._reread.append(
             parameters(
@@ -306,13 +305,23 @@ class Deliveries:
         assert row.number is not None, "what was read has a number"  # noqa: S101
         filed = self._by_number.get(row.number)
         if filed is None:
-            filed = self._known[_key(row)] = self._by_number[row.number] = _Filed(row, row, None)
+            filed = self._by_number[row.number] = self._know(_Filed(row, row, None))
         return filed
 
-    def _of_place(self, place: FilingKey) -> Iterator[_Filed]:
-        for filed in self._known.values():
-            if filed and (filed.row.provider, filed.row.task_id, filed.row.claim) == place:
+    def _know(self, filed: _Filed) -> _Filed:
+        row = filed.row
+        self._known[_key(row)] = filed
+        self._by_task[row.provider, row.task_id][filed] = None
+        return filed
+
+    def _of_task(self, provider: str, task_id: str) -> Iterator[_Filed]:
+        for filed in self._by_task[provider, task_id]:
+            if (filed.row.provider, filed.row.task_id) == (provider, task_id):
                 yield filed
+
+    def _of_place(self, place: FilingKey) -> Iterator[_Filed]:
+        provider, task_id, claim = place
+        return (filed for filed in self._of_task(provider, task_id) if filed.row.claim == claim)
 
     def _put_last(self, filed: _Filed) -> None:
         self._placed.append(filed)
