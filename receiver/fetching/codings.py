@@ -12,6 +12,7 @@ from receiver.errors import FetchFailed
 from receiver.models import Outcome
 
 PIECE_BYTES = 256 * 1024  # what one step makes at most, however well it was packed
+MOST_MEMBERS = 10_000  # of one gzip; honest ones have 64 KiB in each, hostile ones nothing in 20 bytes
 
 _UNPACKED = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 _NOT_UNPACKED = frozenset({"compress", "br", "zstd", "dcb", "dcz"})  # not in every standard library
@@ -46,6 +47,7 @@ class Unpacker:
         self._state = _State.FIRST
         self._held = b""  # too little yet to tell what it is
         self._inflater = zlib.decompressobj()
+        self._members = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Unpack the next bytes, in pieces of at most PIECE_BYTES; the iterator must be read to its end.
@@ -76,6 +78,9 @@ class Unpacker:
         if self._coding == "gzip":
             if not data.startswith(_GZIP_MAGIC):
                 return _State.PLAIN if is_first else _State.OVER
+            self._members += 1
+            if self._members > MOST_MEMBERS:
+                raise _refused("gzip of too many parts")
             self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
             return _State.WITHIN
         if not is_first:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import FetchFailed
-from receiver.fetching.codings import PIECE_BYTES, Unpacker, coding_of
+from receiver.fetching.codings import MOST_MEMBERS, PIECE_BYTES, Unpacker, coding_of
 from receiver.models import Outcome
 
 BODY = random.Random(7).randbytes(1000) + b"\0" * 3 * PIECE_BYTES + b"the end"
@@ -107,6 +107,16 @@ def test_a_bomb_is_handed_out_in_small_pieces() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_no_end_of_empty_parts_is_unpacked() -> None:
+    part = gzip.compress(b"")
+    few = [part * 100] * (MOST_MEMBERS // 100)
+
+    assert unpacked("gzip", *few) == b""
+    with pytest.raises(FetchFailed, match="too many parts") as caught:
+        unpacked("gzip", *few, part)
+    assert caught.value.outcome is Outcome.NOT_AN_IMAGE
 
 
 @given(st.sampled_from(["gzip", "deflate"]), st.lists(st.binary(max_size=300), max_size=5), st.booleans())
