@@ -19,6 +19,9 @@ MAX_TASK_ID_CHARS = 512
 MAX_TEXT_CHARS = 4000  # of an error message; enough for any that a person wrote
 MOST_VALUES = 50_000  # in one document and the texts in it; the longest callback known has about a hundred
 
+# The most files any documented model returns is 15; a report that names more than these is not believed.
+MOST_FILES = 100
+
 _BEFORE_VALUES = (b",", b"[", b"{")
 _ESCAPED_BEFORE_VALUES = (b"\\u002c", b"\\u002C", b"\\u005b", b"\\u005B", b"\\u007b", b"\\u007B")
 
@@ -269,6 +272,8 @@ def build_report(
         for file in files:
             if file is not None:
                 first.setdefault(file.url, file)
+            if len(first) > MOST_FILES:
+                break  # it is not believed, however many more there are
         found = tuple(first.values())
         if not found:
             has_words = any(map(is_fileless, named))

@@ -10,8 +10,6 @@ from receiver.links import link_name
 from receiver.models import MAX_URL_LENGTH, Report, ReportState
 from receiver.ports import Provider
 
-# The most files any documented model returns is 15; beyond this a report is not believed.
-MOST_FILES = 100
 # A longer link is followed by nobody. It is kept so far as to be too long still, and no further.
 MOST_LINK_CHARS = MAX_URL_LENGTH + 1
 
@@ -24,8 +22,8 @@ def read_report(provider: Provider, body: bytes) -> Report:
     document = payload.decode(body)
     try:
         report = provider.parse(document)
-        if len(report.files) > MOST_FILES:
-            note = f"names {len(report.files)} files, more than {MOST_FILES}"
+        if len(report.files) > payload.MOST_FILES:
+            note = f"names more than {payload.MOST_FILES} files"
             return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
         if any(len(file.url) > MOST_LINK_CHARS for file in report.files):
             files = [msgspec.structs.replace(file, url=file.url[:MOST_LINK_CHARS]) for file in report.files]

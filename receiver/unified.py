@@ -7,6 +7,7 @@ https://github.com/APIDotAI (its examples).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 import msgspec
 
@@ -115,12 +116,13 @@ def status_request(task_id: str, model: str | None) -> StatusRequest:
     return msgspec.structs.replace(usual, otherwise=music)
 
 
-def _first_files(places: Iterable[object]) -> list[RemoteFile]:
+def _first_files(places: Iterable[object]) -> Iterator[RemoteFile]:
     for place in places:
-        found = [file for item in payload.items(place) for file in _files_of(item) if file is not None]
-        if found:
-            return found
-    return []
+        found = (file for item in payload.items(place) for file in _files_of(item) if file is not None)
+        first = next(found, None)
+        if first is not None:
+            return chain([first], found)
+    return iter(())
 
 
 def _files_of(item: object) -> Iterable[RemoteFile | None]:

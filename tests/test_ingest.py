@@ -31,7 +31,7 @@ from receiver.plugins import load_providers
 from receiver.ports import Provider
 from receiver.problem_types import ProblemType
 from receiver.providers.vidgo import Vidgo
-from receiver.reports import MOST_FILES, fingerprint
+from receiver.reports import fingerprint
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
@@ -290,7 +290,7 @@ async def test_json_of_another_shape_is_kept_as_unrecognised(door: Door, body: b
 
 async def test_a_report_with_absurdly_many_files_is_not_believed(door: Door) -> None:
     await door.store.log_submission(submission("t1"))
-    links = [f"https://cdn.test/{n}.png" for n in range(MOST_FILES + 1)]
+    links = [f"https://cdn.test/{n}.png" for n in range(payload.MOST_FILES + 1)]
 
     receipt = await door.post(sample_callback("vidgo", "t1", files=links), TOKENS.for_provider("vidgo"))
 

@@ -321,3 +321,13 @@ def test_a_missing_state_or_id_is_unclear_with_a_note() -> None:
 )
 def test_no_task_id_can_leave_its_place_in_a_path(value: str, segment: str) -> None:
     assert path_part(value) == segment
+
+
+def test_no_more_files_are_read_than_it_takes_to_find_them_too_many() -> None:
+    files = (payload.remote_file(f"https://cdn.test/{number}") for number in range(50_000))
+    states = {"done": ReportState.COMPLETED}
+
+    report = payload.build_report(task_id="t1", word="done", states=states, files=files)
+
+    assert len(report.files) == payload.MOST_FILES + 1
+    assert next(files) == payload.remote_file(f"https://cdn.test/{payload.MOST_FILES + 1}")

@@ -46,7 +46,7 @@ class Apixo:
             task_id=payload.task_id(data.get("taskId")),
             word=payload.text(data.get("state"), 100),
             states=_STATES,
-            files=[payload.file_of(item) for item in payload.items(links)],
+            files=map(payload.file_of, payload.items(links)),
             # Where no link can be read there are files all the same: asking again may show them.
             named=(data,),
             # An open set with two vocabularies, CONTENT_VIOLATION and SensitiveContent (errors pages).

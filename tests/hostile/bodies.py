@@ -322,7 +322,7 @@ def _task_ids() -> Iterator[HostileBody]:
 
 def _files() -> Iterator[HostileBody]:
     """Lists, links and kinds of files."""
-    for count in (100, 101, 5_000, 100_000):
+    for count in (100, 101, 5_000, 16_000, 49_000, 100_000):
         name = f"{count} files"
         links = [f"https://m.test/{n}" for n in range(count)]
         body = sample_callback("vidgo", name, files=links).replace(b'"file_type": "image"', b'"t": 1')
