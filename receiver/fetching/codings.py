@@ -80,7 +80,7 @@ class Unpacker:
                 return _State.PLAIN if is_first else _State.OVER
             self._members += 1
             if self._members > MOST_MEMBERS:
-                raise _refused("gzip of too many parts")
+                raise FetchFailed(Outcome.TOO_LARGE, f"gzip of more than {MOST_MEMBERS} parts")
             self._inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
             return _State.WITHIN
         if not is_first:
