@@ -1,6 +1,6 @@
 """What the record needs of a database's cursor: the part of PEP 249 that every driver has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -39,3 +39,8 @@ def snapshot(db: Cursor) -> Iterator[None]:
         yield
     finally:
         db.execute("COMMIT")
+
+
+def change_each(db: Cursor, sql: str, values: Sequence[Any]) -> int:
+    """How many rows a statement changed, run for each of ``values``: drivers say -1 where it never ran."""
+    return db.executemany(sql, values).rowcount if values else 0

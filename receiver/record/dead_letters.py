@@ -7,7 +7,7 @@ from datetime import datetime
 from receiver.errors import Rejected
 from receiver.models import DeadLetter, DeadLetterPage, FoundDead, WorkFilter
 from receiver.problem_types import ProblemType
-from receiver.record.cursor import Cursor
+from receiver.record.cursor import Cursor, change_each
 from receiver.record.filters import DEAD, Search, count_on, find_newest, find_on, json_list, search
 from receiver.record.rows import to_values
 from receiver.record.windows import LAST_NUMBER
@@ -73,7 +73,7 @@ def revive(db: Cursor, ids: Sequence[str], now: datetime) -> int:
     """Make dead letters due again, as new ones are; how many were still dead."""
     moment = to_text(now)
     values = [{"now": moment, "number": _number(id_)} for id_ in ids]
-    return db.executemany(REVIVE, values).rowcount if values else 0
+    return change_each(db, REVIVE, values)
 
 
 def _number(cursor: str) -> int:

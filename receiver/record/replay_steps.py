@@ -8,7 +8,6 @@ crash repeats nothing and skips nothing.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -31,7 +30,7 @@ from receiver.models import (
 from receiver.options import StoreOptions, why_not_asked
 from receiver.problem_types import ProblemType
 from receiver.record import polls, replays, rules
-from receiver.record.cursor import Cursor
+from receiver.record.cursor import Cursor, change_each
 from receiver.record.ends import end_if_last
 from receiver.record.filters import json_list, next_matches, still_matching
 from receiver.record.recording import Batch
@@ -158,7 +157,7 @@ def _queue_notifications(
         for row in still_matching(db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found)
         for sink in _sinks(replay, options, row["provider"], row["type"], row["owner"])
     ]
-    return _changed(db, QUEUE_NOTIFICATION, entries)
+    return change_each(db, QUEUE_NOTIFICATION, entries)
 
 
 def _sinks(replay: Replay, options: StoreOptions, provider: str, event_type: str, owner: str) -> list[str]:
@@ -179,7 +178,7 @@ def _queue_assets(
         keep_revision(db, event, event_of(db, event))
         life = timedelta(seconds=options.link_life_seconds.get(row["provider"], LINK_LIFE_SECONDS))
         values.append((to_text(now), to_text(now + life), replay.id, event))
-    return _changed(db, QUEUE_ASSETS, values)
+    return change_each(db, QUEUE_ASSETS, values)
 
 
 def _queue_polls(
@@ -187,14 +186,9 @@ def _queue_polls(
 ) -> tuple[int, dict[str, int]]:
     tasks = still_matching(db, replay, "s.number, s.provider", found)
     askable = [row["number"] for row in tasks if not why_not_asked(options, row["provider"])]
-    queued = _changed(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
+    queued = change_each(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
     left_out = len(tasks) - len(askable)
     return queued + left_out, {UNPOLLED: left_out} if left_out else {}
-
-
-def _changed(db: Cursor, sql: str, values: Sequence[tuple[Any, ...]]) -> int:
-    """How many rows a statement changed, run for each of ``values``."""
-    return db.executemany(sql, values).rowcount if values else 0
 
 
 def list_kept(db: Cursor, work: ReplayWork, limit: int, low: int) -> tuple[list[KeptDelivery], int | None]:

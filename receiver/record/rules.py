@@ -261,11 +261,11 @@ def waiting(recording: Recording, verdict: Verdict) -> str | None:
     Of an early one, what it says, unless it is progress, which says no more; of one that is held, whether the
     provider says the same.
     """
+    if not waits(recording, verdict):
+        return None
     if verdict is Verdict.UNCONFIRMED:
         return msgspec.json.encode({"fingerprint": recording.fingerprint}).decode()
-    if verdict is Verdict.EARLY and recording.report.state is not ReportState.PROGRESS:
-        return msgspec.json.encode(msgspec.structs.replace(recording, body=b"")).decode()
-    return None
+    return msgspec.json.encode(msgspec.structs.replace(recording, body=b"")).decode()
 
 
 def waits(recording: Recording, verdict: Verdict) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from receiver.models import Moved
-from receiver.record.cursor import Cursor
+from receiver.record.cursor import Cursor, change_each
 from receiver.record.filters import json_list
-from receiver.record.rows import Row, parameters
+from receiver.record.rows import parameters
 
 # The sinks that entries wait for, by one look at an index for each.
 COUNT_PENDING = """
@@ -60,17 +60,13 @@ def list_undelivered(db: Cursor, sink: str, limit: int) -> list[str]:
 def move(db: Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
     """Give entries of a sink to another one; see ``ports.DeadLetterStore.move_undelivered``."""
     values = parameters(sink=sink, to=to, now=now)
-    moved = _changed(db, MOVE, [{**values, "number": number} for number in _numbers(entries)])
+    moved = change_each(db, MOVE, [{**values, "number": number} for number in _numbers(entries)])
     return Moved(moved=moved, had=drop(db, entries, sink))
 
 
 def drop(db: Cursor, entries: Sequence[str], sink: str) -> int:
     """Forget entries of a sink; see ``ports.DeadLetterStore.drop_undelivered``."""
-    return _changed(db, DROP, [{"number": number, "sink": sink} for number in _numbers(entries)])
-
-
-def _changed(db: Cursor, sql: str, values: Sequence[Row]) -> int:
-    return db.executemany(sql, values).rowcount if values else 0
+    return change_each(db, DROP, [{"number": number, "sink": sink} for number in _numbers(entries)])
 
 
 def _numbers(entries: Sequence[str]) -> list[int]:
