@@ -1,9 +1,10 @@
 """A runtime on a folder of its own, its app for three kinds of callers, and a server around it;
-for commands, an environment in which only a test's own settings count.
+a host of files and what fetches them; for commands, an environment in which only a test's own settings count.
 """
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx2
@@ -13,10 +14,12 @@ from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from receiver.config.settings import Settings, load_settings
+from receiver.fetching.client import GuardedClient
 from receiver.runtime import Runtime, open_runtime
 from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sinks
 from receiver.web.app import build_app
 from tests.support.loopback import serving
+from tests.support.media_host import MediaHost, media_host
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
 
 # Real processes, storms, every damage that a request can have; then each plug-in, command and file format.
@@ -102,6 +105,21 @@ async def backend(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
 async def admin(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
     async with caller(app, ADMIN_TOKEN) as client:
         yield client
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MediaHost]:
+    """A host of files on loopback, each answer told by the test."""
+    async with media_host() as host:
+        yield host
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[GuardedClient]:
+    """What fetches files, and may dial loopback for once."""
+    client = GuardedClient(opened=(ip_network("127.0.0.0/8"),))
+    yield client
+    await client.aclose()
 
 
 @pytest.fixture

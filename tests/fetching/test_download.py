@@ -5,7 +5,6 @@ import os
 import resource
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from ipaddress import ip_network
@@ -25,19 +24,6 @@ from tests.support.waiting import until
 LIMITS = DownloadLimits(
     max_bytes=5_000_000, deadline_seconds=5, min_bytes_per_second=1000, window_seconds=0.2, max_redirects=3
 )
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    async with media_host() as host:
-        yield host
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[GuardedClient]:
-    client = GuardedClient(opened=(ip_network("127.0.0.0/8"),))
-    yield client
-    await client.aclose()
 
 
 class Getter:

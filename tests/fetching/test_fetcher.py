@@ -5,7 +5,6 @@ import zlib
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
@@ -38,7 +37,7 @@ from receiver.testing import TurnableClock
 from tests.contracts.replaying import replay, start_replay, step_replay
 from tests.support.factories import asset_work as work
 from tests.support.factories import completed, recording, submission
-from tests.support.media_host import Answer, MediaHost, media_host, picture, redirects, repeats, says, writes
+from tests.support.media_host import Answer, MediaHost, picture, redirects, repeats, says, writes
 from tests.support.waiting import until
 
 LIMITS = AssetLimits(
@@ -47,19 +46,6 @@ LIMITS = AssetLimits(
     max_pixels=1_000_000,
     kinds=frozenset({media.IMAGE}),
 )
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    async with media_host() as host:
-        yield host
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[GuardedClient]:
-    client = GuardedClient(opened=(ip_network("127.0.0.0/8"),))
-    yield client
-    await client.aclose()
 
 
 @pytest.fixture

@@ -1,16 +1,17 @@
 """AVIF and HEIC as encoders make them: their size, and whether all of what is shown is there."""
 
 import struct
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from receiver.errors import FetchFailed
 from receiver.fetching import media
 from receiver.fetching.media import MediaInfo
 from receiver.models import Outcome
+from tests.support import inspecting
 from tests.support.image_bytes import AVIF_BRANDS, SIZE, animated, avif, box, items
 from tests.support.media_host import picture
 from tests.support.places import SAMPLES
@@ -20,26 +21,15 @@ ALL_KINDS = media.KINDS
 TAILS = (b"\n", b"\0" * 4, b"\0" * 8, b"\0" * 1000, b"\r\n", b"PK\x05\x06 appended", b"<!-- cached -->")
 PROFILE = bytes(range(256)) * 1200  # 300 kB
 
+inspect = partial(inspecting.inspect, kinds=ALL_KINDS, max_pixels=1_000_000)
+outcome_of = partial(inspecting.outcome_of, kinds=ALL_KINDS, max_pixels=1_000_000)
+
 
 def turned(orientation: int) -> bytes:
     """What a camera says of how it was held."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif.tobytes()
-
-
-def inspect(folder: Path, data: bytes) -> MediaInfo:
-    path = folder / "file"
-    path.write_bytes(data)
-    return media.inspect(path, allowed_kinds=ALL_KINDS, max_pixels=1_000_000)
-
-
-def outcome_of(folder: Path, data: bytes) -> Outcome | None:
-    try:
-        inspect(folder, data)
-    except FetchFailed as exc:
-        return exc.outcome
-    return None
 
 
 def size_of(folder: Path, data: bytes) -> tuple[int | None, int | None]:

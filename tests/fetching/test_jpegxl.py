@@ -1,5 +1,6 @@
 """JPEG XL as encoders make it."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,13 @@ from receiver.errors import FetchFailed
 from receiver.fetching import media
 from receiver.fetching.media import MediaInfo
 from receiver.models import Outcome
+from tests.support import inspecting
 from tests.support.image_bytes import jxl
 from tests.support.places import SAMPLES
 
 IMAGES = SAMPLES / "images"
 
-
-def inspect(folder: Path, data: bytes) -> MediaInfo:
-    path = folder / "file"
-    path.write_bytes(data)
-    return media.inspect(path, allowed_kinds=frozenset({media.IMAGE}), max_pixels=1_000_000_000)
+inspect = partial(inspecting.inspect, kinds=frozenset({media.IMAGE}), max_pixels=1_000_000_000)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import struct
 import time
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from receiver.errors import FetchFailed, NoFileYet
 from receiver.fetching import media
 from receiver.fetching.media import MediaInfo, MediaKind
 from receiver.models import Outcome
+from tests.support import inspecting
 from tests.support.image_bytes import (
     SIZE,
     animated,
@@ -36,22 +38,8 @@ PROGRESSIVE = picture("JPEG", SIZE, progressive=True)
 LOSSLESS_WEBP = picture("WEBP", SIZE, lossless=True)
 
 
-def inspect(
-    folder: Path, data: bytes, *, kinds: frozenset[str] = IMAGES, max_pixels: int = 1_000_000
-) -> MediaInfo:
-    path = folder / "file"
-    path.write_bytes(data)
-    return media.inspect(path, allowed_kinds=kinds, max_pixels=max_pixels)
-
-
-def outcome_of(
-    folder: Path, data: bytes, *, kinds: frozenset[str] = IMAGES, max_pixels: int = 1_000_000
-) -> Outcome | None:
-    try:
-        inspect(folder, data, kinds=kinds, max_pixels=max_pixels)
-    except FetchFailed as exc:
-        return exc.outcome
-    return None
+inspect = partial(inspecting.inspect, kinds=IMAGES, max_pixels=1_000_000)
+outcome_of = partial(inspecting.outcome_of, kinds=IMAGES, max_pixels=1_000_000)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import struct
 import time
 import zipfile
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from receiver.errors import FetchFailed
 from receiver.fetching import media
 from receiver.fetching.media import MediaInfo
 from receiver.models import Outcome
+from tests.support import inspecting
 
 MODELS = frozenset({media.MODEL})
 
@@ -61,6 +63,9 @@ GLTF = json.dumps(
     {"scene": 0, "buffers": [{"uri": "data:,"}], "asset": {"generator": "us", "version": "2.0"}}
 )
 
+inspect = partial(inspecting.inspect, kinds=MODELS, max_pixels=1)
+outcome_of = partial(inspecting.outcome_of, kinds=MODELS, max_pixels=1)
+
 
 def fbx(version: int) -> bytes:
     """Two nodes of a name and nothing else, the empty one, and what comes behind that."""
@@ -82,20 +87,6 @@ def archive(*names: str) -> bytes:
         for name in names:
             packed.writestr(zipfile.ZipInfo(name), b"x" * 100)
     return file.getvalue()
-
-
-def inspect(folder: Path, data: bytes, kinds: frozenset[str] = MODELS) -> MediaInfo:
-    path = folder / "file"
-    path.write_bytes(data)
-    return media.inspect(path, allowed_kinds=kinds, max_pixels=1)
-
-
-def outcome_of(folder: Path, data: bytes, kinds: frozenset[str] = MODELS) -> Outcome | None:
-    try:
-        inspect(folder, data, kinds)
-    except FetchFailed as exc:
-        return exc.outcome
-    return None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +118,7 @@ def outcome_of(folder: Path, data: bytes, kinds: frozenset[str] = MODELS) -> Out
 )
 def test_a_model_is_known_by_its_bytes(tmp_path: Path, data: bytes, extension: str, media_type: str) -> None:
     assert inspect(tmp_path, data) == MediaInfo(media_type=media_type, extension=extension)
-    assert outcome_of(tmp_path, data, media.KINDS - MODELS) is Outcome.NOT_AN_IMAGE
+    assert outcome_of(tmp_path, data, kinds=media.KINDS - MODELS) is Outcome.NOT_AN_IMAGE
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,24 @@
 """Films and recordings whose first bytes are no magic number."""
 
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from receiver.errors import FetchFailed
 from receiver.fetching import media
 from receiver.fetching.media import MediaInfo
 from receiver.models import Outcome
+from tests.support import inspecting
 from tests.support.image_bytes import box, riff
 
 KINDS = frozenset({media.AUDIO, media.VIDEO})
 
 ID3 = b"ID3\x04\0\0\0\0\0\x0a" + b"\0" * 10
 FORMAT = (b"fmt ", b"\1\0\1\0" + struct.pack("<II", 8000, 16_000) + b"\2\0\x10\0")
+
+inspect = partial(inspecting.inspect, kinds=KINDS, max_pixels=1)
+outcome_of = partial(inspecting.outcome_of, kinds=KINDS, max_pixels=1)
 
 
 def adts(length: int = 20, *, checksum: bool = False) -> bytes:
@@ -27,20 +31,6 @@ def rf64(name: bytes = b"RF64", sound: int = 100) -> bytes:
     rest = struct.pack("<QQQI", 4 + 36 + 24 + 8 + sound, sound, sound // 2, 0)
     head = name + b"\xff\xff\xff\xffWAVEds64" + struct.pack("<I", 28) + rest
     return head + riff(FORMAT)[12:] + b"data\xff\xff\xff\xff" + b"x" * sound
-
-
-def inspect(folder: Path, data: bytes) -> MediaInfo:
-    path = folder / "file"
-    path.write_bytes(data)
-    return media.inspect(path, allowed_kinds=KINDS, max_pixels=1)
-
-
-def outcome_of(folder: Path, data: bytes) -> Outcome | None:
-    try:
-        inspect(folder, data)
-    except FetchFailed as exc:
-        return exc.outcome
-    return None
 
 
 @pytest.mark.parametrize("second", [0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2])

@@ -40,12 +40,6 @@ LIMITS = AssetLimits(
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    async with media_host() as host:
-        yield host
-
-
-@pytest.fixture
 async def fetcher(tmp_path: Path) -> AsyncIterator[Fetcher]:
     client = GuardedClient(opened=(ip_network("127.0.0.0/8"),), read_seconds=0.5, tls=NO_TRUST)
     yield fetcher_of(client, tmp_path)

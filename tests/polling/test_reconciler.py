@@ -54,7 +54,7 @@ from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
 from tests.contracts.replaying import replay, start_replay, step_replay
 from tests.support.factories import NOW, completed, later, recording, submission
-from tests.support.media_host import Answer, MediaHost, media_host, picture, says
+from tests.support.media_host import Answer, MediaHost, picture, says
 from tests.support.status_host import asking, running, status_path, tells
 
 FIRST = 300.0  # seconds until a task is asked about
@@ -139,12 +139,6 @@ class World:
         assert task.event is None
         assert task.poll is not None
         return task.poll
-
-
-@pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    async with media_host() as host:
-        yield host
 
 
 @asynccontextmanager

@@ -40,12 +40,6 @@ def in_crumbs(body: bytes) -> Told:
 
 
 @pytest.fixture
-async def host() -> AsyncIterator[MediaHost]:
-    async with media_host() as host:
-        yield host
-
-
-@pytest.fixture
 def clock() -> TurnableClock:
     return TurnableClock(NOW)
 
