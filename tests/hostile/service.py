@@ -1,5 +1,6 @@
 """`receiver serve` as a child process that hostile tests share, and what can be seen of it from outside."""
 
+import asyncio
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from tests.support.waiting import wait_until
 
 MAX_BODY_BYTES = 2**21  # the setting's default
 
+REST_SECONDS = 3.0  # longer than a connection lingers
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -42,6 +44,15 @@ class Target:
 
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.receiver.pid}/fd").iterdir()))
+
+    async def descriptors_at_rest(self) -> int:
+        """How many it has once the connections of earlier tests, which may linger, are closed."""
+        count, since = self.descriptors(), time.monotonic()
+        while time.monotonic() < since + REST_SECONDS:
+            await asyncio.sleep(0.1)
+            if (now := self.descriptors()) != count:
+                count, since = now, time.monotonic()
+        return count
 
     def _proc(self, name: str) -> str:
         return Path(f"/proc/{self.receiver.pid}/{name}").read_text()

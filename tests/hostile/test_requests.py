@@ -235,7 +235,7 @@ async def test_endless_trailers_after_a_body_leave_memory_alone(target: Target, 
 
 async def test_five_hundred_slow_connections_do_not_stop_a_real_callback(target: Target) -> None:
     """Heads and bodies that come by the byte or not at all, a chunk that stalls: a deadline ends each."""
-    descriptors = target.descriptors()
+    descriptors = await target.descriptors_at_rest()
     head = f"POST {target.path} HTTP/1.1\r\nHost: x\r\n"
     body = f"{head}Content-Length: 500\r\n\r\n".encode()
     stalled = f"{head}Transfer-Encoding: chunked\r\n\r\n100\r\nabc".encode()
@@ -265,7 +265,7 @@ async def test_five_hundred_slow_connections_do_not_stop_a_real_callback(target:
 async def test_readers_that_never_read_keep_nobody_out(target: Target) -> None:
     """See test_web_limits for the deadline that ends them."""
     many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400
-    descriptors = target.descriptors()
+    descriptors = await target.descriptors_at_rest()
     writers = []
     for _ in range(50):
         _, writer = await asyncio.open_connection("127.0.0.1", target.port, limit=1)
