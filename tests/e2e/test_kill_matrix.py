@@ -77,7 +77,7 @@ DOOR = {
     ),
     "in the transaction, all written": Cost(fault=fault("after", WRITTEN), answered=False, on_record=False),
     "after the commit": Cost(
-        fault=fault("before", "receiver.stores.sqlite.writer:Writer._resolve", once=WRITTEN), answered=False
+        fault=fault("before", "receiver.record.writer:Writer._resolve", once=WRITTEN), answered=False
     ),
     "before the wake-up": Cost(
         fault=fault("before", "receiver.worker:Worker.wake", once=WRITTEN), answered=False
@@ -546,7 +546,7 @@ async def test_upkeep_that_a_kill_cut_short_is_done_by_the_next_start(tmp_path: 
     [
         "before receiver.folders:empty_folder",
         "after receiver.folders:empty_folder",
-        "after receiver.stores.sqlite.store:free_leases",
+        "after receiver.record.store:free_leases",
         "before receiver.worker:Worker.start",
     ],
 )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,8 +29,8 @@ from receiver.record.deliveries import OPEN_OF_TASK
 from receiver.record.recording import record_all
 from receiver.record.rules import LARGE_BYTES
 from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.connections import connect
 from receiver.stores.sqlite.migrations import migrate, migrations
-from receiver.stores.sqlite.writer import connect
 from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
 from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
@@ -83,7 +84,7 @@ async def traced(store: SqliteStore, *records: Recording) -> list[str]:
     """The statements that record deliveries together."""
     statements: list[str] = []
 
-    def trace(db: sqlite3.Cursor) -> None:
+    def trace(db: Any) -> None:
         db.connection.set_trace_callback(statements.append)
         record_all(db, records, store._options)
         db.connection.set_trace_callback(None)
@@ -341,7 +342,7 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
     """Those wait for their time, or for a place: all of their hosts have what they may have."""
     attempts, due_at = ("i % 5", "2099") if outcome else ("0", "2020")
 
-    def fill(db: sqlite3.Cursor) -> None:
+    def fill(db: Any) -> None:
         db.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
             " INSERT INTO assets (event, position, provider, host_hash, url, kind, outcome, attempts, due_at,"
@@ -354,7 +355,7 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
     await store.record(recording(completed("t1")))
     load = FetchLoad(running={("apixo", 0): 7}, most_of_provider=7)
 
-    def count_steps(db: sqlite3.Cursor) -> int:
+    def count_steps(db: Any) -> int:
         steps = 0
 
         def step() -> None:
@@ -549,7 +550,7 @@ async def test_nobody_else_may_read_the_record(store: SqliteStore, tmp_path: Pat
 
 
 async def test_a_bug_in_one_write_stops_neither_its_neighbours_nor_the_writer(store: SqliteStore) -> None:
-    def buggy(db: sqlite3.Cursor) -> None:
+    def buggy(db: Any) -> None:
         raise ZeroDivisionError
 
     results = await asyncio.gather(store._writer.write(buggy), store.ping(), return_exceptions=True)
@@ -700,7 +701,7 @@ async def test_a_refused_early_callback_costs_the_same_however_many_wait(tmp_pat
             await store.record(recording(failed(f"t{number}")))
         counted: list[int] = []
 
-        def watch(db: sqlite3.Cursor, counted: list[int] = counted) -> None:
+        def watch(db: Any, counted: list[int] = counted) -> None:
             db.connection.set_progress_handler(lambda: counted.append(1), 10)
 
         await store._writer.write(watch)

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.options import StoreOptions
-from receiver.stores.sqlite import SqliteStore, readers
-from receiver.stores.sqlite.readers import THREADS, Purpose
+from receiver.record import readers
+from receiver.record.readers import THREADS, Purpose
+from receiver.stores.sqlite import SqliteStore
 from tests.support.factories import completed, recording, submission
 from tests.support.waiting import until
 
@@ -110,7 +112,11 @@ async def test_a_read_that_is_ended_in_the_middle_holds_no_moment_of_the_record(
         task = asyncio.create_task(store._read(in_one_moment, Purpose.WORK))
         await asyncio.sleep(0.05)
         task.cancel()
-        assert await store._read(lambda db: db.connection.in_transaction, Purpose.WORK) is False
+
+        def is_left_open(db: Any) -> bool:
+            return bool(db.connection.in_transaction)
+
+        assert await store._read(is_left_open, Purpose.WORK) is False
 
 
 async def test_closing_waits_for_no_read_and_each_ends_as_unavailable(tmp_path: Path) -> None:

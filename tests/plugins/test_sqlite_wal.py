@@ -6,14 +6,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from receiver.clock import Clock
 from receiver.models import TaskFilter
 from receiver.options import StoreOptions
+from receiver.record.readers import Purpose
 from receiver.stores.sqlite import SqliteStore, wal
-from receiver.stores.sqlite.readers import Purpose
 from receiver.stores.sqlite.wal import LONG_BYTES, log_bytes
 from tests.support.factories import completed, recording, submission
 from tests.support.waiting import until
@@ -36,7 +37,7 @@ async def record(store: SqliteStore, name: str) -> float:
     return time.perf_counter() - began
 
 
-def read_for_a_while(db: sqlite3.Cursor) -> None:
+def read_for_a_while(db: Any) -> None:
     """As a list does that has to look at much."""
     db.execute("BEGIN")
     db.execute("SELECT count(*) FROM submissions").fetchone()

@@ -1,19 +1,20 @@
 """The writer: what waits together is done together, and what is refused has written nothing."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from receiver.errors import ReceiverError, Unavailable
-from receiver.stores.sqlite.writer import Writer
+from receiver.record.cursor import Cursor
+from receiver.record.writer import Writer
+from receiver.stores.sqlite.connections import SqliteWrites
 
 
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
-    writer = Writer(tmp_path / "w.db", None)
+    writer = Writer(SqliteWrites(tmp_path / "w.db"), None)
     await writer.write(lambda db: db.execute("CREATE TABLE notes (note TEXT NOT NULL)"))
     yield writer
     await writer.aclose()
@@ -25,7 +26,7 @@ async def notes(writer: Writer) -> list[str]:
     )
 
 
-def keep(db: sqlite3.Cursor, note: str) -> None:
+def keep(db: Cursor, note: str) -> None:
     db.execute("INSERT INTO notes VALUES (?)", (note,))
 
 
@@ -35,7 +36,7 @@ class Batches:
     def __init__(self) -> None:
         self.seen: list[list[str]] = []
 
-    def keep_all(self, db: sqlite3.Cursor, given: Sequence[str]) -> list[str | ReceiverError]:
+    def keep_all(self, db: Cursor, given: Sequence[str]) -> list[str | ReceiverError]:
         self.seen.append(list(given))
         for note in given:
             if note == "bad":
@@ -88,7 +89,7 @@ async def test_after_a_bug_in_one_each_is_tried_alone_and_the_others_are_committ
 
 
 async def test_what_refuses_after_it_has_written_is_a_bug_and_is_taken_back(writer: Writer) -> None:
-    def write_and_refuse(db: sqlite3.Cursor) -> None:
+    def write_and_refuse(db: Cursor) -> None:
         keep(db, "half")
         raise Unavailable("too late")
 
@@ -106,7 +107,7 @@ async def test_what_refuses_after_it_has_written_is_a_bug_and_is_taken_back(writ
 
 
 async def test_so_is_what_refuses_all_and_has_written(writer: Writer) -> None:
-    def write_and_refuse(db: sqlite3.Cursor, given: Sequence[str]) -> list[ReceiverError | None]:
+    def write_and_refuse(db: Cursor, given: Sequence[str]) -> list[ReceiverError | None]:
         for note in given:
             keep(db, note)
         return [Unavailable("too late") for _ in given]

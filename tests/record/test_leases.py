@@ -1,6 +1,5 @@
 """A lease is freed by its holder's name: what a process left behind is, what another one holds is not."""
 
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import pytest
 
 from receiver.models import Stage
 from receiver.options import StoreOptions
+from receiver.record.cursor import Cursor
 from receiver.record.leases import EVERYBODY, lease_name
+from receiver.record.store import free_leases
 from receiver.stores.sqlite import SqliteStore
-from receiver.stores.sqlite.store import free_leases
 from receiver.testing import TurnableClock
 from tests.contracts.replaying import replay, start_replay
 from tests.contracts.store import ROUTES
@@ -45,7 +45,7 @@ async def hold_one_of_everything(store: SqliteStore, holder: str) -> None:
     assert len(await store.lease_replays(later(101), later(10**6), 10)) == 1
 
 
-def holders(db: sqlite3.Cursor) -> dict[str, set[str]]:
+def holders(db: Cursor) -> dict[str, set[str]]:
     return {
         table: {
             name.partition("/")[0]
@@ -59,7 +59,7 @@ async def test_only_the_leases_of_whom_is_named_are_freed(store: SqliteStore) ->
     for holder in (GONE, ALIVE):
         await hold_one_of_everything(store, holder)
 
-    def free(db: sqlite3.Cursor, holder: str) -> dict[str, set[str]]:
+    def free(db: Cursor, holder: str) -> dict[str, set[str]]:
         free_leases(db, later(200), holder)
         return holders(db)
 

@@ -1,7 +1,6 @@
 """The real parts, each with one plausible mistake: what the suite has to catch."""
 
 import asyncio
-import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from receiver.models import (
 )
 from receiver.options import never
 from receiver.record import assets, outbox, submissions
+from receiver.record.cursor import Cursor
 from receiver.record.submission_rows import Submissions
 from receiver.relay import Relay
 from receiver.reports import read_report
@@ -46,7 +46,7 @@ class ChecksThenInserts(SqliteStore):
             return await self._writer.write(lambda c: self._insert(c, record))
         return await super().record(record)
 
-    def _insert(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
+    def _insert(self, db: Cursor, record: Recording) -> Receipt:
         forget(db, record)  # INSERT OR REPLACE, so that the key does not get in the way
         return record_one(db, record, self._options)
 
@@ -63,7 +63,7 @@ class AnswersBeforeCommit(SqliteStore):
         self._later.add(asyncio.create_task(super().record(record)))
         return receipt
 
-    def _rehearse(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
+    def _rehearse(self, db: Cursor, record: Recording) -> Receipt:
         db.execute("SAVEPOINT rehearsal")
         try:
             return record_one(db, record, self._options)
@@ -89,7 +89,7 @@ class DedupesInMemory(SqliteStore):
         self._seen.add(key)
         return await self._writer.write(lambda c: self._record(c, record, is_new=is_new))
 
-    def _record(self, db: sqlite3.Cursor, record: Recording, *, is_new: bool) -> Receipt:
+    def _record(self, db: Cursor, record: Recording, *, is_new: bool) -> Receipt:
         if is_new:
             forget(db, record)
         return record_one(db, record, self._options)
@@ -101,7 +101,7 @@ class LetsTheLastEndWin(SqliteStore):
     async def record(self, record: Recording) -> Receipt:
         return await self._writer.write(lambda c: self._overwrite(c, record))
 
-    def _overwrite(self, db: sqlite3.Cursor, record: Recording) -> Receipt:
+    def _overwrite(self, db: Cursor, record: Recording) -> Receipt:
         known = event_of(db, record)
         if known is not None and known != record.fingerprint and record.report.state in ENDS:
             forget(db, record)
@@ -120,7 +120,7 @@ class ForgetsWhatWasEarly(SqliteStore):
     """Logs and binds submissions without a look at the callbacks that came before."""
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
-        def log(db: sqlite3.Cursor) -> tuple[Submission, bool]:
+        def log(db: Cursor) -> tuple[Submission, bool]:
             hide_early(db)
             row = submissions.log_submission(db, submission, self._options)
             show_early(db)
@@ -129,7 +129,7 @@ class ForgetsWhatWasEarly(SqliteStore):
         return await self._writer.write(log)
 
     async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
-        def bind(db: sqlite3.Cursor) -> Submission:
+        def bind(db: Cursor) -> Submission:
             hide_early(db)
             row = submissions.bind_submission(db, submission_id, task_id, now, self._options)
             show_early(db)
@@ -142,7 +142,7 @@ class SettlesWithoutLooking(SqliteStore):
     """Takes whoever settles for whoever holds the lease."""
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
-        def settle(db: sqlite3.Cursor) -> bool:
+        def settle(db: Cursor) -> bool:
             db.execute(
                 "UPDATE assets SET lease = ? WHERE position = ? AND event ="
                 " (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)",
@@ -153,7 +153,7 @@ class SettlesWithoutLooking(SqliteStore):
         return await self._writer.write(settle)
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
-        def settle(db: sqlite3.Cursor) -> bool:
+        def settle(db: Cursor) -> bool:
             number = int(work.id.removeprefix("out_"))
             db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, number))
             return outbox.settle_outbox(db, work, settlement)
@@ -195,7 +195,7 @@ class AddressesAfterwards(SqliteStore):
         await self._writer.write(self._address)
         return settled
 
-    def _address(self, db: sqlite3.Cursor) -> None:
+    def _address(self, db: Cursor) -> None:
         ended = db.execute(
             "SELECT e.number, e.type, e.revision, e.ended_at, s.provider, s.owner"
             " FROM events e JOIN submissions s USING (number) WHERE e.type IS NOT NULL"
@@ -259,13 +259,13 @@ class WritesInPlace(LocalBlobs):
         source.unlink()
 
 
-def event_of(db: sqlite3.Cursor, record: Recording) -> str | None:
+def event_of(db: Cursor, record: Recording) -> str | None:
     """The fingerprint of the end that the task of a delivery has."""
     row = Submissions(db).of_task(record.provider, record.report.task_id)
     return row.fingerprint if row else None
 
 
-def forget(db: sqlite3.Cursor, record: Recording) -> None:
+def forget(db: Cursor, record: Recording) -> None:
     """Take back the event of a delivery's task, with all that hangs on it."""
     row = Submissions(db).of_task(record.provider, record.report.task_id)
     if row is None:
@@ -275,9 +275,9 @@ def forget(db: sqlite3.Cursor, record: Recording) -> None:
     db.execute("DELETE FROM events WHERE number = ?", (row.number,))
 
 
-def hide_early(db: sqlite3.Cursor) -> None:
+def hide_early(db: Cursor) -> None:
     db.execute("UPDATE deliveries SET verdict = 'hidden' WHERE verdict = 'early'")
 
 
-def show_early(db: sqlite3.Cursor) -> None:
+def show_early(db: Cursor) -> None:
     db.execute("UPDATE deliveries SET verdict = 'early' WHERE verdict = 'hidden'")

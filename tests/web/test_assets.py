@@ -16,9 +16,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.models import Asset, AssetState
-from receiver.record import lists
+from receiver.record import lists, readers
 from receiver.runtime import Runtime
-from receiver.stores.sqlite import readers
 from receiver.testing import sample_callback
 from receiver.web.assets import _disposition
 from tests.support.loopback import serving, talk

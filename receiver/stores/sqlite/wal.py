@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from receiver.errors import Unavailable
-from receiver.stores.sqlite.readers import Readers
+from receiver.record.readers import Readers
 
 log = structlog.get_logger()
 

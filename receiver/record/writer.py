@@ -1,40 +1,69 @@
 """One thread that owns the write connection, and commits together what waits together.
 
 Coroutines hand in functions that take its cursor. What waits is gathered on the loop and handed over at
-once; the thread runs it inside one ``BEGIN IMMEDIATE`` ... ``COMMIT`` and resolves the futures only after
-the commit has been fsynced: the price of durability is shared by everyone who waits (group commit). This
-thread also does every checkpoint, so no two connections ever write to the WAL.
+once; the thread runs it inside one transaction and resolves the futures only after that is durable: the
+price of durability is shared by everyone who waits (group commit).
 """
 
 import asyncio
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from receiver.errors import ReceiverError, Unavailable
-from receiver.models import Outcome
-from receiver.stores.sqlite.wal import LONG_BYTES
+from receiver.record.cursor import Cursor
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-Work = Callable[[sqlite3.Cursor], T]
-WorkForAll = Callable[[sqlite3.Cursor, Sequence[Item]], Sequence[T | ReceiverError]]
+Work = Callable[[Cursor], T]
+WorkForAll = Callable[[Cursor, Sequence[Item]], Sequence[T | ReceiverError]]
 Observer = Callable[[int, float], None]  # rows committed together, seconds
 
 MOST_TOGETHER = 512
 MOST_WAITING = 20_000
-BUSY_TIMEOUT_MS = 3_000  # a provider waits 10 s at least: refuse in time for its retry
 RETRY_AFTER_SECONDS = 2.0
+
+
+class WriteConnection(Protocol):
+    """The one connection of a ``Writer``, in the words of its engine. Only the writer's thread uses it."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """The one cursor of all that is written: making one costs half a statement."""
+
+    @property
+    def changes(self) -> int:
+        """How many rows have been changed so far."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one has begun that can still be committed or rolled back."""
+
+    def begin(self) -> None: ...
+
+    def commit(self) -> None:
+        """Return once it is durable."""
+
+    def roll_back(self) -> None: ...
+
+    def trouble(self, exc: Exception) -> str:
+        """The engine's own name for what went wrong; never contents of rows."""
+
+    def translate(self, exc: Exception) -> Exception:
+        """What the engine could not do is Unavailable; anything else is a bug and stays what it is."""
+
+    def reopen(self) -> None:
+        """Have a new connection after a failure, or at the next ``begin``."""
+
+    def close(self) -> None: ...
 
 
 class _Job:
@@ -56,8 +85,7 @@ class _Job:
 class Writer:
     """Runs functions against the write connection. Start it inside the event loop that uses it."""
 
-    def __init__(self, path: Path, observe: Observer | None) -> None:
-        self._path = path
+    def __init__(self, connection: WriteConnection, observe: Observer | None) -> None:
         self._observe = observe
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[list[_Job]] = queue.SimpleQueue()
@@ -65,8 +93,7 @@ class Writer:
         self._gathering = False  # a batch is being gathered or committed; the next one follows it
         self._closed = False
         self._trouble: str | None = None  # why nothing can be committed now
-        self._connection = connect(path)
-        self._cursor = self._connection.cursor()  # one for all: making one costs half a statement
+        self._connection = connection
         self._thread = threading.Thread(target=self._run, name="receiver-writer", daemon=True)
         self._thread.start()
 
@@ -76,7 +103,7 @@ class Writer:
         ``work`` must be a function of the database alone: after a neighbour's failure it is run again.
         A ReceiverError that it raises before its first write is its answer and hurts nobody else.
         """
-        return await self.write_batched(_do_each, work)
+        return await self.write_batched(self._do_each, work)
 
     async def write_batched(self, work: WorkForAll[Item, T], item: Item) -> T:
         """Run ``work`` once for all items that wait for it in a row, ``item`` among them.
@@ -135,40 +162,60 @@ class Writer:
 
     def _try_together(self, batch: list[_Job]) -> bool:
         """The usual way: no savepoints. False when a row was bad; then nothing was written."""
-        cursor = self._cursor
-        cursor.execute("BEGIN IMMEDIATE")
+        connection = self._connection
+        connection.begin()
         try:
             for work, jobs in groupby(batch, key=lambda job: job.work):
                 self._do(work, list(jobs))
         except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
-            self._roll_back()
+            connection.roll_back()
             return False
-        cursor.execute("COMMIT")
+        connection.commit()
         return True
 
     def _try_each_alone(self, batch: list[_Job]) -> None:
         """The careful way after a bad row: it alone fails, its neighbours are committed."""
-        cursor = self._cursor
-        cursor.execute("BEGIN IMMEDIATE")
+        connection = self._connection
+        connection.begin()
+        cursor = connection.cursor
         for job in batch:
             cursor.execute("SAVEPOINT job")
             try:
                 self._do(job.work, [job])
             except Exception as exc:
-                if not self._connection.in_transaction:  # SQLite gave up the whole transaction: disk full
+                if not connection.in_transaction:  # given up as a whole: the disk is full, the server is gone
                     raise
-                job.end(_translate(exc))
+                job.end(connection.translate(exc))
                 cursor.execute("ROLLBACK TO job")
             cursor.execute("RELEASE job")
-        cursor.execute("COMMIT")
+        connection.commit()
 
     def _do(self, work: WorkForAll[Any, Any], jobs: list[_Job]) -> None:
-        changes = self._connection.total_changes
-        ends = work(self._cursor, [job.item for job in jobs])
+        changes = self._connection.changes
+        ends = work(self._connection.cursor, [job.item for job in jobs])
         if all(isinstance(end, ReceiverError) for end in ends):
-            _check_untouched(self._connection, changes)
+            self._check_untouched(changes)
         for job, end in zip(jobs, ends, strict=True):
             job.end(end)
+
+    def _do_each(self, db: Cursor, works: Sequence[Work[T]]) -> list[T | ReceiverError]:
+        """Do what has nothing in common, one after the other."""
+        ends: list[T | ReceiverError] = []
+        for work in works:
+            changes = self._connection.changes
+            try:
+                ends.append(work(db))
+            except ReceiverError as exc:
+                self._check_untouched(changes)
+                ends.append(exc)
+        return ends
+
+    def _check_untouched(self, changes: int) -> None:
+        """Raise where what was refused has written before: committed, it would be there all the same."""
+        if self._connection.changes != changes:
+            raise RuntimeError(
+                "what was refused had written already; a rule must refuse before the first write"
+            )
 
     def _resolve(self, batch: list[_Job]) -> None:
         for job in batch:
@@ -182,12 +229,12 @@ class Writer:
 
     def _fail(self, batch: list[_Job], exc: Exception) -> None:
         for job in batch:
-            job.end(_translate(exc))
+            job.end(self._connection.translate(exc))
         with suppress(Exception):  # short of memory it may be anything
-            self._tell(getattr(exc, "sqlite_errorname", type(exc).__name__))
-            self._roll_back()
+            self._tell(self._connection.trouble(exc))
+            self._connection.roll_back()
         with suppress(Exception):
-            self._reopen()
+            self._connection.reopen()
 
     def _tell(self, trouble: str | None) -> None:
         """One line when nothing can be committed any more, and one when it can again."""
@@ -196,61 +243,3 @@ class Writer:
             log.error("store.failed", reason=trouble)
         elif before and not trouble:
             log.info("store.recovered", after=before)
-
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._cursor.execute("ROLLBACK")
-
-    def _reopen(self) -> None:
-        # After an I/O error the connection's idea of the file may be wrong; a new one reads it afresh.
-        replacement = connect(self._path)
-        with suppress(sqlite3.Error):
-            self._connection.close()
-        self._connection = replacement
-        self._cursor = replacement.cursor()
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """The write connection: durable before it answers."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose an answered callback on power loss
-    # Foreign keys are declared for the reader of the file and not enforced: nothing else writes here, no
-    # referenced row is ever deleted, and looking each one up again would cost a tenth of the throughput.
-    connection.execute("PRAGMA cache_size = -65536")  # KiB: the indexes of a busy month stay in memory
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: hot pages are copied back less often
-    connection.execute(f"PRAGMA journal_size_limit = {LONG_BYTES}")  # once it is begun anew
-    return connection
-
-
-def _do_each(db: sqlite3.Cursor, works: Sequence[Work[T]]) -> list[T | ReceiverError]:
-    """Do what has nothing in common, one after the other."""
-    ends: list[T | ReceiverError] = []
-    for work in works:
-        changes = db.connection.total_changes
-        try:
-            ends.append(work(db))
-        except ReceiverError as exc:
-            _check_untouched(db.connection, changes)
-            ends.append(exc)
-    return ends
-
-
-def _check_untouched(connection: sqlite3.Connection, changes: int) -> None:
-    """Raise where what was refused has written before: committed, it would be there all the same."""
-    if connection.total_changes != changes:
-        raise RuntimeError("what was refused had written already; a rule must refuse before the first write")
-
-
-def _translate(exc: Exception) -> Exception:
-    """What SQLite could not do is Unavailable; anything else is a bug and stays what it is."""
-    if not isinstance(exc, sqlite3.Error):
-        return exc
-    # The names are SQLite's own (SQLITE_FULL, SQLITE_BUSY, SQLITE_IOERR_FSYNC), never row contents.
-    unavailable = Unavailable(
-        f"the database cannot commit now ({getattr(exc, 'sqlite_errorname', type(exc).__name__)})",
-        outcome=Outcome.STORAGE_FAILED,
-        retry_after_seconds=RETRY_AFTER_SECONDS,
-    )
-    unavailable.__cause__ = exc
-    return unavailable

@@ -1,23 +1,20 @@
 """Connections that read, by purpose: look-ups wait behind no list, and no read outlives who asked for it."""
 
 import asyncio
-import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from receiver.errors import Unavailable
 from receiver.models import Outcome
-from receiver.stores.sqlite.connections import connect_read_only
+from receiver.record.cursor import Cursor
 
 T = TypeVar("T")
-Query = Callable[[sqlite3.Cursor], T]
+Query = Callable[[Cursor], T]
 
-BUSY_SECONDS = 3.0
 MOST_SECONDS = 5.0  # from asking to the answer: beyond it whoever asked is told to come again
 RETRY_AFTER_SECONDS = 5.0
 INTERRUPT_SECONDS = 0.05
@@ -36,23 +33,40 @@ class Purpose(StrEnum):
 # Those that may take long.
 LONG = frozenset({Purpose.LIST, Purpose.WORK})
 
-THREADS = {Purpose.DUE: 1, Purpose.LOOK_UP: 4, Purpose.LIST: 2, Purpose.WORK: 1}
+THREADS: Mapping[Purpose, int] = {Purpose.DUE: 1, Purpose.LOOK_UP: 4, Purpose.LIST: 2, Purpose.WORK: 1}
+
+
+class ReadConnection(Protocol):
+    """One connection that only reads, in the words of its engine; one thread at a time uses it."""
+
+    def run(self, query: Query[T], /) -> T:
+        """What ``query`` returns. Raises Unavailable: it cannot be read now."""
+
+    def end(self) -> None:
+        """Give up what ``run`` may have left open; nobody interrupts it any more."""
+
+    def interrupt(self) -> None:
+        """Have what runs fail soon; called from another thread while something runs."""
+
+    def close(self) -> None: ...
 
 
 class Readers:
     """Runs queries on read-only connections, one for each thread."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(
+        self, connect: Callable[[], ReadConnection], threads: Mapping[Purpose, int] = THREADS
+    ) -> None:
+        self._connect = connect
         self._pools = {
-            purpose: ThreadPoolExecutor(threads, thread_name_prefix=f"receiver-{purpose}")
-            for purpose, threads in THREADS.items()
+            purpose: ThreadPoolExecutor(number, thread_name_prefix=f"receiver-{purpose}")
+            for purpose, number in threads.items()
         }
         self._is_closing = False
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[ReadConnection] = []
         # A thread is handed one long read at a time, so that few are under way when no more may begin.
-        self._places = {purpose: asyncio.Semaphore(THREADS[purpose]) for purpose in LONG}
+        self._places = {purpose: asyncio.Semaphore(threads[purpose]) for purpose in LONG}
         self._may_begin = asyncio.Event()
         self._may_begin.set()
         self._under_way: set[Future[Any]] = set()
@@ -108,21 +122,15 @@ class Readers:
 
     def _run(self, read: "_Read[T]") -> T:
         self._refuse_when_closing()
-        try:
-            return read.run(self._connection())
-        except sqlite3.Error as exc:
-            name = getattr(exc, "sqlite_errorname", type(exc).__name__)
-            raise Unavailable(
-                f"the database cannot be read now ({name})", outcome=Outcome.STORAGE_FAILED
-            ) from exc
+        return read.run(self._connection())
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self) -> ReadConnection:
         """The thread's own."""
         if not hasattr(self._local, "connection"):
             # Closed by the thread that closes the store, when the reading threads have ended.
-            self._local.connection = connect_read_only(self._path, BUSY_SECONDS)
+            self._local.connection = self._connect()
             self._connections.append(self._local.connection)
-        connection: sqlite3.Connection = self._local.connection
+        connection: ReadConnection = self._local.connection
         return connection
 
     def _refuse_when_closing(self) -> None:
@@ -136,20 +144,17 @@ class _Read(Generic[T]):
     def __init__(self, query: Query[T]) -> None:
         self._query = query
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None  # while it runs
+        self._connection: ReadConnection | None = None  # while it runs
 
-    def run(self, connection: sqlite3.Connection) -> T:
+    def run(self, connection: ReadConnection) -> T:
         with self._lock:
             self._connection = connection
         try:
-            with closing(connection.cursor()) as cursor:  # a statement left open would hold its snapshot
-                return self._query(cursor)
+            return connection.run(self._query)
         finally:
             with self._lock:
                 self._connection = None
-            if connection.in_transaction:  # interrupted at its very end
-                with suppress(sqlite3.Error):
-                    connection.rollback()
+            connection.end()
 
     def interrupt(self) -> bool:
         """Whether it was running: between two statements of it an interrupt is lost."""
