@@ -9,6 +9,7 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
+from receiver.ingest import fingerprint, links_die_at, read_report
 from receiver.models import (
     EventType,
     KeptDelivery,
@@ -21,7 +22,6 @@ from receiver.models import (
     Via,
 )
 from receiver.ports import Provider, Store
-from receiver.reports import fingerprint, links_die_at, read_report
 
 log = structlog.get_logger()
 

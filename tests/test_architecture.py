@@ -12,7 +12,7 @@ RANKS = {
             " models times errors problem_types",
             "ports options envelope payload unified tokens urls links clock backoff",
             "record",
-            "ingest reports relay sink_circuit replay upkeep fetching polling task_waiters testing",
+            "ingest relay sink_circuit replay upkeep fetching polling task_waiters testing",
             "runtime loops worker plugins config logs metrics commit_probe",
             "web cli simulator __main__ asgi",
         ]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from receiver import payload, reports
+from receiver import ingest, payload
 from receiver.config.parsers import parse_route
 from receiver.errors import Misconfigured, Rejected
 from receiver.models import Callback, Proof, Report, ReportState
@@ -147,7 +147,7 @@ def check(report: Report) -> None:
     assert report.task_id or report.state is ReportState.UNCLEAR
     assert not report.files or report.state is ReportState.COMPLETED
     assert len(report.error_message or "") <= payload.MAX_TEXT_CHARS
-    assert reports.fingerprint(report)
+    assert ingest.fingerprint(report)
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -158,7 +158,7 @@ def test_a_provider_makes_a_sound_report_of_any_document(name: str, data: st.Dat
     check(PROVIDERS[name].parse(document))
     again = json.dumps(document).encode()
     with suppress(Rejected):  # NaN
-        check(reports.read_report(PROVIDERS[name], again))
+        check(ingest.read_report(PROVIDERS[name], again))
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
@@ -171,7 +171,7 @@ def test_a_provider_makes_a_sound_report_of_any_document(name: str, data: st.Dat
 @example(b"\xef\xbb\xbf{}")
 def test_any_bytes_are_a_report_or_a_400(name: str, body: bytes) -> None:
     with suppress(Rejected):
-        check(reports.read_report(PROVIDERS[name], body))
+        check(ingest.read_report(PROVIDERS[name], body))
 
 
 @settings(max_examples=150, deadline=None)

@@ -13,7 +13,7 @@ import pytest
 from receiver import payload
 from receiver.errors import FetchFailed, Rejected
 from receiver.fetching.addresses import check_url
-from receiver.ingest import Ingest
+from receiver.ingest import Ingest, fingerprint
 from receiver.models import (
     MAX_URL_LENGTH,
     Callback,
@@ -31,7 +31,6 @@ from receiver.plugins import load_providers
 from receiver.ports import Provider
 from receiver.problem_types import ProblemType
 from receiver.providers.vidgo import Vidgo
-from receiver.reports import fingerprint
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens

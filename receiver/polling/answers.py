@@ -7,9 +7,9 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import Rejected, tls_words, wire_outcome, with_words
+from receiver.ingest import read_report
 from receiver.models import Outcome, Report, ReportState
 from receiver.ports import Provider
-from receiver.reports import read_report
 
 _ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
 

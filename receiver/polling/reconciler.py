@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from receiver.clock import Clock, Leaps
-from receiver.ingest import Ingest
+from receiver.ingest import Ingest, links_die_at
 from receiver.links import match_links
 from receiver.models import (
     AssetWork,
@@ -28,7 +28,6 @@ from receiver.polling.circuit import PROVIDER_FAILURES
 from receiver.polling.status_client import StatusClient
 from receiver.ports import Provider, Store
 from receiver.replay import read_again
-from receiver.reports import links_die_at
 from receiver.times import to_text
 
 log = structlog.get_logger()

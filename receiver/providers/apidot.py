@@ -6,7 +6,7 @@ documents' shape are in ``receiver.unified``.
 """
 
 from receiver import unified
-from receiver.models import Callback, ProviderFacts, Report, StatusRequest
+from receiver.models import Callback, ProviderFacts
 
 
 class Apidot:
@@ -30,8 +30,5 @@ class Apidot:
     def verify(self, callback: Callback) -> bool:  # noqa: ARG002 - APIDot documents no signature
         return False
 
-    def parse(self, document: object) -> Report:
-        return unified.read(document)
-
-    def status_request(self, task_id: str, model: str | None) -> StatusRequest:
-        return unified.status_request(task_id, model)
+    parse = staticmethod(unified.read)
+    status_request = staticmethod(unified.status_request)

@@ -11,8 +11,7 @@ import msgspec
 from receiver.models import Recording, Verdict
 from receiver.record import rules
 from receiver.record.cursor import Cursor
-from receiver.record.keys import ByKeys
-from receiver.record.rows import Row, find_row, find_rows, insert_into, parameters
+from receiver.record.rows import ByKeys, Row, find_row, find_rows, insert_into, parameters
 from receiver.record.rules import (
     LARGE_BYTES,
     MOST_LARGE,

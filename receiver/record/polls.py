@@ -22,7 +22,7 @@ from receiver.record.rows import (
     to_values,
 )
 from receiver.record.rules import PollRow
-from receiver.record.submission_rows import Submissions
+from receiver.record.tasks import Submissions
 from receiver.times import to_text
 
 # Besides what a holder who is gone has leased, what is held is looked at anew, for there may be another key

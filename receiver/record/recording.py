@@ -16,11 +16,10 @@ from receiver.options import StoreOptions
 from receiver.record import rules
 from receiver.record.cursor import Cursor
 from receiver.record.deliveries import Deliveries
-from receiver.record.events import Events
 from receiver.record.polls import Polls
 from receiver.record.replays import count_settled
 from receiver.record.rules import Claim, DeliveryRow, FilingKey, PollRow
-from receiver.record.submission_rows import Submissions
+from receiver.record.tasks import Events, Submissions
 
 
 def record_all(
@@ -50,8 +49,15 @@ class Batch:
         self.submissions = Submissions(db)
         self.events = Events(db, options.routes)
         self.deliveries = Deliveries(db)
-        self.polls = Polls(db)
+        self._polls: Polls | None = None
         self._answered: list[tuple[str, datetime]] = []  # replays whose question a callback answered
+
+    @property
+    def polls(self) -> Polls:
+        """The questions to providers, with which few deliveries have to do."""
+        if self._polls is None:
+            self._polls = Polls(self._db)
+        return self._polls
 
     def read(self, recordings: Sequence[Recording]) -> None:
         """Read together what is needed of most; what is needed of few is read when they are judged."""
@@ -67,7 +73,8 @@ class Batch:
         self.submissions.write()
         self.events.write()
         self.deliveries.write()
-        self.polls.write()
+        if self._polls is not None:
+            self._polls.write()
         for replay_id, now in self._answered:
             count_settled(self._db, replay_id, Outcome.ANSWERED.value, now)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import cache
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from receiver.times import to_text
 T = TypeVar("T", bound=msgspec.Struct)
 
 Row = dict[str, Any]
+Key = tuple[str, ...]
 
 _AS_THEY_ARE = frozenset({str, int, float, bytes, type(None)})
 _WITH_A_SHAPE = (inspect.CollectionType, inspect.DictType, inspect.StructType, inspect.TupleType)
@@ -100,6 +102,44 @@ def to_value(row: Row, kind: type[T], **more: object) -> T:
 def _read_in_place(row: Row, name: str) -> None:
     if isinstance(text := row.get(name), str):
         row[name] = _read_json(text)
+
+
+class ByKeys:
+    """A query for the rows of one key or of many, by what is selected, the tables and the columns of the key.
+
+    Many are joined as a list of VALUES, which every database has. It is filled in before it is joined, and
+    that costs more than all the rest where there is one key.
+    """
+
+    def __init__(self, select: str, tables: str, key: Sequence[str]) -> None:
+        """``key`` names columns with their table's short name, ``tables`` begins with that table."""
+        names = [column.partition(".")[2] for column in key]
+        self._width = len(key)
+        self._one = f"{select} FROM {tables} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
+        joined = " AND ".join(f"{column} = k.{name}" for column, name in zip(key, names, strict=True))
+        self._many = (
+            f"WITH k ({', '.join(names)}) AS (VALUES {{keys}}) {select} FROM k JOIN {tables} WHERE {joined}"
+        )
+        self._sized: dict[int, str] = {}
+
+    def of(self, keys: Sequence[Key]) -> tuple[str, Sequence[str]]:
+        """The statement for these keys, of which there is at least one, and its parameters.
+
+        There are statements for some numbers of keys only, so that each is prepared once: the last key is
+        repeated up to the next of these.
+        """
+        if len(keys) == 1:
+            return self._one, keys[0]
+        count = 1 << (len(keys) - 1).bit_length()
+        values = list(chain.from_iterable(keys))
+        values += values[-self._width :] * (count - len(keys))
+        return self._statement(count), values
+
+    def _statement(self, count: int) -> str:
+        if count not in self._sized:
+            one = f"({', '.join('?' * self._width)})"
+            self._sized[count] = self._many.format(keys=", ".join([one] * count))
+        return self._sized[count]
 
 
 def insert_into(table: str, kind: type[msgspec.Struct]) -> str:

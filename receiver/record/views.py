@@ -8,9 +8,11 @@ from typing import TypeVar
 import msgspec
 
 from receiver.models import (
+    AssetState,
     Event,
     HistoryPage,
     LeftOut,
+    Outcome,
     Poll,
     Submission,
     Task,
@@ -21,7 +23,6 @@ from receiver.options import StoreOptions, why_not_asked
 from receiver.record import history
 from receiver.record.cursor import Cursor, snapshot
 from receiver.record.rows import Row, fetch_all, fetch_one, parameters, read_all, read_one, to_value
-from receiver.record.waiting_on import waiting_on
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -186,7 +187,7 @@ def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Tas
         provider=provider,
         task_id=task_id,
         state=_state(event),
-        waiting_on=waiting_on(
+        waiting_on=_waiting_on(
             event,
             poll,
             get_verdicts(db, provider, task_id) or frozenset(),
@@ -204,6 +205,54 @@ def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Tas
             deliveries=more_deliveries, notifications=more_notifications, attempts=more_attempts
         ),
     )
+
+
+def _waiting_on(
+    event: Event | None,
+    poll: Poll | None,
+    verdicts: Collection[Verdict],
+    sinks: Sequence[str],
+    *,
+    is_held: bool,
+    not_asked: str | None,
+) -> str | None:
+    """What a task waits for, in words for people; None where it waits for nothing.
+
+    ``verdicts`` are those of its deliveries while it has no end, ``sinks`` those that are still to be told.
+    ``is_held`` says that a callback waits for the provider's confirmation, ``not_asked`` why the provider is
+    not asked, where it is not.
+    """
+    if event is None:
+        return _for_an_end(poll, is_held, not_asked) + _unread(poll, verdicts)
+    return _after_the_end(event, sinks)
+
+
+def _for_an_end(poll: Poll | None, is_held: bool, not_asked: str | None) -> str:
+    what = "the provider's confirmation" if is_held else "the provider's callback"
+    if poll is not None and poll.outcome is Outcome.NO_FILES:
+        what = "the files: the provider reported success and named none"
+    if not_asked:
+        return f"{what}; it cannot be asked: {not_asked}"
+    if poll is None or poll.outcome is None:
+        return what
+    times = "once" if poll.asked == 1 else f"{poll.asked} times"
+    return f"{what if is_held else 'the provider'}, asked {times}, last: {poll.outcome}"
+
+
+def _unread(poll: Poll | None, verdicts: Collection[Verdict]) -> str:
+    """What a release that understands more could end the task with, if there is anything."""
+    is_unread = poll is not None and poll.outcome is Outcome.UNREADABLE
+    if is_unread or Verdict.UNRECOGNISED in verdicts:
+        return "; it gave an answer that is not understood"
+    return ""
+
+
+def _after_the_end(event: Event, sinks: Sequence[str]) -> str | None:
+    pending = [asset for asset in event.assets if asset.state is AssetState.PENDING]
+    if pending:
+        last = next((f", last try: {asset.outcome}" for asset in pending if asset.outcome), "")
+        return f"{len(pending)} of {len(event.assets)} files{last}"
+    return f"sink {', '.join(sinks)}" if sinks else None
 
 
 def list_history(

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from receiver.models import EventType, Recording, Report, Route
 from receiver.options import StoreOptions
-from receiver.record import deliveries, polls, retention, submission_rows, submissions
+from receiver.record import deliveries, polls, retention, submissions, tasks
 from receiver.record.cursor import Cursor
-from receiver.record.keys import ByKeys
 from receiver.record.recording import record_all
+from receiver.record.rows import ByKeys
 from receiver.record.rules import DeliveryRow, SubmissionRow
 from receiver.stores.sqlite.migrations import migrate
 from receiver.testing import TurnableClock
@@ -175,8 +175,8 @@ def test_together_or_one_by_one_all_ends_the_same(life: list[list[Recording] | S
 @pytest.mark.parametrize(
     ("query", "key", "kind"),
     [
-        (submission_rows.BY_ID, ("sub_1",), SubmissionRow),
-        (submission_rows.BY_TASK, ("vidgo", "t1"), SubmissionRow),
+        (tasks.BY_ID, ("sub_1",), SubmissionRow),
+        (tasks.BY_TASK, ("vidgo", "t1"), SubmissionRow),
         (deliveries.BY_KEY, ("vidgo", "t1", "", "x"), DeliveryRow),
     ],
 )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from receiver.clock import Clock
+from receiver.ingest import fingerprint
 from receiver.links import host_hash
 from receiver.models import (
     AssetWork,
@@ -21,7 +22,6 @@ from receiver.models import (
     Submission,
     Via,
 )
-from receiver.reports import fingerprint
 from receiver.testing import TurnableClock
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)

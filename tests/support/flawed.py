@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from receiver.blobs.local import LocalBlobs
-from receiver.ingest import Admission, Ingest
+from receiver.ingest import Admission, Ingest, read_report
 from receiver.models import (
     NO_LOAD,
     AssetWork,
@@ -27,9 +27,8 @@ from receiver.models import (
 from receiver.options import never
 from receiver.record import assets, outbox, submissions
 from receiver.record.cursor import Cursor
-from receiver.record.submission_rows import Submissions
+from receiver.record.tasks import Submissions
 from receiver.relay import Relay
-from receiver.reports import read_report
 from receiver.stores.sqlite import SqliteStore
 from receiver.tokens import TokenClaim
 from tests.support.one_by_one import record_one
