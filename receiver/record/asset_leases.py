@@ -16,7 +16,7 @@ import msgspec
 from receiver.links import HASHES
 from receiver.models import AssetWork, FetchLoad, FetchShare
 from receiver.record.cursor import Cursor
-from receiver.record.rows import parameters, read_all
+from receiver.record.rows import ByKeys, fetch_all, read_all, to_values
 from receiver.times import from_text, from_text_if_any, to_text
 
 # Of one provider, so many hosts are looked at, beginning anywhere: with more of them, each has its turn.
@@ -54,7 +54,7 @@ SELECT :tried AS tried, deadline_at, event, position FROM
     (SELECT deadline_at, event, position FROM assets
     WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = :provider
         AND host_hash = :host AND min(attempts, 3) = :tried AND due_at <= :now
-    ORDER BY due_at LIMIT 500)
+    ORDER BY due_at LIMIT 500) longest
 ORDER BY deadline_at LIMIT :limit
 """
 TIMES_TRIED = (0, 1, 2, 3)  # times that count; 3 is three or more, as the index says it
@@ -69,7 +69,7 @@ TRIED_DUE_AT = """
 SELECT min((SELECT min(due_at) FROM assets
     WHERE state = 'pending' AND (attempts > 0 OR outcome IS NOT NULL) AND provider = :provider
         AND host_hash = :host AND min(attempts, 3) = tried.value))
-FROM json_each('[0, 1, 2, 3]') tried
+FROM (SELECT 0 AS value UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3) tried
 """
 
 LEASE_ASSET = """
@@ -77,17 +77,17 @@ UPDATE assets SET lease = :lease, due_at = :until, attempts = attempts + 1
 WHERE event = :event AND position = :position
 """
 
-LEASED = """
-SELECT e.id AS event_id, s.provider, s.task_id, a.position AS "index", a.url, a.kind, a.host_hash,
-    a.attempts AS attempt, a.outcome AS last, a.alike, a.deadline_at, s.model, a.renewed, a.replay_id,
+_LEASED = """
+SELECT a.event AS event, e.id AS event_id, s.provider, s.task_id, a.position AS "index", a.url, a.kind,
+    a.host_hash, a.attempts AS attempt, a.outcome AS last, a.alike, a.deadline_at, s.model, a.renewed,
+    a.replay_id,
     (SELECT coalesce(sum(bytes), 0) FROM assets WHERE event = a.event AND state = 'stored') AS stored_bytes
-FROM json_each(:keys) k
-    CROSS JOIN assets a ON a.event = json_extract(k.value, '$.event')
-        AND a.position = json_extract(k.value, '$.position')
-    CROSS JOIN events e ON e.number = a.event
-    CROSS JOIN submissions s ON s.number = a.event
-ORDER BY k.key
 """
+LEASED = ByKeys(
+    _LEASED,
+    "assets a CROSS JOIN events e ON e.number = a.event CROSS JOIN submissions s ON s.number = a.event",
+    ["a.event", "a.position"],
+)
 
 
 class _Head(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -153,10 +153,14 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
         taken = _take(tried, places, min(limit, 1))
     due = {share: _due(db, share, moment, limit) for share in shares}
     taken += _take(due, places, limit - len(taken), without=taken)
+    if not taken:
+        return []
     until = to_text(lease_until)
-    keys = [{"event": head.event, "position": head.position} for head in taken]
-    db.executemany(LEASE_ASSET, [{"lease": lease, "until": until, **key} for key in keys])
-    return read_all(db.execute(LEASED, parameters(keys=keys)), AssetWork, lease=lease) if keys else []
+    keys = [(head.event, head.position) for head in taken]
+    leased = [{"lease": lease, "until": until, "event": event, "position": at} for event, at in keys]
+    db.executemany(LEASE_ASSET, leased)
+    rows = {(row["event"], row["index"]): row for row in fetch_all(db.execute(*LEASED.of(keys)))}
+    return to_values([rows[key] for key in keys], AssetWork, lease=lease)
 
 
 def _take(

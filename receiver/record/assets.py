@@ -21,7 +21,7 @@ FREE_ASSETS = f"UPDATE assets SET lease = NULL, due_at = :now WHERE state = 'pen
 # One attempt has ended; the lease must still be ours.
 SETTLE_ASSET = """
 UPDATE assets SET lease = NULL, attempts = attempts - :uncounted, state = :state,
-    alike = iif(outcome IS :outcome, alike, 0) + 1, outcome = :outcome, due_at = :due_at,
+    alike = CASE WHEN outcome IS :outcome THEN alike ELSE 0 END + 1, outcome = :outcome, due_at = :due_at,
     settled_at = :settled_at, key = :key, media_type = :media_type, bytes = :bytes, width = :width,
     height = :height, sha256 = :sha256
 WHERE event = (SELECT number FROM submissions WHERE provider = :provider AND task_id = :task_id)
@@ -36,7 +36,8 @@ SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = :event AND position
 # still ask for itself. The one that asked has tried it already.
 RENEW_LINK = """
 UPDATE assets SET url = :url, host_hash = :host, deadline_at = :dies_at,
-    due_at = iif(position = :asked_for, due_at, :now), alike = iif(position = :asked_for, alike, 0)
+    due_at = CASE position WHEN :asked_for THEN due_at ELSE :now END,
+    alike = CASE position WHEN :asked_for THEN alike ELSE 0 END
 WHERE event = :event AND position = :position AND state = 'pending' AND lease IS NULL AND url <> :url
     AND (renewed = 0 OR position = :asked_for)
 """

@@ -16,10 +16,6 @@ class Cursor(Protocol):
     def rowcount(self) -> int:
         """How many rows the last statement changed, all runs of ``executemany`` together."""
 
-    @property
-    def lastrowid(self) -> int | None:
-        """The number of the row that was inserted last."""
-
     def execute(self, sql: str, parameters: Any = ..., /) -> "Cursor": ...
 
     def executemany(self, sql: str, parameters: Any, /) -> "Cursor": ...

@@ -67,7 +67,7 @@ COUNT_OWNERLESS = "SELECT verdict, kept FROM ownerless"
 COUNT_LARGE = f"""
 SELECT count(*) FROM (SELECT 1 FROM deliveries INDEXED BY deliveries_large
     WHERE submission IS NULL AND verdict IN ('early', 'unrecognised') AND length(body) > {LARGE_BYTES}
-        AND verdict = :verdict LIMIT :most)
+        AND verdict = :verdict LIMIT :most) l
 """  # noqa: S608
 
 # How many there are; counting stops at the limit. Both are for SQLite: with the plus it does not plan anew
@@ -76,7 +76,7 @@ COUNT_ALIKE = """
 SELECT count(*) FROM (SELECT 1 FROM deliveries
     WHERE provider = :provider AND task_id = :task_id AND claim = :claim AND +verdict = :verdict
         AND (typeof(waiting) = 'text') = :waits
-    LIMIT :most)
+    LIMIT :most) a
 """
 
 # How many of these are large, whether they wait or not.
@@ -84,7 +84,7 @@ COUNT_LARGE_ALIKE = f"""
 SELECT count(*) FROM (SELECT 1 FROM deliveries
     WHERE provider = :provider AND task_id = :task_id AND claim = :claim AND +verdict = :verdict
         AND length(body) > {LARGE_BYTES}
-    LIMIT :most)
+    LIMIT :most) l
 """  # noqa: S608
 
 NEWEST_ALIKE = """

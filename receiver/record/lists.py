@@ -62,8 +62,8 @@ SELECT number AS place, {SUBMISSION_COLUMNS} FROM submissions INDEXED BY submiss
 WHERE task_id IS NULL AND withdrawn_at IS NULL
     AND (:provider IS NULL OR provider = :provider) AND (:owner IS NULL OR owner = :owner)
     AND created_at >= coalesce(:since, '') AND created_at < coalesce(:until, 'z')
-    AND (:before IS NULL OR
-        (created_at, number) < ((SELECT created_at FROM submissions WHERE number = :before), :before))
+    AND (created_at, number) <
+        (coalesce((SELECT created_at FROM submissions WHERE number = :before), 'z'), :before)
 ORDER BY created_at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 
@@ -183,7 +183,7 @@ def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: s
     """A page of submissions; see ``ports.Store.list_submissions``."""
     before = number_below(cursor)
     if wanted.bound is False:
-        rows, reached = _unbound(db, wanted, limit, None if cursor is None else before)
+        rows, reached = _unbound(db, wanted, limit, before)
     else:
         low, high = _span(db, wanted.since, wanted.until)
         rows, reached = find_newest(
@@ -218,9 +218,7 @@ def _submission_values(wanted: SubmissionFilter) -> Row:
     return parameters(provider=wanted.provider, owner=wanted.owner, since=wanted.since, until=wanted.until)
 
 
-def _unbound(
-    db: Cursor, wanted: SubmissionFilter, limit: int, before: int | None
-) -> tuple[list[Row], int | None]:
+def _unbound(db: Cursor, wanted: SubmissionFilter, limit: int, before: int) -> tuple[list[Row], int | None]:
     values = {**_submission_values(wanted), "before": before, "limit": limit + 1}
     rows = fetch_all(db.execute(UNBOUND, values))
     return rows[:limit], rows[limit - 1]["place"] - 1 if len(rows) > limit else None

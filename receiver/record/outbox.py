@@ -65,7 +65,7 @@ UPDATE outbox SET state = 'dead', lease = NULL, outcome = :outcome, detail = :de
     settled_at = :settled_at
 WHERE number IN (SELECT number FROM
     (SELECT number, created_at FROM outbox WHERE state = 'pending' AND sink = :sink AND due_at <= :settled_at
-    ORDER BY due_at LIMIT :limit)
+    ORDER BY due_at LIMIT :limit) longest
     WHERE created_at <= :created_before)
 RETURNING replay_id, revived
 """

@@ -79,7 +79,7 @@ DROP_POLL = "DELETE FROM polls WHERE number = ? RETURNING held, replay_id"
 # The next deliveries to follow: how many, and the last of them.
 NEXT_DELIVERIES = """
 SELECT count(*), max(number) FROM
-    (SELECT number FROM deliveries WHERE number > (SELECT polls_to FROM retention) ORDER BY number LIMIT ?)
+    (SELECT number FROM deliveries WHERE number > (SELECT polls_to FROM retention) ORDER BY number LIMIT ?) d
 """
 
 # The polls of tasks that these ended. A leased one is left to its holder, who will meet the end, too.
@@ -94,7 +94,7 @@ COUNT_FOLLOWED = """
 INSERT INTO counts
 SELECT 'deliveries', '', verdict, count(*) FROM deliveries
 WHERE number > (SELECT polls_to FROM retention) AND number <= ? GROUP BY verdict
-ON CONFLICT (kind, name, state) DO UPDATE SET number = number + excluded.number
+ON CONFLICT (kind, name, state) DO UPDATE SET number = counts.number + excluded.number
 """
 
 MARK_FOLLOWED = "UPDATE retention SET polls_to = ?"

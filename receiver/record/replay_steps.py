@@ -36,7 +36,7 @@ from receiver.record.filters import json_list, next_matches, still_matching
 from receiver.record.recording import Batch
 from receiver.record.replays import WITHDRAWN
 from receiver.record.revisions import keep_revision
-from receiver.record.rows import Row, fetch_all, to_value
+from receiver.record.rows import Row, fetch_all, parameters, to_value
 from receiver.record.views import event_of
 from receiver.times import to_text
 
@@ -59,37 +59,40 @@ QUEUE_POLL = """
 INSERT INTO polls (number, provider, due_at, replay_id)
 SELECT number, provider, ?, ? FROM submissions WHERE number = ?
 ON CONFLICT (number) DO UPDATE SET replay_id = excluded.replay_id,
-    due_at = CASE WHEN lease IS NULL THEN min(due_at, excluded.due_at) ELSE due_at END
-WHERE replay_id IS NULL OR replay_id NOT IN (SELECT id FROM replays WHERE state IN ('running', 'paused'))
+    due_at = CASE WHEN polls.lease IS NULL THEN min(polls.due_at, excluded.due_at) ELSE polls.due_at END
+WHERE polls.replay_id IS NULL
+    OR polls.replay_id NOT IN (SELECT id FROM replays WHERE state IN ('running', 'paused'))
 """
 
 # What nobody holds of a replay's pieces is taken back, so many at once. Dead letters that people have sent
 # after all were asked for, and counted, by themselves.
 WITHDRAW_NOTIFICATIONS = """
 DELETE FROM outbox WHERE number IN (SELECT number FROM outbox
-    WHERE replay_id = ?1 AND replay_id <> '' AND state = 'pending' AND revived = 0 -- as the index says it
-        AND (lease IS NULL OR due_at <= ?2) LIMIT ?3)
+    WHERE replay_id = :replay_id AND replay_id <> '' AND state = 'pending' AND revived = 0 -- as the index
+        AND (lease IS NULL OR due_at <= :now) LIMIT :most)
 """
 # Nobody would ever send these.
 WITHDRAW_UNSENDABLE = """
 DELETE FROM outbox
 WHERE replay_id <> '' AND state = 'pending' AND revived = 0
-    AND sink NOT IN (SELECT value FROM json_each(?))
+    AND sink NOT IN (SELECT value FROM json_each(:sinks))
 RETURNING replay_id
 """
 WITHDRAW_ASSETS = """
-UPDATE assets SET state = 'failed', replay_id = NULL, lease = NULL, settled_at = ?2
+UPDATE assets SET state = 'failed', replay_id = NULL, lease = NULL, settled_at = :now
 WHERE (event, position) IN (SELECT event, position FROM assets
-    WHERE state = 'pending' AND replay_id = ?1 AND (lease IS NULL OR due_at <= ?2) LIMIT ?3)
+    WHERE state = 'pending' AND replay_id = :replay_id AND (lease IS NULL OR due_at <= :now) LIMIT :most)
 RETURNING event
 """
 QUEUED_POLLS = "SELECT number, replay_id, provider FROM polls WHERE replay_id IS NOT NULL"
 POLLS_OF_REPLAY = """
-SELECT number, provider FROM polls WHERE replay_id = ? AND (lease IS NULL OR due_at <= ?) LIMIT ?
+SELECT number, provider FROM polls
+WHERE replay_id = :replay_id AND (lease IS NULL OR due_at <= :now) LIMIT :most
 """
 # A question is put off by its provider's usual time: when it was due without the replay is gone.
 WITHDRAW_POLL = """
-UPDATE polls SET replay_id = NULL, lease = NULL, due_at = iif(held = 0, coalesce(?, due_at), due_at)
+UPDATE polls SET replay_id = NULL, lease = NULL,
+    due_at = CASE held WHEN 0 THEN coalesce(?, due_at) ELSE due_at END
 WHERE number = ?
 """
 
@@ -317,16 +320,18 @@ def withdraw_pieces(
 
 def _withdraw(db: Cursor, replay_id: str, now: datetime, options: StoreOptions) -> int:
     """Take back ``MOST_WITHDRAWN`` pieces that nobody holds; how many there were, if fewer."""
-    moment = to_text(now)
-    withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, (replay_id, moment, MOST_WITHDRAWN)).rowcount
-    polls = db.execute(POLLS_OF_REPLAY, (replay_id, moment, MOST_WITHDRAWN - withdrawn)).fetchall()
+    values = parameters(replay_id=replay_id, now=now, most=MOST_WITHDRAWN)
+    withdrawn = db.execute(WITHDRAW_NOTIFICATIONS, values).rowcount
+    values["most"] -= withdrawn
+    polls = db.execute(POLLS_OF_REPLAY, values).fetchall()
     due = {
         provider: to_text(now + timedelta(seconds=seconds))
         for provider, seconds in options.first_poll_seconds.items()
     }
     db.executemany(WITHDRAW_POLL, [(due.get(provider), number) for number, provider in polls])
     withdrawn += len(polls)
-    assets = db.execute(WITHDRAW_ASSETS, (replay_id, moment, MOST_WITHDRAWN - withdrawn)).fetchall()
+    values["most"] -= len(polls)
+    assets = db.execute(WITHDRAW_ASSETS, values).fetchall()
     for event in dict.fromkeys(event for (event,) in assets):
         end_if_last(db, event, now, options.routes)  # what came of its other files may be more than was told
     return withdrawn + len(assets)
@@ -348,7 +353,7 @@ def withdraw_hopeless(db: Cursor, now: datetime, options: StoreOptions) -> None:
 
 
 def _withdraw_unsendable(db: Cursor, now: datetime, options: StoreOptions) -> None:
-    sinks = json_list([route.sink for route in options.routes])
-    withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, (sinks,)).fetchall())
+    sinks = {"sinks": json_list([route.sink for route in options.routes])}
+    withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, sinks).fetchall())
     for replay_id, pieces in withdrawn.items():
         replays.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)

@@ -3,6 +3,7 @@
 What a step does to other tables is in ``replay_steps``; what settles there is counted here.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -52,7 +53,7 @@ WAITING_AT = """
 SELECT count(*) FROM (
     SELECT 1 FROM outbox
     WHERE replay_id = :id AND replay_id <> '' AND sink = :sink AND state = 'pending' LIMIT :limit
-)
+) w
 """
 
 IS_CANCELLED = "SELECT 1 FROM replays WHERE id = :id AND state = 'cancelled'"
@@ -67,11 +68,8 @@ WHERE id = :id
 """
 
 # Pieces have settled.
-COUNT_SETTLED = """
-UPDATE replays SET settled = settled + :pieces, results =
-    json_set(results, '$.' || :outcome, coalesce(json_extract(results, '$.' || :outcome), 0) + :pieces)
-WHERE id = :id
-"""
+RESULTS = "SELECT results FROM replays WHERE id = :id"
+COUNT_SETTLED = "UPDATE replays SET settled = settled + :pieces, results = :results WHERE id = :id"
 
 # All was looked at and has settled. It falls due once more, for its end to be told.
 FINISH = """
@@ -206,8 +204,12 @@ def count_settled(db: Cursor, replay_id: str, outcome: str, now: datetime, *, pi
 
 def add_results(db: Cursor, replay_id: str, results: Mapping[str, int]) -> None:
     """So many more pieces have settled, by outcome."""
-    counted = [{"id": replay_id, "outcome": name, "pieces": pieces} for name, pieces in results.items()]
-    db.executemany(COUNT_SETTLED, counted)
+    row = db.execute(RESULTS, {"id": replay_id}).fetchone() if results else None
+    if row is None:
+        return
+    counted = Counter(msgspec.json.decode(row[0], type=dict[str, int])) + Counter(results)
+    pieces = sum(results.values())
+    db.execute(COUNT_SETTLED, parameters(id=replay_id, pieces=pieces, results=counted))
 
 
 def _finish(db: Cursor, replay_id: str, now: datetime) -> None:

@@ -30,7 +30,8 @@ verdict IN ('unrecognised', 'unconfirmed') AND submission IS NOT NULL
     AND submission NOT IN (SELECT number FROM events)
 """
 SPARE_BODY = f"""
-INSERT OR IGNORE INTO spared SELECT number FROM deliveries WHERE number = :number AND {_MAY_COUNT}
+INSERT INTO spared SELECT number FROM deliveries WHERE number = :number AND {_MAY_COUNT}
+ON CONFLICT DO NOTHING
 """  # noqa: S608
 SPARED_NO_MORE = f"""
 SELECT number FROM spared JOIN deliveries USING (number) WHERE NOT ({_MAY_COUNT}) LIMIT :limit

@@ -22,7 +22,7 @@ from receiver.times import to_text
 T = TypeVar("T", bound=msgspec.Struct)
 
 Row = dict[str, Any]
-Key = tuple[str, ...]
+Key = tuple[str | int, ...]
 
 _AS_THEY_ARE = frozenset({str, int, float, bytes, type(None)})
 _WITH_A_SHAPE = (inspect.CollectionType, inspect.DictType, inspect.StructType, inspect.TupleType)
@@ -117,12 +117,11 @@ class ByKeys:
         self._width = len(key)
         self._one = f"{select} FROM {tables} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
         joined = " AND ".join(f"{column} = k.{name}" for column, name in zip(key, names, strict=True))
-        self._many = (
-            f"WITH k ({', '.join(names)}) AS (VALUES {{keys}}) {select} FROM k JOIN {tables} WHERE {joined}"
-        )
+        given = f"WITH k ({', '.join(names)}) AS (VALUES {{keys}})"
+        self._many = f"{given} {select} FROM k CROSS JOIN {tables} WHERE {joined}"
         self._sized: dict[int, str] = {}
 
-    def of(self, keys: Sequence[Key]) -> tuple[str, Sequence[str]]:
+    def of(self, keys: Sequence[Key]) -> tuple[str, Sequence[str | int]]:
         """The statement for these keys, of which there is at least one, and its parameters.
 
         There are statements for some numbers of keys only, so that each is prepared once: the last key is

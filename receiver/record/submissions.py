@@ -17,6 +17,7 @@ from receiver.record.views import SUBMISSION_COLUMNS, get_submission, submission
 INSERT_SUBMISSION = f"""
 INSERT INTO submissions ({SUBMISSION_COLUMNS})
 VALUES (:id, :provider, :owner, :task_id, :model, :request, :metadata, :created_at, :bound_at, :withdrawn_at)
+RETURNING number
 """  # noqa: S608
 
 WITHDRAW = "UPDATE submissions SET withdrawn_at = :now WHERE id = :id AND withdrawn_at IS NULL"
@@ -28,8 +29,7 @@ def log_submission(db: Cursor, submission: Submission, options: StoreOptions) ->
         known = submission_of_task(db, submission.provider, submission.task_id)
         if known is not None:
             return known, False
-    number = db.execute(INSERT_SUBMISSION, parameters_of(submission)).lastrowid
-    assert number is not None, "the row just inserted"  # noqa: S101
+    (number,) = db.execute(INSERT_SUBMISSION, parameters_of(submission)).fetchone()
     if submission.task_id is not None:
         batch = Batch(db, options)
         batch.submissions.put(

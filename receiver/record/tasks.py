@@ -115,7 +115,7 @@ class Submissions:
             self._by_task.update(dict.fromkeys(tasks))
             self._read(*BY_TASK.of(tasks))
 
-    def _read(self, sql: str, keys: Sequence[str]) -> None:
+    def _read(self, sql: str, keys: Sequence[str | int]) -> None:
         for row in find_rows(self._db.execute(sql, keys), SubmissionRow):
             self.put(row)
 

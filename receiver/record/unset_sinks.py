@@ -36,9 +36,12 @@ LIMIT :limit
 
 # They are as if made now, so that the links in them live. What the other sink has already stays where it is.
 MOVE = """
-UPDATE OR IGNORE outbox SET sink = :to, state = 'pending', attempts = 0, lease = NULL, outcome = NULL,
-    detail = NULL, settled_at = NULL, revived = max(revived, state = 'dead'), due_at = :now, created_at = :now
-WHERE number = :number AND sink = :sink AND state <> 'delivered'
+UPDATE outbox SET sink = :to, state = 'pending', attempts = 0, lease = NULL, outcome = NULL,
+    detail = NULL, settled_at = NULL, revived = CASE state WHEN 'dead' THEN 1 ELSE revived END,
+    due_at = :now, created_at = :now
+WHERE number = :number AND sink = :sink AND state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM outbox h
+    WHERE h.event = outbox.event AND h.sink = :to AND h.revision = outbox.revision
+        AND h.replay_id = outbox.replay_id)
 """
 DROP = "DELETE FROM outbox WHERE number = :number AND sink = :sink AND state <> 'delivered'"
 
