@@ -1,0 +1,11 @@
+"""The record in a PostgreSQL database, for several processes: what is PostgreSQL's own.
+
+store        how it is opened, and its schema brought up to date
+connections  the one that writes, and those that read
+dialect      statements of the record in PostgreSQL's words
+schema       tables, indexes, triggers and views
+"""
+
+from receiver.stores.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

@@ -1,0 +1,270 @@
+"""Connections to the database: how values travel, the one that writes, and those that only read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+import msgspec
+import psycopg
+from psycopg import Connection, pq
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8Dumper
+from psycopg.types.string import StrDumper
+
+from receiver.errors import Unavailable
+from receiver.models import Outcome
+from receiver.record.cursor import Cursor
+from receiver.record.writer import RETRY_AFTER_SECONDS
+from receiver.stores.postgres.dialect import translate
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 3  # a provider waits 10 s at least: refuse in time for its retry
+LOCK_MS = 3_000
+WRITE_MS = 5_000  # of one statement
+READ_MS = 5_000
+
+SCHEMA = "receiver"  # where the record is, unless the URL's options set a search path
+
+# The first halves of advisory locks; the other is the schema's, for a database may have several.
+WRITING, MIGRATING = 0x72656300, 0x72656301
+
+# Text has no U+0000 there: see the schema.
+_ESCAPE, _NUL, _ITSELF = "\U0010ffff", "\U0010ffff0", "\U0010ffff1"
+
+
+class _TextDumper(StrDumper):
+    def dump(self, obj: str) -> Any:
+        if "\0" in obj or _ESCAPE in obj:
+            obj = obj.replace(_ESCAPE, _ITSELF).replace("\0", _NUL)
+        return super().dump(obj)
+
+
+class _FlagDumper(Int8Dumper):
+    def dump(self, obj: Any) -> Any:
+        return super().dump(int(obj))
+
+
+class _TextLoader(Loader):
+    def load(self, data: Any) -> str:
+        text = bytes(data).decode()
+        return text.replace(_NUL, "\0").replace(_ITSELF, _ESCAPE) if _ESCAPE in text else text
+
+
+class _SumLoader(Loader):
+    """A sum of integers is ``numeric`` there."""
+
+    def load(self, data: Any) -> int:
+        return int(bytes(data))
+
+
+class Database:
+    """Where the record is, and how transactions on it begin.
+
+    All that is set is set for one transaction: behind a pooler the next one may run on another connection.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises psycopg.ProgrammingError for a URL that libpq does not read."""
+        self._url = url
+        options = str(conninfo_to_dict(url).get("options", ""))
+        self.schema = None if "search_path" in options else SCHEMA
+        self.there = f"SET LOCAL search_path = {SCHEMA}" if self.schema else "SELECT 1"
+        self.begin_writing = f"""
+        BEGIN; {self.there}; SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {WRITE_MS};
+        SET LOCAL idle_in_transaction_session_timeout = {WRITE_MS}; {lock(WRITING)}
+        """
+        self.begin_reading = f"""
+        BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.there}; SET LOCAL statement_timeout = {READ_MS}
+        """
+
+    def connect(self) -> "Connection[tuple[Any, ...]]":
+        """A connection for one thread, in autocommit. Raises psycopg.Error."""
+        connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="receiver",
+            prepare_threshold=None,
+        )
+        adapters = connection.adapters
+        adapters.register_dumper(str, _TextDumper)
+        adapters.register_dumper(int, Int8Dumper)
+        adapters.register_dumper(bool, _FlagDumper)
+        adapters.register_loader("text", _TextLoader)
+        adapters.register_loader("numeric", _SumLoader)
+        return connection
+
+
+def lock(what: int) -> str:
+    """Wait for the advisory lock of this schema that ends with the transaction."""
+    return f"SELECT pg_advisory_xact_lock({what}, hashtext(current_schema()))"
+
+
+class PostgresCursor:
+    """Implements ``record.cursor.Cursor``."""
+
+    lastrowid = None
+
+    def __init__(self, connection: "Connection[tuple[Any, ...]]") -> None:
+        self._cursor = connection.cursor()
+        self.changes = 0
+
+    @property
+    def description(self) -> Any:
+        return self._cursor.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        if sql in {"BEGIN", "COMMIT"}:  # of a snapshot: whoever reads here is in one
+            return self
+        translated, lists = translate(sql)
+        self._cursor.execute(translated, _with_lists(parameters, lists) if parameters else None)
+        self._count()
+        return self
+
+    def executemany(self, sql: str, parameters: Any, /) -> Self:
+        values = list(parameters)
+        if values:
+            translated, lists = translate(sql)
+            self._cursor.executemany(translated, [_with_lists(each, lists) for each in values])
+            self._count()
+        return self
+
+    def fetchone(self) -> Any:
+        return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return self._cursor.fetchall()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+    def _count(self) -> None:
+        if not (self._cursor.statusmessage or "").startswith("SELECT"):
+            self.changes += max(self._cursor.rowcount, 0)
+
+
+class PostgresWrites:
+    """Implements ``record.writer.WriteConnection``.
+
+    One lock, taken with the transaction and held to its end, makes all writers of the database one after the
+    other: what SQLite's single writer guarantees holds between processes, too. Nobody decides on rows that
+    another one is changing, no two wait for each other, and numbers rise in the order of commits.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection = database.connect()
+        self.cursor: PostgresCursor = PostgresCursor(self._connection)
+
+    @property
+    def changes(self) -> int:
+        return self.cursor.changes
+
+    @property
+    def in_transaction(self) -> bool:
+        status = self._connection.info.transaction_status
+        return status in {pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR}
+
+    def begin(self) -> None:
+        try:
+            self._connection.execute(self._database.begin_writing)
+        except psycopg.OperationalError:
+            if not self._connection.broken:
+                self.roll_back()
+                raise
+            self.reopen()  # nothing was under way: a connection that was cut while idle loses nothing
+            self._connection.execute(self._database.begin_writing)
+
+    def commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        if self.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def trouble(self, exc: Exception) -> str:
+        return name_of(exc)
+
+    def translate(self, exc: Exception) -> Exception:
+        return unavailable(exc, "commit") if isinstance(exc, psycopg.Error) else exc
+
+    def reopen(self) -> None:
+        replacement = self._database.connect()
+        self.close()
+        self._connection = replacement
+        self.cursor = PostgresCursor(replacement)
+
+    def close(self) -> None:
+        with suppress(psycopg.Error):
+            self._connection.close()
+
+
+class PostgresReads:
+    """Implements ``record.readers.ReadConnection``: each query sees one moment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection[tuple[Any, ...]] | None = None
+
+    def run(self, query: Callable[[Cursor], T]) -> T:
+        try:
+            connection = self._begin()
+            try:
+                return query(PostgresCursor(connection))
+            finally:
+                connection.execute("ROLLBACK")
+        except psycopg.Error as exc:
+            raise unavailable(exc, "be read") from exc
+
+    def _begin(self) -> "Connection[tuple[Any, ...]]":
+        if self._connection is not None:
+            with suppress(psycopg.OperationalError):  # one that was cut while idle is replaced
+                self._connection.execute(self._database.begin_reading)
+                return self._connection
+            self.close()
+        self._connection = self._database.connect()
+        self._connection.execute(self._database.begin_reading)
+        return self._connection
+
+    def end(self) -> None:
+        """Nothing: what was interrupted has been rolled back."""
+
+    def interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=1.0)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+
+
+def name_of(exc: Exception) -> str:
+    """PostgreSQL's name for a state (``DiskFull``) and its code; never the message, which may quote rows."""
+    state = exc.sqlstate if isinstance(exc, psycopg.Error) else None
+    return f"{type(exc).__name__} {state}" if state else type(exc).__name__
+
+
+def unavailable(exc: Exception, what: str) -> Unavailable:
+    error = Unavailable(
+        f"the database cannot {what} now ({name_of(exc)})",
+        outcome=Outcome.STORAGE_FAILED,
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+    error.__cause__ = exc
+    return error
+
+
+def _with_lists(parameters: Any, lists: frozenset[str]) -> Any:
+    """The parameters of a statement, those that are lists in JSON as arrays."""
+    if not lists or not isinstance(parameters, Mapping):
+        return parameters
+    return {**parameters, **{name: msgspec.json.decode(parameters[name]) for name in lists}}

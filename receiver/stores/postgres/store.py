@@ -1,0 +1,160 @@
+"""The record in a PostgreSQL database: how it is opened and its schema brought up to date."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from receiver.errors import Misconfigured, Unavailable
+from receiver.options import StoreOptions
+from receiver.record import metadata, replay_steps
+from receiver.record.cursor import Cursor
+from receiver.record.readers import Purpose, Readers
+from receiver.record.store import RecordStore, free_leases
+from receiver.record.writer import Writer
+from receiver.stores.postgres.connections import (
+    MIGRATING,
+    Database,
+    PostgresReads,
+    PostgresWrites,
+    lock,
+    name_of,
+)
+from receiver.stores.postgres.dialect import metadata_value
+from receiver.stores.postgres.schema import MIGRATIONS
+from receiver.times import to_text
+
+# With the writer six connections for a process: small plans of hosts have twenty.
+THREADS = {Purpose.DUE: 1, Purpose.LOOK_UP: 2, Purpose.LIST: 1, Purpose.WORK: 1}
+
+OURS = """
+SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND starts_with(indexname, :prefix)
+"""
+
+_WRONG = (
+    psycopg.errors.InvalidPassword,
+    psycopg.errors.InvalidAuthorizationSpecification,
+    psycopg.errors.InvalidCatalogName,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.ProgrammingError,
+)
+
+
+class PostgresStore(RecordStore):
+    """Implements ``ports.Store``. Build it with ``open``."""
+
+    @classmethod
+    async def open(cls, url: str, options: StoreOptions) -> Self:
+        """Migrate and open ``postgresql://…`` in any form that libpq reads."""
+        try:
+            database = Database(url)
+            await asyncio.to_thread(migrate, database, options)
+            writes = await asyncio.to_thread(PostgresWrites, database)
+        except psycopg.Error as exc:
+            raise _unopened(exc) from exc
+        store = cls(
+            Writer(writes, options.observe), Readers(partial(PostgresReads, database), THREADS), options
+        )
+        try:
+            keys = options.metadata_keys
+            if keys is not None:
+                await store._writer.write(lambda c: keep_indexes(c, keys))
+            if options.routes:  # whoever opens the record for a look around knows of no sinks
+                await store._writer.write(
+                    lambda c: replay_steps.withdraw_hopeless(c, options.clock.now(), options)
+                )
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    async def aclose(self) -> None:
+        """Hand on what this process has leased, and close. A killed one's leases run out."""
+        with suppress(Unavailable):
+            await self._writer.write(lambda c: free_leases(c, self._options.clock.now(), f"{self._holder}/"))
+        await super().aclose()
+
+    @classmethod
+    async def pending_migrations(cls, url: str, data_dir: Path) -> list[str] | None:  # noqa: ARG003
+        """The names of those that opening would apply; None where there is no record yet."""
+        try:
+            return await asyncio.to_thread(pending, Database(url))
+        except psycopg.Error as exc:
+            raise _unopened(exc) from exc
+
+
+def migrate(database: Database, options: StoreOptions) -> None:
+    """Bring the schema up to date, each step in a transaction, one process after the other."""
+    with closing(database.connect()) as connection:
+        if database.schema:
+            # Not even asked for where it is there: that takes a right that a mere user of it may lack.
+            (there,) = connection.execute("SELECT to_regnamespace(%s)", (database.schema,)).fetchone() or (
+                None,
+            )
+            if there is None:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.schema}")
+        for name, script in MIGRATIONS:
+            with connection.transaction():
+                connection.execute(f"{database.there}; {lock(MIGRATING)}")
+                if name not in (_applied(connection) or ()):
+                    connection.execute(script.encode())
+                    connection.execute(
+                        "INSERT INTO schema_migrations VALUES (%s, %s)", (name, to_text(options.clock.now()))
+                    )
+        with connection.transaction():
+            connection.execute(database.there)
+            _refuse_newer(_applied(connection) or ())
+
+
+def pending(database: Database) -> list[str] | None:
+    with closing(database.connect()) as connection, connection.transaction():
+        connection.execute(database.there)
+        applied = _applied(connection)
+    if applied is None:
+        return None
+    _refuse_newer(applied)
+    return [name for name, _ in MIGRATIONS if name not in applied]
+
+
+def _applied(connection: "psycopg.Connection[tuple[Any, ...]]") -> list[str] | None:
+    (table,) = connection.execute("SELECT to_regclass('schema_migrations')::text").fetchone() or (None,)
+    if table is None:
+        return None
+    return [name for (name,) in connection.execute("SELECT name FROM schema_migrations").fetchall()]
+
+
+def _refuse_newer(applied: Sequence[str]) -> None:
+    newer = sorted(set(applied) - {name for name, _ in MIGRATIONS})
+    if newer:
+        raise Misconfigured(
+            f"the database was changed by a newer release (it has {', '.join(newer)}): "
+            "run that release, or restore a dump that was made before"
+        )
+
+
+def _unopened(exc: psycopg.Error) -> Misconfigured | Unavailable:
+    if isinstance(exc, _WRONG):
+        return Misconfigured(f"the database cannot be opened ({name_of(exc)}): check the database URL")
+    return Unavailable(f"the database cannot be reached ({name_of(exc)})")
+
+
+def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
+    """Have an index for each of these keys of metadata, and no other; rows that lack a key cost nothing."""
+    wanted = {_index_of(key): metadata_value("metadata", key) for key in keys}
+    have = [name for (name,) in db.execute(OURS, {"prefix": metadata.PREFIX}).fetchall()]
+    for name in sorted(set(have) - wanted.keys()):
+        db.execute(f"DROP INDEX {name}")
+    for name, (value, beginning) in wanted.items():
+        if name not in have:
+            db.execute(f"CREATE INDEX {name} ON submissions ({beginning}, number) WHERE {value} IS NOT NULL")
+
+
+def _index_of(key: str) -> str:
+    """A name has 63 bytes there, and a key may have more."""
+    return metadata.PREFIX + hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
