@@ -174,7 +174,7 @@ class DeadLetterStore(Protocol):
         Raises Rejected (BAD_CURSOR) for a cursor that is not ours.
         """
 
-    async def revive_dead(self, ids: Sequence[str], now: datetime) -> int:
+    async def revive_dead(self, keys: Sequence[str], now: datetime) -> int:
         """Make those due again that are dead letters still, with all their time before them; how many.
 
         They are as if made now, so that the links in them live.
@@ -184,7 +184,7 @@ class DeadLetterStore(Protocol):
         """What is undelivered at sinks that are not set any more, by sink, then OutboxState."""
 
     async def list_undelivered(self, sink: str, limit: int) -> list[str]:
-        """The ids of up to ``limit`` entries of a sink that are pending or dead, for the two below.
+        """The keys of up to ``limit`` entries of a sink that are pending or dead, for the two below.
 
         What is delivered, or is another sink's, by the time of those is left alone by them.
         """
@@ -207,7 +207,8 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
 
     Reads wait behind no other kind of read, and a list behind nobody who has left: cancelling one ends it.
     What lists and counts look through at a time is bounded, so that a page may be short, or empty, and have
-    another after it.
+    another after it. A cursor has at most ``tokens.SEALED_BYTES`` of ASCII and may say where a row lies, for
+    callers get it sealed; an id may not, and is the same wherever the record is kept.
 
     Several processes may share one where its engine lets them (SQLite does not). A lease names its holder
     and ends by itself, whoever took it. Where rows are followed by a mark (``follow_deliveries``, ``purge``,

@@ -1,8 +1,12 @@
-"""Callback tokens and signed asset links: HMACs under the receiver's secrets, with rotation.
+"""Callback tokens, signed asset links and sealed cursors: HMACs under the receiver's secrets, with rotation.
 
 The first secret signs, every secret verifies. A token says what it is for (``s`` for one submission,
 ``p`` for one provider) and its MAC covers that, the provider and the submission, so none can be used
 as another. Checking needs no database: a forged token costs us one or two hashes.
+
+A cursor of the store's is sealed for its caller, as it holds the number of a row: what a caller was given
+twice tells how much everybody did in between. It is encrypted as SIV does it (RFC 5297, with HMAC-SHA256 for
+both functions): its MAC, which covers the list that it is of, is the nonce of the key stream.
 """
 
 import base64
@@ -16,6 +20,7 @@ from receiver.models import Proof
 
 MAC_BYTES = 24  # 192 bits: no guess succeeds, and the text stays short
 MAC_CHARACTERS = MAC_BYTES // 3 * 4  # in base64
+SEALED_BYTES = 24  # of every cursor, so that its length says nothing
 
 
 class TokenClaim(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +67,25 @@ class Tokens:
         """Whether the signature is ours. Whether the link is still alive is the caller's to ask."""
         return self._verify(signature, "asset", provider, task_id, str(index), str(expires))
 
+    def seal_cursor(self, list_name: str, cursor: str) -> str:
+        """A cursor of one list that tells its caller nothing, of at most ``SEALED_BYTES`` of ASCII."""
+        plain = cursor.encode("ascii").ljust(SEALED_BYTES, b"\0")
+        if len(plain) > SEALED_BYTES:
+            raise ValueError(f"a cursor has at most {SEALED_BYTES} bytes")
+        mac = self._sign("cursor", list_name, cursor)
+        return mac + base64.urlsafe_b64encode(_masked(self._keys[0], mac, plain)).decode()
+
+    def open_cursor(self, list_name: str, sealed: str) -> str | None:
+        """What was sealed for this list, or None. Never raises."""
+        mac, hidden = sealed[:MAC_CHARACTERS], _decoded(sealed[MAC_CHARACTERS:])
+        if len(hidden) != SEALED_BYTES:
+            return None
+        for key in self._keys:
+            cursor = _masked(key, mac, hidden).rstrip(b"\0").decode("latin-1")
+            if _matches(mac, [_mac(key, ("cursor", list_name, cursor)).encode()]):
+                return cursor
+        return None
+
     def _sign(self, *parts: str) -> str:
         return _mac(self._keys[0], parts)
 
@@ -87,6 +111,20 @@ def _mac(key: hmac.HMAC, parts: tuple[str, ...]) -> str:
     keyed = key.copy()
     keyed.update(message)
     return base64.urlsafe_b64encode(keyed.digest()[:MAC_BYTES]).decode()
+
+
+def _masked(key: hmac.HMAC, mac: str, text: bytes) -> bytes:
+    """Text under the key stream of a MAC; the same again takes it off."""
+    stream = key.copy()
+    stream.update(b"stream:" + _encoded(mac))
+    return bytes(one ^ other for one, other in zip(text, stream.digest(), strict=False))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(text)
+    except ValueError:
+        return b""
 
 
 def _encoded(text: str) -> bytes:

@@ -1,13 +1,15 @@
 """Callback tokens and link signatures: each proves one thing, and nothing else passes."""
 
+import base64
 import hmac
+import itertools
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from receiver.models import Proof
-from receiver.tokens import MAC_CHARACTERS, Tokens
+from receiver.tokens import MAC_CHARACTERS, SEALED_BYTES, Tokens
 
 OLD, NEW = "an old secret of some length", "a new secret of some length"
 TOKENS = Tokens([NEW])
@@ -112,6 +114,42 @@ def test_a_link_signature_covers_everything_in_the_link() -> None:
     assert not TOKENS.check_link("vidgo", "task/1", 2, 1_800_000_001, signature)
 
 
+@given(position=st.integers(0, 10**18 - 1))
+def test_a_cursor_is_opened_as_it_was_sealed_and_looks_like_any_other(position: int) -> None:
+    sealed = TOKENS.seal_cursor("tasks", f"at_{position}")
+    assert TOKENS.open_cursor("tasks", sealed) == f"at_{position}"
+    assert len(sealed) == 2 * MAC_CHARACTERS
+    assert sealed.replace("-", "").replace("_", "").isalnum()  # no encoding needed
+
+
+def test_cursors_of_neighbours_have_nothing_in_common() -> None:
+    bits = [
+        int.from_bytes(base64.urlsafe_b64decode(TOKENS.seal_cursor("tasks", f"at_{number}")), "big")
+        for number in range(100, 164)
+    ]
+    differing = [(one ^ other).bit_count() for one, other in itertools.combinations(bits, 2)]
+    # Of 384 bits of chance half differ, give or take 10: this is seven times as much.
+    assert min(differing) > 122
+    assert max(differing) < 262
+
+
+def test_a_cursor_is_worth_nothing_in_another_list_or_under_another_secret() -> None:
+    sealed = TOKENS.seal_cursor("tasks", "at_12")
+    assert TOKENS.open_cursor("attempts", sealed) is None
+    assert Tokens([OLD]).open_cursor("tasks", sealed) is None
+    assert Tokens([OLD, NEW]).open_cursor("tasks", sealed) == "at_12"
+    for position in range(len(sealed)):
+        assert TOKENS.open_cursor("tasks", sealed[:position]) is None
+        other = "A" if sealed[position] != "A" else "B"
+        assert TOKENS.open_cursor("tasks", sealed[:position] + other + sealed[position + 1 :]) is None
+
+
+def test_a_cursor_that_would_be_longer_than_others_is_not_sealed() -> None:
+    assert TOKENS.open_cursor("tasks", TOKENS.seal_cursor("tasks", "a" * SEALED_BYTES)) == "a" * SEALED_BYTES
+    with pytest.raises(ValueError, match="24 bytes"):
+        TOKENS.seal_cursor("tasks", "a" * (SEALED_BYTES + 1))
+
+
 @given(provider=st.text(), token=st.text(st.characters(exclude_categories=())))
 @example("vidgo", "s.\udc80.x")
 @example("vidgo", "s.sub_1.é\udfff")
@@ -122,3 +160,4 @@ def test_a_link_signature_covers_everything_in_the_link() -> None:
 def test_no_text_raises_and_none_is_taken(provider: str, token: str) -> None:
     assert TOKENS.check(provider, token) is None
     assert not TOKENS.check_link(provider, token, 0, 0, token)
+    assert TOKENS.open_cursor(provider, token) is None

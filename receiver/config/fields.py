@@ -68,7 +68,7 @@ FIELDS = (
         "RECEIVER_SECRET",
         parsers.SECRETS,
         "",
-        "keys of callback tokens and asset links; the first signs, all are accepted",
+        "keys of callback tokens, asset links and cursors; the first signs, all are accepted",
         secret=True,
         shown="generated",
         name="secrets",

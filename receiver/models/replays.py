@@ -89,9 +89,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundDead(msgspec.Struct, frozen=True, kw_only=True):
-    """The ids of some dead letters, and behind which the next ones are looked for, if there may be more."""
+    """Some dead letters, and where the next ones are looked for, if there may be more.
 
-    ids: tuple[str, ...]
+    The keys are the store's own: they are handed back as they came.
+    """
+
+    keys: tuple[str, ...]
     cursor: str | None
 
 

@@ -100,7 +100,8 @@ class PollWork(msgspec.Struct, frozen=True, kw_only=True):
 class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
     """A leased outbox entry with all that its message is made of: ``event`` as ``revision`` announced it."""
 
-    id: str
+    id: str  # as people see it
+    number: int  # the store's own
     sink: str
     attempt: int  # this one's number, from 1
     created_at: datetime

@@ -1,21 +1,19 @@
 """Dead letters: notifications that were given up, looked at and revived by people."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from receiver.errors import Rejected
 from receiver.models import DeadLetter, DeadLetterPage, FoundDead, WorkFilter
-from receiver.problem_types import ProblemType
 from receiver.record.cursor import Cursor, change_each
 from receiver.record.filters import DEAD, Search, count_on, find_newest, find_on, json_list, search
-from receiver.record.rows import to_values
-from receiver.record.windows import LAST_NUMBER
+from receiver.record.ids import notification_id
+from receiver.record.rows import Row, to_values
+from receiver.record.windows import cursor_at, number_below
 from receiver.times import to_text
 
 # With what the last attempt said. Before 0.4.0 only the history said so, as long as retention keeps it.
 LETTER_COLUMNS = """
-'out_' || o.number AS id, o.sink, e.id AS event_id, s.provider, s.task_id, s.owner, e.type, o.revision,
+s.id AS submission_id, o.sink, e.id AS event_id, s.provider, s.task_id, s.owner, e.type, o.revision,
 nullif(o.replay_id, '') AS replay_id, o.attempts, o.outcome,
 coalesce(o.detail, (SELECT detail FROM attempts WHERE event = o.event AND target = 'sink ' || o.sink
     AND attempt = o.attempts AND started_at <= o.settled_at ORDER BY number DESC LIMIT 1)) AS detail,
@@ -31,20 +29,23 @@ UPDATE outbox SET state = 'pending', attempts = 0, lease = NULL, settled_at = NU
 WHERE number = :number AND state = 'dead'
 """
 
-CURSOR = re.compile(r"out_([0-9]{1,18})")
-
 
 def list_dead(
     db: Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
 ) -> DeadLetterPage:
     """A page of dead letters, the newest first; see ``ports.DeadLetterStore.list_dead``."""
-    high = LAST_NUMBER if cursor is None else _number(cursor) - 1
+    high = number_below(cursor) - 1
     found = search(db, DEAD, wanted, *(["o.sink = :sink"] if sink else []), sink=sink)
     rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high)
     return DeadLetterPage(
-        dead_letters=tuple(to_values(rows, DeadLetter)),
-        next_cursor=None if reached is None else f"out_{reached + 1}",
+        dead_letters=tuple(to_values([_named(row) for row in rows], DeadLetter)),
+        next_cursor=cursor_at(None if reached is None else reached + 1),
     )
+
+
+def _named(row: Row) -> Row:
+    id_ = notification_id(row["submission_id"], row["revision"], row["sink"], row["replay_id"])
+    return {**row, "id": id_}
 
 
 def count_dead(db: Cursor, wanted: WorkFilter, sinks: Sequence[str], low: int) -> tuple[int, int | None]:
@@ -56,11 +57,11 @@ def find_dead(
     db: Cursor, wanted: WorkFilter, sinks: Sequence[str], limit: int, after: str | None
 ) -> FoundDead:
     """The oldest dead letters that match behind ``after``; see ``ports.DeadLetterStore.find_dead``."""
-    low = 0 if after is None else _number(after) + 1
+    low = 0 if after is None else number_below(after)  # this walk goes up, and begins where a page would end
     rows, reached = find_on(db, _of_sinks(db, wanted, sinks), "", limit, low=low)
     return FoundDead(
-        ids=tuple(f"out_{row['place']}" for row in rows),
-        cursor=None if reached is None else f"out_{reached - 1}",
+        keys=tuple(str(row["place"]) for row in rows),
+        cursor=cursor_at(reached),
     )
 
 
@@ -69,15 +70,7 @@ def _of_sinks(db: Cursor, wanted: WorkFilter, sinks: Sequence[str]) -> Search:
     return search(db, DEAD, wanted, *([OF_SINKS] if sinks else []), sinks=json_list(sinks))
 
 
-def revive(db: Cursor, ids: Sequence[str], now: datetime) -> int:
+def revive(db: Cursor, keys: Sequence[str], now: datetime) -> int:
     """Make dead letters due again, as new ones are; how many were still dead."""
     moment = to_text(now)
-    values = [{"now": moment, "number": _number(id_)} for id_ in ids]
-    return change_each(db, REVIVE, values)
-
-
-def _number(cursor: str) -> int:
-    match = CURSOR.fullmatch(cursor)
-    if match is None:
-        raise Rejected(ProblemType.BAD_CURSOR, "Pass the next_cursor of the page before, or none.")
-    return int(match[1])
+    return change_each(db, REVIVE, [{"now": moment, "number": int(key)} for key in keys])

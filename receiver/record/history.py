@@ -1,12 +1,13 @@
 """What happened to one task: deliveries, notifications and attempts, as many as are shown, or in pages."""
 
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from receiver.models import MOST_SHOWN, Attempt, Delivery, HistoryPage, OutboxEntry
 from receiver.record.cursor import Cursor
+from receiver.record.ids import delivery_id, notification_id
 from receiver.record.rows import Row, fetch_all, to_values
 from receiver.record.windows import cursor_at, number_below
 
@@ -20,9 +21,10 @@ class Kind(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     columns: str
     table: str
     only: str  # that are of the task
+    name: Callable[[str, Row], str] | None = None  # the id of one, from that of its submission
 
 
-def show(db: Cursor, kind: Kind[T], values: Mapping[str, object]) -> tuple[tuple[T, ...], int]:
+def show(db: Cursor, kind: Kind[T], values: Mapping[str, Any]) -> tuple[tuple[T, ...], int]:
     """The oldest and the newest, in order, and how many between them are left out."""
     newest = _newest(db, kind, values, MOST_SHOWN + 1)
     if len(newest) <= MOST_SHOWN:
@@ -34,7 +36,7 @@ def show(db: Cursor, kind: Kind[T], values: Mapping[str, object]) -> tuple[tuple
 
 
 def list_page(
-    db: Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, cursor: str | None
+    db: Cursor, kind: Kind[T], values: Mapping[str, Any], limit: int, cursor: str | None
 ) -> HistoryPage[T]:
     """Some of it, the newest first. Raises Rejected (BAD_CURSOR) for a cursor that is not ours."""
     rows = _newest(db, kind, values, limit + 1, number_below(cursor))
@@ -43,36 +45,43 @@ def list_page(
 
 
 def _newest(
-    db: Cursor, kind: Kind[T], values: Mapping[str, object], limit: int, below: int | None = None
+    db: Cursor, kind: Kind[T], values: Mapping[str, Any], limit: int, below: int | None = None
 ) -> list[Row]:
     only = "" if below is None else f"AND {kind.table}.number < :below"
     values = {**values, "below": below, "limit": limit}
     return _rows(db, kind, values, f"{only} ORDER BY {kind.table}.number DESC LIMIT :limit")
 
 
-def _rows(db: Cursor, kind: Kind[T], values: Mapping[str, object], tail: str) -> list[Row]:
+def _rows(db: Cursor, kind: Kind[T], values: Mapping[str, Any], tail: str) -> list[Row]:
     # The number's own name may be a field's, so it goes by another.
     sql = f"SELECT {kind.table}.number AS place, {kind.columns} FROM {kind.table} WHERE {kind.only} {tail}"  # noqa: S608
-    return fetch_all(db.execute(sql, values))
+    rows = fetch_all(db.execute(sql, values))
+    if kind.name is not None:
+        for row in rows:
+            row["id"] = kind.name(values["submission_id"], row)
+    return rows
 
 
 DELIVERIES = Kind(
     type=Delivery,
     columns="""
-    'dlv_' || number AS id, via, proof, verdict, provider_state, note, coalesce(length(body), 0) AS bytes,
+    claim, digest, via, proof, verdict, provider_state, note, coalesce(length(body), 0) AS bytes,
     seen, received_at, last_seen_at
     """,
     table="deliveries",
     only="provider = :provider AND task_id = :task_id",
+    name=lambda submission_id, row: delivery_id(submission_id, row["claim"], row["digest"]),
 )
 NOTIFICATIONS = Kind(
     type=OutboxEntry,
     columns="""
-    'out_' || number AS id, sink, state, revision, nullif(replay_id, '') AS replay_id, attempts, outcome,
-    detail, due_at, settled_at
+    sink, state, revision, nullif(replay_id, '') AS replay_id, attempts, outcome, detail, due_at, settled_at
     """,
     table="outbox",
     only="event = :event",
+    name=lambda submission_id, row: notification_id(
+        submission_id, row["revision"], row["sink"], row["replay_id"]
+    ),
 )
 ATTEMPTS = Kind(
     type=Attempt,

@@ -10,6 +10,7 @@ from datetime import datetime
 from receiver.models import Event, OutboxWork, Outcome, Settlement
 from receiver.record.attempts import keep_attempt
 from receiver.record.cursor import Cursor
+from receiver.record.ids import notification_id
 from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
@@ -39,7 +40,7 @@ WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND 
 # The due entries of one sink, in order of age, with what their revisions said where that was kept. A newer
 # one may have come while an older was held by somebody who died, or was a dead letter.
 DUE_OUTBOX = f"""
-SELECT number, 'out_' || number AS id, event, attempts + 1 AS attempt, created_at, revision,
+SELECT number, event, attempts + 1 AS attempt, created_at, revision,
     nullif(replay_id, '') AS replay_id, {_NEWER} AS is_superseded,
     (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision) AS content
 FROM outbox o WHERE state = 'pending' AND sink = :sink AND due_at <= :now
@@ -102,7 +103,8 @@ def lease_outbox(
 
 def _work(row: Row, event: Event, sink: str, lease: str) -> OutboxWork:
     announced = as_announced(event, row["revision"], row["content"])
-    return to_value(row, OutboxWork, sink=sink, lease=lease, event=announced)
+    id_ = notification_id(event.submission.id, row["revision"], sink, row["replay_id"])
+    return to_value(row, OutboxWork, id=id_, sink=sink, lease=lease, event=announced)
 
 
 def settle_outbox(db: Cursor, work: OutboxWork, settlement: Settlement) -> bool:
@@ -110,8 +112,7 @@ def settle_outbox(db: Cursor, work: OutboxWork, settlement: Settlement) -> bool:
     again = settlement.retry_at
     delivered = settlement.outcome is Outcome.DELIVERED
     state = "delivered" if delivered else "pending" if again else "dead"
-    number = int(work.id.removeprefix("out_"))
-    key = {"number": number}
+    key = {"number": work.number}
     values = parameters(
         lease=work.lease,
         uncounted=not settlement.uses_attempt,
@@ -124,7 +125,7 @@ def settle_outbox(db: Cursor, work: OutboxWork, settlement: Settlement) -> bool:
     settled = fetch_one(db.execute(SETTLE_OUTBOX, values | key))
     if settled is None:
         return False
-    keep_attempt(db, settlement, work.attempt, settled["event"], f"sink {work.sink}", number)
+    keep_attempt(db, settlement, work.attempt, settled["event"], f"sink {work.sink}", work.number)
     counted = None if settled["revived"] else work.replay_id  # that was counted when it was given up
     outcome = settlement.outcome.value
     if not delivered and db.execute(IS_SUPERSEDED, key).fetchone():

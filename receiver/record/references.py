@@ -5,6 +5,7 @@ import re
 import msgspec
 
 from receiver.models import TaskReference
+from receiver.record import ids
 from receiver.record.cursor import Cursor
 from receiver.record.filters import NUMBERS, json_list
 
@@ -16,15 +17,18 @@ UNION SELECT e.number FROM earlier_event_ids i CROSS JOIN events e ON e.number =
 WHERE i.id = :event AND e.revision >= :revision
 """
 BY_SUBMISSION = "SELECT number FROM submissions WHERE id = :submission_id"
-BY_DELIVERY = """
-SELECT s.number FROM deliveries d CROSS JOIN submissions s
-    ON s.provider = d.provider AND s.task_id = d.task_id
-WHERE d.number = :number
+BY_NOTIFICATION = """
+SELECT o.event FROM submissions s CROSS JOIN outbox o ON o.event = s.number
+WHERE s.id = :submission_id AND o.sink = :sink AND o.revision = :revision AND o.replay_id = :replay_id
 """
-BY_NOTIFICATION = "SELECT event FROM outbox WHERE number = :number"
+# All that came for the task of a submission, by the index of their keys alone.
+DELIVERIES = """
+SELECT s.number, d.claim, d.digest FROM submissions s
+CROSS JOIN deliveries d ON d.provider = s.provider AND d.task_id = s.task_id
+WHERE s.id = :submission_id
+"""
 
 _EVENT = re.compile(r"(evt_.+?)(?:\.([1-9][0-9]{0,8}))?")
-_NUMBERED = re.compile(r"(?:dlv|out)_([0-9]{1,18})")
 
 
 def numbers(db: Cursor, reference: TaskReference, provider: str | None) -> list[int]:
@@ -38,14 +42,14 @@ def _numbers(db: Cursor, name: str, value: str, provider: str | None) -> set[int
     match name:
         case "event_id":
             return _of_event(db, value)
+        case "delivery_id":
+            return _of_delivery(db, value)
+        case "notification_id":
+            return _of_notification(db, value)
         case "submission_id":
             rows = db.execute(BY_SUBMISSION, {"submission_id": value})
-        case "task_id":
-            rows = db.execute(NUMBERS, {"provider": provider, "task_ids": json_list([value])})
         case _:
-            numbered = _NUMBERED.fullmatch(value)
-            query = BY_DELIVERY if name == "delivery_id" else BY_NOTIFICATION
-            rows = db.execute(query, {"number": int(numbered[1]) if numbered else -1})
+            rows = db.execute(NUMBERS, {"provider": provider, "task_ids": json_list([value])})
     return {number for (number,) in rows}
 
 
@@ -56,3 +60,18 @@ def _of_event(db: Cursor, id_: str) -> set[int]:
         return set()
     values = {"event": named[1], "revision": int(named[2] or 1)}
     return {number for (number,) in db.execute(BY_EVENT, values)}
+
+
+def _of_delivery(db: Cursor, id_: str) -> set[int]:
+    named = ids.read_delivery_id(id_)
+    if named is None:
+        return set()
+    rows = db.execute(DELIVERIES, {"submission_id": named.submission_id})
+    return {number for number, claim, digest in rows if ids.delivery_mark(claim, digest) == named.mark}
+
+
+def _of_notification(db: Cursor, id_: str) -> set[int]:
+    named = ids.read_notification_id(id_)
+    if named is None:
+        return set()
+    return {number for (number,) in db.execute(BY_NOTIFICATION, msgspec.structs.asdict(named))}

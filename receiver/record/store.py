@@ -210,8 +210,8 @@ class RecordStore:
         look = partial(dead_letters.find_dead, wanted=wanted, sinks=sinks, limit=limit, after=after)
         return await self._read(look, Purpose.WORK)
 
-    async def revive_dead(self, ids: Sequence[str], now: datetime) -> int:
-        return await self._writer.write(lambda c: dead_letters.revive(c, ids, now))
+    async def revive_dead(self, keys: Sequence[str], now: datetime) -> int:
+        return await self._writer.write(lambda c: dead_letters.revive(c, keys, now))
 
     async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
         return await self._writer.write(lambda c: unset_sinks.move(c, entries, sink, to, now))

@@ -57,7 +57,7 @@ def count_unset(db: Cursor, sinks: Collection[str]) -> dict[str, dict[str, int]]
 
 
 def list_undelivered(db: Cursor, sink: str, limit: int) -> list[str]:
-    return [f"out_{number}" for (number,) in db.execute(UNDELIVERED, {"sink": sink, "limit": limit})]
+    return [str(number) for (number,) in db.execute(UNDELIVERED, {"sink": sink, "limit": limit})]
 
 
 def move(db: Cursor, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
@@ -73,4 +73,4 @@ def drop(db: Cursor, entries: Sequence[str], sink: str) -> int:
 
 
 def _numbers(entries: Sequence[str]) -> list[int]:
-    return [int(entry.removeprefix("out_")) for entry in entries]
+    return [int(entry) for entry in entries]

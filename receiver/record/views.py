@@ -177,12 +177,12 @@ def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Tas
         return None
     number = _number_of_event(db, provider, task_id)
     event = None if number is None else event_of(db, number)
-    task = {"provider": provider, "task_id": task_id}
+    task = {"provider": provider, "task_id": task_id, "submission_id": submission.id, "event": number}
     found = None if event else fetch_one(db.execute(POLL_OF_TASK, task))
     poll = to_value(found, Poll) if found else None
     deliveries, more_deliveries = history.show(db, history.DELIVERIES, task)
-    notifications, more_notifications = history.show(db, history.NOTIFICATIONS, {"event": number})
-    attempts, more_attempts = history.show(db, history.ATTEMPTS, {"event": number})
+    notifications, more_notifications = history.show(db, history.NOTIFICATIONS, task)
+    attempts, more_attempts = history.show(db, history.ATTEMPTS, task)
     return Task(
         provider=provider,
         task_id=task_id,
@@ -259,10 +259,16 @@ def list_history(
     db: Cursor, kind: history.Kind[T], task: tuple[str, str], limit: int, cursor: str | None
 ) -> HistoryPage[T] | None:
     """A page of one kind of what happened to a task; None for an unknown one."""
-    if submission_of_task(db, *task) is None:
+    submission = submission_of_task(db, *task)
+    if submission is None:
         return None
     provider, task_id = task
-    values = {"provider": provider, "task_id": task_id, "event": _number_of_event(db, provider, task_id)}
+    values = {
+        "provider": provider,
+        "task_id": task_id,
+        "submission_id": submission.id,
+        "event": _number_of_event(db, provider, task_id),
+    }
     return history.list_page(db, kind, values, limit, cursor)
 
 

@@ -11,6 +11,7 @@ from receiver.errors import Rejected
 from receiver.models import EventType, OutboxState, Outcome
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
+from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint, unless_left
 from receiver.web.filters import (
     MAX_BODY_BYTES,
@@ -125,9 +126,12 @@ async def list_page(runtime: Runtime, _: Request, query: DeadLettersQuery) -> Re
     sink = query.sink
     if sink is not None and sink not in await runtime.store.count_unset_sinks():
         check_sinks(runtime, [sink])
-    page = await runtime.store.list_dead(work_filter(query), query.sink, query.limit, query.cursor)
+    cursor = opened(runtime, "dead-letters", query.cursor)
+    page = await runtime.store.list_dead(work_filter(query), query.sink, query.limit, cursor)
     rows = [shape(DeadLetterRow, letter) for letter in page.dead_letters]
-    return reply(DeadLetterList(dead_letters=rows, next_cursor=page.next_cursor))
+    return reply(
+        DeadLetterList(dead_letters=rows, next_cursor=sealed(runtime, "dead-letters", page.next_cursor))
+    )
 
 
 async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Response:
@@ -145,7 +149,7 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
         while requeued < matched:  # no more than there were at first, for some may die meanwhile
             limit = min(BATCH, matched - requeued)
             found = await runtime.store.find_dead(wanted, sinks, limit, after=cursor)
-            requeued += await runtime.store.revive_dead(found.ids, runtime.clock.now())
+            requeued += await runtime.store.revive_dead(found.keys, runtime.clock.now())
             if (cursor := found.cursor) is None:
                 break
     finally:  # also where the store gives up in the middle: what is due again is due

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from receiver.models import HistoryPage, OutboxState, Outcome, Proof, Verdict, Via
 from receiver.runtime import Runtime
 from receiver.web.auth import may_act_for
+from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import unknown_task
 from receiver.web.shapes import Limit, Moment, reply, shape
@@ -91,21 +92,21 @@ class AttemptList(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_deliveries(runtime: Runtime, request: Request, query: HistoryQuery) -> Response:
     """A page of a task's deliveries."""
-    page = await _page(runtime, runtime.store.list_deliveries, request, query)
+    page = await _page(runtime, "deliveries", runtime.store.list_deliveries, request, query)
     rows = [shape(DeliveryShown, row) for row in page.rows]
     return reply(DeliveryList(deliveries=rows, next_cursor=page.next_cursor))
 
 
 async def list_notifications(runtime: Runtime, request: Request, query: HistoryQuery) -> Response:
     """A page of a task's notifications."""
-    page = await _page(runtime, runtime.store.list_notifications, request, query)
+    page = await _page(runtime, "notifications", runtime.store.list_notifications, request, query)
     rows = [shape(NotificationShown, row) for row in page.rows]
     return reply(NotificationList(notifications=rows, next_cursor=page.next_cursor))
 
 
 async def list_attempts(runtime: Runtime, request: Request, query: HistoryQuery) -> Response:
     """A page of the attempts at a task's files and sinks."""
-    page = await _page(runtime, runtime.store.list_attempts, request, query)
+    page = await _page(runtime, "attempts", runtime.store.list_attempts, request, query)
     rows = [shape(AttemptShown, row) for row in page.rows]
     return reply(AttemptList(attempts=rows, next_cursor=page.next_cursor))
 
@@ -136,7 +137,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = tuple(
 
 
 async def _page(
-    runtime: Runtime, list_page: Lister[T], request: Request, query: HistoryQuery
+    runtime: Runtime, noun: str, list_page: Lister[T], request: Request, query: HistoryQuery
 ) -> HistoryPage[T]:
     name = request.path_params["provider"], request.path_params["task_id"]
     if request.state.owners:  # a token of some owners only
@@ -144,7 +145,7 @@ async def _page(
         task = await runtime.store.get_task(*name)
         if task is None or not may_act_for(request, task.submission.owner):
             raise unknown_task(runtime, name[0])
-    page = await list_page(*name, query.limit, query.cursor)
+    page = await list_page(*name, query.limit, opened(runtime, noun, query.cursor))
     if page is None:
         raise unknown_task(runtime, name[0])
-    return page
+    return msgspec.structs.replace(page, next_cursor=sealed(runtime, noun, page.next_cursor))

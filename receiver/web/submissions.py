@@ -15,6 +15,7 @@ from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.urls import callback_url
 from receiver.web.auth import listed_owner, may_act_for, require_owner
+from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import When, check_provider, check_span
 from receiver.web.shapes import Limit, Moment, TaskId, reply, shape
@@ -151,9 +152,13 @@ async def list_page(runtime: Runtime, request: Request, query: SubmissionsQuery)
         since=query.since,
         until=query.until,
     )
-    page = await runtime.store.list_submissions(wanted, query.limit, query.cursor)
+    page = await runtime.store.list_submissions(
+        wanted, query.limit, opened(runtime, "submissions", query.cursor)
+    )
     rows = [shape(SubmissionRow, row) for row in page.submissions]
-    return reply(SubmissionList(submissions=rows, next_cursor=page.next_cursor))
+    return reply(
+        SubmissionList(submissions=rows, next_cursor=sealed(runtime, "submissions", page.next_cursor))
+    )
 
 
 async def withdraw(runtime: Runtime, request: Request, _: Nothing) -> Response:

@@ -24,6 +24,7 @@ from receiver.runtime import Runtime
 from receiver.task_waiters import MOST_SECONDS
 from receiver.web.assets import signed_url
 from receiver.web.auth import bound_owners, listed_owner, may_act_for
+from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import When, check_metadata, check_provider, check_span, unknown_task
 from receiver.web.history import AttemptShown, DeliveryShown, NotificationShown
@@ -182,9 +183,9 @@ async def list_page(runtime: Runtime, request: Request, query: TasksQuery) -> Re
         reference=reference,
         metadata=query.metadata,
     )
-    page = await runtime.store.list_tasks(wanted, query.limit, query.cursor)
+    page = await runtime.store.list_tasks(wanted, query.limit, opened(runtime, "tasks", query.cursor))
     rows = [shape(TaskRow, task) for task in page.tasks]
-    return reply(TaskList(tasks=rows, next_cursor=page.next_cursor))
+    return reply(TaskList(tasks=rows, next_cursor=sealed(runtime, "tasks", page.next_cursor)))
 
 
 async def show(runtime: Runtime, request: Request, query: TaskQuery) -> Response:

@@ -65,7 +65,7 @@ TASK: dict[str, Any] = {
     ],
     "deliveries": [
         {
-            "id": "dlv_1",
+            "id": "dlv_1.0123456789abcdef0123456789abcdef",
             "via": "callback",
             "proof": "submission",
             "verdict": "accepted",
@@ -257,7 +257,7 @@ def test_a_task_is_shown_with_all_of_its_history_where_that_is_asked_for() -> No
     left_out = {"deliveries": 0, "notifications": 0, "attempts": 1}
     long = TASK | {"attempts": [tried(1), tried(3)], "left_out": left_out}
     pages = [
-        {"attempts": [tried(3), tried(2)], "next_cursor": "at_2"},
+        {"attempts": [tried(3), tried(2)], "next_cursor": "c2"},
         {"attempts": [tried(1)], "next_cursor": None},
     ]
     answers: Answers = {
@@ -272,7 +272,7 @@ def test_a_task_is_shown_with_all_of_its_history_where_that_is_asked_for() -> No
     shown = json.loads(whole.stdout)
     assert shown["attempts"] == [tried(1), tried(2), tried(3)]
     assert shown["left_out"] == left_out | {"attempts": 0}
-    assert "cursor=at_2" in stub.asked[-1]
+    assert "cursor=c2" in stub.asked[-1]
 
 
 def test_a_strangers_text_cannot_move_the_cursor() -> None:

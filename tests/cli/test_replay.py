@@ -57,7 +57,7 @@ PLAN = {
     "rate": None,
 }
 LETTER = {
-    "id": "out_7",
+    "id": "out_1.1.hook",
     "sink": "hook",
     "event_id": "evt_1",
     "provider": "vidgo",

@@ -118,7 +118,7 @@ async def requeue_dead(
 ) -> Requeued:
     """Look and revive, as the door does."""
     found = await store.find_dead(wanted, sinks, limit, after=after)
-    return Requeued(count=await store.revive_dead(found.ids, now), cursor=found.cursor)
+    return Requeued(count=await store.revive_dead(found.keys, now), cursor=found.cursor)
 
 
 async def get(store: Store, replay_id: str) -> Replay:

@@ -1097,13 +1097,54 @@ class StoreContract:
             {"event_id": "evt_0b"},  # it has not ended
             {"event_id": "evt_0a.2"},  # it was not told again
             {"event_id": "evt_"},
-            {"delivery_id": "dlv_2"},  # of nobody's task
+            {"delivery_id": "dlv_2"},  # as releases before 0.4.0 named them
             {"delivery_id": "dlv_99999999999999999999"},
-            {"notification_id": delivery.id.replace("dlv", "out") + "'"},
+            {"delivery_id": delivery.id.replace("_0a", "_0b")},  # of another task
+            {"delivery_id": delivery.id[:-1]},
+            {"notification_id": "out_1"},
+            {"notification_id": task.notifications[0].id + "'"},
+            {"notification_id": task.notifications[0].id + ".1"},  # of no replay
+            {"notification_id": task.notifications[0].id.replace(".1.", ".2.")},  # it was not told again
             {"task_id": "t2"},
             {"task_id": "t1", "event_id": "evt_0b"},
         ):
             assert await found(**unknown) == []
+
+    async def test_ids_of_deliveries_and_notifications_are_the_same_whatever_else_was_recorded(
+        self, store: Store
+    ) -> None:
+        """Neither how much others do nor the place in this database is in them."""
+        for task_id in ("t1", "t2", "t3"):
+            await store.log_submission(submission(task_id, id_=f"sub_of-{task_id}"))
+            await store.record(recording(failed(task_id), body=b"{}"))
+
+            task = await store.get_task("vidgo", task_id)
+            assert task is not None
+            work = [(await store.lease_outbox(sink, NOW, later(60), 1))[0] for sink in ("all", "failures")]
+
+            assert [each.id for each in task.deliveries] == [
+                f"dlv_of-{task_id}.0c05bbbc53cdae0ffc5d9cb1340a1ce6"
+            ]
+            ids = [f"out_of-{task_id}.1.all", f"out_of-{task_id}.1.failures"]
+            assert [each.id for each in task.notifications] == [each.id for each in work] == ids
+
+    async def test_the_same_body_by_other_tokens_has_other_ids_which_lead_to_the_same_task(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1", id_="sub_logged"))
+        await store.log_submission(submission(None, id_="sub_reserved"))
+        for named in ("sub_logged", "sub_reserved", None):
+            await store.record(recording(failed("t1"), submission_id=named))
+
+        task = await store.get_task("vidgo", "t1")
+
+        assert task is not None
+        ids = {delivery.id for delivery in task.deliveries}
+        assert len(ids) == 3
+        for id_ in ids:
+            assert id_.startswith("dlv_logged.")
+            page = await store.list_tasks(TaskFilter(reference=TaskReference(delivery_id=id_)), 10, None)
+            assert [each.task_id for each in page.tasks] == ["t1"]
 
     async def test_submissions_are_listed_by_when_they_were_logged(self, store: Store) -> None:
         for hours, task_id in enumerate(("t0", None, "t2", None)):

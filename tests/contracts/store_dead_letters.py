@@ -100,7 +100,20 @@ class DeadLettersContract:
         assert seen == ["t4", "t3", "t2", "t1", "t0"]
 
     @pytest.mark.parametrize(
-        "cursor", ["sub_1", "out_", "out_1; DROP TABLE outbox", "out_-1", "out_" + "9" * 40]
+        "cursor",
+        [
+            "",
+            "sub_1",
+            "out_7",
+            "at_",
+            "at_1; DROP TABLE outbox",
+            "at_-1",
+            "at_" + "9" * 40,
+            "out_",
+            "out_1; DROP TABLE outbox",
+            "out_-1",
+            "out_" + "9" * 40,
+        ],
     )
     async def test_a_cursor_that_is_not_ours_is_refused(self, store: Store, cursor: str) -> None:
         with pytest.raises(Rejected) as refused:
@@ -244,10 +257,10 @@ class DeadLettersContract:
         await publish(store, "all", at=1, outcome=Outcome.REFUSED)
         found = await store.find_dead(WorkFilter(), [], 10)
 
-        assert await store.revive_dead(found.ids, later(10)) == 1
+        assert await store.revive_dead(found.keys, later(10)) == 1
         (work,) = await store.lease_outbox("all", later(11), later(60), 10)
-        assert await store.revive_dead(found.ids, later(12)) == 0
+        assert await store.revive_dead(found.keys, later(12)) == 0
 
         assert await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=later(13)))
-        assert await store.revive_dead(found.ids, later(14)) == 0
+        assert await store.revive_dead(found.keys, later(14)) == 0
         assert await store.lease_outbox("all", later(15), later(60), 10) == []

@@ -102,14 +102,18 @@ def test_no_list_of_tasks_scans_whatever_it_is_filtered_by(
 
 
 def test_a_task_is_found_by_keys_whatever_its_id_is_of(db: sqlite3.Cursor) -> None:
-    values = {"event": "evt_1", "revision": 1, "submission_id": "sub_1", "number": 1}
-    for sql in (
-        references.BY_EVENT,
-        references.BY_SUBMISSION,
-        references.BY_DELIVERY,
-        references.BY_NOTIFICATION,
-    ):
+    values = {"event": "evt_1", "revision": 1, "submission_id": "sub_1", "sink": "all", "replay_id": ""}
+    for sql in (references.BY_EVENT, references.BY_SUBMISSION):
         assert scanned(plan(db, sql, values)) == []
+    by_id = "SEARCH s USING INDEX sqlite_autoindex_submissions_1 (id=?)"
+    assert plan(db, references.BY_NOTIFICATION, values) == [
+        by_id.replace("USING INDEX", "USING COVERING INDEX"),
+        "SEARCH o USING COVERING INDEX outbox_key (event=? AND sink=? AND revision=? AND replay_id=?)",
+    ]
+    assert plan(db, references.DELIVERIES, values) == [
+        by_id,
+        "SEARCH d USING COVERING INDEX deliveries_key (provider=? AND task_id=?)",
+    ]
     reference = TaskReference(task_id="t1")
     check_search(db, lists.task_search(TaskFilter(reference=reference, owner="ann"), [1, 2]))
 

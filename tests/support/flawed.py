@@ -153,8 +153,7 @@ class SettlesWithoutLooking(SqliteStore):
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         def settle(db: Cursor) -> bool:
-            number = int(work.id.removeprefix("out_"))
-            db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, number))
+            db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, work.number))
             return outbox.settle_outbox(db, work, settlement)
 
         return await self._writer.write(settle)

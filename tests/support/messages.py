@@ -125,7 +125,8 @@ def outbox_work(
     replay_id: str | None = None,
 ) -> OutboxWork:
     return OutboxWork(
-        id="out_1",
+        id="out_1.1.memory",
+        number=1,
         sink=sink,
         attempt=attempt,
         created_at=NOW + timedelta(minutes=2),

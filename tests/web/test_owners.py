@@ -1,5 +1,6 @@
 """Tokens that are bound to owners, who did what in the log, and what strangers are told."""
 
+import base64
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -171,6 +172,34 @@ async def test_what_an_id_leads_to_at_another_owner_shows_in_no_cursor(
                 break
             page = (await group.get(f"/tasks?task_id=7&limit=2&cursor={page['next_cursor']}")).json()
     assert shown == [("reapi", "bob"), ("apixo", "team-71"), ("vidgo", "bob")]
+
+
+async def test_neither_ids_nor_cursors_tell_an_owner_how_much_others_do(
+    ann: httpx2.AsyncClient, runtime: Runtime, backend: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    logged = {}
+    for owner, number in (("ann", 1), ("bob", 2), ("bob", 3), ("ann", 4)):
+        new = {"provider": "vidgo", "owner": owner, "task_id": f"t{number}"}
+        logged[number] = (await backend.post("/submissions", json=new)).json()["id"]
+        for note in ("first", "second"):
+            body = sample_callback("vidgo", f"t{number}", error=note)
+            assert (await backend.post(callback_path(runtime), content=body)).status_code == 200
+    cursors = {}
+    for path in ("/tasks", "/submissions", "/deliveries/vidgo/t4"):
+        cursors[path] = (await ann.get(path, params={"limit": 1})).json()["next_cursor"]
+    task = (await ann.get("/tasks/vidgo/t4")).json()
+
+    own = logged[4].removeprefix("sub_")
+    assert len(task["deliveries"]) == 2
+    for row in (*task["deliveries"], *task["notifications"]):
+        assert row["id"][4:].startswith(f"{own}.")
+    for path, cursor in cursors.items():
+        assert len(cursor) == 64
+        assert b"at_" not in base64.urlsafe_b64decode(cursor)
+        for other in cursors:
+            answer = await ann.get(other, params={"limit": 1, "cursor": cursor})
+            assert answer.status_code == (200 if other == path else 400), (path, other)
+    assert (await admin.get("/dead-letters", params={"cursor": cursors["/tasks"]})).status_code == 400
 
 
 async def test_each_act_says_in_the_log_who_did_it_and_from_where(
