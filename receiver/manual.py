@@ -17,6 +17,7 @@ NAMES = (
     "operating",
     "monitoring",
     "deploying",
+    "postgresql",
     "words",
     "settings",
     "providers",

@@ -23,7 +23,11 @@ _OURS: dict[Kind, dict[str, str]] = {
         "apixo": "receiver.providers.apixo:Apixo",
         "reapi": "receiver.providers.reapi:Reapi",
     },
-    "stores": {"sqlite": "receiver.stores.sqlite:SqliteStore"},
+    "stores": {
+        "sqlite": "receiver.stores.sqlite:SqliteStore",
+        "postgres": "receiver.stores.postgres:PostgresStore",
+        "postgresql": "receiver.stores.postgres:PostgresStore",
+    },
     "blobs": {"file": "receiver.blobs.local:LocalBlobs"},
     "sinks": {
         "jsonl": "receiver.sinks.jsonl:JsonlSink",
@@ -37,7 +41,7 @@ _OURS: dict[Kind, dict[str, str]] = {
 # Promised by the design, not built yet: worth a better answer than "unknown".
 _LATER: dict[Kind, frozenset[str]] = {
     "providers": frozenset(),
-    "stores": frozenset({"postgres", "postgresql"}),
+    "stores": frozenset(),
     "blobs": frozenset({"s3"}),
     "sinks": frozenset({"amqp", "amqps", "nats", "sqs", "kafka"}),
 }

@@ -1,6 +1,7 @@
 """The four seams: Provider, Store, BlobStore and Sink, and what each one promises.
 
-``FileRecord`` is what a Store can do besides where the record is a file that people back up with us.
+``FileRecord`` is what a Store can do besides where the record is a file that people back up with us,
+``ServerRecord`` where it is in a server that they back up by themselves.
 
 An implementation is one class in one file, found by name or URL scheme (see ``plugins``). Driver errors
 are translated inside it, ``from exc``; only the exceptions named here come out. Whoever opened a part
@@ -459,6 +460,15 @@ class FileRecord(Protocol):
     @staticmethod
     def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
         """The key and the bytes of every file that a copy says is stored."""
+
+
+@runtime_checkable
+class ServerRecord(Protocol):
+    """What the class of a Store offers besides, where the record is in a server that others look after."""
+
+    @staticmethod
+    async def examine_server(url: str) -> list[str]:
+        """What of the server's settings may lose what was answered with 200. Raises what ``open`` raises."""
 
 
 class BlobStore(Protocol):

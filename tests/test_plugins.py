@@ -36,6 +36,8 @@ def test_all_four_providers_load_under_their_own_names() -> None:
     ("kind", "name"),
     [
         ("stores", "sqlite"),
+        ("stores", "postgres"),
+        ("stores", "postgresql"),
         ("blobs", "file"),
         ("sinks", "jsonl"),
         ("sinks", "http"),
@@ -62,9 +64,7 @@ def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyP
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("stores", "postgres"), ("blobs", "s3"), ("sinks", "amqp"), ("sinks", "nats")]
-)
+@pytest.mark.parametrize(("kind", "name"), [("blobs", "s3"), ("sinks", "amqp"), ("sinks", "nats")])
 def test_what_comes_later_is_said_to_come_later(kind: plugins.Kind, name: str) -> None:
     with pytest.raises(Misconfigured, match="is not in this release"):
         plugins.load(kind, name)

@@ -101,7 +101,10 @@ def backup(*, path: Path, as_json: bool) -> None:
 def _database(settings: Settings) -> FileRecord:
     store_class = plugins.load("stores", settings.database_scheme)
     if not isinstance(store_class, FileRecord):
-        raise Misconfigured(f"{settings.database_scheme} has backups of its own: this copies SQLite only")
+        raise Misconfigured(
+            f"the record is in a server ({settings.database_scheme}): back it up with its own"
+            " tools (pg_dump --schema=receiver, or the host's snapshots), and files and secrets with yours"
+        )
     return store_class
 
 

@@ -127,7 +127,7 @@ async def _examine(
         *checks.check_guessable(settings, told),
         *folder,
         *checks.check_public_url(settings),
-        checks.check_sqlite(version),
+        *([checks.check_sqlite(version)] if settings.embedded else []),
     ):
         yield check
     for check in await probes.check_keys(outlook):

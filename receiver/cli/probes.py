@@ -36,7 +36,7 @@ from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
 from receiver.polling.answers import Answer
 from receiver.polling.status_client import StatusClient
-from receiver.ports import BlobStore, FileRecord, Provider, Sink, Store
+from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
 from receiver.runtime import make_blobs, make_sink
 from receiver.urls import callback_url
 
@@ -309,7 +309,9 @@ async def check_record(settings: Settings, *, running: bool) -> list[Check]:
     It is opened for writing only where that changes nothing: not where it would migrate (only a backup undoes
     that), not where it is damaged or missing, and not while its service runs, which has answered for it.
     """
-    whole = await _examined(settings)
+    record = plugins.load("stores", settings.database_scheme)
+    is_served = isinstance(record, ServerRecord)
+    whole = await (_examined_server(record, settings) if is_served else _examined(settings))
     if whole.state is State.FAIL:
         return [whole]
     store_class: type[Store] = plugins.load("stores", settings.database_scheme)
@@ -345,6 +347,20 @@ async def _examined(settings: Settings) -> Check:
     except OSError as exc:
         return fail("record", f"{path}: {exc.strerror}", SAME_USER)
     return _sound(is_done, log)
+
+
+async def _examined_server(record: ServerRecord, settings: Settings) -> Check:
+    try:
+        weaknesses = await record.examine_server(settings.database_url)
+    except Unavailable as exc:
+        return fail("record", _words(exc), _NOT_NOW)
+    except ReceiverError as exc:
+        return fail("record", _words(exc), _ELSEWHERE)
+    if weaknesses:
+        return warn("record", "; ".join(weaknesses), "turn it on at the server, or use another one")
+    return ok(
+        "record", f"{settings.database_scheme}: what is committed is durable; back it up with its own tools"
+    )
 
 
 def _sound(is_done: bool, log: int) -> Check:

@@ -79,7 +79,11 @@ def serve(*, host: str | None, port: int | None) -> None:
         version=__version__,
         host=settings.host,
         port=settings.port,
-        sqlite=sqlite3.sqlite_version,
+        **(
+            {"sqlite": sqlite3.sqlite_version}
+            if settings.embedded
+            else {"database": settings.database_scheme}
+        ),
         **({"became": owner} if owner else {}),  # the data folder's owner, where root started it
     )
     tell_weaknesses(settings)

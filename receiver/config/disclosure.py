@@ -64,15 +64,20 @@ def is_weak(secret: str) -> bool:
 def _shown(field: Field, variable: str, value: Any, seal: Seal) -> str:
     if field.accepts is parsers.LOCATION:
         url: str = value
-        scheme = url.partition(":")[0]
-        if scheme in _FILES:
-            return url
-        host = _host(url)
-        shown = f"{scheme}://{host}/{HIDDEN}" if host else f"{scheme}:{HIDDEN}"
-        return shown if _is_weak_url(url) else shown + seal(variable, url).removeprefix(SET)
+        shown = shown_location(url)
+        return shown if shown == url or _is_weak_url(url) else shown + seal(variable, url).removeprefix(SET)
     if field.secret:
         return seal(variable, value if isinstance(value, str) else ",".join(value or ()))
     return _plain(value)
+
+
+def shown_location(url: str) -> str:
+    """A URL of a database, store or sink as anybody may see it: the path of a file, else the host alone."""
+    scheme = url.partition(":")[0]
+    if scheme in _FILES:
+        return url
+    host = _host(url)
+    return f"{scheme}://{host}/{HIDDEN}" if host else f"{scheme}:{HIDDEN}"
 
 
 def _plain(value: Any) -> str:

@@ -39,7 +39,7 @@ FIELDS = (
         "RECEIVER_DATABASE_URL",
         parsers.LOCATION,
         "sqlite:receiver.db",
-        "the record, a file in the data folder; a host's `DATABASE_URL` is taken when it is unset",
+        "the record, a file in the data folder, or `postgresql://…`; unset, a host's `DATABASE_URL` is taken",
         secret=True,
     ),
     Field(

@@ -304,9 +304,16 @@ def register_providers(folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.syspath_prepend(str(folder))
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_a_database_of_the_host_is_taken(scheme: str) -> None:
+    settings = load_settings({"DATABASE_URL": f"{scheme}://u:hidden@host/db"})
+    assert settings.database_url == f"{scheme}://u:hidden@host/db"
+    assert not settings.embedded
+
+
 def test_a_database_of_the_host_that_this_release_cannot_use_is_explained() -> None:
-    problem = only_problem_of({"DATABASE_URL": "postgres://u:hidden@host/db"})
-    assert problem.startswith("DATABASE_URL: database postgres://… is not in this release")
+    problem = only_problem_of({"DATABASE_URL": "mysql://u:hidden@host/db"})
+    assert problem.startswith("DATABASE_URL: database mysql://… is not known")
     assert "set RECEIVER_DATABASE_URL=sqlite:receiver.db" in problem
     assert "hidden" not in problem
 

@@ -24,6 +24,7 @@ from receiver.cli.demo.service import (
     Service,
     asking,
     find_port,
+    keep_elsewhere,
     run_service,
     service_environment,
 )
@@ -52,6 +53,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     as_json: bool
     port: int
+    database: str | None  # another one than the folder's
     faults: Mapping[str, Any]  # of the simulator
 
     def say(self, text: str) -> None:
@@ -89,6 +91,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     default=0,
     show_default=True,
     help="The service's; 0: any free one.",
+)
+@click.option(
+    "--database",
+    envvar="DEMO_DATABASE_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="Keep the record there (postgresql://…, without a record so far) and not in the folder.",
 )
 @fault_options
 @click.pass_context
@@ -137,6 +146,8 @@ async def _tell(options: Options) -> Report:
         port = find_port(options.port)
         folder = make_run_folder(options.folder)  # last, so that nothing is left where one cannot start
         environment = service_environment(os.environ, folder.data, port) | asking(providers_url)
+        if options.database:
+            environment |= await keep_elsewhere(options.database, load_settings(environment))
         settings = load_settings(environment)
         async with run_service(environment, settings.url, folder.log) as service:
             options.say(f"The service is at {settings.url}, the providers are played at {providers_url}.")
@@ -144,12 +155,17 @@ async def _tell(options: Options) -> Report:
             expectations = check(evidence)
             if options.keep:
                 seconds = time.perf_counter() - started
-                print_report(make_report(evidence, expectations, folder, seconds), as_json=options.as_json)
+                print_report(
+                    make_report(evidence, expectations, folder, seconds, database=options.database),
+                    as_json=options.as_json,
+                )
                 await _keep(options, settings, service, providers_url)
             options.say("Stopping the service.")
             promise = f"The service stopped within {STOP_SECONDS:g} seconds of SIGTERM"
             expectations.append(judge(promise, 1, await service.stop()))
-    report = make_report(evidence, expectations, folder, time.perf_counter() - started)
+    report = make_report(
+        evidence, expectations, folder, time.perf_counter() - started, database=options.database
+    )
     if options.keep:  # all but the last was told before
         print_expectation(expectations[-1], err=options.as_json)
     else:

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import httpx2
 
+from receiver import plugins
 from receiver.cli.simulate import PROVIDERS
-from receiver.errors import Unavailable
+from receiver.config.credentials import ensure_credentials
+from receiver.config.settings import Settings
+from receiver.errors import Misconfigured, Unavailable
+from receiver.ports import Store
 
 HOST = "127.0.0.1"
 FIRST_POLL_SECONDS = 3.0  # minutes in earnest
@@ -53,6 +57,22 @@ def asking(providers_url: str) -> dict[str, str]:
             f"{name.upper()}_POLLS_PER_MINUTE": str(POLLS_PER_MINUTE),
         }
     return settings
+
+
+async def keep_elsewhere(url: str, settings: Settings) -> dict[str, str]:
+    """Settings that keep the record at ``url``. Raises Misconfigured where there is one already."""
+    store_class: type[Store] = plugins.load("stores", url.partition(":")[0])
+    if await store_class.pending_migrations(url, settings.data_dir) is not None:
+        raise Misconfigured("--database has a record already: give the demo a database of its own")
+    made = await asyncio.to_thread(
+        ensure_credentials, settings
+    )  # which are made by themselves only for the folder
+    return {
+        "RECEIVER_DATABASE_URL": url,
+        "RECEIVER_SECRET": made.secrets[0],
+        "RECEIVER_API_TOKENS": made.api_tokens[0],
+        "RECEIVER_ADMIN_TOKENS": made.admin_tokens[0],
+    }
 
 
 def find_port(wanted: int) -> int:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
 import msgspec
@@ -14,6 +15,7 @@ from receiver.cli.output import print_document, print_heading
 from receiver.cli.simulate import PROVIDERS
 from receiver.cli.tables import print_lines
 from receiver.cli.terminal import columns, hang, say
+from receiver.config.disclosure import shown_location
 from receiver.escapes import printable
 from receiver.plugins import load_providers
 
@@ -51,8 +53,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_report(
-    evidence: Evidence, expectations: Sequence[Expectation], folder: RunFolder, seconds: float
+    evidence: Evidence,
+    expectations: Sequence[Expectation],
+    folder: RunFolder,
+    seconds: float,
+    *,
+    database: str | None = None,
 ) -> Report:
+    """``database`` is its URL where it is not in the folder."""
     return Report(
         ok=all(expectation.held for expectation in expectations),
         seconds=round(seconds, 2),
@@ -61,7 +69,7 @@ def make_report(
         places={
             "images": str(folder.images),
             "events": str(folder.events),
-            "database": str(folder.database),
+            "database": shown_location(database) if database else str(folder.database),
             "log": str(folder.log),
         },
     )
@@ -102,7 +110,10 @@ def print_report(report: Report, *, as_json: bool) -> None:
         print_expectation(expectation)
     print_heading("Where everything is")
     database = shlex.quote(report.places["database"])
-    print_lines([*report.places.items(), ("to look", f"sqlite-utils rows {database} tasks --table")])
+    look = 'psql "$DEMO_DATABASE_URL" -c "TABLE receiver.tasks"'
+    if Path(report.places["database"]).is_file():
+        look = f"sqlite-utils rows {database} tasks --table"
+    print_lines([*report.places.items(), ("to look", look)])
     click.echo()
     failed = [expectation.promise for expectation in report.expectations if not expectation.held]
     if failed:

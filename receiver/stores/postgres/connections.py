@@ -73,7 +73,8 @@ class Database:
         self.there = f"SET LOCAL search_path = {SCHEMA}" if self.schema else "SELECT 1"
         self.begin_writing = f"""
         BEGIN; {self.there}; SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {WRITE_MS};
-        SET LOCAL idle_in_transaction_session_timeout = {WRITE_MS}; {lock(WRITING)}
+        SET LOCAL idle_in_transaction_session_timeout = {WRITE_MS}; SET LOCAL synchronous_commit = on;
+        {lock(WRITING)}
         """
         self.begin_reading = f"""
         BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.there}; SET LOCAL statement_timeout = {READ_MS}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+import structlog
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.options import StoreOptions
@@ -29,8 +30,16 @@ from receiver.stores.postgres.dialect import metadata_value
 from receiver.stores.postgres.schema import MIGRATIONS
 from receiver.times import to_text
 
+log = structlog.get_logger()
+
 # With the writer six connections for a process: small plans of hosts have twenty.
 THREADS = {Purpose.DUE: 1, Purpose.LOOK_UP: 2, Purpose.LIST: 1, Purpose.WORK: 1}
+
+# Of a server's settings. Whatever "synchronous_commit" is, each writing transaction turns it on for itself.
+MUST_BE_ON = {
+    "fsync": "a crash of its machine loses what was answered with 200, and may damage the record",
+    "full_page_writes": "a crash of its machine may damage the record",
+}
 
 OURS = """
 SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND starts_with(indexname, :prefix)
@@ -55,6 +64,8 @@ class PostgresStore(RecordStore):
         try:
             database = Database(url)
             await asyncio.to_thread(migrate, database, options)
+            for weakness in await asyncio.to_thread(weaknesses, database):
+                log.error("store.not_durable", reason=weakness)
             writes = await asyncio.to_thread(PostgresWrites, database)
         except psycopg.Error as exc:
             raise _unopened(exc) from exc
@@ -79,6 +90,14 @@ class PostgresStore(RecordStore):
         with suppress(Unavailable):
             await self._writer.write(lambda c: free_leases(c, self._options.clock.now(), f"{self._holder}/"))
         await super().aclose()
+
+    @staticmethod
+    async def examine_server(url: str) -> list[str]:
+        """See ``ports.ServerRecord``."""
+        try:
+            return await asyncio.to_thread(weaknesses, Database(url))
+        except psycopg.Error as exc:
+            raise _unopened(exc) from exc
 
     @classmethod
     async def pending_migrations(cls, url: str, data_dir: Path) -> list[str] | None:  # noqa: ARG003
@@ -120,6 +139,13 @@ def pending(database: Database) -> list[str] | None:
         return None
     _refuse_newer(applied)
     return [name for name, _ in MIGRATIONS if name not in applied]
+
+
+def weaknesses(database: Database) -> list[str]:
+    """What of the server's settings may lose what was answered with 200."""
+    with closing(database.connect()) as connection:
+        shown = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in MUST_BE_ON}
+    return [f"{name} is off: {why}" for name, why in MUST_BE_ON.items() if shown[name] == ("off",)]
 
 
 def _applied(connection: "psycopg.Connection[tuple[Any, ...]]") -> list[str] | None:
