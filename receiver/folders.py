@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,18 @@ def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
         if exc.errno in _LINKS:
             raise OSError(exc.errno, "it is a link, which is not followed") from exc
         raise
+
+
+def open_own_file(path: str | Path) -> int:
+    """Open a file to be read, if it is one. Raises OSError.
+
+    Whoever owns the folder can put a FIFO in its place, which would wait for ever to be written to.
+    """
+    descriptor = open_own(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file")
+    return descriptor
 
 
 def try_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured, Unavailable
 from receiver.escapes import printable
 from receiver.fetching.client import open_plain_client
-from receiver.folders import open_own
+from receiver.folders import open_own_file
 from receiver.models import RecordCopy
 from receiver.ports import FileRecord
 from receiver.privileges import become_owner, keep_from_others
@@ -147,16 +147,16 @@ def _becoming(path: Path) -> Iterator[Path]:
 
 
 def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
-    """Copy everything, the record first: every file that it names exists by then."""
+    """Copy everything, the record before the files: every file that it names exists by then."""
     began = time.monotonic()
     record, place = _database(settings), _place(source, settings.data_dir)
+    credentials = _copy_credentials(settings.data_dir, draft)  # what is wrong with them shows before the work
     copy = _copy_database(record, source, draft / place)
     assets, expected_assets = asyncio.run(_assets_folders(settings, path))
     files = None
     if assets:
         stored = record.stored_files(draft / place)
         files = _copy_files(assets, _place(assets, settings.data_dir), draft, stored, copy.stored)
-    credentials = _copy_credentials(settings.data_dir, draft)
     shown = str(path).encode("utf-8", "backslashreplace").decode()  # a name may be no text at all
     restore = {"RECEIVER_DATA_DIR": shown}
     if record.file_of(settings.database_url, path) != path / place:
@@ -240,11 +240,15 @@ def _take(source: Path, target: Path, key: str, size: int, found: Files) -> None
 
 def _copy_credentials(data_dir: Path, draft: Path) -> bool:
     source, target = credentials_path(data_dir), credentials_path(draft)
-    if not source.exists():
+    try:
+        with os.fdopen(open_own_file(source), "rb") as file:
+            kept = file.read()
+    except FileNotFoundError:
         return False
+    except OSError as exc:
+        raise Misconfigured(f"{source} cannot be read: {exc.strerror}") from exc
     target.touch(mode=0o600)
-    with open(source, "rb", opener=open_own) as kept:
-        target.write_bytes(kept.read())
+    target.write_bytes(kept)
     return True
 
 

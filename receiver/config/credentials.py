@@ -15,7 +15,7 @@ import structlog
 from receiver.config.parsers import MIN_SECRET_CHARACTERS
 from receiver.config.settings import Settings, guessable_secrets, shared_secrets
 from receiver.errors import Misconfigured
-from receiver.folders import open_own, sync_folder
+from receiver.folders import open_own_file, sync_folder
 
 FILE_NAME = "credentials.json"
 EXPOSED = "others could once read it, so they may know the secrets in it"
@@ -190,12 +190,9 @@ def _rename_if_first(draft: Path, path: Path) -> None:
 
 def _read_closed(path: Path) -> tuple[bytes, bool]:
     """What is in the file, and whether others had rights to it, which they lose. Raises OSError."""
-    # Not blocking: whoever owns the folder can put a FIFO in its place.
-    descriptor = open_own(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = open_own_file(path)
     with os.fdopen(descriptor, "rb") as file:
         info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
         was_open = bool(info.st_mode & _OTHERS)
         if was_open:
             problem = f"{path} can be read by others: chmod 600 it as its owner"

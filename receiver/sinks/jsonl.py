@@ -12,6 +12,7 @@ what comes in between. What is no file cannot be synced: a line is written once,
 import asyncio
 import errno
 import os
+import re
 import select
 import stat
 import threading
@@ -33,8 +34,14 @@ from receiver.options import PluginOptions
 FILE_MODE = 0o640
 MOST_RENAMES = 10  # of the file while it is written to, before that counts as a failure
 
-_DATABASE = b"SQLite format 3\0"  # what every such file begins with
+# How each of our lines begins, and how a whole one looks. A crash may have cut a file's first line short, or
+# left zeros in its place.
+_BEGINNING = re.compile(rb'[\0\s]*(?:\{ *"|\Z)')
+_WHOLE_LINE = re.compile(rb'^\0*\{ *".*\}\r?$', re.MULTILINE)
+_HEAD_BYTES = 4096
+_TAIL_BYTES = 1 << 20  # an event has a few KB, and with a hundred files some dozen
 
+_SHARED = (Path("/dev"), Path("/proc"))  # where a file is another's on purpose, such as the log of our output
 _STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -60,7 +67,10 @@ class JsonlSink:
 
     @classmethod
     def from_url(cls, url: str, options: PluginOptions) -> Self:
-        """``jsonl:path``, relative to the data folder, or ``jsonl:///absolute/path``."""
+        """``jsonl:path``, relative to the data folder, or ``jsonl:///absolute/path``.
+
+        Raises Misconfigured also for a file that holds something else than such lines.
+        """
         rest = url.partition(":")[2]
         text = unquote(rest.removeprefix("//"))
         has_host = rest.startswith("//") and not text.startswith("/")
@@ -70,6 +80,10 @@ class JsonlSink:
                 "without a host and without options; encode ? and # as %3F and %23"
             )
         path = Path(text)
+        try:
+            _check_place(options.data_dir / path)
+        except OSError as exc:
+            raise Misconfigured(f"sink {options.name}: {path} is not written to: {exc.strerror}") from exc
         return cls(
             options.data_dir / path,
             timeout_seconds=options.timeout_seconds,
@@ -180,7 +194,7 @@ class _File:
             try_folder(self._path.parent)
             return
         try:
-            _refuse_what_takes_no_lines(file, os.fstat(file))
+            _refuse_what_takes_no_lines(self._path, file, os.fstat(file))
             os.fsync(file)
         finally:
             os.close(file)
@@ -190,7 +204,7 @@ class _File:
         file = self._open_or_make()
         try:
             info = os.fstat(file)
-            _refuse_what_takes_no_lines(file, info)
+            _refuse_what_takes_no_lines(self._path, file, info)
             if text:
                 is_whole = info.st_size == 0 or os.pread(file, 1, info.st_size - 1) == b"\n"
                 # A crash may have cut the last line short; it ends there.
@@ -285,11 +299,34 @@ class _Line:
 _Job = tuple[Future[None], _Line | None]
 
 
-def _refuse_what_takes_no_lines(file: int, info: os.stat_result) -> None:
+def _check_place(path: Path) -> None:
+    """Raises OSError where a file takes no lines; what else is wrong with it, the first use finds out."""
+    try:
+        # Not blocking, for what is no file; a link is followed, as nothing is written.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        info = os.fstat(file)
+        if stat.S_ISREG(info.st_mode):
+            _refuse_what_takes_no_lines(path, file, info)
+    finally:
+        os.close(file)
+
+
+def _refuse_what_takes_no_lines(path: Path, file: int, info: os.stat_result) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
-    if os.pread(file, len(_DATABASE), 0) == _DATABASE:  # which would write over the lines
-        raise OSError(errno.EINVAL, "it is a database: give the sink a file of its own")
+    # A database would write over our lines, and of anything else they would make a ruin.
+    if not _holds_lines(file, info.st_size) and not any(map(path.is_relative_to, _SHARED)):
+        raise OSError(errno.EINVAL, "it holds no lines of JSON: give the sink a file of its own")
+
+
+def _holds_lines(file: int, size: int) -> bool:
+    """Whether such lines are in it, or nothing."""
+    if _BEGINNING.match(os.pread(file, _HEAD_BYTES, 0)):
+        return True
+    return _WHOLE_LINE.search(os.pread(file, _TAIL_BYTES, max(0, size - _TAIL_BYTES))) is not None
 
 
 def _open_pipe(path: Path) -> int:

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from receiver.errors import Rejected
-from receiver.models import Asset, AssetState
+from receiver.models import Asset, AssetState, Event
 from receiver.problem_types import ProblemType
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
@@ -53,7 +53,8 @@ async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response
     remaining = 0 if has_token else _remaining_seconds(runtime, query, provider, task_id, index)
     leave = request.scope.get("extensions", {}).get(LEAVE)
     # Before anything is looked up, so that those who are too many cost next to nothing.
-    stream = STREAMS.open(f"{provider}/{task_id}/{index}", most_streams(), leave)
+    shares = [f"file {provider}/{task_id}/{index}", *([f"token {request.state.caller}"] if has_token else [])]
+    stream = STREAMS.open(*shares, most=most_streams(), leave=leave)
     try:
         answer = await _answer(runtime, request, remaining, stream)
     except BaseException:
@@ -110,7 +111,9 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
     params = request.path_params
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     has_token = request.state.role >= Role.BACKEND
-    asset = await _find(runtime, request if has_token else None, provider, task_id, index)
+    event = await _find(runtime, request if has_token else None, provider, task_id)
+    stream.join(f"owner {event.submission.owner}", most_streams())
+    asset = _stored(event, index)
     etag, size = f'"{asset.sha256}"', asset.bytes or 0
     cache_control = "no-store"  # nobody keeps what a token fetched
     if remaining:  # a copy lives no longer than the link that fetched it
@@ -130,12 +133,16 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
     return await _send(runtime, request, asset, span, headers, stream)
 
 
-async def _find(runtime: Runtime, request: Request | None, provider: str, task_id: str, index: int) -> Asset:
-    """The stored file. For the token of ``request``, another owner's does not exist."""
+async def _find(runtime: Runtime, request: Request | None, provider: str, task_id: str) -> Event:
+    """Whose files they are. For the token of ``request``, another owner's do not exist."""
     event = await runtime.store.get_event(provider, task_id)
-    if event and request and not may_act_for(request, event.submission.owner):
+    if event is None or (request and not may_act_for(request, event.submission.owner)):
         raise _unknown_file()
-    asset = next((asset for asset in event.assets if asset.index == index), None) if event else None
+    return event
+
+
+def _stored(event: Event, index: int) -> Asset:
+    asset = next((asset for asset in event.assets if asset.index == index), None)
     if asset is None:
         raise _unknown_file()
     if asset.state is not AssetState.STORED or asset.key is None:

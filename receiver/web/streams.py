@@ -14,13 +14,18 @@ Leave = Callable[[], None]
 class Stream:
     """One reader of one file: from before the file is opened until it is closed."""
 
-    __slots__ = ("_streams", "key", "leave", "moved_at")
+    __slots__ = ("_streams", "leave", "moved_at", "shares")
 
-    def __init__(self, streams: "Streams", key: str, leave: Leave | None) -> None:
+    def __init__(self, streams: "Streams", shares: tuple[str, ...], leave: Leave | None) -> None:
         self._streams = streams
-        self.key = key
+        self.shares = shares
         self.leave = leave
         self.moved_at = time.monotonic()
+
+    def join(self, share: str, most: int) -> None:
+        """Count it in one more share, where its file was found to be somebody's. Raises Unavailable."""
+        self._streams.make_room(share, most)
+        self.shares += (share,)
 
     def moved(self) -> None:
         """Note that its reader has taken what was there."""
@@ -34,7 +39,8 @@ class Stream:
 class Streams:
     """Every file that is being sent, from the one whose reader has taken nothing for longest on.
 
-    One file has half of the places at most: whoever got hold of one link keeps out no other file's readers.
+    A share, of one file, one token or one owner, has half of the places at most: whoever has links or a token
+    keeps out nobody else's readers.
     """
 
     def __init__(self) -> None:
@@ -43,20 +49,25 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, key: str, most: int, leave: Leave | None) -> Stream:
+    def open(self, *shares: str, most: int, leave: Leave | None) -> Stream:
         """A place for one more, to be closed in the end.
 
         ``leave`` closes its connection, where that can be done. Raises Unavailable where there are ``most``,
-        or half as many of this file, and every reader of these takes something.
+        or half as many of one of its shares, and every reader of these takes something.
         """
-        same = [each for each in self._open if each.key == key]
-        if len(same) >= max(1, most // 2):
-            self._make_place(iter(same))
-        elif len(self._open) >= most:
+        for share in shares:
+            self.make_room(share, most)
+        if len(self._open) >= most:
             self._make_place(iter(self._open))
-        stream = Stream(self, key, leave)
+        stream = Stream(self, shares, leave)
         self._open[stream] = None
         return stream
+
+    def make_room(self, share: str, most: int) -> None:
+        """See that a share of ``most`` places has one for one more. Raises Unavailable."""
+        same = [each for each in self._open if share in each.shares]
+        if len(same) >= max(1, most // 2):
+            self._make_place(iter(same))
 
     def put_last(self, stream: Stream) -> None:
         if stream in self._open:  # else it gave way, and is about to be closed

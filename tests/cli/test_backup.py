@@ -179,6 +179,16 @@ def test_nothing_that_is_there_already_is_touched(data: Path, tmp_path: Path, th
     assert mine.read_text() == "mine"
 
 
+def test_what_is_no_file_of_credentials_is_told_before_anything_is_copied(data: Path, tmp_path: Path) -> None:
+    path = credentials_path(data)
+    path.unlink()
+    os.mkfifo(path)
+    result = run("backup", "copy")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"receiver: {path.relative_to(tmp_path)} cannot be read: it is no file\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == [data.name]
+
+
 def test_an_empty_folder_may_be_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
 

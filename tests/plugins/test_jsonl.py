@@ -28,6 +28,23 @@ from tests.contracts.sink import OpenSink, SinkContract, failure
 from tests.support.disk_faults import folders_that_cannot_be_synced
 from tests.support.messages import notification
 
+OF_OTHERS = (
+    b'{\n  "secret": "of somebody",\n  "api_token": "as it is kept"\n}\n',
+    b"<!doctype html>\n",
+    b"[]\n",
+    b"127.0.0.1 localhost\n",
+    b"{}\n",
+    b"\x89PNG\r\n\x1a\n" + bytes(100),
+)
+# Lines that were cut short, or that the disk has as zeros.
+OF_A_CRASH = (
+    b'{"specvers',
+    bytes(10_000),
+    b'"data":{}}\n{"id":"1"}\n{"i',
+    b"\0" * 10_000 + b'{"id":"1"}\n',
+    b'{"id":"1"}\n' + bytes(100),
+)
+
 
 class File:
     """A file as a host."""
@@ -200,18 +217,34 @@ class TestJsonlSink(SinkContract):
         with pytest.raises(Unavailable, match="cannot be written: Is a directory"):
             await sink.ping()
 
-    async def test_a_database_in_the_place_of_the_file_is_not_written_to(
-        self, open_sink: OpenSink, tmp_path: Path
+    @pytest.mark.parametrize("content", OF_OTHERS)
+    async def test_a_file_of_others_is_not_written_to(
+        self, open_sink: OpenSink, tmp_path: Path, content: bytes
     ) -> None:
-        place = tmp_path / "receiver.db"
-        with closing(sqlite3.connect(place)) as connection:
-            connection.execute("CREATE TABLE tasks (id TEXT)")
-        before = place.read_bytes()
-        sink = open_sink("jsonl:receiver.db")
+        place = tmp_path / "theirs"
+        sink = open_sink("jsonl:theirs")
+        place.write_bytes(content)
         for use in (sink.ping(), sink.publish(notification())):
             with pytest.raises(Unavailable, match="give the sink a file of its own"):
                 await use
-        assert place.read_bytes() == before
+        with pytest.raises(Misconfigured, match="theirs is not written to: it holds no lines of JSON"):
+            open_sink("jsonl:theirs")
+        assert place.read_bytes() == content
+
+    async def test_a_database_is_not_written_to(self, open_sink: OpenSink, tmp_path: Path) -> None:
+        place = tmp_path / "receiver.db"
+        with closing(sqlite3.connect(place)) as connection:
+            connection.execute("CREATE TABLE tasks (id TEXT)")
+        with pytest.raises(Misconfigured, match="give the sink a file of its own"):
+            open_sink("jsonl:receiver.db")
+
+    @pytest.mark.parametrize("content", OF_A_CRASH)
+    async def test_what_a_crash_left_of_lines_is_written_to(
+        self, open_sink: OpenSink, tmp_path: Path, content: bytes
+    ) -> None:
+        (tmp_path / "lines").write_bytes(content)
+        await open_sink("jsonl:lines").publish(notification())
+        assert (tmp_path / "lines").read_bytes().endswith(b"\n" + notification().body + b"\n")
 
     async def test_every_line_is_json(self, sink: Sink, host: File) -> None:
         await sink.publish(notification(metadata={"text": "\n\r\u2028"}))
@@ -390,8 +423,10 @@ def test_standard_output_gets_each_line_once_whatever_it_is(tmp_path: Path) -> N
         assert published(theirs.fileno()) == ""
         assert ours.recv(1 << 20) == BOTH
     with (tmp_path / "out").open("wb") as file:
+        file.write(b"a line of a log\n")
+        file.flush()
         assert published(file.fileno()) == ""
-    assert (tmp_path / "out").read_bytes() == BOTH
+    assert (tmp_path / "out").read_bytes() == b"a line of a log\n" + BOTH
 
 
 def test_standard_output_that_nobody_reads_is_said_to_be_so() -> None:

@@ -321,7 +321,7 @@ async def test_what_a_late_line_has_told_is_not_told_again(monkeypatch: pytest.M
 
 
 async def test_a_file_that_is_sent_takes_a_place_like_a_connection(house: House, patience: Patience) -> None:
-    held = [STREAMS.open("a", 100, None) for _ in range(4)]
+    held = [STREAMS.open("a", most=100, leave=None) for _ in range(4)]
     first, *others = [await house.guest() for _ in range(ROOM - 4)]
     for guest in (first, *others):
         await guest.ask()

@@ -1,6 +1,7 @@
 """Files that are being sent, to readers who take nothing and to others."""
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -20,7 +21,7 @@ from receiver.web.streams import STREAMS, Streams
 from tests.support.loopback import Answer, post, talk
 from tests.support.media_host import media_host, picture, says
 from tests.support.waiting import until
-from tests.support.web_callers import callback_path, log_task
+from tests.support.web_callers import API_TOKEN, callback_path, log_task
 
 MOST_STREAMS = 8
 IMAGE = picture(size=(1100, 1100), compress_level=0)  # more than the system takes of it for a silent reader
@@ -40,14 +41,18 @@ def few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def links(backend: httpx2.AsyncClient, runtime: Runtime) -> list[str]:
     """The signed links of a task's two files, as paths."""
+    return await stored(backend, runtime, "t1")
+
+
+async def stored(backend: httpx2.AsyncClient, runtime: Runtime, task_id: str, **fields: str) -> list[str]:
     async with media_host() as host:
         files = [host.put(f"/{number}.png", says(200, IMAGE)) for number in range(2)]
-        await log_task(backend, "t1")
-        body = sample_callback("vidgo", "t1", files=files)
+        await log_task(backend, task_id, **fields)
+        body = sample_callback("vidgo", task_id, files=files)
         (await backend.post(callback_path(runtime), content=body)).raise_for_status()
 
         async def completed() -> dict[str, Any] | None:
-            task: dict[str, Any] = (await backend.get("/tasks/vidgo/t1")).json()
+            task: dict[str, Any] = (await backend.get(f"/tasks/vidgo/{task_id}")).json()
             return task if task["state"] == "completed" else None
 
         task = await until(completed)
@@ -123,7 +128,7 @@ async def test_readers_who_have_just_taken_something_give_way_to_nobody(
     monkeypatch.setattr(streams, "STUCK_SECONDS", 60.0)
     await silent.come(links[0])
     await until(lambda: len(STREAMS) == 1)
-    others = [STREAMS.open("another file", 100, None) for _ in range(MOST_STREAMS - 1)]
+    others = [STREAMS.open("another file", most=100, leave=None) for _ in range(MOST_STREAMS - 1)]
     answer = Answer(await talk(port, asks(links[1])))
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     for each in others:
@@ -138,14 +143,14 @@ def test_the_longest_stuck_reader_leaves_and_one_file_has_half_of_the_places(
     monkeypatch.setattr(streams, "STUCK_SECONDS", 0.0)
     left: list[str] = []
     sent = Streams()
-    first = sent.open("a", 4, lambda: left.append("first"))
-    sent.open("a", 4, lambda: left.append("second"))
+    first = sent.open("a", most=4, leave=lambda: left.append("first"))
+    sent.open("a", most=4, leave=lambda: left.append("second"))
     first.moved()
-    sent.open("a", 4, lambda: left.append("third"))
+    sent.open("a", most=4, leave=lambda: left.append("third"))
     assert left == ["second"]
-    sent.open("b", 4, lambda: left.append("fourth"))
-    sent.open("c", 4, lambda: left.append("fifth"))
-    sent.open("d", 4, None)
+    sent.open("b", most=4, leave=lambda: left.append("fourth"))
+    sent.open("c", most=4, leave=lambda: left.append("fifth"))
+    sent.open("d", most=4, leave=None)
     assert left == ["second", "first"]
     assert len(sent) == 4
 
@@ -155,9 +160,9 @@ def test_where_a_server_cannot_close_a_connection_the_newcomer_is_refused(
 ) -> None:
     monkeypatch.setattr(streams, "STUCK_SECONDS", 0.0)
     sent = Streams()
-    sent.open("a", 1, None)
+    sent.open("a", most=1, leave=None)
     with pytest.raises(Unavailable):
-        sent.open("b", 1, None)
+        sent.open("b", most=1, leave=None)
 
 
 async def test_a_file_is_sent_in_small_parts(runtime: Runtime, links: list[str]) -> None:
@@ -165,3 +170,51 @@ async def test_a_file_is_sent_in_small_parts(runtime: Runtime, links: list[str])
     parts = [part async for part in runtime.blobs.open("vidgo/t1/0.png", 5, len(IMAGE))]
     assert b"".join(parts) == IMAGE[5:]
     assert max(map(len, parts)) <= PART_BYTES <= 65_536
+
+
+def test_one_token_and_one_owner_have_half_of_the_places() -> None:
+    sent = Streams()
+    for file in "ab":
+        sent.open(file, "token", most=4, leave=None)
+    with pytest.raises(Unavailable):
+        sent.open("c", "token", most=4, leave=None)
+    for file in "de":
+        sent.open(file, most=4, leave=None).join("owner", 4)
+    with pytest.raises(Unavailable):
+        sent.open("f", most=5, leave=None).join("owner", 4)
+
+
+@pytest.mark.usefixtures("few_streams")
+async def test_whoever_reads_an_owners_files_without_pause_keeps_out_no_other_owners(
+    port: int,
+    runtime: Runtime,
+    backend: httpx2.AsyncClient,
+    links: list[str],
+    silent: Silent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "STUCK_SECONDS", 60.0)
+    others = await stored(backend, runtime, "t2", owner="user-18")
+    for number in range(2 * MOST_STREAMS):
+        await silent.come(links[number % 2])
+    await until(lambda: len(STREAMS) == MOST_STREAMS // 2)
+    assert Answer(await talk(port, asks(links[0]))).status == 503
+    assert Answer(await talk(port, asks(others[0]))).status == 200
+
+
+@pytest.mark.usefixtures("few_streams")
+async def test_a_token_that_reads_without_pause_keeps_out_no_other_reader(
+    port: int, links: list[str], backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    others = await stored(backend, runtime, "t2", owner="user-18")
+    caller = f"backend {hashlib.sha256(API_TOKEN.encode()).hexdigest()[:8]}"  # as the log calls it
+    held = [
+        STREAMS.open(f"file {number}", f"token {caller}", most=MOST_STREAMS, leave=None)
+        for number in range(MOST_STREAMS // 2)
+    ]
+    path = urlsplit(others[0]).path
+    assert (await backend.get(path)).status_code == 503
+    assert Answer(await talk(port, asks(others[0]))).status == 200
+    for each in held:
+        each.close()
+    assert (await backend.get(path)).status_code == 200
