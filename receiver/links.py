@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 # Of a query, so many parameters are compared: more than any signed link has.
 MOST_PARAMETERS = 40
@@ -22,7 +23,11 @@ def host_hash(link: str) -> int:
 
     No checksum will do: whoever names hosts could choose one with the number, and so the share, of another.
     """
-    host = link_name(link).partition("://")[2].partition("/")[0].lower()
+    return _hash(link_name(link).partition("://")[2].partition("/")[0].lower())
+
+
+@lru_cache(1024)  # a provider has few hosts
+def _hash(host: str) -> int:
     digest = hashlib.blake2b(host.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) % HASHES
 

@@ -101,26 +101,11 @@ UPDATE deliveries SET verdict = 'unowned', waiting = NULL, body = NULL WHERE num
         AND verdict = 'early' AND received_at < :received_before LIMIT :most)
 """
 
-
-class _NewDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    provider: str
-    task_id: str
-    claim: str
-    digest: str
-    submission: int | None
-    via: str
-    proof: str
-    verdict: str
-    provider_state: str | None
-    note: str | None
-    waiting: str | None
-    received_at: str
-    last_seen_at: str
-    seen: int
-    body: bytes
-
-
-INSERT_DELIVERY = insert_into("deliveries", _NewDelivery)
+INSERT_DELIVERY = insert_into(
+    "deliveries",
+    *("provider", "task_id", "claim", "digest", "submission", "via", "proof", "verdict", "provider_state"),
+    *("note", "waiting", "received_at", "last_seen_at", "seen", "body"),
+)
 
 
 class _Filed:
@@ -163,10 +148,14 @@ class Deliveries:
         self._ownerless: dict[str, int] | None = None
 
     def read(self, keys: Iterable[Key]) -> None:
-        """Read those that are filed under these keys, together."""
-        asked = dict.fromkeys(keys)
-        self._known.update(asked)
-        for row in find_rows(self._db.execute(*BY_KEY.of(list(asked))), DeliveryRow):
+        """Read those that are filed under these keys, together, where that is not known."""
+        if asked := [key for key in dict.fromkeys(keys) if key not in self._known]:
+            self.know(asked, find_rows(self._db.execute(*BY_KEY.of(asked)), DeliveryRow))
+
+    def know(self, keys: Iterable[Key], found: Iterable[DeliveryRow] = ()) -> None:
+        """Know what was filed under these keys, if anything."""
+        self._known.update(dict.fromkeys(keys))
+        for row in found:
             self._read(row)
 
     def find(self, place: FilingKey, digest: str) -> DeliveryRow | None:
@@ -204,9 +193,13 @@ class Deliveries:
         filed = self._find((*place, recording.digest))
         if filed is None:
             row = rules.filed_anew(recording, verdict, place, owner)
-            filed = self._know(_Filed(None, row, recording))
+            filed = _Filed(None, row, recording)
             self._put_last(filed)
-            self._count(row, 1)
+            if verdict is Verdict.ACCEPTED:  # the usual way: it is history, and counted nowhere
+                self._known[_key(row)] = filed
+            else:
+                self._know(filed)
+                self._count(row, 1)
             return
         self._change(filed, rules.come_again(filed.row, recording, verdict, owner))
         self._see(filed, recording)
@@ -368,25 +361,11 @@ def _place(place: FilingKey) -> Row:
 def _insert(filed: _Filed) -> tuple[Any, ...]:
     row, brought = filed.row, filed.brought
     assert brought is not None, "what is new was brought"  # noqa: S101
-    moment = to_text(row.received_at)
-    new = _NewDelivery(
-        provider=row.provider,
-        task_id=row.task_id,
-        claim=row.claim,
-        digest=row.digest,
-        submission=row.submission,
-        via=str(row.via),
-        proof=str(row.proof),
-        verdict=str(row.verdict),
-        provider_state=brought.report.provider_state,
-        note=brought.report.note,
-        waiting=row.waiting,
-        received_at=moment,
-        last_seen_at=filed.last_seen_at or moment,
-        seen=1 + filed.again,
-        body=brought.body,
-    )
-    return msgspec.structs.astuple(new)
+    moment, report = to_text(row.received_at), brought.report
+    key = row.provider, row.task_id, row.claim, row.digest
+    what = row.submission, row.via.value, row.proof.value, row.verdict.value
+    said = report.provider_state, report.note, row.waiting
+    return *key, *what, *said, moment, filed.last_seen_at or moment, 1 + filed.again, brought.body
 
 
 def _changes(filed: _Filed) -> Row:

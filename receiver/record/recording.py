@@ -15,11 +15,28 @@ from receiver.models import Outcome, Proof, Receipt, Recording, ReportState, Ver
 from receiver.options import StoreOptions
 from receiver.record import rules
 from receiver.record.cursor import Cursor
-from receiver.record.deliveries import Deliveries
+from receiver.record.deliveries import Deliveries, Key
 from receiver.record.polls import Polls
 from receiver.record.replays import count_settled
-from receiver.record.rules import Claim, DeliveryRow, FilingKey, PollRow
-from receiver.record.tasks import Events, Submissions
+from receiver.record.rows import ByKeys, find_rows
+from receiver.record.rules import Claim, DeliveryRow, FilingKey, PollRow, SubmissionRow
+from receiver.record.tasks import SELECT_TASK, TASKS, Events, Submissions
+
+# The submission that has a task, with the end of that; and whether this body came with this claim before.
+LIKELY = ByKeys(
+    f"{SELECT_TASK}, d.claim, d.digest",
+    f"{TASKS} LEFT JOIN deliveries d ON d.provider = s.provider AND d.task_id = s.task_id"
+    " AND d.claim = {claim} AND d.digest = {digest}",
+    key=["s.provider", "s.task_id"],
+    beside=["claim", "digest"],
+)
+
+
+class _LikelyRow(SubmissionRow, frozen=True, kw_only=True, array_like=True, gc=False):
+    """The submission that has a task; with a claim and a digest where such a body came before."""
+
+    claim: str | None
+    digest: str | None
 
 
 def record_all(
@@ -61,8 +78,30 @@ class Batch:
 
     def read(self, recordings: Sequence[Recording]) -> None:
         """Read together what is needed of most; what is needed of few is read when they are judged."""
-        self.submissions.read(recordings)
-        self.deliveries.read((*self._likely_place(each), each.digest) for each in recordings)
+        first = self._read_likely(recordings)
+        self.submissions.read_named(recordings)
+        if first < len(recordings):
+            self.deliveries.read((*self._likely_place(each), each.digest) for each in recordings)
+
+    def _read_likely(self, recordings: Sequence[Recording]) -> int:
+        """Read whose the named tasks are, and which of these bodies came before; of how many none did."""
+        asked: dict[Key, Key] = {}
+        for each in recordings:
+            if each.report.task_id is not None:
+                provider, task_id, claim = rules.filing_key_of(each, each.report.task_id)
+                asked[claim, each.digest, provider, task_id] = provider, task_id, claim, each.digest
+        if not asked:
+            return 0
+        found = find_rows(self._db.execute(*LIKELY.of(list(asked))), _LikelyRow)
+        self.submissions.know([key[:2] for key in asked.values()], found)
+        for row in found:
+            if row.digest is not None:
+                # Perhaps twice: the last of all keys may have been asked for more than once.
+                asked.pop((row.claim or "", row.digest, row.provider, row.task_id or ""), None)
+        owner_of = self.submissions.of_task
+        first = [key for key in asked.values() if owner_of(key[0], key[1]) is not None]
+        self.deliveries.know(first)
+        return len(first)
 
     def _likely_place(self, recording: Recording) -> FilingKey:
         named = self.submissions.named_by(recording)

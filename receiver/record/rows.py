@@ -66,6 +66,8 @@ def read_one(cursor: Cursor, kind: type[T], **more: object) -> T | None:
 def find_rows(cursor: Cursor, kind: type[T]) -> list[T]:
     """The same where every instruction counts: for a kind like an array, of columns in its fields' order."""
     rows = cursor.fetchall()
+    if len(rows) == 1:
+        return [msgspec.convert(rows[0], kind)]
     values: list[T] = msgspec.convert({"rows": rows}, _list_of(kind)).rows if rows else []  # type: ignore[attr-defined]
     return values
 
@@ -111,12 +113,19 @@ class ByKeys:
     that costs more than all the rest where there is one key.
     """
 
-    def __init__(self, select: str, tables: str, key: Sequence[str]) -> None:
-        """``key`` names columns with their table's short name, ``tables`` begins with that table."""
-        names = [column.partition(".")[2] for column in key]
-        self._width = len(key)
-        self._one = f"{select} FROM {tables} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
-        joined = " AND ".join(f"{column} = k.{name}" for column, name in zip(key, names, strict=True))
+    def __init__(self, select: str, tables: str, key: Sequence[str], beside: Sequence[str] = ()) -> None:
+        """``key`` names columns with their table's short name, ``tables`` begins with that table.
+
+        ``beside`` are more values of each key, before the others, that ``tables`` have as ``{name}``.
+        """
+        names = [*beside, *(column.partition(".")[2] for column in key)]
+        self._width = len(names)
+        alone = tables.format_map(dict.fromkeys(beside, "?"))
+        tables = tables.format_map({name: f"k.{name}" for name in beside})
+        self._one = f"{select} FROM {alone} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
+        joined = " AND ".join(
+            f"{column} = k.{name}" for column, name in zip(key, names[len(beside) :], strict=True)
+        )
         given = f"WITH k ({', '.join(names)}) AS (VALUES {{keys}})"
         self._many = f"{given} {select} FROM k CROSS JOIN {tables} WHERE {joined}"
         self._sized: dict[int, str] = {}
@@ -141,13 +150,12 @@ class ByKeys:
         return self._sized[count]
 
 
-def insert_into(table: str, kind: type[msgspec.Struct]) -> str:
-    """A statement that inserts rows of one kind, whose fields are called like their columns.
+def insert_into(table: str, *names: str) -> str:
+    """A statement that inserts rows of these columns, in this order.
 
     Where every instruction counts: a driver takes parameters by their place in half the time that it takes to
     look them up by their names.
     """
-    names = kind.__struct_fields__
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
 
 

@@ -1,10 +1,9 @@
 """A task as a batch of deliveries reads, binds and ends it: its submission, its one event, its files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from receiver.links import host_hash
 from receiver.models import Recording, Route
@@ -15,41 +14,22 @@ from receiver.record.rows import ByKeys, Row, find_rows, insert_into, parameters
 from receiver.record.rules import SubmissionRow
 from receiver.times import to_text
 
-_COLUMNS = "SELECT s.number, s.id, s.provider, s.owner, s.task_id, e.fingerprint"
-_TABLES = "submissions s LEFT JOIN events e ON e.number = s.number"
-BY_ID = ByKeys(_COLUMNS, _TABLES, ["s.id"])
-BY_TASK = ByKeys(_COLUMNS, _TABLES, ["s.provider", "s.task_id"])
+SELECT_TASK = "SELECT s.number, s.id, s.provider, s.owner, s.task_id, e.fingerprint"
+TASKS = "submissions s LEFT JOIN events e ON e.number = s.number"
+BY_ID = ByKeys(SELECT_TASK, TASKS, ["s.id"])
+BY_TASK = ByKeys(SELECT_TASK, TASKS, ["s.provider", "s.task_id"])
 
 BIND = "UPDATE submissions SET task_id = :task_id, bound_at = :bound_at WHERE number = :number"
 
-
-class _NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    number: int
-    id: str
-    via: str
-    fingerprint: str
-    received_at: str
-    error_code: str | None
-    error_message: str | None
-
-
-class _NewAsset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    event: int
-    position: int
-    provider: str
-    url: str
-    host_hash: int
-    kind: str
-    due_at: str
-    deadline_at: str
-
-
 # The first terminal state of a task wins: the key would refuse another.
-INSERT_EVENT = insert_into("events", _NewEvent)
-INSERT_ASSET = insert_into("assets", _NewAsset)
+INSERT_EVENT = insert_into(
+    "events", "number", "id", "via", "fingerprint", "received_at", "error_code", "error_message"
+)
+INSERT_ASSET = insert_into(
+    "assets", "event", "position", "provider", "url", "host_hash", "kind", "due_at", "deadline_at"
+)
 
-
-_Task = tuple[str, str]
+TaskKey = tuple[str, str]  # provider and task
 
 
 class Submissions:
@@ -58,15 +38,19 @@ class Submissions:
     def __init__(self, db: Cursor) -> None:
         self._db = db
         self._by_id: dict[str, SubmissionRow | None] = {}
-        self._by_task: dict[_Task, SubmissionRow | None] = {}
+        self._by_task: dict[TaskKey, SubmissionRow | None] = {}
         self._bound: list[Row] = []
 
-    def read(self, recordings: Sequence[Recording]) -> None:
-        """Read those that the recordings name, together."""
-        ids = {each.submission_id: None for each in recordings if each.submission_id is not None}
-        self._read_ids([(id_,) for id_ in ids])
-        asked = {(each.provider, each.report.task_id): None for each in recordings}
-        self._read_tasks([(p, t) for p, t in asked if t is not None and (p, t) not in self._by_task])
+    def know(self, tasks: Iterable[TaskKey], found: Iterable[SubmissionRow]) -> None:
+        """Know which of these tasks have one."""
+        self._by_task.update(dict.fromkeys(tasks))
+        for row in found:
+            self.put(row)
+
+    def read_named(self, recordings: Sequence[Recording]) -> None:
+        """Read those that the tokens of the recordings name, together."""
+        named = {each.submission_id: None for each in recordings if each.submission_id is not None}
+        self._read_ids([(id_,) for id_ in named if id_ not in self._by_id])
 
     def named_by(self, recording: Recording) -> SubmissionRow | None:
         """The one that the token of a delivery names, if it is its provider's."""
@@ -83,7 +67,8 @@ class Submissions:
         if task_id is None:
             return None
         if (provider, task_id) not in self._by_task:
-            self._read_tasks([(provider, task_id)])
+            task = provider, task_id
+            self.know([task], find_rows(self._db.execute(*BY_TASK.of([task])), SubmissionRow))
         return self._by_task[provider, task_id]
 
     def put(self, row: SubmissionRow) -> None:
@@ -108,16 +93,7 @@ class Submissions:
     def _read_ids(self, ids: Sequence[tuple[str]]) -> None:
         if ids:
             self._by_id.update((id_, None) for (id_,) in ids)
-            self._read(*BY_ID.of(ids))
-
-    def _read_tasks(self, tasks: Sequence[_Task]) -> None:
-        if tasks:
-            self._by_task.update(dict.fromkeys(tasks))
-            self._read(*BY_TASK.of(tasks))
-
-    def _read(self, sql: str, keys: Sequence[str | int]) -> None:
-        for row in find_rows(self._db.execute(sql, keys), SubmissionRow):
-            self.put(row)
+            self.know((), find_rows(self._db.execute(*BY_ID.of(ids)), SubmissionRow))
 
 
 class Events:
@@ -126,49 +102,34 @@ class Events:
     def __init__(self, db: Cursor, routes: Sequence[Route]) -> None:
         self._db = db
         self._routes = routes
-        self._events: list[_NewEvent] = []
-        self._assets: list[_NewAsset] = []
+        self._events: list[tuple[object, ...]] = []
+        self._assets: list[tuple[object, ...]] = []
         self._ends: list[End] = []
 
     def add(self, recording: Recording, owner: SubmissionRow, now: datetime) -> None:
         """Bring the end of a task that has none; without files it ends ``now``."""
         report, received_at = recording.report, to_text(recording.received_at)
         code, message = rules.error_of(report)
-        event = _NewEvent(
-            number=owner.number,
-            # Named after its submission: when an end comes again that a restored backup knows nothing of,
-            # consumers see that it is the same.
-            id=f"evt_{owner.id[4:]}",
-            via=str(recording.via),
-            fingerprint=recording.fingerprint,
-            received_at=received_at,
-            error_code=code,
-            error_message=message,
-        )
+        number, provider = owner.number, owner.provider
+        # Named after its submission: when an end comes again that a restored backup knows nothing of,
+        # consumers see that it is the same.
+        id_ = f"evt_{owner.id[4:]}"
+        event = number, id_, recording.via.value, recording.fingerprint, received_at, code, message
         self._events.append(event)
         told = rules.end_of(report)
         if told is not None:
-            end = End(event=owner.number, type=told, ended_at=now, provider=owner.provider, owner=owner.owner)
+            end = End(event=number, type=told, ended_at=now, provider=provider, owner=owner.owner)
             self._ends.append(end)
             return
         deadline_at = to_text(recording.links_die_at)
         for position, file in enumerate(report.files):
-            asset = _NewAsset(
-                event=owner.number,
-                position=position,
-                provider=owner.provider,
-                url=file.url,
-                host_hash=host_hash(file.url),
-                kind=file.kind,
-                due_at=received_at,
-                deadline_at=deadline_at,
-            )
-            self._assets.append(asset)
+            link = file.url, host_hash(file.url), file.kind
+            self._assets.append((number, position, provider, *link, received_at, deadline_at))
 
     def write(self) -> None:
         if self._events:
-            self._db.executemany(INSERT_EVENT, map(astuple, self._events))
+            self._db.executemany(INSERT_EVENT, self._events)
         if self._assets:
-            self._db.executemany(INSERT_ASSET, map(astuple, self._assets))
+            self._db.executemany(INSERT_ASSET, self._assets)
         if self._ends:
             end_all(self._db, self._ends, self._routes)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -165,7 +166,7 @@ class Writer:
         connection = self._connection
         connection.begin()
         try:
-            for work, jobs in groupby(batch, key=lambda job: job.work):
+            for work, jobs in groupby(batch, key=attrgetter("work")):
                 self._do(work, list(jobs))
         except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
             connection.roll_back()
@@ -193,7 +194,7 @@ class Writer:
     def _do(self, work: WorkForAll[Any, Any], jobs: list[_Job]) -> None:
         changes = self._connection.changes
         ends = work(self._connection.cursor, [job.item for job in jobs])
-        if all(isinstance(end, ReceiverError) for end in ends):
+        if isinstance(ends[-1], ReceiverError) and all(isinstance(end, ReceiverError) for end in ends):
             self._check_untouched(changes)
         for job, end in zip(jobs, ends, strict=True):
             job.end(end)

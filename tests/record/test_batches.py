@@ -171,6 +171,17 @@ def test_together_or_one_by_one_all_ends_the_same(life: list[list[Recording] | S
     assert live(life, together=True) == live(life, together=False)
 
 
+def test_so_do_three_bodies_that_all_came_before() -> None:
+    bodies = flood(progress("t1"), "sub_0", 3)
+
+    def logged(db: Cursor) -> object:
+        return submissions.log_submission(db, submission("t1", id_="sub_0"), OPTIONS)
+
+    life: list[list[Recording] | Step] = [logged, bodies, [*bodies, *bodies]]
+
+    assert live(life, together=True) == live(life, together=False)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
     ("query", "key", "kind"),
