@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -12,7 +12,7 @@ from receiver.clock import Clock
 from receiver.config.settings import Settings, SinkSettings
 from receiver.fetching.fetcher import AssetFetcher
 from receiver.metrics import Metrics
-from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, PollWork, ReplayWork
+from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, Outcome, PollWork, ReplayWork
 from receiver.polling.reconciler import Reconciler
 from receiver.polling.status_client import StatusClient
 from receiver.ports import Store
@@ -25,8 +25,11 @@ LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
 UPKEEP_SECONDS = 30.0
 ASK_SECONDS = 10.0  # the longest that one question to a provider may take
 TURNS = 4  # in every so many looks for files, one that was tried before has a place for itself
-MANY_PLACES = 4  # for files; of fewer, a second one would be missed
+# Of fewer places for files, a second one that is kept free would be missed, or a third.
+MANY_PLACES = 4
+VERY_MANY_PLACES = 8
 RECENT_TURNS = 256  # of those who fetch files, so many are told apart by when they had the last one
+MOST_PROVEN = 32  # hosts that sent a whole file lately
 POLLS_AT_ONCE = 4  # questions to one provider
 REPLAYS_AT_ONCE = 4
 
@@ -45,6 +48,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
 
         recent: deque[FetchShare] = deque(maxlen=RECENT_TURNS)
+        proven = ProvenHosts()
 
         async def lease(now: datetime, until: datetime, limit: int) -> list[AssetWork]:
             works = await self.store.lease_assets(now, until, limit, retries_first=next(turns), load=load())
@@ -55,10 +59,12 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             return await self.store.next_due_at("assets", load=load())
 
         def load() -> FetchLoad:
-            return fetch_load(assets.under_way(), tuple(recent), self.settings.asset_concurrency)
+            places = self.settings.asset_concurrency
+            return fetch_load(assets.under_way(), tuple(recent), places, proven=tuple(proven))
 
         async def fetch(work: AssetWork) -> None:
             settlement = await assets.run(work)
+            proven.learn((work.provider, work.host_hash), settlement.outcome)
             size = settlement.file.bytes if settlement.file else 0
             self.metrics.asset(work.provider, settlement.outcome, size)
             self.wake("sink")  # it may have been the event's last
@@ -143,15 +149,50 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
         return PeriodicLoop("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
 
 
-def fetch_load(running: Mapping[FetchShare, int], recent: Sequence[FetchShare], places: int) -> FetchLoad:
+class ProvenHosts:
+    """The hosts that sent a whole file lately, from the one that did so first on.
+
+    Hosts that hang may be very many, in one callback's links even; of those that work a provider has few.
+    """
+
+    def __init__(self) -> None:
+        self._shares: dict[FetchShare, None] = {}
+
+    def __iter__(self) -> Iterator[FetchShare]:
+        return iter(self._shares)
+
+    def learn(self, share: FetchShare, outcome: Outcome) -> None:
+        """How fetching a file ended; by what a link is to blame for, the host is no less proven."""
+        if outcome is Outcome.STORED:
+            self._shares.pop(share, None)
+            self._shares[share] = None
+            if len(self._shares) > MOST_PROVEN:
+                del self._shares[next(iter(self._shares))]
+        elif outcome in {Outcome.TIMEOUT, Outcome.TOO_SLOW}:
+            self._shares.pop(share, None)
+
+
+def fetch_load(
+    running: Mapping[FetchShare, int],
+    recent: Sequence[FetchShare],
+    places: int,
+    *,
+    proven: Collection[FetchShare] = (),
+) -> FetchLoad:
     """The files under way, and the most that one provider and one host may have of ``places``.
 
-    However long a host hangs, one place stays free for other hosts, and another for other providers.
+    However long a host hangs, one place stays free for other hosts, and another for other providers. However
+    many hosts hang, one stays free for those that are proven, where there are enough.
     """
     for_others = 2 if places >= MANY_PLACES else 1 if places > 1 else 0
-    return FetchLoad(
+    load = FetchLoad(
         running=running,
         recent=recent,
+        proven=proven,
         most_of_provider=places - (for_others > 1),
         most_of_host=places - for_others,
     )
+    if places < VERY_MANY_PLACES:
+        return load
+    of_host = load.most_of_host
+    return msgspec.structs.replace(load, most_of_unproven=of_host, most_of_unproven_host=of_host - 1)

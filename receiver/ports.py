@@ -286,11 +286,13 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
         """Take up to ``limit`` due assets; an attempt is counted now.
 
         Each is of the provider that has the fewest under way, ``load`` and what was taken before it, and in
-        it of such a host; none is of one that has as many as it may have. Among equals, and of one host,
+        it of such a host; none is of one that has as many as it may have, or of a host that is not proven
+        where its provider's of that kind have as many as they may. Among equals, and of one host,
         those that were tried less go first (three times and more is all the same), and of these the earliest
         deadline, as long as only some hundreds of a host that were tried before are due at once.
         ``retries_first`` keeps one place for those that were tried before, which would wait for ever where
-        new ones never end. Where a provider's files are on dozens of hosts, one call considers some of them.
+        new ones never end. Where a provider's files are on dozens of hosts, one call considers some of them,
+        and all that are proven.
         A lease that ran out makes the work due again, whoever held it.
         """
 
@@ -355,8 +357,7 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
         """When the next work of a kind falls due or its lease runs out, if any.
 
         ``name`` is the sink of an outbox entry, the provider of a poll; ``held`` are the polls for which
-        something waits. ``load`` is for assets: those are left out whose provider or host has as many under
-        way as it may have.
+        something waits. ``load`` is for assets: those are left out of which ``lease_assets`` would take none.
         """
 
     async def expire_early(self, received_before: datetime, limit: int) -> int:

@@ -4,7 +4,7 @@ A lease must still be on its row when the work is settled.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -42,8 +42,12 @@ class FetchLoad(msgspec.Struct, frozen=True, kw_only=True):
 
     running: Mapping[FetchShare, int] = {}
     recent: Sequence[FetchShare] = ()  # of whom files were begun lately, the last one last
+    proven: Collection[FetchShare] = ()  # who sent a whole file lately
     most_of_provider: int = sys.maxsize
     most_of_host: int = sys.maxsize
+    # Of what is not proven: one host, and all of a provider's together.
+    most_of_unproven_host: int = sys.maxsize
+    most_of_unproven: int = sys.maxsize
 
 
 NO_LOAD = FetchLoad()

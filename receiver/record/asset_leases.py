@@ -1,7 +1,8 @@
 """Leases of files: which due ones are fetched next, in fair shares for every provider and its hosts.
 
 Whoever has the fewest files under way comes first, so a host that hangs holds the places it has got and no
-more; among equals, whoever's last turn was longest ago. Of one host it is a file that was tried less, and of
+more; among equals, whoever's last turn was longest ago. Hosts that sent nothing lately leave a place to those
+that did, however many they are. Of one host it is a file that was tried less, and of
 these the one whose link dies first.
 """
 
@@ -104,22 +105,27 @@ class _FetchSlots:
 
     def __init__(self, load: FetchLoad) -> None:
         self._load = load
-        self._running: Counter[str | FetchShare] = Counter(load.running)
-        for (provider, _), count in load.running.items():
-            self._running[provider] += count
+        self._running: Counter[str | FetchShare] = Counter()
+        self._unproven: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._turns: dict[str | FetchShare, int] = {}
+        for share, count in load.running.items():
+            self._count(share, count)
         for share in load.recent:
             self._turn(share)
 
     def take(self, share: FetchShare) -> None:
-        self._running[share] += 1
-        self._running[share[0]] += 1
+        self._count(share, 1)
         self._turn(share)
 
     def has_room(self, share: FetchShare) -> bool:
-        of_provider, of_host = self._running[share[0]], self._running[share]
-        return of_provider < self._load.most_of_provider and of_host < self._load.most_of_host
+        load, provider = self._load, share[0]
+        of_provider, of_host = self._running[provider], self._running[share]
+        if of_provider >= load.most_of_provider or of_host >= load.most_of_host:
+            return False
+        return share in load.proven or (
+            of_host < load.most_of_unproven_host and self._unproven[provider] < load.most_of_unproven
+        )
 
     def turn(self, share: FetchShare) -> tuple[int, ...]:
         """The least is the next."""
@@ -131,6 +137,12 @@ class _FetchSlots:
 
     def _turn(self, share: FetchShare) -> None:
         self._turns[share] = self._turns[share[0]] = next(self._numbers)
+
+    def _count(self, share: FetchShare, count: int) -> None:
+        self._running[share] += count
+        self._running[share[0]] += count
+        if share not in self._load.proven:
+            self._unproven[share[0]] += count
 
 
 def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
@@ -146,7 +158,7 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
 ) -> list[AssetWork]:
     """Take due files; see ``ports.Store.lease_assets``. ``chance`` is in [0, 1)."""
     places, moment = _FetchSlots(load), to_text(now)
-    shares = list(dict.fromkeys(_shares(db, chance)))
+    shares = list(dict.fromkeys(_shares(db, load, chance)))
     taken: list[_Head] = []
     if retries_first:  # one place is for what was tried before, if there is any
         tried = {share: _tried(db, share, moment, 1) for share in shares}
@@ -203,7 +215,7 @@ def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     """When the next file is due of those that there is room for; see ``ports.Store.next_due_at``."""
     places = _FetchSlots(load)
     moments: list[str | None] = []
-    for share in _shares(db, chance):
+    for share in _shares(db, load, chance):
         if places.has_room(share):
             for (due_at,) in db.execute(UNTRIED_DUE_AT, _of(share)).fetchall():
                 return from_text(due_at)
@@ -211,8 +223,12 @@ def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     return from_text_if_any(min(filter(None, moments), default=None))
 
 
-def _shares(db: Cursor, chance: float) -> Iterator[FetchShare]:
-    """Whose files wait: first those that have some that nobody tried, and then, perhaps again, the others."""
+def _shares(db: Cursor, load: FetchLoad, chance: float) -> Iterator[FetchShare]:
+    """Whose files wait: first those that have some that nobody tried, and then, perhaps again, the others.
+
+    Before all come the proven hosts, even with no files: among very many others few looks would see them.
+    """
+    yield from load.proven
     providers = list(_providers(db))
     start = int(chance * HASHES)
     for step in (NEXT_UNTRIED_HOST, NEXT_TRIED_HOST):

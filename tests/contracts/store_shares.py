@@ -9,7 +9,7 @@ import pytest
 from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome, RemoteFile
 from receiver.ports import Store
 from tests.contracts.store import OpenStore
-from tests.support.factories import completed, later, recording, renewed, settlement, submission
+from tests.support.factories import completed, later, recording, renewed, settlement, stored, submission
 
 
 class SharesContract:
@@ -149,6 +149,44 @@ class SharesContract:
             if places > 1:
                 assert works, "somebody waits, and a place is left to him"
         assert (begun["good"], begun["fine"]) == (40, 40)
+
+    async def test_hosts_that_are_not_proven_leave_a_place_to_those_that_are(self, store: Store) -> None:
+        """As many of them as there may ever be, each with a link of the same callback."""
+        await add(store, "vidgo", "good", 9000)
+        (good,) = await store.lease_assets(later(1), later(60), 1)
+        await store.settle_asset(good, stored(good))
+        await store.log_submission(submission("many"))
+        links = [RemoteFile(url=f"https://dead-{number}.test/x.png", kind="image") for number in range(90)]
+        report = msgspec.structs.replace(completed("many", files=0), files=tuple(links))
+        await store.record(recording(report, links_die_at=later(100)))
+        proven = ("vidgo", good.host_hash)
+        load = FetchLoad(proven=[proven], most_of_unproven=6, most_of_unproven_host=5, most_of_provider=7)
+
+        works = await store.lease_assets(later(1), later(60), 8, load=load)
+
+        assert len(works) == 6
+        full = msgspec.structs.replace(load, running=shares_of(works))
+        for number in range(10):  # each look begins with another host
+            assert await store.next_due_at("assets", load=full) is None
+            await add(store, "vidgo", "good", 9001 + number)
+            assert await store.next_due_at("assets", load=full) is not None
+            (work,) = await store.lease_assets(later(1), later(60), 8, load=full)
+            assert host_of(work) == "good"
+            await store.settle_asset(work, stored(work))
+        await add(store, "apixo", "new", 1)
+        (work,) = await store.lease_assets(later(1), later(60), 8, load=full)
+        assert work.provider == "apixo"
+
+    async def test_one_host_that_is_not_proven_leaves_a_place_to_another_such(self, store: Store) -> None:
+        await add(store, "vidgo", "one", *range(9))
+        load = FetchLoad(most_of_unproven=6, most_of_unproven_host=5, most_of_provider=7)
+        works = await store.lease_assets(later(1), later(60), 8, load=load)
+        assert len(works) == 5
+        await add(store, "vidgo", "two", *range(9))
+        full = msgspec.structs.replace(load, running=shares_of(works))
+        assert [host_of(work) for work in await store.lease_assets(later(1), later(60), 8, load=full)] == [
+            "two"
+        ]
 
     async def test_a_renewed_link_to_another_host_is_of_that_hosts_share(self, store: Store) -> None:
         await add(store, "vidgo", "one", 1, 2)

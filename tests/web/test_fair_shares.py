@@ -1,13 +1,15 @@
 """Files of several providers and hosts, one of which hangs: a runtime with its loops, real sockets."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from receiver.loops import fetch_load
+from receiver.loops import MOST_PROVEN, VERY_MANY_PLACES, ProvenHosts, fetch_load
+from receiver.models import Outcome
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.support.media_host import Answer, MediaHost, media_host, picture, says
@@ -133,3 +135,69 @@ def test_whoever_is_alone_has_all_places_but_two() -> None:
         8: (7, 6),
         256: (255, 254),
     }
+
+
+def test_of_many_places_one_is_for_hosts_that_sent_a_file_lately() -> None:
+    loads = {places: fetch_load({}, (), places) for places in (7, 8, 256)}
+    assert {
+        places: (load.most_of_unproven, load.most_of_unproven_host) for places, load in loads.items()
+    } == {7: (sys.maxsize, sys.maxsize), 8: (6, 5), 256: (254, 253)}
+
+
+def test_a_host_is_proven_by_a_whole_file_until_it_hangs_or_many_others_are() -> None:
+    proven = ProvenHosts()
+    for number in range(MOST_PROVEN):
+        proven.learn(("vidgo", number), Outcome.STORED)
+    proven.learn(("vidgo", 0), Outcome.STORED)
+    proven.learn(("vidgo", MOST_PROVEN), Outcome.STORED)
+    proven.learn(("vidgo", 2), Outcome.GONE)  # which says more of the link
+    proven.learn(("vidgo", 3), Outcome.TIMEOUT)
+    proven.learn(("vidgo", 4), Outcome.TOO_SLOW)
+    proven.learn(("vidgo", 5), Outcome.TIMEOUT)
+    proven.learn(("vidgo", 5), Outcome.STORED)
+    proven.learn(("vidgo", 1000), Outcome.TIMEOUT)
+    hosts = [host for _, host in proven]
+    assert hosts == [2, *range(6, MOST_PROVEN), 0, MOST_PROVEN, 5]
+
+
+class TestManyHosts:
+    """One callback with links to more hosts than there are places, which all hang."""
+
+    @pytest.fixture
+    def environment(self) -> dict[str, str]:
+        return {
+            "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",
+            "RECEIVER_ASSET_CONCURRENCY": str(VERY_MANY_PLACES),
+            "RECEIVER_ASSET_TIMEOUT_SECONDS": "600",
+        }
+
+    async def test_they_keep_no_file_of_a_host_that_works_waiting(
+        self,
+        hosts: Hosts,
+        orders: Orders,
+        backend: httpx2.AsyncClient,
+        stranger: httpx2.AsyncClient,
+        runtime: Runtime,
+    ) -> None:
+        await orders.add("vidgo", hosts.good, "before")
+        await orders.are_done("vidgo", "before")
+        await log_task(backend, "many")
+        asked: list[asyncio.StreamWriter] = []
+
+        async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(writer)
+
+        # Every one of these addresses is this machine's.
+        addresses = [f"127.0.1.{number}" for number in range(1, 41)]
+        async with await asyncio.start_server(hang, addresses) as server:
+            places = [socket.getsockname() for socket in server.sockets]
+            links = [f"http://{address}:{port}/x.png" for address, port in places]
+            body = sample_callback("vidgo", "many", files=links)
+            (await stranger.post(callback_path(runtime), content=body)).raise_for_status()
+            await until(lambda: len(asked) == VERY_MANY_PLACES - 2)
+            await orders.add("vidgo", hosts.good, *FEW)
+            await orders.are_done("vidgo", *FEW)
+            assert len(asked) == VERY_MANY_PLACES - 2
+            for writer in asked:
+                writer.close()
+            await runtime.worker.drain(0)
