@@ -107,7 +107,7 @@ def _matches(mac: str, expected: list[bytes]) -> bool:
 
 def _mac(key: hmac.HMAC, parts: tuple[str, ...]) -> str:
     # Each part goes in with its length, so that no two lists of parts give the same bytes.
-    message = b"".join(b"%d:%s" % (len(part), part) for part in map(_encoded, parts))
+    message = b"".join([b"%d:%s" % (len(part), part) for part in map(_encoded, parts)])
     keyed = key.copy()
     keyed.update(message)
     return base64.urlsafe_b64encode(keyed.digest()[:MAC_BYTES]).decode()

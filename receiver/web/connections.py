@@ -4,9 +4,9 @@ import asyncio
 import os
 import resource
 import select
+from collections import deque
 from collections.abc import Callable
 from heapq import nsmallest
-from itertools import chain
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ LAST_SECONDS = 3.0  # for readers at a stop: less than the server waits before i
 TELL_SECONDS = 1.0
 LEAVE = "receiver.leave"  # among a scope's extensions: what gives its connection up
 
+_TRAILERS: Any = deque(maxlen=0)  # keeps nothing
 _VERSIONS = frozenset({"1.1", "1.0"})  # the parser takes a head without one for HTTP/0.9
 
 log = structlog.get_logger()
@@ -88,10 +89,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {LEAVE: self.leave}  # type: ignore[dict-item]
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_inside_head:  # a trailer must not pass for a header
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._is_inside_head = False
         self._bytes_beside = 0
@@ -103,12 +100,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             # HTTP/1.0 has no chunks: what we take for a body is to a proxy the next request (RFC 9112, 6.1).
             raise ValueError("chunks in HTTP/1.0")
-        size = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
+        size, self._body_left = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"content-length" and value.isdigit():
+                self._body_left = int(value[-18:])  # the parser lets no more pass, and no second one
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             raise ValueError("too long a head, and here at once")
-        announced = next((value for name, value in self.headers if name == b"content-length"), b"")
-        self._body_left = int(announced[-18:]) if announced.isdigit() else 0  # the parser lets no more pass
         super().on_headers_complete()
+        self.headers = _TRAILERS  # none of what still comes must pass for a header
 
     def on_body(self, body: bytes) -> None:
         self._bytes_beside = 0
@@ -205,7 +205,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _head_without_upgrade(self) -> bytes:
         version = self.parser.get_http_version().encode()
         first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
-        kept = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        kept = [b"%s: %s\r\n" % pair for pair in self.scope["headers"] if pair[0] != b"upgrade"]
         return b"".join((first, *kept, b"\r\n"))
 
     def _refuse(self, reason: str, *, is_late: bool) -> None:
