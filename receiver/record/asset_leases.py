@@ -229,19 +229,14 @@ def _shares(db: Cursor, load: FetchLoad, chance: float) -> Iterator[FetchShare]:
     Before all come the proven hosts, even with no files: among very many others few looks would see them.
     """
     yield from load.proven
-    providers = list(_providers(db))
+    providers: list[str] = []
+    while row := db.execute(NEXT_PROVIDER, {"provider": providers[-1] if providers else ""}).fetchone():
+        providers += row
     start = int(chance * HASHES)
     for step in (NEXT_UNTRIED_HOST, NEXT_TRIED_HOST):
         for provider in providers:
             for host in _hosts(db, step, provider, start):
                 yield provider, host
-
-
-def _providers(db: Cursor) -> Iterator[str]:
-    provider = ""
-    while row := db.execute(NEXT_PROVIDER, {"provider": provider}).fetchone():
-        (provider,) = row
-        yield provider
 
 
 def _hosts(db: Cursor, step: str, provider: str, start: int) -> list[int]:

@@ -7,7 +7,7 @@ from receiver.models import DeadLetter, DeadLetterPage, FoundDead, WorkFilter
 from receiver.record.cursor import Cursor, change_each
 from receiver.record.filters import DEAD, Search, count_on, find_newest, find_on, json_list, search
 from receiver.record.ids import notification_id
-from receiver.record.rows import Row, to_values
+from receiver.record.rows import to_values
 from receiver.record.windows import cursor_at, number_below
 from receiver.times import to_text
 
@@ -37,15 +37,12 @@ def list_dead(
     high = number_below(cursor) - 1
     found = search(db, DEAD, wanted, *(["o.sink = :sink"] if sink else []), sink=sink)
     rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high)
+    for row in rows:
+        row["id"] = notification_id(row["submission_id"], row["revision"], row["sink"], row["replay_id"])
     return DeadLetterPage(
-        dead_letters=tuple(to_values([_named(row) for row in rows], DeadLetter)),
+        dead_letters=tuple(to_values(rows, DeadLetter)),
         next_cursor=cursor_at(None if reached is None else reached + 1),
     )
-
-
-def _named(row: Row) -> Row:
-    id_ = notification_id(row["submission_id"], row["revision"], row["sink"], row["replay_id"])
-    return {**row, "id": id_}
 
 
 def count_dead(db: Cursor, wanted: WorkFilter, sinks: Sequence[str], low: int) -> tuple[int, int | None]:

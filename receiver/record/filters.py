@@ -185,12 +185,23 @@ def search(db: Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: obje
     values = _values(wanted)
     way = next((rows.by[name] for name in rows.by if name in values), rows.way)
     if "task_ids" in values and way is not rows.way:
-        values["numbers"] = json_list(_numbers(db, wanted))
+        tasks = {"provider": wanted.provider, "task_ids": json_list(wanted.task_ids)}
+        values["numbers"] = json_list([number for (number,) in db.execute(NUMBERS, tasks)])
     return _search(rows, way, values | bound, more)
 
 
 def _search(rows: Rows, way: Way, values: Mapping[str, object], more: Sequence[str]) -> Search:
-    conditions = [rows.only, *(text for name, text in _clauses(rows).items() if name in values), *more]
+    # The pluses keep SQLite from another way than the one that is meant.
+    clauses = {
+        "provider": f"+{rows.provider} = :provider",
+        "owner": "+s.owner = :owner",
+        "state": f"{STATE} = :state",
+        "type": "+e.type = :type",
+        "since": f"+{rows.since} >= :since",
+        "until": f"+{rows.since} < :until",
+        "task_ids": f"+{rows.task_id} IN (SELECT value FROM json_each(:task_ids))",  # noqa: S608
+    }
+    conditions = [rows.only, *(text for name, text in clauses.items() if name in values), *more]
     source = f"FROM {way.walk.table} {way.joins} WHERE {' AND '.join([way.walk.only, *conditions])}"
     return Search(walk=way.walk, source=source, values=values)
 
@@ -210,24 +221,6 @@ def _values(wanted: WorkFilter) -> dict[str, object]:
         task_ids=wanted.task_ids or None,
     )
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _clauses(rows: Rows) -> dict[str, str]:
-    # The pluses keep SQLite from another way than the one that is meant.
-    return {
-        "provider": f"+{rows.provider} = :provider",
-        "owner": "+s.owner = :owner",
-        "state": f"{STATE} = :state",
-        "type": "+e.type = :type",
-        "since": f"+{rows.since} >= :since",
-        "until": f"+{rows.since} < :until",
-        "task_ids": f"+{rows.task_id} IN (SELECT value FROM json_each(:task_ids))",  # noqa: S608
-    }
-
-
-def _numbers(db: Cursor, wanted: WorkFilter) -> list[int]:
-    values = {"provider": wanted.provider, "task_ids": json_list(wanted.task_ids)}
-    return [number for (number,) in db.execute(NUMBERS, values)]
 
 
 def json_list(values: Sequence[str] | Sequence[int]) -> str:

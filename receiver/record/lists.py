@@ -129,16 +129,15 @@ def _way(wanted: TaskFilter) -> Way:
     if wanted.reference is not None:
         return Way(walk=OF_TASKS, joins=WITH_EVENT_IF_ANY)
     if wanted.metadata:
-        return Way(walk=_of_metadata(next(iter(wanted.metadata))), joins=WITH_EVENT_IF_ANY)
+        key = next(iter(wanted.metadata))
+        value = metadata.value_of(key, "s.")
+        of_metadata = Walk(
+            table=f"submissions s INDEXED BY {metadata.index_of(key)}",
+            number="s.number",
+            only=f"{value} = :metadata_0 AND {value} IS NOT NULL",
+        )
+        return Way(walk=of_metadata, joins=WITH_EVENT_IF_ANY)
     return _rarest(wanted)
-
-
-def _of_metadata(key: str) -> Walk:
-    return Walk(
-        table=f"submissions s INDEXED BY {metadata.index_of(key)}",
-        number="s.number",
-        only=f"{metadata.value_of(key, 's.')} = :metadata_0 AND {metadata.value_of(key, 's.')} IS NOT NULL",
-    )
 
 
 def _rarest(wanted: TaskFilter) -> Way:
@@ -183,7 +182,9 @@ def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: s
     """A page of submissions; see ``ports.Store.list_submissions``."""
     before = number_below(cursor)
     if wanted.bound is False:
-        rows, reached = _unbound(db, wanted, limit, before)
+        values = {**_submission_values(wanted), "before": before, "limit": limit + 1}
+        rows = fetch_all(db.execute(UNBOUND, values))
+        rows, reached = rows[:limit], rows[limit - 1]["place"] - 1 if len(rows) > limit else None
     else:
         low, high = _span(db, wanted.since, wanted.until)
         rows, reached = find_newest(
@@ -216,12 +217,6 @@ def submission_search(wanted: SubmissionFilter) -> Search:
 
 def _submission_values(wanted: SubmissionFilter) -> Row:
     return parameters(provider=wanted.provider, owner=wanted.owner, since=wanted.since, until=wanted.until)
-
-
-def _unbound(db: Cursor, wanted: SubmissionFilter, limit: int, before: int) -> tuple[list[Row], int | None]:
-    values = {**_submission_values(wanted), "before": before, "limit": limit + 1}
-    rows = fetch_all(db.execute(UNBOUND, values))
-    return rows[:limit], rows[limit - 1]["place"] - 1 if len(rows) > limit else None
 
 
 def _cursor(reached: int | None) -> str | None:

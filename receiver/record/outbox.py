@@ -7,14 +7,14 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 from collections import Counter
 from datetime import datetime
 
-from receiver.models import Event, OutboxWork, Outcome, Settlement
+from receiver.models import OutboxWork, Outcome, Settlement
 from receiver.record.attempts import keep_attempt
 from receiver.record.cursor import Cursor
 from receiver.record.ids import notification_id
 from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
-from receiver.record.rows import Row, fetch_all, fetch_one, parameters, to_value
+from receiver.record.rows import fetch_all, fetch_one, parameters, to_value
 from receiver.record.views import events_of
 
 FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
@@ -98,13 +98,12 @@ def lease_outbox(
     rows = [row for row in due if not row["is_superseded"] and row["replay_id"] not in withdrawing]
     db.executemany(LEASE_OUTBOX, [{**values, "number": row["number"]} for row in rows])
     events = events_of(db, {row["event"] for row in rows}) if rows else {}
-    return [_work(row, events[row["event"]], sink, lease) for row in rows]
-
-
-def _work(row: Row, event: Event, sink: str, lease: str) -> OutboxWork:
-    announced = as_announced(event, row["revision"], row["content"])
-    id_ = notification_id(event.submission.id, row["revision"], sink, row["replay_id"])
-    return to_value(row, OutboxWork, id=id_, sink=sink, lease=lease, event=announced)
+    works = []
+    for row in rows:
+        event = as_announced(events[row["event"]], row["revision"], row["content"])
+        id_ = notification_id(event.submission.id, row["revision"], sink, row["replay_id"])
+        works.append(to_value(row, OutboxWork, id=id_, sink=sink, lease=lease, event=event))
+    return works
 
 
 def settle_outbox(db: Cursor, work: OutboxWork, settlement: Settlement) -> bool:

@@ -157,28 +157,25 @@ def lease_polls(
     """Take due polls of one provider; see ``ports.Store.lease_polls``."""
     due: list[Row] = []
     for query in (DUE_HELD,) if held_only else (DUE_HELD, DUE_OTHERS):
-        due += _drop_ended(db, query, provider, now, limit - len(due))
+        # The first of tasks without an end; those of others before them are dropped.
+        most = limit - len(due)
+        open_: list[Row] = []
+        ended: list[Row] = []
+        for row in fetch_each(
+            db.execute(query, parameters(provider=provider, now=now, most=most + MOST_DROPPED))
+        ):
+            if row["has_ended"]:
+                ended.append(row)
+            elif len(open_) < most:
+                open_.append(row)
+            else:
+                break
+        for row in ended:
+            drop(db, row["number"], provider, row["task_id"], now)
+        due += open_
     leased = [parameters(lease=lease, lease_until=lease_until, number=row["number"]) for row in due]
     db.executemany(LEASE_POLL, leased)
     return to_values(due, PollWork, lease=lease)
-
-
-def _drop_ended(db: Cursor, query: str, provider: str, now: datetime, limit: int) -> list[Row]:
-    """The first ``limit`` due polls of tasks without an end; those of others before them are dropped."""
-    open_: list[Row] = []
-    ended: list[Row] = []
-    for row in fetch_each(
-        db.execute(query, parameters(provider=provider, now=now, most=limit + MOST_DROPPED))
-    ):
-        if row["has_ended"]:
-            ended.append(row)
-        elif len(open_) < limit:
-            open_.append(row)
-        else:
-            break
-    for row in ended:
-        drop(db, row["number"], provider, row["task_id"], now)
-    return open_
 
 
 def settle_poll(db: Cursor, work: PollWork, settlement: Settlement) -> bool:
@@ -208,18 +205,13 @@ def drop(db: Cursor, number: int, provider: str, task_id: str, now: datetime) ->
     """Drop the poll of a task, and settle what waited for the answer: ``Batch`` does so for what it read."""
     held, replay_id = db.execute(DROP_POLL, (number,)).fetchone() or (0, None)
     if held:
-        _settle_held(db, provider, task_id)
+        owner = Submissions(db).of_task(provider, task_id)
+        assert owner is not None, "what nobody owns is not asked about"  # noqa: S101
+        deliveries = Deliveries(db)
+        deliveries.settle_held(owner)
+        deliveries.write()
     if replay_id is not None:
         count_settled(db, replay_id, Outcome.ANSWERED.value, now)  # by a callback, before it was asked
-
-
-def _settle_held(db: Cursor, provider: str, task_id: str) -> None:
-    """Say of callbacks that waited whether the event of their task bears them out."""
-    owner = Submissions(db).of_task(provider, task_id)
-    assert owner is not None, "what nobody owns is not asked about"  # noqa: S101
-    deliveries = Deliveries(db)
-    deliveries.settle_held(owner)
-    deliveries.write()
 
 
 def follow_deliveries(db: Cursor, now: datetime, limit: int) -> int:

@@ -84,7 +84,11 @@ class Readers:
                     return await asyncio.wrap_future(self._pools[purpose].submit(self._run, read))
                 async with self._places[purpose]:
                     await self._may_begin.wait()
-                    return await asyncio.wrap_future(self._begin(read, purpose))
+                    self._refuse_when_closing()
+                    future = self._pools[purpose].submit(self._run, read)
+                    self._under_way.add(future)
+                    future.add_done_callback(self._under_way.discard)  # by the thread, whoever waits
+                    return await asyncio.wrap_future(future)
         except TimeoutError as exc:
             raise Unavailable(
                 "the database could not be read in time", retry_after_seconds=RETRY_AFTER_SECONDS
@@ -112,13 +116,6 @@ class Readers:
             await asyncio.wait([ended], timeout=INTERRUPT_SECONDS)
         for connection in self._connections:
             connection.close()
-
-    def _begin(self, read: "_Read[T]", purpose: Purpose) -> "Future[T]":
-        self._refuse_when_closing()
-        future = self._pools[purpose].submit(self._run, read)
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)  # by the thread, whoever waits for it
-        return future
 
     def _run(self, read: "_Read[T]") -> T:
         self._refuse_when_closing()

@@ -45,16 +45,14 @@ def record_all(
     """What becomes of deliveries, or why one is refused, in their order; see ``ports.Store.record``."""
     batch = Batch(db, options)
     batch.read(recordings)
-    ends = [_end(batch, recording) for recording in recordings]
+    ends: list[Receipt | ReceiverError] = []
+    for recording in recordings:
+        try:
+            ends.append(batch.judge(recording))
+        except Unavailable as exc:
+            ends.append(exc)
     batch.write()
     return ends
-
-
-def _end(batch: "Batch", recording: Recording) -> Receipt | ReceiverError:
-    try:
-        return batch.judge(recording)
-    except Unavailable as exc:
-        return exc
 
 
 class Batch:
@@ -81,7 +79,12 @@ class Batch:
         first = self._read_likely(recordings)
         self.submissions.read_named(recordings)
         if first < len(recordings):
-            self.deliveries.read((*self._likely_place(each), each.digest) for each in recordings)
+            keys: list[Key] = []
+            for each in recordings:
+                named = self.submissions.named_by(each)
+                task_id = each.report.task_id or (named.task_id if named else None)
+                keys.append((*rules.filing_key_of(each, task_id), each.digest))
+            self.deliveries.read(keys)
 
     def _read_likely(self, recordings: Sequence[Recording]) -> int:
         """Read whose the named tasks are, and which of these bodies came before; of how many none did."""
@@ -102,10 +105,6 @@ class Batch:
         first = [key for key in asked.values() if owner_of(key[0], key[1]) is not None]
         self.deliveries.know(first)
         return len(first)
-
-    def _likely_place(self, recording: Recording) -> FilingKey:
-        named = self.submissions.named_by(recording)
-        return rules.filing_key_of(recording, recording.report.task_id or (named.task_id if named else None))
 
     def write(self) -> None:
         """Write all that was decided."""
@@ -312,16 +311,12 @@ class Batch:
         if verdict is Verdict.UNCONFIRMED:
             self.polls.put(rules.held_poll(poll, owner, provider, now))
         elif verdict is Verdict.ACCEPTED and poll is not None:
-            self._drop(poll, task_id, now)
-
-    def _drop(self, poll: PollRow, task_id: str, now: datetime) -> None:
-        """Drop the poll of a task, and settle what waited for the answer."""
-        self.polls.drop(poll.number)
-        owner = self.submissions.of_task(poll.provider, task_id)
-        if poll.held and owner is not None:
-            self.deliveries.settle_held(owner)
-        if poll.replay_id is not None:
-            self._answered.append((poll.replay_id, now))  # by a callback, before it was asked
+            self.polls.drop(owner)
+            submission = self.submissions.of_task(provider, task_id)
+            if poll.held and submission is not None:
+                self.deliveries.settle_held(submission)
+            if poll.replay_id is not None:
+                self._answered.append((poll.replay_id, now))  # by a callback, before it was asked
 
     def _number_of(self, provider: str, task_id: str | None) -> int | None:
         owner = self.submissions.of_task(provider, task_id)

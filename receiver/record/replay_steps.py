@@ -140,27 +140,33 @@ def step(
     results: Mapping[str, int] = {}
     match replay.stage:
         case Stage.NOTIFY:
-            queued = _queue_notifications(db, replay, found, now, options)
+            moment = to_text(now)
+            entries = [
+                (row["number"], sink, row["revision"], replay.id, moment, moment)
+                for row in still_matching(
+                    db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found
+                )
+                for sink in _sinks(replay, options, row["provider"], row["type"], row["owner"])
+            ]
+            queued = change_each(db, QUEUE_NOTIFICATION, entries)
         case Stage.FETCH:
-            queued = _queue_assets(db, replay, found, now, options)
+            values = []
+            for row in still_matching(db, replay, "e.number, s.provider", found):
+                event = row["number"]
+                keep_revision(db, event, event_of(db, event))
+                life = timedelta(seconds=options.link_life_seconds.get(row["provider"], LINK_LIFE_SECONDS))
+                values.append((to_text(now), to_text(now + life), replay.id, event))
+            queued = change_each(db, QUEUE_ASSETS, values)
         case _:
-            queued, results = _queue_polls(db, replay, found, now, options)
+            tasks = still_matching(db, replay, "s.number, s.provider", found)
+            askable = [row["number"] for row in tasks if not why_not_asked(options, row["provider"])]
+            queued = change_each(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
+            left_out = len(tasks) - len(askable)
+            queued, results = queued + left_out, {UNPOLLED: left_out} if left_out else {}
     next_number = None if matches.next_key is None else int(matches.next_key)
     made = replays.Step(looked_at=len(found), queued=queued, results=results, next_number=next_number)
     replays.move(db, replay.id, made, now=now, next_at=next_at)
     return True
-
-
-def _queue_notifications(
-    db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
-) -> int:
-    moment = to_text(now)
-    entries = [
-        (row["number"], sink, row["revision"], replay.id, moment, moment)
-        for row in still_matching(db, replay, "e.number, e.revision, s.provider, e.type, s.owner", found)
-        for sink in _sinks(replay, options, row["provider"], row["type"], row["owner"])
-    ]
-    return change_each(db, QUEUE_NOTIFICATION, entries)
 
 
 def _sinks(replay: Replay, options: StoreOptions, provider: str, event_type: str, owner: str) -> list[str]:
@@ -170,28 +176,6 @@ def _sinks(replay: Replay, options: StoreOptions, provider: str, event_type: str
         for route in options.routes
         if (route.sink in replay.sinks if replay.sinks else route.wants(provider, event_type, owner))
     ]
-
-
-def _queue_assets(
-    db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
-) -> int:
-    values = []
-    for row in still_matching(db, replay, "e.number, s.provider", found):
-        event = row["number"]
-        keep_revision(db, event, event_of(db, event))
-        life = timedelta(seconds=options.link_life_seconds.get(row["provider"], LINK_LIFE_SECONDS))
-        values.append((to_text(now), to_text(now + life), replay.id, event))
-    return change_each(db, QUEUE_ASSETS, values)
-
-
-def _queue_polls(
-    db: Cursor, replay: Replay, found: Sequence[int], now: datetime, options: StoreOptions
-) -> tuple[int, dict[str, int]]:
-    tasks = still_matching(db, replay, "s.number, s.provider", found)
-    askable = [row["number"] for row in tasks if not why_not_asked(options, row["provider"])]
-    queued = change_each(db, QUEUE_POLL, [(to_text(now), replay.id, number) for number in askable])
-    left_out = len(tasks) - len(askable)
-    return queued + left_out, {UNPOLLED: left_out} if left_out else {}
 
 
 def list_kept(db: Cursor, work: ReplayWork, limit: int, low: int) -> tuple[list[KeptDelivery], int | None]:
@@ -342,7 +326,10 @@ def withdraw_hopeless(db: Cursor, now: datetime, options: StoreOptions) -> None:
 
     That is what is for sinks that are not set, and for providers that cannot be asked.
     """
-    _withdraw_unsendable(db, now, options)
+    sinks = {"sinks": json_list([route.sink for route in options.routes])}
+    withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, sinks).fetchall())
+    for replay_id, pieces in withdrawn.items():
+        replays.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)
     queued = db.execute(QUEUED_POLLS).fetchall()
     unasked = [
         (number, replay_id) for number, replay_id, provider in queued if why_not_asked(options, provider)
@@ -350,10 +337,3 @@ def withdraw_hopeless(db: Cursor, now: datetime, options: StoreOptions) -> None:
     for number, replay_id in unasked:
         db.execute(polls.CLEAR_REPLAY, (number,))
         replays.count_settled(db, replay_id, UNPOLLED, now)
-
-
-def _withdraw_unsendable(db: Cursor, now: datetime, options: StoreOptions) -> None:
-    sinks = {"sinks": json_list([route.sink for route in options.routes])}
-    withdrawn = Counter(replay_id for (replay_id,) in db.execute(WITHDRAW_UNSENDABLE, sinks).fetchall())
-    for replay_id, pieces in withdrawn.items():
-        replays.count_settled(db, replay_id, WITHDRAWN, now, pieces=pieces)

@@ -130,8 +130,12 @@ def _is_ahead(db: Cursor, replay: Replay, routes: Sequence[Route]) -> bool:
         return False
     if replay.stage is not Stage.NOTIFY:
         return True
-    sinks = [route.sink for route in routes if _may_get_any(replay, route)]
-    return all(_waiting_at(db, replay, sink) > MOST_UNSETTLED for sink in sinks)
+    for sink in [route.sink for route in routes if _may_get_any(replay, route)]:
+        values = {"id": replay.id, "sink": sink, "limit": MOST_UNSETTLED + 1}
+        (waiting,) = db.execute(WAITING_AT, values).fetchone()
+        if waiting <= MOST_UNSETTLED:
+            return False
+    return True
 
 
 def _may_get_any(replay: Replay, route: Route) -> bool:
@@ -149,12 +153,6 @@ def _may_get_any(replay: Replay, route: Route) -> bool:
         and (not route.owners or wanted.owner is None or wanted.owner in route.owners)
         and (not route.types or not types.isdisjoint(route.types))
     )
-
-
-def _waiting_at(db: Cursor, replay: Replay, sink: str) -> int:
-    values = {"id": replay.id, "sink": sink, "limit": MOST_UNSETTLED + 1}
-    (waiting,) = db.execute(WAITING_AT, values).fetchone()
-    return int(waiting)
 
 
 def is_leased(db: Cursor, work: ReplayWork) -> bool:

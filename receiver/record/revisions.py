@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import Asset, AssetState, Event, EventType, Outcome
+from receiver.models import AssetState, Event, EventType, Outcome
 from receiver.record.cursor import Cursor
 from receiver.record.rows import parameters
 
@@ -63,9 +63,8 @@ def as_announced(event: Event, revision: int, content: str | None) -> Event:
         ended_at=said.ended_at,
         error_code=said.error_code,
         error_message=said.error_message,
-        assets=tuple(_as_announced(asset, told[asset.index]) for asset in event.assets),
+        assets=tuple(
+            msgspec.structs.replace(asset, **msgspec.structs.asdict(told[asset.index]))
+            for asset in event.assets
+        ),
     )
-
-
-def _as_announced(asset: Asset, said: AnnouncedAsset) -> Asset:
-    return msgspec.structs.replace(asset, **msgspec.structs.asdict(said))

@@ -141,13 +141,10 @@ class ByKeys:
         count = 1 << (len(keys) - 1).bit_length()
         values = list(chain.from_iterable(keys))
         values += values[-self._width :] * (count - len(keys))
-        return self._statement(count), values
-
-    def _statement(self, count: int) -> str:
         if count not in self._sized:
             one = f"({', '.join('?' * self._width)})"
             self._sized[count] = self._many.format(keys=", ".join([one] * count))
-        return self._sized[count]
+        return self._sized[count], values
 
 
 def insert_into(table: str, *names: str) -> str:

@@ -65,43 +65,38 @@ def count_stats(db: Cursor, now: datetime, sinks: Collection[str]) -> Stats:
     What waits for others than the ``sinks`` is counted apart, where any are named, and grows no older.
     """
     with snapshot(db):  # what is kept and what is counted now must be of one moment
-        return _count(db, now, sinks)
-
-
-def _count(db: Cursor, now: datetime, sinks: Collection[str]) -> Stats:
-    kept: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-    for kind, name, state, number in db.execute(KEPT_COUNTS):
-        kept[kind][name, state] = number
-    deliveries = _by_state(kept["deliveries"])
-    deliveries.update(dict(db.execute(COUNT_NEW_DELIVERIES).fetchall()))
-    submitted, fetching = db.execute(COUNT_UNENDED).fetchone()
-    ended = {name.removeprefix("task."): number for name, number in _by_state(kept["tasks"]).items()}
-    (unfetched,) = db.execute(COUNT_UNFETCHED).fetchone()
-    undelivered = db.execute(COUNT_UNDELIVERED).fetchall()
-    waiting = {sink: number for sink, number, _ in undelivered}
-    unset = waiting.keys() - sinks if sinks else frozenset[str]()
-    outbox = kept["outbox"] + Counter(
-        {(sink, NOT_SET if sink in unset else OutboxState.PENDING.value): n for sink, n in waiting.items()}
-    )
-    oldest = {sink: from_text(moment) for sink, _, moment in undelivered if sink not in unset}
-    return Stats(
-        submissions=kept["submissions"]["", ""],
-        tasks=_without_none({"submitted": submitted, "fetching": fetching, **ended}),
-        deliveries=deliveries,
-        assets=_without_none({"pending": unfetched, **_by_state(kept["assets"])}),
-        outbox=_by_name(outbox),
-        unbound=_count_unbound(db, now),
-        polls=_by_name({(provider, last): number for provider, last, number in db.execute(COUNT_POLLS)}),
-        oldest_undelivered_at=min(oldest.values(), default=None),
-        oldest_waiting_at=oldest,
-        oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
-        next_deadline_at=_only_moment(db, NEXT_DEADLINE),
-    )
-
-
-def _count_unbound(db: Cursor, now: datetime) -> dict[str, int]:
-    marks = parameters(hour_ago=now - timedelta(hours=1), day_ago=now - timedelta(days=1))
-    return dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())
+        kept: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+        for kind, name, state, number in db.execute(KEPT_COUNTS):
+            kept[kind][name, state] = number
+        deliveries = _by_state(kept["deliveries"])
+        deliveries.update(dict(db.execute(COUNT_NEW_DELIVERIES).fetchall()))
+        submitted, fetching = db.execute(COUNT_UNENDED).fetchone()
+        ended = {name.removeprefix("task."): number for name, number in _by_state(kept["tasks"]).items()}
+        (unfetched,) = db.execute(COUNT_UNFETCHED).fetchone()
+        undelivered = db.execute(COUNT_UNDELIVERED).fetchall()
+        waiting = {sink: number for sink, number, _ in undelivered}
+        unset = waiting.keys() - sinks if sinks else frozenset[str]()
+        outbox = kept["outbox"] + Counter(
+            {
+                (sink, NOT_SET if sink in unset else OutboxState.PENDING.value): n
+                for sink, n in waiting.items()
+            }
+        )
+        oldest = {sink: from_text(moment) for sink, _, moment in undelivered if sink not in unset}
+        marks = parameters(hour_ago=now - timedelta(hours=1), day_ago=now - timedelta(days=1))
+        return Stats(
+            submissions=kept["submissions"]["", ""],
+            tasks=_without_none({"submitted": submitted, "fetching": fetching, **ended}),
+            deliveries=deliveries,
+            assets=_without_none({"pending": unfetched, **_by_state(kept["assets"])}),
+            outbox=_by_name(outbox),
+            unbound=(dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())),
+            polls=_by_name({(provider, last): number for provider, last, number in db.execute(COUNT_POLLS)}),
+            oldest_undelivered_at=min(oldest.values(), default=None),
+            oldest_waiting_at=oldest,
+            oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
+            next_deadline_at=_only_moment(db, NEXT_DEADLINE),
+        )
 
 
 def _by_state(counts: Mapping[tuple[str, str], int]) -> Counter[str]:

@@ -128,18 +128,12 @@ def _events(db: Cursor, queries: Sequence[str], given: Row) -> Mapping[int, Even
     files: defaultdict[int, list[Row]] = defaultdict(list)
     for row in assets:
         files[row["event"]].append(row)
-    return {row["number"]: _event(row, owned[row["number"]], files[row["number"]]) for row in events}
-
-
-def _event(row: Row, submission: Submission, assets: Sequence[Row]) -> Event:
-    return to_value(
-        row,
-        Event,
-        provider=submission.provider,
-        task_id=submission.task_id,
-        submission=submission,
-        assets=assets,
-    )
+    found: dict[int, Event] = {}
+    for row in events:
+        number, owner = row["number"], owned[row["number"]]
+        task = {"provider": owner.provider, "task_id": owner.task_id, "submission": owner}
+        found[number] = to_value(row, Event, assets=files[number], **task)
+    return found
 
 
 def get_event(db: Cursor, provider: str, task_id: str) -> Event | None:
@@ -168,43 +162,39 @@ def get_verdicts(db: Cursor, provider: str, task_id: str) -> frozenset[Verdict] 
 def get_task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
     """One owned task with its whole history, read in one snapshot."""
     with snapshot(db):
-        return _task(db, provider, task_id, options)
-
-
-def _task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> Task | None:
-    submission = submission_of_task(db, provider, task_id)
-    if submission is None:
-        return None
-    number = _number_of_event(db, provider, task_id)
-    event = None if number is None else event_of(db, number)
-    task = {"provider": provider, "task_id": task_id, "submission_id": submission.id, "event": number}
-    found = None if event else fetch_one(db.execute(POLL_OF_TASK, task))
-    poll = to_value(found, Poll) if found else None
-    deliveries, more_deliveries = history.show(db, history.DELIVERIES, task)
-    notifications, more_notifications = history.show(db, history.NOTIFICATIONS, task)
-    attempts, more_attempts = history.show(db, history.ATTEMPTS, task)
-    return Task(
-        provider=provider,
-        task_id=task_id,
-        state=_state(event),
-        waiting_on=_waiting_on(
-            event,
-            poll,
-            get_verdicts(db, provider, task_id) or frozenset(),
-            [_named(sink, options) for (sink,) in db.execute(PENDING_SINKS, {"event": number})],
-            is_held=bool(found and found["held"]),
-            not_asked=why_not_asked(options, provider),
-        ),
-        submission=submission,
-        event=event,
-        poll=poll,
-        deliveries=deliveries,
-        notifications=notifications,
-        attempts=attempts,
-        left_out=LeftOut(
-            deliveries=more_deliveries, notifications=more_notifications, attempts=more_attempts
-        ),
-    )
+        submission = submission_of_task(db, provider, task_id)
+        if submission is None:
+            return None
+        number = _number_of_event(db, provider, task_id)
+        event = None if number is None else event_of(db, number)
+        task = {"provider": provider, "task_id": task_id, "submission_id": submission.id, "event": number}
+        found = None if event else fetch_one(db.execute(POLL_OF_TASK, task))
+        poll = to_value(found, Poll) if found else None
+        deliveries, more_deliveries = history.show(db, history.DELIVERIES, task)
+        notifications, more_notifications = history.show(db, history.NOTIFICATIONS, task)
+        attempts, more_attempts = history.show(db, history.ATTEMPTS, task)
+        return Task(
+            provider=provider,
+            task_id=task_id,
+            state=_state(event),
+            waiting_on=_waiting_on(
+                event,
+                poll,
+                get_verdicts(db, provider, task_id) or frozenset(),
+                [_named(sink, options) for (sink,) in db.execute(PENDING_SINKS, {"event": number})],
+                is_held=bool(found and found["held"]),
+                not_asked=why_not_asked(options, provider),
+            ),
+            submission=submission,
+            event=event,
+            poll=poll,
+            deliveries=deliveries,
+            notifications=notifications,
+            attempts=attempts,
+            left_out=LeftOut(
+                deliveries=more_deliveries, notifications=more_notifications, attempts=more_attempts
+            ),
+        )
 
 
 def _waiting_on(
@@ -224,7 +214,11 @@ def _waiting_on(
     """
     if event is None:
         return _for_an_end(poll, is_held, not_asked) + _unread(poll, verdicts)
-    return _after_the_end(event, sinks)
+    pending = [asset for asset in event.assets if asset.state is AssetState.PENDING]
+    if pending:
+        last = next((f", last try: {asset.outcome}" for asset in pending if asset.outcome), "")
+        return f"{len(pending)} of {len(event.assets)} files{last}"
+    return f"sink {', '.join(sinks)}" if sinks else None
 
 
 def _for_an_end(poll: Poll | None, is_held: bool, not_asked: str | None) -> str:
@@ -245,14 +239,6 @@ def _unread(poll: Poll | None, verdicts: Collection[Verdict]) -> str:
     if is_unread or Verdict.UNRECOGNISED in verdicts:
         return "; it gave an answer that is not understood"
     return ""
-
-
-def _after_the_end(event: Event, sinks: Sequence[str]) -> str | None:
-    pending = [asset for asset in event.assets if asset.state is AssetState.PENDING]
-    if pending:
-        last = next((f", last try: {asset.outcome}" for asset in pending if asset.outcome), "")
-        return f"{len(pending)} of {len(event.assets)} files{last}"
-    return f"sink {', '.join(sinks)}" if sinks else None
 
 
 def list_history(

@@ -146,20 +146,23 @@ class Writer:
 
     def _run(self) -> None:
         while batch := self._queue.get():
-            self._commit(batch)
+            started = time.perf_counter()
+            try:
+                if not self._try_together(batch):
+                    self._try_each_alone(batch)
+                self._tell(None)
+                if self._observe:
+                    self._observe(len(batch), time.perf_counter() - started)
+            except Exception as exc:  # noqa: BLE001 - this thread must outlive everything, or all would wait for ever
+                for job in batch:
+                    job.end(self._connection.translate(exc))
+                with suppress(Exception):  # short of memory it may be anything
+                    self._tell(self._connection.trouble(exc))
+                    self._connection.roll_back()
+                with suppress(Exception):
+                    self._connection.reopen()
+            self._loop.call_soon_threadsafe(self._resolve, batch)
         self._connection.close()
-
-    def _commit(self, batch: list[_Job]) -> None:
-        started = time.perf_counter()
-        try:
-            if not self._try_together(batch):
-                self._try_each_alone(batch)
-            self._tell(None)
-            if self._observe:
-                self._observe(len(batch), time.perf_counter() - started)
-        except Exception as exc:  # noqa: BLE001 - this thread must outlive everything, or all would wait for ever
-            self._fail(batch, exc)
-        self._loop.call_soon_threadsafe(self._resolve, batch)
 
     def _try_together(self, batch: list[_Job]) -> bool:
         """The usual way: no savepoints. False when a row was bad; then nothing was written."""
@@ -227,15 +230,6 @@ class Writer:
             else:
                 job.future.set_result(job.result)
         self._loop.call_soon(self._hand_over, 0)
-
-    def _fail(self, batch: list[_Job], exc: Exception) -> None:
-        for job in batch:
-            job.end(self._connection.translate(exc))
-        with suppress(Exception):  # short of memory it may be anything
-            self._tell(self._connection.trouble(exc))
-            self._connection.roll_back()
-        with suppress(Exception):
-            self._connection.reopen()
 
     def _tell(self, trouble: str | None) -> None:
         """One line when nothing can be committed any more, and one when it can again."""
