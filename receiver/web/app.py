@@ -104,7 +104,18 @@ class Service:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            phase = "startup"
+            try:
+                await receive()
+                async with self.lifespan():
+                    await send({"type": "lifespan.startup.complete"})
+                    phase = "shutdown"
+                    await receive()
+            except BaseException as exc:
+                said = str(exc) if isinstance(exc, ReceiverError) else traceback.format_exc()
+                await send({"type": f"lifespan.{phase}.failed", "message": said})
+                raise
+            await send({"type": "lifespan.shutdown.complete"})
             return
         try:
             if self._app is None:
@@ -141,21 +152,6 @@ class Service:
         """
         if self._runtime is not None:
             self._runtime.task_waiters.stop()
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Speak the server's lifespan protocol. A failed start is told in the error's own words."""
-        phase = "startup"
-        try:
-            await receive()
-            async with self.lifespan():
-                await send({"type": "lifespan.startup.complete"})
-                phase = "shutdown"
-                await receive()
-        except BaseException as exc:
-            said = str(exc) if isinstance(exc, ReceiverError) else traceback.format_exc()
-            await send({"type": f"lifespan.{phase}.failed", "message": said})
-            raise
-        await send({"type": "lifespan.shutdown.complete"})
 
     async def _keep_open(self, opened: asyncio.Future[None]) -> None:
         try:

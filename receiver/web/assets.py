@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from receiver.errors import Rejected
-from receiver.models import Asset, AssetState, Event
+from receiver.models import Asset, AssetState
 from receiver.problem_types import ProblemType
 from receiver.relay import link_maker
 from receiver.runtime import Runtime
@@ -111,9 +111,17 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
     params = request.path_params
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     has_token = request.state.role >= Role.BACKEND
-    event = await _find(runtime, request if has_token else None, provider, task_id)
+    event = await runtime.store.get_event(provider, task_id)
+    # For a token, another owner's files do not exist.
+    if event is None or (has_token and not may_act_for(request, event.submission.owner)):
+        raise _unknown_file()
     stream.join(f"owner {event.submission.owner}", most_streams())
-    asset = _stored(event, index)
+    asset = next((asset for asset in event.assets if asset.index == index), None)
+    if asset is None:
+        raise _unknown_file()
+    if asset.state is not AssetState.STORED or asset.key is None:
+        why = f", because of {asset.outcome}" if asset.outcome else ""
+        raise Rejected(ProblemType.FILE_NOT_STORED, f"This file is {asset.state}{why}.")
     etag, size = f'"{asset.sha256}"', asset.bytes or 0
     cache_control = "no-store"  # nobody keeps what a token fetched
     if remaining:  # a copy lives no longer than the link that fetched it
@@ -131,24 +139,6 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
         beyond = {"content-range": f"bytes */{size}"}
         return problems.problem(ProblemType.RANGE_NOT_SATISFIABLE, f"The file has {size} bytes.", beyond)
     return await _send(runtime, request, asset, span, headers, stream)
-
-
-async def _find(runtime: Runtime, request: Request | None, provider: str, task_id: str) -> Event:
-    """Whose files they are. For the token of ``request``, another owner's do not exist."""
-    event = await runtime.store.get_event(provider, task_id)
-    if event is None or (request and not may_act_for(request, event.submission.owner)):
-        raise _unknown_file()
-    return event
-
-
-def _stored(event: Event, index: int) -> Asset:
-    asset = next((asset for asset in event.assets if asset.index == index), None)
-    if asset is None:
-        raise _unknown_file()
-    if asset.state is not AssetState.STORED or asset.key is None:
-        why = f", because of {asset.outcome}" if asset.outcome else ""
-        raise Rejected(ProblemType.FILE_NOT_STORED, f"This file is {asset.state}{why}.")
-    return asset
 
 
 def _unknown_file() -> Rejected:

@@ -147,7 +147,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """As far as one request; what ``is_late`` came behind one whose answer is out by now."""
         self._unset_keepalive_if_required()
         start = 0
-        while start < len(data) and not self._is_answering():
+        while start < len(data) and (self._is_idle() or self.cycle.more_body):  # none waits for its answer
             end = self._end_of_piece(data, start)
             if refusal := self._refusal_of(data[start:end]):
                 self._refuse(refusal, is_late=is_late)
@@ -192,7 +192,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             # The parser takes what follows for the other protocol, and it is the body: so another one gets
             # the head again, without the wish (RFC 9110, 7.8, lets a server pass it over). This one would
             # pass over it behind a request after which the connection is to end.
-            head = self._head_without_upgrade()
+            version = self.parser.get_http_version().encode()
+            first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
+            kept = [b"%s: %s\r\n" % pair for pair in self.scope["headers"] if pair[0] != b"upgrade"]
+            head = b"".join((first, *kept, b"\r\n"))
             self._begun -= 1
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
@@ -201,12 +204,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         return True  # so that uvicorn leaves the request alone until it comes again
-
-    def _head_without_upgrade(self) -> bytes:
-        version = self.parser.get_http_version().encode()
-        first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
-        kept = [b"%s: %s\r\n" % pair for pair in self.scope["headers"] if pair[0] != b"upgrade"]
-        return b"".join((first, *kept, b"\r\n"))
 
     def _refuse(self, reason: str, *, is_late: bool) -> None:
         """What cannot be read, as a problem document; a whole request before it is answered first.
@@ -221,18 +218,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if not self.pipeline and not is_late:  # else others are answered before, and it would seem theirs
-            self.transport.write(self._refusal(reason))
+            response = problems.closing(problems.problem(ProblemType.MALFORMED_REQUEST, reason))
+            headers = [*self.server_state.default_headers, *response.raw_headers]
+            lines = [b"%s: %s\r\n" % pair for pair in headers]
+            self.transport.write(b"".join((b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", response.body)))
         self._is_refused = True
         self.transport.close()
         if not self._is_idle():  # it reads a body that never comes whole
             cycle.disconnected = True
             cycle.message_event.set()
-
-    def _refusal(self, detail: str) -> bytes:
-        response = problems.closing(problems.problem(ProblemType.MALFORMED_REQUEST, detail))
-        headers = [*self.server_state.default_headers, *response.raw_headers]
-        lines = [b"%s: %s\r\n" % pair for pair in headers]
-        return b"".join((b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", response.body))
 
     def pause_writing(self) -> None:
         self._read_deadline = self.loop.call_later(STALL_SECONDS, self.transport.abort)
@@ -313,10 +307,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _is_answering(self) -> bool:
-        """Whether a whole request is here that is not answered yet."""
-        return not self._is_idle() and not self.cycle.more_body
-
     def _is_half_read(self) -> bool:
         """Whether what was answered last is perhaps still being sent."""
         if self._is_refused:
@@ -370,7 +360,11 @@ class DescriptorWatch:
             self._tick(loop)
 
     def look(self) -> None:
-        shortage = _shortage()
+        shortage = None
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as exc:
+            shortage = exc.strerror
         was_short, self._is_short = self._is_short, shortage is not None
         if shortage and not was_short:
             log.error("connections.not_accepted", reason=shortage, files_sent=len(streams.STREAMS))
@@ -380,14 +374,6 @@ class DescriptorWatch:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self.look()
         loop.call_later(TELL_SECONDS, self._tick, loop)
-
-
-def _shortage() -> str | None:
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as exc:
-        return exc.strerror
-    return None
 
 
 _CROWD = ConnectionCounts()  # one process has one limit of descriptors

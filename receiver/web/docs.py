@@ -105,28 +105,24 @@ def _chapter(name: str) -> Page:
         if token.type == "heading_open":
             token.attrSet("id", manual.anchor_of(following.content))
         if token.children:
-            token.children = _relinked(token.children)
+            # Links to chapters and other sites stay links; all others become plain text.
+            kept = []
+            is_linked = False
+            for part in token.children:
+                if part.type == "link_open":
+                    link = str(part.attrGet("href"))
+                    if target := manual.target_of(link):
+                        href: str | None = f"{target.name or ''}{target.anchor}"
+                    else:
+                        href = link if link.startswith("https://") else None
+                    is_linked = href is not None
+                    part.attrSet("href", href or "")
+                if is_linked or part.type not in {"link_open", "link_close"}:
+                    kept.append(part)
+            token.children = kept
     markdown = manual.markdown()
     body = markdown.renderer.render(tokens, markdown.options, {})
     return _page(chapter.title, f'<p><a href="../docs">The manual</a></p>\n{body}')
-
-
-def _relinked(tokens: list[Token]) -> list[Token]:
-    """The tokens with every link to a chapter or another site; all other links become plain text."""
-    kept = []
-    is_linked = False
-    for token in tokens:
-        if token.type == "link_open":
-            link = str(token.attrGet("href"))
-            if target := manual.target_of(link):
-                href: str | None = f"{target.name or ''}{target.anchor}"
-            else:
-                href = link if link.startswith("https://") else None
-            is_linked = href is not None
-            token.attrSet("href", href or "")
-        if is_linked or token.type not in {"link_open", "link_close"}:
-            kept.append(token)
-    return kept
 
 
 def _page(title: str, body: str) -> Page:

@@ -119,7 +119,24 @@ class Reception:
 
     async def _answer_anyhow(self, endpoint: Endpoint[Taken], request: Request) -> Response:
         try:
-            return await self._answer(endpoint, request)
+            request.state.is_read = False
+            given = request.headers.getlist("authorization")
+            # Of two, a proxy in front may have looked at the other one.
+            caller = self._guard.identify(given[0] if len(given) == 1 else None)
+            request.state.role, request.state.caller = caller.role, caller.name
+            request.state.owners = caller.owners
+            if endpoint.audience is Audience.BACKEND:
+                require(caller.role, Role.BACKEND)
+            if endpoint.audience is Audience.ADMIN:
+                require(caller.role, Role.ADMIN)
+            if endpoint.method == "GET":
+                answering = endpoint.answer(self._runtime, request, _query(endpoint, request))
+                return await (unless_left(request, answering) if endpoint.audience in _LISTS else answering)
+            self._intake.check(request.headers, endpoint.max_body_bytes)
+            with self._intake.reserve(caller.name, endpoint.max_body_bytes) as waiting:
+                body = await waiting.read(request.receive)
+                request.state.is_read = True
+                return await endpoint.answer(self._runtime, request, _document(endpoint, body))
         except ReceiverError as error:
             answer = problems.answer(error)
             is_unread = not request.state.is_read and announces_body(request.headers)
@@ -130,26 +147,6 @@ class Reception:
             # A door must survive what it does not expect; the caller learns nothing about it.
             log.exception("request.failed", method=request.method, route=endpoint.path)
             return problems.internal()
-
-    async def _answer(self, endpoint: Endpoint[Taken], request: Request) -> Response:
-        request.state.is_read = False
-        given = request.headers.getlist("authorization")
-        # Of two, a proxy in front may have looked at the other one.
-        caller = self._guard.identify(given[0] if len(given) == 1 else None)
-        request.state.role, request.state.caller = caller.role, caller.name
-        request.state.owners = caller.owners
-        if endpoint.audience is Audience.BACKEND:
-            require(caller.role, Role.BACKEND)
-        if endpoint.audience is Audience.ADMIN:
-            require(caller.role, Role.ADMIN)
-        if endpoint.method == "GET":
-            answering = endpoint.answer(self._runtime, request, _query(endpoint, request))
-            return await (unless_left(request, answering) if endpoint.audience in _LISTS else answering)
-        self._intake.check(request.headers, endpoint.max_body_bytes)
-        with self._intake.reserve(caller.name, endpoint.max_body_bytes) as waiting:
-            body = await waiting.read(request.receive)
-            request.state.is_read = True
-            return await endpoint.answer(self._runtime, request, _document(endpoint, body))
 
 
 async def unless_left(request: Request, reading: Awaitable[T]) -> T:

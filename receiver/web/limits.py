@@ -142,7 +142,27 @@ class BodyReader:
         share.coming[self] = whole.coming[self] = None
         try:
             with self._deadline:
-                return await self._collect(receive)
+                chunks: list[bytes] = []
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    chunk: bytes = message.get("body", b"")
+                    size = len(chunk)
+                    if self._held + size > self._max_bytes:
+                        raise _too_large(self._max_bytes)
+                    if size > share.bytes_left:
+                        share.make_room(size, self)
+                    if size > whole.bytes_left:
+                        whole.make_room(size, self)
+                    share.bytes_left -= size
+                    whole.bytes_left -= size
+                    self._held += size
+                    chunks.append(chunk)
+                    if not message.get("more_body", False):
+                        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                    if self._held:
+                        share.half_here[self] = whole.half_here[self] = None
         except TimeoutError as exc:
             if self._is_out:
                 raise _too_much() from None
@@ -150,33 +170,6 @@ class BodyReader:
             raise Rejected(ProblemType.BODY_TOO_SLOW, detail) from exc
         finally:
             self._come_to_an_end()
-
-    async def _collect(self, receive: Receive) -> bytes:
-        chunks: list[bytes] = []
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunk: bytes = message.get("body", b"")
-            if self._held + len(chunk) > self._max_bytes:
-                raise _too_large(self._max_bytes)
-            self._hold(len(chunk))
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            if self._held:
-                share, whole = self._rooms
-                share.half_here[self] = whole.half_here[self] = None
-
-    def _hold(self, size: int) -> None:
-        share, whole = self._rooms
-        if size > share.bytes_left:
-            share.make_room(size, self)
-        if size > whole.bytes_left:
-            whole.make_room(size, self)
-        share.bytes_left -= size
-        whole.bytes_left -= size
-        self._held += size
 
     def give_way(self) -> None:
         """Leave at once all that it held to somebody else, and be told so."""

@@ -84,7 +84,18 @@ def _operation(endpoint: Endpoint[Any], schema_of: SchemaOf, components: dict[st
         },
     }
     if endpoint.method == "GET":
-        operation["parameters"] += _in_query(components[endpoint.takes.__name__])
+        parameters = []
+        for name, kind in components[endpoint.takes.__name__]["properties"].items():
+            parameter = {"name": name, "in": "query", "required": False, "schema": kind}
+            if kind.get("type") == "object":  # given one by one; OpenAPI has no style for it
+                keys = "KEY stands for a key of the object; it may come with several."
+                parameter |= {
+                    "name": f"{name}.KEY",
+                    "description": keys,
+                    "schema": kind["additionalProperties"],
+                }
+            parameters.append(parameter)
+        operation["parameters"] += parameters
     elif endpoint.takes is not Nothing:
         content = {"application/json": {"schema": schema_of[endpoint.takes]}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -124,14 +135,3 @@ def _refusals(statuses: Iterable[int], schema_of: SchemaOf) -> dict[str, Any]:
 
 def _path_parameter(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": kind}}
-
-
-def _in_query(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    parameters = []
-    for name, kind in schema["properties"].items():
-        parameter = {"name": name, "in": "query", "required": False, "schema": kind}
-        if kind.get("type") == "object":  # given one by one; OpenAPI has no style for it
-            keys = "KEY stands for a key of the object; it may come with several."
-            parameter |= {"name": f"{name}.KEY", "description": keys, "schema": kind["additionalProperties"]}
-        parameters.append(parameter)
-    return parameters

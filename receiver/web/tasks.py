@@ -13,7 +13,6 @@ from receiver.models import (
     Event,
     EventType,
     Outcome,
-    Poll,
     Task,
     TaskFilter,
     TaskReference,
@@ -241,6 +240,7 @@ def _has_ended(event: Event | None) -> bool:
 
 def _shown(runtime: Runtime, task: Task) -> TaskShown:
     submission, event = task.submission, task.event
+    due_at = task.poll.due_at if task.poll and runtime.status_client.can_ask(task.provider) else None
     return shape(
         TaskShown,
         task,
@@ -257,7 +257,7 @@ def _shown(runtime: Runtime, task: Task) -> TaskShown:
         type=event.type if event else None,
         revision=event.revision if event else None,
         error=_error(event) if event else None,
-        poll=_poll(runtime, task.provider, task.poll) if task.poll else None,
+        poll=shape(PollShown, task.poll, due_at=text_or_none(due_at)) if task.poll else None,
         assets=[_asset(runtime, task, asset) for asset in event.assets] if event else [],
         deliveries=[shape(DeliveryShown, delivery) for delivery in task.deliveries],
         notifications=[shape(NotificationShown, entry) for entry in task.notifications],
@@ -270,11 +270,6 @@ def _error(event: Event) -> ErrorShown | None:
     if event.error_code is None and event.error_message is None:
         return None
     return ErrorShown(code=event.error_code, message=event.error_message)
-
-
-def _poll(runtime: Runtime, provider: str, poll: Poll) -> PollShown:
-    due_at = poll.due_at if runtime.status_client.can_ask(provider) else None
-    return shape(PollShown, poll, due_at=text_or_none(due_at))
 
 
 def _asset(runtime: Runtime, task: Task, asset: Asset) -> AssetShown:
