@@ -23,7 +23,6 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.escapes import printable
 from receiver.fetching.client import open_plain_client
 from receiver.folders import open_own_file
-from receiver.models import RecordCopy
 from receiver.ports import FileRecord
 from receiver.privileges import become_owner, keep_from_others
 from receiver.runtime import make_blobs
@@ -81,7 +80,13 @@ def backup(*, path: Path, as_json: bool) -> None:
     source = _database(settings).file_of(settings.database_url, settings.data_dir)
     if not source.exists():
         nothing_found(f"database at {source}", "set RECEIVER_DATA_DIR as the service has it")
-    path = _free(path)
+    path = path.resolve()
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as exc:
+        raise Misconfigured(f"{path} cannot be looked into: {exc.strerror}") from exc
+    if taken:
+        raise Misconfigured(f"{path} is there already, and not empty: name a new folder")
     with _becoming(path) as draft:
         made = _fill(settings, source, draft, path)
     if as_json:
@@ -106,17 +111,6 @@ def _database(settings: Settings) -> FileRecord:
             " tools (pg_dump --schema=receiver, or the host's snapshots), and files and secrets with yours"
         )
     return store_class
-
-
-def _free(path: Path) -> Path:
-    path = path.resolve()
-    try:
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
-    except OSError as exc:
-        raise Misconfigured(f"{path} cannot be looked into: {exc.strerror}") from exc
-    if taken:
-        raise Misconfigured(f"{path} is there already, and not empty: name a new folder")
-    return path
 
 
 @contextmanager
@@ -151,12 +145,26 @@ def _fill(settings: Settings, source: Path, draft: Path, path: Path) -> Backup:
     began = time.monotonic()
     record, place = _database(settings), _place(source, settings.data_dir)
     credentials = _copy_credentials(settings.data_dir, draft)  # what is wrong with them shows before the work
-    copy = _copy_database(record, source, draft / place)
+    target = draft / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with bar("Database", 1) as drawn:
+
+        def progress(done: int, pages: int) -> None:
+            drawn.length = pages
+            drawn.update(done - drawn.pos)
+
+        record.copy_record(source, target, progress)
+    say("Checking every page and index of the copy", err=True)
+    copy = record.check_copy(source, target)
     assets, expected_assets = asyncio.run(_assets_folders(settings, path))
     files = None
     if assets:
         stored = record.stored_files(draft / place)
-        files = _copy_files(assets, _place(assets, settings.data_dir), draft, stored, copy.stored)
+        folder = _place(assets, settings.data_dir)
+        files = Files(folder=str(folder))
+        with bar("Files   ", copy.stored, stored) as entries:
+            for key, size in entries:
+                _take(assets, draft / folder, key, size, files)
     shown = str(path).encode("utf-8", "backslashreplace").decode()  # a name may be no text at all
     restore = {"RECEIVER_DATA_DIR": shown}
     if record.file_of(settings.database_url, path) != path / place:
@@ -179,19 +187,6 @@ def _place(source: Path, data_dir: Path) -> Path:
     return Path(source.name) if ".." in inside.parts else inside
 
 
-def _copy_database(record: FileRecord, source: Path, target: Path) -> RecordCopy:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with bar("Database", 1) as drawn:
-
-        def progress(done: int, pages: int) -> None:
-            drawn.length = pages
-            drawn.update(done - drawn.pos)
-
-        record.copy_record(source, target, progress)
-    say("Checking every page and index of the copy", err=True)
-    return record.check_copy(source, target)
-
-
 async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, Path | None]:
     """The asset store's folder, now and in a service started on ``path``; None: not on this machine."""
     roots: list[Path | None] = []
@@ -201,16 +196,6 @@ async def _assets_folders(settings: Settings, path: Path) -> tuple[Path | None, 
             roots.append(blobs.root)
             await blobs.aclose()
     return roots[0], roots[1]
-
-
-def _copy_files(
-    source: Path, place: Path, draft: Path, stored: Iterator[tuple[str, int]], number: int
-) -> Files:
-    found = Files(folder=str(place))
-    with bar("Files   ", number, stored) as files:
-        for key, size in files:
-            _take(source, draft / place, key, size, found)
-    return found
 
 
 def _take(source: Path, target: Path, key: str, size: int, found: Files) -> None:

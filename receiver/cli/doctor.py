@@ -82,7 +82,9 @@ async def _collect() -> Found:
     except Misconfigured as exc:
         todo = "correct or unset it (see `receiver docs settings`)"
         problems = [checks.fail("settings", problem, todo) for problem in exc.problems]
-        return [*problems, *_machine(Path.cwd())], None
+        here = Path.cwd()
+        machine = [checks.check_disk(here), checks.check_clock(here, Clock().now())]
+        return [*problems, *machine, checks.check_sqlite(sqlite3.sqlite_version_info)], None
     try:
         users = [(settings.data_dir, become_owner(settings.data_dir))]
         # Before it is read for a token, which closes it.
@@ -168,14 +170,6 @@ async def _pinged(outlook: Outlook, settings: Settings, heard: probes.ServiceHea
         yield checks.ok(
             f"sink {name}", f"not tried: where it leads is not known here; see `service sink {name}`"
         )
-
-
-def _machine(data_dir: Path) -> list[Check]:
-    return [
-        checks.check_disk(data_dir),
-        checks.check_clock(data_dir, Clock().now()),
-        checks.check_sqlite(sqlite3.sqlite_version_info),
-    ]
 
 
 def _print(found: Sequence[Check]) -> None:

@@ -79,8 +79,12 @@ async def exchange(
         async with asyncio.timeout(seconds), client.stream(method, path, **content) as response:
             stream = response.extensions.get("network_stream")
             peer = place_of(stream and stream.get_extra_info("server_addr"))
-            body = await _whole(client, response, max_bytes)
-            return Reply(status=response.status_code, body=body, peer=peer)
+            received = bytearray()
+            async for chunk in response.aiter_bytes():
+                received += chunk
+                if len(received) > max_bytes:
+                    raise no_receiver(client, f"its answer has more than {max_bytes >> 20} MiB")
+            return Reply(status=response.status_code, body=bytes(received), peer=peer)
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
         words = tls_words(exc) or type(exc).__name__
         said = f"no answer from {client.base_url} ({words}): start `receiver serve`, or set RECEIVER_URL"
@@ -175,15 +179,6 @@ def doubt_about(token: str, challenge: Challenge, reply: Reply, *, may_be_relaye
     if may_be_relayed or proven.place == reply.peer:
         return None
     return Doubt(problem=RELAYED.format(place=proven.place), todo=RELAYED_REMEDY, is_known=True)
-
-
-async def _whole(client: httpx2.AsyncClient, response: httpx2.Response, max_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
-            raise no_receiver(client, f"its answer has more than {max_bytes >> 20} MiB")
-    return bytes(body)
 
 
 def _read(body: bytes, shape: type[Shape]) -> Shape | None:

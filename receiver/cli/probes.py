@@ -34,7 +34,6 @@ from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
-from receiver.polling.answers import Answer
 from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
 from receiver.runtime import make_blobs, make_sink
@@ -99,7 +98,12 @@ async def check_keys(outlook: Outlook) -> list[Check]:
                 return warn(
                     f"asking {name}", f"no {variable}: {without}", f"set {variable} if you use {facts.title}"
                 )
-            return _judged(name, await status_client.ask(name, NO_TASK_ID, NO_TASKS_MODEL))
+            answer = await status_client.ask(name, NO_TASK_ID, NO_TASKS_MODEL)
+            detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
+            if answer.outcome in _KEY_WORKS:
+                return ok(f"asking {name}", f"{key_variable(name)} works ({detail})")
+            judge = warn if answer.outcome in _NOT_SURE else fail
+            return judge(f"asking {name}", detail, _todo_about(name, answer.outcome))
 
         asked = await asyncio.gather(*(ask(name) for name in providers))
     return [*asked, *_slow(settings, providers)]
@@ -112,14 +116,6 @@ def _slow(settings: Settings, providers: Mapping[str, Provider]) -> Iterator[Che
         if access.api_key is not None and limit:
             variable = variable_of("<PROVIDER>_POLLS_PER_MINUTE", name)
             yield warn(f"confirming {name}", limit, f"set {variable} to what your plan allows")
-
-
-def _judged(name: str, answer: Answer) -> Check:
-    detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
-    if answer.outcome in _KEY_WORKS:
-        return ok(f"asking {name}", f"{key_variable(name)} works ({detail})")
-    judge = warn if answer.outcome in _NOT_SURE else fail
-    return judge(f"asking {name}", detail, _todo_about(name, answer.outcome))
 
 
 def _todo_about(provider: str, outcome: Outcome) -> str:

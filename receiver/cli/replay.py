@@ -1,7 +1,6 @@
 """`receiver replay`: do a stage again for what a filter matches; `receiver replays`: those there are."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -50,12 +49,24 @@ def replay(
     Shows what it would do and asks, then follows it to its end. The replay is the service's own: Ctrl-C
     here leaves it running. Exits 0 when all went well, 1 when anything failed, 3 when nothing matched.
     """
-    _check(stage, rate, clauses)
+    if rate is not None and math.isnan(rate):  # it lies in every range
+        raise click.BadParameter("nan is no number", param_hint="--rate")
+    state, kind = clauses["state"], clauses["type"]
+    try:
+        check_can_match(Stage(stage), TaskState(state) if state else None, EventType(kind) if kind else None)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
     asked = {"stage": stage, "filter": filter_document(clauses), "sinks": sinks, "rate": rate}
     with connect() as service:
         plan = service.post("/replays", asked | {"dry_run": True})
-        if dry_run or not plan.document["matched"]:
-            _tell_plan(plan, as_json=as_json)
+        matched = plan.document["matched"]
+        if dry_run or not matched:
+            if as_json:
+                print_json(plan)
+            elif matched:
+                say(printable_lines(_plan(plan.document)))
+            if not matched:
+                nothing_found(f"matching {NOUNS[Stage(plan.document['stage'])][0]}")
             return
         ask(_plan(plan.document), yes=yes)
         started = service.post("/replays", asked)
@@ -150,26 +161,6 @@ def resume(*, replay_id: str, as_json: bool) -> None:
 def cancel(*, replay_id: str, as_json: bool) -> None:
     """End a replay for good, and take back what it queued and nobody has begun."""
     _change(replay_id, "cancel", as_json=as_json)
-
-
-def _check(stage: str, rate: float | None, clauses: Mapping[str, Any]) -> None:
-    if rate is not None and math.isnan(rate):  # it lies in every range
-        raise click.BadParameter("nan is no number", param_hint="--rate")
-    state, kind = clauses["state"], clauses["type"]
-    try:
-        check_can_match(Stage(stage), TaskState(state) if state else None, EventType(kind) if kind else None)
-    except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
-
-
-def _tell_plan(plan: Reply, *, as_json: bool) -> None:
-    matched = plan.document["matched"]
-    if as_json:
-        print_json(plan)
-    elif matched:
-        say(printable_lines(_plan(plan.document)))
-    if not matched:
-        nothing_found(f"matching {NOUNS[Stage(plan.document['stage'])][0]}")
 
 
 def _plan(plan: dict[str, Any]) -> str:

@@ -57,7 +57,14 @@ def print_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], least: 
     fitted = _fit({name: table[name] for name in kept}, width)
     _print_cells(fitted)
     is_shortened = any(fitted[name] != table[name] for name in kept)
-    _tell([name for name in names if name not in kept], width, is_shortened=is_shortened)
+    dropped = [name for name in names if name not in kept]
+    more = f"{len(dropped)} more column{'s' if len(dropped) > 1 else ''}" if dropped else ""
+    for named in (f"{more} ({', '.join(dropped)})" if dropped else "", more):
+        said = f"--wide shows {' and '.join(filter(None, (named, 'whole values' if is_shortened else '')))}."
+        if len(said) <= width:
+            break
+    if dropped or is_shortened:
+        say(said, dim=True)
 
 
 def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
@@ -125,14 +132,3 @@ def _print_cells(table: Mapping[str, Sequence[str]]) -> None:
 def _pad(cell: str, width: int, *, is_right: bool = False) -> str:
     space = " " * (width - measure(cell))
     return space + cell if is_right else cell + space
-
-
-def _tell(dropped: Sequence[str], width: int, *, is_shortened: bool) -> None:
-    """Say which columns are missing or shortened, and how to have them."""
-    more = f"{len(dropped)} more column{'s' if len(dropped) > 1 else ''}" if dropped else ""
-    for named in (f"{more} ({', '.join(dropped)})" if dropped else "", more):
-        said = f"--wide shows {' and '.join(filter(None, (named, 'whole values' if is_shortened else '')))}."
-        if len(said) <= width:
-            break
-    if dropped or is_shortened:
-        say(said, dim=True)

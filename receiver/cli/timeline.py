@@ -69,7 +69,11 @@ def _past(task: dict[str, Any], submitted_at: datetime) -> Iterator[Entry]:
     for entry in task["notifications"]:
         # What was sent for the first time is told by its attempts.
         if entry["settled_at"] and (entry["replay_id"] or entry["state"] == "dead"):
-            yield Entry(entry["settled_at"], f"sink {entry['sink']}", _notification(entry))
+            given_up = "given up" if entry["state"] == "dead" else entry["state"]
+            parts = [f"{given_up} after {count(entry['attempts'], 'attempt')}"]
+            parts += [f"revision {entry['revision']}"] if entry["revision"] > 1 else []
+            parts += [f"replay {printable(entry['replay_id'])}"] if entry["replay_id"] else []
+            yield Entry(entry["settled_at"], f"sink {entry['sink']}", ", ".join(parts))
 
 
 def _future(task: dict[str, Any]) -> Iterator[Entry]:
@@ -100,14 +104,6 @@ def _attempt(attempt: dict[str, Any], submitted_at: datetime) -> str:
         first, last = (elapsed(submitted_at, attempt[at]) for at in ("started_at", "last_started_at"))
         numbers = f"x {attempt['times']}, from {first} to {last}, the last {numbers}"
     return f"{paint(attempt['outcome'])} ({numbers}){_detail(attempt)}"
-
-
-def _notification(entry: dict[str, Any]) -> str:
-    given_up = "given up" if entry["state"] == "dead" else entry["state"]
-    parts = [f"{given_up} after {count(entry['attempts'], 'attempt')}"]
-    parts += [f"revision {entry['revision']}"] if entry["revision"] > 1 else []
-    parts += [f"replay {printable(entry['replay_id'])}"] if entry["replay_id"] else []
-    return ", ".join(parts)
 
 
 def _detail(happened: dict[str, Any]) -> str:

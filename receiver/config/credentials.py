@@ -139,23 +139,19 @@ def _create(data_dir: Path) -> Credentials:
     )
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _publish(path, new)
+        # A whole draft is linked to its name: of parallel first starts exactly one wins.
+        with _drafted(path, new) as draft:
+            try:
+                os.link(draft, path)
+            except OSError as exc:
+                if exc.errno not in _NO_LINKS:
+                    raise
+                _rename_if_first(draft, path)
     except FileExistsError:
         return read_credentials(data_dir) or _create(data_dir)
     except OSError as exc:
         raise Misconfigured(f"{path} cannot be written: {exc.strerror}; check RECEIVER_DATA_DIR") from exc
     return new
-
-
-def _publish(path: Path, credentials: Credentials) -> None:
-    """Write a whole draft, then link it to its name: of parallel first starts exactly one wins."""
-    with _drafted(path, credentials) as draft:
-        try:
-            os.link(draft, path)
-        except OSError as exc:
-            if exc.errno not in _NO_LINKS:
-                raise
-            _rename_if_first(draft, path)
 
 
 @contextmanager

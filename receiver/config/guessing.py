@@ -37,18 +37,12 @@ def is_guessable(secret: str) -> bool:
     bits, position = 0.0, 0
     lower = secret.lower()
     while position < len(secret):
-        length = _pattern_at(lower, position)
+        length = 1  # of what is known, or a repetition
+        for end in range(position + _LEAST_PATTERN, len(lower) + 1):
+            part = lower[position:end]
+            if part not in _KNOWN and lower.find(part, 0, end - 1) == -1:
+                break
+            length = end - position
         bits += _PATTERN_BITS if length > 1 else math.log2(max(letters, 2))
         position += length
     return bits < ENOUGH_BITS
-
-
-def _pattern_at(text: str, start: int) -> int:
-    """How many characters from ``start`` on are known or a repetition; 1 where they are neither."""
-    longest = 1
-    for end in range(start + _LEAST_PATTERN, len(text) + 1):
-        part = text[start:end]
-        if part not in _KNOWN and text.find(part, 0, end - 1) == -1:
-            break
-        longest = end - start
-    return longest

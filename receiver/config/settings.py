@@ -130,7 +130,15 @@ def load_settings(
 
     Raises Misconfigured with every problem at once. Empty variables count as unset.
     """
-    given = _given(os.environ if environ is None else environ)
+    stripped = {name: text.strip() for name, text in (os.environ if environ is None else environ).items()}
+    given = {
+        name: text
+        for name, text in stripped.items()
+        # Kubernetes' word about a Service is no setting, and no misspelt one.
+        if text and not any(names.fullmatch(name) and values.fullmatch(text) for names, values in _INJECTED)
+    }
+    if "DATABASE_URL" in given:
+        given.setdefault("RECEIVER_DATABASE_URL", given["DATABASE_URL"])
     problems = _unknown(given) + _misspelt(given)
     values = {field.attribute: _read(field, field.variable, given, problems) for field in FIELDS}
     values |= _addresses(values, given, host, port)
@@ -145,19 +153,6 @@ def load_settings(
     if problems:
         raise Misconfigured(*problems)
     return settings
-
-
-def _given(environ: Mapping[str, str]) -> dict[str, str]:
-    stripped = {name: text.strip() for name, text in environ.items()}
-    given = {
-        name: text
-        for name, text in stripped.items()
-        # Kubernetes' word about a Service is no setting, and no misspelt one.
-        if text and not any(names.fullmatch(name) and values.fullmatch(text) for names, values in _INJECTED)
-    }
-    if "DATABASE_URL" in given:
-        given.setdefault("RECEIVER_DATABASE_URL", given["DATABASE_URL"])
-    return given
 
 
 # What a backend naturally calls what it needs to reach us, and what we call it.

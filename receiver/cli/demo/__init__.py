@@ -184,7 +184,15 @@ async def _act(
                 handed.append(await backend.submit(job))
                 drawn.update(1)
         if options.outage:
-            await _interrupt(options, service)
+            problems = await service.stop()
+            if problems:
+                raise service.failure(f"the service did not stop in good order: {problems[0]}")
+            tenths = round(options.outage * 10)
+            with options.progress(f"The service is down for {options.outage:g} seconds", tenths) as drawn:
+                for _ in range(tenths):
+                    await asyncio.sleep(0.1)
+                    drawn.update(1)
+            await service.start()
         victim = next(each for each in reversed(handed) if each.job.provider == "vidgo")
         forgery_answer = await backend.forge(victim)
         await _rest(backend, options)
@@ -204,19 +212,6 @@ def _jobs(options: Options) -> list[Job]:
         *jobs[:half],
         *(msgspec.structs.replace(job, early=False, forged=False, seconds=seconds) for job in jobs[half:]),
     ]
-
-
-async def _interrupt(options: Options, service: Service) -> None:
-    """Stop the service for a while: the providers go on, and their callbacks find nobody."""
-    problems = await service.stop()
-    if problems:
-        raise service.failure(f"the service did not stop in good order: {problems[0]}")
-    tenths = round(options.outage * 10)
-    with options.progress(f"The service is down for {options.outage:g} seconds", tenths) as drawn:
-        for _ in range(tenths):
-            await asyncio.sleep(0.1)
-            drawn.update(1)
-    await service.start()
 
 
 async def _rest(backend: Backend, options: Options) -> None:
@@ -254,21 +249,11 @@ async def _keep(options: Options, settings: Settings, service: Service, provider
     """Wait for Ctrl-C, or for the service's own end."""
     stopping = asyncio.Event()
     _on_signals(stopping.set)
-    options.say(_invitation(settings, service.pid, providers_url))
-    ends = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(service.ended())]
-    try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for end in ends:
-            end.cancel()
-
-
-def _invitation(settings: Settings, pid: int, providers_url: str) -> str:
     folder = shlex.quote(str(settings.data_dir))
-    return f"""
+    options.say(f"""
 Everything keeps running until Ctrl-C:
 
-  service    {settings.url}  (process {pid})
+  service    {settings.url}  (process {service.pid})
   providers  {providers_url}/vidgo, /apidot, /apixo and /reapi
              {providers_url}/truth tells what really happened
   tokens     {credentials_path(settings.data_dir)}
@@ -278,4 +263,10 @@ In another terminal:
   export RECEIVER_DATA_DIR={folder}
   export RECEIVER_URL={settings.url}
   receiver tasks list
-"""
+""")
+    ends = [asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(service.ended())]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,15 @@ async def gather(
     told = await asyncio.to_thread(_read_events, folder.events)
     stats = await backend.stats()
     tasks = await asyncio.gather(*(backend.task(each) for each in handed))
+    links = {(event.subject, image.index): image.url for event in told for image in event.data.assets}
+    wanted = {key: url for key, url in links.items() if url}
+    copies = await asyncio.gather(*(_follow(backend, url) for url in wanted.values()))
     return Evidence(
         handed=tuple(handed),
         truth=await ask_truth(backend),
         seen=tuple(msgspec.convert(task, SeenTask) for task in tasks),
         told=told,
-        linked=await _follow_links(backend, told),
+        linked=dict(zip(wanted, copies, strict=True)),
         files=await asyncio.to_thread(_read_files, folder.images),
         forgery=Forgery(
             victim=victim.name, answer=forgery_answer, deliveries=sum(stats["deliveries"].values())
@@ -221,13 +224,6 @@ def _read_events(path: Path) -> tuple[Told, ...]:
 async def ask_truth(backend: Backend) -> tuple[TrueTask, ...]:
     """The simulator's own account."""
     return msgspec.json.decode(await backend.truth(), type=tuple[TrueTask, ...])
-
-
-async def _follow_links(backend: Backend, told: Iterable[Told]) -> dict[ImageKey, Copy]:
-    links = {(event.subject, image.index): image.url for event in told for image in event.data.assets}
-    wanted = {key: url for key, url in links.items() if url}
-    copies = await asyncio.gather(*(_follow(backend, url) for url in wanted.values()))
-    return dict(zip(wanted, copies, strict=True))
 
 
 async def _follow(backend: Backend, url: str) -> Copy:

@@ -9,7 +9,6 @@ from receiver.cli.demo.evidence import (
     Copy,
     Evidence,
     ImageKey,
-    SeenTask,
     ToldImage,
     TrueImage,
     TrueTask,
@@ -187,17 +186,15 @@ def _early(evidence: Evidence) -> Iterator[str]:
         was_early = "early" in answers.get(handed.name, set())
         if was_early != handed.job.early:
             yield f"{handed.name}: its callback was {'early' if was_early else 'not early'}"
-        elif was_early and not _is_matched(seen.get(handed.name)):
-            yield f"{handed.name}: its early callback was not matched"
-
-
-def _is_matched(task: SeenTask | None) -> bool:
-    """Whether a callback with the provider's token, from before the submission, is accepted by now."""
-    return task is not None and any(
-        (delivery.verdict, delivery.proof) == ("accepted", "provider")
-        and delivery.received_at <= task.submitted_at
-        for delivery in task.deliveries
-    )
+        elif was_early:
+            task = seen.get(handed.name)
+            # With the provider's token, from before the submission, it is accepted by now.
+            if task is None or not any(
+                (delivery.verdict, delivery.proof) == ("accepted", "provider")
+                and delivery.received_at <= task.submitted_at
+                for delivery in task.deliveries
+            ):
+                yield f"{handed.name}: its early callback was not matched"
 
 
 def _silent(evidence: Evidence) -> Iterator[str]:

@@ -113,18 +113,6 @@ class Service:
                 start_new_session=True,  # Ctrl-C is for the demo, which then stops the service in good order
             )
         self._problems = None
-        await self._wait_ready(self._url)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    async def ended(self) -> None:
-        """Wait until the process is gone, for whatever reason."""
-        await self._process.wait()
-
-    async def _wait_ready(self, url: str) -> None:
-        """Wait until it is ready. Raises Unavailable, with the end of its log, if it never is."""
         problem = f"it was not ready within {READY_SECONDS:g} seconds"
         with suppress(TimeoutError):
             async with (
@@ -133,11 +121,19 @@ class Service:
             ):
                 while self._process.returncode is None:
                     with suppress(httpx2.TransportError):
-                        if (await http.get(f"{url}/readyz")).status_code == 200:
+                        if (await http.get(f"{self._url}/readyz")).status_code == 200:
                             return
                     await asyncio.sleep(0.05)
             problem = f"it ended with exit code {self._process.returncode}"
         raise self.failure(f"the service did not start: {problem}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def ended(self) -> None:
+        """Wait until the process is gone, for whatever reason."""
+        await self._process.wait()
 
     def failure(self, what: str) -> Unavailable:
         """An error that shows what the service said last."""

@@ -104,7 +104,13 @@ def print_report(report: Report, *, as_json: bool) -> None:
         print_document(msgspec.json.encode(report))
         return
     print_heading("What happened")
-    _print_accounts(report.providers)
+    facts = load_providers()
+    titles = [facts[account.provider].facts.title for account in report.providers]
+    rows = [["", *titles, "all"]]
+    for name in [field for field in Account.__struct_fields__ if field != "provider"]:
+        numbers = [getattr(account, name) for account in report.providers]
+        rows.append([name, *(f"{number:,}" for number in [*numbers, sum(numbers)])])
+    print_lines(rows, right=range(1, len(rows[0])))
     print_heading("What was promised")
     for expectation in report.expectations:
         print_expectation(expectation)
@@ -122,17 +128,6 @@ def print_report(report: Report, *, as_json: bool) -> None:
     else:
         text = f"All {len(report.expectations)} promises held, in {report.seconds:.1f} seconds."
         say(text, fg="green", bold=True)
-
-
-def _print_accounts(accounts: Sequence[Account]) -> None:
-    """Print a column for each provider, as there are more things to count than providers."""
-    facts = load_providers()
-    titles = [facts[account.provider].facts.title for account in accounts]
-    rows = [["", *titles, "all"]]
-    for name in [field for field in Account.__struct_fields__ if field != "provider"]:
-        numbers = [getattr(account, name) for account in accounts]
-        rows.append([name, *(f"{number:,}" for number in [*numbers, sum(numbers)])])
-    print_lines(rows, right=range(1, len(rows[0])))
 
 
 def print_expectation(expectation: Expectation, *, err: bool = False) -> None:
