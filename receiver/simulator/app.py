@@ -40,7 +40,13 @@ def create_simulator(
     root. Raises Misconfigured if Pillow is missing.
     """
     options = options or SimulatorOptions()
-    stage = Stage(options, clock or Clock(), _load_draw())
+    try:
+        drawing = importlib.import_module("receiver.simulator.images")
+    except ImportError as exc:
+        raise Misconfigured(
+            "The simulator draws its images with Pillow: pip install 'callback-receiver[demo]'"
+        ) from exc
+    stage = Stage(options, clock or Clock(), cast("Draw", drawing.draw))
     uploads = Uploads(stage)
     beside = Gallery(stage, uploads).doors()
     gallery = [door.route() for door in beside]
@@ -74,16 +80,6 @@ class ByPort:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _, port = scope.get("server") or (None, 0)
         await self._roots.get(port or 0, self._combined)(scope, receive, send)
-
-
-def _load_draw() -> Draw:
-    try:
-        drawing = importlib.import_module("receiver.simulator.images")
-    except ImportError as exc:
-        raise Misconfigured(
-            "The simulator draws its images with Pillow: pip install 'callback-receiver[demo]'"
-        ) from exc
-    return cast("Draw", drawing.draw)
 
 
 class Gallery:

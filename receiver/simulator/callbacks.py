@@ -41,20 +41,17 @@ class Teller:
         body = msgspec.json.encode(dialect.callback(task.snapshot(given_at)))
         await asyncio.sleep(fate.late_seconds)
         if fate.reorder and not fate.call_before_answer:
-            await self._let_another_pass(task)
+            passed = self._held[task.number] = asyncio.Event()
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(OVERTAKEN_WITHIN_SECONDS):
+                        await passed.wait()
+            finally:
+                del self._held[task.number]
         await self._send_copies(task, url, body, retries)
         if fate.reorder:
             late = msgspec.json.encode(dialect.callback(before))
             await self._caller.call(url, late, retries, task.late_progress.append)
-
-    async def _let_another_pass(self, task: PlayedTask) -> None:
-        passed = self._held[task.number] = asyncio.Event()
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(OVERTAKEN_WITHIN_SECONDS):
-                    await passed.wait()
-        finally:
-            del self._held[task.number]
 
     async def _send_copies(self, task: PlayedTask, url: str, body: bytes, retries: Retries) -> None:
         """Send every copy: at once, or after the first retry wait, as if the provider had got no answer."""

@@ -21,7 +21,6 @@ from receiver.simulator.model import (
     TOO_MANY,
     WRONG_KEY,
     Dialect,
-    PlayedTask,
     Refusal,
     SimulatorOptions,
 )
@@ -98,10 +97,19 @@ class ProviderDesk:
         try:
             self._check_key(request)
             _pass(self._questions)
-            self._check_credit()
-            task = self._find(request)
         except Refusal as problem:
             return self._refuse(problem)
+        if not self._has_credit:
+            return self._refuse(Refusal(402, NO_CREDIT, "The balance of this account is used up."))
+        asked = self._dialect.asked_for(request.path_params, request.query_params)
+        task = self._stage.find(self.name, asked.task_id)
+        # Where the path names a model, or is for music alone, it must be the task's own.
+        if (
+            task is None
+            or asked.model not in {None, task.order.model}
+            or asked.music not in {None, task.order.music}
+        ):
+            return self._refuse(Refusal(404, NOT_FOUND, "There is no such task."))
         task.asked += 1
         if task.fate.error_in_200 and task.asked == 1:
             return self._refuse(Refusal(500, BROKEN, "Something went wrong: try again."), as_200=True)
@@ -143,22 +151,6 @@ class ProviderDesk:
             raise Refusal(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
         if not hmac.compare_digest(key.strip().encode(), self._key.encode()):
             raise Refusal(401, WRONG_KEY, "The key is not valid.")
-
-    def _check_credit(self) -> None:
-        if not self._has_credit:
-            raise Refusal(402, NO_CREDIT, "The balance of this account is used up.")
-
-    def _find(self, request: Request) -> PlayedTask:
-        asked = self._dialect.asked_for(request.path_params, request.query_params)
-        task = self._stage.find(self.name, asked.task_id)
-        # Where the path names a model, or is for music alone, it must be the task's own.
-        if (
-            task is None
-            or asked.model not in {None, task.order.model}
-            or asked.music not in {None, task.order.music}
-        ):
-            raise Refusal(404, NOT_FOUND, "There is no such task.")
-        return task
 
     def _refuse(self, problem: Refusal, *, as_200: bool = False) -> Response:
         answer = JSONResponse(self._dialect.refusal(problem), status_code=200 if as_200 else problem.status)

@@ -70,7 +70,12 @@ class DirectoryDoor:
             beside=ProviderShown(url=url, own_url=None, paths=self._beside),
         )
         if "text/plain" in request.headers.get("accept", ""):
-            return PlainTextResponse(_text(directory))
+            parts = [
+                "\n".join([f"{name}  {'  '.join(filter(None, (one.own_url, one.url)))}", *_lines(one.paths)])
+                for name, one in directory.providers.items()
+            ]
+            parts.append("\n".join([f"beside them  {directory.beside.url}", *_lines(directory.beside.paths)]))
+            return PlainTextResponse("\n\n".join(parts) + "\n")
         return Response(msgspec.json.encode(directory), media_type="application/json")
 
 
@@ -84,16 +89,6 @@ def _shown(doors: Iterable[Door]) -> list[PathShown]:
             paths = [path.replace(f"{{{name}}}", word) for path in paths for word in words]
         shown += [PathShown(method=door.method, path=path, about=about) for path in paths]
     return shown
-
-
-def _text(directory: Directory) -> str:
-    """In 80 columns."""
-    parts = [
-        "\n".join([f"{name}  {'  '.join(filter(None, (one.own_url, one.url)))}", *_lines(one.paths)])
-        for name, one in directory.providers.items()
-    ]
-    parts.append("\n".join([f"beside them  {directory.beside.url}", *_lines(directory.beside.paths)]))
-    return "\n\n".join(parts) + "\n"
 
 
 def _lines(paths: Sequence[PathShown]) -> list[str]:

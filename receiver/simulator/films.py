@@ -25,6 +25,10 @@ def _moov(picture: bytes, width: int, height: int, place: int) -> bytes:
     )
     track = pack(">IIIIIIIIHHHH", 7, 0, 0, 1, 0, length, 0, 0, 0, 0, 0, 0) + _MATRIX
     track += pack(">II", width << 16, height << 16)
+    decoder = pack(">BB3sII", 0x6C, 0x11, b"\0\0\0", 0, 0)  # 6C: JPEG; 11: a stream of pictures
+    stream = pack(">HB", 1, 0) + _descriptor(4, decoder) + _descriptor(6, b"\x02")
+    looks = pack(">6xH16xHHIIIH32xHh", 1, width, height, 72 << 16, 72 << 16, 0, 1, 24, -1)
+    entry = _box(b"mp4v", looks, _box(b"esds", pack(">I", 0), _descriptor(3, stream)))
     media = _box(
         b"mdia",
         _box(b"mdhd", pack(">IIIIIHH", 0, 0, 0, TICKS, length, 0x55C4, 0)),
@@ -34,26 +38,17 @@ def _moov(picture: bytes, width: int, height: int, place: int) -> bytes:
             _box(b"vmhd", pack(">IHHHH", 1, 0, 0, 0, 0)),
             # The picture is in this very file.
             _box(b"dinf", _box(b"dref", pack(">II", 0, 1), _box(b"url ", pack(">I", 1)))),
-            _samples(picture, width, height, place),
+            _box(
+                b"stbl",
+                _box(b"stsd", pack(">II", 0, 1), entry),
+                _box(b"stts", pack(">4I", 0, 1, 1, SECONDS * TICKS)),
+                _box(b"stsc", pack(">5I", 0, 1, 1, 1, 1)),
+                _box(b"stsz", pack(">3I", 0, len(picture), 1)),
+                _box(b"stco", pack(">3I", 0, 1, place)),
+            ),
         ),
     )
     return _box(b"moov", _box(b"mvhd", header), _box(b"trak", _box(b"tkhd", track), media))
-
-
-def _samples(picture: bytes, width: int, height: int, place: int) -> bytes:
-    """One sample of full length, in one chunk."""
-    decoder = pack(">BB3sII", 0x6C, 0x11, b"\0\0\0", 0, 0)  # 6C: JPEG; 11: a stream of pictures
-    stream = pack(">HB", 1, 0) + _descriptor(4, decoder) + _descriptor(6, b"\x02")
-    looks = pack(">6xH16xHHIIIH32xHh", 1, width, height, 72 << 16, 72 << 16, 0, 1, 24, -1)
-    entry = _box(b"mp4v", looks, _box(b"esds", pack(">I", 0), _descriptor(3, stream)))
-    return _box(
-        b"stbl",
-        _box(b"stsd", pack(">II", 0, 1), entry),
-        _box(b"stts", pack(">4I", 0, 1, 1, SECONDS * TICKS)),
-        _box(b"stsc", pack(">5I", 0, 1, 1, 1, 1)),
-        _box(b"stsz", pack(">3I", 0, len(picture), 1)),
-        _box(b"stco", pack(">3I", 0, 1, place)),
-    )
 
 
 def _box(name: bytes, *parts: bytes) -> bytes:

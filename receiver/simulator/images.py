@@ -35,15 +35,7 @@ def draw(task_id: str, index: int, longest_edge: int = LONGEST_EDGE, extension: 
     )
     by_turns = FORMATS[(first_format + index) % 3]
     name, media_type, extension = next((each for each in FORMATS if each[2] == extension), by_turns)
-    image = _landscape(random.Random(f"{task_id}/{index}"), hue, width, height)
-    content = io.BytesIO()
-    image.save(content, name, quality=88)  # PNG passes over ``quality``
-    return Media(
-        content=content.getvalue(), media_type=media_type, extension=extension, width=width, height=height
-    )
-
-
-def _landscape(chance: random.Random, hue: float, width: int, height: int) -> Image.Image:
+    chance = random.Random(f"{task_id}/{index}")
     wide, high = width * _SMOOTH, height * _SMOOTH
     ramp = Image.linear_gradient("L").resize((wide, high), Image.Resampling.BICUBIC)
     top, middle, bottom = (
@@ -51,12 +43,17 @@ def _landscape(chance: random.Random, hue: float, width: int, height: int) -> Im
         _colour(hue + 0.08, 0.42, 0.82),
         _colour(hue + 0.16, 0.28, 0.98),
     )
-    image = ImageOps.colorize(ramp, black=top, mid=middle, white=bottom)  # the sky
-    _sun(image, chance, hue)
+    scene = ImageOps.colorize(ramp, black=top, mid=middle, white=bottom)  # the sky
+    _sun(scene, chance, hue)
     ridges = chance.randint(4, 6)
     for number in range(ridges):
-        _ridge(image, chance, hue, depth=(number + 1) / ridges)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+        _ridge(scene, chance, hue, depth=(number + 1) / ridges)
+    image = scene.resize((width, height), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, name, quality=88)  # PNG passes over ``quality``
+    return Media(
+        content=content.getvalue(), media_type=media_type, extension=extension, width=width, height=height
+    )
 
 
 def _sun(image: Image.Image, chance: random.Random, hue: float) -> None:

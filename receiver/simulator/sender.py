@@ -46,26 +46,23 @@ class Caller:
         for attempt, seconds in enumerate((wait_seconds, *retries.waits_seconds), start=1):
             await asyncio.sleep(seconds * self._retry_factor)
             async with self._at_once:
-                done = await self._attempt(url, body, retries, copy, attempt)
+                sent_at = self._clock.now()
+                status, error, answer = None, None, None
+                try:
+                    async with asyncio.timeout(retries.timeout_seconds):
+                        headers = {"Content-Type": "application/json"}
+                        async with self._http.stream("POST", url, content=body, headers=headers) as response:
+                            status, answer = response.status_code, await _read_answer(response)
+                except TimeoutError:
+                    error = "timeout"
+                except httpx2.HTTPError as exc:
+                    error = type(exc).__name__
+                done = CallAttempt(
+                    copy=copy, attempt=attempt, sent_at=sent_at, status=status, error=error, answer=answer
+                )
             note(done)
             if retries.satisfied_by(done.status):
                 return
-
-    async def _attempt(self, url: str, body: bytes, retries: Retries, copy: int, attempt: int) -> CallAttempt:
-        sent_at = self._clock.now()
-        status, error, answer = None, None, None
-        try:
-            async with asyncio.timeout(retries.timeout_seconds):
-                headers = {"Content-Type": "application/json"}
-                async with self._http.stream("POST", url, content=body, headers=headers) as response:
-                    status, answer = response.status_code, await _read_answer(response)
-        except TimeoutError:
-            error = "timeout"
-        except httpx2.HTTPError as exc:
-            error = type(exc).__name__
-        return CallAttempt(
-            copy=copy, attempt=attempt, sent_at=sent_at, status=status, error=error, answer=answer
-        )
 
 
 async def _read_answer(response: httpx2.Response) -> object:

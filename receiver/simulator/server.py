@@ -60,7 +60,11 @@ async def serve_providers(
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=listeners))
         try:
-            await _started(server, serving)
+            while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers a flag, no event
+                await asyncio.sleep(0.01)
+            if not server.started:
+                await serving
+                raise Unavailable("The simulator did not start.")
             shown = f"[{host}]" if ":" in host else host
             combined, *roots = (f"http://{shown}:{each}" for each in ports)
             yield Addresses(combined=combined, roots=dict(zip(names, roots, strict=True)))
@@ -88,11 +92,3 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the program around us, which has more than this to stop."""
         yield
-
-
-async def _started(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn offers a flag, no event
-        await asyncio.sleep(0.01)
-    if not server.started:
-        await serving
-        raise Unavailable("The simulator did not start.")
