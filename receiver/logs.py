@@ -95,7 +95,12 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> Callable[[], 
         logger_factory=lines,
         cache_logger_on_first_use=True,
     )
-    _forward_standard_library(number)
+    root = logging.getLogger()
+    others = [handler for handler in root.handlers if not isinstance(handler, _Forward)]
+    root.handlers = [*others, _Forward()]
+    root.setLevel(number)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
     return lines.flush
 
 
@@ -270,15 +275,6 @@ def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> 
         else value
         for key, value in event.items()
     }
-
-
-def _forward_standard_library(level: int) -> None:
-    root = logging.getLogger()
-    others = [handler for handler in root.handlers if not isinstance(handler, _Forward)]
-    root.handlers = [*others, _Forward()]
-    root.setLevel(level)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(level if level < logging.INFO else max(level, logging.WARNING))
 
 
 class _Forward(logging.Handler):

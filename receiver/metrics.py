@@ -193,7 +193,15 @@ class _Waiting(Collector):
         if self._held is not None:
             stats, counted_at = self._held
             yield from _counts(stats, self._sinks)
-            yield _unended(stats, self._providers)
+            unended = GaugeMetricFamily(
+                "receiver_tasks_unended",
+                "Tasks without an end, by how the last question about each ended.",
+                labels=["provider", "last_outcome"],
+            )
+            for provider in sorted({*self._providers, *stats.polls}):
+                for outcome, count in ({NEVER: 0} | dict(stats.polls.get(provider, {}))).items():
+                    unended.add_metric([provider, outcome], count)
+            yield unended
             yield from _ages(stats, counted_at)
             if stats.wal_bytes is not None:
                 yield GaugeMetricFamily(
@@ -223,18 +231,6 @@ def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
     yield GaugeMetricFamily("receiver_early_deliveries", "Deliveries without a submission yet.", early)
     held = stats.deliveries.get(Verdict.UNCONFIRMED, 0)
     yield GaugeMetricFamily("receiver_unconfirmed_deliveries", "Deliveries not confirmed yet.", held)
-
-
-def _unended(stats: Stats, providers: Collection[str]) -> Metric:
-    unended = GaugeMetricFamily(
-        "receiver_tasks_unended",
-        "Tasks without an end, by how the last question about each ended.",
-        labels=["provider", "last_outcome"],
-    )
-    for provider in sorted({*providers, *stats.polls}):
-        for outcome, count in ({NEVER: 0} | dict(stats.polls.get(provider, {}))).items():
-            unended.add_metric([provider, outcome], count)
-    return unended
 
 
 def _ages(stats: Stats, counted_at: datetime) -> Iterator[Metric]:
@@ -277,7 +273,13 @@ class RecentStats:
         """
         asked = self._seconds()
         async with self._lock:
-            if self._stats is None or self._is_old(asked, anew=anew):
+            stands = RECENT_TO_COUNTING * (self._ended - self._begun)
+            if anew and stands <= RECENT_SECONDS:
+                is_old = self._begun < asked
+            else:
+                lasts = min(max(stands, RECENT_SECONDS), LONGEST_RECENT_SECONDS)
+                is_old = self._seconds() >= self._ended + lasts
+            if self._stats is None or is_old:
                 begun = self._seconds()
                 self._stats = await self._count()
                 self._begun, self._ended = begun, self._seconds()
@@ -286,9 +288,3 @@ class RecentStats:
     def counted_at(self, now: datetime) -> datetime:
         """When the last count began, by the clock that shows ``now``; ``now`` before the first."""
         return now if self._stats is None else now - timedelta(seconds=self._seconds() - self._begun)
-
-    def _is_old(self, asked: float, *, anew: bool) -> bool:
-        stands = RECENT_TO_COUNTING * (self._ended - self._begun)
-        if anew and stands <= RECENT_SECONDS:
-            return self._begun < asked
-        return self._seconds() >= self._ended + min(max(stands, RECENT_SECONDS), LONGEST_RECENT_SECONDS)

@@ -42,7 +42,17 @@ def become_owner(folder: Path) -> str | None:
         raise Misconfigured(
             f"{folder} belongs to {owner}, whom root cannot become here ({exc.strerror}): run this as {owner}"
         ) from exc
-    _refuse_unusable(folder, owner)
+    for program in (os.__file__, __file__, msgspec.__file__):  # Python, this package, and what it needs
+        if not os.access(program, os.R_OK):
+            raise Misconfigured(
+                f"{owner}, to whom {folder} belongs, cannot read {program}, which runs this: run the"
+                " `receiver` that the service runs"
+            )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise Misconfigured(
+            f"{folder} belongs to {owner}, who cannot reach it from here: run this where the service runs"
+            " (for systemd's DynamicUser by `systemd-run`, see deploy/README.md)"
+        )
     return owner
 
 
@@ -83,18 +93,3 @@ def _become(user: int, group: int) -> None:
     os.setgroups(groups)
     os.setgid(group)
     os.setuid(user)
-
-
-def _refuse_unusable(folder: Path, owner: str) -> None:
-    """Much is imported when it is first needed, by then as this user."""
-    for program in (os.__file__, __file__, msgspec.__file__):  # Python, this package, and what it needs
-        if not os.access(program, os.R_OK):
-            raise Misconfigured(
-                f"{owner}, to whom {folder} belongs, cannot read {program}, which runs this: run the"
-                " `receiver` that the service runs"
-            )
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise Misconfigured(
-            f"{folder} belongs to {owner}, who cannot reach it from here: run this where the service runs"
-            " (for systemd's DynamicUser by `systemd-run`, see deploy/README.md)"
-        )

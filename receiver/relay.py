@@ -145,13 +145,17 @@ class Relay:
         started_at, started = self._clock.now(), self._clock.uptime()
         failure = await self._publish(work)
         diagnosis = self._diagnose(work, failure, started)
+        max_age = timedelta(seconds=self._policies[work.sink].max_age_seconds)
+        # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
+        is_lived = self._leaps.lived(max_age)
+        is_tried = diagnosis.uses_attempt or self._has_failed_for_long(work.sink)
         settlement = decide(
             work,
             failure,
             diagnosis,
             started_at=started_at,
             settled_at=self._clock.now(),
-            give_up_at=self._give_up_at(work, diagnosis),
+            give_up_at=(work.created_at + max_age if is_lived and is_tried else None),
             chance=self._clock.random(),
         )
         if settlement.retry_at is None:
@@ -215,14 +219,6 @@ class Relay:
         elif before is not None and after is None:
             log.info("sink.recovered", sink=work.sink, outcome=before.outcome.value)
         return diagnosis
-
-    def _give_up_at(self, work: OutboxWork, diagnosis: Diagnosis) -> datetime | None:
-        """The time after which a failure is the entry's last; None where its age does not count."""
-        max_age = timedelta(seconds=self._policies[work.sink].max_age_seconds)
-        # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
-        is_lived = self._leaps.lived(max_age)
-        is_tried = diagnosis.uses_attempt or self._has_failed_for_long(work.sink)
-        return work.created_at + max_age if is_lived and is_tried else None
 
     def _has_failed_for_long(self, sink: str) -> bool:
         patience = min(PATIENCE_SECONDS, self._policies[sink].max_age_seconds)

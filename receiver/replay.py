@@ -67,7 +67,18 @@ class Replayer:
         """
         replay = work.replay
         if replay.state is ReplayState.DONE:
-            _log_done(replay)
+            ended_at = replay.finished_at or replay.created_at
+            log.info(
+                "replay.done",
+                replay_id=replay.id,
+                stage=replay.stage.value,
+                matched=replay.matched,
+                looked_at=replay.looked_at,
+                queued=replay.queued,
+                settled=replay.settled,
+                results=dict(replay.results),
+                seconds=round((ended_at - replay.created_at).total_seconds(), 3),
+            )
             return
         if replay.state is ReplayState.CANCELLED:
             # Take back all that it queued and nobody holds, with pauses for callbacks.
@@ -140,18 +151,3 @@ def check_can_match(stage: Stage, state: TaskState | None, kind: EventType | Non
         raise ValueError(
             f"nothing can match: the stage {stage} is only about tasks in state {states}, not {wanted}"
         )
-
-
-def _log_done(replay: Replay) -> None:
-    ended_at = replay.finished_at or replay.created_at
-    log.info(
-        "replay.done",
-        replay_id=replay.id,
-        stage=replay.stage.value,
-        matched=replay.matched,
-        looked_at=replay.looked_at,
-        queued=replay.queued,
-        settled=replay.settled,
-        results=dict(replay.results),
-        seconds=round((ended_at - replay.created_at).total_seconds(), 3),
-    )

@@ -96,7 +96,9 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
     )
     store = await _open_store(settings, clock, metrics, status_client, providers, stack)
-    blobs = await _open_blobs(settings, http, stack)
+    blobs = make_blobs(settings, http)
+    stack.push_async_callback(blobs.aclose)
+    await blobs.sweep()
     sinks: dict[str, Sink] = {}
     for wanted in settings.sinks:
         sinks[wanted.name] = make_sink(settings, wanted, http)
@@ -145,13 +147,6 @@ async def _open_store(
     store = await kind.open(settings.database_url, options)
     stack.push_async_callback(store.aclose)
     return store
-
-
-async def _open_blobs(settings: Settings, http: httpx2.AsyncClient, stack: AsyncExitStack) -> BlobStore:
-    blobs = make_blobs(settings, http)
-    stack.push_async_callback(blobs.aclose)
-    await blobs.sweep()
-    return blobs
 
 
 async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stack: AsyncExitStack) -> Fetcher:

@@ -128,7 +128,14 @@ class Circuit:
         """It took no message, for now; return whose fault that is."""
         self._failing_since = now if self._failing_since is None else self._failing_since
         if self.outage is not None:
-            return self._goes_on(self.outage, failure, now)
+            if failure.entry == self.outage.probe:
+                seconds = min(2 * self.outage.wait_seconds, LONGEST_SECONDS)
+                self.outage = _outage(failure, seconds, self.outage.met_at, now)
+                return msgspec.structs.replace(_waits_with_the_sink(failure), is_probe=True)
+            # On its way since before the outage was known: the same one, not a longer one.
+            until = now + timedelta(seconds=failure.retry_after_seconds or 0.0)
+            self.outage = msgspec.structs.replace(self.outage, until=max(self.outage.until, until))
+            return _waits_with_the_sink(failure)
         # The sink took another message while this one was on its way, or since this one failed before: then
         # the fault may be this message's own.
         is_meanwhile = self._took_at is not None and failure.started_at < self._took_at
@@ -147,16 +154,6 @@ class Circuit:
         self._suspects.clear()
         self._probes = 0
         self.outage = _outage(failure, FIRST_SECONDS, now, now)
-        return _waits_with_the_sink(failure)
-
-    def _goes_on(self, outage: Outage, failure: Failure, now: timedelta) -> Diagnosis:
-        if failure.entry == outage.probe:
-            seconds = min(2 * outage.wait_seconds, LONGEST_SECONDS)
-            self.outage = _outage(failure, seconds, outage.met_at, now)
-            return msgspec.structs.replace(_waits_with_the_sink(failure), is_probe=True)
-        # On its way since before the outage was known: the same one, not a longer one.
-        until = now + timedelta(seconds=failure.retry_after_seconds or 0.0)
-        self.outage = msgspec.structs.replace(outage, until=max(outage.until, until))
         return _waits_with_the_sink(failure)
 
 

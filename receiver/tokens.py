@@ -77,7 +77,11 @@ class Tokens:
 
     def open_cursor(self, list_name: str, sealed: str) -> str | None:
         """What was sealed for this list, or None. Never raises."""
-        mac, hidden = sealed[:MAC_CHARACTERS], _decoded(sealed[MAC_CHARACTERS:])
+        mac = sealed[:MAC_CHARACTERS]
+        try:
+            hidden = base64.urlsafe_b64decode(sealed[MAC_CHARACTERS:])
+        except ValueError:
+            return None
         if len(hidden) != SEALED_BYTES:
             return None
         for key in self._keys:
@@ -118,13 +122,6 @@ def _masked(key: hmac.HMAC, mac: str, text: bytes) -> bytes:
     stream = key.copy()
     stream.update(b"stream:" + _encoded(mac))
     return bytes(one ^ other for one, other in zip(text, stream.digest(), strict=False))
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        return base64.urlsafe_b64decode(text)
-    except ValueError:
-        return b""
 
 
 def _encoded(text: str) -> bytes:

@@ -54,7 +54,18 @@ class Upkeep:
 
     async def run(self) -> None:
         """Expire, forget and purge all that is due now; a long purge does not hold up the others."""
-        await self._look_for_unset_sinks()
+        # Sinks that were renamed or removed while events waited for them: each is told of once.
+        undelivered = await self._store.count_unset_sinks()
+        waiting = {sink: counts.get(OutboxState.PENDING, 0) for sink, counts in undelivered.items()}
+        unset = {sink: count for sink, count in waiting.items() if count}
+        for sink in unset.keys() - self._unset.keys():
+            log.warning(
+                "sink.not_set",
+                sink=sink,
+                waiting=unset[sink],
+                reason="set it again, or move or drop its events with `receiver dead`",
+            )
+        self._unset = unset
         expired = purged = 0
         is_done = False
         while not is_done:
@@ -69,20 +80,6 @@ class Upkeep:
             purged += dropped
         if expired or purged:
             log.info("upkeep.done", expired_early=expired, purged=purged)
-
-    async def _look_for_unset_sinks(self) -> None:
-        """Warn of sinks that were renamed or removed while events waited for them."""
-        undelivered = await self._store.count_unset_sinks()
-        waiting = {sink: counts.get(OutboxState.PENDING, 0) for sink, counts in undelivered.items()}
-        unset = {sink: count for sink, count in waiting.items() if count}
-        for sink in unset.keys() - self._unset.keys():
-            log.warning(
-                "sink.not_set",
-                sink=sink,
-                waiting=unset[sink],
-                reason="set it again, or move or drop its events with `receiver dead`",
-            )
-        self._unset = unset
 
     async def _warn_of_unbound(self, logged_before: datetime) -> None:
         """Warn once of each reservation without a task, after the time in which a task counts as lost.

@@ -64,23 +64,20 @@ class LocalBlobs:
         except OSError as exc:
             if exc.errno != errno.EXDEV:
                 raise
-            self._copy(source, path)
+            self.staging.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self.staging)
+            _lock(descriptor)  # a sweep leaves it alone as long as this process lives
+            try:
+                with source.open("rb") as original, os.fdopen(descriptor, "wb") as copy:
+                    shutil.copyfileobj(original, copy, CHUNK_BYTES)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            source.unlink()
         sync_folder(path.parent)
-
-    def _copy(self, source: Path, path: Path) -> None:
-        self.staging.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.staging)
-        _lock(handle)  # a sweep leaves it alone as long as this process lives
-        try:
-            with source.open("rb") as original, os.fdopen(handle, "wb") as copy:
-                shutil.copyfileobj(original, copy, CHUNK_BYTES)
-                copy.flush()
-                os.fsync(copy.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        source.unlink()
 
     async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         # One handle from first to last: a file that is replaced meanwhile is not mixed with its successor.

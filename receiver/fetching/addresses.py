@@ -142,7 +142,26 @@ def check_url(url: str, *, opened: Sequence[Network] = (), hosts: Sequence[str] 
     networks. ``hosts`` (lower case), when given, are the only names allowed, each with all below it.
     Raises FetchFailed: BAD_URL, PRIVATE_ADDRESS or HOST_NOT_ALLOWED.
     """
-    target = _parse(url)
+    whole = _URL.fullmatch(tidy(url))
+    if whole is None:
+        raise bad_url("it is not an absolute http or https URL")
+    scheme, authority, path, query = whole.groups(default="")
+    place = _AUTHORITY.fullmatch(authority)
+    if place is None:
+        raise bad_url("its host or port is malformed, or it carries credentials")
+    scheme = scheme.lower()
+    port = int(place[2] or {"http": 80, "https": 443}[scheme])
+    # Plain http on 443 would look like https to the backend, which sees the port and not the scheme.
+    if port > 65535 or (scheme, port) == ("http", 443):
+        raise bad_url("its port is out of the question")
+    name = _host(place[1].lower())
+    try:
+        escaped = _escaped(path or "/", _ESCAPED_IN_PATHS) + _escaped(query, _ESCAPED_IN_QUERIES)
+    except UnicodeEncodeError as exc:
+        raise bad_url("it is not Unicode text") from exc
+    if len(escaped) > MAX_URL_LENGTH:
+        raise bad_url("it is too long once it is escaped")
+    target = Target(scheme=scheme, host=name, port=port, path=escaped)
     if is_literal(target.host):
         admit(target.host, target.host, target.port, opened)
     elif _is_internal(target.host) and not opened:
@@ -163,29 +182,6 @@ def tidy(url: str) -> str:
     if len(link) > MAX_URL_LENGTH or _FORBIDDEN.search(link):
         raise bad_url("it is too long, or has tabs, line ends, other control characters or backslashes")
     return link
-
-
-def _parse(url: str) -> Target:
-    whole = _URL.fullmatch(tidy(url))
-    if whole is None:
-        raise bad_url("it is not an absolute http or https URL")
-    scheme, authority, path, query = whole.groups(default="")
-    place = _AUTHORITY.fullmatch(authority)
-    if place is None:
-        raise bad_url("its host or port is malformed, or it carries credentials")
-    scheme = scheme.lower()
-    port = int(place[2] or {"http": 80, "https": 443}[scheme])
-    # Plain http on 443 would look like https to the backend, which sees the port and not the scheme.
-    if port > 65535 or (scheme, port) == ("http", 443):
-        raise bad_url("its port is out of the question")
-    host = _host(place[1].lower())
-    try:
-        escaped = _escaped(path or "/", _ESCAPED_IN_PATHS) + _escaped(query, _ESCAPED_IN_QUERIES)
-    except UnicodeEncodeError as exc:
-        raise bad_url("it is not Unicode text") from exc
-    if len(escaped) > MAX_URL_LENGTH:
-        raise bad_url("it is too long once it is escaped")
-    return Target(scheme=scheme, host=host, port=port, path=escaped)
 
 
 def _host(text: str) -> str:

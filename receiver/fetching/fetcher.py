@@ -20,7 +20,7 @@ from receiver.errors import FetchFailed, NoFileYet, Unavailable
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.download import DownloadLimits, download
-from receiver.fetching.quota import Quotas, Share
+from receiver.fetching.quota import Quotas
 from receiver.models import AssetWork, Outcome, Renewal, Settlement, StoredFile
 from receiver.ports import BlobStore, Store
 from receiver.times import to_text
@@ -220,7 +220,10 @@ class Fetcher:
             where = f"{type(exc).__name__} in {Path(last.filename).name}, line {last.lineno}"
             failure = FetchFailed(Outcome.CRASHED, where)
         settled_at = self._clock.now()
-        self._look_at_disk(failure)
+        if failure is None:
+            self._disk_trouble = None
+        elif failure.outcome is Outcome.STORAGE_FAILED:
+            self._disk_trouble = f"{failure.outcome}: {failure}", self._clock.uptime()
         return Settlement(
             outcome=failure.outcome if failure else Outcome.STORED,
             started_at=started_at,
@@ -233,19 +236,35 @@ class Fetcher:
             and (_is_missing(failure) or failure.outcome is Outcome.REFUSED),
         )
 
-    def _look_at_disk(self, failure: FetchFailed | Unavailable | None) -> None:
-        if failure is None:
-            self._disk_trouble = None
-        elif failure.outcome is Outcome.STORAGE_FAILED:
-            self._disk_trouble = f"{failure.outcome}: {failure}", self._clock.uptime()
-
     async def _fetch(self, work: AssetWork) -> StoredFile:
         if work.kind in media.KINDS - self._limits.kinds:
             raise FetchFailed(Outcome.NOT_AN_IMAGE, f"the provider calls it {work.kind}, which is not stored")
         with self.quotas.share(work) as share:
             path = await asyncio.to_thread(self._new_path)
             try:
-                return await self._fetch_to(path, work, share)
+                limits = self._limits
+                got = await download(
+                    self._client,
+                    work.url,
+                    path,
+                    limits.download,
+                    clock=self._clock,
+                    take=share.take,
+                    hosts=self._hosts.get(work.provider, ()),
+                )
+                info = await asyncio.to_thread(
+                    media.inspect, path, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels
+                )
+                key = asset_key(work.provider, work.task_id, work.index, info.extension)
+                await self._blobs.put(key, path, info.media_type)
+                return StoredFile(
+                    key=key,
+                    media_type=info.media_type,
+                    bytes=got.bytes,
+                    width=info.width,
+                    height=info.height,
+                    sha256=got.sha256,
+                )
             finally:
                 path.unlink(missing_ok=True)
 
@@ -261,31 +280,6 @@ class Fetcher:
             detail = f"{disk.free >> 20} MiB are free, and the last {reserve >> 20} are kept for the record"
             raise FetchFailed(Outcome.STORAGE_FAILED, detail)
         return self._staging / self._clock.new_id("tmp")
-
-    async def _fetch_to(self, path: Path, work: AssetWork, share: Share) -> StoredFile:
-        limits = self._limits
-        got = await download(
-            self._client,
-            work.url,
-            path,
-            limits.download,
-            clock=self._clock,
-            take=share.take,
-            hosts=self._hosts.get(work.provider, ()),
-        )
-        info = await asyncio.to_thread(
-            media.inspect, path, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels
-        )
-        key = asset_key(work.provider, work.task_id, work.index, info.extension)
-        await self._blobs.put(key, path, info.media_type)
-        return StoredFile(
-            key=key,
-            media_type=info.media_type,
-            bytes=got.bytes,
-            width=info.width,
-            height=info.height,
-            sha256=got.sha256,
-        )
 
     def _retry_at(
         self, work: AssetWork, failure: FetchFailed | Unavailable, now: datetime

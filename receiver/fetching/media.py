@@ -189,32 +189,29 @@ def inspect(path: Path, *, allowed_kinds: frozenset[str], max_pixels: int) -> Me
     """
     try:
         with path.open("rb") as file:
-            return _inspect(Bytes(file), allowed_kinds, max_pixels)
+            data = Bytes(file)
+            if data.size == 0:
+                raise FetchFailed(Outcome.TRUNCATED, "the file is empty")
+            head = data.some(0, HEAD_BYTES)
+            kind = (
+                _identify_box(head)
+                or _identify_magic(head)
+                or _identify_sound(data, head)
+                or next((kind for is_it, kind in _SNIFFED if is_it(data)), None)
+            )
+            if kind is None and is_page(head):
+                raise NoFileYet(Outcome.NOT_AN_IMAGE, "a page or a text came in place of the file")
+            if kind is None or kind.kind not in allowed_kinds:
+                raise FetchFailed(Outcome.NOT_AN_IMAGE, "the bytes are of no allowed format")
+            if kind.kind != IMAGE:
+                if kind in _WHOLE:
+                    _WHOLE[kind](data)
+                return MediaInfo(media_type=kind.media_type, extension=kind.extension)
+            width, height = _check_image(data, kind, max_pixels)
+            return MediaInfo(media_type=kind.media_type, extension=kind.extension, width=width, height=height)
     except OSError as exc:
         detail = f"the download cannot be read back: {exc.strerror}"
         raise FetchFailed(Outcome.STORAGE_FAILED, detail) from exc
-
-
-def _inspect(data: Bytes, allowed_kinds: frozenset[str], max_pixels: int) -> MediaInfo:
-    if data.size == 0:
-        raise FetchFailed(Outcome.TRUNCATED, "the file is empty")
-    head = data.some(0, HEAD_BYTES)
-    kind = (
-        _identify_box(head)
-        or _identify_magic(head)
-        or _identify_sound(data, head)
-        or next((kind for is_it, kind in _SNIFFED if is_it(data)), None)
-    )
-    if kind is None and is_page(head):
-        raise NoFileYet(Outcome.NOT_AN_IMAGE, "a page or a text came in place of the file")
-    if kind is None or kind.kind not in allowed_kinds:
-        raise FetchFailed(Outcome.NOT_AN_IMAGE, "the bytes are of no allowed format")
-    if kind.kind != IMAGE:
-        if kind in _WHOLE:
-            _WHOLE[kind](data)
-        return MediaInfo(media_type=kind.media_type, extension=kind.extension)
-    width, height = _check_image(data, kind, max_pixels)
-    return MediaInfo(media_type=kind.media_type, extension=kind.extension, width=width, height=height)
 
 
 def _check_image(data: Bytes, kind: MediaKind, max_pixels: int) -> tuple[int, int]:

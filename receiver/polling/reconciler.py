@@ -153,7 +153,16 @@ class Reconciler:
         patience = max(self._lost_after, MENDING_TIME) if is_unread else self._lost_after
         is_over = self._is_over(work, answer, patience, now)
         if is_over and came is not None and (work.held or Verdict.UNCONFIRMED not in came):
-            return await self._lose(work, settlement, patience, is_unread=is_unread)
+            reason = (
+                f"no result within {patience.total_seconds():g} s and {work.attempt}"
+                f" attempts to ask the provider, the last with the outcome {settlement.outcome}"
+            )
+            if is_unread:
+                reason += "; something came that is not understood"
+            if work.held:
+                reason += "; a callback came, which it did not confirm"
+            await self._ingest.mark_lost(work.provider, work.task_id, reason, settlement.settled_at)
+            return msgspec.structs.replace(settlement, outcome=Outcome.LOST, detail=reason, retry_at=None)
         if answer.report is not None and answer.outcome is not Outcome.IN_PROGRESS:
             receipt = await self._ingest.accept_answer(work.provider, answer.report, answer.body, now)
             if receipt.status in _ENDED:
@@ -175,21 +184,21 @@ class Reconciler:
             while (due_at := await self._store.next_due_at("held", provider)) is not None and due_at <= now:
                 works = await self._store.lease_polls(provider, now, until, JUDGED_AT_ONCE, held_only=True)
                 for work in works:
-                    await self._judge_unasked(work)
-
-    async def _judge_unasked(self, work: PollWork) -> None:
-        now = self._clock.now()
-        found = await self._store.list_held(work)
-        if await self._counts(found):
-            await self._settle_judged(work, now)
-            return
-        # Either it waits for its files, or for somebody to set a key.
-        outcome = Outcome.NO_FILES if found else Outcome.KEY_REFUSED
-        seconds = FILES_SPACING_SECONDS if found else LONGEST_RARE_WAIT_SECONDS
-        settlement = Settlement(
-            outcome=outcome, started_at=now, settled_at=now, retry_at=now + timedelta(seconds=seconds)
-        )
-        await self._store.settle_poll(work, settlement)
+                    judged_at = self._clock.now()
+                    found = await self._store.list_held(work)
+                    if await self._counts(found):
+                        await self._settle_judged(work, judged_at)
+                        continue
+                    # Either it waits for its files, or for somebody to set a key.
+                    outcome = Outcome.NO_FILES if found else Outcome.KEY_REFUSED
+                    seconds = FILES_SPACING_SECONDS if found else LONGEST_RARE_WAIT_SECONDS
+                    again = Settlement(
+                        outcome=outcome,
+                        started_at=judged_at,
+                        settled_at=judged_at,
+                        retry_at=judged_at + timedelta(seconds=seconds),
+                    )
+                    await self._store.settle_poll(work, again)
 
     async def _counts(self, found: Sequence[KeptDelivery]) -> bool:
         """Whether one of the held callbacks ends the task now.
@@ -251,20 +260,6 @@ class Reconciler:
         # A provider that was not asked may answer in a little while.
         away_for = None if answer.asked else self._status_client.lasting(work.provider, {answer.outcome})
         return away_for is None or away_for >= UNASKED_LOSS
-
-    async def _lose(
-        self, work: PollWork, settlement: Settlement, patience: timedelta, *, is_unread: bool
-    ) -> Settlement:
-        reason = (
-            f"no result within {patience.total_seconds():g} s and {work.attempt}"
-            f" attempts to ask the provider, the last with the outcome {settlement.outcome}"
-        )
-        if is_unread:
-            reason += "; something came that is not understood"
-        if work.held:
-            reason += "; a callback came, which it did not confirm"
-        await self._ingest.mark_lost(work.provider, work.task_id, reason, settlement.settled_at)
-        return msgspec.structs.replace(settlement, outcome=Outcome.LOST, detail=reason, retry_at=None)
 
     async def renew(self, work: AssetWork) -> Renewal | None:
         """Ask for an asset's link anew; None where its provider cannot be asked, or could not for long."""

@@ -182,7 +182,9 @@ class StatusClient:
             timeout=self._timeout_seconds,
             follow_redirects=False,  # the key goes where the operator said or nowhere
         ) as response:
-            wish = _retry_after_seconds(response.headers.get("retry-after", ""), self._clock.now())
+            seconds = retry_after_seconds(response.headers.get("retry-after", ""), self._clock.now())
+            # A wish for no time at all would have the next question asked in the same moment.
+            wish = None if seconds is None else max(seconds, SHORTEST_RETRY_AFTER_SECONDS)
             key_works = self._memories[provider].key_works(self._clock.uptime())
             if not response.is_success:
                 return refusal(response.status_code, wish, key_works=key_works)
@@ -280,9 +282,3 @@ async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
 def _check_bytes(count: int, max_bytes: int) -> None:
     if count > max_bytes:
         raise FetchFailed(Outcome.TOO_LARGE, f"it has more than {max_bytes} bytes")
-
-
-def _retry_after_seconds(value: str, now: datetime) -> float | None:
-    seconds = retry_after_seconds(value, now)
-    # A wish for no time at all would have the next question asked in the same moment.
-    return None if seconds is None else max(seconds, SHORTEST_RETRY_AFTER_SECONDS)

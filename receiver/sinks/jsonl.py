@@ -318,15 +318,12 @@ def _refuse_what_takes_no_lines(path: Path, file: int, info: os.stat_result) -> 
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "it is neither a file nor a pipe")
     # A database would write over our lines, and of anything else they would make a ruin.
-    if not _holds_lines(file, info.st_size) and not any(map(path.is_relative_to, _SHARED)):
+    begins = _BEGINNING.match(os.pread(file, _HEAD_BYTES, 0))  # with such a line, or is empty
+    holds_lines = begins or _WHOLE_LINE.search(
+        os.pread(file, _TAIL_BYTES, max(0, info.st_size - _TAIL_BYTES))
+    )
+    if not holds_lines and not any(map(path.is_relative_to, _SHARED)):
         raise OSError(errno.EINVAL, "it holds no lines of JSON: give the sink a file of its own")
-
-
-def _holds_lines(file: int, size: int) -> bool:
-    """Whether such lines are in it, or nothing."""
-    if _BEGINNING.match(os.pread(file, _HEAD_BYTES, 0)):
-        return True
-    return _WHOLE_LINE.search(os.pread(file, _TAIL_BYTES, max(0, size - _TAIL_BYTES))) is not None
 
 
 def _open_pipe(path: Path) -> int:

@@ -116,7 +116,15 @@ class RedisSink:
     @classmethod
     def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``?stream=NAME&dedupe_seconds=N``; for rediss also ``ssl_cert_reqs`` and ``ssl_ca_certs``."""
-        parts = _parts(url, options.name)
+        try:
+            parts = urlsplit(url)
+            is_known = parts.scheme in ("redis", "rediss") and parts.port != 0 and not parts.fragment
+        except ValueError:
+            is_known = False
+        # The driver passes over a database that is not a number, and would write to number 0. Raised without
+        # a cause: the library's message may repeat part of the URL, which may hold a password.
+        if not is_known or not (parts.path.strip("/") or "0").isdecimal():
+            raise Misconfigured(f"sink {options.name}: write redis://HOST:PORT/DATABASE?stream=NAME")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         unknown = sorted(query.keys() - set(_KNOWN_OPTIONS))
         if unknown:
@@ -191,19 +199,6 @@ class RedisSink:
                 yield
         except (exceptions.RedisError, OSError) as exc:  # the deadline's TimeoutError is an OSError
             raise _failure(exc) from exc
-
-
-def _parts(url: str, name: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("redis", "rediss") and parts.port != 0 and not parts.fragment
-    except ValueError:
-        known = False
-    # The driver passes over a database that is not a number, and would write to number 0. Raised without
-    # a cause: the library's message may repeat part of the URL, which may hold a password.
-    if not known or not (parts.path.strip("/") or "0").isdecimal():
-        raise Misconfigured(f"sink {name}: write redis://HOST:PORT/DATABASE?stream=NAME")
-    return parts
 
 
 def _pool(parts: SplitResult, query: dict[str, str], options: PluginOptions) -> ConnectionPool:
