@@ -24,8 +24,9 @@ from receiver import __version__
 from receiver.models import NOT_SET, OutboxState, Stats, TaskState, Verdict
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-# A count stands for so long: at least, at most, and by the time that counting took. It looks at the whole
-# record, and so a record that grows for years is still looked at only a twentieth of the time.
+# A count stands for so long: at least, at most, and by the time that counting took, the shorter of the last
+# two, for one may have met a stall. It looks at the whole record, and so a record that grows for years is
+# still looked at only a twentieth of the time.
 RECENT_SECONDS = 5.0
 LONGEST_RECENT_SECONDS = 600.0
 RECENT_TO_COUNTING = 20
@@ -264,6 +265,8 @@ class RecentStats:
         self._seconds = seconds
         self._lock = asyncio.Lock()
         self._begun = self._ended = -math.inf
+        self._took = math.inf  # the last count
+        self._usually_takes = math.inf  # the shorter of the last two
         self._stats: Stats | None = None
 
     async def get(self, *, anew: bool = False) -> Stats:
@@ -273,7 +276,7 @@ class RecentStats:
         """
         asked = self._seconds()
         async with self._lock:
-            stands = RECENT_TO_COUNTING * (self._ended - self._begun)
+            stands = RECENT_TO_COUNTING * self._usually_takes
             if anew and stands <= RECENT_SECONDS:
                 is_old = self._begun < asked
             else:
@@ -283,6 +286,8 @@ class RecentStats:
                 begun = self._seconds()
                 self._stats = await self._count()
                 self._begun, self._ended = begun, self._seconds()
+                took = self._ended - begun
+                self._took, self._usually_takes = took, min(self._took, took)
             return self._stats
 
     def counted_at(self, now: datetime) -> datetime:

@@ -212,3 +212,48 @@ async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, 
     now = took + stands
     await recent.get()
     assert counted == 2
+
+
+async def test_one_slow_count_among_quick_ones_stands_no_longer_than_they_do() -> None:
+    now, counted, took = 0.0, 0, 0.01
+
+    async def count() -> Stats:
+        nonlocal now, counted
+        now, counted = now + took, counted + 1
+        return EMPTY_RECORD
+
+    recent = RecentStats(count, lambda: now)
+    await recent.get()
+    now, took = now + 5, 30.0
+    await recent.get()
+    took = 0.01
+    now += 4.9
+    await recent.get()
+    assert counted == 2
+    await recent.get(anew=True)  # an admin's is made anew all the same
+    assert counted == 3
+    now += 5
+    await recent.get()
+    assert counted == 4
+
+
+async def test_counts_that_stay_slow_stand_long_from_the_second_on() -> None:
+    now, counted, took = 0.0, 0, 0.01
+
+    async def count() -> Stats:
+        nonlocal now, counted
+        now, counted = now + took, counted + 1
+        return EMPTY_RECORD
+
+    recent = RecentStats(count, lambda: now)
+    await recent.get()
+    took = 3.0
+    for _ in range(2):
+        now += 5
+        await recent.get()
+    now += 59.9
+    await recent.get()
+    assert counted == 3
+    now += 0.1
+    await recent.get(anew=True)
+    assert counted == 4

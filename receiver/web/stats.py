@@ -13,8 +13,8 @@ from receiver.web.shapes import Moment, reply, shape
 class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
     """How much there was of everything at ``counted_at``, and how old the oldest of it is.
 
-    Where counting takes longer than a quarter of a second, one count stands for twenty times as long as it
-    took, ten minutes at most.
+    Where counting takes longer than a quarter of a second, twice in a row, one count stands for twenty times
+    as long as that, ten minutes at most.
     """
 
     counted_at: Moment
