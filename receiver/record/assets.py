@@ -77,15 +77,18 @@ def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Se
     (event,) = settled
     keep_attempt(db, settlement, work.attempt, event, f"asset {work.index}", None)
     if settlement.links_die_at is not None:
-        shared = parameters(
-            event=event, asked_for=work.index, dies_at=settlement.links_die_at, now=settlement.settled_at
-        )
-        db.execute(SPEND_RENEWAL, shared)
-        for position, url in settlement.links.items():
-            db.execute(RENEW_LINK, {**shared, "position": position, "url": url, "host": host_hash(url)})
+        _renew(db, event, work.index, settlement, settlement.links_die_at)
     if not again:
         end_if_last(db, event, settlement.settled_at, routes)
         if work.replay_id is not None:
             outcome = WITHDRAWN if is_withdrawn else settlement.outcome.value
             count_settled(db, work.replay_id, outcome, settlement.settled_at)
     return True
+
+
+def _renew(db: Cursor, event: int, asked_for: int, settlement: Settlement, dies_at: datetime) -> None:
+    """Give the files that wait the links of the provider's new answer: perhaps none, perhaps the old ones."""
+    shared = parameters(event=event, asked_for=asked_for, dies_at=dies_at, now=settlement.settled_at)
+    db.execute(SPEND_RENEWAL, shared)
+    for position, url in settlement.links.items():
+        db.execute(RENEW_LINK, {**shared, "position": position, "url": url, "host": host_hash(url)})

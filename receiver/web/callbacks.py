@@ -50,22 +50,9 @@ class CallbackDoor:
             await problems.internal()(scope, receive, send)
         else:
             try:
-                body = encode_harmless(receipt)
-                headers = [_HEAD, (b"content-length", b"%d" % len(body))]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await send({"type": "http.response.body", "body": body})
+                await _send(send, receipt)
             finally:  # it is recorded, whether or not anybody still waits for the answer
-                seconds = request.seconds()
-                self._runtime.metrics.callback(request.name, receipt.status, seconds)
-                log.info(
-                    "callback.received",
-                    provider=request.name,
-                    task_id=receipt.task_id,
-                    verdict=receipt.status.value,
-                    proof=proof.value,
-                    bytes=request.bytes,
-                    seconds=seconds,
-                )
+                self._note(request, receipt, proof)
 
     async def _accept(self, request: "_Request", receive: Receive) -> tuple[Receipt, Proof]:
         if request.name not in self._runtime.providers:
@@ -88,6 +75,19 @@ class CallbackDoor:
             return await self._runtime.ingest.accept(
                 admission, body=body, headers=headers, received_at=self._runtime.clock.now()
             )
+
+    def _note(self, request: "_Request", receipt: Receipt, proof: Proof) -> None:
+        seconds = request.seconds()
+        self._runtime.metrics.callback(request.name, receipt.status, seconds)
+        log.info(
+            "callback.received",
+            provider=request.name,
+            task_id=receipt.task_id,
+            verdict=receipt.status.value,
+            proof=proof.value,
+            bytes=request.bytes,
+            seconds=seconds,
+        )
 
     def _refuse(self, request: "_Request", error: ReceiverError) -> Response:
         match error:
@@ -127,3 +127,10 @@ class _Request:
 
     def seconds(self) -> float:
         return round(time.perf_counter() - self.started, 6)
+
+
+async def _send(send: Send, receipt: Receipt) -> None:
+    body = encode_harmless(receipt)
+    headers = [_HEAD, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
