@@ -55,6 +55,7 @@ class TestPostgresStore(StoreContract):
     """What is kept, and how it ends."""
 
 
+@pytest.mark.slow
 class TestPostgresShares(SharesContract):
     """Whose files are fetched next."""
 
@@ -63,5 +64,6 @@ class TestPostgresPolls(PollsContract):
     """What is asked of providers."""
 
 
+@pytest.mark.slow
 class TestPostgresReplays(ReplaysContract):
     """What is done again."""
