@@ -305,12 +305,10 @@ async def check_record(settings: Settings, *, running: bool) -> list[Check]:
     It is opened for writing only where that changes nothing: not where it would migrate (only a backup undoes
     that), not where it is damaged or missing, and not while its service runs, which has answered for it.
     """
-    record = plugins.load("stores", settings.database_scheme)
-    is_served = isinstance(record, ServerRecord)
-    whole = await (_examined_server(record, settings) if is_served else _examined(settings))
+    store_class: type[Store] = plugins.load("stores", settings.database_scheme)
+    whole = await _examined(settings)
     if whole.state is State.FAIL:
         return [whole]
-    store_class: type[Store] = plugins.load("stores", settings.database_scheme)
     try:
         waiting = await store_class.pending_migrations(settings.database_url, settings.data_dir)
     except Unavailable as exc:
@@ -328,8 +326,14 @@ async def check_record(settings: Settings, *, running: bool) -> list[Check]:
 async def _examined(settings: Settings) -> Check:
     """Every page, whoever has it open; but not for longer than a person waits."""
     record = plugins.load("stores", settings.database_scheme)
-    if not isinstance(record, FileRecord):
-        return ok("record", f"{settings.database_scheme} looks after itself")
+    if isinstance(record, ServerRecord):
+        return await _examined_server(record, settings)
+    if isinstance(record, FileRecord):
+        return await _examined_file(record, settings)
+    return ok("record", f"{settings.database_scheme} looks after itself")
+
+
+async def _examined_file(record: FileRecord, settings: Settings) -> Check:
     path = record.file_of(settings.database_url, settings.data_dir)
     try:
         if not path.exists():

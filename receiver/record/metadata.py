@@ -1,12 +1,10 @@
 """Indexes on chosen keys of metadata: made when the record is opened, dropped for what is chosen no more."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 
 from receiver.record.cursor import Cursor
 
 PREFIX = "submissions_metadata_"
-
-OURS = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB :pattern"
 
 
 def value_of(key: str, row: str) -> str:
@@ -29,11 +27,10 @@ def index_of(key: str) -> str:
     return PREFIX + key.encode().hex()
 
 
-def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
-    """Have an index for each of these keys, and no other. The rows that lack a key cost nothing."""
-    wanted = {index_of(key): value_of(key, "") for key in keys}
-    for (name,) in db.execute(OURS, {"pattern": f"{PREFIX}*"}).fetchall():
-        if name not in wanted:
-            db.execute(f"DROP INDEX {name}")
-    for name, value in wanted.items():
-        db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON submissions ({value}) WHERE {value} IS NOT NULL")
+def keep_indexes(db: Cursor, have: Collection[str], wanted: Mapping[str, str]) -> None:
+    """Have these indexes, by their names and what each is on, and no other."""
+    for name in sorted(set(have) - wanted.keys()):
+        db.execute(f"DROP INDEX {name}")
+    for name, on in wanted.items():
+        if name not in have:
+            db.execute(f"CREATE INDEX {name} ON submissions {on}")

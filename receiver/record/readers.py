@@ -40,7 +40,7 @@ class ReadConnection(Protocol):
     """One connection that only reads, in the words of its engine; one thread at a time uses it."""
 
     def run(self, query: Query[T], /) -> T:
-        """What ``query`` returns. Raises Unavailable: it cannot be read now."""
+        """What ``query`` returns. Raises the engine's own errors."""
 
     def end(self) -> None:
         """Give up what ``run`` may have left open; nobody interrupts it any more."""
@@ -55,9 +55,14 @@ class Readers:
     """Runs queries on read-only connections, one for each thread."""
 
     def __init__(
-        self, connect: Callable[[], ReadConnection], threads: Mapping[Purpose, int] = THREADS
+        self,
+        connect: Callable[[], ReadConnection],
+        trouble: Callable[[Exception], str | None],
+        threads: Mapping[Purpose, int] = THREADS,
     ) -> None:
+        """``trouble`` is the engine's own name for what it could not do, and None for anything else."""
         self._connect = connect
+        self._trouble = trouble
         self._pools = {
             purpose: ThreadPoolExecutor(number, thread_name_prefix=f"receiver-{purpose}")
             for purpose, number in threads.items()
@@ -119,7 +124,14 @@ class Readers:
 
     def _run(self, read: "_Read[T]") -> T:
         self._refuse_when_closing()
-        return read.run(self._connection())
+        try:
+            return read.run(self._connection())
+        except Exception as exc:
+            if trouble := self._trouble(exc):
+                raise Unavailable(
+                    f"the database cannot be read now ({trouble})", outcome=Outcome.STORAGE_FAILED
+                ) from exc
+            raise
 
     def _connection(self) -> ReadConnection:
         """The thread's own."""

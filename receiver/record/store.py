@@ -327,6 +327,16 @@ class RecordStore:
     async def list_undelivered(self, sink: str, limit: int) -> list[str]:
         return await self._read(lambda c: unset_sinks.list_undelivered(c, sink, limit), Purpose.WORK)
 
+    async def _make_ready(self, keep_indexes: Callable[[Cursor, Sequence[str]], None]) -> None:
+        """What the settings ask of a record that has just been opened."""
+        options, keys = self._options, self._options.metadata_keys
+        if keys is not None:
+            await self._writer.write(lambda c: keep_indexes(c, keys))
+        if options.routes:  # whoever opens the record for a look around knows of no sinks
+            await self._writer.write(
+                lambda c: replay_steps.withdraw_hopeless(c, options.clock.now(), options)
+            )
+
     async def aclose(self) -> None:
         await self._readers.aclose()
         await self._writer.aclose()

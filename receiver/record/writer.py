@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from receiver.errors import ReceiverError, Unavailable
+from receiver.models import Outcome
 from receiver.record.cursor import Cursor
 
 log = structlog.get_logger()
@@ -55,11 +56,8 @@ class WriteConnection(Protocol):
 
     def roll_back(self) -> None: ...
 
-    def trouble(self, exc: Exception) -> str:
-        """The engine's own name for what went wrong; never contents of rows."""
-
-    def translate(self, exc: Exception) -> Exception:
-        """What the engine could not do is Unavailable; anything else is a bug and stays what it is."""
+    def trouble(self, exc: Exception) -> str | None:
+        """The engine's own name for what it could not do, never contents of rows; None for a bug of ours."""
 
     def reopen(self) -> None:
         """Have a new connection after a failure, or at the next ``begin``."""
@@ -155,9 +153,9 @@ class Writer:
                     self._observe(len(batch), time.perf_counter() - started)
             except Exception as exc:  # noqa: BLE001 - this thread must outlive everything, or all would wait for ever
                 for job in batch:
-                    job.end(self._connection.translate(exc))
+                    job.end(self._translate(exc))
                 with suppress(Exception):  # short of memory it may be anything
-                    self._tell(self._connection.trouble(exc))
+                    self._tell(self._connection.trouble(exc) or type(exc).__name__)
                     self._connection.roll_back()
                 with suppress(Exception):
                     self._connection.reopen()
@@ -189,7 +187,7 @@ class Writer:
             except Exception as exc:
                 if not connection.in_transaction:  # given up as a whole: the disk is full, the server is gone
                     raise
-                job.end(connection.translate(exc))
+                job.end(self._translate(exc))
                 cursor.execute("ROLLBACK TO job")
             cursor.execute("RELEASE job")
         connection.commit()
@@ -230,6 +228,19 @@ class Writer:
             else:
                 job.future.set_result(job.result)
         self._loop.call_soon(self._hand_over, 0)
+
+    def _translate(self, exc: Exception) -> Exception:
+        """What the engine could not do is Unavailable; anything else is a bug and stays what it is."""
+        trouble = self._connection.trouble(exc)
+        if trouble is None:
+            return exc
+        unavailable = Unavailable(
+            f"the database cannot commit now ({trouble})",
+            outcome=Outcome.STORAGE_FAILED,
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+        unavailable.__cause__ = exc
+        return unavailable
 
     def _tell(self, trouble: str | None) -> None:
         """One line when nothing can be committed any more, and one when it can again."""

@@ -126,3 +126,12 @@ async def test_closing_waits_for_no_read_and_each_ends_as_unavailable(tmp_path: 
     assert {type(end) for end in ends} == {Unavailable}
     with pytest.raises(Unavailable):
         await store.next_due_at("assets")
+
+
+async def test_a_read_whose_connection_cannot_be_opened_ends_as_unavailable(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        (tmp_path / "receiver.db").rename(tmp_path / "away.db")
+        with pytest.raises(Unavailable, match=r"cannot be read now \(SQLITE_CANTOPEN"):
+            await store.get_submission("sub_1")
+        (tmp_path / "away.db").rename(tmp_path / "receiver.db")
+        assert await store.get_submission("sub_1") is None

@@ -12,13 +12,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
-from receiver.errors import Unavailable
-from receiver.models import Outcome
 from receiver.record.cursor import Cursor
-from receiver.record.writer import RETRY_AFTER_SECONDS
 from receiver.stores.postgres.dialect import translate
 
 T = TypeVar("T")
+PgConnection = Connection[tuple[Any, ...]]
 
 CONNECT_SECONDS = 3  # a provider waits 10 s at least: refuse in time for its retry
 LOCK_MS = 3_000
@@ -80,7 +78,7 @@ class Database:
         BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.there}; SET LOCAL statement_timeout = {READ_MS}
         """
 
-    def connect(self) -> "Connection[tuple[Any, ...]]":
+    def connect(self) -> PgConnection:
         """A connection for one thread, in autocommit. Raises psycopg.Error."""
         connection = psycopg.connect(
             self._url,
@@ -106,9 +104,7 @@ def lock(what: int) -> str:
 class PostgresCursor:
     """Implements ``record.cursor.Cursor``."""
 
-    lastrowid = None
-
-    def __init__(self, connection: "Connection[tuple[Any, ...]]") -> None:
+    def __init__(self, connection: PgConnection) -> None:
         self._cursor = connection.cursor()
         self.changes = 0
 
@@ -189,11 +185,8 @@ class PostgresWrites:
         if self.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def trouble(self, exc: Exception) -> str:
-        return name_of(exc)
-
-    def translate(self, exc: Exception) -> Exception:
-        return unavailable(exc, "commit") if isinstance(exc, psycopg.Error) else exc
+    def trouble(self, exc: Exception) -> str | None:
+        return trouble(exc)
 
     def reopen(self) -> None:
         replacement = self._database.connect()
@@ -211,19 +204,17 @@ class PostgresReads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._connection: Connection[tuple[Any, ...]] | None = None
+        self._connection: PgConnection | None = None
 
     def run(self, query: Callable[[Cursor], T]) -> T:
+        connection = self._begin()
         try:
-            connection = self._begin()
-            try:
-                return query(PostgresCursor(connection))
-            finally:
+            return query(PostgresCursor(connection))
+        finally:
+            if not connection.closed:  # else what broke it is told
                 connection.execute("ROLLBACK")
-        except psycopg.Error as exc:
-            raise unavailable(exc, "be read") from exc
 
-    def _begin(self) -> "Connection[tuple[Any, ...]]":
+    def _begin(self) -> PgConnection:
         if self._connection is not None:
             with suppress(psycopg.OperationalError):  # one that was cut while idle is replaced
                 self._connection.execute(self._database.begin_reading)
@@ -248,20 +239,11 @@ class PostgresReads:
                 self._connection.close()
 
 
-def name_of(exc: Exception) -> str:
+def trouble(exc: Exception) -> str | None:
     """PostgreSQL's name for a state (``DiskFull``) and its code; never the message, which may quote rows."""
-    state = exc.sqlstate if isinstance(exc, psycopg.Error) else None
-    return f"{type(exc).__name__} {state}" if state else type(exc).__name__
-
-
-def unavailable(exc: Exception, what: str) -> Unavailable:
-    error = Unavailable(
-        f"the database cannot {what} now ({name_of(exc)})",
-        outcome=Outcome.STORAGE_FAILED,
-        retry_after_seconds=RETRY_AFTER_SECONDS,
-    )
-    error.__cause__ = exc
-    return error
+    if not isinstance(exc, psycopg.Error):
+        return None
+    return f"{type(exc).__name__} {exc.sqlstate}" if exc.sqlstate else type(exc).__name__
 
 
 def _with_lists(parameters: Any, lists: frozenset[str]) -> Any:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 import structlog
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.options import StoreOptions
-from receiver.record import metadata, replay_steps
+from receiver.record import metadata
 from receiver.record.cursor import Cursor
 from receiver.record.readers import Purpose, Readers
 from receiver.record.store import RecordStore, free_leases
@@ -21,10 +21,11 @@ from receiver.record.writer import Writer
 from receiver.stores.postgres.connections import (
     MIGRATING,
     Database,
+    PgConnection,
     PostgresReads,
     PostgresWrites,
     lock,
-    name_of,
+    trouble,
 )
 from receiver.stores.postgres.dialect import metadata_value
 from receiver.stores.postgres.schema import MIGRATIONS
@@ -41,7 +42,7 @@ MUST_BE_ON = {
     "full_page_writes": "a crash of its machine may damage the record",
 }
 
-OURS = """
+INDEXES = """
 SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND starts_with(indexname, :prefix)
 """
 
@@ -63,23 +64,17 @@ class PostgresStore(RecordStore):
         """Migrate and open ``postgresql://…`` in any form that libpq reads."""
         try:
             database = Database(url)
-            await asyncio.to_thread(migrate, database, options)
-            for weakness in await asyncio.to_thread(weaknesses, database):
-                log.error("store.not_durable", reason=weakness)
+            await asyncio.to_thread(prepare, database, options)
             writes = await asyncio.to_thread(PostgresWrites, database)
         except psycopg.Error as exc:
             raise _unopened(exc) from exc
         store = cls(
-            Writer(writes, options.observe), Readers(partial(PostgresReads, database), THREADS), options
+            Writer(writes, options.observe),
+            Readers(partial(PostgresReads, database), trouble, THREADS),
+            options,
         )
         try:
-            keys = options.metadata_keys
-            if keys is not None:
-                await store._writer.write(lambda c: keep_indexes(c, keys))
-            if options.routes:  # whoever opens the record for a look around knows of no sinks
-                await store._writer.write(
-                    lambda c: replay_steps.withdraw_hopeless(c, options.clock.now(), options)
-                )
+            await store._make_ready(keep_indexes)
         except BaseException:
             await store.aclose()
             raise
@@ -95,7 +90,7 @@ class PostgresStore(RecordStore):
     async def examine_server(url: str) -> list[str]:
         """See ``ports.ServerRecord``."""
         try:
-            return await asyncio.to_thread(weaknesses, Database(url))
+            return await asyncio.to_thread(examine, Database(url))
         except psycopg.Error as exc:
             raise _unopened(exc) from exc
 
@@ -108,27 +103,31 @@ class PostgresStore(RecordStore):
             raise _unopened(exc) from exc
 
 
-def migrate(database: Database, options: StoreOptions) -> None:
-    """Bring the schema up to date, each step in a transaction, one process after the other."""
+def prepare(database: Database, options: StoreOptions) -> None:
+    """Bring the schema up to date, and say what of the server is not fit for it."""
     with closing(database.connect()) as connection:
-        if database.schema:
-            # Not even asked for where it is there: that takes a right that a mere user of it may lack.
-            (there,) = connection.execute("SELECT to_regnamespace(%s)", (database.schema,)).fetchone() or (
-                None,
-            )
-            if there is None:
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.schema}")
-        for name, script in MIGRATIONS:
-            with connection.transaction():
-                connection.execute(f"{database.there}; {lock(MIGRATING)}")
-                if name not in (_applied(connection) or ()):
-                    connection.execute(script.encode())
-                    connection.execute(
-                        "INSERT INTO schema_migrations VALUES (%s, %s)", (name, to_text(options.clock.now()))
-                    )
+        migrate(connection, database, options)
+        for weakness in weaknesses(connection):
+            log.error("store.not_durable", reason=weakness)
+
+
+def migrate(connection: PgConnection, database: Database, options: StoreOptions) -> None:
+    """Apply what is missing, each step in a transaction, one process after the other."""
+    if database.schema:
+        # Not even asked for where it is there: that takes a right that a mere user of it may lack.
+        there = connection.execute("SELECT to_regnamespace(%s)", (database.schema,)).fetchone()
+        if there == (None,):
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.schema}")
+    for name, script in MIGRATIONS:
         with connection.transaction():
-            connection.execute(database.there)
-            _refuse_newer(_applied(connection) or ())
+            connection.execute(f"{database.there}; {lock(MIGRATING)}")
+            if name not in (_applied(connection) or ()):
+                connection.execute(script.encode())
+                now = to_text(options.clock.now())
+                connection.execute("INSERT INTO schema_migrations VALUES (%s, %s)", (name, now))
+    with connection.transaction():
+        connection.execute(database.there)
+        _refuse_newer(_applied(connection) or ())
 
 
 def pending(database: Database) -> list[str] | None:
@@ -141,14 +140,18 @@ def pending(database: Database) -> list[str] | None:
     return [name for name, _ in MIGRATIONS if name not in applied]
 
 
-def weaknesses(database: Database) -> list[str]:
-    """What of the server's settings may lose what was answered with 200."""
+def examine(database: Database) -> list[str]:
     with closing(database.connect()) as connection:
-        shown = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in MUST_BE_ON}
+        return weaknesses(connection)
+
+
+def weaknesses(connection: PgConnection) -> list[str]:
+    """What of the server's settings may lose what was answered with 200."""
+    shown = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in MUST_BE_ON}
     return [f"{name} is off: {why}" for name, why in MUST_BE_ON.items() if shown[name] == ("off",)]
 
 
-def _applied(connection: "psycopg.Connection[tuple[Any, ...]]") -> list[str] | None:
+def _applied(connection: PgConnection) -> list[str] | None:
     (table,) = connection.execute("SELECT to_regclass('schema_migrations')::text").fetchone() or (None,)
     if table is None:
         return None
@@ -166,19 +169,19 @@ def _refuse_newer(applied: Sequence[str]) -> None:
 
 def _unopened(exc: psycopg.Error) -> Misconfigured | Unavailable:
     if isinstance(exc, _WRONG):
-        return Misconfigured(f"the database cannot be opened ({name_of(exc)}): check the database URL")
-    return Unavailable(f"the database cannot be reached ({name_of(exc)})")
+        return Misconfigured(f"the database cannot be opened ({trouble(exc)}): check the database URL")
+    return Unavailable(f"the database cannot be reached ({trouble(exc)})")
 
 
 def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
-    """Have an index for each of these keys of metadata, and no other; rows that lack a key cost nothing."""
-    wanted = {_index_of(key): metadata_value("metadata", key) for key in keys}
-    have = [name for (name,) in db.execute(OURS, {"prefix": metadata.PREFIX}).fetchall()]
-    for name in sorted(set(have) - wanted.keys()):
-        db.execute(f"DROP INDEX {name}")
-    for name, (value, beginning) in wanted.items():
-        if name not in have:
-            db.execute(f"CREATE INDEX {name} ON submissions ({beginning}, number) WHERE {value} IS NOT NULL")
+    """Have an index for each of these keys of metadata, and no other."""
+    have = [name for (name,) in db.execute(INDEXES, {"prefix": metadata.PREFIX}).fetchall()]
+    values = {_index_of(key): metadata_value("metadata", key) for key in keys}
+    wanted = {
+        name: f"({beginning}, number) WHERE {value} IS NOT NULL"
+        for name, (value, beginning) in values.items()
+    }
+    metadata.keep_indexes(db, have, wanted)
 
 
 def _index_of(key: str) -> str:

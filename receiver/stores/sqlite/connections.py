@@ -6,9 +6,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from receiver.errors import Unavailable
-from receiver.models import Outcome
-from receiver.record.writer import RETRY_AFTER_SECONDS
 from receiver.stores.sqlite.wal import LONG_BYTES
 
 T = TypeVar("T")
@@ -45,19 +42,8 @@ class SqliteWrites:
         if self.connection.in_transaction:
             self.cursor.execute("ROLLBACK")
 
-    def trouble(self, exc: Exception) -> str:
-        return _name(exc)
-
-    def translate(self, exc: Exception) -> Exception:
-        if not isinstance(exc, sqlite3.Error):
-            return exc
-        unavailable = Unavailable(
-            f"the database cannot commit now ({_name(exc)})",
-            outcome=Outcome.STORAGE_FAILED,
-            retry_after_seconds=RETRY_AFTER_SECONDS,
-        )
-        unavailable.__cause__ = exc
-        return unavailable
+    def trouble(self, exc: Exception) -> str | None:
+        return trouble(exc)
 
     def reopen(self) -> None:
         # After an I/O error the connection's idea of the file may be wrong; a new one reads it afresh.
@@ -77,15 +63,8 @@ class SqliteReads:
         self._connection = connect_read_only(path, busy_seconds)
 
     def run(self, query: Callable[[sqlite3.Cursor], T]) -> T:
-        try:
-            with closing(
-                self._connection.cursor()
-            ) as cursor:  # a statement left open would hold its snapshot
-                return query(cursor)
-        except sqlite3.Error as exc:
-            raise Unavailable(
-                f"the database cannot be read now ({_name(exc)})", outcome=Outcome.STORAGE_FAILED
-            ) from exc
+        with closing(self._connection.cursor()) as cursor:  # a statement left open would hold its snapshot
+            return query(cursor)
 
     def end(self) -> None:
         if self._connection.in_transaction:  # interrupted at its very end
@@ -121,6 +100,8 @@ def connect_read_only(path: Path, busy_seconds: float) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_seconds, check_same_thread=False)
 
 
-def _name(exc: Exception) -> str:
+def trouble(exc: Exception) -> str | None:
     """SQLite's own names (SQLITE_FULL, SQLITE_BUSY, SQLITE_IOERR_FSYNC), never contents of rows."""
+    if not isinstance(exc, sqlite3.Error):
+        return None
     return getattr(exc, "sqlite_errorname", type(exc).__name__)

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,19 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import open_own
 from receiver.models import RecordCopy, Stats
 from receiver.options import StoreOptions
-from receiver.record import metadata, replay_steps
+from receiver.record import metadata
+from receiver.record.cursor import Cursor
 from receiver.record.leases import EVERYBODY
 from receiver.record.readers import LONG, Purpose, Query, Readers
 from receiver.record.store import RecordStore, free_leases
 from receiver.record.writer import Writer
 from receiver.stores.sqlite import backup, wal
-from receiver.stores.sqlite.connections import SqliteReads, SqliteWrites
+from receiver.stores.sqlite.connections import SqliteReads, SqliteWrites, trouble
 from receiver.stores.sqlite.migrations import migrate, pending
 
 T = TypeVar("T")
+
+INDEXES = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB :pattern"
 
 BUSY_SECONDS = 3.0  # a read waits so long for the file
 
@@ -42,7 +45,7 @@ class SqliteStore(RecordStore):
     """Implements ``ports.Store`` and ``ports.FileRecord``. Build it with ``open``."""
 
     def __init__(self, path: Path, lock: int, writer: Writer, options: StoreOptions) -> None:
-        super().__init__(writer, Readers(partial(SqliteReads, path, BUSY_SECONDS)), options)
+        super().__init__(writer, Readers(partial(SqliteReads, path, BUSY_SECONDS), trouble), options)
         self._path = path
         self._lock = lock
         self._wal = wal.LogKeeper(path, self._readers, self.ping)
@@ -58,13 +61,7 @@ class SqliteStore(RecordStore):
             store = cls(path, lock, writer, options)
             # The lock is ours: of all who ever held a lease nobody is alive.
             await store._writer.write(lambda c: free_leases(c, options.clock.now(), EVERYBODY))
-            keys = options.metadata_keys
-            if keys is not None:
-                await store._writer.write(lambda c: metadata.keep_indexes(c, keys))
-            if options.routes:  # whoever opens the record for a look around knows of no sinks
-                await store._writer.write(
-                    lambda c: replay_steps.withdraw_hopeless(c, options.clock.now(), options)
-                )
+            await store._make_ready(keep_indexes)
         except BaseException as exc:
             os.close(lock)
             error = exc if isinstance(exc, sqlite3.Error) else exc.__cause__
@@ -115,6 +112,14 @@ class SqliteStore(RecordStore):
         if purpose in LONG:
             self._wal.look()
         return await super()._read(query, purpose)
+
+
+def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
+    """Have an index for each of these keys of metadata, and no other."""
+    have = [name for (name,) in db.execute(INDEXES, {"pattern": f"{metadata.PREFIX}*"}).fetchall()]
+    values = {metadata.index_of(key): metadata.value_of(key, "") for key in keys}
+    wanted = {name: f"({value}) WHERE {value} IS NOT NULL" for name, value in values.items()}
+    metadata.keep_indexes(db, have, wanted)
 
 
 def path_of(url: str, data_dir: Path) -> Path:
