@@ -195,65 +195,60 @@ async def test_many_scrapes_at_once_ask_the_store_once() -> None:
     assert counted == 2
 
 
-@pytest.mark.parametrize(("took", "stands"), [(0.001, 5.0), (3.0, 60.0), (300.0, 600.0)])
-async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, stands: float) -> None:
-    now, counted = 0.0, 0
+class Counting:
+    """A count that takes its time by a clock that nothing else moves."""
 
-    async def count() -> Stats:
-        nonlocal now, counted
-        now, counted = now + took, counted + 1
+    def __init__(self, took: float) -> None:
+        self.took = took
+        self.now = 0.0
+        self.counted = 0
+
+    async def count(self) -> Stats:
+        self.now, self.counted = self.now + self.took, self.counted + 1
         return EMPTY_RECORD
 
-    recent = RecentStats(count, lambda: now)
+
+@pytest.mark.parametrize(("took", "stands"), [(0.001, 5.0), (3.0, 60.0), (300.0, 600.0)])
+async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, stands: float) -> None:
+    counting = Counting(took)
+    recent = RecentStats(counting.count, lambda: counting.now)
     await recent.get()
-    now = took + stands - 0.01
+    counting.now = took + stands - 0.01
     await recent.get()
-    assert counted == 1
-    now = took + stands
+    assert counting.counted == 1
+    counting.now = took + stands
     await recent.get()
-    assert counted == 2
+    assert counting.counted == 2
 
 
 async def test_one_slow_count_among_quick_ones_stands_no_longer_than_they_do() -> None:
-    now, counted, took = 0.0, 0, 0.01
-
-    async def count() -> Stats:
-        nonlocal now, counted
-        now, counted = now + took, counted + 1
-        return EMPTY_RECORD
-
-    recent = RecentStats(count, lambda: now)
+    counting = Counting(0.01)
+    recent = RecentStats(counting.count, lambda: counting.now)
     await recent.get()
-    now, took = now + 5, 30.0
+    counting.now, counting.took = counting.now + 5, 30.0
     await recent.get()
-    took = 0.01
-    now += 4.9
+    counting.took = 0.01
+    counting.now += 4.9
     await recent.get()
-    assert counted == 2
+    assert counting.counted == 2
     await recent.get(anew=True)  # an admin's is made anew all the same
-    assert counted == 3
-    now += 5
+    assert counting.counted == 3
+    counting.now += 5
     await recent.get()
-    assert counted == 4
+    assert counting.counted == 4
 
 
 async def test_counts_that_stay_slow_stand_long_from_the_second_on() -> None:
-    now, counted, took = 0.0, 0, 0.01
-
-    async def count() -> Stats:
-        nonlocal now, counted
-        now, counted = now + took, counted + 1
-        return EMPTY_RECORD
-
-    recent = RecentStats(count, lambda: now)
+    counting = Counting(0.01)
+    recent = RecentStats(counting.count, lambda: counting.now)
     await recent.get()
-    took = 3.0
+    counting.took = 3.0
     for _ in range(2):
-        now += 5
+        counting.now += 5
         await recent.get()
-    now += 59.9
+    counting.now += 59.9
     await recent.get()
-    assert counted == 3
-    now += 0.1
+    assert counting.counted == 3
+    counting.now += 0.1
     await recent.get(anew=True)
-    assert counted == 4
+    assert counting.counted == 4

@@ -2,8 +2,8 @@
 
 Whoever has the fewest files under way comes first, so a host that hangs holds the places it has got and no
 more; among equals, whoever's last turn was longest ago. Hosts that sent nothing lately leave a place to those
-that did, however many they are. Of one host it is a file that was tried less, and of
-these the one whose link dies first.
+that did, however many they are. Of one host it is a file that was tried less, and of these the one whose link
+dies first.
 """
 
 import itertools
@@ -229,14 +229,19 @@ def _shares(db: Cursor, load: FetchLoad, chance: float) -> Iterator[FetchShare]:
     Before all come the proven hosts, even with no files: among very many others few looks would see them.
     """
     yield from load.proven
-    providers: list[str] = []
-    while row := db.execute(NEXT_PROVIDER, {"provider": providers[-1] if providers else ""}).fetchone():
-        providers += row
+    providers = list(_providers(db))
     start = int(chance * HASHES)
     for step in (NEXT_UNTRIED_HOST, NEXT_TRIED_HOST):
         for provider in providers:
             for host in _hosts(db, step, provider, start):
                 yield provider, host
+
+
+def _providers(db: Cursor) -> Iterator[str]:
+    provider = ""
+    while row := db.execute(NEXT_PROVIDER, {"provider": provider}).fetchone():
+        (provider,) = row
+        yield provider
 
 
 def _hosts(db: Cursor, step: str, provider: str, start: int) -> list[int]:

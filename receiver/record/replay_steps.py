@@ -66,9 +66,10 @@ WHERE polls.replay_id IS NULL
 
 # What nobody holds of a replay's pieces is taken back, so many at once. Dead letters that people have sent
 # after all were asked for, and counted, by themselves.
+# The first conditions are the words of its index.
 WITHDRAW_NOTIFICATIONS = """
 DELETE FROM outbox WHERE number IN (SELECT number FROM outbox
-    WHERE replay_id = :replay_id AND replay_id <> '' AND state = 'pending' AND revived = 0 -- as the index
+    WHERE replay_id = :replay_id AND replay_id <> '' AND state = 'pending' AND revived = 0
         AND (lease IS NULL OR due_at <= :now) LIMIT :most)
 """
 # Nobody would ever send these.

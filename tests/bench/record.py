@@ -43,6 +43,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
 from receiver.web.connections import BoundedHttpProtocol
+from tests.bench.ingest import benchmark_task
 
 CALLBACKS = 480  # in a round: few, so that some round meets no other work
 WAVE = 48
@@ -122,7 +123,8 @@ async def measure_record(folder: Path, rounds: int, wave: int, *, of_submissions
     store = await SqliteStore.open("sqlite:record.db", StoreOptions(data_dir=folder, clock=clock))
     spent: list[float] = []
     for round_ in range(rounds):
-        logged = [submission(clock, round_ * CALLBACKS + number) for number in range(CALLBACKS)]
+        numbers = range(round_ * CALLBACKS, (round_ + 1) * CALLBACKS)
+        logged = [benchmark_task(clock, clock.now(), number) for number in numbers]
         await asyncio.gather(*(store.log_submission(each) for each in logged))
         recordings = [recording(each, of_submissions=of_submissions) for each in logged]
         before = time.process_time()
@@ -136,21 +138,6 @@ async def measure_record(folder: Path, rounds: int, wave: int, *, of_submissions
 
 def in_waves(recordings: Sequence[Recording], wave: int) -> Iterator[Sequence[Recording]]:
     return (recordings[first : first + wave] for first in range(0, len(recordings), wave))
-
-
-def submission(clock: Clock, number: int) -> Submission:
-    now = clock.now()
-    return Submission(
-        id=clock.new_id("sub"),
-        provider="vidgo",
-        owner="user-17",
-        task_id=f"task-unified-{number}-benchmark",
-        model="gpt-image-2",
-        request=None,
-        metadata={},
-        created_at=now,
-        bound_at=now,
-    )
 
 
 def recording(submission: Submission, *, of_submissions: bool) -> Recording:

@@ -22,7 +22,7 @@ from sqlite_utils import Database
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import FetchLoad, FetchShare, Outcome, Recording, RemoteFile, Report, Verdict
-from receiver.options import StoreOptions, never
+from receiver.options import never
 from receiver.ports import Store
 from receiver.record import asset_leases, polls
 from receiver.record.deliveries import OPEN_OF_TASK
@@ -31,13 +31,13 @@ from receiver.record.rules import LARGE_BYTES
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.connections import connect
 from receiver.stores.sqlite.migrations import migrate, migrations
-from tests.contracts.store import EARLY_LIMIT, ROUTES, OpenStore, StoreContract
-from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED, PollsContract, end_with, fetch_again
+from tests.contracts.opening import store_options
+from tests.contracts.store import OpenStore, StoreContract
+from tests.contracts.store_polls import PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
 from tests.support.factories import (
     NOW,
     completed,
-    confirms_weak,
     failed,
     later,
     progress,
@@ -48,22 +48,10 @@ from tests.support.factories import (
 )
 
 
-def options(data_dir: Path) -> StoreOptions:
-    return StoreOptions(
-        data_dir=data_dir,
-        clock=Clock(),
-        routes=ROUTES,
-        first_poll_seconds=FIRST_POLL_SECONDS,
-        confirms=confirms_weak,
-        unpolled=UNPOLLED,
-        early_limit=EARLY_LIMIT,
-    )
-
-
 @pytest.fixture
 def open_store(tmp_path: Path) -> OpenStore:
     async def open_store() -> Store:
-        return await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+        return await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
     return open_store
 
@@ -97,21 +85,21 @@ async def traced(store: SqliteStore, *records: Recording) -> list[str]:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    store = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
     yield store
     await store.aclose()
 
 
 async def test_a_second_process_is_kept_out_and_told_why(store: SqliteStore, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=f"in use by another receiver.*{os.getpid()}"):
-        await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+        await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
 
 async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys, time; from pathlib import Path; from tests.plugins.test_sqlite import *\n"
         "async def main():\n"
-        "    await SqliteStore.open('sqlite:receiver.db', options(Path(sys.argv[1])))\n"
+        "    await SqliteStore.open('sqlite:receiver.db', store_options(Path(sys.argv[1])))\n"
         "    print('open', flush=True); time.sleep(60)\n"
         "asyncio.run(main())"
     )
@@ -122,12 +110,12 @@ async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         assert child.stdout.readline() == "open\n"
         child.send_signal(signal.SIGKILL)
 
-    again = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    again = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
     await again.aclose()
 
 
 async def test_leases_of_a_dead_process_are_free_at_start(tmp_path: Path) -> None:
-    first = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    first = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
     now = Clock().now()
     far = now.replace(year=now.year + 1)
     await first.log_submission(submission("t1"))
@@ -135,7 +123,7 @@ async def test_leases_of_a_dead_process_are_free_at_start(tmp_path: Path) -> Non
     assert len(await first.lease_assets(now, far, 10)) == 1
     await first.aclose()
 
-    again = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    again = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
     assert len(await again.lease_assets(Clock().now(), far, 10)) == 1
     await again.aclose()
@@ -144,12 +132,12 @@ async def test_leases_of_a_dead_process_are_free_at_start(tmp_path: Path) -> Non
 async def test_a_sink_that_is_new_is_not_told_of_old_events_when_their_files_are_tried_again(
     tmp_path: Path,
 ) -> None:
-    sinkless = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), routes=()))
+    sinkless = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), routes=()))
     await sinkless.log_submission(submission("t1"))
     await sinkless.record(recording(completed("t1")))
     await end_with(sinkless, Outcome.GONE, at=1)
     await sinkless.aclose()
-    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    store = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
     await fetch_again(store, at=100)
     await end_with(store, Outcome.GONE, at=101)
@@ -163,10 +151,10 @@ async def test_a_sink_that_is_new_is_not_told_of_old_events_when_their_files_are
 async def test_an_early_callback_from_before_there_was_a_key_is_confirmed_once_there_is_one(
     tmp_path: Path,
 ) -> None:
-    keyless = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), confirms=never))
+    keyless = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), confirms=never))
     await keyless.record(recording(completed("t1"), weak=True))
     await keyless.aclose()
-    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    store = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
     await store.log_submission(submission("t1"))
 
@@ -177,7 +165,7 @@ async def test_an_early_callback_from_before_there_was_a_key_is_confirmed_once_t
 
 
 async def test_no_amount_of_early_progress_crowds_out_an_early_result(tmp_path: Path) -> None:
-    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+    store = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), early_limit=1000))
     for number in range(100):
         await store.record(recording(progress("t1"), body=f"{number} %".encode()))
     with pytest.raises(Unavailable):
@@ -193,7 +181,7 @@ async def test_no_amount_of_early_progress_crowds_out_an_early_result(tmp_path: 
 
 
 async def test_what_names_no_task_is_kept_however_much_of_it_has_come(tmp_path: Path) -> None:
-    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=130))
+    store = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), early_limit=130))
     for number in range(130):
         receipt = await store.record(recording(unclear(None), body=f"odd {number}".encode(), weak=True))
         assert receipt.status is Verdict.UNRECOGNISED
@@ -209,7 +197,7 @@ async def test_what_names_no_task_is_kept_however_much_of_it_has_come(tmp_path: 
 
 
 async def test_large_bodies_that_nobody_owns_are_bounded_in_number_by_themselves(tmp_path: Path) -> None:
-    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+    store = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), early_limit=1000))
 
     async def bring(name: str, size: int, *, report: Report | None = None) -> Verdict:
         body = name.encode().ljust(size, b" ")
@@ -233,7 +221,7 @@ async def test_large_bodies_that_nobody_owns_are_bounded_in_number_by_themselves
 
 
 async def test_large_bodies_that_come_again_are_bounded_like_new_ones(tmp_path: Path) -> None:
-    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+    store = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), early_limit=1000))
 
     async def bring(name: str, seconds: int) -> Verdict:
         body = name.encode().ljust(LARGE_BYTES + 1, b" ")
@@ -253,7 +241,7 @@ async def test_large_bodies_that_come_again_are_bounded_like_new_ones(tmp_path: 
 
 
 async def test_ends_of_one_task_that_come_again_are_bounded_like_new_ones(tmp_path: Path) -> None:
-    store = await SqliteStore.open("sqlite:receiver.db", replace(options(tmp_path), early_limit=1000))
+    store = await SqliteStore.open("sqlite:receiver.db", replace(store_options(tmp_path), early_limit=1000))
     for number in range(20):
         await store.record(recording(failed("t1"), body=b"first %d" % number))
     assert await store.expire_early(later(1), 100) == 20
@@ -500,7 +488,7 @@ async def test_tasks_of_a_file_from_before_there_were_polls_are_asked_about(tmp_
     )
     connection.close()
 
-    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    store = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
     works = await store.lease_polls("vidgo", NOW, later(60), 10)
     announced = await store._read(lambda db: db.execute("SELECT announced FROM events").fetchone())
@@ -535,7 +523,7 @@ async def test_a_database_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "receiver.db").mkdir()
 
     with pytest.raises(Misconfigured):
-        await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+        await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
 
 async def test_nobody_else_may_read_the_record(store: SqliteStore, tmp_path: Path) -> None:
@@ -562,7 +550,7 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(Misconfigured, match="cannot be written"):
-        await SqliteStore.open("sqlite:receiver.db", options(tmp_path / "file" / "data"))
+        await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path / "file" / "data"))
 
 
 async def test_a_locked_database_is_unavailable_in_bounded_time_and_recovers(
@@ -604,7 +592,7 @@ async def test_a_caller_that_goes_away_does_not_take_its_commit_along(store: Sql
 
 
 async def test_a_closed_store_refuses_politely(tmp_path: Path) -> None:
-    store = await SqliteStore.open("sqlite:receiver.db", options(tmp_path))
+    store = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
     await store.aclose()
 
     with pytest.raises(Unavailable):
@@ -693,7 +681,7 @@ async def test_a_refused_early_callback_costs_the_same_however_many_wait(tmp_pat
     for waiting in (3, 300):
         folder = tmp_path / str(waiting)
         store = await SqliteStore.open(
-            "sqlite:r.db", msgspec.structs.replace(options(folder), early_limit=waiting)
+            "sqlite:r.db", msgspec.structs.replace(store_options(folder), early_limit=waiting)
         )
         for number in range(waiting):
             await store.record(recording(failed(f"t{number}")))

@@ -14,8 +14,8 @@ from receiver.options import StoreOptions
 from receiver.ports import Store
 from receiver.record import replays
 from receiver.stores.sqlite import SqliteStore
+from tests.contracts.opening import store_options
 from tests.contracts.replaying import (
-    LINK_LIFE_SECONDS,
     end_task,
     end_with_files,
     get,
@@ -27,24 +27,15 @@ from tests.contracts.replaying import (
     step_replay,
 )
 from tests.contracts.store import ROUTES, OpenStore
-from tests.contracts.store_polls import FIRST_POLL_SECONDS, UNPOLLED
+from tests.contracts.store_polls import FIRST_POLL_SECONDS
 from tests.contracts.store_replays import ReplaysContract
-from tests.support.factories import confirms_weak, failed, later, recording, submission
+from tests.support.factories import failed, later, recording, submission
 
 
 @pytest.fixture
 def open_store(tmp_path: Path) -> OpenStore:
     async def open_store() -> Store:
-        options = StoreOptions(
-            data_dir=tmp_path,
-            clock=Clock(),
-            routes=ROUTES,
-            first_poll_seconds=FIRST_POLL_SECONDS,
-            link_life_seconds=LINK_LIFE_SECONDS,
-            confirms=confirms_weak,
-            unpolled=UNPOLLED,
-        )
-        return await SqliteStore.open("sqlite:receiver.db", options)
+        return await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
 
     return open_store
 
