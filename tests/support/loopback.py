@@ -61,7 +61,7 @@ async def talk(port: int, *pieces: bytes, pause_seconds: float = 0.0, timeout_se
         return b""
     finally:
         reading.cancel()
-        writer.close()
+        writer.transport.abort()  # a close waits for what is unsent, which the other side may never take
 
 
 def post(path: str, body: bytes, *lines: str, version: str = "1.1") -> bytes:

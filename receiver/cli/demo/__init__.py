@@ -222,27 +222,26 @@ async def _rest(backend: Backend, options: Options) -> None:
     ):
         async with asyncio.timeout(REST_SECONDS + options.tasks * REST_SECONDS_PER_TASK):
             while True:
-                if await _is_at_rest(backend, drawn, is_over=bool(options.outage)):
+                if await _is_at_rest(backend, drawn, outage=bool(options.outage)):
                     return
                 await asyncio.sleep(0.1)
 
 
-async def _is_at_rest(backend: Backend, drawn: Any, *, is_over: bool) -> bool:
-    """Whether nothing is under way any more.
-
-    ``is_over``: callbacks that found nobody are not sent again, so they are not waited for.
-    """
+async def _is_at_rest(backend: Backend, drawn: Any, *, outage: bool) -> bool:
+    """Whether nothing is under way any more."""
     stats = await backend.stats()
     ended = sum(count for state, count in stats["tasks"].items() if state in ENDED)
     drawn.update(ended - drawn.pos)
     undelivered = sum(counts.get("pending", 0) for counts in stats["outbox"].values())
     if ended < drawn.length or undelivered:
         return False
-    if is_over:
-        return True
-    # Every provider has sent all it wanted to, and got it acknowledged.
+    # Every provider has sent all it wanted to, and got it acknowledged but for what an outage met: a question
+    # of ours may end a task before its provider's callbacks are through.
     truth = await ask_truth(backend)
-    return all(sum(call.status == 200 for call in task.callbacks) >= task.calls for task in truth)
+    return all(
+        sum(call.status == 200 or (outage and call.status is None) for call in task.callbacks) >= task.calls
+        for task in truth
+    )
 
 
 async def _keep(options: Options, settings: Settings, service: Service, providers_url: str) -> None:
