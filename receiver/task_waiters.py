@@ -17,7 +17,16 @@ RETRY_AFTER_SECONDS = 5
 class TaskWaiters:
     """Waiting requests by task; each costs a place here and nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        most_waiting: int = MOST_WAITING,
+        most_of_one: int = MOST_OF_ONE,
+        fallback_seconds: float = FALLBACK_SECONDS,
+    ) -> None:
+        self.most_waiting = most_waiting
+        self.most_of_one = most_of_one
+        self.fallback_seconds = fallback_seconds
         self._waiting: defaultdict[tuple[str, str], set[asyncio.Event]] = defaultdict(set)
         self._places: Counter[str] = Counter()  # by who waits
         self._is_stopping = False
@@ -46,7 +55,7 @@ class TaskWaiters:
         Raises Unavailable where too many wait, in all or with this token: with an answer at once, clients
         that ask again at once would never rest.
         """
-        if self.places >= MOST_WAITING or self._places[who] >= MOST_OF_ONE:
+        if self.places >= self.most_waiting or self._places[who] >= self.most_of_one:
             raise Unavailable("too many wait for tasks", retry_after_seconds=RETRY_AFTER_SECONDS)
         loop, awake = asyncio.get_running_loop(), asyncio.Event()
         until = loop.time() + seconds
@@ -55,7 +64,7 @@ class TaskWaiters:
         try:
             while not self._is_stopping and not await has_ended() and loop.time() < until:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(until - loop.time(), FALLBACK_SECONDS)):
+                    async with asyncio.timeout(min(until - loop.time(), self.fallback_seconds)):
                         await awake.wait()
                 awake.clear()
         finally:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import structlog
 
 from receiver.clock import Clock, Leaps
@@ -16,11 +17,24 @@ log = structlog.get_logger()
 MOST_NAMED = 20  # reservations in one line of the log
 TIME_TO_MEND = timedelta(days=1)  # after a leap of the clock nothing is dropped: it may be set right again
 TURN_SECONDS = 2.0  # of purging, until the other chores have their turn again
-
-# Rows of a kind in one transaction: as many as take about this long, for callbacks wait behind it.
-STEP_SECONDS = 0.01
 LEAST_AT_ONCE = 50
-MOST_AT_ONCE = 2000
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows of a kind in one transaction: as many as take about so long, for callbacks wait behind it."""
+
+    step_seconds: float = 0.01
+    least: int = LEAST_AT_ONCE
+    most: int = 2000
+
+    def next_rows(self, rows: int, took_seconds: float) -> int:
+        """The number of rows for the next step, from the size and the time of the last one."""
+        if took_seconds > self.step_seconds:
+            return max(self.least, rows // 2)
+        return min(self.most, rows * 2) if took_seconds < self.step_seconds / 2 else rows
+
+
+USUAL_PACE = Pace()
 
 
 class Upkeep:
@@ -34,12 +48,13 @@ class Upkeep:
         early_ttl_seconds: float,
         retention_days: float,
         lost_after_seconds: float,
+        pace: Pace = USUAL_PACE,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._expire = Steps(store.expire_early, clock)
-        self._forget = Steps(store.follow_deliveries, clock)
-        self._purge = Steps(store.purge, clock)
+        self._expire = Steps(store.expire_early, clock, pace)
+        self._forget = Steps(store.follow_deliveries, clock, pace)
+        self._purge = Steps(store.purge, clock, pace)
         self._leaps = Leaps(clock)
         self._early_ttl = timedelta(seconds=early_ttl_seconds)
         self._retention = timedelta(days=retention_days)
@@ -105,29 +120,23 @@ class Steps:
     How much goes into one follows from how long the one before took, waiting for the writer included.
     """
 
-    def __init__(self, step: Callable[[datetime, int], Awaitable[int]], clock: Clock) -> None:
+    def __init__(self, step: Callable[[datetime, int], Awaitable[int]], clock: Clock, pace: Pace) -> None:
         self._step = step
         self._clock = clock
-        self._at_once = 0
+        self._pace = pace
+        self._at_once = pace.least
 
     async def run(self, until: datetime, *, seconds: float = math.inf) -> tuple[int, bool]:
         """Work for about ``seconds`` at most; return how many rows were done, and whether none is left."""
         done, begun = 0, self._clock.uptime()
         while (self._clock.uptime() - begun).total_seconds() < seconds:
             before = self._clock.uptime()
-            asked = max(self._at_once, LEAST_AT_ONCE)
+            asked = self._at_once
             step = await self._step(until, asked)
             done += step
             if step < asked:  # what comes meanwhile is for the next round
                 return done, True
             took = (self._clock.uptime() - before).total_seconds()
-            self._at_once = at_once(asked, took)
-            await asyncio.sleep(max(took, STEP_SECONDS / 2))
+            self._at_once = self._pace.next_rows(asked, took)
+            await asyncio.sleep(max(took, self._pace.step_seconds / 2))
         return done, False
-
-
-def at_once(rows: int, took_seconds: float) -> int:
-    """The number of rows for the next step, from the size and the time of the last one; pure."""
-    if took_seconds > STEP_SECONDS:
-        return max(LEAST_AT_ONCE, rows // 2)
-    return min(MOST_AT_ONCE, rows * 2) if took_seconds < STEP_SECONDS / 2 else rows

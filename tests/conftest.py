@@ -18,6 +18,7 @@ from receiver.fetching.client import GuardedClient
 from receiver.runtime import Runtime, open_runtime
 from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sinks
 from receiver.web.app import build_app
+from receiver.web.connections import Patience
 from tests.support.loopback import serving
 from tests.support.media_host import MediaHost, media_host
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
@@ -74,8 +75,14 @@ def app(runtime: Runtime) -> ASGIApp:
 
 
 @pytest.fixture
-async def port(app: ASGIApp) -> AsyncIterator[int]:
-    async with serving(app) as free_port:
+def patience() -> Patience:
+    """What a test may override: how long the server waits for others."""
+    return Patience()
+
+
+@pytest.fixture
+async def port(app: ASGIApp, patience: Patience) -> AsyncIterator[int]:
+    async with serving(app, patience=patience) as free_port:
         yield free_port
 
 

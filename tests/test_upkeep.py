@@ -6,18 +6,18 @@ from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from receiver import upkeep as upkeep_module
 from receiver.errors import Unavailable
 from receiver.models import Outcome, Route, Verdict
 from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from receiver.upkeep import Upkeep
+from receiver.upkeep import Pace, Upkeep
 from tests.support.factories import (
     NOW,
     completed,
@@ -52,8 +52,17 @@ async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteSto
 
 @pytest.fixture
 def upkeep(store: SqliteStore, clock: TurnableClock) -> Upkeep:
+    return upkeep_of(store, clock)
+
+
+def upkeep_of(store: SqliteStore, clock: TurnableClock, **pace: Any) -> Upkeep:
     return Upkeep(
-        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=2 * DAY
+        store=store,
+        clock=clock,
+        early_ttl_seconds=DAY,
+        retention_days=30,
+        lost_after_seconds=2 * DAY,
+        pace=Pace(**pace),
     )
 
 
@@ -75,9 +84,7 @@ async def test_events_of_a_sink_that_is_not_set_any_more_are_noted_until_somebod
     await before.aclose()
     renamed = msgspec.structs.replace(options, routes=[Route(sink="new")])
     store = await SqliteStore.open("sqlite:receiver.db", renamed)
-    upkeep = Upkeep(
-        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=2 * DAY
-    )
+    upkeep = upkeep_of(store, clock)
     assert upkeep.note() is None
     with capture_logs() as logs:
         await upkeep.run()
@@ -216,9 +223,7 @@ async def test_what_waits_for_its_confirmation_is_kept_while_its_task_is_open(
 ) -> None:
     options = StoreOptions(data_dir=tmp_path, clock=clock, confirms=confirms_weak)
     store = await SqliteStore.open("sqlite:receiver.db", options)
-    upkeep = Upkeep(
-        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=2 * DAY
-    )
+    upkeep = upkeep_of(store, clock)
     await store.log_submission(submission("t1"))
     await store.record(recording(progress("t1")))
     await store.record(recording(completed("t1"), weak=True))
@@ -230,13 +235,12 @@ async def test_what_waits_for_its_confirmation_is_kept_while_its_task_is_open(
 
 
 async def test_all_that_nobody_claimed_becomes_unowned_in_one_round(
-    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, clock: TurnableClock
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 1)
     for number in range(EARLY_LIMIT):
         await store.record(recording(failed(f"t{number}")))
     clock.turn(DAY + 1)
-    await upkeep.run()
+    await upkeep_of(store, clock, least=1).run()
     assert (await store.count_stats()).deliveries == {"unowned": EARLY_LIMIT}
 
 
@@ -246,10 +250,7 @@ async def test_all_that_nobody_claimed_becomes_unowned_in_one_round(
 POLLS = "SELECT count(*) FROM polls"
 
 
-async def test_a_task_that_has_ended_is_not_waited_for_any_more(
-    tmp_path: Path, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 2)
+async def test_a_task_that_has_ended_is_not_waited_for_any_more(tmp_path: Path, clock: TurnableClock) -> None:
     options = StoreOptions(data_dir=tmp_path, clock=clock, first_poll_seconds={"vidgo": 300.0})
     store = await SqliteStore.open("sqlite:receiver.db", options)
     try:
@@ -258,9 +259,7 @@ async def test_a_task_that_has_ended_is_not_waited_for_any_more(
         for number in range(6):
             await store.record(recording(failed(f"t{number}")))
         assert count(tmp_path, POLLS) == 7
-        await Upkeep(
-            store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=DAY
-        ).run()
+        await upkeep_of(store, clock, least=2).run()
         assert count(tmp_path, POLLS) == 1  # of the one that still runs
     finally:
         await store.aclose()
@@ -322,13 +321,9 @@ async def test_a_file_still_to_be_fetched_outlives_the_raw_body(
 
 
 async def test_one_round_drops_all_that_is_due_in_small_transactions(
-    store: SqliteStore,
-    upkeep: Upkeep,
-    clock: TurnableClock,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    store: SqliteStore, clock: TurnableClock, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 3)
+    upkeep = upkeep_of(store, clock, least=3)
     for number in range(10):
         await end_task(store, clock, f"t{number}")
     clock.turn(30 * DAY + 1)
@@ -353,9 +348,9 @@ async def test_a_clock_that_is_set_back_drops_nothing(
 
 
 async def test_rows_from_the_future_stop_no_retention_and_are_dropped_with_their_neighbours(
-    store: SqliteStore, upkeep: Upkeep, clock: TurnableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqliteStore, clock: TurnableClock, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 3)
+    upkeep = upkeep_of(store, clock, least=3)
     await end_task(store, clock, "before")
     clock.turn(80 * 365 * DAY)
     for number in range(11):
@@ -373,45 +368,45 @@ async def test_rows_from_the_future_stop_no_retention_and_are_dropped_with_their
     assert left == [[18] * 3, [5] * 3, [5] * 3, [0] * 3]
 
 
+class Slow(SqliteStore):
+    """One in which a step of purging takes a second."""
+
+    clock: TurnableClock
+    purged = 0  # steps
+    expired_after: list[int]
+
+    async def purge(self, before: datetime, limit: int) -> int:
+        self.clock.turn(1)
+        self.purged += 1
+        return await super().purge(before, limit)
+
+    async def expire_early(self, received_before: datetime, limit: int) -> int:
+        self.expired_after.append(self.purged)
+        return await super().expire_early(received_before, limit)
+
+
 async def test_early_callbacks_expire_while_there_is_much_to_purge(
-    store: SqliteStore, clock: TurnableClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: TurnableClock
 ) -> None:
-    """A step takes a second here, and there are a great many: the chores before it have their turn again."""
-    upkeep = Upkeep(
-        store=store, clock=clock, early_ttl_seconds=DAY, retention_days=30, lost_after_seconds=DAY
-    )
-    monkeypatch.setattr(upkeep_module, "LEAST_AT_ONCE", 1)
-    monkeypatch.setattr(upkeep_module, "STEP_SECONDS", 0.0)
+    """There are a great many steps: the chores before it have their turn again."""
+    options = StoreOptions(data_dir=tmp_path, clock=clock, routes=[Route(sink="all")])
+    store = await Slow.open("sqlite:receiver.db", options)
+    store.clock, store.expired_after = clock, []
     for number in range(8):
         await end_task(store, clock, f"t{number}")
     clock.turn(31 * DAY)
-    expired_after: list[int] = []
-    purge, expire = store.purge, store.expire_early
-    purged = 0
-
-    async def slow_purge(before: datetime, limit: int) -> int:
-        nonlocal purged
-        clock.turn(1)
-        purged += 1
-        return await purge(before, limit)
-
-    async def noted_expire(received_before: datetime, limit: int) -> int:
-        expired_after.append(purged)
-        return await expire(received_before, limit)
-
-    monkeypatch.setattr(upkeep, "_purge", upkeep_module.Steps(slow_purge, clock))
-    monkeypatch.setattr(upkeep, "_expire", upkeep_module.Steps(noted_expire, clock))
-    await upkeep.run()
-    assert len(expired_after) >= 4
-    assert max(b - a for a, b in pairwise(expired_after)) <= 3
+    await upkeep_of(store, clock, least=1, step_seconds=0.0).run()
+    assert len(store.expired_after) >= 4
+    assert max(b - a for a, b in pairwise(store.expired_after)) <= 3
+    await store.aclose()
 
 
-def test_a_step_is_as_large_as_a_short_time_allows() -> None:
-    assert upkeep_module.at_once(100, 0.001) == 200
-    assert upkeep_module.at_once(100, 0.007) == 100
-    assert upkeep_module.at_once(200, 0.05) == 100
-    assert upkeep_module.at_once(50, 5.0) == 50
-    assert upkeep_module.at_once(2000, 0.0) == 2000
+@pytest.mark.parametrize(
+    ("rows", "took_seconds", "next_rows"),
+    [(100, 0.001, 200), (100, 0.007, 100), (200, 0.05, 100), (50, 5.0, 50), (2000, 0.0, 2000)],
+)
+def test_a_step_is_as_large_as_a_short_time_allows(rows: int, took_seconds: float, next_rows: int) -> None:
+    assert Pace().next_rows(rows, took_seconds) == next_rows
 
 
 # --- reservations without a task ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, ClassVar
 
 import httptools
+import msgspec
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -21,14 +22,8 @@ MAX_HEAD_BYTES = 65_536  # and of all that is neither head nor body: trailers, f
 MAX_HEADERS = 200
 LEAST_PIECE, LARGEST_PIECE = 64, 16_384  # bytes that are read at once, where no request's end is known
 MOST_IN_PIECE = LEAST_PIECE // 16  # requests; the shortest has 18 bytes
-HEAD_TIMEOUT_SECONDS = 10.0
-STALL_SECONDS = 60.0  # how long a reader of ours may take nothing
 LINGER_SECONDS = 2.0
 MOST_CONNECTIONS = 8000
-WAIT_SECONDS = 1.0  # before whoever waits gives way: while some places are left
-SHORT_WAIT_SECONDS = 0.1  # and when none is left; a request follows its connection sooner
-BODY_SECONDS = 2.0  # before a request whose body is still to come gives way
-STUCK_SECONDS = 5.0  # before a reader that takes nothing gives way
 LOOK_SECONDS = 2e-5  # for each connection, between two looks at all: ten times what it takes
 RESERVED_DESCRIPTORS = 256  # for the database, files, downloads, sinks and look-ups
 LAST_SECONDS = 3.0  # for readers at a stop: less than the server waits before it cuts short what goes on
@@ -39,6 +34,18 @@ _TRAILERS: Any = deque(maxlen=0)  # keeps nothing
 _VERSIONS = frozenset({"1.1", "1.0"})  # the parser takes a head without one for HTTP/0.9
 
 log = structlog.get_logger()
+
+
+class Patience(msgspec.Struct, kw_only=True):
+    """For how many seconds others are waited for."""
+
+    head: float = 10.0  # from the beginning of a connection, or of a request, to the end of its headers
+    unread: float = 60.0  # while a reader of ours takes nothing
+    # Before one gives way to a newcomer: without a request,
+    idle: float = 1.0  # while some places are left,
+    idle_when_full: float = 0.1  # and when none is; a request follows its connection sooner.
+    body: float = 2.0  # With a request whose body is still to come.
+    stuck: float = 5.0  # A reader that takes nothing.
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -56,6 +63,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     and listens, does not; where nobody else is left, the new one goes.
     """
 
+    patience: ClassVar[Patience] = Patience()
+    most: ClassVar[int] = MOST_CONNECTIONS
     _next_look_at: ClassVar[float] = 0.0  # by the loop's clock, which all loops share
 
     _head_deadline: asyncio.TimerHandle | None = None
@@ -69,7 +78,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._together = BatchedTransport(transport, self.loop, self._is_half_read)
+        self._together = BatchedTransport(transport, self.loop, self._is_half_read, self.patience.unread)
         self._body_pieces: list[bytes] = []
         super().connection_made(self._together)  # type: ignore[arg-type]
         self._start_deadline()
@@ -229,7 +238,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             cycle.message_event.set()
 
     def pause_writing(self) -> None:
-        self._read_deadline = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+        self._read_deadline = self.loop.call_later(self.patience.unread, self.transport.abort)
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -239,11 +248,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _make_room(self) -> None:
-        most, count = most_connections(), len(self.connections) + len(streams.STREAMS)
+        most, count = most_connections(self.most), len(self.connections) + len(streams.STREAMS)
         if count <= most * 7 // 8:  # the last eighth is for those who come while others have their time
             return
         is_full = count > most
-        leaving = self._longest_waiting(SHORT_WAIT_SECONDS if is_full else WAIT_SECONDS)
+        leaving = self._longest_waiting(self.patience.idle_when_full if is_full else self.patience.idle)
         if leaving or is_full:
             _CROWD.count(self.loop, closed=len(leaving), refused=not leaving)
             for each in leaving or [self]:
@@ -268,14 +277,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def wait_ends_at(self, wait_seconds: float) -> float | None:
         """When, by the loop's clock, it may give way; None while somebody has asked or is answered."""
         if (stuck_since := self._together.stuck_since()) is not None:
-            return stuck_since + STUCK_SECONDS
+            return stuck_since + self.patience.stuck
         if self._together.is_closing():
             return self._together.closing_since + wait_seconds
         if not self._is_idle():
             is_read = not self.cycle.more_body or self.cycle.response_started
-            return None if is_read else self._asked_at + BODY_SECONDS
+            return None if is_read else self._asked_at + self.patience.body
         if self._head_deadline is not None:
-            return self._head_deadline.when() - HEAD_TIMEOUT_SECONDS + wait_seconds
+            return self._head_deadline.when() - self.patience.head + wait_seconds
         pause = self.timeout_keep_alive_task
         return pause.when() - self.timeout_keep_alive + wait_seconds if pause is not None else None
 
@@ -314,7 +323,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
 
     def _start_deadline(self) -> None:
-        self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self.transport.close)
+        self._head_deadline = self.loop.call_later(self.patience.head, self.transport.close)
 
     def _stop_deadline(self) -> None:
         if self._head_deadline is not None:
@@ -323,9 +332,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 class ConnectionCounts:
-    """Counts connections that had to go, and says so once a second."""
+    """Counts connections that had to go, and says so now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, every_seconds: float = TELL_SECONDS) -> None:
+        self._every_seconds = every_seconds
         self._closed = self._refused = 0
         self._told_at = 0.0  # or to be told at, by the loop's clock
 
@@ -333,7 +343,7 @@ class ConnectionCounts:
         self._closed += closed
         self._refused += refused
         if loop.time() >= self._told_at:
-            self._told_at = loop.time() + TELL_SECONDS
+            self._told_at = loop.time() + self._every_seconds
             loop.call_at(self._told_at, self._tell)
 
     def _tell(self) -> None:
@@ -380,17 +390,17 @@ _CROWD = ConnectionCounts()  # one process has one limit of descriptors
 _WATCH = DescriptorWatch()
 
 
-def most_connections() -> int:
-    """As many as the process may have descriptors for, and still do its work."""
+def most_connections(most: int = MOST_CONNECTIONS) -> int:
+    """As many as the process may have descriptors for, and still do its work, but no more than ``most``."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(MOST_CONNECTIONS, limit - min(RESERVED_DESCRIPTORS, limit * 3 // 4))
+        return most
+    return min(most, limit - min(RESERVED_DESCRIPTORS, limit * 3 // 4))
 
 
 def most_streams() -> int:
     """As many files as may be sent at once; each takes two descriptors, its own and its reader's."""
-    return min(streams.MOST_STREAMS, max(1, most_connections() // 4))
+    return min(streams.STREAMS.most, max(1, most_connections() // 4))
 
 
 class BatchedTransport:
@@ -409,6 +419,7 @@ class BatchedTransport:
         "_moved_at",
         "_pieces",
         "_transport",
+        "_unread_seconds",
         "_unsent",
         "closing_since",
     )
@@ -418,10 +429,12 @@ class BatchedTransport:
         transport: asyncio.Transport,
         loop: asyncio.AbstractEventLoop,
         is_half_read: Callable[[], bool],
+        unread_seconds: float,
     ) -> None:
         self._transport = transport
         self._loop = loop
         self._is_half_read = is_half_read
+        self._unread_seconds = unread_seconds
         self.closing_since = 0.0  # by the loop's clock; 0: not by us
         self._pieces: list[bytes] = []
         self._unsent = 0  # when it was last looked at
@@ -463,7 +476,7 @@ class BatchedTransport:
     def _end(self) -> None:
         self._transport.close()
         if self._transport.get_write_buffer_size():  # and perhaps nobody ever reads it
-            self._loop.call_later(STALL_SECONDS, self._transport.abort)
+            self._loop.call_later(self._unread_seconds, self._transport.abort)
 
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []

@@ -43,7 +43,9 @@ class Streams:
     keeps out nobody else's readers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int = MOST_STREAMS, stuck_seconds: float = STUCK_SECONDS) -> None:
+        self.most = most
+        self.stuck_seconds = stuck_seconds
         self._open: dict[Stream, None] = {}
 
     def __len__(self) -> int:
@@ -78,7 +80,7 @@ class Streams:
 
     def _make_place(self, streams: Iterator[Stream]) -> None:
         longest = next(streams)
-        if longest.leave is None or longest.moved_at + STUCK_SECONDS > time.monotonic():
+        if longest.leave is None or longest.moved_at + self.stuck_seconds > time.monotonic():
             raise Unavailable("too many files are being sent", retry_after_seconds=1)
         self.remove(longest)
         longest.leave()

@@ -9,17 +9,24 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp
 
-from receiver.web.connections import BoundedHttpProtocol
+from receiver.web.connections import MOST_CONNECTIONS, BoundedHttpProtocol, Patience
 from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[int]:
+async def serving(
+    app: ASGIApp,
+    *,
+    lifespan: Literal["on", "off"] = "off",
+    patience: Patience = BoundedHttpProtocol.patience,
+    most: int = MOST_CONNECTIONS,
+) -> AsyncIterator[int]:
     """The port on which ``app`` is served as `receiver serve` does it, until left."""
+    protocol = type("Protocol", (BoundedHttpProtocol,), {"patience": patience, "most": most})
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=BoundedHttpProtocol,
+        http=protocol,
         ws="none",
         lifespan=lifespan,
         log_config=None,

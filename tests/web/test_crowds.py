@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import pytest
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web import connections
-from receiver.web.connections import ConnectionCounts, DescriptorWatch, most_connections
+from receiver.web.connections import ConnectionCounts, DescriptorWatch, Patience, most_connections
 from receiver.web.streams import STREAMS
 from tests.support.loopback import Answer, post, serving, talk
 from tests.support.waiting import until
@@ -28,37 +28,17 @@ PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 ANSWER_END = b'{"status":"ok"}'
 
 
-class Patience:
-    """How long who waits is left alone. At first for ever, however slow the machine is."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._patch = monkeypatch
-        self.ends(idle_full=NEVER, idle=NEVER, body=NEVER, stuck=NEVER)
-
-    def ends(
-        self,
-        *,
-        idle_full: float | None = None,
-        idle: float | None = None,
-        body: float | None = None,
-        stuck: float | None = None,
-    ) -> None:
-        """After so many seconds, from now on."""
-        for name, seconds in {
-            "SHORT_WAIT_SECONDS": idle_full,
-            "WAIT_SECONDS": idle,
-            "BODY_SECONDS": body,
-            "STUCK_SECONDS": stuck,
-        }.items():
-            if seconds is not None:
-                self._patch.setattr(connections, name, seconds)
+@pytest.fixture
+def patience() -> Patience:
+    """Who waits is left alone, at first for ever, however slow the machine is."""
+    return Patience(idle=NEVER, idle_when_full=NEVER, body=NEVER, stuck=NEVER)
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> Patience:
+@pytest.fixture
+async def port(app: ASGIApp, patience: Patience) -> AsyncIterator[int]:
     """With room for few."""
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", ROOM)
-    return Patience(monkeypatch)
+    async with serving(app, patience=patience, most=ROOM) as free_port:
+        yield free_port
 
 
 @dataclass
@@ -122,7 +102,7 @@ async def test_a_full_house_makes_room_by_the_guest_who_has_waited_longest(
 ) -> None:
     first, second, *others = await house.full()
     await first.ask()
-    patience.ends(idle_full=0.0)
+    patience.idle_when_full = 0.0
     await (await house.guest()).ask()
     await until(second.is_gone)
     for guest in (first, *others):
@@ -135,7 +115,7 @@ async def test_whoever_has_not_asked_yet_waits_like_all_others(house: House, pat
     half.writer.write(PROBE[:20])
     for _ in range(ROOM - 2):
         await (await house.guest()).ask()
-    patience.ends(idle_full=0.0)
+    patience.idle_when_full = 0.0
     for _ in range(2):
         await (await house.guest()).ask()
     await until(silent.is_gone)
@@ -151,7 +131,7 @@ async def test_a_house_nearly_full_keeps_its_last_places_for_newcomers(
     left = others.pop()
     left.writer.close()
     await left.writer.wait_closed()
-    patience.ends(idle=0.0)
+    patience.idle = 0.0
     await (await house.guest()).ask()
     await until(first.is_gone)
     assert not any([await guest.is_gone() for guest in others])
@@ -164,7 +144,8 @@ async def test_whoever_has_just_come_or_just_asked_stays_and_who_comes_then_goes
 
 
 async def test_a_request_that_nobody_has_read_yet_is_answered(port: int, patience: Patience) -> None:
-    patience.ends(idle_full=0.0, idle=0.0)
+    patience.idle_when_full = 0.0
+    patience.idle = 0.0
     loop = asyncio.get_running_loop()
     with ExitStack() as stack:
         callers = [stack.enter_context(socket.socket()) for _ in range(ROOM)]
@@ -176,11 +157,8 @@ async def test_a_request_that_nobody_has_read_yet_is_answered(port: int, patienc
     assert [answer.status for answer in answers] == [200] * ROOM
 
 
-async def test_nothing_that_was_recorded_goes_unanswered_however_many_come(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_nothing_that_was_recorded_goes_unanswered_however_many_come(patience: Patience) -> None:
     """1,200 at 900 a second, with room for 40: more than can be answered, and each of them behaves."""
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 40)
     recorded, answered = set[str](), set[str]()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -198,7 +176,7 @@ async def test_nothing_that_was_recorded_goes_unanswered_however_many_come(
                 answered.add(path)
             writer.close()
 
-    async with serving(app) as port, asyncio.TaskGroup() as calls:
+    async with serving(app, patience=patience, most=40) as port, asyncio.TaskGroup() as calls:
         for wave in range(100):
             for number in range(12):
                 calls.create_task(call(port, f"/{wave}-{number}"))
@@ -211,7 +189,7 @@ async def test_nothing_that_was_recorded_goes_unanswered_however_many_come(
 async def test_who_is_being_answered_stays_and_who_comes_then_goes(
     house: House, runtime: Runtime, port: int, patience: Patience
 ) -> None:
-    patience.ends(idle_full=0.0)
+    patience.idle_when_full = 0.0
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
     for _ in range(ROOM):
         (await house.guest()).writer.write(request[:-9])
@@ -230,7 +208,7 @@ async def test_a_body_that_does_not_come_gives_way(
     for _ in range(ROOM):
         (await house.guest()).writer.write(request[:-9])
     assert not await house.lets_in()
-    patience.ends(body=0.2)
+    patience.body = 0.2
     for _ in range(ROOM // 2):
         await until(house.lets_in)
 
@@ -245,7 +223,7 @@ async def test_a_reader_that_takes_nothing_gives_way(house: House, port: int, pa
         await loop.sock_connect(reader, ("127.0.0.1", port))
         await loop.sock_sendall(reader, many)
     assert not await house.lets_in()
-    patience.ends(stuck=0.2)
+    patience.stuck = 0.2
     for _ in range(ROOM):
         await until(house.lets_in)
     async with asyncio.timeout(10):
@@ -257,7 +235,7 @@ async def test_a_reader_that_takes_nothing_gives_way(house: House, port: int, pa
 
 
 async def test_a_reader_slower_than_the_writer_gets_all_however_many_come(patience: Patience) -> None:
-    patience.ends(stuck=1.5)
+    patience.stuck = 1.5
     whole = 120 * 65_536
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -274,7 +252,7 @@ async def test_a_reader_slower_than_the_writer_gets_all_however_many_come(patien
         writer.close()
         return got
 
-    async with serving(app) as port, asyncio.TaskGroup() as reads:
+    async with serving(app, patience=patience, most=ROOM) as port, asyncio.TaskGroup() as reads:
         reading = [reads.create_task(read(port)) for _ in range(ROOM)]
         await asyncio.sleep(0.3)
         refused = 0
@@ -293,10 +271,9 @@ async def answer(send: Callable[[dict[str, object]], Awaitable[None]], *pieces: 
 
 
 async def test_a_storm_of_newcomers_is_told_of_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "TELL_SECONDS", 0.1)
     structlog.reset_defaults()
     monkeypatch.setattr(connections, "log", structlog.get_logger())
-    crowd = ConnectionCounts()
+    crowd = ConnectionCounts(every_seconds=0.1)
     with capture_logs() as lines:
         for number in range(25):
             crowd.count(asyncio.get_running_loop(), closed=2, refused=number % 2)
@@ -308,10 +285,9 @@ async def test_a_storm_of_newcomers_is_told_of_once_a_second(monkeypatch: pytest
 
 
 async def test_what_a_late_line_has_told_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "TELL_SECONDS", 0.05)
     structlog.reset_defaults()
     monkeypatch.setattr(connections, "log", structlog.get_logger())
-    crowd, loop = ConnectionCounts(), asyncio.get_running_loop()
+    crowd, loop = ConnectionCounts(every_seconds=0.05), asyncio.get_running_loop()
     with capture_logs() as lines:
         crowd.count(loop, closed=1, refused=0)
         time.sleep(0.06)  # the loop is late
@@ -325,7 +301,7 @@ async def test_a_file_that_is_sent_takes_a_place_like_a_connection(house: House,
     first, *others = [await house.guest() for _ in range(ROOM - 4)]
     for guest in (first, *others):
         await guest.ask()
-    patience.ends(idle_full=0.0)
+    patience.idle_when_full = 0.0
     await (await house.guest()).ask()
     for each in held:
         each.close()
@@ -355,10 +331,7 @@ async def test_that_nobody_can_be_accepted_is_said_once(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("limit", "room"), [(64, 16), (1024, 768), (10_000, 8000)])
-def test_the_limit_of_descriptors_leaves_some_for_the_work(
-    monkeypatch: pytest.MonkeyPatch, limit: int, room: int
-) -> None:
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 8000)
+def test_the_limit_of_descriptors_leaves_some_for_the_work(limit: int, room: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < limit:
         pytest.skip(f"this system allows {hard} descriptors")

@@ -21,9 +21,10 @@ from receiver.config.settings import load_settings
 from receiver.errors import Misconfigured, Rejected, Unavailable
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
-from receiver.web import connections, problems
+from receiver.web import problems
 from receiver.web.app import ENDPOINTS, OPENAPI
 from receiver.web.callbacks import CallbackDoor
+from receiver.web.connections import Patience
 from receiver.web.endpoints import Endpoint
 from receiver.web.limits import BodyLimiter, Limits
 from tests.support.loopback import Answer, post, serving, talk
@@ -341,25 +342,24 @@ async def test_a_stranger_has_no_long_query_read(stranger: httpx2.AsyncClient) -
 # --- over real connections --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def short_head_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_TIMEOUT_SECONDS", 0.5)
+short_head = pytest.mark.parametrize("patience", [Patience(head=0.5)])
+short_unread = pytest.mark.parametrize("patience", [Patience(unread=0.3)])
 
 
-@pytest.mark.usefixtures("short_head_timeout")
+@short_head
 @pytest.mark.parametrize("start", [b"", b"POST /callbacks/vid", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: "])
 async def test_a_connection_whose_request_never_comes_is_closed(port: int, start: bytes) -> None:
     assert await talk(port, start, timeout_seconds=8) == b""  # less than the usual deadline
 
 
-@pytest.mark.usefixtures("short_head_timeout")
+@short_head
 async def test_a_trickle_of_headers_does_not_extend_the_deadline(port: int) -> None:
     trickle = [b"X: 1\r\n"] * 150  # for longer than it may take, however slow the machine is
     async with asyncio.timeout(10):
         assert await talk(port, b"GET /healthz HTTP/1.1\r\n", *trickle, pause_seconds=0.1) == b""
 
 
-@pytest.mark.usefixtures("short_head_timeout")
+@short_head
 async def test_a_second_request_on_a_connection_has_its_deadline_too(port: int) -> None:
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     async with asyncio.timeout(8):  # less than the usual deadline
@@ -367,7 +367,7 @@ async def test_a_second_request_on_a_connection_has_its_deadline_too(port: int) 
     assert raw.count(b"HTTP/1.1 200 OK") == 1
 
 
-@pytest.mark.usefixtures("short_head_timeout")
+@short_head
 @pytest.mark.parametrize("environment", [{"RECEIVER_BODY_TIMEOUT_SECONDS": "60"}])
 async def test_the_deadline_for_headers_leaves_slow_bodies_alone(port: int, runtime: Runtime) -> None:
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
@@ -375,7 +375,7 @@ async def test_the_deadline_for_headers_leaves_slow_bodies_alone(port: int, runt
     assert answer.status == 200
 
 
-@pytest.mark.usefixtures("short_head_timeout")
+@short_head
 async def test_blank_lines_after_a_request_do_not_keep_a_connection_open(port: int) -> None:
     whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     async with asyncio.timeout(10):
@@ -437,8 +437,8 @@ async def test_what_comes_behind_the_body_is_no_header(port: int) -> None:
     assert Answer(await talk(port, head + b"\r\n" + chunks + token + b"\r\n")).status == 401
 
 
-async def test_a_reader_that_takes_nothing_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
+@short_unread
+async def test_a_reader_that_takes_nothing_is_let_go(port: int) -> None:
     many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 300
     with socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -454,8 +454,8 @@ async def test_a_reader_that_takes_nothing_is_let_go(port: int, monkeypatch: pyt
     assert 0 < got < 300 * len(OPENAPI)  # all that it had not taken is gone
 
 
-async def test_a_reader_that_takes_little_is_served(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
+@short_unread
+async def test_a_reader_that_takes_little_is_served(port: int) -> None:
     many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 40 + b"GET /healthz HTTP/1.0\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=4096)
     writer.write(many)

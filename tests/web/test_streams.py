@@ -16,7 +16,6 @@ from receiver.blobs.local import PART_BYTES
 from receiver.errors import Unavailable
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
-from receiver.web import streams
 from receiver.web.streams import STREAMS, Streams
 from tests.support.loopback import Answer, post, talk
 from tests.support.media_host import media_host, picture, says
@@ -34,8 +33,8 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MOST_STREAMS", MOST_STREAMS)
-    monkeypatch.setattr(streams, "STUCK_SECONDS", 0.2)
+    monkeypatch.setattr(STREAMS, "most", MOST_STREAMS)  # of the process, so of all tests
+    monkeypatch.setattr(STREAMS, "stuck_seconds", 0.2)
 
 
 @pytest.fixture
@@ -125,7 +124,7 @@ async def test_silent_readers_of_one_link_hold_few_files_and_keep_nobody_out(
 async def test_readers_who_have_just_taken_something_give_way_to_nobody(
     port: int, links: list[str], silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "STUCK_SECONDS", 60.0)
+    monkeypatch.setattr(STREAMS, "stuck_seconds", 60.0)
     await silent.come(links[0])
     await until(lambda: len(STREAMS) == 1)
     others = [STREAMS.open("another file", most=100, leave=None) for _ in range(MOST_STREAMS - 1)]
@@ -137,12 +136,9 @@ async def test_readers_who_have_just_taken_something_give_way_to_nobody(
     assert Answer(await talk(port, asks(links[1]))).status == 200
 
 
-def test_the_longest_stuck_reader_leaves_and_one_file_has_half_of_the_places(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(streams, "STUCK_SECONDS", 0.0)
+def test_the_longest_stuck_reader_leaves_and_one_file_has_half_of_the_places() -> None:
     left: list[str] = []
-    sent = Streams()
+    sent = Streams(stuck_seconds=0.0)
     first = sent.open("a", most=4, leave=lambda: left.append("first"))
     sent.open("a", most=4, leave=lambda: left.append("second"))
     first.moved()
@@ -155,11 +151,8 @@ def test_the_longest_stuck_reader_leaves_and_one_file_has_half_of_the_places(
     assert len(sent) == 4
 
 
-def test_where_a_server_cannot_close_a_connection_the_newcomer_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(streams, "STUCK_SECONDS", 0.0)
-    sent = Streams()
+def test_where_a_server_cannot_close_a_connection_the_newcomer_is_refused() -> None:
+    sent = Streams(stuck_seconds=0.0)
     sent.open("a", most=1, leave=None)
     with pytest.raises(Unavailable):
         sent.open("b", most=1, leave=None)
@@ -193,7 +186,7 @@ async def test_whoever_reads_an_owners_files_without_pause_keeps_out_no_other_ow
     silent: Silent,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streams, "STUCK_SECONDS", 60.0)
+    monkeypatch.setattr(STREAMS, "stuck_seconds", 60.0)
     others = await stored(backend, runtime, "t2", owner="user-18")
     for number in range(2 * MOST_STREAMS):
         await silent.come(links[number % 2])

@@ -26,9 +26,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+def _seldom(runtime: Runtime) -> None:
     """Nobody is woken but by who ends the task."""
-    monkeypatch.setattr(task_waiters, "FALLBACK_SECONDS", 3600)
+    runtime.task_waiters.fallback_seconds = 3600
 
 
 async def waiting(
@@ -110,9 +110,9 @@ async def test_whoever_leaves_gives_back_the_place(
 
 
 async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_answered(
-    backend: httpx2.AsyncClient, admin: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    backend: httpx2.AsyncClient, admin: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
-    monkeypatch.setattr(task_waiters, "MOST_OF_ONE", 1)
+    runtime.task_waiters.most_of_one = 1
     await log_task(backend, "t1")
     first = await waiting(runtime, backend)
     second = await asyncio.wait_for(backend.get(WAIT), 10)
@@ -120,7 +120,7 @@ async def test_beyond_so_many_the_next_is_told_to_come_again_and_all_else_is_ans
     assert (await backend.get("/tasks/vidgo/t1")).status_code == 200
     another = asyncio.create_task(admin.get(WAIT, timeout=90))  # with a token of its own
     await until(lambda: runtime.task_waiters.places == 2)
-    monkeypatch.setattr(task_waiters, "MOST_WAITING", 2)
+    runtime.task_waiters.most_waiting = 2
     assert (await asyncio.wait_for(admin.get(WAIT), 10)).status_code == 503
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
     answers = await asyncio.wait_for(asyncio.gather(first, another), 10)
@@ -154,9 +154,9 @@ async def test_those_who_wait_hold_no_reader_and_look_again_only_when_their_task
 
 
 async def test_an_end_that_nobody_told_of_is_seen_by_looking(
-    backend: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    backend: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
-    monkeypatch.setattr(task_waiters, "FALLBACK_SECONDS", 0.05)
+    runtime.task_waiters.fallback_seconds = 0.05
     await log_task(backend, "t1")
     asked = await waiting(runtime, backend)
     await runtime.store.record(recording(failed("t1")))  # as a replay does
