@@ -68,6 +68,7 @@ _ELSEWHERE = (
     " a backup (see `receiver docs operating`, Backups)"
 )
 _NOT_NOW = f"look again in a minute; if it stays so, end what else has the file open, and {SAME_USER}"
+_AS_IT_SAYS = "do as it says, then look again"
 _BACKUP = "set RECEIVER_DATA_DIR to the newest copy that `receiver backup` made, and start on it"
 
 
@@ -197,7 +198,7 @@ async def _token_for(client: httpx2.AsyncClient, settings: Settings) -> tuple[st
     try:
         check_way(settings)
     except Misconfigured as exc:
-        return None, [warn("service token", _words(exc), "do as it says, then look again")]
+        return None, [warn("service token", _words(exc), _AS_IT_SAYS)]
     if not asks_for_proof(settings):
         return token, []
     challenge = make_challenge(token)
@@ -306,15 +307,18 @@ async def check_record(settings: Settings, *, running: bool) -> list[Check]:
     that), not where it is damaged or missing, and not while its service runs, which has answered for it.
     """
     store_class: type[Store] = plugins.load("stores", settings.database_scheme)
+    not_now, elsewhere = _NOT_NOW, _ELSEWHERE
+    if not settings.embedded:  # a server's words say what to do: each failure has its own
+        not_now = elsewhere = _AS_IT_SAYS
     whole = await _examined(settings)
     if whole.state is State.FAIL:
         return [whole]
     try:
         waiting = await store_class.pending_migrations(settings.database_url, settings.data_dir)
     except Unavailable as exc:
-        return [whole, fail("database", _words(exc), _NOT_NOW)]
+        return [whole, fail("database", _words(exc), not_now)]
     except ReceiverError as exc:
-        return [whole, fail("database", _words(exc), _ELSEWHERE)]
+        return [whole, fail("database", _words(exc), elsewhere)]
     if waiting:
         said = f"{count(len(waiting), 'migration')} wait{'s' if len(waiting) == 1 else ''}"
         return [whole, warn("database", said, "back up, then start or run `receiver migrate`")]
@@ -352,10 +356,8 @@ async def _examined_file(record: FileRecord, settings: Settings) -> Check:
 async def _examined_server(record: ServerRecord, settings: Settings) -> Check:
     try:
         weaknesses = await record.examine_server(settings.database_url)
-    except Unavailable as exc:
-        return fail("record", _words(exc), _NOT_NOW)
     except ReceiverError as exc:
-        return fail("record", _words(exc), _ELSEWHERE)
+        return fail("record", _words(exc), _AS_IT_SAYS)
     if weaknesses:
         return warn("record", "; ".join(weaknesses), "turn it on at the server, or use another one")
     return ok(
@@ -377,6 +379,8 @@ async def _committed(settings: Settings) -> Check:
         "if a service of yours has it open, set RECEIVER_URL to where that answers; else let this user write"
         f" in {settings.data_dir}"
     )
+    if not settings.embedded:
+        todo = _AS_IT_SAYS
     try:
         await open_and_close(settings)
     except ReceiverError as exc:
@@ -425,7 +429,7 @@ async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], 
     try:
         part = make()
     except Misconfigured as exc:  # nothing there to be tried: its words say what to install or to correct
-        return fail(name, _words(exc), "do as it says, then look again")
+        return fail(name, _words(exc), _AS_IT_SAYS)
 
     try:
         left_open = await part.ping()

@@ -59,6 +59,9 @@ class WriteConnection(Protocol):
     def trouble(self, exc: Exception) -> str | None:
         """The engine's own name for what it could not do, never contents of rows; None for a bug of ours."""
 
+    def is_outage(self, exc: Exception) -> bool:
+        """Whether nothing can be committed now, whoever's work it came of, so that nobody's is tried."""
+
     def reopen(self) -> None:
         """Have a new connection after a failure, or at the next ``begin``."""
 
@@ -169,8 +172,10 @@ class Writer:
         try:
             for work, jobs in groupby(batch, key=attrgetter("work")):
                 self._do(work, list(jobs))
-        except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried alone
-            connection.roll_back()
+        except Exception as exc:
+            if connection.is_outage(exc):
+                raise
+            connection.roll_back()  # whose fault it was shows when each is tried alone
             return False
         connection.commit()
         return True
@@ -185,7 +190,8 @@ class Writer:
             try:
                 self._do(job.work, [job])
             except Exception as exc:
-                if not connection.in_transaction:  # given up as a whole: the disk is full, the server is gone
+                # Given up as a whole: the disk is full, the server is gone.
+                if not connection.in_transaction or connection.is_outage(exc):
                     raise
                 job.end(self._translate(exc))
                 cursor.execute("ROLLBACK TO job")
@@ -243,9 +249,10 @@ class Writer:
         return unavailable
 
     def _tell(self, trouble: str | None) -> None:
-        """One line when nothing can be committed any more, and one when it can again."""
-        before, self._trouble = self._trouble, trouble
-        if trouble and trouble != before:
+        """One line when nothing can be committed any more, whyever, and one when it can again."""
+        if trouble and not self._trouble:
             log.error("store.failed", reason=trouble)
-        elif before and not trouble:
-            log.info("store.recovered", after=before)
+            self._trouble = trouble
+        elif self._trouble and not trouble:
+            log.info("store.recovered", after=self._trouble)
+            self._trouble = None

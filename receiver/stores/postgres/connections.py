@@ -1,27 +1,34 @@
 """Connections to the database: how values travel, the one that writes, and those that only read."""
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
+from threading import Thread
 from typing import Any, Self, TypeVar
 
 import msgspec
 import psycopg
 from psycopg import Connection, pq
 from psycopg.adapt import Loader
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
 from receiver.record.cursor import Cursor
 from receiver.stores.postgres.dialect import translate
+from receiver.stores.postgres.failures import NoAnswer, is_outage, trouble
 
 T = TypeVar("T")
-PgConnection = Connection[tuple[Any, ...]]
 
 CONNECT_SECONDS = 3  # a provider waits 10 s at least: refuse in time for its retry
 LOCK_MS = 3_000
 WRITE_MS = 5_000  # of one statement
 READ_MS = 5_000
+ANSWER_SECONDS = 7.0  # a silent server ends no statement by itself, and a dead way there ends no wait
+CANCEL_SECONDS = 1.0
+
+# Of a connection that is in no use now: a router in between that forgets it is told of it, or found out.
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 
 SCHEMA = "receiver"  # where the record is, unless the URL's options set a search path
 
@@ -57,6 +64,28 @@ class _SumLoader(Loader):
         return int(bytes(data))
 
 
+class PgConnection(Connection[tuple[Any, ...]]):
+    """Waits for no answer longer than ``answer_seconds``. What got none is closed, and raises NoAnswer."""
+
+    answer_seconds = ANSWER_SECONDS
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        return super().wait(self._in_time(gen), *args, **options)
+
+    def _in_time(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        deadline = time.monotonic() + self.answer_seconds
+        ready = None
+        while True:
+            try:
+                wanted = gen.send(ready)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:  # the driver looks up ten times a second
+                self.pgconn.finish()
+                raise NoAnswer
+
+
 class Database:
     """Where the record is, and how transactions on it begin.
 
@@ -65,8 +94,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Raises psycopg.ProgrammingError for a URL that libpq does not read."""
-        self._url = url
-        options = str(conninfo_to_dict(url).get("options", ""))
+        given = conninfo_to_dict(url)
+        self._conninfo = make_conninfo(
+            url, **{name: value for name, value in _KEEPALIVE.items() if name not in given}
+        )
+        options = str(given.get("options", ""))
         self.schema = None if "search_path" in options else SCHEMA
         self.there = f"SET LOCAL search_path = {SCHEMA}" if self.schema else "SELECT 1"
         self.begin_writing = f"""
@@ -80,8 +112,8 @@ class Database:
 
     def connect(self) -> PgConnection:
         """A connection for one thread, in autocommit. Raises psycopg.Error."""
-        connection = psycopg.connect(
-            self._url,
+        connection = PgConnection.connect(
+            self._conninfo,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
             application_name="receiver",
@@ -169,17 +201,25 @@ class PostgresWrites:
         return status in {pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR}
 
     def begin(self) -> None:
-        try:
-            self._connection.execute(self._database.begin_writing)
-        except psycopg.OperationalError:
-            if not self._connection.broken:
-                self.roll_back()
+        if not self._connection.closed:
+            try:
+                self._connection.execute(self._database.begin_writing)
+            except NoAnswer:
                 raise
-            self.reopen()  # nothing was under way: a connection that was cut while idle loses nothing
-            self._connection.execute(self._database.begin_writing)
+            except psycopg.OperationalError:
+                if not self._connection.closed:
+                    raise
+            else:
+                return
+        # Nothing was under way: a connection that was cut while idle loses nothing.
+        self._connection = self._database.connect()
+        self.cursor = PostgresCursor(self._connection)
+        self._connection.execute(self._database.begin_writing)
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT")
+        # One that an error has ended is committed without an error, as a ROLLBACK.
+        if self._connection.execute("COMMIT").statusmessage != "COMMIT":
+            raise psycopg.errors.InFailedSqlTransaction
 
     def roll_back(self) -> None:
         if self.in_transaction:
@@ -188,11 +228,11 @@ class PostgresWrites:
     def trouble(self, exc: Exception) -> str | None:
         return trouble(exc)
 
+    def is_outage(self, exc: Exception) -> bool:
+        return is_outage(exc)
+
     def reopen(self) -> None:
-        replacement = self._database.connect()
-        self.close()
-        self._connection = replacement
-        self.cursor = PostgresCursor(replacement)
+        self.close()  # the next one is made when it is wanted: who waits for it waits once
 
     def close(self) -> None:
         with suppress(psycopg.Error):
@@ -205,14 +245,10 @@ class PostgresReads:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: PgConnection | None = None
+        self._cancelling: Thread | None = None
 
     def run(self, query: Callable[[Cursor], T]) -> T:
-        connection = self._begin()
-        try:
-            return query(PostgresCursor(connection))
-        finally:
-            if not connection.closed:  # else what broke it is told
-                connection.execute("ROLLBACK")
+        return query(PostgresCursor(self._begin()))
 
     def _begin(self) -> PgConnection:
         if self._connection is not None:
@@ -225,13 +261,21 @@ class PostgresReads:
         return self._connection
 
     def end(self) -> None:
-        """Nothing: what was interrupted has been rolled back."""
+        if self._cancelling is not None:  # or it would hit what comes next
+            self._cancelling.join()
+            self._cancelling = None
+        if self._connection is not None and not self._connection.closed:
+            try:
+                self._connection.execute("ROLLBACK")
+            except psycopg.Error:
+                self._connection.close()
 
     def interrupt(self) -> None:
         connection = self._connection
-        if connection is not None:
-            with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=1.0)
+        if connection is not None and (self._cancelling is None or not self._cancelling.is_alive()):
+            # By a thread of its own: a server that is silent would hold up who asks, which is the loop.
+            self._cancelling = Thread(target=_cancel, args=(connection,), name="receiver-cancel", daemon=True)
+            self._cancelling.start()
 
     def close(self) -> None:
         if self._connection is not None:
@@ -239,11 +283,9 @@ class PostgresReads:
                 self._connection.close()
 
 
-def trouble(exc: Exception) -> str | None:
-    """PostgreSQL's name for a state (``DiskFull``) and its code; never the message, which may quote rows."""
-    if not isinstance(exc, psycopg.Error):
-        return None
-    return f"{type(exc).__name__} {exc.sqlstate}" if exc.sqlstate else type(exc).__name__
+def _cancel(connection: PgConnection) -> None:
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
 
 
 def _with_lists(parameters: Any, lists: frozenset[str]) -> Any:

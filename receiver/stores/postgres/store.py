@@ -25,9 +25,9 @@ from receiver.stores.postgres.connections import (
     PostgresReads,
     PostgresWrites,
     lock,
-    trouble,
 )
 from receiver.stores.postgres.dialect import metadata_value
+from receiver.stores.postgres.failures import trouble, unopened
 from receiver.stores.postgres.schema import MIGRATIONS
 from receiver.times import to_text
 
@@ -42,18 +42,12 @@ MUST_BE_ON = {
     "full_page_writes": "a crash of its machine may damage the record",
 }
 
+LOWEST_VERSION = 13
+MIGRATION_SECONDS = 3600.0  # one waits for another's, too
+
 INDEXES = """
 SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND starts_with(indexname, :prefix)
 """
-
-_WRONG = (
-    psycopg.errors.InvalidPassword,
-    psycopg.errors.InvalidAuthorizationSpecification,
-    psycopg.errors.InvalidCatalogName,
-    psycopg.errors.InsufficientPrivilege,
-    psycopg.errors.ReadOnlySqlTransaction,
-    psycopg.ProgrammingError,
-)
 
 
 class PostgresStore(RecordStore):
@@ -67,7 +61,7 @@ class PostgresStore(RecordStore):
             await asyncio.to_thread(prepare, database, options)
             writes = await asyncio.to_thread(PostgresWrites, database)
         except psycopg.Error as exc:
-            raise _unopened(exc) from exc
+            raise unopened(exc) from exc
         store = cls(
             Writer(writes, options.observe),
             Readers(partial(PostgresReads, database), trouble, THREADS),
@@ -92,7 +86,7 @@ class PostgresStore(RecordStore):
         try:
             return await asyncio.to_thread(examine, Database(url))
         except psycopg.Error as exc:
-            raise _unopened(exc) from exc
+            raise unopened(exc) from exc
 
     @classmethod
     async def pending_migrations(cls, url: str, data_dir: Path) -> list[str] | None:  # noqa: ARG003
@@ -100,15 +94,38 @@ class PostgresStore(RecordStore):
         try:
             return await asyncio.to_thread(pending, Database(url))
         except psycopg.Error as exc:
-            raise _unopened(exc) from exc
+            raise unopened(exc) from exc
 
 
 def prepare(database: Database, options: StoreOptions) -> None:
     """Bring the schema up to date, and say what of the server is not fit for it."""
     with closing(database.connect()) as connection:
+        check_server(connection)
+        check_writable(connection)
+        connection.answer_seconds = MIGRATION_SECONDS
         migrate(connection, database, options)
         for weakness in weaknesses(connection):
             log.error("store.not_durable", reason=weakness)
+
+
+def check_server(connection: PgConnection) -> None:
+    """Raises Misconfigured where the record cannot be kept, whoever asks."""
+    if connection.info.server_version < LOWEST_VERSION * 10_000:
+        raise Misconfigured(
+            f"the database server is PostgreSQL {connection.info.server_version // 10_000}:"
+            f" {LOWEST_VERSION} or later is needed"
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise Misconfigured(
+            f"the database is encoded in {encoding}: make one in UTF-8 (`createdb -E UTF8 -T template0 ...`)"
+        )
+
+
+def check_writable(connection: PgConnection) -> None:
+    """Raises psycopg's ReadOnlySqlTransaction before anything is tried that may seem to work."""
+    if connection.execute("SHOW transaction_read_only").fetchone() == ("on",):
+        raise psycopg.errors.ReadOnlySqlTransaction
 
 
 def migrate(connection: PgConnection, database: Database, options: StoreOptions) -> None:
@@ -142,6 +159,8 @@ def pending(database: Database) -> list[str] | None:
 
 def examine(database: Database) -> list[str]:
     with closing(database.connect()) as connection:
+        check_server(connection)
+        check_writable(connection)
         return weaknesses(connection)
 
 
@@ -165,12 +184,6 @@ def _refuse_newer(applied: Sequence[str]) -> None:
             f"the database was changed by a newer release (it has {', '.join(newer)}): "
             "run that release, or restore a dump that was made before"
         )
-
-
-def _unopened(exc: psycopg.Error) -> Misconfigured | Unavailable:
-    if isinstance(exc, _WRONG):
-        return Misconfigured(f"the database cannot be opened ({trouble(exc)}): check the database URL")
-    return Unavailable(f"the database cannot be reached ({trouble(exc)})")
 
 
 def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:

@@ -45,6 +45,9 @@ class SqliteWrites:
     def trouble(self, exc: Exception) -> str | None:
         return trouble(exc)
 
+    def is_outage(self, exc: Exception) -> bool:  # noqa: ARG002
+        return False  # a full disk may still have room for less
+
     def reopen(self) -> None:
         # After an I/O error the connection's idea of the file may be wrong; a new one reads it afresh.
         old = self.connection
