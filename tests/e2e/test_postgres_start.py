@@ -255,7 +255,7 @@ async def test_a_user_of_the_tables_alone_needs_no_right_to_make_any(
 async def test_of_those_that_start_at_once_one_makes_the_schema(cluster: Cluster, tmp_path: Path) -> None:
     url = cluster.create("together")
 
-    stores = await asyncio.gather(*(PostgresStore.open(url, store_options(tmp_path)) for _ in range(4)))
+    stores = await asyncio.gather(*(PostgresStore.open(url, store_options(tmp_path)) for _ in range(6)))
     await asyncio.gather(*(store.ping() for store in stores))
     await asyncio.gather(*(store.aclose() for store in stores))
 

@@ -134,7 +134,11 @@ def migrate(connection: PgConnection, database: Database, options: StoreOptions)
         # Not even asked for where it is there: that takes a right that a mere user of it may lack.
         there = connection.execute("SELECT to_regnamespace(%s)", (database.schema,)).fetchone()
         if there == (None,):
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.schema}")
+            with connection.transaction():  # "IF NOT EXISTS" fails where another makes it meanwhile
+                connection.execute(
+                    f"SELECT pg_advisory_xact_lock({MIGRATING}, hashtext('{database.schema}'))"
+                )
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.schema}")
     for name, script in MIGRATIONS:
         with connection.transaction():
             connection.execute(f"{database.there}; {lock(MIGRATING)}")
