@@ -21,6 +21,7 @@ from receiver.web.app import build_app
 from receiver.web.connections import Patience
 from tests.support.loopback import serving
 from tests.support.media_host import MediaHost, media_host
+from tests.support.postgres import ScratchRecord, scratch_record
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
 
 # Real processes, storms, every damage that a request can have; then each plug-in, command and file format.
@@ -112,6 +113,19 @@ async def backend(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
 async def admin(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
     async with caller(app, ADMIN_TOKEN) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def migrated_record() -> Iterator[ScratchRecord]:
+    with scratch_record() as record:
+        yield record
+
+
+@pytest.fixture
+def postgres_record(migrated_record: ScratchRecord) -> ScratchRecord:
+    """An empty record on PostgreSQL."""
+    migrated_record.empty()
+    return migrated_record
 
 
 @pytest.fixture

@@ -8,15 +8,17 @@ import contextlib
 import importlib
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests import test_record_model
 from tests.support import flawed
+from tests.support.engines import Place, SqlitePlace
 from tests.support.places import ROOT
+from tests.test_record_model import record_at
 
 pytestmark = pytest.mark.slow  # runs a good part of the suite once more
 
@@ -163,7 +165,7 @@ def test_a_flaw_is_caught_by_each_test_that_is_there_for_it(
     )
 
 
-def walk_at_random() -> None:
+def walk_at_random(place: Place) -> None:
     """The model of the record, without the search for the shortest way to a contradiction."""
     once = settings(
         max_examples=200,
@@ -176,14 +178,10 @@ def walk_at_random() -> None:
         report_multiple_bugs=False,
     )
     with contextlib.redirect_stdout(io.StringIO()):
-        run_state_machine_as_test(test_record_model.Record, settings=once)
+        run_state_machine_as_test(record_at(place), settings=once)
 
 
 @pytest.mark.parametrize("flaw", [flaw for flaw in FLAWS if flaw.by_the_model], ids=name_of)
-def test_a_flaw_is_caught_by_random_walks_through_the_model(
-    flaw: Flaw, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(test_record_model, flaw.replaces, flaw.part)
-
+def test_a_flaw_is_caught_by_random_walks_through_the_model(flaw: Flaw, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
-        walk_at_random()
+        walk_at_random(SqlitePlace(tmp_path, flaw.part))

@@ -1,5 +1,6 @@
 """Tasks that have ended and replays of them: what the contracts of replays start from."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -72,8 +73,10 @@ async def publish(
 ) -> list[OutboxWork]:
     """Settle what is due for a sink; what that was."""
     works = await store.lease_outbox(sink, later(at), later(at + 60), limit)
-    for work in works:
-        assert await store.settle_outbox(work, settlement(outcome, at=later(at)))
+    settled = await asyncio.gather(
+        *(store.settle_outbox(work, settlement(outcome, at=later(at))) for work in works)
+    )
+    assert all(settled)
     return works
 
 

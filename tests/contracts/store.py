@@ -62,10 +62,13 @@ async def log_many_deliveries(store: Store, count: int) -> None:
     for first in range(0, count, 100):
         token = submission(None)
         await store.log_submission(token)
-        for number in range(first, min(first + 100, count)):
-            said = recording(progress("t1"), body=str(number).encode(), received_at=later(number))
-            claimed = msgspec.structs.replace(said, submission_id=token.id)
-            await store.record(claimed)
+        said = [
+            recording(
+                progress("t1"), body=str(number).encode(), received_at=later(number), submission_id=token.id
+            )
+            for number in range(first, min(first + 100, count))
+        ]
+        await asyncio.gather(*map(store.record, said))
 
 
 class StoreContract:

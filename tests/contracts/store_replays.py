@@ -1,5 +1,6 @@
 """What every store must do about replays: what they match, how they are stopped, and each stage's part."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -199,9 +200,9 @@ class ReplaysContract(
     async def test_what_a_cancelled_replay_queued_is_taken_back_in_steps_and_sent_no_more(
         self, store: Store
     ) -> None:
-        for number in range(600):
-            await store.log_submission(submission(f"t{number}"))
-            await store.record(recording(failed(f"t{number}")))
+        tasks = [f"t{number}" for number in range(600)]
+        await asyncio.gather(*(store.log_submission(submission(task)) for task in tasks))
+        await asyncio.gather(*(store.record(recording(failed(task))) for task in tasks))
         for sink in ("all", "failures"):
             await publish(store, sink, at=1, limit=600)
         started = await start_replay(store, replay(Stage.NOTIFY))

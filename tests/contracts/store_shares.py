@@ -1,12 +1,13 @@
 """Whose files are fetched next: what every store must do for a fair share of the places."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
-from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome, RemoteFile
+from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome, RemoteFile, Report
 from receiver.ports import Store
 from tests.contracts.store import OpenStore
 from tests.support.factories import completed, later, recording, renewed, settlement, stored, submission
@@ -132,6 +133,8 @@ class SharesContract:
                 most_of_host=of_host,
             )
             room = places - len(held)
+            if not room:
+                continue
             works = await store.lease_assets(
                 later(now), later(now + 60), room, retries_first=now % 4 == 0, load=load
             )
@@ -202,12 +205,19 @@ class SharesContract:
 
 async def add(store: Store, provider: str, host: str, *dies: int) -> None:
     """Tasks of one file each, at a host, whose links die in so many seconds."""
-    for seconds in dies:
-        task_id = f"{host}-{seconds}"
-        await store.log_submission(submission(task_id, provider=provider))
-        file = RemoteFile(url=f"https://{host}.test/{task_id}.png", kind="image")
-        report = msgspec.structs.replace(completed(task_id, files=0), files=(file,))
-        await store.record(recording(report, provider=provider, links_die_at=later(seconds)))
+    tasks = {f"{host}-{seconds}": seconds for seconds in dies}
+    await asyncio.gather(*(store.log_submission(submission(task, provider=provider)) for task in tasks))
+    await asyncio.gather(
+        *(
+            store.record(recording(one_file(task, host), provider=provider, links_die_at=later(seconds)))
+            for task, seconds in tasks.items()
+        )
+    )
+
+
+def one_file(task_id: str, host: str) -> Report:
+    file = RemoteFile(url=f"https://{host}.test/{task_id}.png", kind="image")
+    return msgspec.structs.replace(completed(task_id, files=0), files=(file,))
 
 
 def host_of(work: AssetWork) -> str:

@@ -1,6 +1,5 @@
 """The PostgreSQL store: the contracts, and what is special to a server."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,25 +11,13 @@ from tests.contracts.store import OpenStore, StoreContract
 from tests.contracts.store_polls import PollsContract
 from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
-from tests.support.postgres import scratch_database, scratch_schema
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    with scratch_database() as url:
-        yield url
+from tests.support.postgres import ScratchRecord
 
 
 @pytest.fixture
-def url(database: str) -> Iterator[str]:
-    with scratch_schema(database) as url:
-        yield url
-
-
-@pytest.fixture
-def open_store(url: str, tmp_path: Path) -> OpenStore:
+def open_store(postgres_record: ScratchRecord, tmp_path: Path) -> OpenStore:
     async def open_store() -> Store:
-        return await PostgresStore.open(url, store_options(tmp_path))
+        return await PostgresStore.open(postgres_record.url, store_options(tmp_path))
 
     return open_store
 

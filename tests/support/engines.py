@@ -1,0 +1,59 @@
+"""An empty record on each engine, for what must come to the same on all of them."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+
+from receiver.options import StoreOptions
+from receiver.record.store import RecordStore
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.sqlite import SqliteStore
+from tests.support.postgres import ScratchRecord
+
+ENGINES = ("sqlite", "postgres")
+
+
+class Place(Protocol):
+    """Where a record is kept."""
+
+    async def open(self, options: StoreOptions) -> RecordStore:
+        """Open it; again and again, if wanted."""
+
+    def connect(self) -> sqlite3.Connection | psycopg.Connection:
+        """A connection of one's own, in autocommit."""
+
+    def empty(self) -> None:
+        """Take away all that was recorded. No store has it open."""
+
+
+class SqlitePlace:
+    def __init__(self, folder: Path, kind: type[SqliteStore] = SqliteStore) -> None:
+        self._folder = folder
+        self._kind = kind
+
+    async def open(self, options: StoreOptions) -> RecordStore:
+        return await self._kind.open(f"sqlite:{self._folder}/r.db", options)
+
+    def connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._folder / "r.db", isolation_level=None)
+
+    def empty(self) -> None:
+        shutil.rmtree(self._folder)
+
+
+class PostgresPlace:
+    def __init__(self, record: ScratchRecord, kind: type[PostgresStore] = PostgresStore) -> None:
+        self._record = record
+        self._kind = kind
+
+    async def open(self, options: StoreOptions) -> RecordStore:
+        return await self._kind.open(self._record.url, options)
+
+    def connect(self) -> psycopg.Connection:
+        return self._record.connect()
+
+    def empty(self) -> None:
+        self._record.empty()
