@@ -15,12 +15,15 @@ from receiver.metrics import Metrics
 from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, Outcome, PollWork, ReplayWork
 from receiver.polling.reconciler import Reconciler
 from receiver.polling.status_client import StatusClient
-from receiver.ports import Store
+from receiver.ports import SharedRecord, Store
 from receiver.relay import Relay
 from receiver.replay import Replayer
 from receiver.upkeep import Upkeep
 from receiver.worker import LeaseLoop, PeriodicLoop
 
+FILES = "assets"
+# A process that was frozen stores no file in the last part of its lease: it may freeze again while it does.
+KEPT_FOR = 3 / 4
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
 UPKEEP_SECONDS = 30.0
 ASK_SECONDS = 10.0  # the longest that one question to a provider may take
@@ -46,14 +49,15 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
 
     def files(self, assets: AssetFetcher) -> LeaseLoop[AssetWork]:
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
-
+        is_shared = isinstance(self.store, SharedRecord)
         recent: deque[FetchShare] = deque(maxlen=RECENT_TURNS)
         proven = ProvenHosts()
 
         async def lease(now: datetime, until: datetime, limit: int) -> list[AssetWork]:
+            void_at = self.clock.uptime() + KEPT_FOR * (until - now) if is_shared else None
             works = await self.store.lease_assets(now, until, limit, retries_first=next(turns), load=load())
             recent.extend((work.provider, work.host_hash) for work in works)
-            return works
+            return [msgspec.structs.replace(work, void_at=void_at) for work in works]
 
         async def next_due_at() -> datetime | None:
             return await self.store.next_due_at("assets", load=load())
@@ -71,7 +75,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             self.task_ended(work.provider, work.task_id)
 
         return LeaseLoop(
-            "assets",
+            FILES,
             lease=lease,
             run=fetch,
             next_due_at=next_due_at,

@@ -1,7 +1,8 @@
 """The four seams: Provider, Store, BlobStore and Sink, and what each one promises.
 
 ``FileRecord`` is what a Store can do besides where the record is a file that people back up with us,
-``ServerRecord`` where it is in a server that they back up by themselves.
+``ServerRecord`` where it is in a server that they back up by themselves, ``SharedRecord`` where several
+processes share it.
 
 An implementation is one class in one file, found by name or URL scheme (see ``plugins``). Driver errors
 are translated inside it, ``from exc``; only the exceptions named here come out. Whoever opened a part
@@ -470,6 +471,37 @@ class ServerRecord(Protocol):
     @staticmethod
     async def examine_server(url: str) -> list[str]:
         """What of the server's settings may lose what was answered with 200. Raises what ``open`` raises."""
+
+
+MISSED = "*"  # the word for: something may have been told that you did not hear
+
+
+@runtime_checkable
+class SharedRecord(Protocol):
+    """What a Store offers besides, where several processes share the record.
+
+    They tell each other words, which mean nothing here: who hears one looks at the record a little earlier.
+    A lane is what only one of them may run; it is had for a time, by the clock of the record's server.
+    """
+
+    def tell(self, word: str) -> None:
+        """Tell the other processes soon, in the background; it may get lost. Words are short."""
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """From now on, call ``heard`` with each word that another process tells.
+
+        And with MISSED at first and whenever words may have been lost. Where the server or a pooler lets
+        nobody listen, that is all there is.
+        """
+
+    async def hold_lanes(self, names: Sequence[str], seconds: float) -> frozenset[str]:
+        """Take these lanes, or keep them, for so long from now on; those that are ours now.
+
+        The others are another process's. Raises Unavailable: what was ours is until its time is over.
+        """
+
+    async def leave_lanes(self, names: Sequence[str]) -> None:
+        """Let others have these lanes at once. Raises Unavailable: they have them a little later."""
 
 
 class BlobStore(Protocol):

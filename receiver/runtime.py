@@ -1,10 +1,12 @@
 """Opens all that the settings ask for, and closes it in reverse: the one file that knows all the others."""
 
 import asyncio
+import errno
 import os
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -21,25 +23,33 @@ from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.folders import take_folder
 from receiver.ingest import Ingest
-from receiver.loops import ASK_SECONDS, Loops
+from receiver.lanes import LEFT, LaneLoop, Lanes
+from receiver.loops import ASK_SECONDS, FILES, Loops
 from receiver.metrics import Metrics, RecentStats
+from receiver.models import Work
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
-from receiver.ports import BlobStore, Provider, Sink, Store
+from receiver.ports import MISSED, BlobStore, Provider, SharedRecord, Sink, Store
 from receiver.relay import Relay, SinkPolicy, link_maker
 from receiver.replay import Replayer
 from receiver.task_waiters import TaskWaiters
 from receiver.tokens import Tokens
 from receiver.worker import Loop, Worker
 
+ENDED = "ended "  # with a task's mark, the word that tells other processes of its end
 DRAIN_SECONDS = 4.0  # after as long for requests: the platforms give 10 s at least
+
+
+# Where there can be no data folder, as on a read-only root file system, downloads go by the system's own.
+_NO_FOLDER = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR})
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is open, by the name of its job."""
 
     settings: Settings
+    work: Collection[Work]  # what this process does besides answering requests
     clock: Clock
     metrics: Metrics
     stats: RecentStats
@@ -57,14 +67,16 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Runtime]:
-    """Open every part, start the loops, and on leaving drain them and close everything in reverse.
+async def open_runtime(
+    settings: Settings, *, work: Collection[Work] = frozenset(Work), clock: Clock | None = None
+) -> AsyncIterator[Runtime]:
+    """Open every part, start the loops of ``work``, and on leaving drain them and close all in reverse.
 
     Raises Misconfigured when a part cannot be opened. ``settings`` must hold its secrets by now (see
     ``credentials``).
     """
     async with AsyncExitStack() as stack:
-        runtime = _assemble(await _open_parts(settings, clock or Clock(), stack))
+        runtime = _assemble(await _open_parts(settings, work, clock or Clock(), stack), work)
         runtime.worker.start()
         try:
             yield runtime
@@ -85,10 +97,12 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     blobs: BlobStore
     sinks: Mapping[str, Sink]
-    fetcher: Fetcher
+    fetcher: Fetcher | None  # where files are fetched
 
 
-async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -> _Parts:
+async def _open_parts(
+    settings: Settings, work: Collection[Work], clock: Clock, stack: AsyncExitStack
+) -> _Parts:
     providers = plugins.load_providers()
     metrics = Metrics(providers, [sink.name for sink in settings.sinks])
     http = await stack.enter_async_context(open_plain_client())
@@ -98,7 +112,10 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
     store = await _open_store(settings, clock, metrics, status_client, providers, stack)
     blobs = make_blobs(settings, http)
     stack.push_async_callback(blobs.aclose)
-    await blobs.sweep()
+    fetcher = None
+    if Work.ASSETS in work:
+        await blobs.sweep()
+        fetcher = await _open_fetcher(settings, clock, blobs, stack)
     sinks: dict[str, Sink] = {}
     for wanted in settings.sinks:
         sinks[wanted.name] = make_sink(settings, wanted, http)
@@ -113,7 +130,7 @@ async def _open_parts(settings: Settings, clock: Clock, stack: AsyncExitStack) -
         store=store,
         blobs=blobs,
         sinks=sinks,
-        fetcher=await _open_fetcher(settings, clock, blobs, stack),
+        fetcher=fetcher,
     )
 
 
@@ -175,17 +192,22 @@ def _take_staging(data_dir: Path, stack: AsyncExitStack) -> Path:
     """A folder for downloads on their way, emptied of what a process that is gone has left there."""
     try:
         folder, handle = take_folder(data_dir, "incoming")
-    except OSError:  # a full disk, say: the service starts all the same, and each download says what is wrong
+    except OSError as exc:
+        if exc.errno in _NO_FOLDER:
+            with suppress(OSError):
+                return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-")))
+        # A full disk, say: the service starts all the same, and each download says what is wrong.
         return data_dir / "incoming"
     stack.callback(os.close, handle)
     return folder
 
 
-def _assemble(parts: _Parts) -> Runtime:
+def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
     def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
         worker.wake(kind)
 
-    task_waiters = TaskWaiters()
+    shared = parts.store if isinstance(parts.store, SharedRecord) else None
+    task_waiters = TaskWaiters(tell=_tell_ends(shared) if shared else None)
     ingest = Ingest(
         store=parts.store,
         providers=parts.providers,
@@ -195,11 +217,16 @@ def _assemble(parts: _Parts) -> Runtime:
         task_ended=task_waiters.notify,
     )
     relay = _relay(parts)
-    worker = Worker(
-        _loops(parts, ingest, relay, wake, task_waiters), count_restart=parts.metrics.loop_restarted
-    )
+    loops = _loops(parts, work, ingest, relay, wake, task_waiters)
+    if shared is not None:
+        lanes = Lanes(shared, [loop.name for loop in loops if loop.name != FILES], parts.clock)
+        loops = [lanes, *(loop if loop.name == FILES else LaneLoop(loop, lanes) for loop in loops)]
+    worker = Worker(loops, count_restart=parts.metrics.loop_restarted, tell=shared.tell if shared else None)
+    if shared is not None:
+        shared.listen(_hearing(worker, task_waiters, lanes))
     return Runtime(
         settings=parts.settings,
+        work=work,
         clock=parts.clock,
         metrics=parts.metrics,
         stats=RecentStats(parts.store.count_stats, time.monotonic),
@@ -217,9 +244,35 @@ def _assemble(parts: _Parts) -> Runtime:
     )
 
 
+def _tell_ends(shared: SharedRecord) -> Callable[[str], None]:
+    return lambda mark: shared.tell(ENDED + mark)
+
+
+def _hearing(worker: Worker, task_waiters: TaskWaiters, lanes: Lanes) -> Callable[[str], None]:
+    """What to do about a word of another process."""
+
+    def heard(word: str) -> None:
+        if word.startswith(ENDED):
+            task_waiters.hear(word.removeprefix(ENDED))
+        elif word in {LEFT, MISSED}:
+            lanes.look()
+        else:
+            worker.wake_here(word)
+        if word == MISSED:
+            worker.wake_here("")
+            task_waiters.wake_all()
+
+    return heard
+
+
 def _loops(
-    parts: _Parts, ingest: Ingest, relay: Relay, wake: Callable[[str], None], task_waiters: TaskWaiters
-) -> list[Loop]:
+    parts: _Parts,
+    work: Collection[Work],
+    ingest: Ingest,
+    relay: Relay,
+    wake: Callable[[str], None],
+    task_waiters: TaskWaiters,
+) -> Sequence[Loop]:
     store, clock, status_client, providers = parts.store, parts.clock, parts.status_client, parts.providers
     reconciler = Reconciler(
         store=store,
@@ -237,14 +290,19 @@ def _loops(
         wake=wake,
         task_ended=task_waiters.notify,
     )
-    return [
-        loops.files(AssetFetcher(store=store, fetcher=parts.fetcher, renew=reconciler.renew)),
-        *(loops.polls(name, status_client, reconciler) for name in providers if status_client.can_ask(name)),
-        loops.held(reconciler),
-        *loops.sinks(relay),
-        loops.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)),
-        loops.upkeep(),
-    ]
+    wanted: list[Loop] = []
+    if parts.fetcher is not None:
+        wanted.append(loops.files(AssetFetcher(store=store, fetcher=parts.fetcher, renew=reconciler.renew)))
+    if Work.POLL in work:
+        asked = [name for name in providers if status_client.can_ask(name)]
+        wanted += [loops.polls(name, status_client, reconciler) for name in asked]
+        wanted.append(loops.held(reconciler))
+    if Work.RELAY in work:
+        wanted += loops.sinks(relay)
+    if Work.UPKEEP in work:
+        wanted.append(loops.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)))
+        wanted.append(loops.upkeep())
+    return wanted
 
 
 def _relay(parts: _Parts) -> Relay:

@@ -26,6 +26,7 @@ BREATH_SECONDS = 0.01  # after an empty look: a storm of wake-ups is one more in
 RESTART_SECONDS = 1.0
 USUAL_WAIT = timedelta(hours=1)  # hardly anything is planned for later than that
 RUNNING = "running"
+STANDBY = "standby"  # another process runs it
 
 
 class Loop(Protocol):
@@ -222,8 +223,10 @@ class Worker:
         *,
         count_restart: Callable[[str], None],
         restart_seconds: float = RESTART_SECONDS,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         self._loops = loops
+        self._tell = tell
         self._count_restart = count_restart
         self._restart_seconds = restart_seconds
         self._states: dict[str, str] = {}
@@ -237,7 +240,13 @@ class Worker:
             self._start(loop)
 
     def wake(self, kind: str = "") -> None:
-        """Tell every loop whose name starts with ``kind`` that there may be work."""
+        """Tell every loop whose name starts with ``kind`` that there may be work, in other processes, too."""
+        self.wake_here(kind)
+        if self._tell is not None:
+            self._tell(kind)
+
+    def wake_here(self, kind: str) -> None:
+        """Tell those of this process."""
         loops = self._kinds.get(kind)
         if loops is None:
             loops = self._kinds[kind] = [loop for loop in self._loops if loop.name.startswith(kind)]

@@ -13,7 +13,7 @@ RANKS = {
             "ports options envelope payload unified tokens urls links clock backoff",
             "record",
             "ingest relay sink_circuit replay upkeep fetching polling task_waiters testing",
-            "runtime loops worker plugins config logs metrics commit_probe",
+            "runtime loops lanes worker plugins config logs metrics commit_probe",
             "web cli simulator __main__ asgi",
         ]
     )

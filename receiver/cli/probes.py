@@ -267,7 +267,7 @@ async def check_way_in(settings: Settings) -> Check:
 
 def _heard(part: str, state: str, answers: SinkAnswers) -> Check:
     name = f"service {part}"
-    if state in {"ok", "running"}:
+    if state in {"ok", "running", "standby", "none"}:
         return ok(name, state)
     kind, _, which = part.partition(" ")
     match kind:

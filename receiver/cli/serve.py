@@ -9,7 +9,7 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from receiver.cli.keys import bottleneck, consequence
 from receiver.config.credentials import credentials_path, ensure_credentials, tell_weaknesses
 from receiver.config.fields import ALL_FIELDS
 from receiver.config.settings import Settings, load_settings
-from receiver.errors import ReceiverError, Unavailable
+from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.logs import configure_logs
-from receiver.models import Confirm
+from receiver.models import Confirm, Work
 from receiver.plugins import load_providers
 from receiver.privileges import become_owner, keep_from_others
 from receiver.runtime import check_drivers
@@ -56,13 +56,16 @@ class ListsSettings(click.Command):
 @click.command(cls=ListsSettings)
 @click.option("--host", help="Address to listen on; wins over RECEIVER_HOST.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port to listen on; wins over PORT.")
-def serve(*, host: str | None, port: int | None) -> None:
+@click.option("--no-work", is_flag=True, help="Only answer requests; `receiver work` does the rest.")
+def serve(*, host: str | None, port: int | None, no_work: bool) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
     The first start makes the data folder and its secrets, and says what to do next.
     """
     keep_from_others()
     settings = load_settings(host=host, port=port)
+    if no_work:
+        refuse_embedded(settings, "receiver serve --no-work")
     check_drivers(settings)  # before anything is made or said: what is to be installed stands alone
     listener = _listen(settings.host, settings.port)  # while root may still take a low port
     owner = become_owner(settings.data_dir)
@@ -73,30 +76,53 @@ def serve(*, host: str | None, port: int | None) -> None:
     if secrets_path.exists() and not had_secrets:
         here = f" with PORT={settings.port} set" if port else ""
         click.echo(_welcome(settings, secrets_path, here), err=True)
-    create_app: Callable[[Settings], Any] = pkgutil.resolve_name(APP)
-    log.info(
-        "service.starting",
-        version=__version__,
-        host=settings.host,
-        port=settings.port,
-        **(
-            {"sqlite": sqlite3.sqlite_version}
-            if settings.embedded
-            else {"database": settings.database_scheme}
-        ),
-        **({"became": owner} if owner else {}),  # the data folder's owner, where root started it
-    )
-    tell_weaknesses(settings)
-    _tell_who_is_not_asked(settings)
-    _tell_who_is_asked_slowly(settings)
-    _take_descriptors()
-    _spare_the_collector()
+    create_app: Callable[[Settings, Collection[Work]], Any] = pkgutil.resolve_name(APP)
+    work = frozenset[Work]() if no_work else frozenset(Work)
+    tell_start(settings, work, owner, host=settings.host, port=settings.port)
+    make_room()
     try:
-        service = create_app(settings)
+        service = create_app(settings, work)
         _run(service, listener, settings.idle_timeout_seconds, before_stop=service.stop_waits)
     except ReceiverError:
         flush_logs()  # the last word comes last
         raise
+
+
+def refuse_embedded(settings: Settings, command: str) -> None:
+    """Raises Misconfigured where the record is a file that one process has for itself."""
+    if settings.embedded:
+        raise Misconfigured(
+            f"`{command}` needs a record that several processes share, and SQLite's is one process's: set"
+            " RECEIVER_DATABASE_URL=postgresql://..., or run `receiver serve`, which does everything"
+        )
+
+
+def tell_start(settings: Settings, work: Collection[Work], owner: str | None, **where: object) -> None:
+    """Log what starts, and what of the settings somebody should know."""
+    log.info(
+        "service.starting",
+        version=__version__,
+        **where,
+        **(
+            {"sqlite": sqlite3.sqlite_version}
+            if settings.embedded
+            else {"database": settings.database_scheme, "work": sorted(work)}
+        ),
+        **({"became": owner} if owner else {}),  # the data folder's owner, where root started it
+    )
+    tell_weaknesses(settings)
+    if Work.POLL in work:
+        _tell_who_is_not_asked(settings)
+        _tell_who_is_asked_slowly(settings)
+
+
+def make_room() -> None:
+    """Have enough descriptors and threads, and a collector that lets alone what is there for good."""
+    _take_descriptors()
+    _spare_the_collector()
+    # A name that nobody resolves holds a thread for as long as the system tries, much longer than any sink
+    # waits for it. The loop has four of them for all names, unless it is told otherwise before the first.
+    os.putenv("UV_THREADPOOL_SIZE", LOOKUPS_AT_ONCE)
 
 
 def _tell_who_is_not_asked(settings: Settings) -> None:
@@ -186,9 +212,6 @@ def _run(
         timeout_keep_alive=math.ceil(idle_seconds),
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    # A name that nobody resolves holds a thread for as long as the system tries, much longer than any sink
-    # waits for it. The loop has four of them for all names, unless it is told otherwise before the first.
-    os.putenv("UV_THREADPOOL_SIZE", LOOKUPS_AT_ONCE)
     # uvicorn raises the signal again once all is in order; by default that would be exit code 143.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # uvloop takes in one connection of each socket in a round of the loop, in which every connection may be

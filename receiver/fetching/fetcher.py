@@ -255,6 +255,8 @@ class Fetcher:
                 info = await asyncio.to_thread(
                     media.inspect, path, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels
                 )
+                if work.void_at is not None and self._clock.uptime() >= work.void_at:
+                    raise FetchFailed(Outcome.TIMEOUT, "it took longer than it was this process's to fetch")
                 key = asset_key(work.provider, work.task_id, work.index, info.extension)
                 await self._blobs.put(key, path, info.media_type)
                 return StoredFile(

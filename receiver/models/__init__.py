@@ -28,6 +28,7 @@ from receiver.models.states import (
     TaskState,
     Verdict,
     Via,
+    Work,
 )
 from receiver.models.tasks import (
     MAX_URL_LENGTH,
@@ -139,5 +140,6 @@ __all__ = [
     "Verdict",
     "VerifiedCallback",
     "Via",
+    "Work",
     "WorkFilter",
 ]

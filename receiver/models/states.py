@@ -3,6 +3,15 @@
 from enum import StrEnum
 
 
+class Work(StrEnum):
+    """What a process may do besides answering requests; each needs one process at least."""
+
+    ASSETS = "assets"  # fetch and store files
+    RELAY = "relay"  # send notifications to sinks
+    POLL = "poll"  # ask providers, and judge what waits for their answers
+    UPKEEP = "upkeep"  # replays, and the housekeeping of the record
+
+
 class Via(StrEnum):
     """How a result reached us."""
 

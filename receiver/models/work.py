@@ -5,7 +5,7 @@ A lease must still be on its row when the work is settled.
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -32,6 +32,8 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     replay_id: str | None
     lease: str
     stored_bytes: int  # of its task's files so far
+    # By ``Clock.uptime``: from then on another process may be at it, so nothing may be stored any more.
+    void_at: timedelta | None = None
 
 
 FetchShare = tuple[str, int]  # a provider, and the hash of a host

@@ -3,7 +3,7 @@
 import asyncio
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.models import Work
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime, open_runtime
 from receiver.urls import CALLBACKS
@@ -80,12 +81,12 @@ _FIRST_SEGMENTS = frozenset(
 OPENAPI = msgspec.json.encode(openapi.document(ENDPOINTS))
 
 
-def create_app(settings: Settings) -> "Service":
+def create_app(settings: Settings, work: Collection[Work] = frozenset(Work)) -> "Service":
     """The service, for an ASGI server or to be mounted in another app; nothing is opened yet.
 
     ``settings`` must hold its secrets (see ``credentials``).
     """
-    return Service(lambda: settings)
+    return Service(lambda: settings, work)
 
 
 class Service:
@@ -96,8 +97,9 @@ class Service:
     with the event loop; until that request nothing is fetched, sent or polled.
     """
 
-    def __init__(self, load: Callable[[], Settings]) -> None:
+    def __init__(self, load: Callable[[], Settings], work: Collection[Work] = frozenset(Work)) -> None:
         self._load = load
+        self._work = work
         self._app: ASGIApp | None = None
         self._runtime: Runtime | None = None
         self._opening: tuple[asyncio.Task[None], asyncio.Future[None]] | None = None
@@ -138,7 +140,7 @@ class Service:
     @asynccontextmanager
     async def lifespan(self, _outer: object = None) -> AsyncIterator[None]:
         """Keep the runtime open; as the lifespan of an outer app, ``FastAPI(lifespan=service.lifespan)``."""
-        async with open_runtime(self._load()) as runtime:
+        async with open_runtime(self._load(), work=self._work) as runtime:
             self._app, self._runtime = build_app(runtime), runtime
             try:
                 yield

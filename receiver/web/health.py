@@ -17,7 +17,10 @@ from receiver.times import in_words
 from receiver.web.auth import Role, require
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.shapes import reply
-from receiver.worker import RUNNING
+from receiver.worker import RUNNING, STANDBY
+
+NONE = "none"  # no loop runs in this process, as it was told
+WELL = frozenset({"ok", RUNNING, STANDBY, NONE})
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,6 +38,9 @@ class Challenged(msgspec.Struct, frozen=True, kw_only=True):
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Every part by name: ``ok``, ``running``, ``running, but ...``, or what is wrong with it.
+
+    Of several processes on one record, one that could run a part while another does says ``standby``, and
+    one that only answers requests says ``work``: ``none``.
 
     What is wrong, a balance or a disk, is for admins; everybody else reads ``troubled``, ``stopped`` or
     ``failing``.
@@ -61,10 +67,11 @@ async def show_alive(runtime: Runtime, request: Request, asked: Challenged) -> R
 async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """Whether a commit works, or did a second ago, and the loops run; admins see more of each part."""
     parts = {"store": await runtime.commit_probe.check(), **runtime.worker.status()}
+    if not runtime.work:
+        parts["work"] = NONE
     # A sink that asked us to stop, or a provider that refuses us, takes nothing away from the others.
     is_ready = all(
-        state in {"ok", RUNNING} or state.startswith((f"{RUNNING}, but ", "stopped"))
-        for state in parts.values()
+        state in WELL or state.startswith((f"{RUNNING}, but ", "stopped")) for state in parts.values()
     )
     if request.state.role is Role.ADMIN:
         parts |= await _with_waiting(runtime, parts)
@@ -134,7 +141,7 @@ async def _stats(runtime: Runtime) -> Stats | None:
 
 async def _with_waiting(runtime: Runtime, parts: Mapping[str, str]) -> dict[str, str]:
     """The sinks that are not well, and what waits for them."""
-    troubled = [name for name in runtime.sinks if parts.get(f"sink {name}", RUNNING) != RUNNING]
+    troubled = [name for name in runtime.sinks if parts.get(f"sink {name}", RUNNING) not in WELL]
     stats = await _stats(runtime) if troubled else None
     if stats is None:
         return {}
@@ -148,7 +155,7 @@ async def _with_waiting(runtime: Runtime, parts: Mapping[str, str]) -> dict[str,
 
 
 def _in_short(state: str) -> str:
-    if state in {"ok", "running"}:
+    if state in WELL:
         return state
     if state.startswith("running, but "):
         return "running, but troubled"

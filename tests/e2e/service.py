@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ STOP_SECONDS = 10.0  # what the service promises
 class Receiver:
     """One data folder and its settings; started and ended as often as a test likes."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], command: Sequence[str] = ("serve",)
+    ) -> None:
+        self.command = command
+        self.program: Sequence[str] = ("-m", "receiver")
         self.data = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -57,7 +61,7 @@ class Receiver:
         """Start it, whatever becomes of it."""
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "receiver", "serve"],
+                [sys.executable, *self.program, *self.command],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -104,6 +108,8 @@ class Receiver:
 
     async def is_ready(self) -> bool:
         assert self.process.poll() is None, self.output()
+        if self.command[0] == "work":  # nobody asks it anything
+            return "service.working" in self.output()
         try:
             return (await self.http.get("/readyz")).status_code == 200
         except httpx2.TransportError:

@@ -2,6 +2,7 @@
 
 store        how it is opened, and its schema brought up to date
 connections  the one that writes, and those that read
+fleet        what processes tell each other, and which of them runs what
 dialect      statements of the record in PostgreSQL's words
 schema       tables, indexes, triggers and views
 """

@@ -95,7 +95,7 @@ class Database:
     def __init__(self, url: str) -> None:
         """Raises psycopg.ProgrammingError for a URL that libpq does not read."""
         given = conninfo_to_dict(url)
-        self._conninfo = make_conninfo(
+        self.conninfo = make_conninfo(
             url, **{name: value for name, value in _KEEPALIVE.items() if name not in given}
         )
         options = str(given.get("options", ""))
@@ -113,7 +113,7 @@ class Database:
     def connect(self) -> PgConnection:
         """A connection for one thread, in autocommit. Raises psycopg.Error."""
         connection = PgConnection.connect(
-            self._conninfo,
+            self.conninfo,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
             application_name="receiver",

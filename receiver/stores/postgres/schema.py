@@ -394,5 +394,17 @@ UNION ALL SELECT s.provider, shown(s.task_id), e.ended_at, 'event', e.type
 ORDER BY provider, task_id, at;
 """
 
+# What only one process of all may run, and who has it until when, by this server's clock.
+_LANES = """
+CREATE TABLE lanes (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    holder TEXT COLLATE "C" NOT NULL,
+    until TIMESTAMPTZ NOT NULL
+);
+"""
+
 # By name, each once, in this order, in a transaction of its own; a released one is never edited.
-MIGRATIONS: tuple[tuple[str, str], ...] = (("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),)
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    ("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
+    ("0.4.0 lanes", _LANES),
+)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from receiver.stores.postgres.connections import (
 )
 from receiver.stores.postgres.dialect import metadata_value
 from receiver.stores.postgres.failures import trouble, unopened
+from receiver.stores.postgres.fleet import Fleet
 from receiver.stores.postgres.schema import MIGRATIONS
 from receiver.times import to_text
 
@@ -51,7 +52,11 @@ SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND starts_
 
 
 class PostgresStore(RecordStore):
-    """Implements ``ports.Store``. Build it with ``open``."""
+    """Implements ``ports.Store`` and ``ports.SharedRecord``. Build it with ``open``."""
+
+    def __init__(self, database: Database, writer: Writer, options: StoreOptions) -> None:
+        super().__init__(writer, Readers(partial(PostgresReads, database), trouble, THREADS), options)
+        self._fleet = Fleet(database, self._holder)
 
     @classmethod
     async def open(cls, url: str, options: StoreOptions) -> Self:
@@ -62,11 +67,7 @@ class PostgresStore(RecordStore):
             writes = await asyncio.to_thread(PostgresWrites, database)
         except psycopg.Error as exc:
             raise unopened(exc) from exc
-        store = cls(
-            Writer(writes, options.observe),
-            Readers(partial(PostgresReads, database), trouble, THREADS),
-            options,
-        )
+        store = cls(database, Writer(writes, options.observe), options)
         try:
             await store._make_ready(keep_indexes)
         except BaseException:
@@ -74,10 +75,23 @@ class PostgresStore(RecordStore):
             raise
         return store
 
+    def tell(self, word: str) -> None:
+        self._fleet.tell(word)
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        self._fleet.listen(heard)
+
+    async def hold_lanes(self, names: Sequence[str], seconds: float) -> frozenset[str]:
+        return await self._fleet.hold_lanes(names, seconds)
+
+    async def leave_lanes(self, names: Sequence[str]) -> None:
+        await self._fleet.leave_lanes(names)
+
     async def aclose(self) -> None:
         """Hand on what this process has leased, and close. A killed one's leases run out."""
         with suppress(Unavailable):
             await self._writer.write(lambda c: free_leases(c, self._options.clock.now(), f"{self._holder}/"))
+        await self._fleet.aclose()
         await super().aclose()
 
     @staticmethod

@@ -1,0 +1,143 @@
+"""Several real processes on one PostgreSQL record: they do everything once, and each can go at any time."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import fleet, lines
+from tests.e2e.service import API_TOKEN, Consumer, Receiver, bearer, consumer
+from tests.support.media_host import MediaHost, media_host, picture, says
+from tests.support.postgres import scratch_database
+from tests.support.status_host import running, tells
+from tests.support.waiting import until
+
+DOOR, WORKER = ("serve", "--no-work"), ("work",)
+SHORT_LEASES = "import receiver.loops; receiver.loops.LEASE_GRACE_SECONDS = 0.5"
+PICTURE, OTHER_PICTURE = picture(), picture(size=(48, 48))
+TAKEN_OVER_SECONDS = 15.0  # what is promised
+AT_ONCE_SECONDS = 2.0  # less than the time after which lanes are asked for, and the record looked at, anyway
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    with scratch_database() as url:
+        yield url
+
+
+async def waited_for(door: Receiver, task_id: str) -> tuple[str, float]:
+    """The state that a waiting request was answered, and when."""
+    answer = await door.http.get(f"/tasks/vidgo/{task_id}?wait=15", headers=bearer(API_TOKEN))
+    return answer.json()["state"], time.monotonic()
+
+
+class Gate:
+    """Answers half of one picture, and the rest of it once it is opened; who asks again has another."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.asked = 0
+
+    async def __call__(self, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            await says(200, OTHER_PICTURE)(writer)
+            return
+        half = len(PICTURE) // 2
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: %d\r\n\r\n" % len(PICTURE) + PICTURE[:half])
+        await writer.drain()
+        await self.opened.wait()
+        writer.write(PICTURE[half:])
+
+
+async def test_everything_is_done_once_and_each_process_can_go(database: str, tmp_path: Path) -> None:
+    async with media_host() as host, consumer() as hook:
+        await hook.start()
+        host.otherwise = tells(running())
+        settings = {
+            "RECEIVER_SINK_HOOK": hook.url,
+            "RECEIVER_ASSET_TIMEOUT_SECONDS": "1",
+            "RECEIVER_CONFIRM": "never",
+            "VIDGO_API_KEY": "any",
+            "VIDGO_BASE_URL": host.url(""),
+            "VIDGO_FIRST_POLL_SECONDS": "1",
+        }
+        relays, others = ("work", "--only", "relay"), ("work", "--only", "poll", "--only", "assets")
+        async with fleet(tmp_path, settings, database, DOOR, DOOR, relays, others) as (whole, members):
+            assert (await members[0].parts())["work"] == "none"
+            await a_task_goes_through_several_processes(members, host, hook)
+            members.append(whole.add("work"))
+            await whole.start(members[-1])
+            assert whole.holder("poll vidgo") not in {None, whole.holder("sink hook")}
+            await a_third_one_does_what_two_no_longer_do(members, host, hook)
+            # Those that end in good order hand on at once.
+            _, _, _, once_frozen, last = members
+            before = len(lines(once_frozen, "lane.taken"))
+            last.signal(signal.SIGTERM)
+            await until(lambda: lines(last, "worker.drained"))
+            await until(lambda: len(lines(once_frozen, "lane.taken")) == before + 2, AT_ONCE_SECONDS)
+            assert await last.ended() == 0
+            assert hook.told() == ["t1", "t2", "t3"]
+
+
+async def a_task_goes_through_several_processes(
+    members: Sequence[Receiver], host: MediaHost, hook: Consumer
+) -> None:
+    """Logged at one door, called back at the other, fetched by one worker, told by another."""
+    a, b, _, others = members
+    await a.submit("t1")
+    waiting = asyncio.create_task(waited_for(a, "t1"))
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    assert await b.call_back("t1", host.put("/t1.png", says(200, PICTURE))) == "accepted"
+    state, answered = await waiting
+    assert (state, answered - began < AT_ONCE_SECONDS) == ("completed", True)
+    await until(lambda: hook.told() == ["t1"], AT_ONCE_SECONDS)
+    await a.submit("p1")
+    await until(lambda: asked_by(others) == ["p1"])
+
+
+async def a_third_one_does_what_two_no_longer_do(
+    members: Sequence[Receiver], host: MediaHost, hook: Consumer
+) -> None:
+    a, b, killed, frozen, third = members
+    gate = Gate()
+    await a.submit("t2")
+    third.signal(signal.SIGSTOP)  # the other one has that file
+    await b.call_back("t2", host.put("/t2.png", gate))
+    await until(lambda: gate.asked)
+    frozen.signal(signal.SIGSTOP)
+    third.signal(signal.SIGCONT)
+    await killed.kill()
+    began = time.monotonic()
+    await a.submit("p2")
+    await b.finish("t3")
+    await until(lambda: taken(third) >= {"poll vidgo", "sink hook"}, TAKEN_OVER_SECONDS)
+    assert time.monotonic() - began < TAKEN_OVER_SECONDS
+    await until(lambda: hook.told() == ["t1", "t2", "t3"], TAKEN_OVER_SECONDS)
+    assert gate.asked == 2
+
+    # What the frozen one had under way changes nothing, and it does not go on where it was.
+    gate.opened.set()
+    frozen.signal(signal.SIGCONT)
+    await until(lambda: [line["settled"] for line in lines(frozen, "asset.settled")] == [True, False])
+    await until(lambda: {line["lane"] for line in lines(frozen, "lane.lost")} >= {"poll vidgo"})
+    (path,) = (a.data / "assets/vidgo/t2").iterdir()
+    assert path.read_bytes() == OTHER_PICTURE
+    assert (await a.task("t2"))["assets"][0]["sha256"] == sha256(OTHER_PICTURE).hexdigest()
+    await until(lambda: "p2" in asked_by(third))
+    assert "p2" not in asked_by(frozen)
+
+
+def taken(member: Receiver) -> set[str]:
+    """The lanes that a process has had."""
+    return {line["lane"] for line in lines(member, "lane.taken")}
+
+
+def asked_by(member: Receiver) -> list[str]:
+    """The tasks that a process asked about, in order."""
+    return [line["task_id"] for line in lines(member, "poll.settled")]
