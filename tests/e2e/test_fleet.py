@@ -1,7 +1,10 @@
 """Several real processes on one PostgreSQL record: they do everything once, and each can go at any time."""
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -141,3 +144,18 @@ def taken(member: Receiver) -> set[str]:
 def asked_by(member: Receiver) -> list[str]:
     """The tasks that a process asked about, in order."""
     return [line["task_id"] for line in lines(member, "poll.settled")]
+
+
+@pytest.mark.parametrize("command", [("work",), ("serve", "--no-work")], ids=" ".join)
+def test_sqlite_is_for_one_process(tmp_path: Path, command: Sequence[str]) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "receiver", *command],
+        env={**os.environ, "RECEIVER_DATA_DIR": str(tmp_path / "data")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "set RECEIVER_DATABASE_URL=postgresql://" in told.stderr
+    assert not (tmp_path / "data").exists()
