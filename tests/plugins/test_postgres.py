@@ -1,9 +1,17 @@
 """The PostgreSQL store: the contracts, and what is special to a server."""
 
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from receiver.models import Report, ReportState, Verdict
 from receiver.ports import Store
 from receiver.stores.postgres import PostgresStore
 from tests.contracts.opening import store_options
@@ -11,7 +19,11 @@ from tests.contracts.store import OpenStore, StoreContract
 from tests.contracts.store_polls import PollsContract
 from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
-from tests.support.postgres import ScratchRecord
+from tests.support.factories import completed, recording, submission
+from tests.support.missing import missing
+from tests.support.postgres import ScratchRecord, scratch_database
+from tests.support.sink_hosts import free_port
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -38,3 +50,78 @@ class TestPostgresPolls(PollsContract):
 @pytest.mark.slow
 class TestPostgresReplays(ReplaysContract):
     """What is done again."""
+
+
+@pytest.fixture
+def pooled(tmp_path: Path) -> Iterator[str]:
+    """The URL of a database behind pgbouncer in transaction mode, which has two connections to it."""
+    bouncer = shutil.which("pgbouncer")
+    if bouncer is None:
+        missing("pgbouncer is not installed")
+    with scratch_database() as url:
+        server, port = conninfo_to_dict(url), free_port()
+        users, config = tmp_path / "users.txt", tmp_path / "pgbouncer.ini"
+        users.write_text(f'"{server["user"]}" ""\n')
+        config.write_text(
+            f"""[databases]
+{server["dbname"]} = host={server["host"]} port={server["port"]} pool_size=2
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+"""
+        )
+        # It refuses to be root, and reads its settings before it is somebody else.
+        user = ["-u", "nobody"] if os.getuid() == 0 else []
+        child = subprocess.Popen([bouncer, "-q", *user, str(config)], stderr=subprocess.DEVNULL)
+        try:
+            through = f"postgresql://{server['user']}@127.0.0.1:{port}/{server['dbname']}"
+            wait_until(lambda: answers(through))
+            yield through
+        finally:
+            child.kill()
+            child.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+async def test_behind_a_pooler_whose_connections_change_all_is_kept(pooled: str, tmp_path: Path) -> None:
+    stores = [await PostgresStore.open(pooled, store_options(tmp_path)) for _ in range(2)]
+    for number in range(8):  # each statement more often than one is run before it is prepared
+        tasks = [f"t{number}-{place}" for place in range(4)]
+        await asyncio.gather(*(stores[0].log_submission(submission(task)) for task in tasks))
+        told = [stores[place % 2].record(recording(completed(task))) for place, task in enumerate(tasks)]
+        receipts = await asyncio.gather(*told)
+        assert {receipt.status for receipt in receipts} == {Verdict.ACCEPTED}
+        assert await stores[1].get_event("vidgo", tasks[0]) is not None
+    for store in stores:
+        await store.aclose()
+
+
+async def test_what_comes_together_is_kept_in_its_order_and_to_the_letter(
+    postgres_record: ScratchRecord, tmp_path: Path
+) -> None:
+    store = await PostgresStore.open(postgres_record.url, store_options(tmp_path))
+    task, states = "t\0\U0010ffff", ["a\0b", "\U0010ffff", "\U0010ffff0\0", "ü"]
+    reports = [
+        Report(task_id=task, state=ReportState.PROGRESS, provider_state=state, note=state) for state in states
+    ]
+    await store.log_submission(submission(task))
+
+    said = [recording(each, body=b"\0%d" % number) for number, each in enumerate(reports)]
+    await asyncio.gather(*map(store.record, said))
+
+    page = await store.list_deliveries("vidgo", task, 10, None)
+    assert page is not None
+    assert [row.provider_state for row in reversed(page.rows)] == states
+    assert [row.note for row in reversed(page.rows)] == states
+    await store.aclose()

@@ -1,12 +1,11 @@
 """Connections to the database: how values travel, the one that writes, and those that only read."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from threading import Thread
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
 import psycopg
 from psycopg import Connection, pq
 from psycopg.adapt import Loader
@@ -15,11 +14,13 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
 from receiver.record.cursor import Cursor
-from receiver.stores.postgres.dialect import translate
+from receiver.stores.postgres.arrays import register_arrays
+from receiver.stores.postgres.cursor import PostgresCursor
 from receiver.stores.postgres.failures import NoAnswer, is_outage, trouble
 
 T = TypeVar("T")
 
+PREPARE_AFTER = 2  # runs of a statement
 CONNECT_SECONDS = 3  # a provider waits 10 s at least: refuse in time for its retry
 LOCK_MS = 3_000
 WRITE_MS = 5_000  # of one statement
@@ -32,29 +33,20 @@ _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count
 
 SCHEMA = "receiver"  # where the record is, unless the URL's options set a search path
 
+# The record's statements are written for an engine that knows only loops over indexes: planned otherwise, on
+# tables that are small or that no statistics tell of yet, a prepared one would read large tables whole later.
+PLANS = """
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+SET LOCAL jit = off
+"""
+
 # The first halves of advisory locks; the other is the schema's, for a database may have several.
 WRITING, MIGRATING = 0x72656300, 0x72656301
-
-# Text has no U+0000 there: see the schema.
-_ESCAPE, _NUL, _ITSELF = "\U0010ffff", "\U0010ffff0", "\U0010ffff1"
-
-
-class _TextDumper(StrDumper):
-    def dump(self, obj: str) -> Any:
-        if "\0" in obj or _ESCAPE in obj:
-            obj = obj.replace(_ESCAPE, _ITSELF).replace("\0", _NUL)
-        return super().dump(obj)
 
 
 class _FlagDumper(Int8Dumper):
     def dump(self, obj: Any) -> Any:
         return super().dump(int(obj))
-
-
-class _TextLoader(Loader):
-    def load(self, data: Any) -> str:
-        text = bytes(data).decode()
-        return text.replace(_NUL, "\0").replace(_ITSELF, _ESCAPE) if _ESCAPE in text else text
 
 
 class _SumLoader(Loader):
@@ -90,6 +82,7 @@ class Database:
     """Where the record is, and how transactions on it begin.
 
     All that is set is set for one transaction: behind a pooler the next one may run on another connection.
+    Statements are prepared only where no pooler is in between.
     """
 
     def __init__(self, url: str) -> None:
@@ -102,12 +95,14 @@ class Database:
         self.schema = None if "search_path" in options else SCHEMA
         self.there = f"SET LOCAL search_path = {SCHEMA}" if self.schema else "SELECT 1"
         self.begin_writing = f"""
-        BEGIN; {self.there}; SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {WRITE_MS};
+        BEGIN; {self.there}; {PLANS}; SET LOCAL plan_cache_mode = force_generic_plan;
+        SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {WRITE_MS};
         SET LOCAL idle_in_transaction_session_timeout = {WRITE_MS}; SET LOCAL synchronous_commit = on;
         {lock(WRITING)}
         """
         self.begin_reading = f"""
-        BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.there}; SET LOCAL statement_timeout = {READ_MS}
+        BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.there}; {PLANS};
+        SET LOCAL statement_timeout = {READ_MS}
         """
 
     def connect(self) -> PgConnection:
@@ -119,11 +114,15 @@ class Database:
             application_name="receiver",
             prepare_threshold=None,
         )
+        # A pooler names another process than the one that does the work, and may change that: there nothing
+        # can be prepared.
+        if connection.execute("SELECT pg_backend_pid()").fetchone() == (connection.info.backend_pid,):
+            connection.prepare_threshold = PREPARE_AFTER
         adapters = connection.adapters
-        adapters.register_dumper(str, _TextDumper)
+        adapters.register_dumper(str, StrDumper)  # the driver's own, in C: the cursor sees to U+0000
         adapters.register_dumper(int, Int8Dumper)
         adapters.register_dumper(bool, _FlagDumper)
-        adapters.register_loader("text", _TextLoader)
+        register_arrays(adapters)
         adapters.register_loader("numeric", _SumLoader)
         return connection
 
@@ -133,49 +132,21 @@ def lock(what: int) -> str:
     return f"SELECT pg_advisory_xact_lock({what}, hashtext(current_schema()))"
 
 
-class PostgresCursor:
-    """Implements ``record.cursor.Cursor``."""
+class _Replanning:
+    """When a connection's plans are made anew: each time that twice as many transactions have ended.
 
-    def __init__(self, connection: PgConnection) -> None:
-        self._cursor = connection.cursor()
-        self.changes = 0
+    A server plans a prepared statement for the tables as they are. While they are new and small the wrong one
+    of two indexes looks as good as the right one, and until statistics are gathered, a minute later, the plan
+    would stay.
+    """
 
-    @property
-    def description(self) -> Any:
-        return self._cursor.description
+    def __init__(self) -> None:
+        self._ended = 0
 
-    @property
-    def rowcount(self) -> int:
-        return self._cursor.rowcount
-
-    def execute(self, sql: str, parameters: Any = (), /) -> Self:
-        if sql in {"BEGIN", "COMMIT"}:  # of a snapshot: whoever reads here is in one
-            return self
-        translated, lists = translate(sql)
-        self._cursor.execute(translated, _with_lists(parameters, lists) if parameters else None)
-        self._count()
-        return self
-
-    def executemany(self, sql: str, parameters: Any, /) -> Self:
-        values = list(parameters)
-        if values:
-            translated, lists = translate(sql)
-            self._cursor.executemany(translated, [_with_lists(each, lists) for each in values])
-            self._count()
-        return self
-
-    def fetchone(self) -> Any:
-        return self._cursor.fetchone()
-
-    def fetchall(self) -> list[Any]:
-        return self._cursor.fetchall()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._cursor)
-
-    def _count(self) -> None:
-        if not (self._cursor.statusmessage or "").startswith("SELECT"):
-            self.changes += max(self._cursor.rowcount, 0)
+    def after_one_more(self, connection: PgConnection) -> None:
+        self._ended += 1
+        if connection.prepare_threshold is not None and self._ended.bit_count() == 1:
+            connection.execute("DISCARD PLANS")
 
 
 class PostgresWrites:
@@ -188,6 +159,7 @@ class PostgresWrites:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._replanning = _Replanning()
         self._connection = database.connect()
         self.cursor: PostgresCursor = PostgresCursor(self._connection)
 
@@ -220,6 +192,7 @@ class PostgresWrites:
         # One that an error has ended is committed without an error, as a ROLLBACK.
         if self._connection.execute("COMMIT").statusmessage != "COMMIT":
             raise psycopg.errors.InFailedSqlTransaction
+        self._replanning.after_one_more(self._connection)
 
     def roll_back(self) -> None:
         if self.in_transaction:
@@ -244,6 +217,7 @@ class PostgresReads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._replanning = _Replanning()
         self._connection: PgConnection | None = None
         self._cancelling: Thread | None = None
 
@@ -266,7 +240,8 @@ class PostgresReads:
             self._cancelling = None
         if self._connection is not None and not self._connection.closed:
             try:
-                self._connection.execute("ROLLBACK")
+                self._connection.execute("COMMIT")  # at a ROLLBACK the driver forgets what it has prepared
+                self._replanning.after_one_more(self._connection)
             except psycopg.Error:
                 self._connection.close()
 
@@ -286,10 +261,3 @@ class PostgresReads:
 def _cancel(connection: PgConnection) -> None:
     with suppress(psycopg.Error):
         connection.cancel_safe(timeout=CANCEL_SECONDS)
-
-
-def _with_lists(parameters: Any, lists: frozenset[str]) -> Any:
-    """The parameters of a statement, those that are lists in JSON as arrays."""
-    if not lists or not isinstance(parameters, Mapping):
-        return parameters
-    return {**parameters, **{name: msgspec.json.decode(parameters[name]) for name in lists}}

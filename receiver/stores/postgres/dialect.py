@@ -6,6 +6,7 @@ only for what they have no common word for, or where a common word would cost SQ
 
 import re
 from functools import cache
+from typing import NamedTuple
 
 # Advice to SQLite's planner, of which PostgreSQL's has no need: which index to take and, by a plus or the
 # order of a CROSS JOIN, which not.
@@ -37,17 +38,83 @@ _METADATA = re.compile(r"CASE json_type\((\w*\.?metadata), '\$\.\"([^\"]+)\"'\).
 INDEXED_CHARACTERS = 256  # an entry may have 2,704 bytes
 
 _LISTS = re.compile(r"json_each\(:(\w+)\)")
+_KEYS = re.compile(r"\(VALUES (\([?, ]+\))(?:, \1)*\)")  # of many rows that are looked up together
 _NAMED = re.compile(r"(?<![:\w]):([a-z_]\w*)")
+
+# What can be done for many rows at once. Where a row's own words look something up, it is done one by one.
+_INSERT = re.compile(r"\s*(INSERT INTO \w+ \([^)]*\))\s+VALUES \(([^)]*)\)(?:\s+(ON CONFLICT [^$]*))?\s*")
+_UPDATE = re.compile(
+    r"\s*(UPDATE \w+ SET (?:(?!SELECT|DEFAULT).)*?)\s+(WHERE (?:(?!RETURNING).)*)", re.DOTALL
+)
+_DELETE = re.compile(r"\s*(DELETE FROM \w+)\s+(WHERE (?:(?!RETURNING).)*)", re.DOTALL)
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]\w*)|\?")
+_NUMBER = re.compile(r"\$(\d+)")
+
+
+class Statement(NamedTuple):
+    """A statement as psycopg takes it."""
+
+    text: str
+    lists: frozenset[str]  # of its parameters those that are lists, in JSON
+    key_width: int  # of the keys that all its parameters are, to be handed over as arrays; 0: they are none
+
+
+class ForMany(NamedTuple):
+    """A statement that is run for many rows of values, in a form that takes each of them as an array."""
+
+    alone: str  # for one row, its parameters numbered: from this the server tells their types
+    names: tuple[str | int, ...]  # of the parameters, in that order, or their places
+    identifying: tuple[int, ...]  # which of them say what row is changed, so that none may come twice
+    before: str
+    after: str
+
+    def text(self) -> str:
+        """As psycopg takes it."""
+        columns = ", ".join(f"p{number}" for number in range(1, len(self.names) + 1))
+        arrays = ", ".join(["%s"] * len(self.names))
+        return f"{self.before} unnest({arrays}) WITH ORDINALITY AS given ({columns}, place) {self.after}"
 
 
 @cache
-def translate(sql: str) -> tuple[str, frozenset[str]]:
-    """A statement as psycopg takes it, and which of its parameters are lists, in JSON."""
+def translate(sql: str) -> Statement:
     lists = frozenset(_LISTS.findall(sql))
-    sql = _METADATA.sub(_of_metadata, sql.replace("%", "%%"))
+    sql = _in_words(sql.replace("%", "%%"))
+    width = 0
+    if keys := _KEYS.search(sql):
+        width = keys[1].count("?")
+        sql = _KEYS.sub(f"(SELECT * FROM unnest({', '.join('?' * width)}))", sql)  # noqa: S608
+    return Statement(_NAMED.sub(r"%(\1)s", sql).replace("?", "%s"), lists, width)
+
+
+@cache
+def for_many(sql: str) -> ForMany | None:
+    """The form of a statement for many rows; None where it has none, and is run for one after the other."""
+    names: dict[str | int, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return names.setdefault(match[1] or len(names), f"${len(names) + 1}")
+
+    alone = _PARAMETER.sub(number, _in_words(sql))
+    if insert := _INSERT.fullmatch(alone):
+        # Numbers rise in the order of the rows.
+        into, values, conflict = insert.groups()
+        before, after, where = f"{into} SELECT {values} FROM", f"ORDER BY given.place {conflict or ''}", ""
+    elif update := _UPDATE.fullmatch(alone):
+        before, after, where = f"{update[1]} FROM", update[2], update[2]
+    elif delete := _DELETE.fullmatch(alone):
+        before, after, where = f"{delete[1]} USING", delete[2], delete[2]
+    else:
+        return None
+    identifying = sorted({int(place) - 1 for place in _NUMBER.findall(where)})
+    before, after = (_NUMBER.sub(r"given.p\1", part.replace("%", "%%")) for part in (before, after))
+    return ForMany(alone, tuple(names), tuple(identifying), before, after)
+
+
+def _in_words(sql: str) -> str:
+    sql = _METADATA.sub(_of_metadata, sql)
     for pattern, words in (*_ADVICE, *_WORDS):
         sql = pattern.sub(words, sql)
-    return _NAMED.sub(r"%(\1)s", sql).replace("?", "%s"), lists
+    return sql
 
 
 def metadata_value(column: str, key: str) -> tuple[str, str]:
