@@ -15,19 +15,45 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from receiver.record.store import RecordStore
+from receiver.stores.postgres import PostgresStore
+from receiver.stores.sqlite import SqliteStore
 from tests.support import flawed
-from tests.support.engines import Place, SqlitePlace
+from tests.support.engines import ENGINES, Place, PostgresPlace, SqlitePlace
 from tests.support.places import ROOT
 from tests.test_record_model import record_at
 
 pytestmark = pytest.mark.slow  # runs a good part of the suite once more
 
-STORE = "tests/plugins/test_sqlite.py::TestSqliteStore"
-POLLS = "tests/plugins/test_sqlite.py::TestSqlitePolls"
-KILLS = "tests/plugins/test_sqlite_kills.py"
 INGEST = "tests/test_ingest.py"
 RELAY = "tests/test_relay.py"
 BLOBS = "tests/plugins/test_local_blobs.py"
+
+
+class Engine(NamedTuple):
+    """A store, and where the contracts are that it is held to."""
+
+    store: type[RecordStore]
+    suites: dict[str, str]
+
+
+ON_ENGINES = {
+    "sqlite": Engine(
+        SqliteStore,
+        {
+            "Store": "tests/plugins/test_sqlite.py::TestSqliteStore",
+            "Polls": "tests/plugins/test_sqlite.py::TestSqlitePolls",
+            "Kills": "tests/plugins/test_sqlite_kills.py::TestSqliteKills",
+        },
+    ),
+    "postgres": Engine(
+        PostgresStore,
+        {
+            suite: f"tests/plugins/test_postgres.py::TestPostgres{suite}"
+            for suite in ("Store", "Polls", "Kills")
+        },
+    ),
+}
 
 
 class Flaw(NamedTuple):
@@ -35,63 +61,78 @@ class Flaw(NamedTuple):
 
     part: type
     caught_by: tuple[str, ...]
-    by_the_model: bool = False  # soon, that is: it would find more of them in a minute
+    by_the_model: tuple[str, ...] = ()  # and where soon, that is: it would find more of them in a minute
+
+    @property
+    def name(self) -> str:
+        return self.part.__name__
 
     @property
     def replaces(self) -> str:
-        return self.part.__bases__[0].__name__
+        return self.part.__bases__[-1].__name__
+
+    def on(self, engine: Engine) -> "Flaw":
+        """The flawed record on an engine."""
+        suites = [test.partition("::") for test in self.caught_by]
+        return self._replace(
+            part=type(self.name, (self.part, engine.store), {}),
+            caught_by=tuple(f"{engine.suites[suite]}::{test}" for suite, _, test in suites),
+        )
 
 
-FLAWS = [
+FLAWS_OF_RECORDS = [
     Flaw(
         flawed.ChecksThenInserts,
-        (f"{STORE}::test_of_a_hundred_at_once_exactly_one_is_accepted",),
-        by_the_model=True,
+        ("Store::test_of_a_hundred_at_once_exactly_one_is_accepted",),
+        by_the_model=("sqlite",),
     ),
     Flaw(
         flawed.AnswersBeforeCommit,
-        (f"{KILLS}::test_what_was_answered_is_in_the_files_that_a_kill_leaves_at_that_instant",),
+        ("Kills::test_what_was_answered_is_in_what_a_kill_leaves_at_that_instant",),
     ),
     Flaw(
         flawed.DedupesInMemory,
-        (f"{STORE}::test_what_was_answered_is_there_after_opening_again",),
+        ("Store::test_what_was_answered_is_there_after_opening_again",),
     ),
     Flaw(
         flawed.LetsTheLastEndWin,
-        (f"{STORE}::test_the_first_terminal_state_wins_and_the_other_is_kept",),
-        by_the_model=True,
+        ("Store::test_the_first_terminal_state_wins_and_the_other_is_kept",),
+        by_the_model=ENGINES,
     ),
     Flaw(
         flawed.TrustsWhatIsHeld,
         (
-            f"{POLLS}::test_an_end_that_must_be_confirmed_is_held_and_asked_about_at_once",
-            f"{POLLS}::test_a_forged_callback_is_a_conflict_and_only_the_providers_files_are_fetched",
+            "Polls::test_an_end_that_must_be_confirmed_is_held_and_asked_about_at_once",
+            "Polls::test_a_forged_callback_is_a_conflict_and_only_the_providers_files_are_fetched",
         ),
     ),
     Flaw(
         flawed.ForgetsWhatWasEarly,
         (
-            f"{STORE}::test_an_early_callback_is_matched_by_the_transaction_that_logs_its_submission",
-            f"{STORE}::test_an_early_callback_is_matched_when_a_reservation_is_bound",
-            f"{KILLS}::test_a_kill_between_any_two_commits_leaves_a_record_that_agrees_with_itself",
+            "Store::test_an_early_callback_is_matched_by_the_transaction_that_logs_its_submission",
+            "Store::test_an_early_callback_is_matched_when_a_reservation_is_bound",
+            "Kills::test_a_kill_between_any_two_commits_leaves_a_record_that_agrees_with_itself",
         ),
     ),
     Flaw(
         flawed.SettlesWithoutLooking,
         (
-            f"{STORE}::test_a_late_finisher_changes_nothing",
-            f"{STORE}::test_a_publish_that_lost_its_lease_settles_nothing",
+            "Store::test_a_late_finisher_changes_nothing",
+            "Store::test_a_publish_that_lost_its_lease_settles_nothing",
         ),
-        by_the_model=True,
+        by_the_model=("sqlite",),
     ),
     Flaw(
         flawed.LeasesForEver,
-        (f"{STORE}::test_leased_work_is_nobody_elses_until_the_lease_runs_out",),
+        ("Store::test_leased_work_is_nobody_elses_until_the_lease_runs_out",),
     ),
     Flaw(
         flawed.AddressesAfterwards,
-        (f"{KILLS}::test_a_kill_between_any_two_commits_leaves_a_record_that_agrees_with_itself",),
+        ("Kills::test_a_kill_between_any_two_commits_leaves_a_record_that_agrees_with_itself",),
     ),
+]
+
+FLAWS = [
     Flaw(
         flawed.VerifiesAfterRecording,
         (
@@ -114,6 +155,13 @@ FLAWS = [
         flawed.WritesInPlace,
         (f"{BLOBS}::TestLocalBlobs::test_a_reader_sees_the_old_bytes_or_the_new_ones",),
     ),
+]
+
+
+ALL = [(flaw.name, flaw) for flaw in FLAWS] + [
+    (f"{flaw.name}-{name}", flaw.on(engine))
+    for flaw in FLAWS_OF_RECORDS
+    for name, engine in ON_ENGINES.items()
 ]
 
 
@@ -140,17 +188,13 @@ def run(*tests: str) -> Mapping[str, set[str]]:
     return results.ends
 
 
-def name_of(flaw: Flaw) -> str:
-    return flaw.part.__name__
-
-
 def test_without_a_flaw_all_of_these_tests_pass() -> None:
-    wanted = sorted({test for flaw in FLAWS for test in flaw.caught_by})
+    wanted = sorted({test for _, flaw in ALL for test in flaw.caught_by})
 
     assert run(*wanted) == {test: {"passed"} for test in wanted}
 
 
-@pytest.mark.parametrize("flaw", FLAWS, ids=name_of)
+@pytest.mark.parametrize("flaw", [pytest.param(flaw, id=name) for name, flaw in ALL])
 def test_a_flaw_is_caught_by_each_test_that_is_there_for_it(
     flaw: Flaw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +225,23 @@ def walk_at_random(place: Place) -> None:
         run_state_machine_as_test(record_at(place), settings=once)
 
 
-@pytest.mark.parametrize("flaw", [flaw for flaw in FLAWS if flaw.by_the_model], ids=name_of)
-def test_a_flaw_is_caught_by_random_walks_through_the_model(flaw: Flaw, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flaw", "engine"),
+    [
+        pytest.param(flaw, engine, id=f"{flaw.name}-{engine}")
+        for flaw in FLAWS_OF_RECORDS
+        for engine in flaw.by_the_model
+    ],
+)
+def test_a_flaw_is_caught_by_random_walks_through_the_model(
+    flaw: Flaw, engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    part = flaw.on(ON_ENGINES[engine]).part
+    place: Place
+    if engine == "sqlite":
+        place = SqlitePlace(tmp_path, part)
+    else:
+        place = PostgresPlace(request.getfixturevalue("postgres_record"), part)
+
     with pytest.raises(AssertionError):
-        walk_at_random(SqlitePlace(tmp_path, flaw.part))
+        walk_at_random(place)

@@ -9,7 +9,6 @@ submission proves nothing about other tasks, and exactly the tasks without an en
 
 import asyncio
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,6 +70,7 @@ class Record(RuleBasedStateMachine):
         self.has_key = True  # without, what is weak is trusted, as nobody could confirm it
         self.unpolled: dict[str, str] = {}
         self.store = self._open()
+        self.beside = place.connect()
         self.bound: dict[str, str] = {}  # task -> submission
         self.tasks_of: dict[str, str | None] = {}  # submission -> task
         self.owner_of: dict[str, str] = {}  # submission -> owner
@@ -96,6 +96,7 @@ class Record(RuleBasedStateMachine):
         return self.runner.run(self.place.open(options))
 
     def teardown(self) -> None:
+        self.beside.close()
         self.runner.run(self.store.aclose())
         self.runner.close()
 
@@ -323,8 +324,7 @@ class Record(RuleBasedStateMachine):
 
     @invariant()
     def what_is_counted_as_it_goes_is_what_there_is(self) -> None:
-        with closing(self.place.connect()) as connection:
-            check_counts(connection)
+        check_counts(self.beside)
 
     @invariant()
     def repeats_add_no_rows(self) -> None:

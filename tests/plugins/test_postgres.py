@@ -4,11 +4,14 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
 from receiver.models import Report, ReportState, Verdict
@@ -16,6 +19,7 @@ from receiver.ports import Store
 from receiver.stores.postgres import PostgresStore
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
+from tests.contracts.store_kills import KillsContract, Left, OpenObserved
 from tests.contracts.store_polls import PollsContract
 from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
@@ -34,6 +38,35 @@ def open_store(postgres_record: ScratchRecord, tmp_path: Path) -> OpenStore:
     return open_store
 
 
+class Server(Left):
+    """It outlives its clients: what is committed is what another connection sees."""
+
+    def __init__(self, record: ScratchRecord) -> None:
+        super().__init__()
+        self._connection = record.connect()
+
+    def find(self, *queries: str) -> list[list[Any]]:
+        return [self._connection.execute(query.encode()).fetchall() for query in queries]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def left(postgres_record: ScratchRecord) -> Iterator[Server]:
+    with closing(Server(postgres_record)) as server:
+        yield server
+
+
+@pytest.fixture
+def open_observed(postgres_record: ScratchRecord, tmp_path: Path) -> OpenObserved:
+    async def open_observed(observe: Callable[[int, float], None]) -> Store:
+        options = replace(store_options(tmp_path), observe=observe)
+        return await PostgresStore.open(postgres_record.url, options)
+
+    return open_observed
+
+
 class TestPostgresStore(StoreContract):
     """What is kept, and how it ends."""
 
@@ -50,6 +83,10 @@ class TestPostgresPolls(PollsContract):
 @pytest.mark.slow
 class TestPostgresReplays(ReplaysContract):
     """What is done again."""
+
+
+class TestPostgresKills(KillsContract):
+    """What is committed, and when that is said."""
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""The real parts, each with one plausible mistake: what the suite has to catch."""
+"""The real parts, each with one plausible mistake: what the suite has to catch.
+
+A flawed record is one on either engine: ``type(name, (Flawed, SqliteStore), {})``.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,9 +30,9 @@ from receiver.models import (
 from receiver.options import never
 from receiver.record import assets, outbox, submissions
 from receiver.record.cursor import Cursor
+from receiver.record.store import RecordStore
 from receiver.record.tasks import Submissions
 from receiver.relay import Relay
-from receiver.stores.sqlite import SqliteStore
 from receiver.tokens import TokenClaim
 from tests.support.one_by_one import record_one
 
@@ -37,7 +40,7 @@ FAR = datetime.fromisoformat("9999-01-01T00:00:00+00:00")
 ENDS = frozenset({ReportState.COMPLETED, ReportState.FAILED})
 
 
-class ChecksThenInserts(SqliteStore):
+class ChecksThenInserts(RecordStore):
     """Looks for the event in one transaction and writes it in another."""
 
     async def record(self, record: Recording) -> Receipt:
@@ -50,7 +53,7 @@ class ChecksThenInserts(SqliteStore):
         return record_one(db, record, self._options)
 
 
-class AnswersBeforeCommit(SqliteStore):
+class AnswersBeforeCommit(RecordStore):
     """Knows what it will write, says so, and writes it a moment later."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -75,7 +78,7 @@ class AnswersBeforeCommit(SqliteStore):
         await super().aclose()
 
 
-class DedupesInMemory(SqliteStore):
+class DedupesInMemory(RecordStore):
     """Knows a repeat by what this process has seen."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -94,7 +97,7 @@ class DedupesInMemory(SqliteStore):
         return record_one(db, record, self._options)
 
 
-class LetsTheLastEndWin(SqliteStore):
+class LetsTheLastEndWin(RecordStore):
     """Takes a later terminal state for the better one."""
 
     async def record(self, record: Recording) -> Receipt:
@@ -107,7 +110,7 @@ class LetsTheLastEndWin(SqliteStore):
         return record_one(db, record, self._options)
 
 
-class TrustsWhatIsHeld(SqliteStore):
+class TrustsWhatIsHeld(RecordStore):
     """Takes a callback that must be confirmed for one that was."""
 
     async def record(self, record: Recording) -> Receipt:
@@ -115,7 +118,7 @@ class TrustsWhatIsHeld(SqliteStore):
         return await self._writer.write(lambda c: record_one(c, record, trusting))
 
 
-class ForgetsWhatWasEarly(SqliteStore):
+class ForgetsWhatWasEarly(RecordStore):
     """Logs and binds submissions without a look at the callbacks that came before."""
 
     async def log_submission(self, submission: Submission) -> tuple[Submission, bool]:
@@ -137,7 +140,7 @@ class ForgetsWhatWasEarly(SqliteStore):
         return await self._writer.write(bind)
 
 
-class SettlesWithoutLooking(SqliteStore):
+class SettlesWithoutLooking(RecordStore):
     """Takes whoever settles for whoever holds the lease."""
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
@@ -159,7 +162,7 @@ class SettlesWithoutLooking(SqliteStore):
         return await self._writer.write(settle)
 
 
-class LeasesForEver(SqliteStore):
+class LeasesForEver(RecordStore):
     """Leaves what a dead worker held to the dead worker."""
 
     async def lease_assets(
@@ -179,7 +182,7 @@ class LeasesForEver(SqliteStore):
         return await super().lease_outbox(sink, now, FAR, limit, newest_first=newest_first)
 
 
-class AddressesAfterwards(SqliteStore):
+class AddressesAfterwards(RecordStore):
     """Ends the event in one transaction and writes its outbox entries in the next."""
 
     async def record(self, record: Recording) -> Receipt:
