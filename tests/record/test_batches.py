@@ -2,17 +2,17 @@
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from receiver.models import EventType, Recording, Report, Route
@@ -22,6 +22,8 @@ from receiver.record.cursor import Cursor
 from receiver.record.recording import record_all
 from receiver.record.rows import ByKeys
 from receiver.record.rules import DeliveryRow, SubmissionRow
+from receiver.stores.postgres.connections import Database, PgConnection
+from receiver.stores.postgres.cursor import PostgresCursor
 from receiver.stores.sqlite.migrations import migrate
 from receiver.testing import TurnableClock
 from tests.support.factories import (
@@ -36,6 +38,7 @@ from tests.support.factories import (
     submission,
     unclear,
 )
+from tests.support.postgres import ScratchRecord
 
 OPTIONS = StoreOptions(
     data_dir=Path(),
@@ -133,6 +136,11 @@ steps: st.SearchStrategy[Step] = st.one_of(logs, st.sampled_from([expire, purge,
 lives = st.lists(st.one_of(batches, steps), min_size=1, max_size=10)
 
 
+Life = Sequence[list[Recording] | Step]
+Told = tuple[list[str], dict[str, list[object]]]
+Live = Callable[..., Told]
+
+
 @cache
 def empty_record() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
@@ -143,21 +151,29 @@ def empty_record() -> bytes:
             return db.serialize()
 
 
-def live(
-    life: Sequence[list[Recording] | Step], *, together: bool
-) -> tuple[list[str], dict[str, list[object]]]:
-    """What deliveries came to, and what the record then says."""
-    ends: list[str] = []
+def live_on_sqlite(life: Life, *, together: bool) -> Told:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.deserialize(empty_record())
-        db = connection.cursor()
-        for each in life:
-            if callable(each):
-                ends.append(str(each(db)))
-                continue
-            for batch in [each] if together else [[one] for one in each]:
-                ends += map(told, record_all(db, batch, OPTIONS))
-        tables = {name: db.execute(f"SELECT * FROM {name}").fetchall() for name in TABLES}
+        return live(connection.cursor(), life, together=together)
+
+
+def live_on_postgres(record: ScratchRecord, connection: PgConnection, life: Life, *, together: bool) -> Told:
+    """In a transaction that is taken back: what was empty is empty again."""
+    record.restart()
+    with connection.transaction(force_rollback=True):
+        return live(PostgresCursor(connection), life, together=together)
+
+
+def live(db: Cursor, life: Life, *, together: bool) -> Told:
+    """What deliveries came to, and what the record then says."""
+    ends: list[str] = []
+    for each in life:
+        if callable(each):
+            ends.append(str(each(db)))
+            continue
+        for batch in [each] if together else [[one] for one in each]:
+            ends += map(told, record_all(db, batch, OPTIONS))
+    tables = {name: sorted(db.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in TABLES}
     return ends, tables
 
 
@@ -165,10 +181,27 @@ def told(end: object) -> str:
     return f"{type(end).__name__}: {end}"
 
 
+@pytest.fixture
+def on_postgres(postgres_record: ScratchRecord) -> Iterator[Live]:
+    database = Database(postgres_record.url)
+    with closing(database.connect()) as connection:
+        connection.execute(f"SET search_path = {database.schema}")
+        yield partial(live_on_postgres, postgres_record, connection)
+
+
 @settings(max_examples=60, deadline=None)
 @given(lives)
 def test_together_or_one_by_one_all_ends_the_same(life: list[list[Recording] | Step]) -> None:
-    assert live(life, together=True) == live(life, together=False)
+    assert live_on_sqlite(life, together=True) == live_on_sqlite(life, together=False)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(life=lives)
+def test_on_postgresql_all_ends_as_on_sqlite(on_postgres: Live, life: list[list[Recording] | Step]) -> None:
+    on_sqlite = live_on_sqlite(life, together=True)
+
+    assert on_postgres(life, together=True) == on_sqlite
+    assert on_postgres(life, together=False) == on_sqlite
 
 
 def test_so_do_three_bodies_that_all_came_before() -> None:
@@ -179,7 +212,7 @@ def test_so_do_three_bodies_that_all_came_before() -> None:
 
     life: list[list[Recording] | Step] = [logged, bodies, [*bodies, *bodies]]
 
-    assert live(life, together=True) == live(life, together=False)
+    assert live_on_sqlite(life, together=True) == live_on_sqlite(life, together=False)
 
 
 @pytest.mark.parametrize("count", [1, 3])
