@@ -44,7 +44,10 @@ class LocalBlobs:
         place = urlsplit(url)
         if place.scheme != "file" or place.netloc or place.query or place.fragment:
             raise Misconfigured(f"{options.name}: write file:folder or file:///absolute/folder")
-        return cls(options.data_dir / (unquote(place.path) or "assets"))
+        root = options.data_dir / (unquote(place.path) or "assets")
+        if root.exists() and not root.is_dir():
+            raise Misconfigured(f"{options.name}: there is something at {root}, and it is no folder")
+        return cls(root)
 
     async def put(self, key: str, source: Path, media_type: str) -> None:  # noqa: ARG002 - stores that serve need it
         path = self._path(key)

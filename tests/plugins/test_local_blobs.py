@@ -71,6 +71,12 @@ async def test_a_url_that_names_no_folder_is_said_to_be_wrong(tmp_path: Path, ur
         await built(url, tmp_path)
 
 
+async def test_what_is_there_and_no_folder_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "pictures").write_text("not a folder")
+    with pytest.raises(Misconfigured, match=r"RECEIVER_ASSETS_URL: .*pictures, and it is no folder"):
+        await built("file:pictures", tmp_path)
+
+
 async def test_a_file_from_another_file_system_is_copied_and_gone(local: LocalBlobs, elsewhere: Path) -> None:
     source = elsewhere / "source"
     data = os.urandom(1_000_000)
