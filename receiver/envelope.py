@@ -4,7 +4,7 @@ Structured JSON mode, ``application/cloudevents+json``. Fields are only ever add
 drop a message whose ``id`` they have seen, so each revision has its own; ``subject`` names the task.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import datetime
 
 from receiver.escapes import encode_harmless
@@ -13,12 +13,9 @@ from receiver.times import to_text
 
 CONTENT_TYPE = "application/cloudevents+json"
 
-# From provider, task id, index and the moment the notification was made to a signed link.
-LinkMaker = Callable[[str, str, int, datetime], str]
 
-
-def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
-    """The message for one outbox entry; as pure as ``link``, so a retry renders the same bytes."""
+def render(work: OutboxWork, *, source: str, links: Mapping[int, str]) -> Notification:
+    """The message for one outbox entry; the same bytes for the same ``links`` of its files, by index."""
     event = work.event
     if event.type is None or event.ended_at is None:
         raise ValueError(f"event {event.id} has not ended")
@@ -36,7 +33,7 @@ def render(work: OutboxWork, *, source: str, link: LinkMaker) -> Notification:
     }
     if work.replay_id:
         message["replayid"] = work.replay_id
-    message["data"] = _data(event, lambda index: link(event.provider, event.task_id, index, work.created_at))
+    message["data"] = _data(event, links)
     return Notification(
         event_id=id_,
         dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
@@ -71,7 +68,7 @@ def message_id(work: OutboxWork) -> str:
     return work.event.id if work.revision == 1 else f"{work.event.id}.{work.revision}"
 
 
-def _data(event: Event, link: Callable[[int], str]) -> dict[str, object]:
+def _data(event: Event, links: Mapping[int, str]) -> dict[str, object]:
     submission = event.submission
     failed = event.error_code is not None or event.error_message is not None
     return {
@@ -84,12 +81,12 @@ def _data(event: Event, link: Callable[[int], str]) -> dict[str, object]:
         "submitted_at": to_text(submission.created_at),
         "received_at": to_text(event.received_at),
         "via": event.via.value,
-        "assets": [_asset(asset, link) for asset in event.assets],
+        "assets": [_asset(asset, links) for asset in event.assets],
         "error": {"code": event.error_code, "message": event.error_message} if failed else None,
     }
 
 
-def _asset(asset: Asset, link: Callable[[int], str]) -> dict[str, object]:
+def _asset(asset: Asset, links: Mapping[int, str]) -> dict[str, object]:
     if asset.state is not AssetState.STORED:
         # One that is tried again was failed when the event ended, and is until it is had.
         return {"index": asset.index, "state": AssetState.FAILED.value, "outcome": asset.outcome}
@@ -97,7 +94,7 @@ def _asset(asset: Asset, link: Callable[[int], str]) -> dict[str, object]:
         "index": asset.index,
         "state": asset.state.value,
         "key": asset.key,
-        "url": link(asset.index),
+        "url": links[asset.index],
         "media_type": asset.media_type,
         "bytes": asset.bytes,
         "width": asset.width,

@@ -13,6 +13,21 @@ if TYPE_CHECKING:
     import httpx2
 
 
+class AwsAccess(msgspec.Struct, frozen=True, kw_only=True):
+    """How a bucket is reached, as AWS's own tools and hosts name it in the environment."""
+
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    session_token: str | None = None
+    region: str | None = None
+    endpoint: str | None = None  # None: AWS itself
+    bucket: str | None = None  # for a URL that names none
+    has_role: bool = False  # the environment names another way to credentials: a web identity, a container
+
+    def __repr__(self) -> str:
+        return f"AwsAccess(region={self.region!r})"  # no secrets
+
+
 class PluginOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a blob store or a sink is opened with."""
 
@@ -22,6 +37,7 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True):
     secret: str | None = None
     timeout_seconds: float = 10.0
     format: MessageFormat = MessageFormat.STRUCTURED  # for sinks that speak HTTP
+    aws: AwsAccess = AwsAccess()  # for parts that are in a cloud of that kind
 
 
 def never(_provider: str, _proof: Proof) -> bool:

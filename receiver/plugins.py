@@ -28,7 +28,7 @@ _OURS: dict[Kind, dict[str, str]] = {
         "postgres": "receiver.stores.postgres:PostgresStore",
         "postgresql": "receiver.stores.postgres:PostgresStore",
     },
-    "blobs": {"file": "receiver.blobs.local:LocalBlobs"},
+    "blobs": {"file": "receiver.blobs.local:LocalBlobs", "s3": "receiver.blobs.s3:S3Blobs"},
     "sinks": {
         "jsonl": "receiver.sinks.jsonl:JsonlSink",
         "http": "receiver.sinks.http:HttpSink",
@@ -42,7 +42,7 @@ _OURS: dict[Kind, dict[str, str]] = {
 _LATER: dict[Kind, frozenset[str]] = {
     "providers": frozenset(),
     "stores": frozenset(),
-    "blobs": frozenset({"s3"}),
+    "blobs": frozenset(),
     "sinks": frozenset({"amqp", "amqps", "nats", "sqs", "kafka"}),
 }
 

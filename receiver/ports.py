@@ -534,6 +534,14 @@ class BlobStore(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class SigningBlobs(Protocol):
+    """What a blob store offers besides, where it serves its files itself to whoever has a signed link."""
+
+    async def sign(self, keys: Sequence[str], seconds: float) -> Sequence[str]:
+        """A link for each key, good for so long, in their order. Raises Unavailable."""
+
+
 class Sink(Protocol):
     """Where events go. ``publish`` may be called concurrently and again for the same message."""
 

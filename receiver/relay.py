@@ -7,16 +7,15 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
+from receiver.asset_links import LinkMaker
 from receiver.backoff import LONGEST_WISH_SECONDS, Backoff
 from receiver.clock import Clock, Leaps
-from receiver.envelope import LinkMaker, message_id, render, render_test
+from receiver.envelope import message_id, render, render_test
 from receiver.errors import Gone, Permanent, Unavailable
 from receiver.models import Notification, OutboxWork, Outcome, Settlement, SinkState
 from receiver.ports import Sink, Store
 from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure
 from receiver.times import to_text
-from receiver.tokens import Tokens
-from receiver.urls import asset_url
 
 log = structlog.get_logger()
 
@@ -64,14 +63,14 @@ class Relay:
         sinks: Mapping[str, Sink],
         policies: Mapping[str, SinkPolicy],
         source: str,
-        link: LinkMaker,
+        links: LinkMaker,
         clock: Clock,
     ) -> None:
         self._store = store
         self._sinks = sinks
         self._policies = policies
         self._source = source
-        self._link = link
+        self._links = links
         self._clock = clock
         self._leaps = Leaps(clock)
         self._circuits = {name: Circuit() for name in sinks}
@@ -174,7 +173,9 @@ class Relay:
         if work.sink in self.stopped:  # stopped while this entry was already leased
             return Gone(self.stopped[work.sink])
         try:
-            notification = render(work, source=self._source, link=self._link)
+            event = work.event
+            links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
+            notification = render(work, source=self._source, links=links)
             await self._send(work.sink, notification)
         except Gone as exc:
             if work.sink not in self.stopped:
@@ -325,20 +326,3 @@ def _log(work: OutboxWork, settlement: Settlement, *, settled: bool) -> None:
         # False: the lease was lost to somebody else, or the store is away. It will be sent again.
         settled=settled,
     )
-
-
-def link_maker(tokens: Tokens, public_url: str, *, life_seconds: float, clock: Clock) -> LinkMaker:
-    """Signed links to assets that die ``life_seconds`` after the notification was made.
-
-    One that is sent late, to a sink that was stopped for long, still has half of that life before it: it is
-    signed anew whenever half a life has passed, so that a retry names the same link as the try before it.
-    """
-    root = public_url.rstrip("/")
-
-    def link(provider: str, task_id: str, index: int, made_at: datetime) -> str:
-        halves_gone = max(0, (clock.now() - made_at).total_seconds() // (life_seconds / 2))
-        expires = int(made_at.timestamp() + life_seconds + halves_gone * life_seconds / 2)
-        signature = tokens.sign_link(provider, task_id, index, expires)
-        return f"{asset_url(root, provider, task_id, index)}?expires={expires}&signature={signature}"
-
-    return link

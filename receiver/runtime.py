@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 
 from receiver import plugins
+from receiver.asset_links import LinkMaker, PresignedLinks, PublicLinks, SignedLinks
 from receiver.clock import Clock
 from receiver.commit_probe import CommitProbe
 from receiver.config.fields import key_variable
@@ -26,12 +27,12 @@ from receiver.ingest import Ingest
 from receiver.lanes import LEFT, LaneLoop, Lanes
 from receiver.loops import ASK_SECONDS, FILES, Loops
 from receiver.metrics import Metrics, RecentStats
-from receiver.models import Work
+from receiver.models import AssetLinks, Work
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
-from receiver.ports import MISSED, BlobStore, Provider, SharedRecord, Sink, Store
-from receiver.relay import Relay, SinkPolicy, link_maker
+from receiver.ports import MISSED, BlobStore, Provider, SharedRecord, SigningBlobs, Sink, Store
+from receiver.relay import Relay, SinkPolicy
 from receiver.replay import Replayer
 from receiver.task_waiters import TaskWaiters
 from receiver.tokens import Tokens
@@ -58,6 +59,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Tokens
     store: Store
     blobs: BlobStore
+    links: LinkMaker
     sinks: Mapping[str, Sink]
     status_client: StatusClient
     relay: Relay
@@ -97,6 +99,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     blobs: BlobStore
     sinks: Mapping[str, Sink]
+    links: LinkMaker
     fetcher: Fetcher | None  # where files are fetched
 
 
@@ -116,6 +119,7 @@ async def _open_parts(
     if Work.ASSETS in work:
         await blobs.sweep()
         fetcher = await _open_fetcher(settings, clock, blobs, stack)
+    tokens = Tokens(settings.secrets)
     sinks: dict[str, Sink] = {}
     for wanted in settings.sinks:
         sinks[wanted.name] = make_sink(settings, wanted, http)
@@ -125,10 +129,11 @@ async def _open_parts(
         clock=clock,
         metrics=metrics,
         providers=providers,
-        tokens=Tokens(settings.secrets),
+        tokens=tokens,
         status_client=status_client,
         store=store,
         blobs=blobs,
+        links=make_links(settings, tokens, blobs, clock),
         sinks=sinks,
         fetcher=fetcher,
     )
@@ -235,6 +240,7 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         tokens=parts.tokens,
         store=parts.store,
         blobs=parts.blobs,
+        links=parts.links,
         sinks=parts.sinks,
         status_client=parts.status_client,
         relay=relay,
@@ -315,9 +321,7 @@ def _relay(parts: _Parts) -> Relay:
             for sink in settings.sinks
         },
         source=settings.public_url,
-        link=link_maker(
-            parts.tokens, settings.public_url, life_seconds=settings.link_ttl_seconds, clock=clock
-        ),
+        links=parts.links,
         clock=clock,
     )
 
@@ -342,8 +346,25 @@ def check_drivers(settings: Settings) -> None:
 def make_blobs(settings: Settings, http: httpx2.AsyncClient) -> BlobStore:
     """The asset store. Raises Misconfigured."""
     kind: type[BlobStore] = plugins.load("blobs", settings.assets_scheme)
-    options = PluginOptions(name=settings.assets_scheme, data_dir=settings.data_dir, http=http)
+    options = PluginOptions(
+        name="RECEIVER_ASSETS_URL", data_dir=settings.data_dir, http=http, aws=settings.aws
+    )
     return kind.from_url(settings.assets_url, options)
+
+
+def make_links(settings: Settings, tokens: Tokens, blobs: BlobStore, clock: Clock) -> LinkMaker:
+    """What makes links to stored files. Raises Misconfigured."""
+    life_seconds = settings.link_ttl_seconds
+    if settings.asset_base_url is not None:
+        return PublicLinks(settings.asset_base_url)
+    if settings.asset_links is not AssetLinks.PRESIGNED:
+        return SignedLinks(tokens, settings.public_url, life_seconds=life_seconds, clock=clock)
+    if not isinstance(blobs, SigningBlobs):
+        raise Misconfigured(
+            f"RECEIVER_ASSET_LINKS=presigned: an asset store {settings.assets_scheme}:… signs no links;"
+            " set RECEIVER_ASSETS_URL=s3://…, or unset RECEIVER_ASSET_LINKS"
+        )
+    return PresignedLinks(blobs, life_seconds=life_seconds)
 
 
 def make_sink(settings: Settings, sink: SinkSettings, http: httpx2.AsyncClient) -> Sink:

@@ -10,9 +10,9 @@ RANKS = {
     for rank, modules in enumerate(
         [
             " models times errors problem_types",
-            "ports options envelope payload unified tokens urls links clock backoff",
+            "ports options asset_keys envelope payload unified tokens urls links clock backoff",
             "record",
-            "ingest relay sink_circuit replay upkeep fetching polling task_waiters testing",
+            "ingest relay asset_links sink_circuit replay upkeep fetching polling task_waiters testing",
             "runtime loops lanes worker plugins config logs metrics commit_probe",
             "web cli simulator __main__ asgi",
         ]

@@ -8,10 +8,18 @@ import msgspec
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 
-from receiver.envelope import CONTENT_TYPE, render
-from receiver.models import AssetState, EventType, Notification, OutboxWork, Outcome
+from receiver.envelope import CONTENT_TYPE
+from receiver.models import AssetState, EventType, OutboxWork, Outcome
 from tests.support.factories import submission
-from tests.support.messages import SOURCE, cloud_event, event, failed_asset, link, outbox_work, stored_asset
+from tests.support.messages import (
+    SOURCE,
+    cloud_event,
+    event,
+    failed_asset,
+    outbox_work,
+    rendered,
+    stored_asset,
+)
 
 GOLDEN = (
     b'{"specversion":"1.0","id":"evt_1","source":"https://receiver.example","type":"task.completed",'
@@ -24,10 +32,6 @@ GOLDEN = (
     + b"ab" * 32
     + b'"}],"error":null}}'
 )
-
-
-def rendered(work: OutboxWork) -> Notification:
-    return render(work, source=SOURCE, link=link)
 
 
 def message(work: OutboxWork) -> dict[str, Any]:

@@ -24,13 +24,12 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Sink
-from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide, link_maker
+from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide
 from receiver.sink_circuit import ITS_OWN, Diagnosis
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
-from receiver.tokens import Tokens
 from tests.support.factories import NOW, failed, later, recording, submission
-from tests.support.messages import SOURCE, link, outbox_work
+from tests.support.messages import SOURCE, PlainLinks, outbox_work
 
 # --- deciding -------------------------------------------------------------------------------------
 
@@ -145,7 +144,7 @@ class Bench:
             sinks=sinks or {"main": self.sink},
             policies={"main": SinkPolicy(**{"timeout_seconds": 10.0, "max_age_seconds": 86_400.0} | policy)},
             source=SOURCE,
-            link=link,
+            links=PlainLinks(),
             clock=self.clock,
         )
 
@@ -488,39 +487,6 @@ async def test_a_leap_of_the_clock_gives_up_nothing(bench: Bench) -> None:
 
 
 # --- what a relay is built from -------------------------------------------------------------------
-
-
-def test_links_are_signed_and_die_a_while_after_the_notification_was_made() -> None:
-    tokens = Tokens(["a secret of some length"])
-    link = link_maker(tokens, "https://receiver.example/", life_seconds=60, clock=TurnableClock(NOW))
-    made = link("vidgo", "a/b c?", 2, NOW)
-    expires = int(NOW.timestamp()) + 60
-    signature = tokens.sign_link("vidgo", "a/b c?", 2, expires)
-    assert made == (
-        f"https://receiver.example/assets/vidgo/a%2Fb%20c%3F/2?expires={expires}&signature={signature}"
-    )
-
-
-def test_the_links_of_a_notification_that_is_sent_late_still_live_for_half_their_life() -> None:
-    clock = TurnableClock(NOW)
-    tokens = Tokens(["a secret of some length"])
-    link = link_maker(tokens, "https://receiver.example", life_seconds=60, clock=clock)
-
-    def life_left() -> tuple[str, float]:
-        made = link("vidgo", "t1", 0, NOW)
-        return made, int(made.partition("expires=")[2].partition("&")[0]) - clock.now().timestamp()
-
-    links = []
-    for _ in range(20):
-        made, left = life_left()
-        assert 30 < left <= 60
-        links.append(made)
-        clock.turn(10)
-
-    # Those in between are the same bytes.
-    assert len(set(links)) == 7
-    clock.turn(-1000)
-    assert life_left()[0] == links[0]
 
 
 def test_a_filter_chooses_by_provider_type_and_owner() -> None:

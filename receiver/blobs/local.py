@@ -5,7 +5,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -15,18 +14,17 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
+from receiver.asset_keys import INCOMING, key_parts
 from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import make_folder, open_own, sync_folder, try_folder
 from receiver.models import Outcome
 from receiver.options import PluginOptions
 
-INCOMING = ".incoming"  # what is still being written; no key can name it
 DRAFTS = "tmp????????"  # the names that ``tempfile`` makes; what has another is somebody else's
 CHUNK_BYTES = 256 * 1024
 PART_BYTES = 64 * 1024  # of a file that is sent: a reader that takes nothing holds two of them
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_PART = re.compile(r"[A-Za-z0-9._~!%-]{1,255}")
 
 
 class LocalBlobs:
@@ -111,11 +109,7 @@ class LocalBlobs:
         """Nothing stays open between calls."""
 
     def _path(self, key: str) -> Path:
-        # Keys are made safe where they are made; this is the second lock on the same door.
-        parts = key.split("/")
-        if parts[0] == INCOMING or not all(_PART.fullmatch(part) and part.strip(".") for part in parts):
-            raise ValueError("a key that no asset can have")
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*key_parts(key))
 
 
 @contextlib.contextmanager

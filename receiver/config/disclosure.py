@@ -15,7 +15,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from receiver.config import parsers
-from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
+from receiver.config.fields import (
+    AWS_FIELDS,
+    FIELDS,
+    PROVIDER_FIELDS,
+    SINK_FIELDS,
+    Field,
+    key_variable,
+    variable_of,
+)
 from receiver.config.guessing import is_guessable
 from receiver.config.parsers import MIN_SECRET_CHARACTERS, filter_text
 from receiver.config.settings import Settings, guessable_secrets
@@ -44,6 +52,8 @@ def disclose(settings: Settings, key: str | None) -> dict[str, str]:
         for field in FIELDS
         if field.variable not in _OF_A_SHELL
     }
+    for field in AWS_FIELDS:
+        shown[field.variable] = _shown(field, field.variable, getattr(settings.aws, field.attribute), seal)
     for name, access in settings.providers.items():
         for field in PROVIDER_FIELDS:
             variable = variable_of(field.variable, name)

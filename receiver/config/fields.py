@@ -6,7 +6,7 @@ import msgspec
 
 from receiver.config import parsers
 from receiver.config.parsers import Accepts
-from receiver.models import Confirm, MessageFormat
+from receiver.models import AssetLinks, Confirm, MessageFormat
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ FIELDS = (
         "RECEIVER_ASSETS_URL",
         parsers.LOCATION,
         "file:assets",
-        "where files are stored; a path without a leading / is in the data folder",
+        "where files are stored, a folder in the data folder or anywhere (`file:///…`), or `s3://bucket/prefix`",
         secret=True,
     ),
     Field(
@@ -168,6 +168,20 @@ FIELDS = (
         "life of the signed asset links in notifications",
     ),
     Field(
+        "RECEIVER_ASSET_LINKS",
+        parsers.one_of(*AssetLinks),
+        AssetLinks.RECEIVER,
+        "links to files in notifications and answers: signed by us and served by us, presigned by the asset"
+        " store (at most 7 days), or under `RECEIVER_ASSET_BASE_URL`",
+    ),
+    Field(
+        "RECEIVER_ASSET_BASE_URL",
+        parsers.WEB_ADDRESS,
+        "",
+        "with `RECEIVER_ASSET_LINKS=public`: where everybody finds the asset store's keys, a CDN say",
+        shown="none",
+    ),
+    Field(
         "RECEIVER_RETENTION_DAYS",
         parsers.whole(1, 36_500),
         "30",
@@ -223,6 +237,61 @@ FIELDS = (
         "bearer token for the command line",
         secret=True,
         shown="an admin token from here or the data folder",
+    ),
+)
+
+# How buckets are reached. Hosts and AWS's own tools set them, so their names are not ours.
+AWS_FIELDS = (
+    Field(
+        "AWS_ACCESS_KEY_ID",
+        parsers.KEY,
+        "",
+        "key for `s3://…`; unset, Heroku's `BUCKETEER_AWS_…` and `BUCKETEER_BUCKET_NAME` are taken",
+        secret=True,
+        shown="none",
+        name="access_key_id",
+    ),
+    Field(
+        "AWS_SECRET_ACCESS_KEY",
+        parsers.KEY,
+        "",
+        "secret key for `s3://…`",
+        secret=True,
+        shown="none",
+        name="secret_access_key",
+    ),
+    Field(
+        "AWS_SESSION_TOKEN",
+        parsers.KEY,
+        "",
+        "with temporary keys, their token",
+        secret=True,
+        shown="none",
+        name="session_token",
+    ),
+    Field(
+        "AWS_REGION",
+        parsers.KEY,
+        "",
+        "region of the bucket; unset, `AWS_DEFAULT_REGION` is taken",
+        shown="us-east-1; auto where an endpoint is set",
+        name="region",
+    ),
+    Field(
+        "AWS_ENDPOINT_URL_S3",
+        parsers.WEB_ADDRESS,
+        "",
+        "an S3 server that is not AWS's; unset, `AWS_ENDPOINT_URL` is taken",
+        shown="AWS's own",
+        name="endpoint",
+    ),
+    Field(
+        "BUCKET_NAME",
+        parsers.KEY,
+        "",
+        "bucket where `RECEIVER_ASSETS_URL` is `s3:` and names none",
+        shown="none",
+        name="bucket",
     ),
 )
 
@@ -325,7 +394,7 @@ SINK_FIELDS = (
 )
 
 
-ALL_FIELDS = (*FIELDS, *PROVIDER_FIELDS, *SINK_FIELDS)
+ALL_FIELDS = (*FIELDS, *AWS_FIELDS, *PROVIDER_FIELDS, *SINK_FIELDS)
 
 
 def variable_of(template: str, provider: str) -> str:

@@ -14,11 +14,20 @@ import msgspec
 
 from receiver import plugins
 from receiver.config.bearer import parse_bearer
-from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, Field, key_variable, variable_of
+from receiver.config.fields import (
+    AWS_FIELDS,
+    FIELDS,
+    PROVIDER_FIELDS,
+    SINK_FIELDS,
+    Field,
+    key_variable,
+    variable_of,
+)
 from receiver.config.guessing import is_guessable
 from receiver.config.parsers import Network, is_here, parse_route
 from receiver.errors import Misconfigured
-from receiver.models import Access, Confirm, MessageFormat, Route
+from receiver.models import Access, AssetLinks, Confirm, MessageFormat, Route
+from receiver.options import AwsAccess
 from receiver.ports import Provider
 
 
@@ -70,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     asset_max_pixels: int
     asset_timeout_seconds: float
     asset_concurrency: int
+    asset_links: AssetLinks
+    asset_base_url: str | None  # without a slash at its end; of public links
     link_ttl_seconds: int
     retention_days: int
     metadata_index: tuple[str, ...]
@@ -80,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # of the running service, for the command line
     allow_plain_http: bool
     token: str | None
+    aws: AwsAccess
     sinks: tuple[SinkSettings, ...]
     providers: Mapping[str, Access]  # every provider there is, with a key or without
     ephemeral_disk: bool  # the host wipes its disk at every restart
@@ -104,7 +116,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 # So many files of the largest size fit into a task; paid tasks have at most fifteen, hardly any of that size.
 LARGE_FILES = 5
 
+MOST_PRESIGNED_SECONDS = 604_800  # S3's own limit
+
 _SINK = "RECEIVER_SINK_"
+
+# Other names for what reaches a bucket: AWS's general ones, and Heroku's add-on Bucketeer, whose are one set.
+_ELSE = {"AWS_REGION": "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL"}
+_BUCKETEER = {
+    "AWS_ACCESS_KEY_ID": "BUCKETEER_AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY": "BUCKETEER_AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION": "BUCKETEER_AWS_REGION",
+    "BUCKET_NAME": "BUCKETEER_BUCKET_NAME",
+}
+# Where one of these is set, the driver finds credentials by itself.
+_ROLES = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
 
 # Variables that Kubernetes sets in every pod for a Service whose name begins with "receiver" (its
 # documentation, "Discovering services"; the forms are those of Docker's old links): name and value.
@@ -145,11 +174,13 @@ def load_settings(
     values["task_max_bytes"] = values["task_max_bytes"] or LARGE_FILES * values["asset_max_bytes"]
     settings = Settings(
         **values,
+        aws=_aws(given, problems),
         sinks=_sinks(given, problems),
         providers=_providers(given, problems),
         ephemeral_disk="DYNO" in given,
     )
-    problems += _missing_parts(settings, given) + _vanishing_disk(settings) + shared_secrets(settings)
+    problems += _missing_parts(settings, given) + _wrong_links(settings)
+    problems += _vanishing_disk(settings) + shared_secrets(settings)
     if problems:
         raise Misconfigured(*problems)
     return settings
@@ -257,6 +288,18 @@ def _addresses(
     }
 
 
+def _aws(given: Mapping[str, str], problems: list[str]) -> AwsAccess:
+    names = _ELSE
+    if "AWS_ACCESS_KEY_ID" not in given and _BUCKETEER["AWS_ACCESS_KEY_ID"] in given:
+        names = _ELSE | _BUCKETEER
+    values = {}
+    for field in AWS_FIELDS:
+        other = names.get(field.variable, field.variable)
+        variable = other if field.variable not in given and other in given else field.variable
+        values[field.attribute] = _read(field, variable, given, problems)
+    return AwsAccess(**values, has_role=any(name in given for name in _ROLES))
+
+
 def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Access]:
     accesses = {}
     for name in plugins.names("providers"):
@@ -350,6 +393,21 @@ def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
     return problems
 
 
+def _wrong_links(settings: Settings) -> list[str]:
+    """Complaints about links to files that nobody could follow."""
+    problems = []
+    if settings.asset_links is AssetLinks.PUBLIC and settings.asset_base_url is None:
+        problems.append("RECEIVER_ASSET_LINKS=public needs RECEIVER_ASSET_BASE_URL: where the files are read")
+    if settings.asset_links is not AssetLinks.PUBLIC and settings.asset_base_url is not None:
+        problems.append("RECEIVER_ASSET_BASE_URL is for RECEIVER_ASSET_LINKS=public: set both or none")
+    if settings.asset_links is AssetLinks.PRESIGNED and settings.link_ttl_seconds > MOST_PRESIGNED_SECONDS:
+        problems.append(
+            "RECEIVER_LINK_TTL_SECONDS must be at most 604800 with RECEIVER_ASSET_LINKS=presigned:"
+            " no asset store signs for longer than 7 days"
+        )
+    return problems
+
+
 def shared_secrets(settings: Settings) -> list[str]:
     """Complaints about one value used for secrets of different kinds: whoever has one has the other, too."""
     found = {
@@ -379,6 +437,7 @@ def _secrets(settings: Settings) -> list[tuple[str, str]]:
             for secret in (sink.secret or "").split(",")
             if secret
         ),
+        *([("AWS_SECRET_ACCESS_KEY", key)] if (key := settings.aws.secret_access_key) else []),
         *(
             (key_variable(name), access.api_key)
             for name, access in settings.providers.items()

@@ -1,7 +1,6 @@
 """One leased asset: download, inspect, store and settle it; renew a dead link once."""
 
 import asyncio
-import hashlib
 import shutil
 import sys
 import traceback
@@ -9,11 +8,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 import structlog
 
+from receiver.asset_keys import asset_key
 from receiver.backoff import Backoff
 from receiver.clock import Clock
 from receiver.errors import FetchFailed, NoFileYet, Unavailable
@@ -26,8 +25,6 @@ from receiver.ports import BlobStore, Store
 from receiver.times import to_text
 
 log = structlog.get_logger()
-
-MAX_PART_BYTES = 200  # of a key; file systems take 255
 
 # Of the disk, this part at most is left to the record, which is often on the same one: images can come
 # later, but a callback that cannot be recorded is turned away.
@@ -316,19 +313,3 @@ def _is_missing(failure: FetchFailed | Unavailable) -> bool:
 def reserved_bytes(disk_bytes: int) -> int:
     """The bytes of such a disk that are kept for the record: with fewer free, nothing is downloaded."""
     return min(disk_bytes // RESERVED_PART, MOST_RESERVED_BYTES)
-
-
-def asset_key(provider: str, task_id: str, index: int, extension: str) -> str:
-    """``provider/task_id/index.ext``. Different ids give different keys, and none climbs out."""
-    return f"{_key_part(provider)}/{_key_part(task_id)}/{index}.{extension}"
-
-
-def _key_part(text: str) -> str:
-    encoded = quote(text, safe="", errors="surrogatepass")
-    if not encoded.strip("."):
-        encoded = encoded.replace(".", "%2E")
-    if encoded and len(encoded) <= MAX_PART_BYTES:
-        return encoded
-    # "!" never comes out of the encoding, so no short id equals a shortened one.
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{encoded[:100]}!{digest}"

@@ -13,6 +13,7 @@ from receiver.models.replays import (
 )
 from receiver.models.states import (
     NOT_SET,
+    AssetLinks,
     AssetState,
     Confirm,
     EventType,
@@ -82,6 +83,7 @@ __all__ = [
     "NO_LOAD",
     "Access",
     "Asset",
+    "AssetLinks",
     "AssetState",
     "AssetWork",
     "Attempt",

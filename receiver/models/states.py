@@ -112,6 +112,14 @@ class Confirm(StrEnum):
     NEVER = "never"
 
 
+class AssetLinks(StrEnum):
+    """Who serves the files behind the links in notifications and answers."""
+
+    RECEIVER = "receiver"  # we do
+    PRESIGNED = "presigned"  # the asset store, to whoever has a link that it signed
+    PUBLIC = "public"  # anybody's server or CDN in front of the asset store, to everybody
+
+
 class MessageFormat(StrEnum):
     """How a notification is put into an HTTP request."""
 

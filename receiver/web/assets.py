@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from receiver.asset_keys import disposition
 from receiver.errors import Rejected
 from receiver.models import Asset, AssetState
 from receiver.problem_types import ProblemType
-from receiver.relay import link_maker
 from receiver.runtime import Runtime
 from receiver.urls import ASSET_PATH
 from receiver.web import problems
@@ -22,8 +22,6 @@ from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.etags import names_tag
 from receiver.web.streams import STREAMS, Stream
 
-# What a browser may show at once; all else is offered as a download. SVG must never be among them.
-_SHOWN = frozenset(f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "avif", "heic", "jxl"))
 MAX_AGE_SECONDS = 86_400
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
@@ -35,14 +33,6 @@ class LinkQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     expires: str | None = None
     signature: str | None = None
-
-
-def signed_url(runtime: Runtime, provider: str, task_id: str, index: int) -> str:
-    """A link that needs no token, for as long as links live."""
-    settings = runtime.settings
-    clock, life_seconds = runtime.clock, settings.link_ttl_seconds
-    link = link_maker(runtime.tokens, settings.public_url, life_seconds=life_seconds, clock=clock)
-    return link(provider, task_id, index, clock.now())
 
 
 async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response:
@@ -130,7 +120,7 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
         **_HEADERS,
         "cache-control": cache_control,
         "etag": etag,
-        "content-disposition": _disposition(asset, task_id),
+        "content-disposition": disposition(asset.key, asset.media_type),
     }
     if names_tag(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
@@ -143,14 +133,6 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
 
 def _unknown_file() -> Rejected:
     return Rejected(ProblemType.UNKNOWN_FILE, "No such file of any task is known here.")
-
-
-def _disposition(asset: Asset, task_id: str) -> str:
-    """The header with a name of harmless characters only, whatever the task id holds."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", task_id)[:80].strip("-") or "file"
-    extension = re.sub(r"[^a-z0-9]", "", (asset.key or "").rpartition(".")[2])[:8] or "bin"
-    kind = "inline" if asset.media_type in _SHOWN else "attachment"
-    return f'{kind}; filename="{stem}-{asset.index}.{extension}"'
 
 
 def _span(request: Request, etag: str, size: int) -> tuple[int, int] | None:

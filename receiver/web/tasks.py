@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from receiver.config.parsers import MOST_KEYS
 from receiver.models import (
-    Asset,
     AssetState,
     Event,
     EventType,
@@ -21,7 +20,6 @@ from receiver.models import (
 )
 from receiver.runtime import Runtime
 from receiver.task_waiters import MOST_SECONDS
-from receiver.web.assets import signed_url
 from receiver.web.auth import bound_owners, listed_owner, may_act_for
 from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint
@@ -198,7 +196,7 @@ async def show(runtime: Runtime, request: Request, query: TaskQuery) -> Response
         of = task.provider, task.task_id
         await runtime.task_waiters.wait(of, request.state.caller, query.wait, has_ended)
         task = await _find(runtime, request)
-    return reply(_shown(runtime, task))
+    return reply(await _shown(runtime, task))
 
 
 ENDPOINTS = (
@@ -238,8 +236,10 @@ def _has_ended(event: Event | None) -> bool:
     return event is not None and event.type is not None
 
 
-def _shown(runtime: Runtime, task: Task) -> TaskShown:
+async def _shown(runtime: Runtime, task: Task) -> TaskShown:
     submission, event = task.submission, task.event
+    assets = event.assets if event else ()
+    links = await runtime.links.links(task.provider, task.task_id, assets, runtime.clock.now())
     due_at = task.poll.due_at if task.poll and runtime.status_client.can_ask(task.provider) else None
     return shape(
         TaskShown,
@@ -258,7 +258,7 @@ def _shown(runtime: Runtime, task: Task) -> TaskShown:
         revision=event.revision if event else None,
         error=_error(event) if event else None,
         poll=shape(PollShown, task.poll, due_at=text_or_none(due_at)) if task.poll else None,
-        assets=[_asset(runtime, task, asset) for asset in event.assets] if event else [],
+        assets=[shape(AssetShown, asset, url=links.get(asset.index)) for asset in assets],
         deliveries=[shape(DeliveryShown, delivery) for delivery in task.deliveries],
         notifications=[shape(NotificationShown, entry) for entry in task.notifications],
         attempts=[shape(AttemptShown, attempt) for attempt in task.attempts],
@@ -270,9 +270,3 @@ def _error(event: Event) -> ErrorShown | None:
     if event.error_code is None and event.error_message is None:
         return None
     return ErrorShown(code=event.error_code, message=event.error_message)
-
-
-def _asset(runtime: Runtime, task: Task, asset: Asset) -> AssetShown:
-    is_stored = asset.state is AssetState.STORED
-    url = signed_url(runtime, task.provider, task.task_id, asset.index) if is_stored else None
-    return shape(AssetShown, asset, url=url)

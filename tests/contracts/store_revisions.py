@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from receiver.envelope import render
 from receiver.models import EventType, Notification, OutboxWork, Outcome, Recording, Stage, WorkFilter
 from receiver.ports import Store
 from tests.contracts.replaying import publish, replay, requeue_dead, start_replay, step_replay, task_of
@@ -22,7 +21,7 @@ from tests.support.factories import (
     stored,
     submission,
 )
-from tests.support.messages import SOURCE, link
+from tests.support.messages import rendered
 
 ENDS = {
     "a callback": recording(completed("t1")),
@@ -33,7 +32,7 @@ ENDS = {
 
 
 def message(work: OutboxWork) -> Notification:
-    return render(work, source=SOURCE, link=link)
+    return rendered(work)
 
 
 def said(work: OutboxWork) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.asset_keys import MAX_PART_BYTES, asset_key
 from receiver.backoff import Backoff
 from receiver.blobs.local import LocalBlobs
 from receiver.errors import Unavailable
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.download import DownloadLimits
-from receiver.fetching.fetcher import MAX_PART_BYTES, RETRIED, AssetFetcher, AssetLimits, Fetcher, asset_key
+from receiver.fetching.fetcher import RETRIED, AssetFetcher, AssetLimits, Fetcher
 from receiver.models import (
     AssetState,
     AssetWork,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.blobs.local import INCOMING, LocalBlobs
+from receiver.asset_keys import INCOMING
+from receiver.blobs.local import LocalBlobs
 from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome

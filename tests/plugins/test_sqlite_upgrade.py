@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from receiver.envelope import render
 from receiver.errors import Misconfigured
 from receiver.links import host_hash
 from receiver.models import (
@@ -51,7 +50,7 @@ from tests.support.factories import (
     stored,
     submission,
 )
-from tests.support.messages import SOURCE, link
+from tests.support.messages import rendered
 
 pytestmark = pytest.mark.slow  # a copy of the files for each statement
 
@@ -90,7 +89,7 @@ async def tell(store: SqliteStore) -> list[dict[str, Any]]:
     messages = []
     for sink in ("all", "failures"):
         for entry in await store.lease_outbox(sink, *SINCE, 100):
-            messages.append(json.loads(render(entry, source=SOURCE, link=link).body))
+            messages.append(json.loads(rendered(entry).body))
             assert await store.settle_outbox(entry, settlement(Outcome.DELIVERED))
     return messages
 

@@ -1,7 +1,7 @@
 """Ended events, outbox work and rendered messages, with defaults for what a test is not about."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,8 +50,25 @@ def cloud_event(body: bytes) -> Any:
     return JSONFormat().read(None, body)
 
 
-def link(provider: str, task_id: str, index: int, made_at: datetime) -> str:
-    return f"{SOURCE}/assets/{provider}/{task_id}/{index}?expires={int(made_at.timestamp())}"
+class PlainLinks:
+    """Links that tell what they were made of."""
+
+    async def links(
+        self, provider: str, task_id: str, assets: Sequence[Asset], made_at: datetime
+    ) -> Mapping[int, str]:
+        return _links(provider, task_id, assets, made_at)
+
+
+def rendered(work: OutboxWork) -> Notification:
+    """The message for an entry, with such links."""
+    event = work.event
+    links = _links(event.provider, event.task_id, event.assets, work.created_at)
+    return render(work, source=SOURCE, links=links)
+
+
+def _links(provider: str, task_id: str, assets: Sequence[Asset], made_at: datetime) -> dict[int, str]:
+    root = f"{SOURCE}/assets/{provider}/{task_id}"
+    return {asset.index: f"{root}/{asset.index}?expires={int(made_at.timestamp())}" for asset in assets}
 
 
 def stored_asset(index: int = 0) -> Asset:
@@ -154,4 +171,4 @@ def notification(
         bound_at=base.bound_at,
     )
     work = outbox_work(event(id_, from_submission=of), revision=revision)
-    return render(work, source=SOURCE, link=link)
+    return rendered(work)
