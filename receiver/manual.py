@@ -18,6 +18,7 @@ NAMES = (
     "monitoring",
     "deploying",
     "postgresql",
+    "s3",
     "words",
     "settings",
     "providers",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import msgspec
+import structlog
 
 from receiver import plugins
 from receiver.asset_links import LinkMaker, PresignedLinks, PublicLinks, SignedLinks
@@ -18,7 +19,7 @@ from receiver.clock import Clock
 from receiver.commit_probe import CommitProbe
 from receiver.config.fields import key_variable
 from receiver.config.settings import Settings, SinkSettings
-from receiver.errors import Misconfigured
+from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import GuardedClient, open_plain_client
 from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
@@ -39,11 +40,15 @@ from receiver.tokens import Tokens
 from receiver.worker import Loop, Worker
 
 ENDED = "ended "  # with a task's mark, the word that tells other processes of its end
+TRY_SECONDS = 10.0  # of the asset store, at a start
 DRAIN_SECONDS = 4.0  # after as long for requests: the platforms give 10 s at least
 
 
 # Where there can be no data folder, as on a read-only root file system, downloads go by the system's own.
 _NO_FOLDER = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR})
+
+
+log = structlog.get_logger()
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +123,7 @@ async def _open_parts(
     fetcher = None
     if Work.ASSETS in work:
         await blobs.sweep()
+        await _try_blobs(blobs)
         fetcher = await _open_fetcher(settings, clock, blobs, stack)
     tokens = Tokens(settings.secrets)
     sinks: dict[str, Sink] = {}
@@ -137,6 +143,17 @@ async def _open_parts(
         sinks=sinks,
         fetcher=fetcher,
     )
+
+
+async def _try_blobs(blobs: BlobStore) -> None:
+    """Say now what would keep files out. Callbacks can be taken all the same."""
+    try:
+        async with asyncio.timeout(TRY_SECONDS):
+            await blobs.ping()
+    except Unavailable as exc:
+        log.error("assets.unusable", reason=str(exc))  # noqa: TRY400 - not our fault, and told in words
+    except TimeoutError:
+        log.error("assets.unusable", reason=f"no answer in {TRY_SECONDS:g} s")  # noqa: TRY400
 
 
 async def _open_store(

@@ -64,7 +64,7 @@ def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyP
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [("blobs", "s3"), ("sinks", "amqp"), ("sinks", "nats")])
+@pytest.mark.parametrize(("kind", "name"), [("sinks", "amqp"), ("sinks", "nats")])
 def test_what_comes_later_is_said_to_come_later(kind: plugins.Kind, name: str) -> None:
     with pytest.raises(Misconfigured, match="is not in this release"):
         plugins.load(kind, name)

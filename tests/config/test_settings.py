@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from receiver.config.fields import ALL_FIELDS, FIELDS, PROVIDER_FIELDS, SINK_FIELDS, settings_table
+from receiver.config.fields import (
+    ALL_FIELDS,
+    AWS_FIELDS,
+    FIELDS,
+    PROVIDER_FIELDS,
+    SINK_FIELDS,
+    settings_table,
+)
 from receiver.config.settings import Settings, SinkSettings, guessable_secrets, load_settings
 from receiver.errors import Misconfigured
 from receiver.models import Access, Confirm, MessageFormat
+from receiver.options import AwsAccess
 from receiver.plugins import load_providers
 
 SECRET = "a-secret-of-some-length"
@@ -44,7 +52,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 
 def test_every_field_of_the_table_is_a_setting_and_every_setting_is_in_the_table() -> None:
     in_table = {field.attribute for field in FIELDS}
-    assert in_table | {"sinks", "providers", "ephemeral_disk"} == set(Settings.__struct_fields__)
+    assert in_table | {"aws", "sinks", "providers", "ephemeral_disk"} == set(Settings.__struct_fields__)
+    assert {field.attribute for field in AWS_FIELDS} | {"has_role"} == set(AwsAccess.__struct_fields__)
     assert {field.attribute for field in PROVIDER_FIELDS} == set(Access.__struct_fields__)
     in_sink_table = {field.attribute for field in SINK_FIELDS} - {"filter"} | {"name", "route"}
     assert in_sink_table == set(SinkSettings.__struct_fields__)
@@ -53,6 +62,71 @@ def test_every_field_of_the_table_is_a_setting_and_every_setting_is_in_the_table
 def test_every_default_in_the_table_is_acceptable() -> None:
     for field in ALL_FIELDS:
         field.accepts.parse(field.default)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, AwsAccess()),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "k",
+                "AWS_SECRET_ACCESS_KEY": "s",
+                "AWS_SESSION_TOKEN": "t",
+                "AWS_DEFAULT_REGION": "eu-central-1",
+                "AWS_ENDPOINT_URL": "https://s3.example/",
+                "BUCKET_NAME": "images",
+            },
+            AwsAccess(
+                access_key_id="k",
+                secret_access_key="s",
+                session_token="t",
+                region="eu-central-1",
+                endpoint="https://s3.example",
+                bucket="images",
+            ),
+        ),
+        (
+            {"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b", "AWS_ENDPOINT_URL_S3": "https://one.example"}
+            | {"AWS_ENDPOINT_URL": "https://two.example"},
+            AwsAccess(region="a", endpoint="https://one.example"),
+        ),
+        (
+            {
+                "BUCKETEER_AWS_ACCESS_KEY_ID": "k",
+                "BUCKETEER_AWS_SECRET_ACCESS_KEY": "s",
+                "BUCKETEER_AWS_REGION": "us-east-1",
+                "BUCKETEER_BUCKET_NAME": "bucketeer-1",
+            },
+            AwsAccess(access_key_id="k", secret_access_key="s", region="us-east-1", bucket="bucketeer-1"),
+        ),
+        # Keys of one's own win over the add-on's, whole.
+        (
+            {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "too", "BUCKET_NAME": "mine"}
+            | {"BUCKETEER_AWS_ACCESS_KEY_ID": "k", "BUCKETEER_BUCKET_NAME": "bucketeer-1"},
+            AwsAccess(access_key_id="mine", secret_access_key="too", bucket="mine"),
+        ),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"}, AwsAccess(has_role=True)),
+    ],
+)
+def test_buckets_are_reached_as_hosts_name_it(given: dict[str, str], expected: AwsAccess) -> None:
+    assert load_settings(given).aws == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"RECEIVER_ASSET_LINKS": "public"}, "needs RECEIVER_ASSET_BASE_URL"),
+        ({"RECEIVER_ASSET_BASE_URL": "https://cdn.example"}, "is for RECEIVER_ASSET_LINKS=public"),
+        (
+            {"RECEIVER_ASSET_LINKS": "presigned", "RECEIVER_LINK_TTL_SECONDS": "604801"},
+            "no asset store signs for longer than 7 days",
+        ),
+        ({"RECEIVER_ASSET_LINKS": "direct"}, "one of receiver, presigned, public"),
+    ],
+)
+def test_links_that_nobody_could_follow_are_refused(given: dict[str, str], words: str) -> None:
+    assert words in only_problem_of(given)
 
 
 def test_values_are_read_in_their_types() -> None:
@@ -324,7 +398,7 @@ def test_our_own_database_variable_wins_over_the_hosts() -> None:
 
 
 def test_an_unknown_asset_store_lists_the_known_ones() -> None:
-    assert "known: file" in only_problem_of({"RECEIVER_ASSETS_URL": "ftp://host/x"})
+    assert "known: file, s3" in only_problem_of({"RECEIVER_ASSETS_URL": "ftp://host/x"})
 
 
 def test_a_disk_that_vanishes_is_refused_unless_told() -> None:

@@ -129,12 +129,13 @@ def _make_bucket(server: S3Server, process: "subprocess.Popen[bytes]") -> None:
         url = obstore.sign(server.store(), "PUT", "", timedelta(minutes=1))
         try:
             urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5).close()
-            return
         except urllib.error.HTTPError as exc:
             if exc.code == 409:  # it is there: an answer before was late
                 return
         except OSError:
             pass
+        else:
+            return
         if process.poll() is not None or time.monotonic() > until:
             missing("an S3 server did not start; its log is beside its data")
         time.sleep(0.1)
