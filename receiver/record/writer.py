@@ -39,7 +39,11 @@ class WriteConnection(Protocol):
 
     @property
     def cursor(self) -> Cursor:
-        """The one cursor of all that is written: making one costs half a statement."""
+        """The one cursor of all that is written: making one costs half a statement.
+
+        What is wrong with a change may be raised by what comes after it, at the latest by a RELEASE or by
+        ``commit``.
+        """
 
     @property
     def changes(self) -> int:
@@ -52,7 +56,10 @@ class WriteConnection(Protocol):
     def begin(self) -> None: ...
 
     def commit(self) -> None:
-        """Return once it is durable."""
+        """Return once it is durable.
+
+        May raise, still in the transaction, what is wrong with a change before it.
+        """
 
     def roll_back(self) -> None: ...
 
@@ -172,12 +179,12 @@ class Writer:
         try:
             for work, jobs in groupby(batch, key=attrgetter("work")):
                 self._do(work, list(jobs))
+            connection.commit()
         except Exception as exc:
-            if connection.is_outage(exc):
+            if connection.is_outage(exc) or not connection.in_transaction:
                 raise
             connection.roll_back()  # whose fault it was shows when each is tried alone
             return False
-        connection.commit()
         return True
 
     def _try_each_alone(self, batch: list[_Job]) -> None:
@@ -189,13 +196,14 @@ class Writer:
             cursor.execute("SAVEPOINT job")
             try:
                 self._do(job.work, [job])
+                cursor.execute("RELEASE job")
             except Exception as exc:
                 # Given up as a whole: the disk is full, the server is gone.
                 if not connection.in_transaction or connection.is_outage(exc):
                     raise
                 job.end(self._translate(exc))
                 cursor.execute("ROLLBACK TO job")
-            cursor.execute("RELEASE job")
+                cursor.execute("RELEASE job")
         connection.commit()
 
     def _do(self, work: WorkForAll[Any, Any], jobs: list[_Job]) -> None:

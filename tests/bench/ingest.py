@@ -23,10 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 
@@ -94,10 +95,10 @@ def compare(folder: Path, seconds: int, rounds: int, log_level: str) -> int:
         for number in range(rounds):
             first = number * tasks // rounds
             script = write_load(folder, media, first)
-            bare_rate, _ = load(f"{bare}/callbacks/vidgo/x", script, seconds)
-            path = f"/callbacks/vidgo/{Tokens([SECRET]).for_provider('vidgo')}"
-            rate, count = load(receiver + path, script, seconds)
-            answered += count
+            bare_rate = load(f"{bare}/callbacks/vidgo/x", script, seconds).rate
+            done = load(receiver + callback_path(), script, seconds)
+            rate = done.rate
+            answered += done.answered
             pairs.append((rate, bare_rate))
             print(
                 f"round {number + 1}: receiver {rate:,.0f}/s, bare {bare_rate:,.0f}/s, {rate / bare_rate:.2f}"
@@ -143,17 +144,35 @@ def write_load(folder: Path, media: int, first: int) -> Path:
     return script
 
 
-def load(url: str, script: Path, seconds: int) -> tuple[float, int]:
-    """Requests a second, and how many were answered by 200."""
-    command = [*pinned_away(), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), url]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+class Load(NamedTuple):
+    """What came of some seconds of load."""
+
+    rate: float  # requests a second that were answered by 200
+    answered: int  # by 200
+    p50_ms: float
+    p99_ms: float
+
+
+def callback_path() -> str:
+    return f"/callbacks/vidgo/{Tokens([SECRET]).for_provider('vidgo')}"
+
+
+def load(url: str, script: Path, seconds: int, connections: int = CONNECTIONS) -> Load:
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
+    out = subprocess.run([*pinned_away(), *command], check=True, capture_output=True, text=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     if bad:
         print(f"  {bad[0]}", file=sys.stderr)
     total = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index]
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])  # type: ignore[index]
     refused = int(bad[1]) if bad else 0
-    return rate * (total - refused) / total, total - refused
+    share = (total - refused) / max(total, 1)
+    return Load(rate * share, total - refused, latency_ms(out, 50), latency_ms(out, 99))
+
+
+def latency_ms(out: str, percent: int) -> float:
+    number, unit = re.search(rf" {percent}%\s+([\d.]+)(us|ms|s)", out).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
 @contextmanager
@@ -164,7 +183,10 @@ def bare_server() -> Iterator[str]:
 
 
 @contextmanager
-def receiver_server(folder: Path, log_level: str) -> Iterator[str]:
+def receiver_server(
+    folder: Path, log_level: str, settings: Mapping[str, str] = {}, *, is_pinned: bool = True
+) -> Iterator[str]:
+    """A receiver with its data in this folder, and more settings by their names."""
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
     environ = kept | {
@@ -177,15 +199,19 @@ def receiver_server(folder: Path, log_level: str) -> Iterator[str]:
         "RECEIVER_ASSET_TIMEOUT_SECONDS": "3600",
         "RECEIVER_LOG_LEVEL": log_level,
     }
-    with served([sys.executable, "-m", "receiver", "serve"], environ, port):
+    environ |= settings
+    with served([sys.executable, "-m", "receiver", "serve"], environ, port, is_pinned=is_pinned):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def served(command: list[str], environ: dict[str, str], port: int) -> Iterator[None]:
+def served(
+    command: list[str], environ: dict[str, str], port: int, *, is_pinned: bool = True
+) -> Iterator[None]:
     # The log goes to a file, as it would on a machine of one's own.
     with tempfile.TemporaryFile() as output:
-        child = subprocess.Popen([*pinned(), *command], env=environ, stdout=output, stderr=output)
+        core = pinned() if is_pinned else []
+        child = subprocess.Popen([*core, *command], env=environ, stdout=output, stderr=output)
         try:
             wait_for(port, child)
             yield

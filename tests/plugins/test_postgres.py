@@ -14,9 +14,13 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import conninfo_to_dict
 
+from receiver.errors import Unavailable
 from receiver.models import Report, ReportState, Verdict
 from receiver.ports import Store
+from receiver.record.cursor import Cursor
+from receiver.record.writer import Work, Writer
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres.connections import Database, PostgresWrites
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
 from tests.contracts.store_kills import KillsContract, Left, OpenObserved
@@ -162,3 +166,26 @@ async def test_what_comes_together_is_kept_in_its_order_and_to_the_letter(
     assert [row.provider_state for row in reversed(page.rows)] == states
     assert [row.note for row in reversed(page.rows)] == states
     await store.aclose()
+
+
+async def test_a_change_that_turns_out_bad_at_the_commit_hurts_nobody_elses() -> None:
+    with scratch_database() as url:
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "CREATE SCHEMA receiver CREATE TABLE notes (note TEXT NOT NULL, number BIGINT)"
+            )
+        writer = Writer(PostgresWrites(Database(url)), None)
+
+        def keep(note: str | None) -> Work[Cursor]:
+            return lambda db: db.executemany("INSERT INTO notes (note, number) VALUES (?, ?)", [(note, None)])
+
+        ends = await asyncio.gather(
+            *(writer.write(keep(note)) for note in ("a", None, "b")), return_exceptions=True
+        )
+
+        assert [isinstance(end, Unavailable) for end in ends] == [False, True, False]
+        assert await writer.write(lambda db: db.execute("SELECT note FROM notes").fetchall()) == [
+            ("a",),
+            ("b",),
+        ]
+        await writer.aclose()

@@ -190,11 +190,12 @@ class PostgresWrites:
 
     def commit(self) -> None:
         # One that an error has ended is committed without an error, as a ROLLBACK.
-        if self._connection.execute("COMMIT").statusmessage != "COMMIT":
+        if self.cursor.end("COMMIT") != "COMMIT":
             raise psycopg.errors.InFailedSqlTransaction
         self._replanning.after_one_more(self._connection)
 
     def roll_back(self) -> None:
+        self.cursor.forget_waiting()
         if self.in_transaction:
             self._connection.execute("ROLLBACK")
 

@@ -1,5 +1,6 @@
 """The cursor that the record is written and read with: its statements in PostgreSQL's words, many at once."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Self
@@ -13,11 +14,22 @@ from receiver.stores.postgres.dialect import ForMany, for_many, translate
 Encoders = Sequence[Any]
 
 
+# What changes rows and says nothing of them but how many.
+_CHANGE = re.compile(r"\s*(?:INSERT|UPDATE|DELETE)(?!.*\bRETURNING\b)", re.DOTALL)
+
+
 class PostgresCursor:
-    """Implements ``record.cursor.Cursor``."""
+    """Implements ``record.cursor.Cursor``.
+
+    A change waits until something is asked: then all go to the server together, and their answers come
+    together, in one way there and back. So what is wrong with a change is raised later, with ``rowcount``,
+    with the next query or with ``end``. Until then it counts as one row for each of its values.
+    """
 
     def __init__(self, connection: Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
         self._cursor = connection.cursor()
+        self._waiting: list[tuple[str, Any]] = []
         self._many: dict[str, tuple[ForMany, str, Encoders] | None] = {}
         self.changes = 0
 
@@ -27,6 +39,7 @@ class PostgresCursor:
 
     @property
     def rowcount(self) -> int:
+        self._send_waiting()
         return self._cursor.rowcount
 
     def execute(self, sql: str, parameters: Any = (), /) -> Self:
@@ -35,8 +48,15 @@ class PostgresCursor:
         text, lists, width = translate(sql)
         if width:
             parameters = [array_of(parameters[place::width]) for place in range(width)]
-        self._cursor.execute(text, _kept(parameters, lists) if parameters else None)
-        self._count()
+        values = _kept(parameters, lists) if parameters else None
+        if _CHANGE.match(sql):
+            self._change_later(text, values, 1)
+            return self
+        if sql.startswith("ROLLBACK"):
+            self.forget_waiting()
+        self._run(text, values)
+        if self._cursor.rowcount > 0 and not (self._cursor.statusmessage or "").startswith("SELECT"):
+            self.changes += self._cursor.rowcount
         return self
 
     def executemany(self, sql: str, parameters: Any, /) -> Self:
@@ -47,11 +67,12 @@ class PostgresCursor:
         if many is not None and (columns := _columns(rows, many[0])):
             _, text, encoders = many
             arrays = [encode(column) for encode, column in zip(encoders, columns, strict=True)]
-            self._cursor.execute(text, arrays)
+            self._change_later(text, arrays, len(rows))
         else:
+            self._send_waiting()
             text, lists, _ = translate(sql)
             self._cursor.executemany(text, [_kept(row, lists) for row in rows])
-        self._count()
+            self.changes += max(self._cursor.rowcount, 0)
         return self
 
     def fetchone(self) -> Any:
@@ -63,6 +84,33 @@ class PostgresCursor:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())
+
+    def end(self, sql: str) -> str | None:
+        """Send all that waits, and with it the end of the transaction; what the server says of that."""
+        self._run(sql, None)
+        return self._cursor.statusmessage
+
+    def forget_waiting(self) -> None:
+        """Send none of what waits."""
+        self._waiting.clear()
+
+    def _change_later(self, text: str, values: Any, rows: int) -> None:
+        self._waiting.append((text, values))
+        self.changes += rows
+
+    def _send_waiting(self) -> None:
+        if self._waiting:
+            self._run(*self._waiting.pop())
+
+    def _run(self, text: str, values: Any) -> None:
+        if not self._waiting:
+            self._cursor.execute(text, values)
+            return
+        waiting, self._waiting = self._waiting, []
+        with self._connection.pipeline():
+            for change in waiting:
+                self._connection.execute(*change)
+            self._cursor.execute(text, values)
 
     def _for_many(self, sql: str) -> tuple[ForMany, str, Encoders] | None:
         """How a statement is run for many rows at once, with what makes each parameter's array."""
@@ -81,10 +129,6 @@ class PostgresCursor:
         found.nextset()
         ((types,),) = found.fetchall()
         return list(types)
-
-    def _count(self) -> None:
-        if not (self._cursor.statusmessage or "").startswith("SELECT"):
-            self.changes += max(self._cursor.rowcount, 0)
 
 
 def _columns(rows: list[Any], form: ForMany) -> list[tuple[Any, ...]] | None:
