@@ -9,9 +9,15 @@ from datetime import UTC, datetime, timedelta
 class Clock:
     """The real time. ``receiver.testing`` has a clock that tests set."""
 
+    _ahead = timedelta()
+
     def now(self) -> datetime:
-        """The wall clock, aware UTC."""
-        return datetime.now(UTC)
+        """The wall clock, aware UTC: the machine's, or the one that ``follow`` was told of."""
+        return datetime.now(UTC) + self._ahead
+
+    def follow(self, ahead: timedelta) -> None:
+        """Go from now on by a clock that is so far ahead of this one."""
+        self._ahead += ahead
 
     def uptime(self) -> timedelta:
         """Time that only runs forward, even when the wall clock is set; waits are counted in it.

@@ -13,6 +13,7 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
+from receiver.polling.turns import SharedTurns
 from receiver.ports import SharedRecord
 from receiver.worker import STANDBY, Loop
 
@@ -30,7 +31,8 @@ class Lanes:
 
     name = "lanes"
 
-    def __init__(self, record: SharedRecord, names: Sequence[str], clock: Clock) -> None:
+    def __init__(self, record: SharedRecord, names: Sequence[str], clock: Clock, turns: SharedTurns) -> None:
+        self._turns = turns
         self._record = record
         self._names = names
         self._clock = clock
@@ -56,7 +58,8 @@ class Lanes:
             self._awake.clear()
             # Counted from before the server is asked, it is over here before another one has it.
             end = self._clock.uptime() + timedelta(seconds=LANE_SECONDS - MARGIN_SECONDS)
-            held = await self._record.hold_lanes(self._names, LANE_SECONDS)
+            held = await self._record.hold_lanes(self._names, LANE_SECONDS, self._turns.closed())
+            self._turns.learn(held)
             async with self._asked:
                 self._ends = dict.fromkeys(held, end)
                 self._asked.notify_all()

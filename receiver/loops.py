@@ -15,6 +15,7 @@ from receiver.metrics import Metrics
 from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, Outcome, PollWork, ReplayWork
 from receiver.polling.reconciler import Reconciler
 from receiver.polling.status_client import StatusClient
+from receiver.polling.turns import poll_lane
 from receiver.ports import SharedRecord, Store
 from receiver.relay import Relay
 from receiver.replay import Replayer
@@ -94,7 +95,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             self.metrics.poll(provider, settlement.outcome)
 
         return LeaseLoop(
-            f"poll {provider}",
+            poll_lane(provider),
             lease=partial(reconciler.lease, provider),
             run=ask,
             next_due_at=partial(reconciler.next_due_at, provider),

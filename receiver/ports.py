@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
 
+from receiver.clock import Clock
 from receiver.models import (
     NO_LOAD,
     AssetWork,
@@ -26,6 +27,7 @@ from receiver.models import (
     FoundDead,
     HistoryPage,
     KeptDelivery,
+    Lane,
     Matches,
     Moved,
     Notification,
@@ -40,6 +42,7 @@ from receiver.models import (
     ReplayState,
     ReplayWork,
     Report,
+    ServerSeen,
     Settlement,
     Stage,
     Stats,
@@ -469,8 +472,8 @@ class ServerRecord(Protocol):
     """What the class of a Store offers besides, where the record is in a server that others look after."""
 
     @staticmethod
-    async def examine_server(url: str) -> list[str]:
-        """What of the server's settings may lose what was answered with 200. Raises what ``open`` raises."""
+    async def examine_server(url: str, clock: Clock) -> ServerSeen:
+        """What people should know of the server. Raises what ``open`` raises."""
 
 
 MISSED = "*"  # the word for: something may have been told that you did not hear
@@ -485,7 +488,7 @@ class SharedRecord(Protocol):
     """
 
     def tell(self, word: str) -> None:
-        """Tell the other processes soon, in the background; it may get lost. Words are short."""
+        """Tell the other processes soon, in the background; it may get lost. A word has 64 bytes at most."""
 
     def listen(self, heard: Callable[[str], None]) -> None:
         """From now on, call ``heard`` with each word that another process tells.
@@ -494,14 +497,26 @@ class SharedRecord(Protocol):
         nobody listen, that is all there is.
         """
 
-    async def hold_lanes(self, names: Sequence[str], seconds: float) -> frozenset[str]:
+    async def hold_lanes(
+        self, names: Sequence[str], seconds: float, closed: Mapping[str, float]
+    ) -> Mapping[str, Lane]:
         """Take these lanes, or keep them, for so long from now on; those that are ours now.
 
-        The others are another process's. Raises Unavailable: what was ours is until its time is over.
+        ``closed`` are those on which nobody should ask for so many seconds. The others are another process's.
+        Raises Unavailable: what was ours is until its time is over.
         """
 
     async def leave_lanes(self, names: Sequence[str]) -> None:
         """Let others have these lanes at once. Raises Unavailable: they have them a little later."""
+
+    async def take_turn(self, lane: str, gap_seconds: float) -> bool:
+        """Ask once on a lane, whoever has it, if that may be now; the next turn is after the gap.
+
+        Raises Unavailable.
+        """
+
+    async def close_lane(self, lane: str, seconds: float) -> None:
+        """Let nobody ask on a lane for so long. Raises Unavailable."""
 
 
 class BlobStore(Protocol):

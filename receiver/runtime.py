@@ -32,6 +32,7 @@ from receiver.models import AssetLinks, Work
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
+from receiver.polling.turns import SharedTurns
 from receiver.ports import MISSED, BlobStore, Provider, SharedRecord, SigningBlobs, Sink, Store
 from receiver.relay import Relay, SinkPolicy
 from receiver.replay import Replayer
@@ -239,9 +240,11 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         task_ended=task_waiters.notify,
     )
     relay = _relay(parts)
-    loops = _loops(parts, work, ingest, relay, wake, task_waiters)
-    if shared is not None:
-        lanes = Lanes(shared, [loop.name for loop in loops if loop.name != FILES], parts.clock)
+    turns = SharedTurns(shared, parts.status_client) if shared else None
+    loops = _loops(parts, work, ingest, relay, wake, task_waiters, turns)
+    if shared is not None and turns is not None:
+        names = [loop.name for loop in loops if loop.name != FILES]
+        lanes = Lanes(shared, names, parts.clock, turns)
         loops = [lanes, *(loop if loop.name == FILES else LaneLoop(loop, lanes) for loop in loops)]
     worker = Worker(loops, count_restart=parts.metrics.loop_restarted, tell=shared.tell if shared else None)
     if shared is not None:
@@ -295,6 +298,7 @@ def _loops(
     relay: Relay,
     wake: Callable[[str], None],
     task_waiters: TaskWaiters,
+    turns: SharedTurns | None,
 ) -> Sequence[Loop]:
     store, clock, status_client, providers = parts.store, parts.clock, parts.status_client, parts.providers
     reconciler = Reconciler(
@@ -304,6 +308,7 @@ def _loops(
         providers=providers,
         clock=clock,
         lost_after_seconds=parts.settings.lost_after_seconds,
+        turns=turns,
     )
     loops = Loops(
         settings=parts.settings,

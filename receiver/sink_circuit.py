@@ -1,7 +1,7 @@
 """A sink's circuit breaker: whether the sink is down, and when to try it again; pure.
 
-Moments are of ``Clock.uptime``. It is what this process has met, on purpose: another may reach a sink that
-this one cannot, and a restart is how a stopped sink is started again.
+Moments are of ``Clock.uptime``. It is what this process has met, on purpose: of several on one record one
+sends to a sink at a time, and a restart is how a stopped sink is started again.
 """
 
 from datetime import timedelta

@@ -310,31 +310,31 @@ async def check_record(settings: Settings, *, running: bool) -> list[Check]:
     not_now, elsewhere = _NOT_NOW, _ELSEWHERE
     if not settings.embedded:  # a server's words say what to do: each failure has its own
         not_now = elsewhere = _AS_IT_SAYS
-    whole = await _examined(settings)
-    if whole.state is State.FAIL:
-        return [whole]
+    seen = await _examined(settings)
+    if seen[0].state is State.FAIL:
+        return seen
     try:
         waiting = await store_class.pending_migrations(settings.database_url, settings.data_dir)
     except Unavailable as exc:
-        return [whole, fail("database", _words(exc), not_now)]
+        return [*seen, fail("database", _words(exc), not_now)]
     except ReceiverError as exc:
-        return [whole, fail("database", _words(exc), elsewhere)]
+        return [*seen, fail("database", _words(exc), elsewhere)]
     if waiting:
         said = f"{count(len(waiting), 'migration')} wait{'s' if len(waiting) == 1 else ''}"
-        return [whole, warn("database", said, "back up, then start or run `receiver migrate`")]
+        return [*seen, warn("database", said, "back up, then start or run `receiver migrate`")]
     if running:
-        return [whole]
-    return [whole, await (_committed(settings) if waiting is not None else _tried_elsewhere(settings))]
+        return seen
+    return [*seen, await (_committed(settings) if waiting is not None else _tried_elsewhere(settings))]
 
 
-async def _examined(settings: Settings) -> Check:
+async def _examined(settings: Settings) -> list[Check]:
     """Every page, whoever has it open; but not for longer than a person waits."""
     record = plugins.load("stores", settings.database_scheme)
     if isinstance(record, ServerRecord):
         return await _examined_server(record, settings)
     if isinstance(record, FileRecord):
-        return await _examined_file(record, settings)
-    return ok("record", f"{settings.database_scheme} looks after itself")
+        return [await _examined_file(record, settings)]
+    return [ok("record", f"{settings.database_scheme} looks after itself")]
 
 
 async def _examined_file(record: FileRecord, settings: Settings) -> Check:
@@ -353,15 +353,38 @@ async def _examined_file(record: FileRecord, settings: Settings) -> Check:
     return _sound(is_done, log)
 
 
-async def _examined_server(record: ServerRecord, settings: Settings) -> Check:
+async def _examined_server(record: ServerRecord, settings: Settings) -> list[Check]:
     try:
-        weaknesses = await record.examine_server(settings.database_url)
+        seen = await record.examine_server(settings.database_url, Clock())
     except ReceiverError as exc:
-        return fail("record", _words(exc), _AS_IT_SAYS)
-    if weaknesses:
-        return warn("record", "; ".join(weaknesses), "turn it on at the server, or use another one")
-    return ok(
-        "record", f"{settings.database_scheme}: what is committed is durable; back it up with its own tools"
+        return [fail("record", _words(exc), _AS_IT_SAYS)]
+    lasts = f"{settings.database_scheme}: what is committed is durable; back it up with its own tools"
+    whole = ok("record", lasts)
+    if seen.weaknesses:
+        whole = warn("record", "; ".join(seen.weaknesses), "turn it on at the server, or use another one")
+    return [whole, _agreeing(seen.seconds_behind), _waking(is_pooled=seen.is_pooled)]
+
+
+def _agreeing(seconds_behind: float) -> Check:
+    name = "database clock"
+    if not seconds_behind:
+        return ok(name, "agrees with this machine's")
+    side = "behind" if seconds_behind > 0 else "ahead of"
+    return warn(
+        name,
+        f"this machine's is {abs(seconds_behind):,.1f} s {side} the database's, by which all goes",
+        "set both clocks, and keep them set by NTP",
+    )
+
+
+def _waking(*, is_pooled: bool) -> Check:
+    name = "wake-ups"
+    if not is_pooled:
+        return ok(name, "processes on this record can wake each other")
+    return warn(
+        name,
+        "a pooler is between here and the database: what one process gets, others find by looking every 5 s",
+        "set RECEIVER_DATABASE_URL to the server itself, if several processes share the record",
     )
 
 

@@ -375,6 +375,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     wal_bytes: int | None = None  # the write-ahead log, where the record is a file that has one
 
 
+class ServerSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a database server, and of the way to it, people should know."""
+
+    weaknesses: list[str]  # settings that may lose what was answered with 200
+    seconds_behind: float  # this machine's clock behind the server's; 0.0 where they agree
+    is_pooled: bool  # a pooler is between, and lets nobody listen
+
+
 class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
     """A copy of the record that was found sound, and how much is in it."""
 

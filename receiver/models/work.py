@@ -36,6 +36,13 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     void_at: timedelta | None = None
 
 
+class Lane(msgspec.Struct, frozen=True, kw_only=True):
+    """What others did on a lane that this process has."""
+
+    turns: int  # how often they took one, all in all
+    closed_seconds: float  # until something may be asked again; below zero where it may be now
+
+
 FetchShare = tuple[str, int]  # a provider, and the hash of a host
 
 

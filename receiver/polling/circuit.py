@@ -1,7 +1,7 @@
 """A provider's circuit breaker: why it is not asked now, and for how long; pure.
 
-Moments are ``Clock.uptime``. It is what this process has met, on purpose: another may reach a provider that
-this one cannot, and after a restart one question finds out how things are.
+Moments are ``Clock.uptime``. It is what this process has met, and what others that share its record say that
+they were told (see ``turns``); after a restart one question finds out how things are.
 """
 
 from collections.abc import Mapping
@@ -51,6 +51,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     asked_at: timedelta
     retry_after_seconds: float | None = None
+
+
+def is_ours(outcome: Outcome) -> bool:
+    """Whether somebody has to mend a key or a balance of ours."""
+    return PROVIDER_FAILURES[outcome] is _OURS
 
 
 class CircuitState(msgspec.Struct, frozen=True, kw_only=True):

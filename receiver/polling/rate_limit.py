@@ -1,7 +1,7 @@
 """How often one provider may be asked; pure. Moments are of ``Clock.uptime``, which never goes back.
 
-It counts what this process asks, on purpose: a question must not wait for a commit to be allowed, and where
-several processes ask too much together, the provider's 429 slows each of them.
+It counts what this process asks, as a question must not wait for a commit to be allowed; what others ask is
+counted afterwards (see ``turns``).
 """
 
 from datetime import timedelta
@@ -42,6 +42,11 @@ class OutOfTurn:
     def __init__(self, per_minute: float, now: timedelta) -> None:
         self._bucket = TokenBucket(per_minute / 2, now)
         self._line_ends_at = now
+
+    @property
+    def gap(self) -> timedelta:
+        """From one to the next."""
+        return self._bucket.gap
 
     def ask(self, now: timedelta, open_at: timedelta) -> timedelta | None:
         """Ask for one question, of a provider that can be asked from ``open_at`` on.

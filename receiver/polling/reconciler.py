@@ -26,6 +26,7 @@ from receiver.models import (
 from receiver.polling.answers import Answer
 from receiver.polling.circuit import PROVIDER_FAILURES
 from receiver.polling.status_client import StatusClient
+from receiver.polling.turns import SharedTurns
 from receiver.ports import Provider, Store
 from receiver.replay import read_again
 from receiver.times import to_text
@@ -89,7 +90,9 @@ class Reconciler:
         providers: Mapping[str, Provider],
         clock: Clock,
         lost_after_seconds: float,
+        turns: SharedTurns | None = None,
     ) -> None:
+        self._turns = turns
         self._store = store
         self._status_client = status_client
         self._ingest = ingest
@@ -266,11 +269,16 @@ class Reconciler:
         if not self._status_client.can_ask(work.provider) or work.attempt > MOST_ATTEMPTS_UNASKED:
             return None
         again_at = self._status_client.out_of_turn(work.provider)
+        if again_at is None and self._turns and not await self._turns.take(work.provider):
+            gap = self._status_client.gap_out_of_turn(work.provider)
+            again_at = self._clock.now() + gap * (1 + self._clock.random())  # not all at once
         if again_at is not None:
             detail = "a new link will be asked for when the provider's pace allows"
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
         answer = await self._status_client.ask(work.provider, work.task_id, work.model)
         if answer.outcome in PROVIDER_FAILURES:
+            if self._turns:
+                await self._turns.close(work.provider)
             detail = f"a new link could not be asked for: {answer.outcome}"
             again_at = self._status_client.free_at(work.provider)
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)

@@ -1,7 +1,7 @@
 """Asking a provider's status endpoint about one task: key, pace, and what the answer was."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -23,6 +23,7 @@ from receiver.polling.circuit import (
     after_failure,
     after_success,
     half_open,
+    is_ours,
 )
 from receiver.polling.rate_limit import OutOfTurn, TokenBucket
 from receiver.ports import Provider
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 # A wish to be asked less often is part of the trade; one of more than so many seconds is worth telling.
 USUAL_RETRY_AFTER_SECONDS = 60.0
 SHORTEST_RETRY_AFTER_SECONDS = 1.0
+AGREED_SECONDS = 1.0  # two that wait for the same are apart by the time of telling each other
 # How long a question that was answered shows that the key is good.
 KEY_WORKS_SECONDS = 60.0
 
@@ -67,6 +69,10 @@ class StatusClient:
         self._max_answer_bytes = max_answer_bytes
         now = clock.uptime()
         self._memories = {name: _Memory.of(access, now) for name, access in accesses.items()}
+
+    def providers(self) -> Iterable[str]:
+        """All that it knows of."""
+        return self._memories
 
     def can_ask(self, provider: str) -> bool:
         """Whether there is a key for it."""
@@ -113,6 +119,35 @@ class StatusClient:
         memory, now = self._memories[provider], self._clock.uptime()
         again_at = memory.out_of_turn.ask(now, memory.state.until if memory.state else now)
         return None if again_at is None else self._by_the_wall(again_at)
+
+    def gap_out_of_turn(self, provider: str) -> timedelta:
+        """The time from one question out of turn to the next."""
+        return self._memories[provider].out_of_turn.gap
+
+    def closed_seconds(self, provider: str) -> float:
+        """For how long nobody should ask it; 0.0 where that is for this process alone to know.
+
+        A key or a balance may be mended by a restart, which finds out; and so does a question on its way.
+        """
+        state = self._memories[provider].state
+        if state is None or state.is_probed or is_ours(state.outcome):
+            return 0.0
+        return max((state.until - self._clock.uptime()).total_seconds(), 0.0)
+
+    def count_others(self, provider: str, asked: int, closed_seconds: float) -> None:
+        """Count what other processes asked, and wait where one of them was told to for longer."""
+        memory, now = self._memories[provider], self._clock.uptime()
+        for _ in range(asked):
+            memory.bucket.take(now)
+        if closed_seconds > self.closed_seconds(provider) + AGREED_SECONDS:
+            detail = "another process was told to wait"
+            failure = Failure(
+                outcome=Outcome.RATE_LIMITED,
+                detail=detail,
+                asked_at=now,
+                retry_after_seconds=closed_seconds,
+            )
+            memory.met(failure, now)
 
     async def ask(self, provider: str, task_id: str, model: str | None) -> Answer:
         """Ask one question at once. Whatever goes wrong is an answer, too.

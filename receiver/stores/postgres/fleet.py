@@ -7,8 +7,9 @@ What is told within a moment goes out together, and may get lost; whoever is tol
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,10 +17,13 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
+from receiver.clock import Clock
 from receiver.errors import Unavailable
+from receiver.models import Lane
 from receiver.ports import MISSED
 from receiver.stores.postgres.connections import CONNECT_SECONDS, Database
 from receiver.stores.postgres.failures import trouble
+from receiver.stores.postgres.server_clock import NOW, follow_server, seconds_behind
 
 log = structlog.get_logger()
 
@@ -27,7 +31,7 @@ T = TypeVar("T")
 PgAsync = AsyncConnection[tuple[Any, ...]]
 
 TOGETHER_SECONDS = 0.05  # what is told within this time is one message
-WORDS_OF_ONE = 200  # a message may have 8,000 bytes
+WORDS_OF_ONE = 100  # a message may have 8,000 bytes
 MOST_WORDS = 5_000  # beyond, everybody is told to look at everything
 CHECK_SECONDS = 20.0  # a connection that says nothing may have been cut
 RECONNECT_SECONDS = 1.0
@@ -36,17 +40,32 @@ GIVING_UP = 100  # looks, a hundredth of a second apart, whether what was given 
 
 # Locks are taken in one order. What others hold is not touched.
 HOLD = """
-INSERT INTO lanes AS mine (name, holder, until)
-SELECT name, %(holder)s, clock_timestamp() + make_interval(secs => %(seconds)s)
-FROM unnest(%(names)s::text[]) AS name
-WHERE NOT EXISTS (SELECT FROM lanes l
-    WHERE l.name = name.name AND l.holder <> %(holder)s AND l.until > clock_timestamp())
+INSERT INTO lanes AS l (name, holder, until, closed_until)
+SELECT name, %(holder)s, now + make_interval(secs => %(seconds)s), now + make_interval(secs => closed)
+FROM unnest(%(names)s::text[], %(closed)s::float8[]) AS wanted (name, closed), clock_timestamp() AS now
+WHERE NOT EXISTS (SELECT FROM lanes o
+    WHERE o.name = wanted.name AND o.holder <> %(holder)s AND o.until > now)
 ORDER BY name
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-WHERE mine.holder = excluded.holder OR mine.until <= clock_timestamp()
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+    closed_until = greatest(l.closed_until, excluded.closed_until)
+WHERE l.holder = excluded.holder OR l.until <= clock_timestamp()
+RETURNING name, turns, extract(epoch FROM closed_until - clock_timestamp())::float8
+"""
+LEAVE = """
+UPDATE lanes SET holder = '', until = '-infinity' WHERE holder = %(holder)s AND name = ANY(%(names)s)
 RETURNING name
 """
-LEAVE = "DELETE FROM lanes WHERE holder = %(holder)s AND name = ANY(%(names)s) RETURNING name"
+TAKE_TURN = """
+INSERT INTO lanes AS l (name, turns, turn_at) VALUES (%(name)s, 1, clock_timestamp() + %(gap)s)
+ON CONFLICT (name) DO UPDATE SET turns = l.turns + 1, turn_at = excluded.turn_at
+WHERE greatest(l.turn_at, l.closed_until) <= clock_timestamp()
+RETURNING name
+"""
+CLOSE = """
+INSERT INTO lanes AS l (name, closed_until) VALUES (%(name)s, clock_timestamp() + %(time)s)
+ON CONFLICT (name) DO UPDATE SET closed_until = greatest(l.closed_until, excluded.closed_until)
+RETURNING name
+"""
 NOTIFY = "SELECT pg_notify(%(channel)s, message) FROM unnest(%(messages)s::text[]) AS message"
 
 LIMITS = "SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 3000"
@@ -55,9 +74,11 @@ LIMITS = "SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 3000"
 class Fleet:
     """One process's side of it. Nothing is connected before the first use."""
 
-    def __init__(self, database: Database, holder: str) -> None:
+    def __init__(self, database: Database, holder: str, clock: Clock) -> None:
         self._database = database
         self._holder = holder
+        self._clock = clock
+        self._checked_at = clock.uptime()
         self._connection: PgAsync | None = None
         self._channel = ""
         self._is_pooled = False
@@ -76,12 +97,21 @@ class Fleet:
     def listen(self, heard: Callable[[str], None]) -> None:
         self._start(self._converse(heard))
 
-    async def hold_lanes(self, names: Sequence[str], seconds: float) -> frozenset[str]:
-        rows = await self._ask(HOLD, holder=self._holder, seconds=seconds, names=list(names))
-        return frozenset(name for (name,) in rows)
+    async def hold_lanes(
+        self, names: Sequence[str], seconds: float, closed: Mapping[str, float]
+    ) -> dict[str, Lane]:
+        waits = [closed.get(name, 0.0) for name in names]
+        rows = await self._ask(HOLD, holder=self._holder, seconds=seconds, names=list(names), closed=waits)
+        return {name: Lane(turns=turns, closed_seconds=left) for name, turns, left in rows}
 
     async def leave_lanes(self, names: Sequence[str]) -> None:
         await self._ask(LEAVE, holder=self._holder, names=list(names))
+
+    async def take_turn(self, lane: str, gap_seconds: float) -> bool:
+        return bool(await self._ask(TAKE_TURN, name=lane, gap=timedelta(seconds=gap_seconds)))
+
+    async def close_lane(self, lane: str, seconds: float) -> None:
+        await self._ask(CLOSE, name=lane, time=timedelta(seconds=seconds))
 
     async def aclose(self) -> None:
         """Send what is still to be told, if that is quick; close."""
@@ -142,9 +172,16 @@ class Fleet:
         finally:
             for wait in waits:
                 wait.cancel()
-        if not done:
-            await self._ask("SELECT 1 AS alive")
+        if not done or (self._clock.uptime() - self._checked_at).total_seconds() > CHECK_SECONDS:
+            await self._check()
         readable.clear()
+
+    async def _check(self) -> None:
+        """Whether the connection lives, and the clocks agree."""
+        before = self._clock.now()
+        [(there,)] = await self._ask(NOW)
+        follow_server(self._clock, seconds_behind(there, before, self._clock.now()))
+        self._checked_at = self._clock.uptime()
 
     async def _exchange(self, heard: Callable[[str], None]) -> None:
         async with self._using() as connection:

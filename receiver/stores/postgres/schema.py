@@ -398,8 +398,12 @@ ORDER BY provider, task_id, at;
 _LANES = """
 CREATE TABLE lanes (
     name TEXT COLLATE "C" PRIMARY KEY,
-    holder TEXT COLLATE "C" NOT NULL,
-    until TIMESTAMPTZ NOT NULL
+    holder TEXT COLLATE "C" NOT NULL DEFAULT '',
+    until TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
+    -- Where a provider is asked: others than the holder ask, too, but seldom.
+    turns BIGINT NOT NULL DEFAULT 0,
+    turn_at TIMESTAMPTZ NOT NULL DEFAULT '-infinity',       -- when the next of them may
+    closed_until TIMESTAMPTZ NOT NULL DEFAULT '-infinity'   -- when anybody may
 );
 """
 

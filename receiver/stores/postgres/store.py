@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Self
 import psycopg
 import structlog
 
+from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Lane, ServerSeen
 from receiver.options import StoreOptions
 from receiver.record import metadata
 from receiver.record.cursor import Cursor
@@ -30,6 +32,7 @@ from receiver.stores.postgres.dialect import metadata_value
 from receiver.stores.postgres.failures import trouble, unopened
 from receiver.stores.postgres.fleet import Fleet
 from receiver.stores.postgres.schema import MIGRATIONS
+from receiver.stores.postgres.server_clock import NOW, follow_server, seconds_behind
 from receiver.times import to_text
 
 log = structlog.get_logger()
@@ -56,7 +59,7 @@ class PostgresStore(RecordStore):
 
     def __init__(self, database: Database, writer: Writer, options: StoreOptions) -> None:
         super().__init__(writer, Readers(partial(PostgresReads, database), trouble, THREADS), options)
-        self._fleet = Fleet(database, self._holder)
+        self._fleet = Fleet(database, self._holder, options.clock)
 
     @classmethod
     async def open(cls, url: str, options: StoreOptions) -> Self:
@@ -81,11 +84,19 @@ class PostgresStore(RecordStore):
     def listen(self, heard: Callable[[str], None]) -> None:
         self._fleet.listen(heard)
 
-    async def hold_lanes(self, names: Sequence[str], seconds: float) -> frozenset[str]:
-        return await self._fleet.hold_lanes(names, seconds)
+    async def hold_lanes(
+        self, names: Sequence[str], seconds: float, closed: Mapping[str, float]
+    ) -> Mapping[str, Lane]:
+        return await self._fleet.hold_lanes(names, seconds, closed)
 
     async def leave_lanes(self, names: Sequence[str]) -> None:
         await self._fleet.leave_lanes(names)
+
+    async def take_turn(self, lane: str, gap_seconds: float) -> bool:
+        return await self._fleet.take_turn(lane, gap_seconds)
+
+    async def close_lane(self, lane: str, seconds: float) -> None:
+        await self._fleet.close_lane(lane, seconds)
 
     async def aclose(self) -> None:
         """Hand on what this process has leased, and close. A killed one's leases run out."""
@@ -95,10 +106,10 @@ class PostgresStore(RecordStore):
         await super().aclose()
 
     @staticmethod
-    async def examine_server(url: str) -> list[str]:
+    async def examine_server(url: str, clock: Clock) -> ServerSeen:
         """See ``ports.ServerRecord``."""
         try:
-            return await asyncio.to_thread(examine, Database(url))
+            return await asyncio.to_thread(examine, Database(url), clock)
         except psycopg.Error as exc:
             raise unopened(exc) from exc
 
@@ -120,6 +131,7 @@ def prepare(database: Database, options: StoreOptions) -> None:
         migrate(connection, database, options)
         for weakness in weaknesses(connection):
             log.error("store.not_durable", reason=weakness)
+        follow_server(options.clock, behind(connection, options.clock))
 
 
 def check_server(connection: PgConnection) -> None:
@@ -175,11 +187,22 @@ def pending(database: Database) -> list[str] | None:
     return [name for name, _ in MIGRATIONS if name not in applied]
 
 
-def examine(database: Database) -> list[str]:
+def examine(database: Database, clock: Clock) -> ServerSeen:
     with closing(database.connect()) as connection:
         check_server(connection)
         check_writable(connection)
-        return weaknesses(connection)
+        return ServerSeen(
+            weaknesses=weaknesses(connection),
+            seconds_behind=behind(connection, clock),
+            is_pooled=connection.execute("SELECT pg_backend_pid()").fetchone()
+            != (connection.info.backend_pid,),
+        )
+
+
+def behind(connection: PgConnection, clock: Clock) -> float:
+    before = clock.now()
+    (there,) = connection.execute(NOW).fetchone() or (before,)
+    return seconds_behind(there, before, clock.now())
 
 
 def weaknesses(connection: PgConnection) -> list[str]:

@@ -1,0 +1,237 @@
+"""Several stores on one PostgreSQL record: what they tell each other, who has a lane, whose clock counts."""
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from structlog.testing import capture_logs
+
+from receiver.clock import Clock
+from receiver.models import Outcome
+from receiver.options import StoreOptions
+from receiver.polling.turns import SharedTurns
+from receiver.ports import MISSED, SharedRecord
+from receiver.stores.postgres import PostgresStore
+from receiver.testing import TurnableClock
+from tests.support.media_host import media_host
+from tests.support.missing import missing
+from tests.support.postgres import ScratchRecord
+from tests.support.sink_hosts import free_port
+from tests.support.status_host import asking, tells
+from tests.support.waiting import until
+
+NOBODY_WAITS: dict[str, float] = {}
+AT_ONCE_SECONDS = 1.0  # far below the time after which a connection is looked at anyway
+
+LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
+
+
+@asynccontextmanager
+async def stores(url: str, data_dir: Path, *clocks: Clock) -> AsyncIterator[list[PostgresStore]]:
+    async with AsyncExitStack() as stack:
+        opened = []
+        for clock in clocks:
+            opened.append(await PostgresStore.open(url, StoreOptions(data_dir=data_dir, clock=clock)))
+            stack.push_async_callback(opened[-1].aclose)
+        yield opened
+
+
+class Pair(NamedTuple):
+    one: PostgresStore
+    other: PostgresStore
+    words: list[str]  # that the other has heard
+
+
+@pytest.fixture
+async def pair(postgres_record: ScratchRecord, tmp_path: Path) -> AsyncIterator[Pair]:
+    async with stores(postgres_record.url, tmp_path, Clock(), Clock()) as (one, other):
+        one.listen(lambda _word: None)
+        words: list[str] = []
+        other.listen(words.append)
+        await until(lambda: words == [MISSED])
+        words.clear()
+        yield Pair(one, other, words)
+
+
+async def holds(store: SharedRecord, *names: str, seconds: float = 10.0) -> set[str]:
+    return set(await store.hold_lanes(names, seconds, NOBODY_WAITS))
+
+
+async def test_a_lane_is_one_process_s_until_it_leaves_or_its_time_is_over(pair: Pair) -> None:
+    assert await holds(pair.one, "a", "b") == {"a", "b"}
+    assert await holds(pair.other, "b", "c") == {"c"}
+    assert await holds(pair.one, "a", "b", "c") == {"a", "b"}
+
+    await pair.one.leave_lanes(["a", "c"])  # the second one is not its own
+    assert await holds(pair.other, "a", "b", "c") == {"a", "c"}
+
+    assert await holds(pair.one, "b", seconds=0.3) == {"b"}
+    assert await holds(pair.other, "b") == set()
+    await asyncio.sleep(0.4)
+    assert await holds(pair.other, "b") == {"b"}
+    assert await holds(pair.one, "b") == set()
+
+
+async def test_two_that_ask_at_once_never_have_the_same_lane(pair: Pair) -> None:
+    names = [f"lane {number}" for number in range(8)]
+    for _ in range(20):
+        one, other = await asyncio.gather(holds(pair.one, *names), holds(pair.other, *reversed(names)))
+        assert one | other == set(names)
+        assert not one & other
+        await pair.one.leave_lanes(names)
+        await pair.other.leave_lanes(names)
+
+
+async def test_what_one_tells_the_other_hears_at_once_and_once(pair: Pair) -> None:
+    for _ in range(100):
+        pair.one.tell("sink")
+    pair.one.tell("assets")
+    await until(lambda: pair.words == ["sink", "assets"], AT_ONCE_SECONDS)
+
+    pair.other.tell("its own")
+    many = [f"ended {number:032}" for number in range(1000)]
+    for word in many:
+        pair.one.tell(word)
+    await until(lambda: len(pair.words) == 1002, AT_ONCE_SECONDS)
+    assert pair.words[2:] == many
+
+
+async def test_a_cut_connection_is_made_again_and_what_it_missed_is_said(
+    pair: Pair, postgres_record: ScratchRecord
+) -> None:
+    with postgres_record.connect() as server:
+        server.execute(f"SELECT pg_terminate_backend(pid) FROM ({LISTENERS}) AS listening".encode())
+    await until(lambda: pair.words == [MISSED], 5.0)
+    pair.one.tell("sink")
+    await until(lambda: pair.words[-1] == "sink", 5.0)
+
+
+async def test_what_strangers_say_on_the_channel_does_no_harm(
+    pair: Pair, postgres_record: ScratchRecord
+) -> None:
+    with postgres_record.connect() as server:
+        channel = pair.other._fleet._channel
+        for message in ("", "no JSON", "{}", "[1]", '["sink"'):
+            server.execute("SELECT pg_notify(%s, %s)", (channel, message))
+    pair.one.tell("sink")
+    await until(lambda: pair.words == ["sink"], AT_ONCE_SECONDS)
+
+
+class OffClock(Clock):
+    """A machine whose clock is set wrong."""
+
+    def __init__(self, by: timedelta) -> None:
+        self.follow(by)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_machine_whose_clock_is_off_goes_by_the_server_s(
+    postgres_record: ScratchRecord, tmp_path: Path, hours: int
+) -> None:
+    off = OffClock(timedelta(hours=hours))
+    with capture_logs() as lines:
+        async with stores(postgres_record.url, tmp_path, Clock(), off):
+            pass
+    assert abs((off.now() - datetime.now(UTC)).total_seconds()) < 1.0
+    (said,) = [line for line in lines if line["event"] == "clock.off"]
+    assert round(said["seconds_behind"]) == -3600 * hours
+    seen = await PostgresStore.examine_server(postgres_record.url, OffClock(timedelta(hours=hours)))
+    assert round(seen.seconds_behind) == -3600 * hours
+    assert (await PostgresStore.examine_server(postgres_record.url, Clock())).seconds_behind == 0.0
+
+
+async def test_questions_out_of_turn_keep_one_pace_over_all_processes(pair: Pair) -> None:
+    async with media_host() as host:
+        one, other = TurnableClock(), TurnableClock()
+        async with asking(host, one) as client_one, asking(host, other) as client_other:
+            turns_one, turns_other = SharedTurns(pair.one, client_one), SharedTurns(pair.other, client_other)
+            turns_one.learn(await pair.one.hold_lanes(["poll vidgo"], 10.0, NOBODY_WAITS))
+            room = client_one.room("vidgo")
+
+            taken = [await turns.take("vidgo") for turns in (turns_other, turns_one, turns_other)]
+            assert taken == [True, False, False]  # two seconds are between two of them
+            turns_one.learn(await pair.one.hold_lanes(["poll vidgo"], 10.0, NOBODY_WAITS))
+            assert client_one.room("vidgo") == room - 1  # which whoever polls has counted
+
+
+async def test_where_one_is_told_to_wait_all_do(pair: Pair) -> None:
+    async with media_host() as host:
+        host.otherwise = tells(b"", "retry-after: 100", status=429)
+        one, other = TurnableClock(), TurnableClock()
+        async with asking(host, one) as client_one, asking(host, other) as client_other:
+            turns_one, turns_other = SharedTurns(pair.one, client_one), SharedTurns(pair.other, client_other)
+            assert (await client_other.ask("vidgo", "t1", None)).outcome is Outcome.RATE_LIMITED
+            await turns_other.close("vidgo")
+
+            turns_one.learn(await pair.one.hold_lanes(["poll vidgo"], 10.0, turns_one.closed()))
+            assert client_one.room("vidgo") == 0
+            assert 95 < client_one.closed_seconds("vidgo") <= 100
+            assert not await turns_one.take("vidgo")
+            # And so does whoever polls after it.
+            await pair.one.leave_lanes(["poll vidgo"])
+            held = await pair.other.hold_lanes(["poll vidgo"], 10.0, NOBODY_WAITS)
+            assert 95 < held["poll vidgo"].closed_seconds <= 100
+
+
+@contextmanager
+def pooler(url: str) -> Iterator[str]:
+    """The URL of pgbouncer, in transaction mode, in front of a database."""
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        missing("there is no pgbouncer")
+    to, port = conninfo_to_dict(url), free_port()
+    folder = Path(tempfile.mkdtemp())  # it runs as nobody, who sees no test's own
+    folder.chmod(0o755)
+    (folder / "users.txt").write_text(f'"{to["user"]}" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host={to['host']} port={to['port']}\n[pgbouncer]\npool_mode = transaction\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = trust\nauth_file = {folder}/users.txt\n"
+        "unix_socket_dir =\n"
+    )
+    process = subprocess.Popen(
+        [program, "-q", str(folder / "pgbouncer.ini")], user="nobody", stderr=subprocess.DEVNULL
+    )
+    try:
+        yield f"postgresql://{to['user']}@127.0.0.1:{port}/{to['dbname']}"
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+async def test_behind_a_pooler_everything_works_by_looking(
+    pair: Pair, postgres_record: ScratchRecord, tmp_path: Path
+) -> None:
+    with pooler(postgres_record.url) as url, capture_logs() as lines:
+
+        def answers() -> bool:
+            with suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=1):
+                return True
+            return False
+
+        await until(answers)
+        async with stores(url, tmp_path, Clock(), Clock()) as (pooled, _):
+            heard: list[str] = []
+            pooled.listen(heard.append)
+            await until(lambda: heard == [MISSED])
+            assert [line["event"] for line in lines].count("signals.unheard") == 1
+
+            assert await holds(pooled, "a") == {"a"}
+            assert await holds(pair.one, "a") == set()
+            pooled.tell("sink")  # whoever can hear it does
+            await until(lambda: pair.words == ["sink"], AT_ONCE_SECONDS)
+            pair.one.tell("sink")
+            await pooled.ping()
+            seen = await PostgresStore.examine_server(url, Clock())
+            assert seen.is_pooled
+        with psycopg.connect(url) as another:  # finds nothing that was left on the pooler's connection
+            assert another.execute("SELECT pg_listening_channels()").fetchall() == []
