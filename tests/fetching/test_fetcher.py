@@ -222,6 +222,24 @@ async def test_cancelling_leaves_nothing_behind(host: MediaHost, fetcher: Fetche
     assert left_behind(blobs) == []
 
 
+async def test_a_file_that_may_be_another_process_s_by_now_is_left_alone(
+    host: MediaHost, fetcher: Fetcher, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    ours = work(host.put("/x", says(200, picture())))
+    assert (await fetcher.fetch(ours)).outcome is Outcome.STORED
+
+    async def freeze(writer: asyncio.StreamWriter) -> None:
+        clock.turn(1.5)
+        await says(200, picture(size=(48, 48)))(writer)
+
+    host.put("/x", freeze)
+    late = msgspec.structs.replace(ours, void_at=clock.uptime() + timedelta(seconds=1))
+    settlement = await fetcher.fetch(late)
+    assert (settlement.outcome, settlement.file) == (Outcome.TIMEOUT, None)
+    assert (blobs.root / "vidgo/t%2F1/0.png").read_bytes() == picture()
+    assert left_behind(blobs) == []
+
+
 # --- retries --------------------------------------------------------------------------------------
 
 
