@@ -129,7 +129,7 @@ async def _examine(
         *checks.check_guessable(settings, told),
         *folder,
         *checks.check_public_url(settings),
-        *([checks.check_sqlite(version)] if settings.embedded else []),
+        *([checks.check_sqlite(version)] if settings.embedded and not outlook.has_other_record else []),
     ):
         yield check
     for check in await probes.check_keys(outlook):
@@ -147,7 +147,9 @@ async def _parts(outlook: Outlook, heard: probes.ServiceHeard) -> AsyncIterator[
     settings = outlook.settings
     if outlook.is_elsewhere:
         yield checks.ok("data folder", f"{settings.data_dir} {checks.OUT_OF_REACH}")
-    else:
+    if outlook.has_other_record:
+        yield checks.ok("record", "not tried: where it is is not known here; see `service store`")
+    elif not (outlook.is_elsewhere and settings.embedded):
         for check in await probes.check_record(settings, running=bool(heard.checks)):
             yield check
     if outlook.is_elsewhere or settings.data_dir.exists():

@@ -19,6 +19,7 @@ from receiver.config.settings import Settings, SinkSettings, load_settings
 from receiver.errors import Misconfigured
 
 MOST_SHOWN = 6
+_RECORD = "RECEIVER_DATABASE_URL"
 _SINK = "RECEIVER_SINK_"
 
 
@@ -60,6 +61,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     other_keys: frozenset[str] = frozenset()  # providers whose key only the service has
     other_sinks: tuple[str, ...] = ()  # sinks that are set otherwise here, or not at all
     is_elsewhere: bool = False  # the service's folder cannot be looked at from here
+    has_other_record: bool = False  # in a server whose URL is not known here
 
     @property
     def view(self) -> View:
@@ -89,8 +91,12 @@ def by_service(settings: Settings, told: ServiceSettings, token: str) -> Outlook
     same_sinks = tuple(sink for sink in settings.sinks if _leads_to(sink, ours) == _leads_to(sink, theirs))
     names = {sink.name for sink in same_sinks}
     host = urlsplit(settings.url).hostname or ""
+    hidden = HIDDEN in theirs.get(_RECORD, "")  # of a server only the host is told
+    if hidden:
+        adopted = msgspec.structs.replace(adopted, database_url=settings.database_url)
     return Outlook(
         settings=msgspec.structs.replace(adopted, sinks=same_sinks),
+        has_other_record=hidden and _RECORD in differing,
         shell=ours,
         told=told,
         differences=differences,

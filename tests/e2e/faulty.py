@@ -27,7 +27,7 @@ class FaultyReceiver(Receiver):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.e2e.armed", msgspec.json.encode(self.fault).decode()],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,6 +43,17 @@ class Fleet:
             member.launch()
         for member in members:
             await until(member.is_ready, START_SECONDS)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command in the environment of the first process."""
+        return subprocess.run(
+            [sys.executable, "-m", "receiver", *command],
+            env=self.members[0].environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def holder(self, lane: str) -> str | None:
         """The name of the process that has a lane now."""

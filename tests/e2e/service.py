@@ -42,7 +42,7 @@ class Receiver:
         self.http = httpx2.AsyncClient(base_url=self.url, trust_env=False, verify=False, timeout=15.0)
         self._output = folder / f"output-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._environment = service_environment(os.environ, self.data, self.port) | {
+        self.environment = service_environment(os.environ, self.data, self.port) | {
             "RECEIVER_SECRET": SECRET,
             "RECEIVER_API_TOKENS": API_TOKEN,
             "RECEIVER_ADMIN_TOKENS": ADMIN_TOKEN,
@@ -62,7 +62,7 @@ class Receiver:
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, *self.program, *self.command],
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

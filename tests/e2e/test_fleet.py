@@ -1,17 +1,17 @@
 """Several real processes on one PostgreSQL record: they do everything once, and each can go at any time."""
 
 import asyncio
-import os
+import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from receiver.cli import main
 from tests.e2e.fleet import fleet, lines
 from tests.e2e.service import API_TOKEN, Consumer, Receiver, bearer, consumer
 from tests.support.media_host import MediaHost, media_host, picture, says
@@ -140,6 +140,35 @@ async def others_do_what_two_no_longer_do(
     assert "p2" not in asked_by(frozen)
 
 
+async def test_without_a_data_folder_everything_works_but_what_lies_in_it(
+    database: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    async with media_host() as host, consumer() as hook:
+        await hook.start()
+        settings = {
+            "RECEIVER_DATA_DIR": "/proc/receiver",  # where nobody can make a folder
+            "RECEIVER_ASSETS_URL": f"file://{tmp_path}/assets",
+            "RECEIVER_SINK_HOOK": hook.url,
+            "TMPDIR": str(tmp_path / "tmp"),
+        }
+        async with fleet(tmp_path, settings, database, ("serve",)) as (whole, (service,)):
+            await service.finish("t1", host.put("/t1.png", says(200, PICTURE)))
+            await until(lambda: hook.told() == ["t1"], BUSY_SECONDS)
+            (asset,) = (await service.task("t1"))["assets"]
+            assert asset["state"] == "stored"
+            answer = await service.http.get("/assets/vidgo/t1/0", headers=bearer(API_TOKEN))
+            assert answer.content == PICTURE
+
+            examined = await asyncio.to_thread(whole.run, "doctor", "--json")
+            checks = {each["name"]: each for each in json.loads(examined.stdout)["checks"]}
+            assert {name for name, each in checks.items() if each["state"] == "fail"} == set()
+            assert checks["wake-ups"]["state"] == checks["database clock"]["state"] == "ok"
+            assert "sqlite" not in checks
+            await service.stop()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def taken(member: Receiver) -> set[str]:
     """The lanes that a process has had."""
     return {line["lane"] for line in lines(member, "lane.taken")}
@@ -152,14 +181,7 @@ def asked_by(member: Receiver) -> list[str]:
 
 @pytest.mark.parametrize("command", [("work",), ("serve", "--no-work")], ids=" ".join)
 def test_sqlite_is_for_one_process(tmp_path: Path, command: Sequence[str]) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "receiver", *command],
-        env={**os.environ, "RECEIVER_DATA_DIR": str(tmp_path / "data")},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert told.returncode == 2
-    assert "set RECEIVER_DATABASE_URL=postgresql://" in told.stderr
+    told = CliRunner().invoke(main, command, env={"RECEIVER_DATA_DIR": str(tmp_path / "data")})
+    assert told.exit_code == 2
+    assert "set RECEIVER_DATABASE_URL=postgresql://" in " ".join(told.stderr.split())
     assert not (tmp_path / "data").exists()

@@ -77,7 +77,7 @@ class Confined(Receiver):
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [*self._before, sys.executable, *main, "serve"],
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

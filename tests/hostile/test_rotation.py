@@ -141,7 +141,7 @@ async def test_every_secret_is_rotated_and_no_request_is_refused_meanwhile(
 
 async def _restart(service: Receiver, changed: dict[str, str]) -> None:
     await service.stop()
-    service._environment |= changed
+    service.environment |= changed
     await service.start()
 
 
