@@ -2,17 +2,18 @@
 
 ``FileRecord`` is what a Store can do besides where the record is a file that people back up with us,
 ``ServerRecord`` where it is in a server that they back up by themselves, ``SharedRecord`` where several
-processes share it.
+processes share it, ``MovableRecord`` where all of it can be moved to another store that can.
 
 An implementation is one class in one file, found by name or URL scheme (see ``plugins``). Driver errors
 are translated inside it, ``from exc``; only the exceptions named here come out. Whoever opened a part
 closes it, once, and calls nothing on it afterwards.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from receiver.clock import Clock
 from receiver.models import (
@@ -50,6 +51,7 @@ from receiver.models import (
     Submission,
     SubmissionFilter,
     SubmissionPage,
+    TableCopy,
     Task,
     TaskFilter,
     TaskPage,
@@ -517,6 +519,44 @@ class SharedRecord(Protocol):
 
     async def close_lane(self, lane: str, seconds: float) -> None:
         """Let nobody ask on a lane for so long. Raises Unavailable."""
+
+
+class RecordTables(Protocol):
+    """The tables of a record that nobody else changes as long as one has them. Raises Unavailable."""
+
+    def count(self, table: str) -> int:
+        """How many rows there are."""
+
+    def read(
+        self, table: str, columns: Sequence[str], key: Sequence[str]
+    ) -> Generator[Sequence[Any], None, None]:
+        """These columns of every row, in the order of the key: text, integers, floats, bytes and None.
+
+        Nothing else is asked until it has ended, or is closed.
+        """
+
+
+@runtime_checkable
+class MovableRecord(Protocol):
+    """What the class of a Store offers besides, where its record can be moved to another store and back."""
+
+    @staticmethod
+    def hold(url: str, data_dir: Path) -> AbstractContextManager[RecordTables]:
+        """The tables of the record that ``url`` names, which has today's schema; nothing writes meanwhile.
+
+        Raises Unavailable where a service has it open.
+        """
+
+    @staticmethod
+    def fill(
+        url: str, options: StoreOptions, source: RecordTables, progress: Callable[[int, int], None]
+    ) -> list[TableCopy]:
+        """Copy the whole of ``source`` to the new record that ``url`` names: all of it, or nothing.
+
+        Every table is read back and compared before that is final. ``progress`` is told how many rows were
+        written or read back, and how many there will be. Raises Unavailable where a service has the new
+        record open, Misconfigured where it holds something, ReceiverError where it is not the same then.
+        """
 
 
 class BlobStore(Protocol):

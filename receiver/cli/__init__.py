@@ -30,6 +30,7 @@ COMMANDS = {
     "stats": ("receiver.cli.stats:stats", "Count what the service holds."),
     "callback-url": ("receiver.cli.callback_url:callback_url", "Print a provider's callback URL."),
     "migrate": ("receiver.cli.migrate:migrate", "Bring the database to this release's schema."),
+    "move": ("receiver.cli.move:move", "Move the record to another database, with proof."),
     "backup": ("receiver.cli.backup:backup", "Copy everything while the service runs."),
     "docs": ("receiver.cli.docs:docs", "Read the manual: its chapters, or one of them."),
     "doctor": ("receiver.cli.doctor:doctor", "Print every problem there is, not just the first."),

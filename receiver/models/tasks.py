@@ -393,3 +393,12 @@ class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
     stored: int  # files
     unfetched: int  # files
     undelivered: int  # outbox entries
+
+
+class TableCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of the record that was moved and read back the same, and how much is in it."""
+
+    name: str
+    rows: int
+    bytes: int  # of the rows as MessagePack, in the order of the primary key
+    sha256: str  # of these bytes

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -13,13 +13,15 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Lane, ServerSeen
+from receiver.models import Lane, ServerSeen, TableCopy
 from receiver.options import StoreOptions
+from receiver.ports import RecordTables
 from receiver.record import metadata
 from receiver.record.cursor import Cursor
 from receiver.record.readers import Purpose, Readers
 from receiver.record.store import RecordStore, free_leases
 from receiver.record.writer import Writer
+from receiver.stores.postgres import tables
 from receiver.stores.postgres.connections import (
     MIGRATING,
     Database,
@@ -112,6 +114,17 @@ class PostgresStore(RecordStore):
             return await asyncio.to_thread(examine, Database(url), clock)
         except psycopg.Error as exc:
             raise unopened(exc) from exc
+
+    @staticmethod
+    def hold(url: str, data_dir: Path) -> AbstractContextManager[RecordTables]:  # noqa: ARG004
+        """See ``ports.MovableRecord``, as the next."""
+        return tables.hold(url)
+
+    @staticmethod
+    def fill(
+        url: str, options: StoreOptions, source: RecordTables, progress: Callable[[int, int], None]
+    ) -> list[TableCopy]:
+        return tables.fill(url, options, source, progress)
 
     @classmethod
     async def pending_migrations(cls, url: str, data_dir: Path) -> list[str] | None:  # noqa: ARG003

@@ -59,7 +59,7 @@ def copy_record(source: Path, target: Path, progress: Progress) -> None:
     """
     target.touch(mode=0o600)
     with (
-        _translated(source),
+        translated(source),
         closing(connect_read_only(source, BUSY_TIMEOUT_SECONDS)) as original,
         closing(sqlite3.connect(target, isolation_level=None)) as copy,
     ):
@@ -75,7 +75,7 @@ def copy_record(source: Path, target: Path, progress: Progress) -> None:
 
 def check_copy(source: Path, target: Path) -> RecordCopy:
     """Check every page and every index of a copy of ``source``. Raises Misconfigured for damage."""
-    with _translated(source), closing(connect_read_only(target, BUSY_TIMEOUT_SECONDS)) as copy:
+    with translated(source), closing(connect_read_only(target, BUSY_TIMEOUT_SECONDS)) as copy:
         problems = [text for (text,) in copy.execute(f"PRAGMA integrity_check({MOST_PROBLEMS})")]
         if problems != ["ok"]:
             raise damaged(source, problems)
@@ -86,7 +86,7 @@ def check_copy(source: Path, target: Path) -> RecordCopy:
 
 def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
     """The key and the bytes of every file that a copy says is stored."""
-    with _translated(copy), closing(connect_read_only(copy, BUSY_TIMEOUT_SECONDS)) as connection:
+    with translated(copy), closing(connect_read_only(copy, BUSY_TIMEOUT_SECONDS)) as connection:
         yield from connection.execute(STORED_FILES)
 
 
@@ -96,7 +96,7 @@ def examine(path: Path, most_seconds: float) -> bool:
     Raises Misconfigured, saying what is wrong, when a page is damaged.
     """
     deadline = time.monotonic() + most_seconds
-    with _translated(path), closing(connect_read_only(path, BUSY_TIMEOUT_SECONDS)) as connection:
+    with translated(path), closing(connect_read_only(path, BUSY_TIMEOUT_SECONDS)) as connection:
         connection.set_progress_handler(lambda: time.monotonic() > deadline, INSTRUCTIONS_PER_LOOK)
         try:
             problems = [text for (text,) in connection.execute(f"PRAGMA quick_check({MOST_PROBLEMS})")]
@@ -142,12 +142,13 @@ def unopened(path: Path, error: sqlite3.Error) -> ReceiverError:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
+    """Raise Unavailable for what SQLite cannot do now, and Misconfigured for what it finds damaged."""
     try:
         yield
-    except sqlite3.OperationalError as exc:  # no room, no rights, locked: not the file's fault
-        raise Unavailable(
+    except sqlite3.Error as exc:
+        if is_damage(exc):
+            raise damaged(path, [str(exc)]) from exc
+        raise Unavailable(  # no room, no rights, locked: not the file's fault
             f"the database cannot be copied now: {exc}", outcome=Outcome.STORAGE_FAILED
         ) from exc
-    except sqlite3.DatabaseError as exc:
-        raise damaged(path, [str(exc)]) from exc

@@ -6,30 +6,28 @@ not wait for those leases to run out.
 """
 
 import asyncio
-import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
 
-from receiver.errors import Misconfigured, Unavailable
-from receiver.folders import open_own
-from receiver.models import RecordCopy, Stats
+from receiver.models import RecordCopy, Stats, TableCopy
 from receiver.options import StoreOptions
+from receiver.ports import RecordTables
 from receiver.record import metadata
 from receiver.record.cursor import Cursor
 from receiver.record.leases import EVERYBODY
 from receiver.record.readers import LONG, Purpose, Query, Readers
 from receiver.record.store import RecordStore, free_leases
 from receiver.record.writer import Writer
-from receiver.stores.sqlite import backup, wal
+from receiver.stores.sqlite import backup, tables, wal
 from receiver.stores.sqlite.connections import SqliteReads, SqliteWrites, trouble
+from receiver.stores.sqlite.lock import path_of, take_lock
 from receiver.stores.sqlite.migrations import migrate, pending
 
 T = TypeVar("T")
@@ -38,11 +36,9 @@ INDEXES = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB :pa
 
 BUSY_SECONDS = 3.0  # a read waits so long for the file
 
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
-
 
 class SqliteStore(RecordStore):
-    """Implements ``ports.Store`` and ``ports.FileRecord``. Build it with ``open``."""
+    """Implements ``ports.Store``, ``FileRecord`` and ``MovableRecord``. Build it with ``open``."""
 
     def __init__(self, path: Path, lock: int, writer: Writer, options: StoreOptions) -> None:
         super().__init__(writer, Readers(partial(SqliteReads, path, BUSY_SECONDS), trouble), options)
@@ -54,7 +50,7 @@ class SqliteStore(RecordStore):
     async def open(cls, url: str, options: StoreOptions) -> Self:
         """Lock, migrate and open ``sqlite:PATH``, making the file where there is none."""
         path = path_of(url, options.data_dir)
-        lock = await asyncio.to_thread(_take_lock, path)
+        lock = await asyncio.to_thread(take_lock, path)
         try:
             await asyncio.to_thread(migrate, path)
             writer = Writer(SqliteWrites(path), options.observe)
@@ -100,6 +96,18 @@ class SqliteStore(RecordStore):
     def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
         return backup.stored_files(copy)
 
+    # --- all of it, while nobody has it open: ``ports.MovableRecord`` -------------------------------------
+
+    @staticmethod
+    def hold(url: str, data_dir: Path) -> AbstractContextManager[RecordTables]:
+        return tables.hold(path_of(url, data_dir))
+
+    @staticmethod
+    def fill(
+        url: str, options: StoreOptions, source: RecordTables, progress: Callable[[int, int], None]
+    ) -> list[TableCopy]:
+        return tables.fill(path_of(url, options.data_dir), options, source, progress)
+
     async def count_stats(self) -> Stats:
         return msgspec.structs.replace(await super().count_stats(), wal_bytes=wal.log_bytes(self._path))
 
@@ -120,38 +128,3 @@ def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
     values = {metadata.index_of(key): metadata.value_of(key, "") for key in keys}
     wanted = {name: f"({value}) WHERE {value} IS NOT NULL" for name, value in values.items()}
     metadata.keep_indexes(db, have, wanted)
-
-
-def path_of(url: str, data_dir: Path) -> Path:
-    """The file that ``sqlite:PATH`` names; a relative path starts at the data folder."""
-    name = url.removeprefix("sqlite:")
-    if name.startswith("//"):
-        name = "/" + name.lstrip("/")
-    if not name:
-        raise Misconfigured("the database URL names no file: write sqlite:receiver.db")
-    return data_dir / name
-
-
-def _take_lock(path: Path) -> int:
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = open_own(lock_path, os.O_RDWR | os.O_CREAT)
-        # Prompts, raw bodies and media links lie in it: nobody else's to read, whatever the folder allows.
-        os.close(open_own(path, os.O_RDWR | os.O_CREAT))
-    except OSError as exc:
-        said = f"the data folder {path.parent} cannot be written: {exc.strerror}"
-        raise (Unavailable(said) if exc.errno in _PASSING else Misconfigured(said)) from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise Unavailable(
-            f"{path} is in use by another receiver (process {holder}): SQLite means one process. "
-            "Stop it first, or set RECEIVER_DATA_DIR to another folder"
-        ) from exc
-    with suppress(OSError):  # it is for the message above; the lock holds on a full disk, too
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
