@@ -34,8 +34,16 @@ CASES: list[tuple[str, list[str], Exit]] = [
     ("wrong token", ASKED, FAILED),
     ("no token", [*ASKED, "callback-url vidgo"], MISCONFIGURED),
     ("port taken", ["serve --port {port}", "simulate --port {port}", "demo --port {port}"], FAILED),
-    ("a service", ["serve --port {free}", "migrate"], FAILED),  # it has the data folder
-    ("bad setting", [*ASKED, "serve", "migrate", "backup copy", "callback-url vidgo"], MISCONFIGURED),
+    (
+        "a service",
+        ["serve --port {free}", "migrate", "move --to sqlite:other.db"],
+        FAILED,
+    ),  # it has the data folder
+    (
+        "bad setting",
+        [*ASKED, "serve", "migrate", "backup copy", "move --to sqlite:x", "callback-url vidgo"],
+        MISCONFIGURED,
+    ),
     ("bad setting", ["doctor"], FAILED),  # which has looked, and found it
     ("a service", [f"{name} --no-such-option" for name in sorted(TYPED)], MISCONFIGURED),
     (
