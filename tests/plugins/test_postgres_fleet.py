@@ -235,3 +235,13 @@ async def test_behind_a_pooler_everything_works_by_looking(
             assert seen.is_pooled
         with psycopg.connect(url) as another:  # finds nothing that was left on the pooler's connection
             assert another.execute("SELECT pg_listening_channels()").fetchall() == []
+
+
+async def test_a_store_that_is_closed_while_it_begins_to_listen_leaves_no_connection_open(
+    postgres_record: ScratchRecord, tmp_path: Path
+) -> None:
+    """A connection that nobody closes is warned of when it is collected, and warnings are errors."""
+    for moment in range(15):
+        async with stores(postgres_record.url, tmp_path, Clock()) as (store,):
+            store.listen(lambda _word: None)
+            await asyncio.sleep(moment / 1000)

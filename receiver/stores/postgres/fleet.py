@@ -228,9 +228,7 @@ class Fleet:
         """The connection, open, for one at a time; closed where what is done with it fails."""
         async with self._alone:
             try:
-                if self._connection is None:
-                    self._connection = await self._connect()
-                yield self._connection
+                yield self._connection or await self._connect()
             except BaseException:
                 if self._connection is not None:
                     await self._connection.close()
@@ -238,7 +236,9 @@ class Fleet:
                 raise
 
     async def _connect(self) -> PgAsync:
-        connection: PgAsync = await AsyncConnection.connect(
+        connection: PgAsync
+        # At once, or whoever gives up on what follows would leave it open.
+        self._connection = connection = await AsyncConnection.connect(
             self._database.conninfo,
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
