@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     import httpx2
 
 
+# To a database server: one that writes, one for wake-ups, and one at least for each purpose of reads.
+LEAST_CONNECTIONS = 6
+CONNECTIONS = 7  # a host's small plans have twenty
+
+
 class AwsAccess(msgspec.Struct, frozen=True, kw_only=True):
     """How a bucket is reached, as AWS's own tools and hosts name it in the environment."""
 
@@ -57,6 +62,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     # status answer says the same. Called in the transaction, on any thread.
     confirms: Callable[[str, Proof], bool] = never
     unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
+    connections: int = CONNECTIONS  # to a database server, at most
     early_limit: int = 10_000  # of deliveries without an owner: early and unrecognised ones each
     metadata_keys: Sequence[str] | None = None  # tasks are found by these; None leaves them as they are
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds

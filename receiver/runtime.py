@@ -175,6 +175,7 @@ async def _open_store(
         data_dir=settings.data_dir,
         clock=clock,
         routes=[sink.route for sink in settings.sinks],
+        connections=settings.database_connections,
         early_limit=settings.early_limit,
         first_poll_seconds={name: access.first_poll_seconds for name, access in accesses.items()},
         link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},

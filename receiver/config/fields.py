@@ -7,6 +7,7 @@ import msgspec
 from receiver.config import parsers
 from receiver.config.parsers import Accepts
 from receiver.models import AssetLinks, Confirm, MessageFormat
+from receiver.options import CONNECTIONS, LEAST_CONNECTIONS
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -41,6 +42,13 @@ FIELDS = (
         "sqlite:receiver.db",
         "the record, a file in the data folder, or `postgresql://…`; unset, a host's `DATABASE_URL` is taken",
         secret=True,
+    ),
+    Field(
+        "RECEIVER_DATABASE_CONNECTIONS",
+        parsers.whole(LEAST_CONNECTIONS, 100),
+        str(CONNECTIONS),
+        "how many connections to PostgreSQL each process has at most; each has one that writes and one for"
+        " wake-ups, all others read",
     ),
     Field(
         "RECEIVER_ASSETS_URL",

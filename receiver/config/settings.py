@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path
     database_url: str
+    database_connections: int
     assets_url: str
     public_url: str  # without a slash at its end
     host: str

@@ -6,6 +6,9 @@ the log when it begins and one when it is over.
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -18,8 +21,9 @@ import pytest
 
 from receiver.stores.postgres.connections import WRITING
 from receiver.testing import sample_callback
-from tests.e2e.service import API_TOKEN, Receiver, bearer, receiver
+from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, SECRET, Receiver, bearer, receiver
 from tests.support.fault_proxy import fault_proxy
+from tests.support.pooler import pooler
 from tests.support.postgres_cluster import PASSWORD, Cluster, postgres_cluster
 from tests.support.waiting import until, wait_until
 
@@ -314,6 +318,50 @@ async def test_idle_connections_that_a_proxy_cuts_are_replaced(cluster: Cluster,
         assert (await service.task("task"))["state"] == "failed"
 
 
+# --- what is in between, and how much -----------------------------------------------------------------
+
+
+async def test_behind_a_pooler_all_works_and_doctor_names_it(cluster: Cluster, tmp_path: Path) -> None:
+    with pooler(cluster.create("pooled"), tmp_path) as url:
+        settings = {"RECEIVER_DATABASE_URL": url}
+        async with receiver(tmp_path, settings) as service:
+            for number in range(8):  # more often than a statement is run before one is prepared
+                await service.finish(f"task-{number}")
+            assert await service.call_back("task-0") == "duplicate"
+            await until(lambda: len(service.told()) == 8, 20.0)
+            listed = await service.http.get("/tasks", headers=bearer(API_TOKEN))
+            assert len(listed.json()["tasks"]) == 8
+            found = await asyncio.to_thread(doctor, service, url)
+            await service.stop()
+
+    assert found["record"]["state"] == "ok"
+    assert found["wake-ups"]["detail"].startswith("a pooler is between here and the database")
+    assert not lines(service, 0, "store.failed")
+
+
+async def test_a_process_has_no_more_connections_than_it_may_have(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.create("few")
+    url, count = cluster.url("few"), "SELECT count(*) FROM pg_stat_activity WHERE datname = 'few'"
+    async with receiver(
+        tmp_path, {"RECEIVER_DATABASE_URL": url, "RECEIVER_DATABASE_CONNECTIONS": "6"}
+    ) as service:
+        await service.submit("task")
+        asked = [
+            "/tasks",
+            "/tasks/vidgo/task",
+            "/submissions",
+            "/tasks/vidgo/task",
+            "/tasks?state=failed",
+        ] * 8
+        answers = await asyncio.gather(*(service.http.get(path, headers=bearer(API_TOKEN)) for path in asked))
+        assert {answer.status_code for answer in answers} == {200}
+        await service.call_back("task")
+
+        assert cluster.do(count)[0][0] <= 6
+        await service.stop()
+    assert cluster.do(count) == [(0,)]
+
+
 # --- what all of them share ---------------------------------------------------------------------------
 
 
@@ -363,6 +411,27 @@ def lines(service: Receiver, seen: int, event: str) -> list[dict[str, Any]]:
     """Of one event, those that the log has since ``seen`` bytes of it."""
     found = (line for line in service.output()[seen:].splitlines() if line.startswith("{"))
     return [line for line in map(json.loads, found) if line["event"] == event]
+
+
+def doctor(service: Receiver, url: str) -> dict[str, Any]:
+    """What doctor finds while the service runs, by the name of each check."""
+    told = subprocess.run(
+        [sys.executable, "-m", "receiver", "doctor", "--json"],
+        env=os.environ
+        | {
+            "RECEIVER_DATABASE_URL": url,
+            "RECEIVER_DATA_DIR": str(service.data),
+            "RECEIVER_URL": service.url,
+            "RECEIVER_SECRET": SECRET,
+            "RECEIVER_API_TOKENS": API_TOKEN,
+            "RECEIVER_ADMIN_TOKENS": ADMIN_TOKEN,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return {each["name"]: each for each in json.loads(told.stdout)["checks"]}
 
 
 class Cut:

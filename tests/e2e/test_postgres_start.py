@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from receiver.errors import Misconfigured, ReceiverError, Unavailable
 from receiver.stores.postgres import PostgresStore
+from receiver.stores.postgres.schema import MIGRATIONS
 from tests.contracts.opening import store_options
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, SECRET
 from tests.support.fault_proxy import Fault, fault_proxy
@@ -132,6 +134,29 @@ async def test_a_record_of_a_newer_release_is_left_alone(cluster: Cluster, tmp_p
 
     assert isinstance(told, Misconfigured)
     assert "was changed by a newer release (it has 9.0.0)" in str(told)
+
+
+async def test_a_record_of_an_older_release_is_brought_up_to_date_with_all_that_is_in_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    url, before = cluster.create("older"), MIGRATIONS[:1]
+    with psycopg.connect(url, options="-csearch_path=receiver") as app:
+        app.execute("CREATE SCHEMA receiver")
+        for name, script in before:
+            app.execute(script.encode())
+            app.execute("INSERT INTO schema_migrations VALUES (%s, '2026-11-01')", (name,))
+        app.execute(
+            "INSERT INTO submissions (id, provider, owner, task_id, metadata, created_at)"
+            " VALUES ('sub_1', 'vidgo', 'user-17', 't1', '{}', '2026-11-01T00:00:00.000000Z')"
+        )
+    missing = [name for name, _ in MIGRATIONS[1:]]
+    assert await PostgresStore.pending_migrations(url, tmp_path) == missing
+
+    store = await PostgresStore.open(url, store_options(tmp_path))
+
+    assert await PostgresStore.pending_migrations(url, tmp_path) == []
+    assert (await store.get_submission("sub_1")) is not None
+    await store.aclose()
 
 
 # --- what passes --------------------------------------------------------------------------------------

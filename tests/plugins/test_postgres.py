@@ -1,9 +1,6 @@
 """The PostgreSQL store: the contracts, and what is special to a server."""
 
 import asyncio
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from msgspec.structs import replace
-from psycopg.conninfo import conninfo_to_dict
 
 from receiver.errors import Unavailable
 from receiver.models import Report, ReportState, Verdict
@@ -28,10 +24,8 @@ from tests.contracts.store_polls import PollsContract
 from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
 from tests.support.factories import completed, recording, submission
-from tests.support.missing import missing
+from tests.support.pooler import pooler
 from tests.support.postgres import ScratchRecord, scratch_database
-from tests.support.sink_hosts import free_port
-from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -95,44 +89,9 @@ class TestPostgresKills(KillsContract):
 
 @pytest.fixture
 def pooled(tmp_path: Path) -> Iterator[str]:
-    """The URL of a database behind pgbouncer in transaction mode, which has two connections to it."""
-    bouncer = shutil.which("pgbouncer")
-    if bouncer is None:
-        missing("pgbouncer is not installed")
-    with scratch_database() as url:
-        server, port = conninfo_to_dict(url), free_port()
-        users, config = tmp_path / "users.txt", tmp_path / "pgbouncer.ini"
-        users.write_text(f'"{server["user"]}" ""\n')
-        config.write_text(
-            f"""[databases]
-{server["dbname"]} = host={server["host"]} port={server["port"]} pool_size=2
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = trust
-auth_file = {users}
-pool_mode = transaction
-"""
-        )
-        # It refuses to be root, and reads its settings before it is somebody else.
-        user = ["-u", "nobody"] if os.getuid() == 0 else []
-        child = subprocess.Popen([bouncer, "-q", *user, str(config)], stderr=subprocess.DEVNULL)
-        try:
-            through = f"postgresql://{server['user']}@127.0.0.1:{port}/{server['dbname']}"
-            wait_until(lambda: answers(through))
-            yield through
-        finally:
-            child.kill()
-            child.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        psycopg.connect(url, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    """The URL of a database behind a pooler."""
+    with scratch_database() as url, pooler(url, tmp_path) as through:
+        yield through
 
 
 async def test_behind_a_pooler_whose_connections_change_all_is_kept(pooled: str, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class PgConnection(Connection[tuple[Any, ...]]):
     """Waits for no answer longer than ``answer_seconds``. What got none is closed, and raises NoAnswer."""
 
     answer_seconds = ANSWER_SECONDS
+    is_pooled = False  # a pooler is in between
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         return super().wait(self._in_time(gen), *args, **options)
@@ -116,7 +117,9 @@ class Database:
         )
         # A pooler names another process than the one that does the work, and may change that: there nothing
         # can be prepared.
-        if connection.execute("SELECT pg_backend_pid()").fetchone() == (connection.info.backend_pid,):
+        process = connection.execute("SELECT pg_backend_pid()").fetchone()
+        connection.is_pooled = process != (connection.info.backend_pid,)
+        if not connection.is_pooled:
             connection.prepare_threshold = PREPARE_AFTER
         adapters = connection.adapters
         adapters.register_dumper(str, StrDumper)  # the driver's own, in C: the cursor sees to U+0000

@@ -136,10 +136,9 @@ class Fleet:
                         await self._exchange(heard)
                         await self._wait(readable)
             except (psycopg.Error, OSError, Unavailable) as exc:
-                said = trouble(exc) or str(exc)
-                if said != problem:
-                    log.warning("signals.failed", reason=said, consequence="looking every few seconds")
-                problem = said
+                if problem is None:
+                    problem = trouble(exc) or str(exc)
+                    log.warning("signals.failed", reason=problem, consequence="looking every few seconds")
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     @asynccontextmanager

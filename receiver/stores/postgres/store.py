@@ -14,7 +14,7 @@ import structlog
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Lane, ServerSeen, TableCopy
-from receiver.options import StoreOptions
+from receiver.options import LEAST_CONNECTIONS, StoreOptions
 from receiver.ports import RecordTables
 from receiver.record import metadata
 from receiver.record.cursor import Cursor
@@ -39,9 +39,6 @@ from receiver.times import to_text
 
 log = structlog.get_logger()
 
-# With the writer six connections for a process: small plans of hosts have twenty.
-THREADS = {Purpose.DUE: 1, Purpose.LOOK_UP: 2, Purpose.LIST: 1, Purpose.WORK: 1}
-
 # Of a server's settings. Whatever "synchronous_commit" is, each writing transaction turns it on for itself.
 MUST_BE_ON = {
     "fsync": "a crash of its machine loses what was answered with 200, and may damage the record",
@@ -60,7 +57,9 @@ class PostgresStore(RecordStore):
     """Implements ``ports.Store`` and ``ports.SharedRecord``. Build it with ``open``."""
 
     def __init__(self, database: Database, writer: Writer, options: StoreOptions) -> None:
-        super().__init__(writer, Readers(partial(PostgresReads, database), trouble, THREADS), options)
+        super().__init__(
+            writer, Readers(partial(PostgresReads, database), trouble, threads(options.connections)), options
+        )
         self._fleet = Fleet(database, self._holder, options.clock)
 
     @classmethod
@@ -135,6 +134,13 @@ class PostgresStore(RecordStore):
             raise unopened(exc) from exc
 
 
+def threads(connections: int) -> dict[Purpose, int]:
+    """How many of a process's connections read for which purpose; look-ups have most of what is to spare."""
+    spare = connections - LEAST_CONNECTIONS
+    lists = spare // 3
+    return {Purpose.DUE: 1, Purpose.LOOK_UP: 1 + spare - lists, Purpose.LIST: 1 + lists, Purpose.WORK: 1}
+
+
 def prepare(database: Database, options: StoreOptions) -> None:
     """Bring the schema up to date, and say what of the server is not fit for it."""
     with closing(database.connect()) as connection:
@@ -207,8 +213,7 @@ def examine(database: Database, clock: Clock) -> ServerSeen:
         return ServerSeen(
             weaknesses=weaknesses(connection),
             seconds_behind=behind(connection, clock),
-            is_pooled=connection.execute("SELECT pg_backend_pid()").fetchone()
-            != (connection.info.backend_pid,),
+            is_pooled=connection.is_pooled,
         )
 
 
