@@ -435,7 +435,7 @@ def doctor(service: Receiver, url: str) -> dict[str, Any]:
 
 
 class Cut:
-    """Ends connections of a proxy: the next one that hears of its commit, or all."""
+    """Ends connections of a proxy: the one that writes when it next hears of its commit, or all."""
 
     def __init__(self, everything: Callable[[], None]) -> None:
         self.everything = everything
@@ -445,8 +445,10 @@ class Cut:
         self._is_armed = True
 
     async def fault(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writes = False  # those that only read commit, too
         while piece := await theirs.read(2**16):
-            if self._is_armed and b"COMMIT\x00" in piece:
+            writes = writes or b"INSERT 0 " in piece
+            if self._is_armed and writes and b"COMMIT\x00" in piece:
                 self._is_armed = False
                 return
             writer.write(piece)
