@@ -7,26 +7,31 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from receiver.links import host_hash
 from receiver.models import AssetWork, Outcome, Route, Settlement, StoredFile
-from receiver.record.attempts import keep_attempt
+from receiver.record.attempts import Try, keep_attempts
 from receiver.record.cursor import Cursor
 from receiver.record.ends import end_if_last
 from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_cancelled
-from receiver.record.rows import parameters, parameters_of
+from receiver.record.rows import ByKeys, Row, find_rows, parameters, parameters_of
 
 FREE_ASSETS = f"UPDATE assets SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
-# One attempt has ended; the lease must still be ours.
+LEASED_NOW = ByKeys(
+    "SELECT s.provider, s.task_id, a.position, a.event, a.lease, a.outcome, a.alike",
+    "submissions s CROSS JOIN assets a ON a.event = s.number",
+    ["s.provider", "s.task_id", "a.position"],
+)
+
+# One attempt has ended.
 SETTLE_ASSET = """
-UPDATE assets SET lease = NULL, attempts = attempts - :uncounted, state = :state,
-    alike = CASE WHEN outcome IS :outcome THEN alike ELSE 0 END + 1, outcome = :outcome, due_at = :due_at,
-    settled_at = :settled_at, key = :key, media_type = :media_type, bytes = :bytes, width = :width,
-    height = :height, sha256 = :sha256
-WHERE event = (SELECT number FROM submissions WHERE provider = :provider AND task_id = :task_id)
-    AND position = :position AND lease = :lease
-RETURNING event
+UPDATE assets SET lease = NULL, attempts = attempts - :uncounted, state = :state, alike = :alike,
+    outcome = :outcome, due_at = :due_at, settled_at = :settled_at, key = :key, media_type = :media_type,
+    bytes = :bytes, width = :width, height = :height, sha256 = :sha256
+WHERE event = :event AND position = :position
 """
 
 # The provider was asked for an asset's link anew, whatever it said.
@@ -50,40 +55,92 @@ def free_assets(db: Cursor, now: datetime, holder: str) -> None:
     db.execute(FREE_ASSETS, parameters(now=now, holder=holder))
 
 
-def settle_asset(db: Cursor, work: AssetWork, settlement: Settlement, routes: Sequence[Route]) -> bool:
-    """Record how a download ended, and the event with its last one; see ``ports.Store.settle_asset``."""
-    file, again = settlement.file, settlement.retry_at
-    # What was on its way when its replay was cancelled ends with this attempt.
-    is_withdrawn = again is not None and is_cancelled(db, work.replay_id)
-    if is_withdrawn:
-        again = None
-    state = "stored" if file else "pending" if again else "failed"
+class _LeasedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    provider: str
+    task_id: str
+    position: int
+    event: int
+    lease: str | None
+    outcome: str | None
+    alike: int
+
+
+class _Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt whose lease is ours still, and what follows."""
+
+    work: AssetWork
+    settlement: Settlement
+    row: _LeasedRow
+    retry_at: datetime | None
+    is_withdrawn: bool
+
+
+def settle_assets(
+    db: Cursor, ended: Sequence[tuple[AssetWork, Settlement]], routes: Sequence[Route]
+) -> list[bool]:
+    """Record how downloads ended, and events with their last ones; see ``ports.Store.settle_asset``."""
+    keys = [(work.provider, work.task_id, work.index) for work, _ in ended]
+    rows = find_rows(db.execute(*LEASED_NOW.of(keys)), _LeasedRow)
+    leased = {(row.provider, row.task_id, row.position): row for row in rows}
+    ours: list[bool] = []
+    settled: list[_Settled] = []
+    for key, (work, settlement) in zip(keys, ended, strict=True):
+        row = leased.get(key)
+        ours.append(row is not None and row.lease == work.lease)
+        if row is not None and ours[-1]:
+            del leased[key]  # whoever says so again has it no more
+            # What was on its way when its replay was cancelled ends with this attempt.
+            is_withdrawn = settlement.retry_at is not None and is_cancelled(db, work.replay_id)
+            again = None if is_withdrawn else settlement.retry_at
+            settled.append(
+                _Settled(work=work, settlement=settlement, row=row, retry_at=again, is_withdrawn=is_withdrawn)
+            )
+    if settled:
+        _settle(db, settled, routes)
+    return ours
+
+
+def _settle(db: Cursor, settled: Sequence[_Settled], routes: Sequence[Route]) -> None:
+    db.executemany(SETTLE_ASSET, [_values(each) for each in settled])
+    keep_attempts(
+        db,
+        [
+            Try(
+                event=each.row.event,
+                target=f"asset {each.work.index}",
+                entry=None,
+                attempt=each.work.attempt,
+                settlement=each.settlement,
+            )
+            for each in settled
+        ],
+    )
+    for each in settled:
+        if each.settlement.links_die_at is not None:
+            _renew(db, each.row.event, each.work.index, each.settlement, each.settlement.links_die_at)
+    over = [each for each in settled if each.retry_at is None]
+    end_if_last(db, {each.row.event: each.settlement.settled_at for each in over}, routes)
+    for each in over:
+        if each.work.replay_id is not None:
+            outcome = WITHDRAWN if each.is_withdrawn else each.settlement.outcome.value
+            count_settled(db, each.work.replay_id, outcome, each.settlement.settled_at)
+
+
+def _values(settled: _Settled) -> Row:
+    row, settlement, again = settled.row, settled.settlement, settled.retry_at
+    file = settlement.file
     is_ours = again is not None and settlement.outcome is Outcome.STORAGE_FAILED  # and no fault of the link's
     values = parameters(
-        provider=work.provider,
-        task_id=work.task_id,
-        position=work.index,
-        lease=work.lease,
+        event=row.event,
+        position=row.position,
         uncounted=is_ours,
-        state=state,
+        state="stored" if file else "pending" if again else "failed",
+        alike=row.alike + 1 if row.outcome == settlement.outcome else 1,
         outcome=settlement.outcome,
         due_at=again or settlement.settled_at,
         settled_at=None if again else settlement.settled_at,
     )
-    facts = parameters_of(file) if file else NO_FILE
-    settled = db.execute(SETTLE_ASSET, values | facts).fetchone()
-    if settled is None:
-        return False
-    (event,) = settled
-    keep_attempt(db, settlement, work.attempt, event, f"asset {work.index}", None)
-    if settlement.links_die_at is not None:
-        _renew(db, event, work.index, settlement, settlement.links_die_at)
-    if not again:
-        end_if_last(db, event, settlement.settled_at, routes)
-        if work.replay_id is not None:
-            outcome = WITHDRAWN if is_withdrawn else settlement.outcome.value
-            count_settled(db, work.replay_id, outcome, settlement.settled_at)
-    return True
+    return values | (parameters_of(file) if file else NO_FILE)
 
 
 def _renew(db: Cursor, event: int, asked_for: int, settlement: Settlement, dies_at: datetime) -> None:

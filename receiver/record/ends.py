@@ -1,6 +1,6 @@
 """How an event ends, and whom that is told: one outbox entry for each sink that wants it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -9,19 +9,22 @@ from receiver.models import EventType, Route
 from receiver.record import rules
 from receiver.record.cursor import Cursor
 from receiver.record.outbox import INSERT_OUTBOX, SUPERSEDE
-from receiver.record.rows import fetch_one, parameters
+from receiver.record.rows import ByKeys, parameters, read_all
 from receiver.times import to_text
 
-# How an event's assets stand.
-COUNT_ASSETS = """
-SELECT count(CASE state WHEN 'pending' THEN 1 END) AS pending,
-    count(CASE state WHEN 'stored' THEN 1 END) AS stored, count(*) AS total
-FROM assets WHERE event = :event
-"""
-
-FIRST_FAILURE = """
-SELECT outcome FROM assets WHERE event = :event AND state = 'failed' ORDER BY position LIMIT 1
-"""
+# Events and how their files stand.
+STANDING = ByKeys(
+    """
+    SELECT e.number AS event, e.type, e.announced, e.revision, s.provider, s.owner,
+        (SELECT count(*) FROM assets a WHERE a.event = e.number AND a.state = 'pending') AS pending,
+        (SELECT count(*) FROM assets a WHERE a.event = e.number AND a.state = 'stored') AS stored,
+        (SELECT count(*) FROM assets a WHERE a.event = e.number) AS total,
+        (SELECT a.outcome FROM assets a WHERE a.event = e.number AND a.state = 'failed'
+            ORDER BY a.position LIMIT 1) AS failure
+    """,
+    "events e CROSS JOIN submissions s ON s.number = e.number",
+    ["e.number"],
+)
 
 # An event that had ended has more of its files than consumers were told of: it ends anew.
 REOPEN = """
@@ -38,11 +41,6 @@ UPDATE events SET type = :type, ended_at = :ended_at, announced = :stored
 WHERE number = :event AND type IS NULL
 """
 
-EVENT_ADDRESS = """
-SELECT s.provider AS provider, s.owner AS owner, e.revision AS revision
-FROM events e JOIN submissions s USING (number) WHERE number = :event
-"""
-
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
     """How an event ends, and what says who wants to know."""
@@ -56,8 +54,59 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 1
 
 
+class _Standing(msgspec.Struct, frozen=True, kw_only=True):
+    event: int
+    type: EventType | None
+    announced: int
+    revision: int
+    provider: str
+    owner: str
+    pending: int
+    stored: int
+    total: int
+    failure: str | None  # of the first file that could not be had
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it has ended, with fewer files than there are now."""
+        return self.type is not None and self.announced < self.stored
+
+
+def end_if_last(db: Cursor, at: Mapping[int, datetime], routes: Sequence[Route]) -> None:
+    """End events of which no file is pending any more, each at its time; once for all the files it has."""
+    if not at:
+        return
+    found = read_all(db.execute(*STANDING.of([(event,) for event in at])), _Standing)
+    by_event = {row.event: row for row in found}
+    over = [
+        row for event in at if not (row := by_event[event]).pending and (row.type is None or row.has_more)
+    ]
+    if reopened := [{"event": row.event, "stored": row.stored} for row in over if row.has_more]:
+        db.executemany(REOPEN, reopened)
+    if failed := [row for row in over if not row.stored]:
+        said = [
+            {"event": row.event, "code": row.failure, "message": rules.error_of_files(row.total)}
+            for row in failed
+        ]
+        db.executemany(SET_ERROR, said)
+    ends = [
+        End(
+            event=row.event,
+            type=rules.end_of_files(row.stored, row.total),
+            ended_at=at[row.event],
+            stored=row.stored,
+            provider=row.provider,
+            owner=row.owner,
+            revision=row.revision + row.has_more,
+        )
+        for row in over
+    ]
+    if ends:
+        end_all(db, ends, routes)
+
+
 def end_all(db: Cursor, ends: Sequence[End], routes: Sequence[Route]) -> None:
-    """Say how new events ended, and address each to every sink that wants to know."""
+    """Say how events ended, and address each to every sink that wants to know."""
     db.executemany(
         END_EVENT,
         [
@@ -66,43 +115,9 @@ def end_all(db: Cursor, ends: Sequence[End], routes: Sequence[Route]) -> None:
         ],
     )
     _address(db, ends, routes)
-
-
-def end_if_last(db: Cursor, event: int, now: datetime, routes: Sequence[Route]) -> None:
-    """End an event of which no file is pending any more."""
-    files = fetch_one(db.execute(COUNT_ASSETS, {"event": event}))
-    assert files is not None, "counting always comes to something"  # noqa: S101
-    pending, stored, total = files["pending"], files["stored"], files["total"]
-    if pending:
-        return
-    db.execute(REOPEN, {"event": event, "stored": stored})
-    event_type = rules.end_of_files(stored, total)
-    if event_type is EventType.FAILED:
-        (outcome,) = db.execute(FIRST_FAILURE, {"event": event}).fetchone()
-        message = rules.error_of_files(total)
-        db.execute(SET_ERROR, {"event": event, "code": outcome, "message": message})
-    end_event(db, event, event_type, now, routes, stored=stored)
-
-
-def end_event(
-    db: Cursor,
-    event: int,
-    event_type: EventType,
-    now: datetime,
-    routes: Sequence[Route],
-    *,
-    stored: int,
-) -> None:
-    """Say how the event ended, and address it to every sink that wants to know; once for all it has."""
-    ended = parameters(event=event, type=event_type, ended_at=now, stored=stored)
-    if db.execute(END_EVENT, ended).rowcount == 0:
-        return
-    address = fetch_one(db.execute(EVENT_ADDRESS, {"event": event}))
-    assert address is not None, "the event that has just ended"  # noqa: S101
-    end = End(event=event, type=event_type, ended_at=now, stored=stored, **address)
-    _address(db, [end], routes)
-    if end.revision > 1:
-        db.execute(SUPERSEDE, (event, to_text(now)))
+    for end in ends:
+        if end.revision > 1:
+            db.execute(SUPERSEDE, (end.event, to_text(end.ended_at)))
 
 
 def _address(db: Cursor, ends: Sequence[End], routes: Sequence[Route]) -> None:

@@ -5,16 +5,19 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from receiver.models import OutboxWork, Outcome, Settlement
-from receiver.record.attempts import keep_attempt
+from receiver.record.attempts import Try, keep_attempts
 from receiver.record.cursor import Cursor
 from receiver.record.ids import notification_id
 from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
-from receiver.record.rows import fetch_all, fetch_one, parameters, to_value
+from receiver.record.rows import ByKeys, Row, fetch_all, find_rows, parameters, to_value
 from receiver.record.views import events_of
 
 FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
@@ -52,10 +55,12 @@ LEASE_OUTBOX = """
 UPDATE outbox SET lease = :lease, due_at = :until, attempts = attempts + 1 WHERE number = :number
 """
 
+LEASED_NOW = ByKeys("SELECT o.number, o.event, o.revived, o.lease", "outbox o", ["o.number"])
+
 SETTLE_OUTBOX = """
 UPDATE outbox SET lease = NULL, attempts = attempts - :uncounted, state = :state, outcome = :outcome,
     detail = :detail, due_at = :due_at, settled_at = :settled_at
-WHERE number = :number AND lease = :lease RETURNING event, revived
+WHERE number = :number
 """
 
 IS_SUPERSEDED = f"SELECT 1 FROM outbox o WHERE number = :number AND {_NEWER}"  # noqa: S608
@@ -106,37 +111,85 @@ def lease_outbox(
     return works
 
 
-def settle_outbox(db: Cursor, work: OutboxWork, settlement: Settlement) -> bool:
-    """Record how a publish ended; see ``ports.Store.settle_outbox``."""
+class _LeasedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    number: int
+    event: int
+    revived: int
+    lease: str | None
+
+
+_Settled = tuple[OutboxWork, Settlement, _LeasedRow]
+
+
+def settle_entries(db: Cursor, ended: Sequence[tuple[OutboxWork, Settlement]]) -> list[bool]:
+    """Record how notifications ended; see ``ports.Store.settle_outbox``."""
+    keys = [(work.number,) for work, _ in ended]
+    leased = {row.number: row for row in find_rows(db.execute(*LEASED_NOW.of(keys)), _LeasedRow)}
+    ours: list[bool] = []
+    settled: list[_Settled] = []
+    for work, settlement in ended:
+        row = leased.get(work.number)
+        ours.append(row is not None and row.lease == work.lease)
+        if row is not None and ours[-1]:
+            del leased[work.number]  # whoever says so again has it no more
+            settled.append((work, settlement, row))
+    if settled:
+        _settle(db, settled)
+    return ours
+
+
+def _settle(db: Cursor, settled: Sequence[_Settled]) -> None:
+    db.executemany(SETTLE_OUTBOX, [_values(work, settlement) for work, settlement, _ in settled])
+    keep_attempts(
+        db,
+        [
+            Try(
+                event=row.event,
+                target=f"sink {work.sink}",
+                entry=work.number,
+                attempt=work.attempt,
+                settlement=settlement,
+            )
+            for work, settlement, row in settled
+        ],
+    )
+    for work, settlement, row in settled:
+        # What was revived was counted when it was given up.
+        _count(db, work, settlement, None if row.revived else work.replay_id)
+
+
+def _values(work: OutboxWork, settlement: Settlement) -> Row:
     again = settlement.retry_at
-    delivered = settlement.outcome is Outcome.DELIVERED
-    state = "delivered" if delivered else "pending" if again else "dead"
-    key = {"number": work.number}
-    values = parameters(
-        lease=work.lease,
+    return parameters(
+        number=work.number,
         uncounted=not settlement.uses_attempt,
-        state=state,
+        state=_state(settlement),
         outcome=settlement.outcome,
         detail=settlement.detail,
         due_at=again or settlement.settled_at,
         settled_at=None if again else settlement.settled_at,
     )
-    settled = fetch_one(db.execute(SETTLE_OUTBOX, values | key))
-    if settled is None:
-        return False
-    keep_attempt(db, settlement, work.attempt, settled["event"], f"sink {work.sink}", work.number)
-    counted = None if settled["revived"] else work.replay_id  # that was counted when it was given up
+
+
+def _state(settlement: Settlement) -> str:
+    if settlement.outcome is Outcome.DELIVERED:
+        return "delivered"
+    return "pending" if settlement.retry_at else "dead"
+
+
+def _count(db: Cursor, work: OutboxWork, settlement: Settlement, replay_id: str | None) -> None:
+    """Drop what is not to be sent any more, and count for its replay what has ended."""
+    state, key = _state(settlement), {"number": work.number}
     outcome = settlement.outcome.value
-    if not delivered and db.execute(IS_SUPERSEDED, key).fetchone():
+    if state != "delivered" and db.execute(IS_SUPERSEDED, key).fetchone():
         db.execute(DROP_OUTBOX, key)
     elif state == "pending":
-        if not is_cancelled(db, counted):
-            return True
+        if not is_cancelled(db, replay_id):
+            return
         db.execute(DROP_OUTBOX, key)
         outcome = WITHDRAWN
-    if counted is not None:
-        count_settled(db, counted, outcome, settlement.settled_at)
-    return True
+    if replay_id is not None:
+        count_settled(db, replay_id, outcome, settlement.settled_at)
 
 
 def give_up_outbox(

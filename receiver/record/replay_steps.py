@@ -317,8 +317,8 @@ def _withdraw(db: Cursor, replay_id: str, now: datetime, options: StoreOptions) 
     withdrawn += len(polls)
     values["most"] -= len(polls)
     assets = db.execute(WITHDRAW_ASSETS, values).fetchall()
-    for event in dict.fromkeys(event for (event,) in assets):
-        end_if_last(db, event, now, options.routes)  # what came of its other files may be more than was told
+    # What came of an event's other files may be more than was told.
+    end_if_last(db, {event: now for (event,) in assets}, options.routes)
     return withdrawn + len(assets)
 
 

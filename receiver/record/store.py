@@ -124,9 +124,7 @@ class RecordStore:
         )
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
-        return await self._writer.write(
-            lambda c: assets.settle_asset(c, work, settlement, self._options.routes)
-        )
+        return await self._writer.write_batched(self._settle_assets, (work, settlement))
 
     async def lease_outbox(
         self, sink: str, now: datetime, lease_until: datetime, limit: int, *, newest_first: bool = False
@@ -139,7 +137,7 @@ class RecordStore:
         )
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
-        return await self._writer.write(lambda c: outbox.settle_outbox(c, work, settlement))
+        return await self._writer.write_batched(outbox.settle_entries, (work, settlement))
 
     async def give_up_outbox(
         self, sink: str, created_before: datetime, settlement: Settlement, limit: int
@@ -346,6 +344,9 @@ class RecordStore:
 
     def _record_all(self, db: Cursor, records: Sequence[Recording]) -> Sequence[Receipt | ReceiverError]:
         return recording.record_all(db, records, self._options)
+
+    def _settle_assets(self, db: Cursor, ended: Sequence[tuple[AssetWork, Settlement]]) -> Sequence[bool]:
+        return assets.settle_assets(db, ended, self._options.routes)
 
     async def _read(self, query: Query[T], purpose: Purpose = Purpose.LOOK_UP) -> T:
         return await self._readers.read(query, purpose)

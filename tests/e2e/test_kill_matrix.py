@@ -106,9 +106,9 @@ FILES = {
         fault=fault("after", "pathlib:Path.replace", once="receiver.blobs.local:LocalBlobs.put"), fetched=2
     ),
     "before it is settled": Cost(fault=fault("before", f"{STORE}.settle_asset"), fetched=2),
-    "half settled": Cost(fault=fault("before", "receiver.record.ends:end_event"), fetched=2),
+    "half settled": Cost(fault=fault("before", "receiver.record.ends:end_all"), fetched=2),
     "settled, but not committed": Cost(
-        fault=fault("after", "receiver.record.assets:settle_asset"), fetched=2
+        fault=fault("after", "receiver.record.assets:settle_assets"), fetched=2
     ),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_asset")),
 }
@@ -120,7 +120,7 @@ SENDS = {
     "half a line written": Cost(fault=fault("halfway", "receiver.sinks.jsonl:_write")),
     "after it is sent": Cost(fault=fault("after", "receiver.sinks.jsonl:JsonlSink.publish"), told=2),
     "before it is settled": Cost(fault=fault("before", f"{STORE}.settle_outbox"), told=2),
-    "settled, but not committed": Cost(fault=fault("after", "receiver.record.outbox:settle_outbox"), told=2),
+    "settled, but not committed": Cost(fault=fault("after", "receiver.record.outbox:settle_entries"), told=2),
     "after it is settled": Cost(fault=fault("after", f"{STORE}.settle_outbox")),
 }
 

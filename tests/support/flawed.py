@@ -150,14 +150,14 @@ class SettlesWithoutLooking(RecordStore):
                 " (SELECT number FROM submissions WHERE provider = ? AND task_id = ?)",
                 (work.lease, work.index, work.provider, work.task_id),
             )
-            return assets.settle_asset(db, work, settlement, self._options.routes)
+            return assets.settle_assets(db, [(work, settlement)], self._options.routes)[0]
 
         return await self._writer.write(settle)
 
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         def settle(db: Cursor) -> bool:
             db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, work.number))
-            return outbox.settle_outbox(db, work, settlement)
+            return outbox.settle_entries(db, [(work, settlement)])[0]
 
         return await self._writer.write(settle)
 
@@ -192,7 +192,7 @@ class AddressesAfterwards(RecordStore):
         return receipt
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
-        settled = await self._writer.write(lambda c: assets.settle_asset(c, work, settlement, ()))
+        (settled,) = await self._writer.write(lambda c: assets.settle_assets(c, [(work, settlement)], ()))
         await self._writer.write(self._address)
         return settled
 
