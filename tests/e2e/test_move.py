@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
+import sqlite3
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 
 from receiver.config.settings import load_settings
@@ -375,3 +380,56 @@ async def test_a_dump_that_is_restored_to_another_database_says_the_same(
             assert (await call_back(client, new, "new")).json()["status"] == "accepted"
             old = (await client.get("/submissions/" + before["/tasks/vidgo/web-1"]["submission_id"])).json()
             assert (await call_back(client, old, "web-1")).json()["status"] == "duplicate"
+
+
+# Of four replays, the last rows that are written, each takes half a second.
+SLOW_ON_POSTGRESQL = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON replays FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+SLOW_IN_SQLITE = """
+CREATE TRIGGER slow BEFORE INSERT ON replays BEGIN
+    SELECT max(n) FROM (
+        WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 2000000) SELECT n FROM c
+    );
+END
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["postgresql", "sqlite"])
+async def test_a_kill_in_the_middle_leaves_nothing_and_it_is_moved_again(
+    world: World, schema: str, to: str
+) -> None:
+    url = schema if to == "postgresql" else "sqlite:new.db"
+    before = await world.answers()
+    environ = world.settings | {"RECEIVER_DATABASE_URL": url}
+    assert (await asyncio.to_thread(run, "migrate", **environ)).exit_code == 0
+    execute(world, url, SLOW_ON_POSTGRESQL if to == "postgresql" else SLOW_IN_SQLITE)
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "receiver", "move", "--to", url],
+        env=os.environ | world.settings | {"RECEIVER_DATABASE_URL": world.url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        assert await asyncio.to_thread(process.stderr.readline) == b"Moving\n"
+        await asyncio.sleep(0.3)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL  # it was at it
+
+    # Which waits for what the server still does for it.
+    execute(world, url, "DROP TRIGGER slow ON replays" if to == "postgresql" else "DROP TRIGGER slow")
+    await world.moved(url)
+    assert await world.answers() == before
+
+
+def execute(world: World, url: str, statement: str) -> None:
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(Path(world.settings["RECEIVER_DATA_DIR"], "new.db"))) as file:
+            file.execute(statement)
+    else:
+        with psycopg.connect(url) as server:
+            server.execute(statement.encode())
