@@ -1,9 +1,7 @@
-"""`receiver serve` that dies, as by `kill -9`, at a named place of its code; the product has no such places.
-
-    python -m tests.e2e.armed '{"place": "receiver.ingest:Ingest.accept", "when": "before"}'
+"""A process that dies, as by `kill -9`, at a named place of its code; the product has no such places.
 
 The place is patched before the command line is called, so nothing in a setting, a variable or the code that
-people run can arm it. Hundreds of lives begin here: nothing is imported that the service does not need.
+people run can arm it.
 """
 
 import functools
@@ -17,8 +15,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
-
-from receiver.cli import main
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,7 +65,13 @@ def _patch(place: str, change: Callable[[Callable[..., Any]], Callable[..., Any]
     module, _, path = place.partition(":")
     inside, _, name = path.rpartition(".")
     owner = pkgutil.resolve_name(f"{module}:{inside}") if inside else pkgutil.resolve_name(module)
-    setattr(owner, name, change(getattr(owner, name)))
+    original = getattr(owner, name)
+    changed = change(original)
+    setattr(owner, name, changed)
+    if not inside:  # who has imported it by name has it, too
+        for importer in [each for key, each in sys.modules.items() if key.startswith("receiver.")]:
+            if vars(importer).get(name) is original:
+                setattr(importer, name, changed)
 
 
 def _deadly(original: Callable[..., Any], when: str, strikes: Callable[[], bool]) -> Callable[..., Any]:
@@ -103,8 +105,3 @@ def _deadly(original: Callable[..., Any], when: str, strikes: Callable[[], bool]
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    arm(msgspec.json.decode(sys.argv[1], type=Fault))
-    main(["serve"], prog_name="receiver")

@@ -1,17 +1,14 @@
 """`receiver serve` as a child process that dies at a named place of its code."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 
-import msgspec
-
 from tests.e2e.armed import Fault
+from tests.e2e.forked import Parent, Request
 from tests.e2e.service import Receiver
-from tests.support.places import ROOT
 
 
 class FaultyReceiver(Receiver):
@@ -20,23 +17,19 @@ class FaultyReceiver(Receiver):
     fault: Fault | None = None
 
     def launch(self) -> None:
-        if self.fault is None:
-            super().launch()
-            return
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.armed", msgspec.json.encode(self.fault).decode()],
-                cwd=ROOT,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        request = Request(environment=self.environment, output=str(self._output), fault=self.fault)
+        self._process = parent().begin(request)
 
     async def died(self) -> None:
         """Wait until it came to the place. The next life has no fault."""
         assert await self.ended(30.0) == -signal.SIGKILL, self.output()
         self.fault = None
+
+
+@cache
+def parent() -> Parent:
+    """One for all lives that this process begins: there are hundreds."""
+    return Parent()
 
 
 @asynccontextmanager

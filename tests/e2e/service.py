@@ -17,6 +17,7 @@ import httpx2
 from receiver.cli.demo.service import service_environment
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
+from tests.e2e.forked import Life
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import everyone_in, until
 
@@ -41,7 +42,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx2.AsyncClient(base_url=self.url, trust_env=False, verify=False, timeout=15.0)
         self._output = folder / f"output-{self.port}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Life | None = None
         self.environment = service_environment(os.environ, self.data, self.port) | {
             "RECEIVER_SECRET": SECRET,
             "RECEIVER_API_TOKENS": API_TOKEN,
@@ -73,7 +74,7 @@ class Receiver:
         return self.process.pid
 
     @property
-    def process(self) -> "subprocess.Popen[bytes]":
+    def process(self) -> "subprocess.Popen[bytes] | Life":
         assert self._process is not None, "it was never started"
         return self._process
 
