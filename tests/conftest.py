@@ -48,7 +48,21 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def web_settings(tmp_path: Path, environment: dict[str, str]) -> Settings:
+def engine(request: pytest.FixtureRequest) -> str:
+    """Where a test's runtime keeps its record: see ``tests.support.engines.on_both_engines``."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def database_url(engine: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    if engine == "sqlite":
+        return {}
+    record: ScratchRecord = request.getfixturevalue("postgres_record")
+    return {"RECEIVER_DATABASE_URL": record.url}
+
+
+@pytest.fixture
+def web_settings(tmp_path: Path, database_url: dict[str, str], environment: dict[str, str]) -> Settings:
     return load_settings(
         {
             "RECEIVER_DATA_DIR": str(tmp_path / "data"),
@@ -59,6 +73,7 @@ def web_settings(tmp_path: Path, environment: dict[str, str]) -> Settings:
             "RECEIVER_METRICS_PRIVATE": "false",
             "RECEIVER_MAX_BODY_BYTES": "131072",
             "RECEIVER_BODY_TIMEOUT_SECONDS": "1",
+            **database_url,
             **environment,
         }
     )

@@ -20,6 +20,7 @@ from receiver.stores.postgres.connections import Database, PostgresWrites
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
 from tests.contracts.store_kills import KillsContract, Left, OpenObserved
+from tests.contracts.store_lists import ListsContract, OpenWith
 from tests.contracts.store_polls import PollsContract
 from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
@@ -81,6 +82,19 @@ class TestPostgresPolls(PollsContract):
 @pytest.mark.slow
 class TestPostgresReplays(ReplaysContract):
     """What is done again."""
+
+
+@pytest.fixture
+def open_with(postgres_record: ScratchRecord, tmp_path: Path) -> OpenWith:
+    async def open_with(keys: tuple[str, ...]) -> Store:
+        options = replace(store_options(tmp_path), metadata_keys=keys)
+        return await PostgresStore.open(postgres_record.url, options)
+
+    return open_with
+
+
+class TestPostgresLists(ListsContract):
+    """What is shown, page by page."""
 
 
 class TestPostgresKills(KillsContract):

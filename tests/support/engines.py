@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import psycopg
+import pytest
 
 from receiver.options import StoreOptions
 from receiver.record.store import RecordStore
@@ -14,6 +15,9 @@ from receiver.stores.sqlite import SqliteStore
 from tests.support.postgres import ScratchRecord
 
 ENGINES = ("sqlite", "postgres")
+
+# For a test of what a door passes on from a record: where text, pages or filters could come out otherwise.
+on_both_engines = pytest.mark.parametrize("engine", ENGINES, indirect=True)
 
 
 class Place(Protocol):

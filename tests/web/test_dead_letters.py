@@ -10,6 +10,7 @@ import pytest
 from receiver.runtime import Runtime
 from receiver.web import dead_letters
 from tests.support.cli_stub import Answer, Stub, answering
+from tests.support.engines import on_both_engines
 from tests.support.waiting import until
 from tests.support.web_callers import LogLines, fail_task
 
@@ -71,6 +72,7 @@ async def test_a_dead_letter_says_what_it_is_and_why(admin: httpx2.AsyncClient, 
     assert letter["created_at"] <= letter["settled_at"]
 
 
+@on_both_engines
 async def test_dead_letters_are_filtered(admin: httpx2.AsyncClient, five: list[str]) -> None:
     assert await listed(admin) == five
     assert await listed(admin, "?owner=user-1&type=task.failed&provider=vidgo&state=failed") == ["t3", "t1"]
@@ -80,6 +82,7 @@ async def test_dead_letters_are_filtered(admin: httpx2.AsyncClient, five: list[s
     assert await listed(admin, "?since=2999-01-01T00:00:00Z") == []
 
 
+@on_both_engines
 async def test_pages_of_dead_letters_follow_each_other(admin: httpx2.AsyncClient, five: list[str]) -> None:
     seen: list[str] = []
     cursor = ""
@@ -140,6 +143,7 @@ async def test_a_dry_run_counts_and_changes_nothing(
     assert not [line for line in log_lines if "requeued" in line["event"]]
 
 
+@on_both_engines
 @pytest.mark.usefixtures("five")
 async def test_many_are_requeued_batch_by_batch_and_only_once_where_they_die_again(
     admin: httpx2.AsyncClient, runtime: Runtime, sink: Stub, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web.app import ENDPOINTS, build_app
 from receiver.web.endpoints import Audience
+from tests.support.engines import on_both_engines
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, callback_path, caller
 
 ANN, BOB, GROUP = "the-token-of-ann-1", "the-token-of-bob-1", "the-token-of-many-1"
@@ -64,6 +65,7 @@ def test_settings_say_how_tokens_are_written_and_show_none(web_settings: Setting
     assert ANN not in repr(parse_bearer(f"ann:{ANN}"))
 
 
+@on_both_engines
 async def test_another_owners_things_are_not_there_at_any_door(
     ann: httpx2.AsyncClient, bob: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
@@ -154,6 +156,7 @@ async def test_of_two_tokens_none_counts(stranger: httpx2.AsyncClient) -> None:
         assert (await stranger.get("/tasks", headers=headers)).status_code == 401
 
 
+@on_both_engines
 async def test_what_an_id_leads_to_at_another_owner_shows_in_no_cursor(
     ann: httpx2.AsyncClient, runtime: Runtime, backend: httpx2.AsyncClient
 ) -> None:
@@ -174,6 +177,7 @@ async def test_what_an_id_leads_to_at_another_owner_shows_in_no_cursor(
     assert shown == [("reapi", "bob"), ("apixo", "team-71"), ("vidgo", "bob")]
 
 
+@on_both_engines
 async def test_neither_ids_nor_cursors_tell_an_owner_how_much_others_do(
     ann: httpx2.AsyncClient, runtime: Runtime, backend: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from receiver.models import ReplayState, Stage, TaskState
 from receiver.runtime import Runtime
 from receiver.web import dead_letters, replays
+from tests.support.engines import on_both_engines
 from tests.support.waiting import until
 from tests.support.web_callers import ADMIN_TOKEN, LogLines, fail_task, log_task
 
@@ -46,6 +47,7 @@ def events(tmp_path: Path) -> list[dict[str, Any]]:
 # --- asking for one ---------------------------------------------------------------------------------
 
 
+@on_both_engines
 @pytest.mark.usefixtures("three")
 async def test_events_are_sent_again_and_the_replay_says_how_that_went(
     admin: httpx2.AsyncClient, tmp_path: Path
@@ -89,6 +91,7 @@ async def test_a_filter_for_half_a_surrogate_pair_is_refused(admin: httpx2.Async
         assert "`filter` holds half a surrogate pair" in answer.json()["detail"]
 
 
+@on_both_engines
 @pytest.mark.usefixtures("three")
 async def test_only_what_the_filter_lets_pass_is_matched(admin: httpx2.AsyncClient) -> None:
     cases: list[tuple[str, dict[str, Any], int]] = [

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.worker import FALLBACK_SECONDS
+from tests.support.engines import on_both_engines
 from tests.support.waiting import until
 from tests.support.web_callers import API_TOKEN, callback_path, caller, log_task
 
@@ -33,6 +34,7 @@ async def refused(client: httpx2.AsyncClient, status: int, document: Any) -> str
     return detail
 
 
+@on_both_engines
 async def test_a_submission_is_logged_with_all_it_says(backend: httpx2.AsyncClient, runtime: Runtime) -> None:
     answer = await backend.post("/submissions", json=FULL)
     assert answer.status_code == 201
@@ -76,6 +78,7 @@ async def test_a_task_logged_for_another_owner_is_refused_without_naming_him(
     assert "secretive" not in await refused(backend, 409, FULL)
 
 
+@on_both_engines
 async def test_logging_at_the_same_instant_makes_one_submission(backend: httpx2.AsyncClient) -> None:
     answers = await asyncio.gather(*(backend.post("/submissions", json=FULL) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
@@ -124,6 +127,7 @@ async def test_what_is_not_json_is_refused(backend: httpx2.AsyncClient, body: by
     await refused(backend, 400, body)
 
 
+@on_both_engines
 async def test_an_answer_moves_no_cursor_and_says_the_same(backend: httpx2.AsyncClient) -> None:
     """The manual shows answers as curl prints them."""
     said = "\x1b[2J\x7f\u009b31m\u202e"
@@ -135,6 +139,7 @@ async def test_an_answer_moves_no_cursor_and_says_the_same(backend: httpx2.Async
     assert (refused.status_code, refused.text.isprintable()) == (400, True)
 
 
+@on_both_engines
 async def test_half_a_surrogate_pair_is_read_as_in_callbacks(
     backend: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
@@ -207,6 +212,7 @@ async def reserved(backend: httpx2.AsyncClient) -> dict[str, Any]:
     return document
 
 
+@on_both_engines
 async def test_a_reserved_submission_is_bound_once_and_the_same_task_again_changes_nothing(
     backend: httpx2.AsyncClient, reserved: dict[str, Any]
 ) -> None:
@@ -243,6 +249,7 @@ async def test_an_unknown_submission_is_not_found(backend: httpx2.AsyncClient) -
     assert (await backend.patch("/submissions/sub_nothing", json={"task_id": "t"})).status_code == 404
 
 
+@on_both_engines
 @pytest.mark.parametrize("is_reserved", [True, False])
 async def test_a_callback_that_came_early_finds_its_owner_before_the_loops_look_by_themselves(
     backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime, is_reserved: bool
@@ -268,6 +275,7 @@ async def test_a_callback_that_came_early_finds_its_owner_before_the_loops_look_
 # --- lists ------------------------------------------------------------------------------------------
 
 
+@on_both_engines
 async def test_the_newest_submissions_are_listed_and_filtered(backend: httpx2.AsyncClient) -> None:
     for number in range(3):
         await log_task(backend, f"t{number}", owner=f"user-{number}")
@@ -281,6 +289,7 @@ async def test_the_newest_submissions_are_listed_and_filtered(backend: httpx2.As
     assert len((await backend.get("/submissions?limit=2")).json()["submissions"]) == 2
 
 
+@on_both_engines
 async def test_submissions_are_filtered_by_when_they_were_logged(backend: httpx2.AsyncClient) -> None:
     logged = []
     for number in range(3):
@@ -350,6 +359,7 @@ class TestSeveralTokens:
             assert (await client.get("/submissions")).status_code == 200
 
 
+@on_both_engines
 async def test_a_reservation_that_no_task_is_bound_to_is_listed_counted_and_withdrawn(
     backend: httpx2.AsyncClient, admin: httpx2.AsyncClient, runtime: Runtime
 ) -> None:

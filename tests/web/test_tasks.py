@@ -13,6 +13,7 @@ from receiver.record import history
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.times import to_text
+from tests.support.engines import on_both_engines
 from tests.support.loopback import Answer, talk
 from tests.support.waiting import until
 from tests.support.web_callers import API_TOKEN, callback_path, log_task, progress_callback
@@ -109,6 +110,7 @@ async def test_what_a_long_history_leaves_out_is_at_its_own_door(
         assert (await stranger.get(f"/{noun}/vidgo/a")).status_code == 401
 
 
+@on_both_engines
 async def test_a_task_shows_its_whole_history(
     backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
@@ -143,6 +145,7 @@ async def ended(client: httpx2.AsyncClient, task_id: str) -> dict[str, Any]:
     return await until(told)
 
 
+@on_both_engines
 @pytest.mark.parametrize("task_id", ODD_IDS)
 async def test_any_task_id_finds_its_task(backend: httpx2.AsyncClient, port: int, task_id: str) -> None:
     await log_task(backend, task_id)
@@ -192,10 +195,12 @@ async def five(backend: httpx2.AsyncClient) -> list[str]:
     return ["t4", "t3", "t2", "t1", "t0"]
 
 
+@on_both_engines
 async def test_tasks_are_listed_the_newest_first(backend: httpx2.AsyncClient, five: list[str]) -> None:
     assert await listed(backend) == five
 
 
+@on_both_engines
 @pytest.mark.usefixtures("five")
 async def test_tasks_are_filtered(
     backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime
@@ -207,6 +212,7 @@ async def test_tasks_are_filtered(
     assert await listed(backend, provider="apixo") == []
 
 
+@on_both_engines
 @pytest.mark.usefixtures("five")
 async def test_tasks_are_filtered_by_when_they_were_submitted(backend: httpx2.AsyncClient) -> None:
     middle = (await backend.get("/tasks/vidgo/t2")).json()["submitted_at"]
@@ -216,6 +222,7 @@ async def test_tasks_are_filtered_by_when_they_were_submitted(backend: httpx2.As
     assert await listed(backend, since=future) == []
 
 
+@on_both_engines
 async def test_a_task_is_found_by_what_its_backend_has(
     backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime
 ) -> None:
@@ -238,6 +245,7 @@ async def test_a_task_is_found_by_what_its_backend_has(
     assert await listed(backend, **{"metadata.order_id": "7b", "owner": "user-17"}) == ["t2"]
 
 
+@on_both_engines
 @pytest.mark.parametrize("number", ["100000000000000000001", "1.5", "-7", "1e20", "0"])
 async def test_a_number_in_metadata_is_found_as_it_is_written(
     backend: httpx2.AsyncClient, number: str
@@ -256,6 +264,7 @@ async def test_a_key_of_metadata_without_an_index_is_refused_with_what_to_set(
     assert "order_id" in answer.json()["detail"]
 
 
+@on_both_engines
 async def test_pages_follow_each_other_while_tasks_are_added(
     backend: httpx2.AsyncClient, five: list[str]
 ) -> None:
@@ -290,6 +299,7 @@ async def test_a_wrong_parameter_is_named(backend: httpx2.AsyncClient, query: st
 # --- counts, and who may see what -------------------------------------------------------------------
 
 
+@on_both_engines
 async def test_an_admin_sees_the_counts(
     admin: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime
 ) -> None:

@@ -12,6 +12,7 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.web import dead_letters
 from receiver.web.app import build_app
 from tests.support.cli_stub import Answer, answering
+from tests.support.engines import on_both_engines
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller, fail_task
@@ -30,18 +31,18 @@ def variables(folder: Path, sinks: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-async def runtime(tmp_path: Path) -> AsyncIterator[Runtime]:
+async def runtime(tmp_path: Path, database_url: dict[str, str]) -> AsyncIterator[Runtime]:
     """After a start with other sinks: OLD had one dead letter and three that wait, of which FILE has all."""
     refused: Answer = (422, {})
     with answering({"POST /hook": [refused]}) as hook:
         before = variables(tmp_path, {"OLD": f"{hook.url}/hook", "FILE": "jsonl:events.jsonl"})
-        await play(before, "dead")
+        await play(before | database_url, "dead")
     before = variables(
         tmp_path, {"OLD": f"http://127.0.0.1:{free_port()}/hook", "FILE": "jsonl:events.jsonl"}
     )
-    await play(before, *TASKS[1:])
+    await play(before | database_url, *TASKS[1:])
     after = variables(tmp_path, {"NEW": "jsonl:new.jsonl", "FILE": "jsonl:events.jsonl"})
-    async with open_runtime(load_settings(after)) as opened:
+    async with open_runtime(load_settings(after | database_url)) as opened:
         yield opened
 
 
@@ -85,6 +86,7 @@ async def test_its_dead_letters_can_be_listed(admin: httpx2.AsyncClient) -> None
     assert (await admin.get("/dead-letters?sink=older")).status_code == 400
 
 
+@on_both_engines
 @pytest.mark.parametrize("batch", [500, 1])
 async def test_it_is_moved_to_a_sink_that_gets_it_and_not_to_one_that_has_it(
     runtime: Runtime,
@@ -118,6 +120,7 @@ async def test_a_sink_that_has_all_of_it_gets_none_of_it_twice(
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 4
 
 
+@on_both_engines
 async def test_it_is_dropped(runtime: Runtime, admin: httpx2.AsyncClient, log_lines: LogLines) -> None:
     plan = await admin.post("/dead-letters/drop", json={"sink": "old", "dry_run": True})
     assert plan.json() == {"dry_run": True, "waiting": 3, "dead": 1}
