@@ -5,7 +5,7 @@ another has its lanes in less than 15 s; one that stops in good order leaves the
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -13,9 +13,10 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
+from receiver.models import LaneClaim
 from receiver.polling.turns import SharedTurns
 from receiver.ports import SharedRecord
-from receiver.worker import STANDBY, Loop
+from receiver.worker import RUNNING, STANDBY, Loop
 
 log = structlog.get_logger()
 
@@ -23,20 +24,33 @@ LANE_SECONDS = 10.0
 AGAIN_SECONDS = 3.0  # from one asking to the next: two may fail
 # It ends earlier here than at the server, for clocks do not run equally fast.
 MARGIN_SECONDS = 1.0
+NOWHERE = "no process does it now"
 LEFT = "lanes"  # the word that tells others to ask now
 
 
 class Lanes:
-    """The loop that keeps this process's lanes; all that it knows is counted in ``Clock.uptime``."""
+    """The loop that keeps this process's lanes; all that it knows is counted in ``Clock.uptime``.
+
+    ``names`` are the lanes that this process may have, ``states`` tells how its loops are.
+    """
 
     name = "lanes"
 
-    def __init__(self, record: SharedRecord, names: Sequence[str], clock: Clock, turns: SharedTurns) -> None:
-        self._turns = turns
+    def __init__(
+        self,
+        record: SharedRecord,
+        names: Sequence[str],
+        clock: Clock,
+        turns: SharedTurns,
+        states: Callable[[], Mapping[str, str]],
+    ) -> None:
         self._record = record
         self._names = names
         self._clock = clock
+        self._turns = turns
+        self._states = states
         self._ends: Mapping[str, timedelta] = {}
+        self._told: Mapping[str, str | None] | None = None  # unset before the first look, and without one
         self._asked = asyncio.Condition()
         self._awake = asyncio.Event()
 
@@ -54,19 +68,20 @@ class Lanes:
         return None
 
     async def loop(self) -> None:
-        while self._names:
+        self._told = None
+        while True:
             self._awake.clear()
             # Counted from before the server is asked, it is over here before another one has it.
             end = self._clock.uptime() + timedelta(seconds=LANE_SECONDS - MARGIN_SECONDS)
-            held = await self._record.hold_lanes(self._names, LANE_SECONDS, self._turns.closed())
+            held = await self._record.hold_lanes(self._claims(), LANE_SECONDS)
             self._turns.learn(held)
             async with self._asked:
                 self._ends = dict.fromkeys(held, end)
                 self._asked.notify_all()
+            self._told = await self._record.list_lanes()
             with suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_SECONDS):
                     await self._awake.wait()
-        await asyncio.get_running_loop().create_future()  # nothing that it does here is one's alone
 
     async def drain(self, timeout_seconds: float) -> int:  # noqa: ARG002 - each lane is left by its loop
         return 0
@@ -74,6 +89,13 @@ class Lanes:
     def holds(self, name: str) -> bool:
         """Whether this process has a lane now."""
         return self._left(name) > 0
+
+    def elsewhere(self, names: Collection[str]) -> dict[str, str]:
+        """What others say of those of these lanes that they have, or NOWHERE; as far as is known."""
+        told = self._told
+        if told is None:
+            return {}
+        return {name: told.get(name) or NOWHERE for name in names if not self.holds(name)}
 
     async def until_held(self, name: str) -> None:
         """Wait for a lane."""
@@ -94,6 +116,17 @@ class Lanes:
             with suppress(Unavailable):  # then it runs out
                 await self._record.leave_lanes([name])
                 self._record.tell(LEFT)
+
+    def _claims(self) -> list[LaneClaim]:
+        states = self._states()
+        return [
+            LaneClaim(
+                name=name,
+                state=states[name] if self.holds(name) else RUNNING,
+                closed_seconds=self._turns.closed_seconds(name),
+            )
+            for name in self._names
+        ]
 
     def _left(self, name: str) -> float:
         end = self._ends.get(name)

@@ -22,7 +22,8 @@ from receiver.replay import Replayer
 from receiver.upkeep import Upkeep
 from receiver.worker import LeaseLoop, PeriodicLoop
 
-FILES = "assets"
+# Names of loops, by which they are woken, shown, and had by one process of several (but for files).
+FILES, HELD, REPLAY, UPKEEP = "assets", "held", "replay", "upkeep"
 # A process that was frozen stores no file in the last part of its lease: it may freeze again while it does.
 KEPT_FOR = 3 / 4
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
@@ -106,7 +107,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def held(self, reconciler: Reconciler) -> PeriodicLoop:
-        return PeriodicLoop("held", run=reconciler.judge_unasked, every_seconds=UPKEEP_SECONDS)
+        return PeriodicLoop(HELD, run=reconciler.judge_unasked, every_seconds=UPKEEP_SECONDS)
 
     def sinks(self, relay: Relay) -> list[LeaseLoop[OutboxWork]]:
         return [self._sink(sink, relay) for sink in self.settings.sinks]
@@ -121,7 +122,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             return f"stopped: {reason}" if reason else None
 
         return LeaseLoop(
-            f"sink {sink.name}",
+            sink_lane(sink.name),
             lease=partial(relay.lease, sink.name),
             run=publish,
             next_due_at=partial(relay.next_due_at, sink.name),
@@ -134,7 +135,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
 
     def replays(self, replayer: Replayer) -> LeaseLoop[ReplayWork]:
         return LeaseLoop(
-            "replay",
+            REPLAY,
             lease=self.store.lease_replays,
             run=replayer.run,
             next_due_at=partial(self.store.next_due_at, "replays"),
@@ -151,7 +152,12 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             retention_days=self.settings.retention_days,
             lost_after_seconds=self.settings.lost_after_seconds,
         )
-        return PeriodicLoop("upkeep", run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
+        return PeriodicLoop(UPKEEP, run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
+
+
+def sink_lane(sink: str) -> str:
+    """The name of the lane, and of the loop, on which a sink is sent to."""
+    return f"sink {sink}"
 
 
 class ProvenHosts:

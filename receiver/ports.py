@@ -29,6 +29,7 @@ from receiver.models import (
     HistoryPage,
     KeptDelivery,
     Lane,
+    LaneClaim,
     Matches,
     Moved,
     Notification,
@@ -499,14 +500,14 @@ class SharedRecord(Protocol):
         nobody listen, that is all there is.
         """
 
-    async def hold_lanes(
-        self, names: Sequence[str], seconds: float, closed: Mapping[str, float]
-    ) -> Mapping[str, Lane]:
+    async def hold_lanes(self, claims: Sequence[LaneClaim], seconds: float) -> Mapping[str, Lane]:
         """Take these lanes, or keep them, for so long from now on; those that are ours now.
 
-        ``closed`` are those on which nobody should ask for so many seconds. The others are another process's.
-        Raises Unavailable: what was ours is until its time is over.
+        The others are another process's. Raises Unavailable: what was ours is until its time is over.
         """
+
+    async def list_lanes(self) -> Mapping[str, str | None]:
+        """What the holder of each lane says of it; None where nobody has it. Raises Unavailable."""
 
     async def leave_lanes(self, names: Sequence[str]) -> None:
         """Let others have these lanes at once. Raises Unavailable: they have them a little later."""

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -26,13 +27,13 @@ from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.folders import take_folder
 from receiver.ingest import Ingest
 from receiver.lanes import LEFT, LaneLoop, Lanes
-from receiver.loops import ASK_SECONDS, FILES, Loops
+from receiver.loops import ASK_SECONDS, FILES, HELD, REPLAY, UPKEEP, Loops, sink_lane
 from receiver.metrics import Metrics, RecentStats
 from receiver.models import AssetLinks, Work
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
-from receiver.polling.turns import SharedTurns
+from receiver.polling.turns import SharedTurns, poll_lane
 from receiver.ports import MISSED, BlobStore, Provider, SharedRecord, SigningBlobs, Sink, Store
 from receiver.relay import Relay, SinkPolicy
 from receiver.replay import Replayer
@@ -72,6 +73,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     ingest: Ingest
     worker: Worker
     task_waiters: TaskWaiters
+    elsewhere: Callable[[], Mapping[str, str]]  # how the loops are that others on this record run
 
 
 @asynccontextmanager
@@ -230,6 +232,9 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
     def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
         worker.wake(kind)
 
+    def states() -> Mapping[str, str]:
+        return worker.status()
+
     shared = parts.store if isinstance(parts.store, SharedRecord) else None
     task_waiters = TaskWaiters(tell=_tell_ends(shared) if shared else None)
     ingest = Ingest(
@@ -243,12 +248,13 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
     relay = _relay(parts)
     turns = SharedTurns(shared, parts.status_client) if shared else None
     loops = _loops(parts, work, ingest, relay, wake, task_waiters, turns)
+    lanes = None
     if shared is not None and turns is not None:
         names = [loop.name for loop in loops if loop.name != FILES]
-        lanes = Lanes(shared, names, parts.clock, turns)
+        lanes = Lanes(shared, names, parts.clock, turns, states)
         loops = [lanes, *(loop if loop.name == FILES else LaneLoop(loop, lanes) for loop in loops)]
     worker = Worker(loops, count_restart=parts.metrics.loop_restarted, tell=shared.tell if shared else None)
-    if shared is not None:
+    if shared is not None and lanes is not None:
         shared.listen(_hearing(worker, task_waiters, lanes))
     return Runtime(
         settings=parts.settings,
@@ -268,7 +274,14 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         ingest=ingest,
         worker=worker,
         task_waiters=task_waiters,
+        elsewhere=partial(lanes.elsewhere, _all_lanes(parts)) if lanes else dict[str, str],
     )
+
+
+def _all_lanes(parts: _Parts) -> list[str]:
+    """The lanes that some process must have, with these settings."""
+    asked = [poll_lane(name) for name in parts.providers if parts.status_client.can_ask(name)]
+    return [*asked, HELD, *map(sink_lane, parts.sinks), REPLAY, UPKEEP]
 
 
 def _tell_ends(shared: SharedRecord) -> Callable[[str], None]:

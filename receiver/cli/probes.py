@@ -33,6 +33,7 @@ from receiver.config.fields import key_variable, variable_of
 from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fetching.client import open_plain_client
+from receiver.lanes import NOWHERE
 from receiver.models import Outcome
 from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
@@ -267,7 +268,8 @@ async def check_way_in(settings: Settings) -> Check:
 
 def _heard(part: str, state: str, answers: SinkAnswers) -> Check:
     name = f"service {part}"
-    if state in {"ok", "running", "standby", "none"}:
+    told = state.removeprefix("elsewhere: ")
+    if told in {"ok", "running", "standby", "none"}:
         return ok(name, state)
     kind, _, which = part.partition(" ")
     match kind:
@@ -281,7 +283,9 @@ def _heard(part: str, state: str, answers: SinkAnswers) -> Check:
             todo = "look at its disk and its log"
         case _:
             todo = "look at its log"
-    return (warn if state.startswith("running, but ") else fail)(name, state, todo)
+    if told == NOWHERE:
+        todo = "start a process that does it: `receiver serve`, or `receiver work`"
+    return (warn if told.startswith("running, but ") else fail)(name, state, todo)
 
 
 class _Readiness(msgspec.Struct):

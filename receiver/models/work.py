@@ -36,6 +36,14 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     void_at: timedelta | None = None
 
 
+class LaneClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """A lane that a process wants, and what it says of it if it has it."""
+
+    name: str
+    state: str
+    closed_seconds: float = 0.0  # for which nobody should ask there
+
+
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
     """What others did on a lane that this process has."""
 

@@ -42,10 +42,10 @@ class SharedTurns:
         if seconds > 0:
             await self._record.close_lane(poll_lane(provider), seconds)
 
-    def closed(self) -> dict[str, float]:
-        """For how many seconds the providers that are polled here are not asked, by lane."""
-        seconds = {lane: self._status_client.closed_seconds(name) for lane, name in self._polled.items()}
-        return {lane: each for lane, each in seconds.items() if each > 0}
+    def closed_seconds(self, lane: str) -> float:
+        """For how long nobody should ask on a lane."""
+        provider = self._polled.get(lane)
+        return 0.0 if provider is None else self._status_client.closed_seconds(provider)
 
     def learn(self, lanes: Mapping[str, Lane]) -> None:
         """Count what others asked since, and wait where they were told to."""

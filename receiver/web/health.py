@@ -10,8 +10,10 @@ from starlette.responses import Response
 from receiver.challenge import KEY_CHARACTERS, NONCE_CHARACTERS, Challenge, place_of, prove
 from receiver.config.bearer import parse_bearer
 from receiver.errors import Unavailable
+from receiver.loops import sink_lane
 from receiver.metrics import CONTENT_TYPE
 from receiver.models import OutboxState, Stats
+from receiver.polling.turns import poll_lane
 from receiver.runtime import Runtime
 from receiver.times import in_words
 from receiver.web.auth import Role, require
@@ -20,7 +22,8 @@ from receiver.web.shapes import reply
 from receiver.worker import RUNNING, STANDBY
 
 NONE = "none"  # no loop runs in this process, as it was told
-WELL = frozenset({"ok", RUNNING, STANDBY, NONE})
+ELSEWHERE = "elsewhere: "
+WELL = frozenset({"ok", RUNNING, STANDBY, NONE, ELSEWHERE + RUNNING})
 
 
 class Alive(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,8 +42,8 @@ class Challenged(msgspec.Struct, frozen=True, kw_only=True):
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """Every part by name: ``ok``, ``running``, ``running, but ...``, or what is wrong with it.
 
-    Of several processes on one record, one that could run a part while another does says ``standby``, and
-    one that only answers requests says ``work``: ``none``.
+    Of several processes on one record, each says how another runs what it does not: ``elsewhere: running``
+    and so on. One that only answers requests says ``work``: ``none``.
 
     What is wrong, a balance or a disk, is for admins; everybody else reads ``troubled``, ``stopped`` or
     ``failing``.
@@ -69,10 +72,12 @@ async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response
     parts = {"store": await runtime.commit_probe.check(), **runtime.worker.status()}
     if not runtime.work:
         parts["work"] = NONE
+    others = {name: f"{ELSEWHERE}{state}" for name, state in runtime.elsewhere().items()}
     # A sink that asked us to stop, or a provider that refuses us, takes nothing away from the others.
     is_ready = all(
         state in WELL or state.startswith((f"{RUNNING}, but ", "stopped")) for state in parts.values()
     )
+    parts |= others  # whatever they are: this process can answer requests
     if request.state.role is Role.ADMIN:
         parts |= await _with_waiting(runtime, parts)
     else:
@@ -92,6 +97,9 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
         if status_client.can_ask(name)
     }
     sinks_down = {name: runtime.relay.is_down(name) for name in runtime.sinks}
+    elsewhere = runtime.elsewhere()
+    troubled |= {name: True for name in troubled if elsewhere.get(poll_lane(name), RUNNING) != RUNNING}
+    sinks_down |= {name: True for name in sinks_down if elsewhere.get(sink_lane(name), RUNNING) != RUNNING}
     stats = await _stats(runtime)
     counted_at = runtime.stats.counted_at(runtime.clock.now())
     numbers = runtime.metrics.render(stats, counted_at, troubled, sinks_down)
@@ -157,6 +165,8 @@ async def _with_waiting(runtime: Runtime, parts: Mapping[str, str]) -> dict[str,
 def _in_short(state: str) -> str:
     if state in WELL:
         return state
+    if state.startswith(ELSEWHERE):
+        return ELSEWHERE + _in_short(state.removeprefix(ELSEWHERE))
     if state.startswith("running, but "):
         return "running, but troubled"
     return "stopped" if state.startswith("stopped") else "failing"

@@ -6,12 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.config.parsers import filter_text
+from receiver.loops import sink_lane
 from receiver.models import OutboxState, Outcome, SinkState
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.problems import UnknownInPath
 from receiver.web.shapes import Moment, reply, shape, text_or_none
+from receiver.worker import RUNNING
 
 log = structlog.get_logger()
 
@@ -19,7 +21,8 @@ log = structlog.get_logger()
 class SinkRow(msgspec.Struct, frozen=True, kw_only=True):
     """One sink as it is set, without its URL, which may hold a password; and how it takes events.
 
-    ``outcome``, ``detail`` and ``ended_at`` are those of the last event that it was sent since the start.
+    ``outcome``, ``detail`` and ``ended_at`` are those of the last event that this process sent it since its
+    start; where another sends to it and all is not well, ``detail`` is what that says of it.
     """
 
     name: str
@@ -53,23 +56,31 @@ class SinkTested(msgspec.Struct, frozen=True, kw_only=True):
 async def list_sinks(runtime: Runtime, _request: Request, _: Nothing) -> Response:
     """All sinks, with what waits for each."""
     stats, relay = await runtime.stats.get(anew=True), runtime.relay
-    rows = []
+    rows, elsewhere = [], runtime.elsewhere()
     for sink in runtime.settings.sinks:
         last = relay.answers.get(sink.name)
+        told = elsewhere.get(sink_lane(sink.name), RUNNING)
         rows.append(
             SinkRow(
                 name=sink.name,
                 scheme=sink.scheme,
                 filter=filter_text(sink.route),
-                state=relay.state(sink.name),
+                state=relay.state(sink.name) if told == RUNNING else _state_told(told),
                 waiting=stats.outbox.get(sink.name, {}).get(OutboxState.PENDING, 0),
                 oldest_waiting_at=text_or_none(stats.oldest_waiting_at.get(sink.name)),
                 outcome=last.outcome if last else None,
-                detail=last.detail if last else None,
+                detail=told if told != RUNNING else last.detail if last else None,
                 ended_at=text_or_none(last.ended_at if last else None),
             )
         )
     return reply(SinkList(sinks=rows))
+
+
+def _state_told(told: str) -> SinkState:
+    """How a sink is to which another process sends, by what that says of it."""
+    if told.startswith("stopped"):
+        return SinkState.STOPPED
+    return SinkState.FAILING if told.startswith(RUNNING) else SinkState.DOWN
 
 
 async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -72,7 +73,9 @@ async def test_everything_is_done_once_and_each_process_can_go(database: str, tm
         }
         relays, others = ("work", "--only", "relay"), ("work", "--only", "poll", "--only", "assets")
         async with fleet(tmp_path, settings, database, DOOR, DOOR, relays, others) as (whole, members):
-            assert (await members[0].parts())["work"] == "none"
+            door = members[0]
+            assert (await door.parts())["work"] == "none"
+            await until(partial(says_of, door, "sink hook", "elsewhere: running"))
             await a_task_goes_through_several_processes(members, host, hook)
             members += [
                 whole.add("work", "--only", "relay", "--only", "poll", "--only", "upkeep"),
@@ -89,6 +92,14 @@ async def test_everything_is_done_once_and_each_process_can_go(database: str, tm
             await until(lambda: len(lines(once_frozen, "lane.taken")) == before + 2, AT_ONCE_SECONDS)
             assert await last.ended() == 0
             assert hook.told() == ["t1", "t2", "t3"]
+            # Nobody is left who does it, which a door tells, ready as it is.
+            await until(partial(says_of, door, "sink hook", "elsewhere: no process does it now"))
+            assert 'receiver_sink_trouble{sink="hook"} 1.0' in (await door.http.get("/metrics")).text
+
+
+async def says_of(door: Receiver, part: str, state: str) -> bool:
+    parts = await door.parts()
+    return parts[""] == "200" and parts.get(part) == state
 
 
 async def a_task_goes_through_several_processes(

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from structlog.testing import capture_logs
 
 from receiver.clock import Clock
-from receiver.models import Outcome
+from receiver.models import Lane, LaneClaim, Outcome
 from receiver.options import StoreOptions
 from receiver.polling.turns import SharedTurns
 from receiver.ports import MISSED, SharedRecord
@@ -29,7 +29,6 @@ from tests.support.sink_hosts import free_port
 from tests.support.status_host import asking, tells
 from tests.support.waiting import until
 
-NOBODY_WAITS: dict[str, float] = {}
 AT_ONCE_SECONDS = 1.0  # far below the time after which a connection is looked at anyway
 
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
@@ -62,8 +61,12 @@ async def pair(postgres_record: ScratchRecord, tmp_path: Path) -> AsyncIterator[
         yield Pair(one, other, words)
 
 
+async def hold(store: SharedRecord, *names: str, seconds: float = 10.0) -> Mapping[str, Lane]:
+    return await store.hold_lanes([LaneClaim(name=name, state=f"{name} runs") for name in names], seconds)
+
+
 async def holds(store: SharedRecord, *names: str, seconds: float = 10.0) -> set[str]:
-    return set(await store.hold_lanes(names, seconds, NOBODY_WAITS))
+    return set(await hold(store, *names, seconds=seconds))
 
 
 async def test_a_lane_is_one_process_s_until_it_leaves_or_its_time_is_over(pair: Pair) -> None:
@@ -71,7 +74,10 @@ async def test_a_lane_is_one_process_s_until_it_leaves_or_its_time_is_over(pair:
     assert await holds(pair.other, "b", "c") == {"c"}
     assert await holds(pair.one, "a", "b", "c") == {"a", "b"}
 
+    assert await pair.other.list_lanes() == {"a": "a runs", "b": "b runs", "c": "c runs"}
+
     await pair.one.leave_lanes(["a", "c"])  # the second one is not its own
+    assert (await pair.other.list_lanes())["a"] is None
     assert await holds(pair.other, "a", "b", "c") == {"a", "c"}
 
     assert await holds(pair.one, "b", seconds=0.3) == {"b"}
@@ -103,6 +109,21 @@ async def test_what_one_tells_the_other_hears_at_once_and_once(pair: Pair) -> No
         pair.one.tell(word)
     await until(lambda: len(pair.words) == 1002, AT_ONCE_SECONDS)
     assert pair.words[2:] == many
+
+
+async def test_the_last_word_before_the_end_is_heard(
+    pair: Pair, postgres_record: ScratchRecord, tmp_path: Path
+) -> None:
+    for number in range(10):
+        async with stores(postgres_record.url, tmp_path, Clock()) as (ending,):
+            said: list[str] = []
+            ending.listen(said.append)
+            await until(lambda said=said: said)  # type: ignore[misc]
+            ending.tell("sink")
+            await asyncio.sleep(number * 0.001)  # the sending of it has begun, or not
+            ending.tell("lanes")
+    await until(lambda: pair.words.count("lanes") == 10, AT_ONCE_SECONDS)
+    assert pair.words.count("sink") >= 10
 
 
 async def test_a_cut_connection_is_made_again_and_what_it_missed_is_said(
@@ -154,12 +175,12 @@ async def test_questions_out_of_turn_keep_one_pace_over_all_processes(pair: Pair
         one, other = TurnableClock(), TurnableClock()
         async with asking(host, one) as client_one, asking(host, other) as client_other:
             turns_one, turns_other = SharedTurns(pair.one, client_one), SharedTurns(pair.other, client_other)
-            turns_one.learn(await pair.one.hold_lanes(["poll vidgo"], 10.0, NOBODY_WAITS))
+            turns_one.learn(await hold(pair.one, "poll vidgo"))
             room = client_one.room("vidgo")
 
             taken = [await turns.take("vidgo") for turns in (turns_other, turns_one, turns_other)]
             assert taken == [True, False, False]  # two seconds are between two of them
-            turns_one.learn(await pair.one.hold_lanes(["poll vidgo"], 10.0, NOBODY_WAITS))
+            turns_one.learn(await hold(pair.one, "poll vidgo"))
             assert client_one.room("vidgo") == room - 1  # which whoever polls has counted
 
 
@@ -172,13 +193,13 @@ async def test_where_one_is_told_to_wait_all_do(pair: Pair) -> None:
             assert (await client_other.ask("vidgo", "t1", None)).outcome is Outcome.RATE_LIMITED
             await turns_other.close("vidgo")
 
-            turns_one.learn(await pair.one.hold_lanes(["poll vidgo"], 10.0, turns_one.closed()))
+            turns_one.learn(await hold(pair.one, "poll vidgo"))
             assert client_one.room("vidgo") == 0
             assert 95 < client_one.closed_seconds("vidgo") <= 100
             assert not await turns_one.take("vidgo")
             # And so does whoever polls after it.
             await pair.one.leave_lanes(["poll vidgo"])
-            held = await pair.other.hold_lanes(["poll vidgo"], 10.0, NOBODY_WAITS)
+            held = await hold(pair.other, "poll vidgo")
             assert 95 < held["poll vidgo"].closed_seconds <= 100
 
 

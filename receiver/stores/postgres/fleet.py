@@ -7,7 +7,7 @@ What is told within a moment goes out together, and may get lost; whoever is tol
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from psycopg import AsyncConnection
 
 from receiver.clock import Clock
 from receiver.errors import Unavailable
-from receiver.models import Lane
+from receiver.models import Lane, LaneClaim
 from receiver.ports import MISSED
 from receiver.stores.postgres.connections import CONNECT_SECONDS, Database
 from receiver.stores.postgres.failures import trouble
@@ -36,21 +36,24 @@ MOST_WORDS = 5_000  # beyond, everybody is told to look at everything
 CHECK_SECONDS = 20.0  # a connection that says nothing may have been cut
 RECONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 4.0
+MOST_CHARACTERS = 1000
 GIVING_UP = 100  # looks, a hundredth of a second apart, whether what was given up has ended
 
 # Locks are taken in one order. What others hold is not touched.
 HOLD = """
-INSERT INTO lanes AS l (name, holder, until, closed_until)
-SELECT name, %(holder)s, now + make_interval(secs => %(seconds)s), now + make_interval(secs => closed)
-FROM unnest(%(names)s::text[], %(closed)s::float8[]) AS wanted (name, closed), clock_timestamp() AS now
+INSERT INTO lanes AS l (name, holder, until, state, closed_until)
+SELECT name, %(holder)s, now + make_interval(secs => %(seconds)s), state, now + make_interval(secs => closed)
+FROM unnest(%(names)s::text[], %(states)s::text[], %(closed)s::float8[]) AS wanted (name, state, closed),
+    clock_timestamp() AS now
 WHERE NOT EXISTS (SELECT FROM lanes o
     WHERE o.name = wanted.name AND o.holder <> %(holder)s AND o.until > now)
 ORDER BY name
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, state = excluded.state,
     closed_until = greatest(l.closed_until, excluded.closed_until)
 WHERE l.holder = excluded.holder OR l.until <= clock_timestamp()
 RETURNING name, turns, extract(epoch FROM closed_until - clock_timestamp())::float8
 """
+LIST = "SELECT name, CASE WHEN until > clock_timestamp() THEN state END FROM lanes"
 LEAVE = """
 UPDATE lanes SET holder = '', until = '-infinity' WHERE holder = %(holder)s AND name = ANY(%(names)s)
 RETURNING name
@@ -85,6 +88,7 @@ class Fleet:
         self._alone = asyncio.Lock()
         self._words: dict[str, None] = {}
         self._stirred = asyncio.Event()
+        self._is_closing = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def tell(self, word: str) -> None:
@@ -97,12 +101,19 @@ class Fleet:
     def listen(self, heard: Callable[[str], None]) -> None:
         self._start(self._converse(heard))
 
-    async def hold_lanes(
-        self, names: Sequence[str], seconds: float, closed: Mapping[str, float]
-    ) -> dict[str, Lane]:
-        waits = [closed.get(name, 0.0) for name in names]
-        rows = await self._ask(HOLD, holder=self._holder, seconds=seconds, names=list(names), closed=waits)
+    async def hold_lanes(self, claims: Sequence[LaneClaim], seconds: float) -> dict[str, Lane]:
+        rows = await self._ask(
+            HOLD,
+            holder=self._holder,
+            seconds=seconds,
+            names=[claim.name for claim in claims],
+            states=[_storable(claim.state) for claim in claims],
+            closed=[claim.closed_seconds for claim in claims],
+        )
         return {name: Lane(turns=turns, closed_seconds=left) for name, turns, left in rows}
+
+    async def list_lanes(self) -> dict[str, str | None]:
+        return dict(await self._ask(LIST))
 
     async def leave_lanes(self, names: Sequence[str]) -> None:
         await self._ask(LEAVE, holder=self._holder, names=list(names))
@@ -115,8 +126,10 @@ class Fleet:
 
     async def aclose(self) -> None:
         """Send what is still to be told, if that is quick; close."""
-        if self._words and self._connection is not None:
-            await asyncio.wait({self._start(self._send())}, timeout=ANSWER_SECONDS)
+        self._is_closing = True
+        self._stirred.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=ANSWER_SECONDS)
         for task in list(self._tasks):
             await _give_up(task)
         if self._connection is not None:
@@ -125,14 +138,14 @@ class Fleet:
     async def _converse(self, heard: Callable[[str], None]) -> None:
         """Send and hear until cancelled, over as many connections as it takes."""
         problem: str | None = None
-        while True:
+        while not self._is_closing:
             try:
                 async with self._listening() as readable:
                     heard(MISSED)
                     if problem:
                         log.info("signals.recovered", after=problem)
                     problem = None
-                    while True:
+                    while self._words or not self._is_closing:
                         await self._exchange(heard)
                         await self._wait(readable)
             except (psycopg.Error, OSError, Unavailable) as exc:
@@ -195,7 +208,8 @@ class Fleet:
             await asyncio.sleep(TOGETHER_SECONDS)
 
     async def _send(self) -> None:
-        self._stirred.clear()
+        if not self._is_closing:  # then it goes on without a pause
+            self._stirred.clear()
         words, self._words = list(self._words), {}
         parts = [words[start : start + WORDS_OF_ONE] for start in range(0, len(words), WORDS_OF_ONE)]
         messages = [msgspec.json.encode(part).decode() for part in parts]
@@ -259,6 +273,11 @@ class Fleet:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _storable(text: str) -> str:
+    """What a text column takes: it may quote what a consumer answered."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:MOST_CHARACTERS]
 
 
 async def _give_up(task: "asyncio.Task[Any]") -> None:

@@ -400,6 +400,7 @@ CREATE TABLE lanes (
     name TEXT COLLATE "C" PRIMARY KEY,
     holder TEXT COLLATE "C" NOT NULL DEFAULT '',
     until TIMESTAMPTZ NOT NULL DEFAULT '-infinity',
+    state TEXT COLLATE "C" NOT NULL DEFAULT '',             -- what the holder says of it
     -- Where a provider is asked: others than the holder ask, too, but seldom.
     turns BIGINT NOT NULL DEFAULT 0,
     turn_at TIMESTAMPTZ NOT NULL DEFAULT '-infinity',       -- when the next of them may

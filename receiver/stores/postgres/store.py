@@ -13,7 +13,7 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import Lane, ServerSeen, TableCopy
+from receiver.models import Lane, LaneClaim, ServerSeen, TableCopy
 from receiver.options import LEAST_CONNECTIONS, StoreOptions
 from receiver.ports import RecordTables
 from receiver.record import metadata
@@ -85,10 +85,11 @@ class PostgresStore(RecordStore):
     def listen(self, heard: Callable[[str], None]) -> None:
         self._fleet.listen(heard)
 
-    async def hold_lanes(
-        self, names: Sequence[str], seconds: float, closed: Mapping[str, float]
-    ) -> Mapping[str, Lane]:
-        return await self._fleet.hold_lanes(names, seconds, closed)
+    async def hold_lanes(self, claims: Sequence[LaneClaim], seconds: float) -> Mapping[str, Lane]:
+        return await self._fleet.hold_lanes(claims, seconds)
+
+    async def list_lanes(self) -> Mapping[str, str | None]:
+        return await self._fleet.list_lanes()
 
     async def leave_lanes(self, names: Sequence[str]) -> None:
         await self._fleet.leave_lanes(names)
