@@ -93,7 +93,11 @@ def test_tables_have_the_same_columns(postgres: psycopg.Connection, sqlite: sqli
         ("name", "text", True, None, False, "C"),
         ("applied_at", "text", True, None, False, "C"),
     ]
-    assert [name for name, *_ in found.pop("lanes")] == ["name", "holder", "until"]  # of several processes
+    assert [name for name, *_ in found.pop("lanes")][:3] == [
+        "name",
+        "holder",
+        "until",
+    ]  # of several processes
     assert found == {
         table: [
             (
