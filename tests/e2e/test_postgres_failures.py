@@ -7,6 +7,7 @@ the log when it begins and one when it is over.
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -111,6 +112,7 @@ OUTAGES: dict[str, tuple[Act, Act, str]] = {
         lambda cluster: cluster.do(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only"),
         "ReadOnlySqlTransaction 25006",
     ),
+    "a failover": (Cluster.demote, Cluster.promote, "ReadOnlySqlTransaction 25006"),
     "another password": (
         on_server(f"ALTER ROLE app PASSWORD '{OTHER_PASSWORD}'"),
         on_server(f"ALTER ROLE app PASSWORD '{PASSWORD}'"),
@@ -216,6 +218,25 @@ async def test_a_server_that_is_silent_holds_up_neither_the_loop_nor_a_callback_
         cluster.thaw()
 
     await assert_back(service, cluster, name, seen)
+
+
+@pytest.mark.parametrize("case", ["stopped", "silent"])
+async def test_a_service_without_its_server_ends_in_time(cluster: Cluster, case: str, tmp_path: Path) -> None:
+    cluster.create(f"end_{case}")
+    async with receiver(tmp_path, {"RECEIVER_DATABASE_URL": cluster.url(f"end_{case}")}) as service:
+        await service.submit("task")
+        away, back = (cluster.stop, cluster.start) if case == "stopped" else (cluster.freeze, cluster.thaw)
+        await asyncio.to_thread(away)
+        try:
+            refusal = asyncio.create_task(service.http.get("/tasks", headers=bearer(API_TOKEN)))
+            await asyncio.sleep(0.5)
+            service.signal(signal.SIGTERM)
+            # A silent one is told that nobody waits any more, which it does not hear.
+            assert await service.ended(10.0 if case == "stopped" else 15.0) in {0, -signal.SIGTERM}
+            await asyncio.gather(refusal, return_exceptions=True)
+            assert "Traceback" not in service.output()
+        finally:
+            await asyncio.to_thread(back)
 
 
 # --- connections that end -----------------------------------------------------------------------------

@@ -191,6 +191,15 @@ async def test_what_may_pass_is_tried_again(cluster: Cluster, case: str, tmp_pat
     assert words in str(told)
 
 
+async def test_words_in_another_language_are_no_reason_to_give_up(cluster: Cluster, tmp_path: Path) -> None:
+    words = b"password authentication failed"
+    async with before(cluster, rewriting(words, b"Passwort-Anmeldung fehlgeschl.")) as url:
+        told = await refused(url.replace(PASSWORD, "old"), tmp_path)
+
+    assert isinstance(told, Unavailable)
+    assert str(told).endswith("(OperationalError): look at the server's log, and try again")
+
+
 # --- the commands -------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,22 @@ async def test_what_comes_together_is_kept_in_its_order_and_to_the_letter(
     assert [row.provider_state for row in reversed(page.rows)] == states
     assert [row.note for row in reversed(page.rows)] == states
     await store.aclose()
+
+
+async def test_a_transaction_that_an_error_has_ended_is_not_taken_for_committed() -> None:
+    def swallow(db: Cursor) -> str:
+        with suppress(psycopg.Error):
+            db.execute("SELECT 1 / 0").fetchone()
+        return "all is well"
+
+    with scratch_database() as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE SCHEMA receiver")
+        writer = Writer(await asyncio.to_thread(PostgresWrites, Database(url)), None)
+
+        with pytest.raises(Unavailable, match="InFailedSqlTransaction 25P02"):
+            await writer.write(swallow)
+        await writer.aclose()
 
 
 async def test_a_change_that_turns_out_bad_at_the_commit_hurts_nobody_elses() -> None:

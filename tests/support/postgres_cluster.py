@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -81,6 +81,15 @@ class Cluster:
         """``fast`` ends sessions in good order; ``immediate`` as a crash does."""
         _run(self._bin / "pg_ctl", "-D", self._data, "-w", "-s", "-m", mode, "stop")
 
+    def demote(self) -> None:
+        """Be a replica from now on, as after a failover to another machine."""
+        self.stop()
+        (self._data / "standby.signal").touch()
+        self.start()
+
+    def promote(self) -> None:
+        self.do("SELECT pg_promote()")
+
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
 
@@ -111,7 +120,8 @@ class Cluster:
         postmaster = (self._data / "postmaster.pid").read_text().split()[0]
         children = subprocess.run(["pgrep", "-P", postmaster], capture_output=True, text=True, check=False)
         for pid in (postmaster, *children.stdout.split()):
-            os.kill(int(pid), number)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(int(pid), number)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ LOCK_MS = 3_000
 WRITE_MS = 5_000  # of one statement
 READ_MS = 5_000
 ANSWER_SECONDS = 7.0  # a silent server ends no statement by itself, and a dead way there ends no wait
+CLOSING_SECONDS = 2.0  # the same at the end, for which platforms give 10 s
 CANCEL_SECONDS = 1.0
 
 # Of a connection that is in no use now: a router in between that forgets it is told of it, or found out.
@@ -56,17 +57,24 @@ class _SumLoader(Loader):
         return int(bytes(data))
 
 
-class PgConnection(Connection[tuple[Any, ...]]):
-    """Waits for no answer longer than ``answer_seconds``. What got none is closed, and raises NoAnswer."""
+class Patience:
+    """How long a connection waits for an answer; it may end while one is waited for."""
 
-    answer_seconds = ANSWER_SECONDS
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class PgConnection(Connection[tuple[Any, ...]]):
+    """Waits for no answer longer than its patience lasts. What got none is closed, and raises NoAnswer."""
+
+    patience = Patience(ANSWER_SECONDS)
     is_pooled = False  # a pooler is in between
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         return super().wait(self._in_time(gen), *args, **options)
 
     def _in_time(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        deadline = time.monotonic() + self.answer_seconds
+        began = time.monotonic()
         ready = None
         while True:
             try:
@@ -74,7 +82,9 @@ class PgConnection(Connection[tuple[Any, ...]]):
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
             ready = yield wanted
-            if not ready and time.monotonic() > deadline:  # the driver looks up ten times a second
+            if (
+                not ready and time.monotonic() > began + self.patience.seconds
+            ):  # the driver looks up ten times a second
                 self.pgconn.finish()
                 raise NoAnswer
 
@@ -88,6 +98,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Raises psycopg.ProgrammingError for a URL that libpq does not read."""
+        self.patience = Patience(ANSWER_SECONDS)
         given = conninfo_to_dict(url)
         self.conninfo = make_conninfo(
             url, **{name: value for name, value in _KEEPALIVE.items() if name not in given}
@@ -121,6 +132,7 @@ class Database:
         connection.is_pooled = process != (connection.info.backend_pid,)
         if not connection.is_pooled:
             connection.prepare_threshold = PREPARE_AFTER
+        connection.patience = self.patience
         adapters = connection.adapters
         adapters.register_dumper(str, StrDumper)  # the driver's own, in C: the cursor sees to U+0000
         adapters.register_dumper(int, Int8Dumper)

@@ -23,8 +23,10 @@ from receiver.record.store import RecordStore, free_leases
 from receiver.record.writer import Writer
 from receiver.stores.postgres import tables
 from receiver.stores.postgres.connections import (
+    CLOSING_SECONDS,
     MIGRATING,
     Database,
+    Patience,
     PgConnection,
     PostgresReads,
     PostgresWrites,
@@ -60,6 +62,7 @@ class PostgresStore(RecordStore):
         super().__init__(
             writer, Readers(partial(PostgresReads, database), trouble, threads(options.connections)), options
         )
+        self._patience = database.patience
         self._fleet = Fleet(database, self._holder, options.clock)
 
     @classmethod
@@ -102,6 +105,7 @@ class PostgresStore(RecordStore):
 
     async def aclose(self) -> None:
         """Hand on what this process has leased, and close. A killed one's leases run out."""
+        self._patience.seconds = CLOSING_SECONDS
         with suppress(Unavailable):
             await self._writer.write(lambda c: free_leases(c, self._options.clock.now(), f"{self._holder}/"))
         await self._fleet.aclose()
@@ -147,7 +151,7 @@ def prepare(database: Database, options: StoreOptions) -> None:
     with closing(database.connect()) as connection:
         check_server(connection)
         check_writable(connection)
-        connection.answer_seconds = MIGRATION_SECONDS
+        connection.patience = Patience(MIGRATION_SECONDS)
         migrate(connection, database, options)
         for weakness in weaknesses(connection):
             log.error("store.not_durable", reason=weakness)

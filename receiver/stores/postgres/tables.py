@@ -15,7 +15,7 @@ from receiver.ports import RecordTables
 from receiver.record import tables
 from receiver.record.tables import TABLES, Table
 from receiver.stores.postgres.arrays import escape, unescape_rows
-from receiver.stores.postgres.connections import LOCK_MS, WRITING, Database, PgConnection, lock
+from receiver.stores.postgres.connections import LOCK_MS, WRITING, Database, Patience, PgConnection, lock
 from receiver.stores.postgres.cursor import PostgresCursor
 from receiver.stores.postgres.failures import trouble, unopened
 
@@ -140,7 +140,7 @@ def _connect(url: str) -> PgConnection:
         connection = Database(url).connect()
     except psycopg.Error as exc:
         raise unopened(exc) from exc
-    connection.answer_seconds = inf  # one statement may be about all rows
+    connection.patience = Patience(inf)  # one statement may be about all rows
     return connection
 
 
