@@ -120,7 +120,6 @@ FLAWS_OF_RECORDS = [
             "Store::test_a_late_finisher_changes_nothing",
             "Store::test_a_publish_that_lost_its_lease_settles_nothing",
         ),
-        by_the_model=("sqlite",),
     ),
     Flaw(
         flawed.LeasesForEver,
