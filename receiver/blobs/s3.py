@@ -203,11 +203,18 @@ def _open_store(bucket: str, prefix: str, asked: dict[str, str], options: Plugin
     )
 
 
-def _keys(access: AwsAccess, asked: dict[str, str], name: str) -> dict[str, str]:
+def _keys(access: AwsAccess, asked: dict[str, str], name: str) -> dict[str, Any]:
     """The keys to sign with; none where the driver finds credentials by itself. Raises Misconfigured."""
     if access.access_key_id and access.secret_access_key:
-        keys = {"access_key_id": access.access_key_id, "secret_access_key": access.secret_access_key}
-        return keys | ({"session_token": access.session_token} if access.session_token else {})
+        keys = {
+            "access_key_id": access.access_key_id,
+            "secret_access_key": access.secret_access_key,
+            "token": access.session_token,
+            "expires_at": None,
+        }
+        # Given one by one they would be joined by what else is in the environment: another program's token
+        # would be in every link (obstore 0.12.1).
+        return {"credential_provider": lambda: keys}
     if access.has_role or asked.get("credentials") == "role":
         return {}
     missing = (

@@ -298,6 +298,8 @@ def _aws(given: Mapping[str, str], problems: list[str]) -> AwsAccess:
         other = names.get(field.variable, field.variable)
         variable = other if field.variable not in given and other in given else field.variable
         values[field.attribute] = _read(field, variable, given, problems)
+    if names is not _ELSE:
+        values["session_token"] = None  # it would be of other keys
     return AwsAccess(**values, has_role=any(name in given for name in _ROLES))
 
 

@@ -97,6 +97,7 @@ def test_every_default_in_the_table_is_acceptable() -> None:
                 "BUCKETEER_AWS_SECRET_ACCESS_KEY": "s",
                 "BUCKETEER_AWS_REGION": "us-east-1",
                 "BUCKETEER_BUCKET_NAME": "bucketeer-1",
+                "AWS_SESSION_TOKEN": "of-another-program",
             },
             AwsAccess(access_key_id="k", secret_access_key="s", region="us-east-1", bucket="bucketeer-1"),
         ),

@@ -109,6 +109,18 @@ async def test_a_presigned_link_dies_and_is_good_for_nothing_else(blobs: S3Blobs
     assert (await asyncio.to_thread(fetched, link))[0] == 403
 
 
+async def test_no_link_holds_a_token_of_another_program(
+    seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-program")
+    blobs = await opened(seaweed.access, f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
+    await put(blobs, tmp_path, "p/t/0.png", b"bytes")
+    (link,) = await blobs.sign(["p/t/0.png"], 60)
+    assert "of-another-program" not in link
+    assert (await asyncio.to_thread(fetched, link))[0] == 200
+    await blobs.aclose()
+
+
 async def test_nothing_is_signed_for_a_task_without_files(blobs: S3Blobs) -> None:
     assert list(await blobs.sign([], 60)) == []
 
