@@ -19,9 +19,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 from receiver.errors import Rejected
 from receiver.models import AssetState, EventType, Outcome, Recording, Report, Route, Submission, Verdict
 from receiver.options import StoreOptions
-from receiver.record.store import RecordStore
+from receiver.ports import Store
 from receiver.testing import TurnableClock
-from tests.support.engines import ENGINES, Place, PostgresPlace, SqlitePlace
+from tests.support.engines import ENGINES, Place, place_on
 from tests.support.factories import (
     NOW,
     answer,
@@ -84,7 +84,7 @@ class Record(RuleBasedStateMachine):
         self.entries: Counter[tuple[str, str]] = Counter()  # (task, sink) delivered
         self.tries: Counter[tuple[str, int]] = Counter()  # of files, that count
 
-    def _open(self) -> RecordStore:
+    def _open(self) -> Store:
         options = StoreOptions(
             data_dir=Path(),
             clock=self.clock,
@@ -363,16 +363,10 @@ WALKS = {"sqlite": 40, "postgres": 10}  # of which one takes four times as long
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_whatever_happens_the_record_keeps_the_models_promises(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+    engine: str, request: pytest.FixtureRequest
 ) -> None:
-    place: Place
-    if engine == "sqlite":
-        place = SqlitePlace(tmp_path)
-    else:
-        place = PostgresPlace(request.getfixturevalue("postgres_record"))
-
     run_state_machine_as_test(
-        record_at(place),
+        record_at(place_on(engine, request)),
         settings=settings(
             max_examples=WALKS[engine],
             stateful_step_count=30,

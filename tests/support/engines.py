@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from receiver.options import StoreOptions
-from receiver.record.store import RecordStore
+from receiver.ports import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from tests.support.postgres import ScratchRecord
@@ -23,7 +23,7 @@ on_both_engines = pytest.mark.parametrize("engine", ENGINES, indirect=True)
 class Place(Protocol):
     """Where a record is kept."""
 
-    async def open(self, options: StoreOptions) -> RecordStore:
+    async def open(self, options: StoreOptions) -> Store:
         """Open it; again and again, if wanted."""
 
     def connect(self) -> sqlite3.Connection | psycopg.Connection:
@@ -38,11 +38,11 @@ class SqlitePlace:
         self._folder = folder
         self._kind = kind
 
-    async def open(self, options: StoreOptions) -> RecordStore:
-        return await self._kind.open(f"sqlite:{self._folder}/r.db", options)
+    async def open(self, options: StoreOptions) -> Store:
+        return await self._kind.open(f"sqlite:{self._folder}/receiver.db", options)
 
     def connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._folder / "r.db", isolation_level=None)
+        return sqlite3.connect(self._folder / "receiver.db", isolation_level=None)
 
     def empty(self) -> None:
         shutil.rmtree(self._folder)
@@ -53,7 +53,7 @@ class PostgresPlace:
         self._record = record
         self._kind = kind
 
-    async def open(self, options: StoreOptions) -> RecordStore:
+    async def open(self, options: StoreOptions) -> Store:
         return await self._kind.open(self._record.url, options)
 
     def connect(self) -> psycopg.Connection:
@@ -61,3 +61,10 @@ class PostgresPlace:
 
     def empty(self) -> None:
         self._record.empty()
+
+
+def place_on(engine: str, request: pytest.FixtureRequest) -> Place:
+    """An empty place for a test's record."""
+    if engine == "sqlite":
+        return SqlitePlace(request.getfixturevalue("tmp_path"))
+    return PostgresPlace(request.getfixturevalue("postgres_record"))

@@ -9,8 +9,8 @@ import pytest
 
 from receiver.models import Moved, OutboxState, Outcome, Route, Stage
 from receiver.options import StoreOptions
+from receiver.ports import Store
 from receiver.record import unset_sinks
-from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from tests.contracts.replaying import (
     end_with_files,
@@ -21,17 +21,19 @@ from tests.contracts.replaying import (
     step_replay,
     task_of,
 )
+from tests.support.engines import ENGINES, place_on
 from tests.support.factories import failed, later, recording, stored, submission
 
-OpenWith = Callable[..., Awaitable[SqliteStore]]
+OpenWith = Callable[..., Awaitable[Store]]
 
 
-@pytest.fixture
-async def open_with(tmp_path: Path) -> AsyncIterator[OpenWith]:
-    """A store on the same folder each time, with these sinks."""
-    opened: list[SqliteStore] = []
+@pytest.fixture(params=ENGINES)
+async def open_with(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenWith]:
+    """A store on the same record each time, with these sinks."""
+    place = place_on(request.param, request)
+    opened: list[Store] = []
 
-    async def open_with(*sinks: str) -> SqliteStore:
+    async def open_with(*sinks: str) -> Store:
         while opened:
             await opened.pop().aclose()
         options = StoreOptions(
@@ -39,7 +41,7 @@ async def open_with(tmp_path: Path) -> AsyncIterator[OpenWith]:
             clock=TurnableClock(later(1000)),
             routes=[Route(sink=sink) for sink in sinks],
         )
-        opened.append(await SqliteStore.open("sqlite:receiver.db", options))
+        opened.append(await place.open(options))
         return opened[-1]
 
     yield open_with
@@ -47,13 +49,13 @@ async def open_with(tmp_path: Path) -> AsyncIterator[OpenWith]:
         await store.aclose()
 
 
-async def end(store: SqliteStore, *task_ids: str) -> None:
+async def end(store: Store, *task_ids: str) -> None:
     for task_id in task_ids:
         await store.log_submission(submission(task_id))
         await store.record(recording(failed(task_id)))
 
 
-async def move(store: SqliteStore, *, at: float = 5000) -> Moved:
+async def move(store: Store, *, at: float = 5000) -> Moved:
     return await store.move_undelivered(await store.list_undelivered("old", 100), "old", "new", later(at))
 
 
@@ -182,6 +184,7 @@ async def test_an_entry_that_is_not_the_sinks_is_left_alone(open_with: OpenWith)
     assert (await store.count_stats()).outbox == {"new": {"pending": 1}}
 
 
+@pytest.mark.parametrize("open_with", ["sqlite"], indirect=True)
 async def test_looking_for_them_walks_through_indexes(open_with: OpenWith, tmp_path: Path) -> None:
     await open_with("new")
     with closing(sqlite3.connect(tmp_path / "receiver.db")) as connection:
