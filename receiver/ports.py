@@ -479,6 +479,7 @@ class ServerRecord(Protocol):
         """What people should know of the server. Raises what ``open`` raises."""
 
 
+EVERY_KIND = ""  # the word for: there may be work of any kind
 MISSED = "*"  # the word for: something may have been told that you did not hear
 
 

@@ -34,7 +34,7 @@ from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
 from receiver.polling.turns import SharedTurns, poll_lane
-from receiver.ports import MISSED, BlobStore, Provider, SharedRecord, SigningBlobs, Sink, Store
+from receiver.ports import EVERY_KIND, MISSED, BlobStore, Provider, SharedRecord, SigningBlobs, Sink, Store
 from receiver.relay import Relay, SinkPolicy
 from receiver.replay import Replayer
 from receiver.task_waiters import TaskWaiters
@@ -299,7 +299,7 @@ def _hearing(worker: Worker, task_waiters: TaskWaiters, lanes: Lanes) -> Callabl
         else:
             worker.wake_here(word)
         if word == MISSED:
-            worker.wake_here("")
+            worker.wake_here(EVERY_KIND)
             task_waiters.wake_all()
 
     return heard

@@ -19,7 +19,7 @@ from receiver.clock import Clock
 from receiver.models import Lane, LaneClaim, Outcome
 from receiver.options import StoreOptions
 from receiver.polling.turns import SharedTurns
-from receiver.ports import MISSED, SharedRecord
+from receiver.ports import EVERY_KIND, MISSED, SharedRecord
 from receiver.stores.postgres import PostgresStore
 from receiver.testing import TurnableClock
 from tests.support.media_host import media_host
@@ -124,6 +124,7 @@ async def test_the_last_word_before_the_end_is_heard(
             ending.tell("lanes")
     await until(lambda: pair.words.count("lanes") == 10, AT_ONCE_SECONDS)
     assert pair.words.count("sink") >= 10
+    await until(lambda: pair.words.count(EVERY_KIND) == 10, AT_ONCE_SECONDS)  # what it had leased is free
 
 
 async def test_a_cut_connection_is_made_again_and_what_it_missed_is_said(

@@ -15,7 +15,7 @@ from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Lane, LaneClaim, ServerSeen, TableCopy
 from receiver.options import LEAST_CONNECTIONS, StoreOptions
-from receiver.ports import RecordTables
+from receiver.ports import EVERY_KIND, RecordTables
 from receiver.record import metadata
 from receiver.record.cursor import Cursor
 from receiver.record.readers import Purpose, Readers
@@ -108,6 +108,7 @@ class PostgresStore(RecordStore):
         self._patience.seconds = CLOSING_SECONDS
         with suppress(Unavailable):
             await self._writer.write(lambda c: free_leases(c, self._options.clock.now(), f"{self._holder}/"))
+            self._fleet.tell(EVERY_KIND)
         await self._fleet.aclose()
         await super().aclose()
 
