@@ -164,7 +164,9 @@ async def _parts(outlook: Outlook, heard: probes.ServiceHeard) -> AsyncIterator[
 
 
 async def _pinged(outlook: Outlook, settings: Settings, heard: probes.ServiceHeard) -> AsyncIterator[Check]:
-    if not outlook.is_elsewhere:
+    if outlook.has_other_files:
+        yield checks.ok("assets", "not tried: RECEIVER_ASSETS_URL is the service's own")
+    elif not outlook.is_elsewhere:
         yield await probes.check_assets(settings)
     async for check in probes.check_sinks(settings, heard.answers):
         yield check

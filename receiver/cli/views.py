@@ -19,7 +19,7 @@ from receiver.config.settings import Settings, SinkSettings, load_settings
 from receiver.errors import Misconfigured
 
 MOST_SHOWN = 6
-_RECORD = "RECEIVER_DATABASE_URL"
+_RECORD, _FILES = "RECEIVER_DATABASE_URL", "RECEIVER_ASSETS_URL"
 _SINK = "RECEIVER_SINK_"
 
 
@@ -62,6 +62,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     other_sinks: tuple[str, ...] = ()  # sinks that are set otherwise here, or not at all
     is_elsewhere: bool = False  # the service's folder cannot be looked at from here
     has_other_record: bool = False  # in a server whose URL is not known here
+    has_other_files: bool = False  # in a bucket likewise
 
     @property
     def view(self) -> View:
@@ -94,9 +95,13 @@ def by_service(settings: Settings, told: ServiceSettings, token: str) -> Outlook
     hidden = HIDDEN in theirs.get(_RECORD, "")  # of a server only the host is told
     if hidden:
         adopted = msgspec.structs.replace(adopted, database_url=settings.database_url)
+    in_bucket = HIDDEN in theirs.get(_FILES, "")
+    if in_bucket:
+        adopted = msgspec.structs.replace(adopted, assets_url=settings.assets_url, aws=settings.aws)
     return Outlook(
         settings=msgspec.structs.replace(adopted, sinks=same_sinks),
         has_other_record=hidden and _RECORD in differing,
+        has_other_files=in_bucket and _FILES in differing,
         shell=ours,
         told=told,
         differences=differences,

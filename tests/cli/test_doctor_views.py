@@ -155,6 +155,21 @@ def test_a_service_whose_folder_is_not_here_has_it_not_looked_at(tmp_path: Path)
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_bucket_that_only_the_service_knows_is_not_tried(tmp_path: Path) -> None:
+    theirs = {
+        "RECEIVER_DATA_DIR": str(tmp_path),
+        "PORT": "8080",
+        "RECEIVER_ASSETS_URL": "s3://bucket-of-the-service/files",
+        "AWS_ACCESS_KEY_ID": "key-of-the-service",
+        "AWS_SECRET_ACCESS_KEY": KEY,
+        "AWS_REGION": "eu-central-1",
+    }
+    answers = {"GET /sinks": (200, {"sinks": []}), "GET /readyz": (200, READY)}
+    with answering({**answers, "GET /settings": (200, told(theirs))}) as stub:
+        _, checks = examined(RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN, RECEIVER_DATA_DIR=str(tmp_path))
+    assert checks["assets"]["detail"] == "not tried: RECEIVER_ASSETS_URL is the service's own"
+
+
 def test_the_door_is_asked_with_a_token_that_the_service_proved_to_know(tmp_path: Path) -> None:
     with answering({"GET /readyz": (200, READY)}, knows=()) as stub:
         _, checks = examined(RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN, RECEIVER_DATA_DIR=str(tmp_path))
