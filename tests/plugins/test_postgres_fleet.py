@@ -1,18 +1,14 @@
 """Several stores on one PostgreSQL record: what they tell each other, who has a lane, whose clock counts."""
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 from structlog.testing import capture_logs
 
 from receiver.clock import Clock
@@ -23,9 +19,8 @@ from receiver.ports import EVERY_KIND, MISSED, SharedRecord
 from receiver.stores.postgres import PostgresStore
 from receiver.testing import TurnableClock
 from tests.support.media_host import media_host
-from tests.support.missing import missing
+from tests.support.pooler import pooler
 from tests.support.postgres import ScratchRecord
-from tests.support.sink_hosts import free_port
 from tests.support.status_host import asking, tells
 from tests.support.waiting import until
 
@@ -204,43 +199,10 @@ async def test_where_one_is_told_to_wait_all_do(pair: Pair) -> None:
             assert 95 < held["poll vidgo"].closed_seconds <= 100
 
 
-@contextmanager
-def pooler(url: str) -> Iterator[str]:
-    """The URL of pgbouncer, in transaction mode, in front of a database."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        missing("there is no pgbouncer")
-    to, port = conninfo_to_dict(url), free_port()
-    folder = Path(tempfile.mkdtemp())  # it runs as nobody, who sees no test's own
-    folder.chmod(0o755)
-    (folder / "users.txt").write_text(f'"{to["user"]}" ""\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={to['host']} port={to['port']}\n[pgbouncer]\npool_mode = transaction\n"
-        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = trust\nauth_file = {folder}/users.txt\n"
-        "unix_socket_dir =\n"
-    )
-    process = subprocess.Popen(
-        [program, "-q", str(folder / "pgbouncer.ini")], user="nobody", stderr=subprocess.DEVNULL
-    )
-    try:
-        yield f"postgresql://{to['user']}@127.0.0.1:{port}/{to['dbname']}"
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder)
-
-
 async def test_behind_a_pooler_everything_works_by_looking(
     pair: Pair, postgres_record: ScratchRecord, tmp_path: Path
 ) -> None:
-    with pooler(postgres_record.url) as url, capture_logs() as lines:
-
-        def answers() -> bool:
-            with suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=1):
-                return True
-            return False
-
-        await until(answers)
+    with pooler(postgres_record.url, tmp_path, 10) as url, capture_logs() as lines:
         async with stores(url, tmp_path, Clock(), Clock()) as (pooled, _):
             heard: list[str] = []
             pooled.listen(heard.append)
