@@ -125,6 +125,26 @@ async def test_what_answers_and_is_no_server_is_told(tmp_path: Path) -> None:
     assert "(no PostgreSQL): what answers is no PostgreSQL server" in str(told)
 
 
+async def test_a_server_that_is_gone_in_the_middle_of_tls_may_be_back_soon(tmp_path: Path) -> None:
+    """As one that crashes or is restarted is; it says nothing about TLS."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(b"\0\0\0\x08\x04\xd2\x16\x2f"))  # may we speak TLS?
+        writer.write(b"S")
+        await reader.read(1)
+        await reader.read(1 << 16)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"postgresql://app:{PASSWORD}@127.0.0.1:{port}/record?sslmode=require"
+        told = await refused(url, tmp_path)
+
+    assert isinstance(told, Unavailable)
+    assert "(connection lost)" in str(told)
+
+
 async def test_a_record_of_a_newer_release_is_left_alone(cluster: Cluster, tmp_path: Path) -> None:
     url = cluster.create("newer")
     await (await PostgresStore.open(url, store_options(tmp_path))).aclose()

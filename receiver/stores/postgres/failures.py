@@ -95,7 +95,10 @@ _PHRASES = tuple(
             "53300",
         ),
         (r"the database system is |not (currently|yet) accepting connections", "57P03"),
-        (r"closed (the connection )?unexpectedly|EOF detected|reset by peer|Broken pipe", "connection lost"),
+        (
+            r"closed (the connection )?unexpectedly|EOF detected|unexpected eof|reset by peer|Broken pipe",
+            "connection lost",
+        ),
         (r"invalid response to|unsupported frontend protocol|expected authentication", "no PostgreSQL"),
         (r"(?i)\bSSL\b|certificate", "TLS failed"),
         (r"invalid \w+ value|invalid port number", "ProgrammingError"),
