@@ -300,8 +300,8 @@ def compare(world: World, service: Receiver, lives_of_lines: Callable[[int], int
     figures.torn += _bad_files(world, service)
     for by_task in (world.told, lines):
         lives = {number: [life for life, _ in each] for number, each in by_task.items()}
-        figures.told_again += _repeats(lives, figures.doubled, "told")
-    figures.fetched_again = _repeats(world.fetched, figures.doubled, "fetched")
+        figures.told_again += repeats(lives, figures.doubled, "told")
+    figures.fetched_again = repeats(world.fetched, figures.doubled, "fetched")
     figures.doubled += _fetched_after_the_end(world)
     return figures
 
@@ -364,10 +364,10 @@ def _lines(
     return told
 
 
-def _repeats(lives: Any, doubled: list[str], what: str) -> int:
+def repeats(lives: Any, doubled: list[str], what: str, *, most: int = AT_ONCE) -> int:
     """How often something happened again in a later life; beyond that it is noted in ``doubled``.
 
-    Each kill may have met only what was in flight, and that is bounded.
+    Each kill may have met only what was in flight, and that is ``most`` at a time.
     """
     met: Counter[int] = Counter()
     for thing, each in lives.items():
@@ -375,7 +375,7 @@ def _repeats(lives: Any, doubled: list[str], what: str) -> int:
             doubled.append(f"{thing} was {what} twice in one life: {each}")
         met.update(sorted(set(each))[:-1])
     for life, count in met.items():
-        if count > AT_ONCE:
+        if count > most:
             doubled.append(f"{count} things {what} in life {life} were {what} again")
     return met.total()
 

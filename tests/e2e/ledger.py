@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 
@@ -35,10 +35,19 @@ def asking(simulator_url: str, *, first_poll_seconds: float, polls_per_minute: i
     }
 
 
+class Door(Protocol):
+    """Where the service is reached: a process, or what stands before several."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def http(self) -> httpx2.AsyncClient: ...
+
+
 class Shop:
     """Orders images at the played providers, and logs every order at a service that may die at any moment."""
 
-    def __init__(self, service: Receiver, providers: httpx2.AsyncClient) -> None:
+    def __init__(self, service: Door, providers: httpx2.AsyncClient) -> None:
         self._service = service
         self._providers = providers
         self._tokens = Tokens([SECRET])
@@ -49,11 +58,12 @@ class Shop:
 
         async def work() -> None:
             for number in numbers:
-                await self._order(number)
+                await self.order(number)
 
         await asyncio.gather(*(work() for _ in range(at_once)))
 
-    async def _order(self, number: int) -> None:
+    async def order(self, number: int) -> None:
+        """One task, at the provider and in the way that its number decides."""
         provider = PROVIDERS[number % len(PROVIDERS)]
         row = {"provider": provider, "owner": f"user-{number % 7}", "model": _MODELS[provider]}
         if provider == "reapi" or number % 3 == 0:
@@ -148,10 +158,17 @@ def _order(provider: str, number: int, callback_url: str) -> tuple[str, dict[str
 async def differences(shop: Shop, service: Receiver, sinks: Mapping[str, str]) -> list[str]:
     """The ledger: all that is not as it really happened. ``sinks``: from name to file in the data folder."""
     truth = {f"{task['provider']}/{task['task_id']}": task for task in await shop.truth()}
-    tasks = await shop.tasks()
-    found = list(_states(truth, tasks)) + list(_bytes(truth, service))
-    for sink, file in sinks.items():
-        found += [f"sink {sink}: {problem}" for problem in _events(truth, service.events(file))]
+    events = {sink: service.events(file) for sink, file in sinks.items()}
+    return [*told_wrongly(truth, await shop.tasks(), events), *_bytes(truth, service)]
+
+
+def told_wrongly(
+    truth: Mapping[str, Any], tasks: Mapping[str, Any], events: Mapping[str, list[dict[str, Any]]]
+) -> list[str]:
+    """What record and sinks tell otherwise than it happened. ``events``: by sink, what it was told."""
+    found = list(_states(truth, tasks))
+    for sink, told in events.items():
+        found += [f"sink {sink}: {problem}" for problem in _events(truth, told)]
     return found
 
 

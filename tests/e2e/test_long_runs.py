@@ -8,11 +8,18 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench import fleet
 from tests.bench.kills import run
 from tests.bench.soak import WAL_LIMIT_BYTES, Sample, growth
 from tests.bench.world import Fates, compare, is_at_rest, open_world, settings
 from tests.e2e.service import receiver
 from tests.support.waiting import until
+
+# What a killed process had under way is free again after a few seconds.
+SHORT_LEASES = (
+    "import receiver.loops; receiver.loops.LEASE_GRACE_SECONDS = 0.5; receiver.loops.ASK_SECONDS = 2.0;"
+    " from receiver.cli import main; main()"
+)
 
 
 async def test_ten_kills_at_random_under_load_lose_tear_and_double_nothing(tmp_path: Path) -> None:
@@ -26,6 +33,30 @@ async def test_five_ends_in_good_order_under_load_repeat_nothing_at_all(tmp_path
     figures = await run(tmp_path, kills=5, gently=True)
     assert figures.is_good, figures.report()
     assert figures.acknowledged > 5
+
+
+async def test_a_fleet_that_is_killed_one_by_one_on_a_server_that_restarts_loses_tears_and_doubles_nothing(
+    tmp_path: Path,
+) -> None:
+    plan = fleet.Plan(
+        tasks=40,
+        kills=4,
+        every_seconds=0.6,
+        rate=20.0,
+        retry_factor=0.05,
+        link_seconds=120.0,
+        program=("-c", SHORT_LEASES),
+        settings={
+            "RECEIVER_ASSET_TIMEOUT_SECONDS": "3",
+            "RECEIVER_SINK_FILE_TIMEOUT_SECONDS": "2",
+            "RECEIVER_SINK_HOOK_TIMEOUT_SECONDS": "2",
+        },
+    )
+    figures = await fleet.run(tmp_path, plan)
+    assert figures.is_good, figures.report()
+    assert figures.restarts == 2
+    assert figures.kills >= 4
+    assert figures.acknowledged > 10
 
 
 async def test_the_ledger_sees_whatever_a_kill_could_have_done(tmp_path: Path) -> None:
