@@ -68,7 +68,7 @@ UPDATE polls SET lease = :lease, due_at = :lease_until, asked = asked + 1 WHERE 
 SETTLE_POLL = """
 UPDATE polls SET lease = NULL, outcome = :outcome, detail = :detail, asked_at = :settled_at, due_at = :due_at
 WHERE number = (SELECT number FROM submissions WHERE id = :submission_id) AND lease = :lease
-RETURNING number, number IN (SELECT number FROM events) AS has_ended, replay_id
+RETURNING number, EXISTS (SELECT 1 FROM events e WHERE e.number = polls.number) AS has_ended, replay_id
 """
 
 # A replay wants one answer, whatever it is.

@@ -27,7 +27,7 @@ SELECT number, started_at AS at FROM attempts WHERE number > :mark ORDER BY numb
 # A replay may still end these tasks: what was not understood, or waits, is kept as long as they are open.
 _MAY_COUNT = """
 verdict IN ('unrecognised', 'unconfirmed') AND submission IS NOT NULL
-    AND submission NOT IN (SELECT number FROM events)
+    AND NOT EXISTS (SELECT 1 FROM events e WHERE e.number = submission)
 """
 SPARE_BODY = f"""
 INSERT INTO spared SELECT number FROM deliveries WHERE number = :number AND {_MAY_COUNT}
@@ -43,7 +43,7 @@ FORGET_SPARED = "DELETE FROM spared WHERE number = :number"
 DROP_BODY = """
 UPDATE deliveries SET body = NULL,
     verdict = CASE WHEN submission IS NULL AND verdict = 'unrecognised' THEN 'unowned' ELSE verdict END
-WHERE number = :number AND number NOT IN (SELECT number FROM spared)
+WHERE number = :number AND NOT EXISTS (SELECT 1 FROM spared s WHERE s.number = deliveries.number)
 """
 DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = :number"
 DROP_ATTEMPT = "DELETE FROM attempts WHERE number = :number"

@@ -37,7 +37,7 @@ COUNT_UNDELIVERED = "SELECT sink, count(*), min(created_at) FROM outbox WHERE st
 
 COUNT_POLLS = """
 SELECT provider, coalesce(outcome, 'never') AS last, count(*) FROM polls
-WHERE number NOT IN (SELECT number FROM events) GROUP BY provider, last
+WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.number = polls.number) GROUP BY provider, last
 """
 OLDEST_UNDOWNLOADED = """
 SELECT min(e.received_at) FROM events e WHERE e.number IN (SELECT event FROM assets WHERE state = 'pending')

@@ -83,7 +83,8 @@ SELECT sink FROM outbox WHERE event = :event AND state = 'pending' GROUP BY sink
 VERDICTS_OF_UNENDED = """
 SELECT DISTINCT d.verdict, d.via = 'callback' AND (d.claim = s.id OR d.proof = 'signature') AS is_proved
 FROM submissions s LEFT JOIN deliveries d USING (provider, task_id)
-WHERE s.provider = :provider AND s.task_id = :task_id AND s.number NOT IN (SELECT number FROM events)
+WHERE s.provider = :provider AND s.task_id = :task_id
+    AND NOT EXISTS (SELECT 1 FROM events e WHERE e.number = s.number)
 """
 
 POLL_OF_TASK = """
