@@ -62,11 +62,13 @@ def main() -> int:
     if shutil.which("wrk") is None:
         print("wrk is not installed: apt-get install wrk", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder, scratch_database() as url:
-        return compare(Path(folder), url, chosen.seconds, chosen.rounds)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-bench-"))
+        urls = [stack.enter_context(scratch_database()) for _ in range(2)]  # those on one wake each other
+        return compare(Path(folder), urls, chosen.seconds, chosen.rounds)
 
 
-def compare(folder: Path, url: str, seconds: int, rounds: int) -> int:
+def compare(folder: Path, urls: Sequence[str], seconds: int, rounds: int) -> int:
     flushes = [flush_ms(folder / "flush") for _ in range(100)]
     print(f"a flush to the disk: median {statistics.median(flushes):.2f} ms")
     tasks = 8_000 * seconds * rounds
@@ -77,27 +79,28 @@ def compare(folder: Path, url: str, seconds: int, rounds: int) -> int:
         for place in places:
             place.mkdir()
         asyncio.run(log_submissions(places[0], tasks))
-        database = {"RECEIVER_DATABASE_URL": url, **SECRETS}
+        database, shared = ({"RECEIVER_DATABASE_URL": url, **SECRETS} for url in urls)
         on_file = stack.enter_context(receiver_server(places[0], "info"))
         on_server = stack.enter_context(receiver_server(places[1], "info", database))
         two = [
-            stack.enter_context(receiver_server(place, "info", database, is_pinned=False))
+            stack.enter_context(receiver_server(place, "info", shared, is_pinned=False))
             for place in places[2:]
         ]
-        log_in_postgres(url, 3 * tasks)
+        for number, url in enumerate(urls, start=1):
+            log_in_postgres(url, number * tasks)
         for number in range(rounds):
             first = number * tasks // rounds
             for name, servers, start in (
                 ("SQLite", [on_file], first),
                 ("PostgreSQL", [on_server], first),
-                ("two on PostgreSQL", two, tasks + 2 * first),
+                ("two on PostgreSQL", two, 2 * first),
             ):
                 on[name].append(load_all(servers, folder, media, start, tasks // rounds, seconds))
             print(
                 f"round {number + 1}: " + ", ".join(f"{name} {told(runs[-1])}" for name, runs in on.items())
             )
         time.sleep(1)  # what was under way when wrk stopped is answered, though wrk does not count it
-    return judge(on, count_accepted(places[0]), count_in_postgres(url), rounds)
+    return judge(on, count_accepted(places[0]), sum(map(count_in_postgres, urls)), rounds)
 
 
 def judge(on: dict[str, list[Load]], in_file: int, in_server: int, rounds: int) -> int:
