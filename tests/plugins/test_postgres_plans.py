@@ -25,7 +25,7 @@ from receiver.record import (
 )
 from receiver.record.filters import DEAD, ROWS, Search
 from receiver.record.rows import ByKeys
-from receiver.stores.postgres.connections import PLANS, Database
+from receiver.stores.postgres.connections import PLANS, Database, Patience
 from receiver.stores.postgres.cursor import PostgresCursor
 from receiver.stores.postgres.dialect import for_many
 from receiver.stores.postgres.store import keep_indexes, prepare
@@ -49,7 +49,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresCursor]
         database = Database(url)
         prepare(database, store_options(tmp_path_factory.mktemp("data")))
         with closing(database.connect()) as connection:
-            connection.answer_seconds = 60  # to fill it takes longer than any statement of the record
+            connection.patience = Patience(60)  # to fill it takes longer than any statement of the record
             connection.execute(f"BEGIN; {database.there}".encode())
             cursor = PostgresCursor(connection)
             keep_indexes(cursor, ["key"])
