@@ -66,7 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     minutes: float = 120.0  # then nothing more is ordered
     retry_factor: float = 1.0  # of the waits between the attempts of a callback that providers document
-    link_seconds: float = 30.0  # so long a link lives; what a kill cuts short waits for longer
+    link_seconds: float = 120.0  # so long a link lives
     program: Sequence[str] = ("-m", "receiver")
     settings: Mapping[str, str] = {}  # beside those that the run needs
     talks: bool = False
@@ -79,6 +79,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=4.0, help="seconds between two kills, on average")
     parser.add_argument("--restarts", type=int, default=2, help="of PostgreSQL: fast, immediate, fast, ...")
     parser.add_argument("--rate", type=float, default=12.0, help="tasks a second, at most")
+    parser.add_argument("--links", type=float, default=120.0, help="seconds that a link lives")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=120.0, help="stop ordering after this time")
     parser.add_argument("--keep", type=Path, help="leave the logs and files in this folder")
@@ -89,6 +90,7 @@ def main() -> int:
         every_seconds=chosen.every,
         restarts=chosen.restarts,
         rate=chosen.rate,
+        link_seconds=chosen.links,
         seed=chosen.seed,
         minutes=chosen.minutes,
         talks=True,
