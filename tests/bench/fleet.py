@@ -102,8 +102,20 @@ def main() -> int:
 
 
 async def run(folder: Path, plan: Plan) -> FleetFigures:
-    """Order, kill and restart until the plan is fulfilled, let it rest, and judge."""
+    """Play it, and judge."""
     began = time.monotonic()
+    async with played(folder, plan) as (scene, database):
+        figures = judge(scene, database)
+    figures.seconds = time.monotonic() - began
+    return figures
+
+
+@asynccontextmanager
+async def played(folder: Path, plan: Plan) -> AsyncIterator[tuple[Scene, str]]:
+    """Order, kill and restart until the plan is fulfilled, let it rest, and stop all processes.
+
+    What can be looked at then, and the URL of the database for whoever may read everything.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         cluster = stack.enter_context(postgres_cluster())
@@ -147,14 +159,13 @@ async def run(folder: Path, plan: Plan) -> FleetFigures:
             looks=chaos.looks,
             polls_per_minute=POLLS_PER_MINUTE,
             starts=chaos.starts,
+            kills=chaos.kills,
+            restarts=chaos.restarts,
+            strange=chaos.strange,
         )
         for member in members:
             await member.stop()
-        figures = judge(scene, cluster.url(DATABASE, "postgres"))
-    figures.strange += chaos.strange
-    figures.kills, figures.restarts = chaos.kills, chaos.restarts
-    figures.seconds = time.monotonic() - began
-    return figures
+        yield scene, cluster.url(DATABASE, "postgres")
 
 
 def _world(plan: Plan) -> SimulatorOptions:

@@ -68,6 +68,9 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     looks: Looks
     polls_per_minute: int
     starts: Sequence[float]  # of processes that ask, as ``time.monotonic`` has it
+    kills: int
+    restarts: int
+    strange: Sequence[str]  # what was seen meanwhile, and must not be
 
 
 class FleetFigures(Figures, kw_only=True):
@@ -102,7 +105,8 @@ def judge(scene: Scene, database: str) -> FleetFigures:
     truth = {f"{task['provider']}/{task['task_id']}": task for task in scene.truth}
     lines, hooked = _lines(scene), _hooked(scene)
     events = {"file": [event for event, _ in lines], "hook": [event for event, _ in hooked]}
-    figures = FleetFigures(tasks=len(truth))
+    figures = FleetFigures(tasks=len(truth), kills=scene.kills, restarts=scene.restarts)
+    figures.strange += scene.strange
     figures.lost += told_wrongly(truth, scene.tasks, events)
     for told in (lines, hooked):
         epochs: defaultdict[str, list[int]] = defaultdict(list)

@@ -7,8 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
+import psycopg
 
 from tests.bench import fleet
+from tests.bench.fleet_ledger import judge
 from tests.bench.kills import run
 from tests.bench.soak import WAL_LIMIT_BYTES, Sample, growth
 from tests.bench.world import Fates, compare, is_at_rest, open_world, settings
@@ -52,11 +54,40 @@ async def test_a_fleet_that_is_killed_one_by_one_on_a_server_that_restarts_loses
             "RECEIVER_SINK_HOOK_TIMEOUT_SECONDS": "2",
         },
     )
-    figures = await fleet.run(tmp_path, plan)
-    assert figures.is_good, figures.report()
-    assert figures.restarts == 2
-    assert figures.kills >= 4
-    assert figures.acknowledged > 10
+    async with fleet.played(tmp_path, plan) as (scene, database):
+        figures = judge(scene, database)
+        assert figures.is_good, figures.report()
+        assert figures.restarts == 2
+        assert figures.kills >= 4
+        assert figures.acknowledged > 10
+
+        # And the ledger sees what could have been.
+        def judged() -> tuple[int, int, int, int]:
+            figures = judge(scene, database)
+            return len(figures.lost), len(figures.torn), len(figures.doubled), len(figures.strange)
+
+        image = next(path for path in (scene.members[0].data / "assets").rglob("*") if path.is_file())
+        whole = image.read_bytes()
+        image.write_bytes(whole[:-1])
+        assert judged() == (0, 1, 0, 0)
+        image.unlink()
+        assert judged() == (0, 1, 0, 0)
+        image.write_bytes(whole)
+        scene.hook.bodies.append(scene.hook.bodies[-1])  # twice, and nothing was killed in between
+        scene.hook.times.append(scene.hook.times[-1])
+        assert judged() == (0, 0, 1, 0)
+        scene.hook.bodies.pop()
+        scene.hook.times.pop()
+        answered = next(
+            task["task_id"]
+            for task in scene.truth
+            if any(each["status"] == 200 for each in task["callbacks"])
+        )
+        with psycopg.connect(database, autocommit=True, options="-csearch_path=receiver") as connection:
+            connection.execute("DELETE FROM deliveries WHERE task_id = %s", [answered])
+            assert judged() == (1, 0, 0, 1)
+            connection.execute("UPDATE outbox SET state = 'pending' WHERE number = 1")
+            assert judged() == (1, 0, 0, 2)
 
 
 async def test_the_ledger_sees_whatever_a_kill_could_have_done(tmp_path: Path) -> None:
