@@ -31,7 +31,7 @@ from tests.support.cli_stub import Answers, answering
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("plain_environment")
+pytestmark = [pytest.mark.usefixtures("plain_environment"), pytest.mark.slow]  # a process for each command
 
 TOKEN = "a-token-for-the-command-line"
 TASK: dict[str, Any] = {

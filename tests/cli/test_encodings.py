@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cli_stub import Answers, answering
 
-pytestmark = pytest.mark.usefixtures("plain_environment")
+pytestmark = [pytest.mark.usefixtures("plain_environment"), pytest.mark.slow]  # a process for each command
 
 OWNER = "Ada \N{GRINNING FACE} \N{GREEK SMALL LETTER ALPHA}"
 TIME = "2026-11-21T10:00:00.000Z"

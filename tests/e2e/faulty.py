@@ -3,11 +3,10 @@
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 
 from tests.e2e.armed import Fault
-from tests.e2e.forked import Parent, Request
+from tests.e2e.forked import Request, parent
 from tests.e2e.service import Receiver
 
 
@@ -24,12 +23,6 @@ class FaultyReceiver(Receiver):
         """Wait until it came to the place. The next life has no fault."""
         assert await self.ended(30.0) == -signal.SIGKILL, self.output()
         self.fault = None
-
-
-@cache
-def parent() -> Parent:
-    """One for all lives that this process begins: there are hundreds."""
-    return Parent()
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Lives of `receiver serve` that are forked from one process that has imported it: most of a start is that.
+"""Lives of the service that are forked from one process that has imported it: most of a start is that.
 
     python -m tests.e2e.forked FD
 
@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 import msgspec
 
@@ -28,6 +29,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     environment: Mapping[str, str]
     output: str  # the file that it writes to
+    command: Sequence[str] = ("serve",)
     fault: Fault | None = None
 
 
@@ -113,6 +115,12 @@ class Parent:
         self._process.wait(5)
 
 
+@cache
+def parent() -> Parent:
+    """One for all lives that this process begins: there are hundreds."""
+    return Parent()
+
+
 def next_life(requests: socket.socket) -> Request:
     """Fork for each request. Returns in every child, with its own; exits where nobody asks any more."""
     unread, lives = b"", dict[int, int]()  # lives by the descriptor that tells of their end
@@ -150,7 +158,7 @@ def live(request: Request) -> None:
     random.seed()
     if request.fault is not None:
         arm(request.fault)
-    main(["serve"], prog_name="receiver")
+    main([*request.command], prog_name="receiver")
 
 
 if __name__ == "__main__":
@@ -162,6 +170,7 @@ if __name__ == "__main__":
     import receiver.sinks.http
     import receiver.sinks.jsonl
     import receiver.sinks.redis
+    import receiver.stores.postgres
     import receiver.stores.sqlite
     import receiver.web.app  # noqa: F401
     from receiver.cli import main

@@ -17,7 +17,7 @@ import httpx2
 from receiver.cli.demo.service import service_environment
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
-from tests.e2e.forked import Life
+from tests.e2e.forked import Life, Request, parent
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import everyone_in, until
 
@@ -31,6 +31,8 @@ STOP_SECONDS = 10.0  # what the service promises
 
 class Receiver:
     """One data folder and its settings; started and ended as often as a test likes."""
+
+    is_forked = False  # from a process that has imported it, in place of a new interpreter
 
     def __init__(
         self, folder: Path, settings: Mapping[str, str], command: Sequence[str] = ("serve",)
@@ -60,6 +62,10 @@ class Receiver:
 
     def launch(self) -> None:
         """Start it, whatever becomes of it."""
+        if self.is_forked:
+            request = Request(environment=self.environment, output=str(self._output), command=self.command)
+            self._process = parent().begin(request)
+            return
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, *self.program, *self.command],
@@ -183,6 +189,7 @@ async def unstarted_receiver(
 ) -> AsyncIterator[Receiver]:
     """A service to be started; nothing of it runs on afterwards."""
     service = Receiver(folder, settings or {})
+    service.is_forked = True
     try:
         async with service.http:
             yield service
