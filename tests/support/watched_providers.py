@@ -4,8 +4,8 @@ import asyncio
 import socket
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,7 +73,7 @@ async def watched_providers(options: SimulatorOptions) -> AsyncIterator[tuple[st
         access_log=False,
         timeout_keep_alive=KEPT_SECONDS,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         running = asyncio.create_task(server.serve([listener]))
@@ -83,3 +83,10 @@ async def watched_providers(options: SimulatorOptions) -> AsyncIterator[tuple[st
         finally:
             server.should_exit = True
             await running
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the program around it: it would go on without its providers."""
+        yield
