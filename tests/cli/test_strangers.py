@@ -44,7 +44,10 @@ ASKING = {
     "sinks test": "app",
     "stats": "",
 }
-ALONE = {"demo", "serve", "simulate", "callback-url", "backup", "migrate", "doctor", "docs", "sinks secret"}
+ALONE = {
+    "demo", "serve", "work", "simulate", "callback-url", "backup", "migrate", "move", "doctor", "docs",
+    "sinks secret",
+}  # fmt: skip
 
 Connection = socket.socket
 Manners = Callable[[Connection], None]

@@ -126,7 +126,7 @@ async def test_a_file_waits_neither_for_lists_nor_they_for_those_whose_readers_l
 
     with monkeypatch.context() as slow:
         slow.setattr(lists, "list_tasks", scan_without_end)
-        stays = asyncio.create_task(talk(port, asks("/tasks")))
+        stays = asyncio.create_task(talk(port, asks("/tasks"), timeout_seconds=60))
         await until(lambda: began)
         await asyncio.gather(*(ask_and_leave(port, "/tasks") for _ in range(40)))
         assert (await backend.get(PATH)).content == PNG
