@@ -31,7 +31,10 @@ OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what belongs to the quick check and to the inner part, by folder."""
+    """Mark what belongs to the quick check and to the inner part, by folder; what takes long comes first.
+
+    Else one worker would still be at the longest when all others have ended.
+    """
     here = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0]
@@ -39,6 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("inner")
             if folder not in UNHURRIED_FOLDERS:
                 item.add_marker("quick")
+    items.sort(key=lambda item: item.get_closest_marker("inner") is not None)
 
 
 @pytest.fixture
