@@ -15,7 +15,7 @@ from tests.support.cli_callers import run
 from tests.support.cli_stub import TOKEN, answering
 from tests.support.sink_hosts import free_port
 
-pytestmark = [pytest.mark.usefixtures("plain_environment"), pytest.mark.slow]  # a process for each command
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 KEY = "9f2c41d07be8a6135c0e-of-vidgo"
 READY = {"status": "ready", "parts": {"store": "ok", "poll vidgo": "running", "sink app": "running"}}

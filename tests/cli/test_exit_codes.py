@@ -20,7 +20,7 @@ from tests.support.manual import section
 from tests.support.sink_hosts import free_port
 from tests.test_docs import COMMANDS
 
-pytestmark = [pytest.mark.usefixtures("plain_environment"), pytest.mark.slow]  # a process for each command
+pytestmark = pytest.mark.usefixtures("plain_environment")
 
 DONE, FAILED, MISCONFIGURED, NOTHING_FOUND = Exit
 ASKED = [f"{name} {typed}".strip() for name, typed in ASKING.items()]
