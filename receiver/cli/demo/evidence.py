@@ -195,16 +195,22 @@ async def gather(
     *,
     outage: bool,
 ) -> Evidence:
-    """Ask the service and the simulator, and read the folder. Nothing may be under way any more."""
+    """Ask the service and the simulator, and read the folder. Nothing may be under way any more.
+
+    After an outage a provider may still try a callback again: what both say of it is then asked anew.
+    """
     told = await asyncio.to_thread(_read_events, folder.events)
-    stats = await backend.stats()
-    tasks = await asyncio.gather(*(backend.task(each) for each in handed))
+    truth = None
+    while truth != (before := await ask_truth(backend)):
+        truth = before
+        stats = await backend.stats()
+        tasks = await asyncio.gather(*(backend.task(each) for each in handed))
     links = {(event.subject, image.index): image.url for event in told for image in event.data.assets}
     wanted = {key: url for key, url in links.items() if url}
     copies = await asyncio.gather(*(_follow(backend, url) for url in wanted.values()))
     return Evidence(
         handed=tuple(handed),
-        truth=await ask_truth(backend),
+        truth=before,
         seen=tuple(msgspec.convert(task, SeenTask) for task in tasks),
         told=told,
         linked=dict(zip(wanted, copies, strict=True)),
