@@ -86,11 +86,12 @@ class S3Blobs:
     async def put(self, key: str, source: Path, media_type: str) -> None:
         # Whoever opens a link that the bucket serves gets these two from there.
         headers = {"Content-Type": media_type, "Content-Disposition": disposition(key, media_type)}
-        await self._upload("/".join(key_parts(key)), source, headers)
+        key_parts(key)  # refuses what is none
+        await self._upload(key, source, headers)
         await asyncio.to_thread(source.unlink, missing_ok=True)
 
     async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
-        key = "/".join(key_parts(key))
+        key_parts(key)  # refuses what is none
         if length <= 0:
             await self._read(lambda: obstore.head(self._store, key))
             return
