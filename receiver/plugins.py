@@ -78,7 +78,9 @@ def load(kind: Kind, name: str) -> Any:
         except ModuleNotFoundError as exc:
             if (exc.name or "").partition(".")[0] == "receiver":
                 raise  # a fault of ours, not a missing driver
-            extra = path.partition(":")[0].rpartition(".")[2]  # file name, scheme and extra share one name
+            extra = path.partition(":")[0].split(".")[
+                2
+            ]  # the plug-in's file or folder and the extra share a name
             raise Misconfigured(
                 f"{_describe(kind, name)} needs the {extra} extra: pip install 'callback-receiver[{extra}]'"
             ) from exc

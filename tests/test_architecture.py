@@ -19,7 +19,9 @@ RANKS = {
     )
     for module in modules.split(" ")
 }
-RANKS |= dict.fromkeys(("challenge", "folders", "escapes", "manual", "privileges"), RANKS["ports"])
+RANKS |= dict.fromkeys(
+    ("challenge", "folders", "escapes", "manual", "privileges", "sink_urls"), RANKS["ports"]
+)
 RANKS |= dict.fromkeys(("providers", "stores", "blobs", "sinks"), RANKS["ingest"])
 PLUG_INS = {"providers", "stores", "blobs", "sinks"}
 DOORS = {"web", "cli", "simulator"}

@@ -134,13 +134,11 @@ def test_nobody_is_told_to_install_a_strangers_package() -> None:
 
 
 def _without_redis() -> None:
-    saved = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "redis"}
-    ours = sys.modules.pop("receiver.sinks.redis", None)
+    here = re.compile(r"(receiver\.sinks\.)?redis\b")
+    saved = {name: sys.modules.pop(name) for name in list(sys.modules) if here.match(name)}
     sys.modules["redis"] = None  # type: ignore[assignment]
     try:
         plugins.load("sinks", "redis")
     finally:
         sys.modules.pop("redis")
         sys.modules.update(saved)
-        if ours is not None:
-            sys.modules["receiver.sinks.redis"] = ours

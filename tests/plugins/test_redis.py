@@ -15,7 +15,8 @@ from redis import exceptions
 from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Outcome
 from receiver.options import PluginOptions
-from receiver.sinks.redis import RedisSink, _code
+from receiver.sinks.redis import RedisSink
+from receiver.sinks.redis.answers import code_of
 from tests.contracts.sink import OpenSink, ServerSinkContract, failure
 from tests.support.manual import section
 from tests.support.messages import notification
@@ -103,7 +104,7 @@ class TestRedisSink(ServerSinkContract):
     async def test_a_key_of_another_kind_loses_nothing(self, sink: RedisSink, host: SharedRedis) -> None:
         host.client.set(host.stream, "something else")
         assert await failure(sink) is Outcome.REFUSED
-        with pytest.raises(Unavailable, match="something that is not a stream"):
+        with pytest.raises(Unavailable, match="something of another kind"):
             await sink.ping()
         host.client.delete(host.stream)
         await sink.publish(notification())
@@ -332,7 +333,7 @@ def test_the_code_of_an_answer_is_found_wherever_a_server_or_the_driver_puts_it(
     answer: Exception, code: str
 ) -> None:
     """As Redis 6.2, 7.0 and 8.2 and Valkey 9.1 answer, by drivers before and since 7.2."""
-    assert _code(answer) == code
+    assert code_of(answer) == code
 
 
 @pytest.mark.parametrize("stream", ["{}x", "a}b", "a{b", "{a}{b}", "{a}b}", "{{a}}", "}{"])
@@ -348,8 +349,8 @@ async def test_braces_that_are_no_hash_tag_are_refused(stream: str, tmp_path: Pa
     [
         ("redis://h0st/0?maxlen=5", "unknown option maxlen; known are stream, dedupe_seconds"),
         ("redis://h0st/0?stream=", "is empty"),
-        ("redis://h0st/0?dedupe_seconds=0", "dedupe_seconds must be a whole number above 0"),
-        ("redis://h0st/0?dedupe_seconds=week", "dedupe_seconds must be a whole number above 0"),
+        ("redis://h0st/0?dedupe_seconds=0", "dedupe_seconds must be a whole number from 1"),
+        ("redis://h0st/0?dedupe_seconds=week", "dedupe_seconds must be a whole number from 1"),
         ("redis://h0st/0?ssl_cert_reqs=none", "need a rediss:// URL"),
         ("rediss://h0st/0?ssl_cert_reqs=maybe", "ssl_cert_reqs must be none, optional or required"),
         ("redis://h0st/zero", "write redis://"),

@@ -1,0 +1,78 @@
+"""A Redis server that a sink sends to: its URL, its connections, one deadline for all that is asked of it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from redis import exceptions
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from receiver.options import PluginOptions
+from receiver.sink_urls import SinkUrl
+from receiver.sinks.redis.answers import failure
+
+CONNECTIONS = 16
+TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs")
+
+
+class RedisServer:
+    """Where commands go. ``needs`` says which commands and keys our user needs there."""
+
+    def __init__(self, client: Redis, *, needs: str, timeout_seconds: float) -> None:
+        self.client = client
+        self._needs = needs
+        self._timeout_seconds = timeout_seconds
+        # Bounded here and not by the driver's blocking pool: a publish that is cancelled while it gives
+        # its connection back would take that place out of the pool for good.
+        self._places = asyncio.Semaphore(CONNECTIONS)
+
+    @classmethod
+    def from_url(cls, url: SinkUrl, options: PluginOptions, *, form: str, needs: str) -> Self:
+        """Of a URL whose scheme ends in ``redis`` or ``rediss``; ``form`` shows how to write it.
+
+        Its path is the number of a database. For TLS it may have ``TLS_OPTIONS``. Raises Misconfigured.
+        """
+        # The driver passes over a database that is not a number, and would write to number 0.
+        if not url.host or not (url.path.strip("/") or "0").isdecimal():
+            raise url.wrong(f"write {form}")
+        client = Redis.from_pool(_pool(url, options.timeout_seconds))
+        return cls(client, needs=needs, timeout_seconds=options.timeout_seconds)
+
+    @asynccontextmanager
+    async def asked(self) -> AsyncIterator[Redis]:
+        """Take a place, set one deadline for all, and put the driver's errors in our words."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._places:
+                yield self.client
+        except (exceptions.RedisError, OSError) as exc:  # the deadline's TimeoutError is an OSError
+            raise failure(exc, self._needs) from exc
+
+    async def aclose(self) -> None:
+        await self.client.aclose(close_connection_pool=True)
+
+
+def _pool(url: SinkUrl, timeout_seconds: float) -> ConnectionPool:
+    tls: dict[str, Any] = {key: value for key, value in url.options.items() if key in TLS_OPTIONS}
+    scheme = url.scheme.rpartition("+")[2]
+    if tls and scheme != "rediss":
+        raise url.wrong("ssl_ options need a rediss:// URL")
+    if tls.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
+        raise url.wrong("ssl_cert_reqs must be none, optional or required")
+    return ConnectionPool.from_url(
+        # Without the query, in which the driver would look for options of its own.
+        scheme + url.location.removeprefix(url.scheme),
+        max_connections=10_000,  # bounded by the server's places
+        protocol=2,  # also spoken by servers before Redis 6, and nothing here needs more
+        # There is one deadline for all of it. The driver's own for a write goes through wait_for,
+        # which until Python 3.12 can swallow our cancellation, and the wait would be twice as long.
+        socket_timeout=None,
+        socket_connect_timeout=timeout_seconds,
+        socket_keepalive=True,
+        # Once more on a connection that turns out dead, as all do after a server's restart: what is sent
+        # adds nothing twice. Not after a timeout, which has used up the time there is.
+        retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
+        **tls,
+    )
