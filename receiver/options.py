@@ -41,7 +41,7 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True):
     http: "httpx2.AsyncClient"  # for parts that speak HTTP: no redirects, no proxy from the environment
     secret: str | None = None
     timeout_seconds: float = 10.0
-    format: MessageFormat = MessageFormat.STRUCTURED  # for sinks that speak HTTP
+    format: MessageFormat = MessageFormat.STRUCTURED  # for sinks whose messages say what type they have
     aws: AwsAccess = AwsAccess()  # for parts that are in a cloud of that kind
 
 

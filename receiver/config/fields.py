@@ -374,8 +374,8 @@ SINK_FIELDS = (
         "RECEIVER_SINK_<NAME>_FORMAT",
         parsers.one_of(*MessageFormat),
         MessageFormat.STRUCTURED,
-        "what a webhook gets: the event as `application/cloudevents+json`, the same as `application/json`, or"
-        " CloudEvents' binary mode",
+        "what a webhook or a queue gets: the event as `application/cloudevents+json`, the same as"
+        " `application/json`, or, webhooks only, CloudEvents' binary mode",
         name="format",
     ),
     Field(

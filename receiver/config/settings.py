@@ -120,6 +120,10 @@ LARGE_FILES = 5
 MOST_PRESIGNED_SECONDS = 604_800  # S3's own limit
 
 _SINK = "RECEIVER_SINK_"
+# Of sinks whose messages say what type they have.
+_FORMATS = dict.fromkeys(("http", "https"), tuple(MessageFormat)) | dict.fromkeys(
+    ("amqp", "amqps", "nats", "tls", "kafka", "sqs"), (MessageFormat.STRUCTURED, MessageFormat.JSON)
+)
 
 # Other names for what reaches a bucket: AWS's general ones, and Heroku's add-on Bucketeer, whose are one set.
 _ELSE = {"AWS_REGION": "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3": "AWS_ENDPOINT_URL"}
@@ -365,9 +369,10 @@ def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]
         field.attribute: _read(field, field.variable.replace("<NAME>", written), given, problems)
         for field in SINK_FIELDS
     }
-    if values["format"] is not MessageFormat.STRUCTURED and _scheme(values["url"]) not in ("http", "https"):
+    formats = _FORMATS.get(_scheme(values["url"]), (MessageFormat.STRUCTURED,))
+    if values["format"] not in formats:
         problems.append(
-            f"{_SINK}{written}_FORMAT is for webhooks; the other sinks get the whole event as it is"
+            f"{_SINK}{written}_FORMAT: this kind of sink gets {' or '.join(formats)}, not {values['format']}"
         )
     try:
         route = parse_route(name, values.pop("filter") or "", providers=plugins.names("providers"))

@@ -121,11 +121,11 @@ class AssetLinks(StrEnum):
 
 
 class MessageFormat(StrEnum):
-    """How a notification is put into an HTTP request."""
+    """How a notification is put into an HTTP request, or a message that says what type it has."""
 
     STRUCTURED = "structured"  # the CloudEvent as the body, application/cloudevents+json
     JSON = "json"  # the same body as application/json, for consumers that parse nothing else
-    BINARY = "binary"  # the event's data as the body, application/json, and all else in ce- headers
+    BINARY = "binary"  # HTTP only: its data as the body, application/json, and all else in ce- headers
 
 
 class Stage(StrEnum):

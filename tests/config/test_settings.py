@@ -447,7 +447,10 @@ def test_each_sink_has_its_own_options() -> None:
         ({"RECEIVER_SINK_A_B": "jsonl:a"}, "a sink's name has no underscore"),
         ({"RECEIVER_SINK_A": "jsonl:a", "RECEIVER_SINK_a": "jsonl:b"}, "name the same sink"),
         ({"RECEIVER_SINK_": "jsonl:a"}, "does not name a sink"),
-        ({"RECEIVER_SINK_A_FORMAT": "json", "RECEIVER_SINK_A": "redis://h/0"}, "A_FORMAT is for webhooks"),
+        (
+            {"RECEIVER_SINK_A_FORMAT": "json", "RECEIVER_SINK_A": "redis://h/0"},
+            "A_FORMAT: this kind of sink gets structured, not json",
+        ),
         (
             {"RECEIVER_SINK_A_FORMAT": "xml", "RECEIVER_SINK_A": "http://h/0"},
             "one of structured, json, binary",
