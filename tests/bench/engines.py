@@ -39,7 +39,7 @@ from tests.bench.ingest import (
     silent_media_host,
     write_load,
 )
-from tests.support.postgres import scratch_database
+from tests.support.postgres import scratch_database, slow_down_flushes
 
 TARGET = 0.7
 TAIL = 5
@@ -58,6 +58,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, help="of each of the runs")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each")
+    parser.add_argument(
+        "--flush-ms", type=float, default=0, help="by which each of PostgreSQL's takes longer"
+    )
     chosen = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk is not installed: apt-get install wrk", file=sys.stderr)
@@ -65,6 +68,8 @@ def main() -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-bench-"))
         urls = [stack.enter_context(scratch_database()) for _ in range(2)]  # those on one wake each other
+        for url in urls:
+            slow_down_flushes(url, milliseconds=chosen.flush_ms)
         return compare(Path(folder), urls, chosen.seconds, chosen.rounds)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from receiver.ports import Store
 from receiver.record.cursor import Cursor
 from receiver.record.writer import Work, Writer
 from receiver.stores.postgres import PostgresStore
-from receiver.stores.postgres.connections import Database, PostgresWrites
+from receiver.stores.postgres.connections import WRITING, Database, PostgresWrites
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
 from tests.contracts.store_kills import KillsContract, Left, OpenObserved
@@ -26,7 +27,8 @@ from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
 from tests.support.factories import completed, recording, submission
 from tests.support.pooler import pooler
-from tests.support.postgres import ScratchRecord, scratch_database
+from tests.support.postgres import ScratchRecord, scratch_database, slow_down_flushes
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -178,3 +180,29 @@ async def test_a_change_that_turns_out_bad_at_the_commit_hurts_nobody_elses() ->
             ("b",),
         ]
         await writer.aclose()
+
+
+async def test_others_may_write_while_a_commit_is_being_flushed() -> None:
+    with scratch_database() as url, psycopg.connect(url, autocommit=True) as other:
+        other.execute("CREATE SCHEMA receiver CREATE TABLE notes (note INTEGER)")
+        slow_down_flushes(url, milliseconds=100)
+        writer = Writer(await asyncio.to_thread(PostgresWrites, Database(url)), None)
+
+        for note in range(20):  # on a busy machine it may be over before it is seen
+            writing = asyncio.create_task(writer.write(keep_note(note)))
+            await until(partial(is_kept, other, note))
+            may_write = other.execute(f"SELECT pg_try_advisory_xact_lock({WRITING}, hashtext('receiver'))")
+            found = may_write.fetchone() == (True,) and not writing.done()
+            await writing
+            if found:
+                break
+        await writer.aclose()
+        assert found
+
+
+def keep_note(note: int) -> Work[Cursor]:
+    return lambda db: db.execute("INSERT INTO notes VALUES (?)", (note,))
+
+
+def is_kept(connection: psycopg.Connection, note: int) -> bool:
+    return bool(connection.execute("SELECT 1 FROM receiver.notes WHERE note = %s", (note,)).fetchone())

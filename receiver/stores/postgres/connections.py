@@ -45,6 +45,14 @@ SET LOCAL jit = off
 WRITING, MIGRATING = 0x72656300, 0x72656301
 
 
+# Ends once all is on the disk that was committed before. A transaction that adds nothing to the server's
+# log would not wait for it, so this one adds a message that nobody reads.
+FLUSH = f"""
+BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = {WRITE_MS};
+SELECT pg_logical_emit_message(true, 'receiver', ''); COMMIT
+"""
+
+
 class _FlagDumper(Int8Dumper):
     def dump(self, obj: Any) -> Any:
         return super().dump(int(obj))
@@ -109,7 +117,7 @@ class Database:
         self.begin_writing = f"""
         BEGIN; {self.there}; {PLANS}; SET LOCAL plan_cache_mode = force_generic_plan;
         SET LOCAL lock_timeout = {LOCK_MS}; SET LOCAL statement_timeout = {WRITE_MS};
-        SET LOCAL idle_in_transaction_session_timeout = {WRITE_MS}; SET LOCAL synchronous_commit = on;
+        SET LOCAL idle_in_transaction_session_timeout = {WRITE_MS}; SET LOCAL synchronous_commit = off;
         {lock(WRITING)}
         """
         self.begin_reading = f"""
@@ -170,6 +178,11 @@ class PostgresWrites:
     One lock, taken with the transaction and held to its end, makes all writers of the database one after the
     other: what SQLite's single writer guarantees holds between processes, too. Nobody decides on rows that
     another one is changing, no two wait for each other, and numbers rise in the order of commits.
+
+    The flush to the disk, which takes longest, comes after that lock, so that others write meanwhile.
+    What they read by then may not be on the disk yet; but the server's log is one sequence, and each of them
+    waits until it is there as far as their own commit, which comes later. So whatever is answered, sent or
+    fetched is of what no crash takes back. Only who merely looks may see something a moment too early.
     """
 
     def __init__(self, database: Database) -> None:
@@ -207,6 +220,11 @@ class PostgresWrites:
         # One that an error has ended is committed without an error, as a ROLLBACK.
         if self.cursor.end("COMMIT") != "COMMIT":
             raise psycopg.errors.InFailedSqlTransaction
+        try:
+            self._connection.execute(FLUSH)
+        except psycopg.Error:
+            self._connection.close()  # or what is committed would be taken for something to do again
+            raise
         self._replanning.after_one_more(self._connection)
 
     def roll_back(self) -> None:
