@@ -23,6 +23,7 @@ NAMES = (
     "settings",
     "providers",
     "sinks",
+    "jobs",
     "http",
     "commands",
     "extending",

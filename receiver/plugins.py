@@ -35,6 +35,8 @@ _OURS: dict[Kind, dict[str, str]] = {
         "https": "receiver.sinks.http:HttpSink",
         "redis": "receiver.sinks.redis:RedisSink",
         "rediss": "receiver.sinks.redis:RedisSink",
+        "celery+redis": "receiver.sinks.redis.celery:CelerySink",
+        "celery+rediss": "receiver.sinks.redis.celery:CelerySink",
     },
 }
 

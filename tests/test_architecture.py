@@ -20,7 +20,8 @@ RANKS = {
     for module in modules.split(" ")
 }
 RANKS |= dict.fromkeys(
-    ("challenge", "folders", "escapes", "manual", "privileges", "sink_urls"), RANKS["ports"]
+    ("challenge", "folders", "escapes", "manual", "privileges", "sink_urls", "jobs", "celery_message"),
+    RANKS["ports"],
 )
 RANKS |= dict.fromkeys(("providers", "stores", "blobs", "sinks"), RANKS["ingest"])
 PLUG_INS = {"providers", "stores", "blobs", "sinks"}

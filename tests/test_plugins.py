@@ -45,6 +45,8 @@ def test_all_four_providers_load_under_their_own_names() -> None:
         ("sinks", "https"),
         ("sinks", "redis"),
         ("sinks", "rediss"),
+        ("sinks", "celery+redis"),
+        ("sinks", "celery+rediss"),
     ],
 )
 def test_every_part_of_this_release_can_be_imported(kind: plugins.Kind, name: str) -> None:
@@ -52,15 +54,16 @@ def test_every_part_of_this_release_can_be_imported(kind: plugins.Kind, name: st
     assert plugins.complaint(kind, name) is None
 
 
-def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if re.match(r"(receiver\.sinks\.)?redis\b", name)]:
-        monkeypatch.delitem(sys.modules, name)
+@pytest.mark.parametrize("name", ["rediss", "celery+redis"])
+def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for module in [module for module in sys.modules if re.match(r"(receiver\.sinks\.)?redis\b", module)]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(Misconfigured) as caught:
-        plugins.load("sinks", "rediss")
+        plugins.load("sinks", name)
     assert caught.value.problems == (
-        "sink rediss://… needs the redis extra: pip install 'callback-receiver[redis]'",
+        f"sink {name}://… needs the redis extra: pip install 'callback-receiver[redis]'",
     )
 
 

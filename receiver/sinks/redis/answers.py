@@ -13,7 +13,7 @@ _ANSWERS: dict[str, tuple[Outcome, str]] = {
     "WRONGPASS": (Outcome.REFUSED, "does not accept our user and password"),
     "NOPERM": (
         Outcome.REFUSED,
-        "does not permit this to our user, who needs +eval +exists +set +xadd +type and the stream's keys",
+        "does not permit this to our user, who needs {needs}",
     ),
     "WRONGTYPE": (
         Outcome.REFUSED,

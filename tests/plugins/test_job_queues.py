@@ -1,0 +1,243 @@
+"""Sinks that start jobs: the contract, one job for each event, and each library's own worker on real jobs."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx2
+import msgspec
+import pytest
+from redis import Redis
+
+from receiver import plugins
+from receiver.errors import Misconfigured, Unavailable
+from receiver.options import PluginOptions
+from receiver.ports import Sink
+from receiver.sinks.redis.celery import CelerySink
+from tests.contracts.sink import OpenSink, ServerSinkContract, SinkContract
+from tests.support.job_queues import Job, QueueServer, Worker, celery_jobs
+from tests.support.messages import notification
+from tests.support.waiting import until
+
+ODD = {"text": 'Ж漢字🦊\u2028\n"\\\0é'}
+
+
+class Queue(QueueServer):
+    """The host of a contract: what a sink has pushed, as the events that the jobs get."""
+
+    queue = ""
+
+    def received(self) -> list[bytes]:
+        jobs = self.jobs(self.queue)
+        assert {job.task for job in jobs} <= {self.task}
+        return [job.argument for job in jobs]
+
+    def ids(self) -> list[str]:
+        return [job.id for job in self.jobs(self.queue)]
+
+
+class JobSinkContract(SinkContract):
+    """What every sink that starts jobs does. Subclasses say where the manual tells of it, and read it."""
+
+    heading: ClassVar[str]
+    queue: ClassVar[str]
+    keys: ClassVar[set[str]]  # of a job evt_1 that waits, besides its mark
+    worker_arguments: ClassVar[tuple[str, ...]] = ()  # for a worker that is there sooner
+
+    @staticmethod
+    def read(client: "Redis", queue: str) -> list[Job]:
+        raise NotImplementedError
+
+    def prepare(self, client: "Redis") -> None:
+        """What a worker has done on its first start, where a push needs it."""
+
+    def worker(self, server: Queue, folder: Path) -> Worker:
+        return Worker(server, folder, *self.worker_arguments)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def running(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
+        running = Queue(tmp_path_factory.mktemp("redis"), cls.heading, cls.read)
+        running.queue = cls.queue
+        running.start()
+        yield running
+        running.stop()
+
+    @pytest.fixture
+    def host(self, running: Queue) -> Queue:
+        with running.client() as client:
+            client.flushall()
+            self.prepare(client)
+        return running
+
+    async def test_repeats_start_one_job(self, sink: Sink, host: Queue) -> None:
+        await asyncio.gather(*(sink.publish(notification()) for _ in range(20)))
+        assert host.received() == [notification().body]
+
+    async def test_a_job_has_the_event_s_id_and_a_replay_one_of_its_own(
+        self, sink: Sink, host: Queue
+    ) -> None:
+        replay = msgspec.structs.replace(notification(), dedupe_key="evt_1:1:rpl_1")
+        for message in (notification(), notification(revision=2), replay):
+            await sink.publish(message)
+        assert host.ids() == ["evt_1", "evt_1.2", "evt_1-rpl_1"]
+
+    async def test_a_job_takes_the_keys_that_the_manual_names_and_is_forgotten_in_a_week(
+        self, sink: Sink, host: Queue
+    ) -> None:
+        await sink.publish(notification())
+        with host.client(decode_responses=True) as client:
+            (mark,) = set(client.keys()) - self.keys
+            assert set(client.keys()) - {mark} == self.keys
+            assert mark.endswith(f":seen:{notification().dedupe_key}")
+            assert 6 * 86_400 < client.ttl(mark) <= 7 * 86_400
+            assert {client.ttl(key) for key in self.keys} == {-1}, "a job waits for its worker however long"
+
+    async def test_a_user_needs_what_the_manual_names_and_every_bit_of_it(
+        self, open_sink: OpenSink, host: Queue
+    ) -> None:
+        (rule,) = re.findall(r"^ACL SETUSER (.*)$", host.told, re.MULTILINE)
+        name, *rights = rule.replace(">PASSWORD", ">pw").split()
+        sink = open_sink(host.url.replace("://", f"://{name}:pw@"))
+        with host.client() as admin:
+            for lacking in [
+                right for right in rights if right[0] == "+" and right not in ("+type", "+select")
+            ]:
+                admin.execute_command("ACL", "SETUSER", name, "reset", *(set(rights) - {lacking}))
+                for attempt in (sink.publish(notification()), sink.ping()):
+                    with pytest.raises(Unavailable, match="does not permit this to our user, who needs"):
+                        await attempt
+            assert host.received() == []
+            admin.execute_command("ACL", "SETUSER", name, "reset", *rights)
+            await sink.ping()
+            for _ in range(2):
+                await sink.publish(notification())
+            admin.execute_command("ACL", "DELUSER", name)
+        assert host.received() == [notification().body]
+
+    async def test_a_ping_leaves_nothing_and_tells_what_would_keep_a_job_out(
+        self, sink: Sink, host: Queue
+    ) -> None:
+        with host.client() as admin:
+            before = admin.keys()
+            await sink.ping()
+            assert admin.keys() == before
+            admin.config_set("maxmemory", "1")
+            for attempt in (sink.ping(), sink.publish(notification())):
+                with pytest.raises(Unavailable, match="is at its memory limit"):
+                    await attempt
+            admin.config_set("maxmemory", "0")
+            assert admin.keys() == before
+            admin.delete(self.queue)
+            admin.set(self.queue, "something else")
+            for attempt in (sink.ping(), sink.publish(notification())):
+                with pytest.raises(Unavailable, match="of another kind"):
+                    await attempt
+            admin.delete(self.queue)
+            self.prepare(admin)
+        await sink.publish(notification())
+        assert host.received() == [notification().body]
+
+    async def test_the_library_s_own_worker_runs_the_manual_s_task_once_for_each_event(
+        self, sink: Sink, host: Queue, tmp_path: Path
+    ) -> None:
+        worker = self.worker(host, tmp_path)
+        try:
+            await self.publish_when_ready(sink)
+            for _ in range(2):
+                await sink.publish(notification("evt_2", metadata=ODD))
+            await sink.publish(notification("evt_3", revision=2))
+            await until(lambda: len(worker.printed()) >= 3, 30)
+            assert sorted(worker.printed()) == [
+                "evt_1 task.completed {}",
+                f"evt_2 task.completed {ODD}",
+                "evt_3.2 task.completed {}",
+            ], worker.log()
+            await until(lambda: host.received() == [])
+        finally:
+            worker.stop()
+
+    async def publish_when_ready(self, sink: Sink) -> None:
+        """Publish the first event, evt_1: most queues keep it until a worker comes."""
+        await sink.publish(notification())
+
+
+class TestCelery(JobSinkContract, ServerSinkContract):
+    sink_class = CelerySink
+    heading = "## Celery"
+    queue = "celery"
+    keys: ClassVar = {"celery"}
+    worker_arguments = ("--pool=solo", "--without-mingle", "--without-gossip")
+    read = staticmethod(celery_jobs)
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[Queue]:
+        server = Queue(tmp_path, self.heading, celery_jobs)
+        server.queue = self.queue
+        yield server
+        server.stop()
+
+    async def test_a_message_has_every_part_of_one_that_celery_sends(
+        self, open_sink: OpenSink, host: Queue
+    ) -> None:
+        await open_sink(f"{host.url}&queue=images").publish(notification())
+        theirs = sent_by_celery(host, "tasks.image_done", "images", notification().body)
+        with host.client() as client:
+            ours: dict[str, Any] = json.loads(client.lindex("images", 1))
+        assert {**ours["properties"], "delivery_tag": "", "correlation_id": ""} == {
+            **theirs["properties"],
+            "delivery_tag": "",
+            "correlation_id": "",
+            "reply_to": "",
+        }
+        assert ours["headers"].keys() == theirs["headers"].keys()
+        told = ("id", "root_id", "argsrepr", "origin")
+        assert {**ours["headers"], **dict.fromkeys(told)} == {**theirs["headers"], **dict.fromkeys(told)}
+        assert (ours["content-type"], ours["content-encoding"]) == ("application/json", "utf-8")
+        assert theirs.keys() == ours.keys()
+        assert ours["headers"]["argsrepr"] == "(<event evt_1>,)"
+
+    async def test_each_message_has_a_delivery_tag_of_its_own(self, sink: Sink, host: Queue) -> None:
+        await sink.publish(notification("evt_1"))
+        await sink.publish(notification("evt_2"))
+        with host.client() as client:
+            found: Any = client.lrange("celery", 0, -1)
+        assert len({json.loads(each)["properties"]["delivery_tag"] for each in found}) == 2
+
+
+def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str, Any]:
+    """What Celery itself puts into a queue for this task and argument."""
+    import celery  # noqa: PLC0415 - it takes a while
+
+    with celery.Celery(broker=host.on_this_port("redis://127.0.0.1:6379/0")) as app:
+        app.send_task(task, args=[json.loads(body)], queue=queue)
+    with host.client() as client:
+        sent: dict[str, Any] = json.loads(client.lindex(queue, 0))
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("celery+redis://h0st/0", "its URL lacks the option task"),
+        ("celery+redis://h0st/0?task=a%20b", "task must be a name of letters"),
+        ("celery+redis://h0st/0?task=a&queue={b}", "queue must be a name of letters"),
+        (
+            "celery+redis://h0st/0?task=a&stream=b",
+            "unknown option stream; known are task, queue, dedupe_seconds",
+        ),
+        ("celery+redis://u:s3cr3t@/0?task=a", "write celery+redis://HOST:PORT/DATABASE?task=NAME"),
+        ("celery+redis://h0st/0?task=a&ssl_cert_reqs=none", "need a rediss:// URL"),
+    ],
+)
+async def test_a_wrong_url_is_refused_without_repeating_it(url: str, problem: str, tmp_path: Path) -> None:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
+        options = PluginOptions(name="mine", data_dir=tmp_path, http=client)
+        with pytest.raises(Misconfigured, match="sink mine: ") as caught:
+            plugins.load("sinks", url.partition(":")[0]).from_url(url, options)
+    assert problem in str(caught.value)
+    assert "h0st" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)

@@ -1,0 +1,100 @@
+"""Task queues in Redis: jobs that no worker has read yet, and workers as the manual starts them."""
+
+import base64
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from redis import Redis
+
+from tests.support.manual import section
+from tests.support.sink_hosts import RedisServer
+
+_CATCH = """
+import functools
+print = functools.partial(print, file=open({path!r}, "a"), flush=True)
+"""
+_MODULES = {"rq": "rq.cli"}  # by the command, where they differ
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What lies in a queue: the job's id, its task, and the bytes of its one argument."""
+
+    id: str
+    task: str
+    argument: bytes
+
+
+class _CeleryBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    args: tuple[msgspec.Raw]
+    kwargs: dict[str, Any]
+    embed: dict[str, None]
+
+
+def celery_jobs(client: "Redis", queue: str) -> list[Job]:
+    found: Any = client.lrange(queue, 0, -1)
+    return [_celery_job(msgspec.json.decode(message)) for message in reversed(found)]
+
+
+def _celery_job(message: dict[str, Any]) -> Job:
+    body = msgspec.json.decode(base64.b64decode(message["body"]), type=_CeleryBody)
+    assert body.kwargs == {}
+    return Job(message["headers"]["id"], message["headers"]["task"], bytes(body.args[0]))
+
+
+class QueueServer(RedisServer):
+    """A redis-server with one queue; ``heading`` is where the manual tells of it."""
+
+    def __init__(self, folder: Path, heading: str, jobs: Callable[["Redis", str], list[Job]]) -> None:
+        super().__init__(folder)
+        self.told = section("jobs", heading)
+        (told,) = re.findall(r"^RECEIVER_SINK_\w+='(.*)'$", self.told, re.MULTILINE)
+        self.url = self.on_this_port(told)
+        self.task = dict(parse_qsl(told.partition("?")[2]))["task"]
+        self._jobs = jobs
+
+    def on_this_port(self, text: str) -> str:
+        return text.replace("127.0.0.1:6379", f"127.0.0.1:{self.port}")
+
+    def jobs(self, queue: str) -> list[Job]:
+        with self.client() as client:
+            return self._jobs(client, queue)
+
+
+class Worker:
+    """A worker with the manual's ``tasks.py``, whose ``print`` writes to a file; begun as the manual says."""
+
+    def __init__(self, server: QueueServer, folder: Path, *arguments: str, path: Path | None = None) -> None:
+        self._printed = folder / "printed"
+        (tasks,) = re.findall(r"^```python\n(.*?)^```$", server.told, re.DOTALL | re.MULTILINE)
+        catch = _CATCH.format(path=str(self._printed))
+        (folder / "tasks.py").write_text(catch + server.on_this_port(tasks))
+        command = re.findall(r"^```sh\n(.*?)^```$", server.told, re.DOTALL | re.MULTILINE)[-1]
+        program, *told = shlex.split(server.on_this_port(command))
+        self._log = (folder / "worker.log").open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", _MODULES.get(program, program), *told, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, (folder, path))))},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def printed(self) -> list[str]:
+        return self._printed.read_text().splitlines() if self._printed.exists() else []
+
+    def log(self) -> str:
+        return Path(self._log.name).read_text()
+
+    def stop(self) -> None:
+        os.killpg(self._process.pid, 9)
+        self._process.wait(10)
+        self._log.close()
