@@ -37,6 +37,8 @@ _OURS: dict[Kind, dict[str, str]] = {
         "rediss": "receiver.sinks.redis:RedisSink",
         "celery+redis": "receiver.sinks.redis.celery:CelerySink",
         "celery+rediss": "receiver.sinks.redis.celery:CelerySink",
+        "nats": "receiver.sinks.nats:NatsSink",
+        "tls": "receiver.sinks.nats:NatsSink",
     },
 }
 
@@ -45,7 +47,7 @@ _LATER: dict[Kind, frozenset[str]] = {
     "providers": frozenset(),
     "stores": frozenset(),
     "blobs": frozenset(),
-    "sinks": frozenset({"amqp", "amqps", "nats", "sqs", "kafka"}),
+    "sinks": frozenset({"amqp", "amqps", "sqs", "kafka"}),
 }
 
 _WORDS: dict[Kind, str] = {

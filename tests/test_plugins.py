@@ -47,6 +47,8 @@ def test_all_four_providers_load_under_their_own_names() -> None:
         ("sinks", "rediss"),
         ("sinks", "celery+redis"),
         ("sinks", "celery+rediss"),
+        ("sinks", "nats"),
+        ("sinks", "tls"),
     ],
 )
 def test_every_part_of_this_release_can_be_imported(kind: plugins.Kind, name: str) -> None:
@@ -54,20 +56,25 @@ def test_every_part_of_this_release_can_be_imported(kind: plugins.Kind, name: st
     assert plugins.complaint(kind, name) is None
 
 
-@pytest.mark.parametrize("name", ["rediss", "celery+redis"])
-def test_a_missing_driver_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for module in [module for module in sys.modules if re.match(r"(receiver\.sinks\.)?redis\b", module)]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
-    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+@pytest.mark.parametrize(
+    ("scheme", "extra"), [("rediss", "redis"), ("celery+redis", "redis"), ("nats", "nats"), ("tls", "nats")]
+)
+def test_a_missing_driver_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str
+) -> None:
+    ours = rf"receiver\.sinks\.{extra}\b"
+    for name in [name for name in sys.modules if re.match(ours, name)]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [extra, *(name for name in sys.modules if name.startswith(f"{extra}."))]:
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     with pytest.raises(Misconfigured) as caught:
-        plugins.load("sinks", name)
+        plugins.load("sinks", scheme)
     assert caught.value.problems == (
-        f"sink {name}://… needs the redis extra: pip install 'callback-receiver[redis]'",
+        f"sink {scheme}://… needs the {extra} extra: pip install 'callback-receiver[{extra}]'",
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [("sinks", "amqp"), ("sinks", "nats")])
+@pytest.mark.parametrize(("kind", "name"), [("sinks", "amqp"), ("sinks", "sqs")])
 def test_what_comes_later_is_said_to_come_later(kind: plugins.Kind, name: str) -> None:
     with pytest.raises(Misconfigured, match="is not in this release"):
         plugins.load(kind, name)

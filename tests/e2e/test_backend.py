@@ -14,7 +14,7 @@ from receiver.cli.demo.service import asking
 from tests.e2e.reader import reading, steps
 from tests.e2e.service import API_TOKEN, Receiver, receiver
 from tests.e2e.test_simulate import simulator
-from tests.support.manual import README
+from tests.support.manual import README, printing
 from tests.support.sink_hosts import RedisServer, accepts, free_port
 from tests.support.waiting import until, wait_until
 
@@ -30,24 +30,6 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
-
-
-@contextmanager
-def printing(folder: Path, script: str, **environ: str) -> Iterator[Path]:
-    """A script that runs until it is killed; the file has what it prints."""
-    printed = folder / "printed.txt"
-    command = [sys.executable, script]
-    with (
-        printed.open("wb") as out,
-        (folder / f"{script}.log").open("wb") as log,
-        subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environ}, stdout=out, stderr=log
-        ) as process,
-    ):
-        try:
-            yield printed
-        finally:
-            process.kill()
 
 
 @contextmanager

@@ -1,6 +1,12 @@
-"""The manual as tests read it: the README and the chapters, by name."""
+"""The manual as tests read it: the README and the chapters, by name; and its code as they run it."""
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.places import ROOT
 
@@ -28,3 +34,21 @@ def section(name: str, heading: str) -> str:
 def first_cells(name: str, heading: str) -> list[str]:
     """What the first column of the table under a heading names, without the backticks."""
     return [line.split("`")[1] for line in section(name, heading).splitlines() if line.startswith("| `")]
+
+
+@contextmanager
+def printing(folder: Path, script: str, **environ: str) -> Iterator[Path]:
+    """A script that runs until it is killed; the file has what it prints."""
+    printed = folder / "printed.txt"
+    command = [sys.executable, script]
+    with (
+        printed.open("wb") as out,
+        (folder / f"{script}.log").open("wb") as log,
+        subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **environ}, stdout=out, stderr=log
+        ) as process,
+    ):
+        try:
+            yield printed
+        finally:
+            process.kill()
