@@ -162,14 +162,14 @@ async def test_a_record_of_an_older_release_is_brought_up_to_date_with_all_that_
     url, before = cluster.create("older"), MIGRATIONS[:1]
     with psycopg.connect(url, options="-csearch_path=receiver") as app:
         app.execute("CREATE SCHEMA receiver")
-        for name, script in before:
+        for name, script, _ in before:
             app.execute(script.encode())
             app.execute("INSERT INTO schema_migrations VALUES (%s, '2026-11-01')", (name,))
         app.execute(
             "INSERT INTO submissions (id, provider, owner, task_id, metadata, created_at)"
             " VALUES ('sub_1', 'vidgo', 'user-17', 't1', '{}', '2026-11-01T00:00:00.000000Z')"
         )
-    missing = [name for name, _ in MIGRATIONS[1:]]
+    missing = [migration.name for migration in MIGRATIONS[1:]]
     assert await PostgresStore.pending_migrations(url, tmp_path) == missing
 
     store = await PostgresStore.open(url, store_options(tmp_path))

@@ -57,7 +57,7 @@ WHERE type = ? AND tbl_name <> '_sqlite_migrations' AND sql IS NOT NULL
 def server() -> Iterator[psycopg.Connection]:
     """A database of its own."""
     with scratch_database() as url, psycopg.connect(url, autocommit=True) as connection:
-        for _, script in MIGRATIONS:
+        for _, script, _ in MIGRATIONS:
             connection.execute(script.encode())
         yield connection
 
@@ -92,6 +92,7 @@ def test_tables_have_the_same_columns(postgres: psycopg.Connection, sqlite: sqli
     assert found.pop("schema_migrations") == [
         ("name", "text", True, None, False, "C"),
         ("applied_at", "text", True, None, False, "C"),
+        ("is_additive", "boolean", True, "false", False, None),
     ]
     assert [name for name, *_ in found.pop("lanes")][:3] == [
         "name",

@@ -10,6 +10,8 @@ The database is encoded in UTF-8 (PostgreSQL 13 or later). Nothing names a schem
 connection's search path begins.
 """
 
+from typing import NamedTuple
+
 # In SQLite every index ends with the row's number, and the record walks by that: here it is said.
 _TABLES = """
 CREATE TABLE schema_migrations (name TEXT COLLATE "C" PRIMARY KEY, applied_at TEXT COLLATE "C" NOT NULL);
@@ -408,8 +410,25 @@ CREATE TABLE lanes (
 );
 """
 
-# By name, each once, in this order, in a transaction of its own; a released one is never edited.
-MIGRATIONS: tuple[tuple[str, str], ...] = (
-    ("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
-    ("0.4.0 lanes", _LANES),
+
+class Migration(NamedTuple):
+    """A change of the schema. One that ``is_additive`` lets the releases before it go on beside it.
+
+    That holds for a new table or index, or a column with a default: their statements name their columns.
+    """
+
+    name: str
+    script: str
+    is_additive: bool = False
+
+
+_SIDE_BY_SIDE = """
+ALTER TABLE schema_migrations ADD COLUMN is_additive BOOLEAN NOT NULL DEFAULT FALSE
+"""
+
+# Each once, in this order, in a transaction of its own; a released one is never edited.
+MIGRATIONS = (
+    Migration("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
+    Migration("0.4.0 lanes", _LANES),
+    Migration("0.4.0 side by side", _SIDE_BY_SIDE, is_additive=True),
 )

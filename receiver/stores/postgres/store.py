@@ -25,6 +25,7 @@ from receiver.stores.postgres import tables
 from receiver.stores.postgres.connections import (
     CLOSING_SECONDS,
     MIGRATING,
+    WRITING,
     Database,
     Patience,
     PgConnection,
@@ -35,7 +36,7 @@ from receiver.stores.postgres.connections import (
 from receiver.stores.postgres.dialect import metadata_value
 from receiver.stores.postgres.failures import trouble, unopened
 from receiver.stores.postgres.fleet import Fleet
-from receiver.stores.postgres.schema import MIGRATIONS
+from receiver.stores.postgres.schema import MIGRATIONS, Migration
 from receiver.stores.postgres.server_clock import NOW, follow_server, seconds_behind
 from receiver.times import to_text
 
@@ -49,6 +50,12 @@ MUST_BE_ON = {
 
 LOWEST_VERSION = 13
 MIGRATION_SECONDS = 3600.0  # one waits for another's, too
+
+# Before "0.4.0 side by side" there is no such column.
+APPLIED = """
+SELECT name, coalesce((to_jsonb(done) ->> 'is_additive')::boolean, FALSE) FROM schema_migrations done
+"""
+NOTE_ADDITIVE = "UPDATE schema_migrations SET is_additive = TRUE WHERE name = %s"
 
 INDEXES = """
 SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND starts_with(indexname, :prefix)
@@ -179,7 +186,12 @@ def check_writable(connection: PgConnection) -> None:
         raise psycopg.errors.ReadOnlySqlTransaction
 
 
-def migrate(connection: PgConnection, database: Database, options: StoreOptions) -> None:
+def migrate(
+    connection: PgConnection,
+    database: Database,
+    options: StoreOptions,
+    migrations: Sequence[Migration] = MIGRATIONS,
+) -> None:
     """Apply what is missing, each step in a transaction, one process after the other."""
     if database.schema:
         # Not even asked for where it is there: that takes a right that a mere user of it may lack.
@@ -190,16 +202,20 @@ def migrate(connection: PgConnection, database: Database, options: StoreOptions)
                     f"SELECT pg_advisory_xact_lock({MIGRATING}, hashtext('{database.schema}'))"
                 )
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {database.schema}")
-    for name, script in MIGRATIONS:
+    for name, script, is_additive in migrations:
         with connection.transaction():
             connection.execute(f"{database.there}; {lock(MIGRATING)}")
             if name not in (_applied(connection) or ()):
+                connection.execute(lock(WRITING))  # or it and a service could wait for each other's tables
                 connection.execute(script.encode())
                 now = to_text(options.clock.now())
                 connection.execute("INSERT INTO schema_migrations VALUES (%s, %s)", (name, now))
+                if is_additive:
+                    connection.execute(NOTE_ADDITIVE, (name,))
     with connection.transaction():
         connection.execute(database.there)
-        _refuse_newer(_applied(connection) or ())
+        if newer := _newer(_applied(connection) or {}, migrations):
+            log.warning("store.newer_schema", migrations=newer)
 
 
 def pending(database: Database) -> list[str] | None:
@@ -208,8 +224,8 @@ def pending(database: Database) -> list[str] | None:
         applied = _applied(connection)
     if applied is None:
         return None
-    _refuse_newer(applied)
-    return [name for name, _ in MIGRATIONS if name not in applied]
+    _newer(applied, MIGRATIONS)
+    return [migration.name for migration in MIGRATIONS if migration.name not in applied]
 
 
 def examine(database: Database, clock: Clock) -> ServerSeen:
@@ -235,20 +251,23 @@ def weaknesses(connection: PgConnection) -> list[str]:
     return [f"{name} is off: {why}" for name, why in MUST_BE_ON.items() if shown[name] == ("off",)]
 
 
-def _applied(connection: PgConnection) -> list[str] | None:
+def _applied(connection: PgConnection) -> dict[str, bool] | None:
+    """What was applied, and whether it is additive; None where there is no record yet."""
     (table,) = connection.execute("SELECT to_regclass('schema_migrations')::text").fetchone() or (None,)
     if table is None:
         return None
-    return [name for (name,) in connection.execute("SELECT name FROM schema_migrations").fetchall()]
+    return dict(connection.execute(APPLIED).fetchall())
 
 
-def _refuse_newer(applied: Sequence[str]) -> None:
-    newer = sorted(set(applied) - {name for name, _ in MIGRATIONS})
-    if newer:
+def _newer(applied: Mapping[str, bool], migrations: Sequence[Migration]) -> list[str]:
+    """What a newer release has applied. Raises Misconfigured where this one cannot go on beside it."""
+    newer = sorted(applied.keys() - {migration.name for migration in migrations})
+    if breaking := [name for name in newer if not applied[name]]:
         raise Misconfigured(
-            f"the database was changed by a newer release (it has {', '.join(newer)}): "
+            f"the database was changed by a newer release (it has {', '.join(breaking)}): "
             "run that release, or restore a dump that was made before"
         )
+    return newer
 
 
 def keep_indexes(db: Cursor, keys: Sequence[str]) -> None:
