@@ -19,18 +19,25 @@ CONNECTIONS = 7  # a host's small plans have twenty
 
 
 class AwsAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """How a bucket is reached, as AWS's own tools and hosts name it in the environment."""
+    """How buckets and queues are reached, as AWS's own tools and hosts name it in the environment."""
 
     access_key_id: str | None = None
     secret_access_key: str | None = None
     session_token: str | None = None
     region: str | None = None
-    endpoint: str | None = None  # None: AWS itself
+    endpoint: str | None = None  # of buckets; None: AWS itself
     bucket: str | None = None  # for a URL that names none
     has_role: bool = False  # the environment names another way to credentials: a web identity, a container
 
     def __repr__(self) -> str:
         return f"AwsAccess(region={self.region!r})"  # no secrets
+
+    @property
+    def lacking(self) -> str:
+        """The variables to set where there is no pair of keys."""
+        return (
+            "AWS_SECRET_ACCESS_KEY" if self.access_key_id else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
 
 
 class PluginOptions(msgspec.Struct, frozen=True, kw_only=True):

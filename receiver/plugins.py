@@ -39,6 +39,7 @@ _OURS: dict[Kind, dict[str, str]] = {
         "celery+rediss": "receiver.sinks.redis.celery:CelerySink",
         "nats": "receiver.sinks.nats:NatsSink",
         "tls": "receiver.sinks.nats:NatsSink",
+        "sqs": "receiver.sinks.sqs:SqsSink",
     },
 }
 
@@ -47,7 +48,7 @@ _LATER: dict[Kind, frozenset[str]] = {
     "providers": frozenset(),
     "stores": frozenset(),
     "blobs": frozenset(),
-    "sinks": frozenset({"amqp", "amqps", "sqs", "kafka"}),
+    "sinks": frozenset({"amqp", "amqps", "kafka"}),
 }
 
 _WORDS: dict[Kind, str] = {

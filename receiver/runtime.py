@@ -413,5 +413,6 @@ def make_sink(settings: Settings, sink: SinkSettings, http: httpx2.AsyncClient) 
         secret=sink.secret,
         timeout_seconds=sink.timeout_seconds,
         format=sink.format,
+        aws=settings.aws,
     )
     return kind.from_url(sink.url, options)

@@ -218,9 +218,7 @@ def _keys(access: AwsAccess, asked: dict[str, str], name: str) -> dict[str, Any]
         return {"credential_provider": lambda: keys}
     if access.has_role or asked.get("credentials") == "role":
         return {}
-    missing = (
-        "AWS_SECRET_ACCESS_KEY" if access.access_key_id else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    )
     raise Misconfigured(
-        f"{name}: set {missing}, or write ?credentials=role behind it where the machine has a role at AWS"
+        f"{name}: set {access.lacking}, or write ?credentials=role behind it where the machine has a role at"
+        " AWS"
     )

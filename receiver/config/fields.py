@@ -248,13 +248,14 @@ FIELDS = (
     ),
 )
 
-# How buckets are reached. Hosts and AWS's own tools set them, so their names are not ours.
+# How buckets and queues are reached. Hosts and AWS's own tools set them, so their names are not ours.
 AWS_FIELDS = (
     Field(
         "AWS_ACCESS_KEY_ID",
         parsers.KEY,
         "",
-        "key for `s3://…`; unset, Heroku's `BUCKETEER_AWS_…` and `BUCKETEER_BUCKET_NAME` are taken",
+        "key for `s3://…` and `sqs://…`; unset, Heroku's `BUCKETEER_AWS_…` and `BUCKETEER_BUCKET_NAME` are"
+        " taken",
         secret=True,
         shown="none",
         name="access_key_id",
@@ -263,7 +264,7 @@ AWS_FIELDS = (
         "AWS_SECRET_ACCESS_KEY",
         parsers.KEY,
         "",
-        "secret key for `s3://…`",
+        "secret key for `s3://…` and `sqs://…`",
         secret=True,
         shown="none",
         name="secret_access_key",
@@ -281,7 +282,7 @@ AWS_FIELDS = (
         "AWS_REGION",
         parsers.KEY,
         "",
-        "region of the bucket; unset, `AWS_DEFAULT_REGION` is taken",
+        "region of the bucket, and of a queue whose URL names none; unset, `AWS_DEFAULT_REGION` is taken",
         shown="us-east-1; auto where an endpoint is set",
         name="region",
     ),

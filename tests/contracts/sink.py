@@ -207,7 +207,8 @@ async def retried(sink: Sink, messages: list[Notification]) -> None:
     """Publish each as the relay does: again, while the sink is unavailable."""
     for _ in range(3):
         answers = await asyncio.gather(*map(sink.publish, messages), return_exceptions=True)
-        if answers == [None] * len(messages):
+        messages = [each for each, answer in zip(messages, answers, strict=True) if answer is not None]
+        if not messages:
             return
     pytest.fail(f"still failing: {answers}")
 
