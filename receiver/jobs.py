@@ -10,15 +10,16 @@ from receiver.models import Notification
 from receiver.sink_urls import SinkUrl
 
 _NAME = re.compile(r"[\w.:-]+")
+_NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")  # RQ 3.0.0 takes no others
 
 
 def job_id(notification: Notification) -> str:
-    """The event's id, and behind it that of the replay: the same for every retry. Letters, digits, ``._-``.
+    """The event's id with ``-`` for its dot, and behind it that of the replay; the same for every retry.
 
     A replay is a job of its own, as the queues know a job by its id and take the second for the first.
     """
     replay_ids = notification.dedupe_key.split(":")[2:]
-    return "-".join((notification.event_id, *filter(None, replay_ids)))
+    return _NOT_IN_IDS.sub("-", "-".join((notification.event_id, *filter(None, replay_ids))))
 
 
 def described(notification: Notification) -> str:

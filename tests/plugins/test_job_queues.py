@@ -4,12 +4,16 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import dramatiq
 import httpx2
 import msgspec
 import pytest
+import rq
+import rq.job
 from redis import Redis
 
 from receiver import plugins
@@ -17,8 +21,17 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.redis.celery import CelerySink
+from receiver.sinks.redis.dramatiq import DramatiqSink
+from receiver.sinks.redis.rq import RqSink
 from tests.contracts.sink import OpenSink, ServerSinkContract, SinkContract
-from tests.support.job_queues import Job, QueueServer, Worker, celery_jobs
+from tests.support.job_queues import (
+    Job,
+    QueueServer,
+    Worker,
+    celery_jobs,
+    dramatiq_jobs,
+    rq_jobs,
+)
 from tests.support.messages import notification
 from tests.support.waiting import until
 
@@ -28,27 +41,27 @@ ODD = {"text": 'Ж漢字🦊\u2028\n"\\\0é'}
 class Queue(QueueServer):
     """The host of a contract: what a sink has pushed, as the events that the jobs get."""
 
-    queue = ""
+    key = ""  # of the list, stream or sorted set
 
     def received(self) -> list[bytes]:
-        jobs = self.jobs(self.queue)
+        jobs = self.jobs(self.key)
         assert {job.task for job in jobs} <= {self.task}
         return [job.argument for job in jobs]
 
     def ids(self) -> list[str]:
-        return [job.id for job in self.jobs(self.queue)]
+        return [job.id for job in self.jobs(self.key)]
 
 
 class JobSinkContract(SinkContract):
     """What every sink that starts jobs does. Subclasses say where the manual tells of it, and read it."""
 
     heading: ClassVar[str]
-    queue: ClassVar[str]
+    key: ClassVar[str]
     keys: ClassVar[set[str]]  # of a job evt_1 that waits, besides its mark
     worker_arguments: ClassVar[tuple[str, ...]] = ()  # for a worker that is there sooner
 
     @staticmethod
-    def read(client: "Redis", queue: str) -> list[Job]:
+    def read(client: "Redis", key: str) -> list[Job]:
         raise NotImplementedError
 
     def prepare(self, client: "Redis") -> None:
@@ -61,7 +74,7 @@ class JobSinkContract(SinkContract):
     @classmethod
     def running(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
         running = Queue(tmp_path_factory.mktemp("redis"), cls.heading, cls.read)
-        running.queue = cls.queue
+        running.key = cls.key
         running.start()
         yield running
         running.stop()
@@ -83,7 +96,7 @@ class JobSinkContract(SinkContract):
         replay = msgspec.structs.replace(notification(), dedupe_key="evt_1:1:rpl_1")
         for message in (notification(), notification(revision=2), replay):
             await sink.publish(message)
-        assert host.ids() == ["evt_1", "evt_1.2", "evt_1-rpl_1"]
+        assert host.ids() == ["evt_1", "evt_1-2", "evt_1-rpl_1"]
 
     async def test_a_job_takes_the_keys_that_the_manual_names_and_is_forgotten_in_a_week(
         self, sink: Sink, host: Queue
@@ -131,12 +144,12 @@ class JobSinkContract(SinkContract):
                     await attempt
             admin.config_set("maxmemory", "0")
             assert admin.keys() == before
-            admin.delete(self.queue)
-            admin.set(self.queue, "something else")
+            admin.delete(self.key)
+            admin.set(self.key, "something else")
             for attempt in (sink.ping(), sink.publish(notification())):
                 with pytest.raises(Unavailable, match="of another kind"):
                     await attempt
-            admin.delete(self.queue)
+            admin.delete(self.key)
             self.prepare(admin)
         await sink.publish(notification())
         assert host.received() == [notification().body]
@@ -156,9 +169,13 @@ class JobSinkContract(SinkContract):
                 f"evt_2 task.completed {ODD}",
                 "evt_3.2 task.completed {}",
             ], worker.log()
-            await until(lambda: host.received() == [])
+            await until(lambda: self.left(host) == 0)
         finally:
             worker.stop()
+
+    def left(self, host: Queue) -> int:
+        """How many jobs no worker has finished."""
+        return len(host.received())
 
     async def publish_when_ready(self, sink: Sink) -> None:
         """Publish the first event, evt_1: most queues keep it until a worker comes."""
@@ -168,7 +185,7 @@ class JobSinkContract(SinkContract):
 class TestCelery(JobSinkContract, ServerSinkContract):
     sink_class = CelerySink
     heading = "## Celery"
-    queue = "celery"
+    key = "celery"
     keys: ClassVar = {"celery"}
     worker_arguments = ("--pool=solo", "--without-mingle", "--without-gossip")
     read = staticmethod(celery_jobs)
@@ -176,7 +193,7 @@ class TestCelery(JobSinkContract, ServerSinkContract):
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[Queue]:
         server = Queue(tmp_path, self.heading, celery_jobs)
-        server.queue = self.queue
+        server.key = self.key
         yield server
         server.stop()
 
@@ -208,6 +225,45 @@ class TestCelery(JobSinkContract, ServerSinkContract):
         assert len({json.loads(each)["properties"]["delivery_tag"] for each in found}) == 2
 
 
+class TestRq(JobSinkContract):
+    sink_class = RqSink
+    heading = "## RQ"
+    key = "rq:queue:default"
+    keys: ClassVar = {"rq:queue:default", "rq:queues", "rq:job:evt_1"}
+    read = staticmethod(rq_jobs)
+
+    async def test_a_job_may_take_as_long_as_the_url_says(self, open_sink: OpenSink, host: Queue) -> None:
+        await open_sink(f"{host.url}&queue=images&timeout=900").publish(notification())
+        with host.client() as client:
+            ours = rq.job.Job.fetch("evt_1", client, serializer="json")
+            assert rq.Queue("images", client, serializer="json") in rq.Queue.all(client, serializer="json")
+        assert (ours.timeout, ours.origin, ours.get_status()) == (900, "images", "queued")
+        assert ours.description == "tasks.image_done(<event evt_1>)"
+        assert ours.created_at == ours.enqueued_at
+        assert timedelta(0) <= datetime.now(UTC) - ours.created_at < timedelta(minutes=1)
+
+
+class TestDramatiq(JobSinkContract):
+    sink_class = DramatiqSink
+    heading = "## Dramatiq"
+    key = "dramatiq:default"
+    keys: ClassVar = {"dramatiq:default", "dramatiq:default.msgs"}
+    worker_arguments = ("--processes", "1", "--threads", "1")
+    read = staticmethod(dramatiq_jobs)
+
+    async def test_a_message_is_one_that_dramatiq_could_have_sent(
+        self, open_sink: OpenSink, host: Queue
+    ) -> None:
+        await open_sink(f"{host.url}&queue=images&namespace=shop").publish(notification())
+        with host.client() as client:
+            found: Any = client.hget("shop:images.msgs", "evt_1")
+            assert client.lrange("shop:images", 0, -1) == [b"evt_1"]
+        message = dramatiq.Message.decode(found)
+        assert message.asdict() == json.loads(message.encode()) | {"args": message.args}
+        assert (message.queue_name, message.options) == ("images", {"redis_message_id": "evt_1"})
+        assert abs(message.message_timestamp / 1000 - datetime.now(UTC).timestamp()) < 60
+
+
 def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str, Any]:
     """What Celery itself puts into a queue for this task and argument."""
     import celery  # noqa: PLC0415 - it takes a while
@@ -230,6 +286,8 @@ def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str,
             "unknown option stream; known are task, queue, dedupe_seconds",
         ),
         ("celery+redis://u:s3cr3t@/0?task=a", "write celery+redis://HOST:PORT/DATABASE?task=NAME"),
+        ("rq+redis://h0st/0?task=a.b&timeout=0", "timeout must be a whole number from 1 to 86400"),
+        ("dramatiq+redis://h0st/0?task=a&namespace={a}", "namespace must be a name of letters"),
         ("celery+redis://h0st/0?task=a&ssl_cert_reqs=none", "need a rediss:// URL"),
     ],
 )

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ class _CeleryBody(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     embed: dict[str, None]
 
 
-def celery_jobs(client: "Redis", queue: str) -> list[Job]:
-    found: Any = client.lrange(queue, 0, -1)
+def celery_jobs(client: "Redis", key: str) -> list[Job]:
+    found: Any = client.lrange(key, 0, -1)
     return [_celery_job(msgspec.json.decode(message)) for message in reversed(found)]
 
 
@@ -47,6 +48,38 @@ def _celery_job(message: dict[str, Any]) -> Job:
     body = msgspec.json.decode(base64.b64decode(message["body"]), type=_CeleryBody)
     assert body.kwargs == {}
     return Job(message["headers"]["id"], message["headers"]["task"], bytes(body.args[0]))
+
+
+class _RqCall(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    function: str
+    instance: None
+    args: tuple[msgspec.Raw]
+    kwargs: dict[str, Any]
+
+
+def rq_jobs(client: "Redis", key: str) -> list[Job]:
+    found: Any = client.lrange(key, 0, -1)
+    return [_rq_job(id_.decode(), client.hget(f"rq:job:{id_.decode()}", "data")) for id_ in found]
+
+
+def _rq_job(id_: str, data: Any) -> Job:
+    call = msgspec.json.decode(zlib.decompress(data), type=_RqCall)
+    assert call.kwargs == {}
+    return Job(id_, call.function, bytes(call.args[0]))
+
+
+class _DramatiqMessage(msgspec.Struct):
+    message_id: str
+    actor_name: str
+    args: tuple[msgspec.Raw]
+    kwargs: dict[str, Any]
+
+
+def dramatiq_jobs(client: "Redis", key: str) -> list[Job]:
+    ids: Any = client.lrange(key, 0, -1)
+    found: Any = [client.hget(f"{key}.msgs", id_) for id_ in ids]
+    messages = [msgspec.json.decode(message, type=_DramatiqMessage) for message in found]
+    return [Job(each.message_id, each.actor_name, bytes(each.args[0])) for each in messages]
 
 
 class QueueServer(RedisServer):
@@ -63,9 +96,9 @@ class QueueServer(RedisServer):
     def on_this_port(self, text: str) -> str:
         return text.replace("127.0.0.1:6379", f"127.0.0.1:{self.port}")
 
-    def jobs(self, queue: str) -> list[Job]:
+    def jobs(self, key: str) -> list[Job]:
         with self.client() as client:
-            return self._jobs(client, queue)
+            return self._jobs(client, key)
 
 
 class Worker:
