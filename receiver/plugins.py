@@ -41,6 +41,8 @@ _OURS: dict[Kind, dict[str, str]] = {
         "rq+rediss": "receiver.sinks.redis.rq:RqSink",
         "dramatiq+redis": "receiver.sinks.redis.dramatiq:DramatiqSink",
         "dramatiq+rediss": "receiver.sinks.redis.dramatiq:DramatiqSink",
+        "amqp": "receiver.sinks.amqp:AmqpSink",
+        "amqps": "receiver.sinks.amqp:AmqpSink",
         "nats": "receiver.sinks.nats:NatsSink",
         "tls": "receiver.sinks.nats:NatsSink",
         "sqs": "receiver.sinks.sqs:SqsSink",
@@ -52,7 +54,7 @@ _LATER: dict[Kind, frozenset[str]] = {
     "providers": frozenset(),
     "stores": frozenset(),
     "blobs": frozenset(),
-    "sinks": frozenset({"amqp", "amqps", "kafka"}),
+    "sinks": frozenset({"kafka"}),
 }
 
 _WORDS: dict[Kind, str] = {

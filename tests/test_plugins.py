@@ -51,6 +51,8 @@ def test_all_four_providers_load_under_their_own_names() -> None:
         ("sinks", "rq+rediss"),
         ("sinks", "dramatiq+redis"),
         ("sinks", "dramatiq+rediss"),
+        ("sinks", "amqp"),
+        ("sinks", "amqps"),
         ("sinks", "nats"),
         ("sinks", "tls"),
         ("sinks", "sqs"),
@@ -68,6 +70,7 @@ def test_every_part_of_this_release_can_be_imported(kind: plugins.Kind, name: st
         ("celery+redis", "redis", "redis"),
         ("nats", "nats", "nats"),
         ("tls", "nats", "nats"),
+        ("amqp", "amqp", "aiormq"),
         ("sqs", "sqs", "botocore"),
     ],
 )
@@ -86,7 +89,7 @@ def test_a_missing_driver_names_the_extra_to_install(
     )
 
 
-@pytest.mark.parametrize(("kind", "name"), [("sinks", "amqp"), ("sinks", "kafka")])
+@pytest.mark.parametrize(("kind", "name"), [("sinks", "kafka")])
 def test_what_comes_later_is_said_to_come_later(kind: plugins.Kind, name: str) -> None:
     with pytest.raises(Misconfigured, match="is not in this release"):
         plugins.load(kind, name)

@@ -167,7 +167,7 @@ def test_all_problems_are_told_at_once_each_with_its_variable() -> None:
             "RECEIVER_LOG_FORMAT": "xml",
             "RECEIVER_ALLOW_NETWORKS": "10.0.0.1/8",
             "RECEIVER_MAX_BODY": "1",
-            "RECEIVER_SINK_A": "amqp://u:hidden-password@h/v",
+            "RECEIVER_SINK_A": "gopher://u:hidden-password@h/v",
         }
     )
     text = "\n".join(problems)
@@ -175,7 +175,7 @@ def test_all_problems_are_told_at_once_each_with_its_variable() -> None:
     assert "PORT must be a whole number from 1 to 65535, not 'http'" in problems
     assert "RECEIVER_LOG_FORMAT must be one of auto, json, text, not 'xml'" in problems
     assert "RECEIVER_MAX_BODY is not a setting; did you mean RECEIVER_MAX_BODY_BYTES?" in problems
-    assert "RECEIVER_SINK_A: sink amqp://… is not in this release" in text
+    assert "RECEIVER_SINK_A: sink gopher://… is not known" in text
     assert "hidden-password" not in text
 
 

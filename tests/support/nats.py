@@ -1,12 +1,10 @@
 """A NATS server of the tests' own, with JetStream in a folder, and what its streams hold."""
 
-import asyncio
 import base64
 import json
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
 from tests.support.missing import missing
-from tests.support.sink_hosts import Child
+from tests.support.sink_hosts import Child, in_thread
 
 Result = TypeVar("Result")
 
@@ -77,15 +75,6 @@ class NatsServer(Child):
                 await client.close()
 
         return in_thread(talk())
-
-
-def in_thread(work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of what runs on another loop, beside the one of the test."""
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(asyncio.run(work)))
-    thread.start()
-    thread.join()
-    return results[0]
 
 
 async def _messages(js: JetStreamContext, stream: str) -> list[tuple[bytes, dict[str, str]]]:

@@ -1,5 +1,6 @@
 """Real destinations for the sinks' tests: child processes that can be stopped, started and frozen."""
 
+import asyncio
 import base64
 import json
 import os
@@ -9,15 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from redis import Redis
 
 from tests.support.missing import missing
 from tests.support.waiting import wait_until
+
+Result = TypeVar("Result")
 
 STUB = Path(__file__).with_name("http_stub.py")
 
@@ -207,6 +211,15 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def accepts(port: int) -> bool:
+def accepts(port: int, host: str = "127.0.0.1") -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
+
+
+def in_thread(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of what runs on another loop, beside the one of the test."""
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(asyncio.run(work)))
+    thread.start()
+    thread.join()
+    return results[0]
