@@ -15,22 +15,29 @@ import pytest
 import rq
 import rq.job
 from redis import Redis
+from taskiq_redis import ListQueueBroker
 
 from receiver import plugins
 from receiver.errors import Misconfigured, Unavailable
+from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.ports import Sink
+from receiver.sinks.redis.arq import ArqSink
 from receiver.sinks.redis.celery import CelerySink
 from receiver.sinks.redis.dramatiq import DramatiqSink
 from receiver.sinks.redis.rq import RqSink
+from receiver.sinks.redis.taskiq import TaskiqSink
 from tests.contracts.sink import OpenSink, ServerSinkContract, SinkContract
 from tests.support.job_queues import (
     Job,
     QueueServer,
     Worker,
+    arq_jobs,
     celery_jobs,
     dramatiq_jobs,
+    install_arq,
     rq_jobs,
+    taskiq_jobs,
 )
 from tests.support.messages import notification
 from tests.support.waiting import until
@@ -264,6 +271,83 @@ class TestDramatiq(JobSinkContract):
         assert abs(message.message_timestamp / 1000 - datetime.now(UTC).timestamp()) < 60
 
 
+class TestTaskiq(JobSinkContract):
+    sink_class = TaskiqSink
+    heading = "## taskiq"
+    key = "taskiq"
+    keys: ClassVar = {"taskiq"}
+    worker_arguments = ("--workers", "1")
+    read = staticmethod(taskiq_jobs)
+
+    def prepare(self, client: "Redis") -> None:
+        client.xgroup_create(self.key, "taskiq", id="$", mkstream=True)
+
+    def left(self, host: Queue) -> int:
+        """Tasks that are done stay in the stream, acknowledged."""
+        with host.client() as client:
+            (group,) = client.xinfo_groups(self.key)
+        return int(group["pending"]) + int(group["lag"])
+
+    def worker(self, server: Queue, folder: Path) -> Worker:
+        """One on its first start, so that nobody but it makes the consumer group."""
+        with server.client() as client:
+            client.delete(self.key)
+        return super().worker(server, folder)
+
+    async def publish_when_ready(self, sink: Sink) -> None:
+        await until(lambda: is_taken(sink), 30)
+
+    async def test_a_stream_that_no_worker_has_ever_read_takes_nothing(self, sink: Sink, host: Queue) -> None:
+        with host.client() as client:
+            for is_there in (False, True):
+                client.delete("taskiq")
+                if is_there:
+                    client.xadd("taskiq", {"data": "{}"})
+                for attempt in (sink.ping(), sink.publish(notification())):
+                    with pytest.raises(Unavailable, match="start a worker once") as caught:
+                        await attempt
+                    assert caught.value.outcome is Outcome.REFUSED
+            client.delete("taskiq")
+            self.prepare(client)
+        await sink.publish(notification())
+        assert host.received() == [notification().body]
+
+    async def test_a_list_takes_messages_without_a_worker_and_in_their_order(
+        self, open_sink: OpenSink, host: Queue
+    ) -> None:
+        sink = open_sink(f"{host.url}&queue=images&broker=list")
+        await sink.ping()
+        for number in (1, 2, 2):
+            await sink.publish(notification(f"evt_{number}"))
+        broker = ListQueueBroker(host.on_this_port("redis://127.0.0.1:6379/0"), queue_name="images")
+        listening = broker.listen()
+        messages = [broker.formatter.loads(await anext(listening)) for _ in range(2)]
+        await listening.aclose()
+        await broker.shutdown()
+        assert [message.task_id for message in messages] == ["evt_1", "evt_2"]
+        assert [message.task_name for message in messages] == [host.task] * 2
+        assert messages[1].args == [json.loads(notification("evt_2").body)]
+
+
+async def is_taken(sink: Sink) -> bool:
+    try:
+        await sink.publish(notification())
+    except Unavailable:
+        return False
+    return True
+
+
+class TestArq(JobSinkContract):
+    sink_class = ArqSink
+    heading = "## arq"
+    key = "arq:queue"
+    keys: ClassVar = {"arq:queue", "arq:job:evt_1"}
+    read = staticmethod(arq_jobs)
+
+    def worker(self, server: Queue, folder: Path) -> Worker:
+        return Worker(server, folder, path=install_arq(folder / "arq"))
+
+
 def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str, Any]:
     """What Celery itself puts into a queue for this task and argument."""
     import celery  # noqa: PLC0415 - it takes a while
@@ -288,6 +372,8 @@ def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str,
         ("celery+redis://u:s3cr3t@/0?task=a", "write celery+redis://HOST:PORT/DATABASE?task=NAME"),
         ("rq+redis://h0st/0?task=a.b&timeout=0", "timeout must be a whole number from 1 to 86400"),
         ("dramatiq+redis://h0st/0?task=a&namespace={a}", "namespace must be a name of letters"),
+        ("taskiq+redis://h0st/0?task=a:b&broker=pubsub", "broker must be stream or list"),
+        ("arq+redis://h0st/zero?task=a", "write arq+redis://HOST:PORT/DATABASE?task=FUNCTION"),
         ("celery+redis://h0st/0?task=a&ssl_cert_reqs=none", "need a rediss:// URL"),
     ],
 )

@@ -16,6 +16,7 @@ import msgspec
 from redis import Redis
 
 from tests.support.manual import section
+from tests.support.missing import missing
 from tests.support.sink_hosts import RedisServer
 
 _CATCH = """
@@ -80,6 +81,50 @@ def dramatiq_jobs(client: "Redis", key: str) -> list[Job]:
     found: Any = [client.hget(f"{key}.msgs", id_) for id_ in ids]
     messages = [msgspec.json.decode(message, type=_DramatiqMessage) for message in found]
     return [Job(each.message_id, each.actor_name, bytes(each.args[0])) for each in messages]
+
+
+class _TaskiqMessage(msgspec.Struct):
+    task_id: str
+    task_name: str
+    args: tuple[msgspec.Raw]
+    kwargs: dict[str, Any]
+
+
+def taskiq_jobs(client: "Redis", key: str) -> list[Job]:
+    entries: Any = client.xrange(key)
+    messages = [msgspec.json.decode(fields[b"data"], type=_TaskiqMessage) for _, fields in entries]
+    return [Job(each.task_id, each.task_name, bytes(each.args[0])) for each in messages]
+
+
+class _ArqJob(msgspec.Struct):
+    f: str
+    a: tuple[msgspec.Raw]
+    k: dict[str, Any]
+
+
+def arq_jobs(client: "Redis", key: str) -> list[Job]:
+    ids: Any = client.zrange(key, 0, -1)
+    found: Any = [client.get(b"arq:job:" + id_) for id_ in ids]
+    jobs = [msgspec.json.decode(job, type=_ArqJob) for job in found]
+    return [Job(id_.decode(), job.f, bytes(job.a[0])) for id_, job in zip(ids, jobs, strict=True)]
+
+
+def install_arq(folder: Path) -> Path:
+    """arq in a folder of its own: it asks for a redis before 6, but works with later ones."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        str(folder),
+        "arq==0.28.0",
+    ]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        missing("arq 0.28.0 cannot be installed")
+    return folder
 
 
 class QueueServer(RedisServer):
