@@ -1,7 +1,7 @@
 """All loops, and what each one runs: files, polls, sinks, replays, upkeep."""
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -37,6 +37,9 @@ RECENT_TURNS = 256  # of those who fetch files, so many are told apart by when t
 MOST_PROVEN = 32  # hosts that sent a whole file lately
 POLLS_AT_ONCE = 4  # questions to one provider
 REPLAYS_AT_ONCE = 4
+# To one sink: while one is on its way, the one before is settled and the next one claimed. More would only
+# make them smaller, and repeat more after a crash.
+BATCHES_AT_ONCE = 2
 
 
 class Loops(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,13 +112,14 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
     def held(self, reconciler: Reconciler) -> PeriodicLoop:
         return PeriodicLoop(HELD, run=reconciler.judge_unasked, every_seconds=UPKEEP_SECONDS)
 
-    def sinks(self, relay: Relay) -> list[LeaseLoop[OutboxWork]]:
+    def sinks(self, relay: Relay) -> list[LeaseLoop[Sequence[OutboxWork]]]:
         return [self._sink(sink, relay) for sink in self.settings.sinks]
 
-    def _sink(self, sink: SinkSettings, relay: Relay) -> LeaseLoop[OutboxWork]:
-        async def publish(work: OutboxWork) -> None:
-            settlement = await relay.run(work)
-            self.metrics.notification(sink.name, settlement.outcome)
+    def _sink(self, sink: SinkSettings, relay: Relay) -> LeaseLoop[Sequence[OutboxWork]]:
+        async def publish(works: Sequence[OutboxWork]) -> None:
+            settlements = await relay.run(works)
+            for outcome, count in Counter(each.outcome for each in settlements).items():
+                self.metrics.notifications(sink.name, outcome, count)
 
         def stopped() -> str | None:
             reason = relay.stopped.get(sink.name)
@@ -126,7 +130,9 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             lease=partial(relay.lease, sink.name),
             run=publish,
             next_due_at=partial(relay.next_due_at, sink.name),
-            concurrency=sink.concurrency,
+            concurrency=min(sink.concurrency, BATCHES_AT_ONCE)
+            if relay.in_batches(sink.name)
+            else sink.concurrency,
             lease_seconds=sink.timeout_seconds + LEASE_GRACE_SECONDS,
             clock=self.clock,
             stopped=stopped,

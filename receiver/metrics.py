@@ -89,9 +89,9 @@ class Metrics:
         self._assets.labels(self._provider(provider), outcome).inc()
         self._asset_bytes.inc(stored_bytes)
 
-    def notification(self, sink: str, outcome: str) -> None:
-        """An attempt at a sink ended."""
-        self._notifications.labels(sink, outcome).inc()
+    def notifications(self, sink: str, outcome: str, count: int) -> None:
+        """Attempts at a sink ended."""
+        self._notifications.labels(sink, outcome).inc(count)
 
     def poll(self, provider: str, outcome: str) -> None:
         """A question to a provider ended."""

@@ -325,6 +325,14 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         """Record how a publish ended: delivered, again at ``retry_at``, or dead."""
 
+    async def settle_outbox_batch(
+        self, ended: Sequence[tuple[OutboxWork, Settlement]]
+    ) -> list[bool | Exception]:
+        """The same of many at once; what came of each, in their order.
+
+        The one that cannot be settled hurts no other: in its place is what ``settle_outbox`` would raise.
+        """
+
     async def give_up_outbox(
         self, sink: str, created_before: datetime, settlement: Settlement, limit: int
     ) -> int:
@@ -620,3 +628,19 @@ class Sink(Protocol):
         """
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class BatchSink(Sink, Protocol):
+    """What a sink offers besides, where handing over many messages at once costs less than each by itself.
+
+    Without it, messages go by ``publish``, several at a time.
+    """
+
+    async def publish_many(self, notifications: Sequence[Notification]) -> Sequence[Exception | None]:
+        """Hand over these messages in their order; what became of each, in the same order.
+
+        None: the other side has taken responsibility. Otherwise it is what ``publish`` would raise for this
+        message alone, and a message that is refused hurts none of the others. Raises the same where one
+        reason holds for all. What was cancelled, or is not None, may have arrived all the same.
+        """

@@ -1,7 +1,7 @@
-"""One leased outbox entry: publish it to its sink, then settle it: delivered, due again, or a dead letter."""
+"""Leased outbox entries: publish them to their sink, settle each: delivered, due again, or a dead letter."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -13,7 +13,7 @@ from receiver.clock import Clock, Leaps
 from receiver.envelope import message_id, render, render_test
 from receiver.errors import Gone, Permanent, Unavailable
 from receiver.models import Notification, OutboxWork, Outcome, Settlement, SinkState
-from receiver.ports import Sink, Store
+from receiver.ports import BatchSink, Sink, Store
 from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure
 from receiver.times import to_text
 
@@ -26,6 +26,7 @@ SETTLING_SECONDS = 5.0
 # A sink that has failed for less than this is no reason to give up what got old while we were down ourselves.
 PATIENCE_SECONDS = 3600.0
 GIVEN_UP_AT_ONCE = 500
+RENDERED_AT_ONCE = 16  # messages: then callbacks have the loop for a moment
 
 RETRIES = Backoff(max_attempts=None)  # what ends an entry is its age
 
@@ -73,6 +74,7 @@ class Relay:
         self._links = links
         self._clock = clock
         self._leaps = Leaps(clock)
+        self._batched = {name: sink for name, sink in sinks.items() if isinstance(sink, BatchSink)}
         self._circuits = {name: Circuit() for name in sinks}
         self.stopped: dict[str, str] = {}
         self.answers: dict[str, SinkAnswer] = {}  # the last of each sink
@@ -115,17 +117,27 @@ class Relay:
             outcome, detail = _outcome_of(exc)
         return self._answer(id_, outcome, detail, started)
 
-    async def lease(self, sink: str, now: datetime, until: datetime, limit: int) -> list[OutboxWork]:
-        """Take up to ``limit`` due entries of a sink; while it is down, at most one, as its probe."""
+    def in_batches(self, sink: str) -> bool:
+        """Whether a sink gets its entries in batches."""
+        return sink in self._batched
+
+    async def lease(
+        self, sink: str, now: datetime, until: datetime, limit: int
+    ) -> list[Sequence[OutboxWork]]:
+        """Take due entries of a sink, for up to ``limit`` calls of ``run``: each alone, or a batch of them.
+
+        While the sink is down, at most one, as its probe.
+        """
         circuit = self._circuits[sink]
-        room = circuit.room(limit, self._clock.uptime())
+        room = circuit.room(circuit.batch_size if sink in self._batched else limit, self._clock.uptime())
         if not room:
             return []
         works = await self._store.lease_outbox(sink, now, until, room, newest_first=circuit.wants_newest())
-        if works:
-            longest = self._policies[sink].timeout_seconds + GRACE_SECONDS + SETTLING_SECONDS
-            circuit.begin_probe(works[0].id, self._clock.uptime(), longest)
-        return works
+        if not works:
+            return []
+        longest = self._policies[sink].timeout_seconds + GRACE_SECONDS + SETTLING_SECONDS
+        circuit.begin_probe(works[0].id, self._clock.uptime(), longest)
+        return [works] if sink in self._batched else [[work] for work in works]
 
     async def next_due_at(self, sink: str) -> datetime | None:
         """When the next entry is due and the sink may get it."""
@@ -135,53 +147,70 @@ class Relay:
             return due_at
         return max(due_at, self._clock.now() + (outage.until - self._clock.uptime()))
 
-    async def run(self, work: OutboxWork) -> Settlement:
-        """Publish one entry, settle it, and return how it ended. Raises nothing about the sink.
+    async def run(self, works: Sequence[OutboxWork]) -> list[Settlement]:
+        """Publish entries of one sink together, settle them, and return how each ended.
 
-        Raises Unavailable when the store cannot settle: the lease runs out and the same message is sent
-        again, as it is after a cancellation.
+        Raises nothing about the sink. Raises Unavailable when the store cannot settle: the leases run out and
+        the same messages are sent again, as they are after a cancellation.
         """
+        sink = works[0].sink
         started_at, started = self._clock.now(), self._clock.uptime()
-        failure = await self._publish(work)
-        diagnosis = self._diagnose(work, failure, started)
-        max_age = timedelta(seconds=self._policies[work.sink].max_age_seconds)
-        # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
-        is_lived = self._leaps.lived(max_age)
-        is_tried = diagnosis.uses_attempt or self._has_failed_for_long(work.sink)
-        settlement = decide(
-            work,
-            failure,
-            diagnosis,
-            started_at=started_at,
-            settled_at=self._clock.now(),
-            give_up_at=(work.created_at + max_age if is_lived and is_tried else None),
-            chance=self._clock.random(),
-        )
-        if settlement.retry_at is None:
-            self._circuits[work.sink].forget(work.id)
-        settled = False
+        failures = await self._publish(sink, works)
+        settlements = self._judge(sink, works, failures, started_at, started)
+        ends: Sequence[bool | Exception] = [False] * len(works)
         try:
-            settled = await self._store.settle_outbox(work, settlement)
+            ends = await self._store.settle_outbox_batch(list(zip(works, settlements, strict=True)))
         finally:
-            _log(work, settlement, settled=settled)
-        if settlement.is_probe:
-            await self._give_up_old(work.sink, settlement)
-        return settlement
+            for work, settlement, end in zip(works, settlements, ends, strict=True):
+                _log(work, settlement, settled=end is True)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+        for settlement in settlements:
+            if settlement.is_probe:
+                await self._give_up_old(sink, settlement)
+        return settlements
 
-    async def _publish(self, work: OutboxWork) -> Exception | None:
-        """Publish one entry; return why that failed, or None."""
-        if work.sink in self.stopped:  # stopped while this entry was already leased
-            return Gone(self.stopped[work.sink])
+    async def _publish(self, sink: str, works: Sequence[OutboxWork]) -> list[Exception | None]:
+        """Publish entries; why each failed, or None."""
+        if sink in self.stopped:  # stopped while these were already leased
+            return [Gone(self.stopped[sink])] * len(works)
+        made = []
+        for number, work in enumerate(works):
+            made.append(await self._render(work))
+            if number % RENDERED_AT_ONCE == RENDERED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        sent = iter(await self._send_all(sink, [each for each in made if isinstance(each, Notification)]))
+        failures = [next(sent) if isinstance(each, Notification) else each for each in made]
+        gone = next((failure for failure in failures if isinstance(failure, Gone)), None)
+        if gone is not None and sink not in self.stopped:
+            self.stopped[sink] = str(gone)
+            log.error("sink.stopped", sink=sink, reason=str(gone))
+        return failures
+
+    async def _render(self, work: OutboxWork) -> Notification | Exception:
+        """The message of an entry, or why it cannot be made."""
         try:
             event = work.event
             links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
-            notification = render(work, source=self._source, links=links)
-            await self._send(work.sink, notification)
-        except Gone as exc:
-            if work.sink not in self.stopped:
-                self.stopped[work.sink] = str(exc)
-                log.error("sink.stopped", sink=work.sink, reason=str(exc))  # noqa: TRY400 - the sink's wish
+            return render(work, source=self._source, links=links)
+        except Exception as exc:  # noqa: BLE001 - one message must not keep back the others
             return exc
+
+    async def _send_all(self, sink: str, notifications: Sequence[Notification]) -> Sequence[Exception | None]:
+        batched = self._batched.get(sink)
+        if batched is None or len(notifications) < 2:
+            return await asyncio.gather(*(self._try_to_send(sink, each) for each in notifications))
+        try:
+            async with asyncio.timeout(self._policies[sink].timeout_seconds + GRACE_SECONDS):
+                ends = await batched.publish_many(notifications)
+            return [end for _, end in zip(notifications, ends, strict=True)]
+        except Exception as exc:  # noqa: BLE001 - a sink may be anybody's code, and its bug is its own
+            return [exc] * len(notifications)
+
+    async def _try_to_send(self, sink: str, notification: Notification) -> Exception | None:
+        try:
+            await self._send(sink, notification)
         except Exception as exc:  # noqa: BLE001 - a sink may be anybody's code, and its bug is its own
             return exc
         return None
@@ -189,6 +218,42 @@ class Relay:
     async def _send(self, sink: str, notification: Notification) -> None:
         async with asyncio.timeout(self._policies[sink].timeout_seconds + GRACE_SECONDS):
             await self._sinks[sink].publish(notification)
+
+    def _judge(
+        self,
+        sink: str,
+        works: Sequence[OutboxWork],
+        failures: Sequence[Exception | None],
+        started_at: datetime,
+        started: timedelta,
+    ) -> list[Settlement]:
+        """What follows of each end. The sink's circuit hears first of those that were answered.
+
+        So what failed beside them is known for a fault of its own.
+        """
+        settlements: dict[int, Settlement] = {}
+        answered = [_is_answer(failure) for failure in failures]
+        max_age = timedelta(seconds=self._policies[sink].max_age_seconds)
+        # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
+        is_lived = self._leaps.lived(max_age)
+        settled_at = self._clock.now()
+        for place in sorted(range(len(works)), key=answered.__getitem__, reverse=True):
+            work, failure = works[place], failures[place]
+            diagnosis = self._diagnose(work, failure, started)
+            is_tried = diagnosis.uses_attempt or self._has_failed_for_long(sink)
+            settlements[place] = decide(
+                work,
+                failure,
+                diagnosis,
+                started_at=started_at,
+                settled_at=settled_at,
+                give_up_at=(work.created_at + max_age if is_lived and is_tried else None),
+                chance=self._clock.random(),
+            )
+            if settlements[place].retry_at is None:
+                self._circuits[sink].forget(work.id)
+        self._circuits[sink].batch_ended(is_any_taken=any(answered))
+        return [settlements[place] for place in range(len(works))]
 
     def _answer(self, event_id: str, outcome: Outcome, detail: str | None, started: timedelta) -> SinkAnswer:
         seconds = (self._clock.uptime() - started).total_seconds()
@@ -202,9 +267,9 @@ class Relay:
         before, diagnosis = circuit.outage, ITS_OWN
         outcome, detail = _outcome_of(failure)
         self.answers[work.sink] = self._answer(message_id(work), outcome, detail, started)
-        if failure is None or (isinstance(failure, Permanent) and not isinstance(failure, Gone)):
+        if _is_answer(failure):
             circuit.answered(work.id, started, now)
-        elif not isinstance(failure, Gone):
+        elif failure is not None and not isinstance(failure, Gone):
             met = Failure(
                 entry=work.id,
                 outcome=outcome,
@@ -237,6 +302,11 @@ class Relay:
         if given_up:
             outcome = settlement.outcome.value
             log.error("notifications.given_up", sink=sink, outcome=outcome, count=given_up)
+
+
+def _is_answer(failure: Exception | None) -> bool:
+    """Whether a sink took a message, or refused that one for good."""
+    return failure is None or (isinstance(failure, Permanent) and not isinstance(failure, Gone))
 
 
 def decide(

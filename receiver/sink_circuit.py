@@ -18,6 +18,7 @@ LONGEST_SECONDS = 30.0
 # it were their own fault; with one more it is the sink's.
 MOST_SUSPECTS = 4
 MOST_DOUBTED = 1000  # messages that are remembered as ones that failed while the sink took others
+MOST_IN_BATCH = 256
 
 # What says nothing of the message: it was not looked at.
 OF_THE_SINK = frozenset(
@@ -78,6 +79,9 @@ class Circuit:
         self._suspects: dict[str, float] = {}  # entries that failed since it took one, and their last waits
         self._doubted: dict[str, None] = {}  # entries that failed before it took others, the latest last
         self._probes = 0
+        # After a batch of which nothing was taken the next one is a single message, and each that is taken
+        # lets twice as many follow: one that spoils its whole batch is soon alone, and found out.
+        self.batch_size = MOST_IN_BATCH
 
     @property
     def is_failing(self) -> bool:
@@ -89,6 +93,10 @@ class Circuit:
         if self.outage is None:
             return limit
         return 0 if now < self.outage.until else min(limit, 1)
+
+    def batch_ended(self, *, is_any_taken: bool) -> None:
+        """Messages that were sent together were judged, or one by itself."""
+        self.batch_size = min(2 * self.batch_size, MOST_IN_BATCH) if is_any_taken else 1
 
     def wants_newest(self) -> bool:
         """Whether the next probe is the newest message; every other probe is the oldest one."""

@@ -22,7 +22,7 @@ def test_what_happened_is_counted() -> None:
     metrics.rejected(401)
     metrics.asset("vidgo", Outcome.STORED, 1000)
     metrics.asset("vidgo", Outcome.TIMEOUT)
-    metrics.notification("jsonl", Outcome.DELIVERED)
+    metrics.notifications("jsonl", Outcome.DELIVERED, 1)
     metrics.poll("vidgo", Outcome.IN_PROGRESS)
     metrics.commit(12, 0.002)
     metrics.loop_restarted("assets")

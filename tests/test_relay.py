@@ -1,7 +1,7 @@
 """One outbox entry on its way: what follows from each answer of a sink, and what is said of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_a_published_entry_is_delivered_and_not_due_again(bench: Bench) -> None:
-    await bench.relay().run(await bench.work())
+    await bench.relay().run([await bench.work()])
     assert [message.subject for message in bench.sink.published] == ["vidgo/t1"]
     assert await bench.state() is OutboxState.DELIVERED
     bench.clock.turn(86_400)
@@ -189,11 +189,11 @@ async def test_after_an_outage_the_entry_arrives_with_the_same_bytes(bench: Benc
     relay = bench.relay()
     bench.sink.fail_with = Unavailable("away")
     for _ in range(3):
-        await relay.run(await bench.work())
+        await relay.run([await bench.work()])
         assert await bench.state() is OutboxState.PENDING
         bench.clock.turn(60)
     bench.sink.fail_with = None
-    await relay.run(await bench.work())
+    await relay.run([await bench.work()])
     assert await bench.state() is OutboxState.DELIVERED
     assert len(bench.sink.published) == 1
 
@@ -205,11 +205,11 @@ async def test_an_entry_whose_lease_was_lost_is_not_settled_by_the_late_one(benc
     relay = bench.relay()
     with capture_logs() as logs:
         bench.sink.fail_with = Permanent("never")
-        await relay.run(late)
+        await relay.run([late])
     assert logs[0]["settled"] is False
     assert await bench.state() is OutboxState.PENDING
     bench.sink.fail_with = None
-    await relay.run(second)
+    await relay.run([second])
     assert await bench.state() is OutboxState.DELIVERED
 
 
@@ -219,7 +219,7 @@ async def test_gone_stops_the_sink_says_so_once_and_loses_nothing(bench: Bench) 
     bench.sink.fail_with = Gone("it wants no more notifications")
     with capture_logs() as logs:
         for work in await bench.lease():
-            await relay.run(work)
+            await relay.run([work])
     assert relay.stopped == {"main": "it wants no more notifications"}
     assert [line["event"] for line in logs].count("sink.stopped") == 1
     assert {await bench.state("t1"), await bench.state("t2")} == {OutboxState.PENDING}
@@ -227,14 +227,14 @@ async def test_gone_stops_the_sink_says_so_once_and_loses_nothing(bench: Bench) 
     bench.clock.turn(3601)
     restarted = bench.relay()
     for work in await bench.lease():
-        await restarted.run(work)
+        await restarted.run([work])
     assert len(bench.sink.published) == 2
 
 
 async def test_a_stopped_sink_is_not_called_for_entries_leased_before(bench: Bench) -> None:
     relay = bench.relay()
     relay.stopped["main"] = "it wants no more notifications"
-    await relay.run(await bench.work())
+    await relay.run([await bench.work()])
     assert bench.sink.published == []
     assert await bench.state() is OutboxState.PENDING
 
@@ -242,13 +242,13 @@ async def test_a_stopped_sink_is_not_called_for_entries_leased_before(bench: Ben
 async def test_a_sink_without_a_deadline_is_cut_off(bench: Bench) -> None:
     with capture_logs() as logs:
         # A tenth of a second, with the grace that the relay gives on top.
-        await bench.relay({"main": Sleeper()}, timeout_seconds=0.1 - GRACE_SECONDS).run(await bench.work())
+        await bench.relay({"main": Sleeper()}, timeout_seconds=0.1 - GRACE_SECONDS).run([await bench.work()])
     assert logs[0]["outcome"] == "timeout"
     assert await bench.state() is OutboxState.PENDING
 
 
 async def test_a_cancelled_run_settles_nothing_and_the_lease_runs_out(bench: Bench) -> None:
-    task = asyncio.create_task(bench.relay({"main": Sleeper()}).run(await bench.work()))
+    task = asyncio.create_task(bench.relay({"main": Sleeper()}).run([await bench.work()]))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -262,7 +262,7 @@ async def test_every_attempt_is_one_line_with_everything_in_it(bench: Bench) -> 
     bench.sink.fail_with = Unavailable("away", retry_after_seconds=30)
     work = await bench.work()
     with capture_logs() as logs:
-        await relay.run(work)
+        await relay.run([work])
     assert [line for line in logs if line["event"] != "sink.troubled"] == [
         {
             "event": "notification.settled",
@@ -289,14 +289,14 @@ async def test_a_dead_letter_is_said_louder_than_a_retry(
 ) -> None:
     bench.sink.fail_with = failure
     with capture_logs() as logs:
-        await bench.relay().run(await bench.work())
+        await bench.relay().run([await bench.work()])
     assert [line["log_level"] for line in logs if line["event"] == "notification.settled"] == [level]
 
 
 async def test_a_crash_is_logged_without_what_it_said(bench: Bench) -> None:
     bench.sink.fail_with = RuntimeError("the whole message with its prompt")
     with capture_logs() as logs:
-        await bench.relay().run(await bench.work())
+        await bench.relay().run([await bench.work()])
     assert "prompt" not in str(logs)
     assert logs[0]["outcome"] == "crashed"
 
@@ -311,7 +311,7 @@ async def look(relay: Relay, bench: Bench, *, room: int = 8) -> int:
     if due_at is None or due_at > now:
         return 0
     works = await relay.lease("main", now, now + timedelta(seconds=60), room)
-    await asyncio.gather(*(relay.run(work) for work in works))
+    await asyncio.gather(*(relay.run(each) for each in works))
     return len(works)
 
 
@@ -405,6 +405,132 @@ async def test_a_message_that_the_sink_chokes_on_holds_up_no_other_and_is_tried_
     assert relay.problem("main") is None
     assert sink.tries < 30  # in an hour
     assert (await task_of(bench, "t1")).notifications[0].attempts == sink.tries - 1
+
+
+class Batches(MemorySink):
+    """Takes batches of messages. ``ends`` says what becomes of one of them; what it raises, of them all."""
+
+    def __init__(self, ends: Callable[[Notification], Exception | None] = lambda _: None) -> None:
+        super().__init__()
+        self.ends = ends
+        self.sizes: list[int] = []
+
+    async def publish(self, notification: Notification) -> None:
+        (end,) = await self.publish_many([notification])
+        if end is not None:
+            raise end
+
+    async def publish_many(self, notifications: Sequence[Notification]) -> Sequence[Exception | None]:
+        self.sizes.append(len(notifications))
+        await self.ping()
+        ends = [self.ends(each) for each in notifications]
+        self.published += [each for each, end in zip(notifications, ends, strict=True) if end is None]
+        return ends
+
+
+async def add_many(bench: Bench, count: int) -> list[str]:
+    tasks = [f"more {number}" for number in range(count)]
+    await asyncio.gather(*map(bench.add, tasks))
+    return ["t1", *tasks]
+
+
+async def test_what_is_due_goes_to_a_sink_that_takes_batches_in_one_and_is_settled_each(bench: Bench) -> None:
+    tasks = await add_many(bench, 40)
+    sink = Batches()
+    relay = bench.relay({"main": sink})
+    with capture_logs() as logs:
+        assert await look(relay, bench, room=2) == 1
+    assert sink.sizes == [41]
+    assert {await bench.state(task_id) for task_id in tasks} == {OutboxState.DELIVERED}
+    settled = [line["task_id"] for line in logs if line["event"] == "notification.settled"]
+    assert sorted(settled) == sorted(tasks)
+
+
+async def test_one_message_of_a_batch_that_is_not_taken_is_its_own_fault(bench: Bench) -> None:
+    def choke(notification: Notification) -> Exception | None:
+        bench.clock.turn(0.001)
+        is_first = notification.subject == "vidgo/t1"
+        return Unavailable("it answered 500", outcome=Outcome.HTTP_ERROR) if is_first else None
+
+    tasks = await add_many(bench, 20)
+    relay = bench.relay({"main": Batches(choke)})
+    await look(relay, bench)
+    assert not relay.is_down("main")
+    assert {await bench.state(task_id) for task_id in tasks[1:]} == {OutboxState.DELIVERED}
+    (first,) = (await task_of(bench, "t1")).notifications
+    assert (first.state, first.attempts, first.outcome) == (OutboxState.PENDING, 1, Outcome.HTTP_ERROR)
+
+
+async def test_of_a_batch_that_is_refused_for_good_each_is_a_dead_letter(bench: Bench) -> None:
+    tasks = await add_many(bench, 20)
+    relay = bench.relay({"main": Batches(lambda _: Permanent("it takes no such message"))})
+    await look(relay, bench)
+    assert {await bench.state(task_id) for task_id in tasks} == {OutboxState.DEAD}
+    assert not relay.is_down("main")
+
+
+@pytest.mark.parametrize("failure", [ConnectionResetError(), Unavailable("cut", outcome=Outcome.INTERRUPTED)])
+async def test_a_message_that_spoils_its_whole_batch_is_soon_alone_and_all_others_arrive(
+    bench: Bench, failure: Exception
+) -> None:
+    def choke(notification: Notification) -> None:
+        if notification.subject == "vidgo/more 17":
+            raise failure
+
+    tasks = await add_many(bench, 60)
+    sink = Batches(choke)
+    relay = bench.relay({"main": sink})
+    await work_for(relay, bench, 120)
+    states = {task_id: await bench.state(task_id) for task_id in tasks}
+    assert {task_id for task_id, state in states.items() if state is OutboxState.PENDING} == {"more 17"}
+    assert len(sink.published) == 60
+
+
+async def test_a_batch_for_a_sink_that_is_away_is_one_outage_and_one_probe_at_a_time(bench: Bench) -> None:
+    tasks = await add_many(bench, 60)
+    sink = Batches()
+    sink.fail_with = Unavailable("nobody listens", outcome=Outcome.CONNECT_FAILED)
+    relay = bench.relay({"main": sink})
+    with capture_logs() as logs:
+        await work_for(relay, bench, 60)
+        assert sink.sizes == [61, 1, 1, 1, 1, 1]
+        sink.fail_with = None
+        await work_for(relay, bench, 60)
+    changes = [line["event"] for line in logs if line["event"].startswith("sink.")]
+    assert changes == ["sink.troubled", "sink.recovered"]
+    assert sorted(message.subject for message in sink.published) == sorted(f"vidgo/{each}" for each in tasks)
+    assert {(await task_of(bench, each)).notifications[0].attempts for each in tasks} == {1}
+
+
+async def test_gone_in_a_batch_stops_the_sink_and_loses_nothing(bench: Bench) -> None:
+    tasks = await add_many(bench, 5)
+    relay = bench.relay({"main": Batches(lambda _: Gone("it wants no more"))})
+    await look(relay, bench)
+    assert relay.stopped == {"main": "it wants no more"}
+    assert {await bench.state(task_id) for task_id in tasks} == {OutboxState.PENDING}
+
+
+async def test_a_sink_that_does_not_say_of_each_message_what_became_of_it_loses_none(bench: Bench) -> None:
+    class Silent(Batches):
+        async def publish_many(self, notifications: Sequence[Notification]) -> Sequence[Exception | None]:
+            return (await super().publish_many(notifications))[1:]
+
+    tasks = await add_many(bench, 5)
+    await look(bench.relay({"main": Silent()}), bench)
+    assert {await bench.state(task_id) for task_id in tasks} == {OutboxState.PENDING}
+    assert (await task_of(bench, "t1")).notifications[0].outcome is Outcome.CRASHED
+
+
+async def test_a_batch_that_does_not_end_is_cut_off(bench: Bench) -> None:
+    class Hanging(Batches):
+        async def publish_many(self, notifications: Sequence[Notification]) -> Sequence[Exception | None]:
+            await asyncio.sleep(3600)
+            return []
+
+    tasks = await add_many(bench, 5)
+    await look(bench.relay({"main": Hanging()}, timeout_seconds=0.1 - GRACE_SECONDS), bench)
+    outcomes = {(await task_of(bench, task_id)).notifications[0].outcome for task_id in tasks}
+    assert outcomes == {Outcome.TIMEOUT}
 
 
 async def test_while_a_sink_is_down_it_is_said_why_and_when_it_is_tried_again(bench: Bench) -> None:

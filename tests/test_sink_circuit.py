@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from receiver.models import Outcome
-from receiver.sink_circuit import MOST_SUSPECTS, OF_THE_SINK, Circuit, Diagnosis, Failure
+from receiver.sink_circuit import MOST_IN_BATCH, MOST_SUSPECTS, OF_THE_SINK, Circuit, Diagnosis, Failure
 
 START = timedelta(days=3)  # an uptime begins anywhere
 AMBIGUOUS = (Outcome.HTTP_ERROR, Outcome.TIMEOUT, Outcome.INTERRUPTED, Outcome.REFUSED, Outcome.CRASHED)
@@ -51,6 +51,17 @@ def test_a_sink_that_takes_messages_gets_as_many_as_there_is_room_for() -> None:
     circuit = Circuit()
     take(circuit, "a", 1)
     assert (circuit.room(8, later(2)), circuit.outage) == (8, None)
+
+
+def test_what_spoils_its_whole_batch_is_soon_alone() -> None:
+    circuit = Circuit()
+    assert circuit.batch_size == MOST_IN_BATCH
+    circuit.batch_ended(is_any_taken=False)
+    sizes = []
+    for _ in range(10):
+        sizes.append(circuit.batch_size)
+        circuit.batch_ended(is_any_taken=True)
+    assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, 256, 256]
 
 
 @pytest.mark.parametrize("outcome", sorted(OF_THE_SINK))

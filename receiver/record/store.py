@@ -139,6 +139,11 @@ class RecordStore:
     async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
         return await self._writer.write_batched(outbox.settle_entries, (work, settlement))
 
+    async def settle_outbox_batch(
+        self, ended: Sequence[tuple[OutboxWork, Settlement]]
+    ) -> list[bool | Exception]:
+        return await self._writer.write_each(outbox.settle_entries, ended)
+
     async def give_up_outbox(
         self, sink: str, created_before: datetime, settlement: Settlement, limit: int
     ) -> int:

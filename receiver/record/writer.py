@@ -120,15 +120,16 @@ class Writer:
         ``work`` returns what became of each, in their order. A ReceiverError among these is raised here, and
         says that nothing was written for its item.
         """
-        if self._closed or len(self._waiting) >= MOST_WAITING:
-            raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append(_Job(work, item, future))
-        if not self._gathering:
-            self._gathering = True
-            self._loop.call_soon(self._hand_over, 0)
+        self._check_room()
         # A caller that goes away cancels only its future: the thread commits the work all the same.
-        return await future
+        return await self._enqueue(work, item)
+
+    async def write_each(self, work: WorkForAll[Item, T], items: Sequence[Item]) -> list[T | Exception]:
+        """Do the same for several items; what became of each, in their order, errors among it."""
+        self._check_room()
+        futures = [self._enqueue(work, item) for item in items]
+        ends: Sequence[Any] = await asyncio.gather(*futures, return_exceptions=True)
+        return list(ends)  # nobody but us could have cancelled one of them
 
     async def aclose(self) -> None:
         """Commit what waits, checkpoint, close. Later writes are refused."""
@@ -138,6 +139,18 @@ class Writer:
             self._waiting = []
             self._queue.put([])
             await asyncio.to_thread(self._thread.join)
+
+    def _check_room(self) -> None:
+        if self._closed or len(self._waiting) >= MOST_WAITING:
+            raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+    def _enqueue(self, work: WorkForAll[Item, T], item: Item) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.append(_Job(work, item, future))
+        if not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._hand_over, 0)
+        return future
 
     def _hand_over(self, seen: int) -> None:
         """Give the thread all that waits, once the loop has nothing to add right away.

@@ -18,6 +18,7 @@ import stat
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ class JsonlSink:
         self._path = path
         self._follows_links = follows_links
         self._timeout_seconds = timeout_seconds
-        self._waiting: deque[_Line] = deque()
+        self._waiting: deque[_Lines] = deque()
         self._file = _File(path, follows_links=follows_links)
         self._pipe = _Pipe(path, timeout_seconds)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: the end
@@ -92,13 +93,12 @@ class JsonlSink:
 
     async def publish(self, notification: Notification) -> None:
         """Append one line; it is on the disk when this returns. Raises Unavailable."""
-        line = _Line(notification.body + b"\n")
-        self._waiting.append(line)
-        try:
-            await self._in_thread(line)
-        finally:
-            with suppress(ValueError, IndexError):  # taken already, or the thread is taking just now
-                self._waiting.remove(line)  # given up before it was written: not written later either
+        await self._append(notification.body + b"\n")
+
+    async def publish_many(self, notifications: Sequence[Notification]) -> list[None]:
+        """Append a line for each, all in one write. Raises Unavailable, though some may be there then."""
+        await self._append(b"".join([each.body + b"\n" for each in notifications]))
+        return [None] * len(notifications)
 
     async def ping(self) -> None:
         """Prove that the file can be opened and fsynced, or be made (none is left); that a pipe is read."""
@@ -108,12 +108,21 @@ class JsonlSink:
         # Not waited for: nothing is in flight any more, or it hangs in the kernel.
         self._jobs.put(None)
 
-    async def _in_thread(self, line: "_Line | None") -> None:
+    async def _append(self, text: bytes) -> None:
+        lines = _Lines(text)
+        self._waiting.append(lines)
+        try:
+            await self._in_thread(lines)
+        finally:
+            with suppress(ValueError, IndexError):  # taken already, or the thread is taking just now
+                self._waiting.remove(lines)  # given up before they were written: not written later either
+
+    async def _in_thread(self, lines: "_Lines | None") -> None:
         name = self._path.name
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 done: Future[None] = Future()
-                self._jobs.put((done, line))
+                self._jobs.put((done, lines))
                 await asyncio.wrap_future(done)
         except TimeoutError as exc:  # an OSError, too: this one first
             raise Unavailable(f"{name}: it took no line in time", outcome=Outcome.TIMEOUT) from exc
@@ -125,38 +134,38 @@ class JsonlSink:
 
     def _run(self) -> None:
         while job := self._jobs.get():
-            done, line = job
+            done, lines = job
             if not done.set_running_or_notify_cancel():  # given up before its turn came
                 continue
             try:
-                self._flush(line)
+                self._flush(lines)
             except Exception as exc:  # noqa: BLE001 - it is for whoever asked
                 done.set_exception(exc)
             else:
                 done.set_result(None)
         self._pipe.close()
 
-    def _flush(self, line: "_Line | None") -> None:
-        """Write all that waits. ``line`` came before this call, so afterwards it is settled."""
+    def _flush(self, lines: "_Lines | None") -> None:
+        """Write all that waits. ``lines`` came before this call, so afterwards they are settled."""
         batch = []
         with suppress(IndexError):  # another thread may add, so "until it is empty" has to be tried
             while True:
                 batch.append(self._waiting.popleft())
         if batch:
             try:
-                self._append(b"".join(each.text for each in batch))
+                self._write(b"".join(each.text for each in batch))
             except OSError as exc:
                 for each in batch:
                     each.failure = exc
-        if line is not None:
-            if line.failure is not None:
-                raise line.failure
+        if lines is not None:
+            if lines.failure is not None:
+                raise lines.failure
         elif self._leads_to_pipe():  # a ping
             self._pipe.append(b"")
         else:
             self._file.try_out()
 
-    def _append(self, text: bytes) -> None:
+    def _write(self, text: bytes) -> None:
         if self._leads_to_pipe():
             self._pipe.append(text)
         else:
@@ -288,15 +297,15 @@ class _Pipe:
                     self._is_torn = bool(left)
 
 
-class _Line:
-    """One line on its way from the loop to the thread, and what became of it."""
+class _Lines:
+    """One line, or several, on the way from the loop to the thread, and what became of it."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.failure: OSError | None = None
 
 
-_Job = tuple[Future[None], _Line | None]
+_Job = tuple[Future[None], _Lines | None]
 
 
 def _check_place(path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 import psycopg
 
-from tests.bench.world import AT_ONCE, Figures, repeats
+from tests.bench.world import AT_ONCE, LINES_AT_ONCE, Figures, repeats
 from tests.e2e.ledger import told_wrongly
 from tests.e2e.service import Consumer, Receiver
 from tests.support.recount import check_counts
@@ -108,11 +108,11 @@ def judge(scene: Scene, database: str) -> FleetFigures:
     figures = FleetFigures(tasks=len(truth), kills=scene.kills, restarts=scene.restarts)
     figures.strange += scene.strange
     figures.lost += told_wrongly(truth, scene.tasks, events)
-    for told in (lines, hooked):
+    for told, most in ((lines, LINES_AT_ONCE), (hooked, AT_ONCE)):
         epochs: defaultdict[str, list[int]] = defaultdict(list)
         for event, epoch in told:
             epochs[event["id"]].append(epoch)
-        figures.told_again += repeats(epochs, figures.doubled, "told")
+        figures.told_again += repeats(epochs, figures.doubled, "told", most=most)
     fetched = {
         name: [scene.epochs.at(moment) for moment in moments]
         for name, moments in scene.watched.fetched.items()

@@ -22,6 +22,8 @@ from typing import Any
 import httpx2
 import msgspec
 
+from receiver.loops import BATCHES_AT_ONCE
+from receiver.sink_circuit import MOST_IN_BATCH
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, SECRET, Receiver, bearer
@@ -29,6 +31,7 @@ from tests.support.media_host import listening, picture
 
 PROVIDER = "vidgo"
 AT_ONCE = 8  # downloads, and publishes to one sink: what may be in flight when the service dies
+LINES_AT_ONCE = BATCHES_AT_ONCE * MOST_IN_BATCH  # to the file
 STATUS = "/api/generate/status/"
 SINKS = ("file", "hook")
 
@@ -298,9 +301,9 @@ def compare(world: World, service: Receiver, lives_of_lines: Callable[[int], int
         if len(ids[number]) > 1:
             figures.doubled.append(f"task {number} is told by {len(ids[number])} ids")
     figures.torn += _bad_files(world, service)
-    for by_task in (world.told, lines):
+    for by_task, most in ((world.told, AT_ONCE), (lines, LINES_AT_ONCE)):
         lives = {number: [life for life, _ in each] for number, each in by_task.items()}
-        figures.told_again += repeats(lives, figures.doubled, "told")
+        figures.told_again += repeats(lives, figures.doubled, "told", most=most)
     figures.fetched_again = repeats(world.fetched, figures.doubled, "fetched")
     figures.doubled += _fetched_after_the_end(world)
     return figures

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from receiver.errors import Unavailable
 from receiver.models import Notification, Outcome
 from receiver.options import PluginOptions
-from receiver.ports import Sink
+from receiver.ports import BatchSink, Sink
 from tests.support.messages import cloud_event, notification
 from tests.support.sink_hosts import Host, Server
 from tests.support.waiting import until
@@ -122,6 +122,48 @@ class SinkContract:
         assert host.received() == []
 
 
+class BatchSinkContract(SinkContract):
+    """For sinks that take batches."""
+
+    @pytest.fixture
+    def batch_sink(self, sink: Sink) -> BatchSink:
+        assert isinstance(sink, BatchSink)
+        return sink
+
+    async def test_a_batch_arrives_whole_and_in_its_order(self, batch_sink: BatchSink, host: Host) -> None:
+        messages = [notification(f"evt_{n}", metadata={"n": "x" * n * 100}) for n in range(MANY)]
+        messages.insert(50, notification("evt_large", metadata={"text": "Ж\n" * 800_000}))
+        assert list(await batch_sink.publish_many(messages)) == [None] * len(messages)
+        assert host.received() == [message.body for message in messages]
+
+    async def test_batches_at_once_all_arrive_and_none_is_mixed_up(
+        self, batch_sink: BatchSink, host: Host
+    ) -> None:
+        batches = [[notification(f"evt_{a}_{b}") for b in range(20)] for a in range(10)]
+        ends = await asyncio.gather(*map(batch_sink.publish_many, batches))
+        assert [list(each) for each in ends] == [[None] * 20] * 10
+        assert sorted(host.received()) == sorted(message.body for batch in batches for message in batch)
+
+    async def test_a_repeat_of_a_batch_is_dropped_or_arrives_as_the_same_bytes(
+        self, batch_sink: BatchSink, host: Host
+    ) -> None:
+        messages = [notification(f"evt_{n % 5}") for n in range(10)]
+        for _ in range(2):
+            assert list(await batch_sink.publish_many(messages)) == [None] * 10
+        assert set(host.received()) == {message.body for message in messages}
+
+    async def test_a_cancelled_batch_harms_no_other(self, batch_sink: BatchSink, host: Host) -> None:
+        batches = [[notification(f"evt_{a}_{b}") for b in range(20)] for a in range(6)]
+        doomed = [asyncio.create_task(batch_sink.publish_many(batch)) for batch in batches[1:]]
+        await asyncio.sleep(0.001)
+        for task in doomed:
+            task.cancel()
+        await asyncio.gather(*doomed, return_exceptions=True)
+        assert list(await batch_sink.publish_many(batches[0])) == [None] * 20
+        assert {message.body for message in batches[0]} <= set(host.received())
+        assert all(json.loads(body)["id"].startswith("evt_") for body in host.received())
+
+
 class ServerSinkContract(SinkContract):
     """For sinks with a server behind them: subclasses also give the fixture ``server``, not started."""
 
@@ -194,6 +236,77 @@ class ServerSinkContract(SinkContract):
         assert await failure(sink) is Outcome.TIMEOUT
         server.thaw()
         await sink.publish(notification())
+
+
+class ServerBatchSinkContract(BatchSinkContract, ServerSinkContract):
+    """For sinks that take batches and have a server behind them."""
+
+    async def test_of_a_batch_for_a_server_that_is_away_each_is_unavailable(
+        self, open_sink: OpenSink, server: Server
+    ) -> None:
+        sink, messages = open_sink(server.url), [notification(f"evt_{n}") for n in range(MANY)]
+        assert await batch_outcomes(sink, messages) == [Outcome.CONNECT_FAILED] * MANY
+        server.start()
+        assert await batch_outcomes(sink, messages) == [None] * MANY
+        assert server.received() == [message.body for message in messages]
+
+    async def test_a_server_killed_under_batches_loses_nothing_that_was_taken(
+        self, open_sink: OpenSink, server: Server
+    ) -> None:
+        sink = open_sink(server.url)
+        server.start()
+        taken: list[bytes] = []
+        load = [asyncio.create_task(keep_publishing_batches(sink, f"evt_{n}", taken)) for n in range(3)]
+        await until(lambda: taken)
+        server.stop()
+        untaken = [message for each in await asyncio.gather(*load) for message in each]
+        server.start()
+        while untaken:  # as the relay does: what was not said to be taken is sent again
+            ends = await batch_outcomes(sink, untaken)
+            taken += [message.body for message, end in zip(untaken, ends, strict=True) if end is None]
+            untaken = [message for message, end in zip(untaken, ends, strict=True) if end is not None]
+        assert set(taken) == set(server.received())
+
+    async def test_of_a_batch_for_a_frozen_server_each_is_unavailable_in_time(
+        self, open_sink: OpenSink, server: Server
+    ) -> None:
+        sink, messages = open_sink(server.url, SHORT_SECONDS), [notification(f"evt_{n}") for n in range(MANY)]
+        server.start()
+        await sink.publish(notification("evt_before"))
+        server.freeze()
+        started = time.monotonic()
+        assert await batch_outcomes(sink, messages) == [Outcome.TIMEOUT] * MANY
+        assert time.monotonic() - started < SHORT_SECONDS + SLACK_SECONDS
+        server.thaw()
+        await batch_outcomes(sink, messages)  # may meet what the freeze has left of its connections
+        assert await batch_outcomes(sink, messages) == [None] * MANY
+        assert {message.body for message in messages} <= set(server.received())
+
+
+async def batch_outcomes(sink: Sink, messages: Sequence[Notification]) -> list[Outcome | None]:
+    """Why each of a batch is not taken now; None for those that are."""
+    assert isinstance(sink, BatchSink)
+    try:
+        ends = await sink.publish_many(messages)
+    except Unavailable as exc:
+        ends = [exc] * len(messages)
+    assert len(ends) == len(messages)
+    outcomes: list[Outcome | None] = []
+    for end in ends:
+        assert end is None or isinstance(end, Unavailable)
+        outcomes.append(None if end is None else end.outcome)
+    return outcomes
+
+
+async def keep_publishing_batches(sink: Sink, prefix: str, taken: list[bytes]) -> list[Notification]:
+    """Publish one batch after the other, and note what was taken; what was not, of the first that was not."""
+    for number in range(100_000):
+        messages = [notification(f"{prefix}_{number}_{n}") for n in range(MANY)]
+        ends = await batch_outcomes(sink, messages)
+        taken += [message.body for message, end in zip(messages, ends, strict=True) if end is None]
+        if any(ends):
+            return [message for message, end in zip(messages, ends, strict=True) if end is not None]
+    pytest.fail("it was never refused")
 
 
 async def failure(sink: Sink, message: Notification | None = None) -> Outcome:

@@ -1027,6 +1027,28 @@ class StoreContract:
         assert await store.settle_outbox(late, settlement(Outcome.DELIVERED)) is False
         assert await store.settle_outbox(current, settlement(Outcome.DELIVERED)) is True
 
+    async def test_notifications_that_ended_together_are_settled_each_as_alone(self, store: Store) -> None:
+        for number in range(5):
+            await store.log_submission(submission(f"t{number}"))
+            await store.record(recording(failed(f"t{number}")))
+        works = await store.lease_outbox("all", later(1), later(60), 4)
+        lost = await store.lease_outbox("all", later(1), later(2), 4)
+        (again,) = await store.lease_outbox("all", later(3), later(60), 4)
+        assert [work.id for work in lost] == [again.id]
+        ends = [
+            settlement(Outcome.DELIVERED),
+            settlement(Outcome.TIMEOUT, retry_at=later(100)),
+            settlement(Outcome.REFUSED),
+            settlement(Outcome.DELIVERED),
+        ]
+
+        ended = [*zip(works, ends, strict=True), (lost[0], ends[0]), (works[0], ends[2])]
+        assert await store.settle_outbox_batch(ended) == [True, True, True, True, False, False]
+
+        stats = (await store.count_stats()).outbox["all"]
+        assert stats == {"delivered": 2, "pending": 2, "dead": 1}
+        assert [work.attempt for work in await store.lease_outbox("all", later(100), later(160), 9)] == [3, 2]
+
     async def test_a_dead_letter_that_is_sent_after_all_is_made_anew(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(failed("t1")))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -24,7 +25,7 @@ from receiver.models import Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
-from tests.contracts.sink import OpenSink, SinkContract, failure
+from tests.contracts.sink import BatchSinkContract, OpenSink, failure
 from tests.support.disk_faults import folders_that_cannot_be_synced
 from tests.support.messages import notification
 
@@ -59,7 +60,7 @@ class File:
         return text.split(b"\n")[:-1]
 
 
-class TestJsonlSink(SinkContract):
+class TestJsonlSink(BatchSinkContract):
     sink_class = JsonlSink
 
     @pytest.fixture
@@ -120,6 +121,26 @@ class TestJsonlSink(SinkContract):
         await sink.publish(notification("evt_2"))
         assert consumer.lines == [notification("evt_1").body]
         assert host.received() == [notification("evt_2").body]
+
+    async def test_a_batch_whose_file_is_renamed_before_it_is_settled_is_lost_by_no_reader(
+        self, sink: JsonlSink, host: File, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await sink.publish(notification("evt_1"))
+        consumer = Consumer(host.path)
+        before(monkeypatch, "fsync", consumer.take)
+        messages = [notification(f"evt_{n}") for n in range(2, 50)]
+        assert await sink.publish_many(messages) == [None] * 48
+        assert {message.body for message in messages} <= {*consumer.lines, *host.received()}
+
+    async def test_a_batch_is_one_write_and_one_fsync(
+        self, sink: JsonlSink, host: File, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await sink.publish(notification("evt_1"))
+        calls: list[str] = []
+        for name in ("write", "fsync"):
+            before(monkeypatch, name, partial(calls.append, name), times=1000)
+        await sink.publish_many([notification(f"evt_{n}") for n in range(200)])
+        assert calls == ["write", "fsync"]
 
     @pytest.mark.parametrize("call", ["fsync", "close"])
     async def test_a_line_whose_file_is_renamed_before_it_is_settled_is_lost_by_no_reader(
@@ -383,6 +404,7 @@ async def test_lines_go_to_a_terminal_and_to_nowhere() -> None:
 
 PUBLISH_TWICE = """
 import asyncio, sys
+from functools import partial
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink
@@ -458,6 +480,7 @@ async def test_a_url_that_names_no_file_is_refused(url: str, tmp_path: Path) -> 
 
 EXIT_WHILE_THE_DISK_HANGS = """
 import asyncio, os, sys, threading
+from functools import partial
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink

@@ -17,7 +17,7 @@ from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.redis import RedisSink
 from receiver.sinks.redis.answers import code_of
-from tests.contracts.sink import OpenSink, ServerSinkContract, failure
+from tests.contracts.sink import OpenSink, ServerBatchSinkContract, batch_outcomes, failure
 from tests.support.manual import section
 from tests.support.messages import notification
 from tests.support.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events
@@ -38,7 +38,7 @@ def _told(answer: str) -> exceptions.ResponseError:
     return exceptions.ResponseError(text, status_code="ERR")
 
 
-class TestRedisSink(ServerSinkContract):
+class TestRedisSink(ServerBatchSinkContract):
     sink_class = RedisSink
 
     @pytest.fixture
@@ -62,6 +62,41 @@ class TestRedisSink(ServerSinkContract):
     async def test_a_repeat_adds_nothing(self, sink: RedisSink, host: SharedRedis) -> None:
         await asyncio.gather(*(sink.publish(notification()) for _ in range(20)))
         assert host.received() == [notification().body]
+
+    async def test_a_repeat_of_a_batch_adds_nothing(self, sink: RedisSink, host: SharedRedis) -> None:
+        messages = [notification(f"evt_{n}") for n in range(100)]
+        await sink.publish(messages[70])
+        batches = [messages, messages[30:], [*messages[:3], *messages[:3]]]
+        ends = await asyncio.gather(*map(sink.publish_many, batches))
+        assert set().union(*ends) == {None}
+        assert len(host.received()) == 100
+
+    async def test_an_entry_that_the_server_refuses_keeps_no_other_of_its_batch_out(
+        self, open_sink: OpenSink, server: RedisServer
+    ) -> None:
+        server.start()
+        with server.client() as admin:
+            admin.config_set("proto-max-bulk-len", str(1 << 20))  # for one value; no batch is cut so small
+        sink = open_sink(server.url)
+        messages = [notification(f"evt_{n}") for n in range(100)]
+        messages[50] = notification("evt_large", metadata={"text": "x" * (2 << 20)})
+        ends = await batch_outcomes(sink, messages)
+        assert [place for place, end in enumerate(ends) if end is not None] == [50]
+        assert server.received() == [message.body for message in messages[:50] + messages[51:]]
+
+    @pytest.mark.parametrize("lacking", ["eval", "exists", "set", "xadd"])
+    async def test_of_a_batch_of_a_user_without_a_permission_nothing_is_added_however_often_it_is_tried(
+        self, open_sink: OpenSink, server: RedisServer, lacking: str
+    ) -> None:
+        server.start()
+        sink = open_sink(user(server, *(f"+{name}" for name in COMMANDS if name != lacking)))
+        messages = [notification(f"evt_{n}") for n in range(10)]
+        for _ in range(2):
+            assert await batch_outcomes(sink, messages) == [Outcome.REFUSED] * 10
+        assert server.received() == []
+        user(server, f"+{lacking}")
+        assert await batch_outcomes(sink, messages) == [None] * 10
+        assert len(server.received()) == 10
 
     async def test_a_newer_revision_is_added_under_an_id_of_its_own(
         self, sink: RedisSink, host: SharedRedis
@@ -282,9 +317,9 @@ async def test_a_cluster_keeps_a_stream_and_what_it_has_seen_on_one_node(
             sink = RedisSink.from_url(f"redis://127.0.0.1:{owner.port}/0?stream={quote(stream)}", options)
             await sink.ping()
             await sink.publish(notification())
-            await sink.publish(notification())
+            assert await batch_outcomes(sink, [notification(), notification("evt_3")]) == [None, None]
             with owner.client() as client:
-                assert stream_events(client, stream) == [notification().body]
+                assert stream_events(client, stream) == [notification().body, notification("evt_3").body]
             await sink.aclose()
             away = RedisSink.from_url(f"redis://127.0.0.1:{other.port}/0?stream={quote(stream)}", options)
             for attempt in (away.ping(), away.publish(notification("evt_2"))):

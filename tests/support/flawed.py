@@ -4,7 +4,7 @@ A flawed record is one on either engine: ``type(name, (Flawed, SqliteStore), {})
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -237,12 +237,12 @@ class AnswersBeforeRecording(Ingest):
 class SettlesBeforePublishing(Relay):
     """Marks an entry as delivered, and then delivers it."""
 
-    async def run(self, work: OutboxWork) -> Settlement:
+    async def run(self, works: Sequence[OutboxWork]) -> list[Settlement]:
         now = self._clock.now()
         settlement = Settlement(outcome=Outcome.DELIVERED, started_at=now, settled_at=now)
-        await self._store.settle_outbox(work, settlement)
-        await super().run(work)
-        return settlement
+        await self._store.settle_outbox_batch([(work, settlement) for work in works])
+        await super().run(works)
+        return [settlement] * len(works)
 
 
 class WritesInPlace(LocalBlobs):

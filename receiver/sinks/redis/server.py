@@ -10,6 +10,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from receiver.errors import Unavailable
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 from receiver.sinks.redis.answers import failure
@@ -42,13 +43,21 @@ class RedisServer:
         return cls(client, needs=needs, timeout_seconds=options.timeout_seconds)
 
     @asynccontextmanager
-    async def asked(self) -> AsyncIterator[Redis]:
+    async def asked(self, give_up_at: float | None = None) -> AsyncIterator[Redis]:
         """Take a place, set one deadline for all, and put the driver's errors in our words."""
         try:
-            async with asyncio.timeout(self._timeout_seconds), self._places:
+            async with asyncio.timeout_at(give_up_at or self.give_up_at()), self._places:
                 yield self.client
         except (exceptions.RedisError, OSError) as exc:  # the deadline's TimeoutError is an OSError
             raise failure(exc, self._needs) from exc
+
+    def give_up_at(self) -> float:
+        """The deadline of what begins now, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self._timeout_seconds
+
+    def refusal(self, answer: str) -> Unavailable:
+        """In our words, what a script was told when it tried something."""
+        return failure(exceptions.ResponseError(answer), self._needs)
 
     async def aclose(self) -> None:
         await self.client.aclose(close_connection_pool=True)

@@ -11,11 +11,13 @@ other than 0; and ``type``, by which ``receiver doctor`` sees what else is under
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from redis import exceptions
 from redis.asyncio import Redis
 
+from receiver.errors import Unavailable
 from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
@@ -25,17 +27,28 @@ from receiver.sinks.redis.server import TLS_OPTIONS, RedisServer
 DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice
 MOST_DEDUPE_SECONDS = 10 * 365 * 86_400
 
-# Add an entry unless its key was seen. One script, because both must happen or neither, and a script that
-# fails half-way is not undone. So nothing may fail behind the entry, or each retry would add another one: the
-# first SET writes nothing, as there is nothing to overwrite, but is refused wherever the second one would be.
-# And no mark may come before the entry: a mark without an entry would be a lost message.
-_ADD_ONCE = """
-if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-redis.call('SET', KEYS[2], '1', 'XX', 'EX', ARGV[1])
-redis.call('XADD', KEYS[1], ARGV[5], 'id', ARGV[2], 'type', ARGV[3], 'event', ARGV[4])
-redis.call('SET', KEYS[2], '1', 'EX', ARGV[1])
-return 1
+# Add entries, each unless its key was seen; what came of each: nothing to say, or the error. One script,
+# because an entry and its mark must happen or neither, and a script that fails half-way is not undone. So
+# nothing may fail behind an entry, or each retry would add another one: the first SET writes nothing, as
+# there is nothing to overwrite, but is refused wherever the second one would be. And no mark may come before
+# its entry: a mark without an entry would be a lost message. An error ends its own entry, no other.
+_ADD_EACH_ONCE = """
+local function add(seen, id, kind, event)
+    if redis.call('EXISTS', seen) == 1 then return end
+    redis.call('SET', seen, '1', 'XX', 'EX', ARGV[1])
+    redis.call('XADD', KEYS[1], ARGV[2], 'id', id, 'type', kind, 'event', event)
+    redis.call('SET', seen, '1', 'EX', ARGV[1])
+end
+local ends = {}
+for n = 2, #KEYS do
+    local at = 3 * n - 3
+    local added, err = pcall(add, KEYS[n], ARGV[at], ARGV[at + 1], ARGV[at + 2])
+    ends[n - 1] = added and '' or type(err) == 'table' and err.err or tostring(err)
+end
+return ends
 """
+# In one call of the script: the server does nothing else meanwhile.
+MOST_ENTRIES, MOST_BYTES = 64, 1 << 20
 _NEXT_ID = "*"
 # No entry can have this id, so the server checks all that it checks before a command, and adds nothing.
 _NO_ID = "0-0"
@@ -80,23 +93,28 @@ class RedisSink:
     async def publish(self, notification: Notification) -> None:
         """Return when the server has the entry, from this publish or from an earlier one."""
         async with self._server.asked() as client:
-            await self._add(
-                client,
-                notification.dedupe_key,
-                notification.event_id,
-                notification.type.value,
-                notification.body,
-                entry_id=_NEXT_ID,
-            )
+            (refusal,) = await self._add(client, [notification])
+        if refusal is not None:
+            raise refusal
+
+    async def publish_many(self, notifications: Sequence[Notification]) -> list[Exception | None]:
+        """Add entries in some calls of the script, all of them in the time that one publish has."""
+        give_up_at = self._server.give_up_at()
+        ends: list[Exception | None] = []
+        for few in _in_calls(notifications):
+            try:
+                async with self._server.asked(give_up_at) as client:
+                    ends += await self._add(client, few)
+            except Unavailable as exc:
+                ends += [exc] * len(few)
+        return ends
 
     async def ping(self) -> None:
         """Prove that the server would add an entry now: go all the way to one that it must refuse."""
         async with self._server.asked() as client:
-            try:
-                await self._add(client, "ping", "", "", b"", entry_id=_NO_ID)
-            except exceptions.ResponseError as exc:
-                if _NO_ID not in str(exc):
-                    raise
+            (answer,) = await self._eval(client, ["ping"], ["", "", b""], entry_id=_NO_ID)
+            if _NO_ID not in answer:
+                raise exceptions.ResponseError(answer)
             try:
                 kind = await client.type(self._stream)
             except exceptions.NoPermissionError:
@@ -104,20 +122,36 @@ class RedisSink:
         if kind not in (b"stream", b"none"):
             raise unavailable("WRONGTYPE")
 
-    async def _add(
-        self, client: Redis, dedupe_key: str, event_id: str, event_type: str, body: bytes, *, entry_id: str
-    ) -> None:
-        await client.eval(
-            _ADD_ONCE,
-            2,
-            self._stream,
-            f"{self._tagged}:seen:{dedupe_key}",
-            str(self._dedupe_seconds),
-            event_id,
-            event_type,
-            body,
-            entry_id,
+    async def _add(self, client: Redis, notifications: Sequence[Notification]) -> list[Unavailable | None]:
+        fields: list[str | bytes] = []
+        for each in notifications:
+            fields += each.event_id, each.type.value, each.body
+        dedupe_keys = [each.dedupe_key for each in notifications]
+        answers = await self._eval(client, dedupe_keys, fields, entry_id=_NEXT_ID)
+        return [self._server.refusal(answer) if answer else None for answer in answers]
+
+    async def _eval(
+        self, client: Redis, dedupe_keys: Sequence[str], fields: Sequence[str | bytes], *, entry_id: str
+    ) -> list[str]:
+        """Run the script; its answers, empty where an entry is there now."""
+        seen = [f"{self._tagged}:seen:{key}" for key in dedupe_keys]
+        answers: list[bytes] = await client.eval(
+            _ADD_EACH_ONCE, 1 + len(seen), self._stream, *seen, str(self._dedupe_seconds), entry_id, *fields
         )
+        return [answer.decode(errors="replace") for answer in answers]
 
     async def aclose(self) -> None:
         await self._server.aclose()
+
+
+def _in_calls(notifications: Sequence[Notification]) -> Iterator[Sequence[Notification]]:
+    """As many at a time as one call of the script may add."""
+    few: list[Notification] = []
+    size = 0
+    for each in notifications:
+        if few and (len(few) == MOST_ENTRIES or size + len(each.body) > MOST_BYTES):
+            yield few
+            few, size = [], 0
+        few.append(each)
+        size += len(each.body)
+    yield few
