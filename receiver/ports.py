@@ -43,6 +43,7 @@ from receiver.models import (
     Replay,
     ReplayState,
     ReplayWork,
+    Replica,
     Report,
     ServerSeen,
     Settlement,
@@ -468,6 +469,10 @@ class FileRecord(Protocol):
     @staticmethod
     def check_copy(source: Path, target: Path) -> RecordCopy:
         """Look at every page and every index of a copy, and count what is in it."""
+
+    @staticmethod
+    def replica_of(path: Path) -> Replica | None:
+        """What another program that copies the record elsewhere has left; None where none does."""
 
     @staticmethod
     def log_bytes(path: Path) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fetching.client import open_plain_client
 from receiver.lanes import NOWHERE
-from receiver.models import Outcome
+from receiver.models import Outcome, Replica
 from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
 from receiver.runtime import make_blobs, make_sink
@@ -46,6 +47,9 @@ READY_TIMEOUT_SECONDS = 10.0
 ASK_TIMEOUT_SECONDS = 10.0
 LONG_LOG_BYTES = 256 * 2**20  # no list of ours makes it as long
 RECORD_SECONDS = 30.0
+# Litestream takes a change within a second, and keeps it for five minutes after it is in the bucket.
+BEHIND_SECONDS = 60.0
+UNSENT_SECONDS = 1200.0
 
 # What every provider is asked about: no task has this id; some want to know the model, too.
 NO_TASK_ID = "receiver-doctor"
@@ -337,7 +341,7 @@ async def _examined(settings: Settings) -> list[Check]:
     if isinstance(record, ServerRecord):
         return await _examined_server(record, settings)
     if isinstance(record, FileRecord):
-        return [await _examined_file(record, settings)]
+        return [await _examined_file(record, settings), *_copied(record, settings)]
     return [ok("record", f"{settings.database_scheme} looks after itself")]
 
 
@@ -355,6 +359,26 @@ async def _examined_file(record: FileRecord, settings: Settings) -> Check:
     except OSError as exc:
         return fail("record", f"{path}: {exc.strerror}", SAME_USER)
     return _sound(is_done, log)
+
+
+def _copied(record: FileRecord, settings: Settings) -> list[Check]:
+    """Whether a program that copies the record elsewhere keeps up; nothing where there is none."""
+    with suppress(ReceiverError, OSError):
+        replica = record.replica_of(record.file_of(settings.database_url, settings.data_dir))
+        return [_kept_up(replica)] if replica else []
+    return []
+
+
+def _kept_up(replica: Replica) -> Check:
+    name, who = "copy", replica.program
+    if replica.behind_seconds > BEHIND_SECONDS:
+        behind = f"{replica.behind_seconds / 60:,.0f} min"
+        said = f"{who} does not run: the record's last change is {behind} younger than the last that it took"
+        return warn(name, said, "start it again; a disk that is lost takes along what came since")
+    if replica.unsent_seconds > UNSENT_SECONDS:
+        said = f"{who} cannot put away what it took {replica.unsent_seconds / 60:,.0f} min ago"
+        return warn(name, said, "see in its log what the bucket answers")
+    return ok(name, f"{who} runs, and has taken the last change")
 
 
 async def _examined_server(record: ServerRecord, settings: Settings) -> list[Check]:

@@ -395,6 +395,14 @@ class RecordCopy(msgspec.Struct, frozen=True, kw_only=True):
     undelivered: int  # outbox entries
 
 
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program that copies the record elsewhere, change by change, has left beside it."""
+
+    program: str
+    behind_seconds: float  # from the newest change that it took to the last one of the record
+    unsent_seconds: float  # since it took the oldest change that it still has here
+
+
 class TableCopy(msgspec.Struct, frozen=True, kw_only=True):
     """A table of the record that was moved and read back the same, and how much is in it."""
 

@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from receiver.models import RecordCopy, Stats, TableCopy
+from receiver.models import RecordCopy, Replica, Stats, TableCopy
 from receiver.options import StoreOptions
 from receiver.ports import RecordTables
 from receiver.record import metadata
@@ -25,7 +25,7 @@ from receiver.record.leases import EVERYBODY
 from receiver.record.readers import LONG, Purpose, Query, Readers
 from receiver.record.store import RecordStore, free_leases
 from receiver.record.writer import Writer
-from receiver.stores.sqlite import backup, tables, wal
+from receiver.stores.sqlite import backup, litestream, tables, wal
 from receiver.stores.sqlite.connections import SqliteReads, SqliteWrites, trouble
 from receiver.stores.sqlite.lock import path_of, take_lock
 from receiver.stores.sqlite.migrations import migrate, pending
@@ -91,6 +91,10 @@ class SqliteStore(RecordStore):
     @staticmethod
     def log_bytes(path: Path) -> int:
         return wal.log_bytes(path)
+
+    @staticmethod
+    def replica_of(path: Path) -> Replica | None:
+        return litestream.replica_of(path)
 
     @staticmethod
     def stored_files(copy: Path) -> Iterator[tuple[str, int]]:
