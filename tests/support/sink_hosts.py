@@ -98,12 +98,14 @@ class HttpServer(Child):
 class RedisServer(Child):
     """A redis-server that writes everything to disk at once."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        program = shutil.which("redis-server") or missing("redis-server is not installed")
+    def __init__(self, folder: Path, *arguments: str, program: str | None = None) -> None:
+        program = program or shutil.which("redis-server") or missing("redis-server is not installed")
         durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        ports = ["--port", "0", "--tls-port"] if "--tls-cert-file" in arguments else ["--port"]
         super().__init__(
-            lambda port: [program, "--port", str(port), "--dir", str(folder), *durable, *arguments]
+            lambda port: [program, *ports, str(port), "--dir", str(folder), *durable, *arguments]
         )
+        self.is_tls = len(ports) > 1
         self.url = f"redis://127.0.0.1:{self.port}/0?stream=events"
 
     def start(self) -> None:
@@ -115,10 +117,10 @@ class RedisServer(Child):
             return stream_events(client, "events")
 
     def client(self, **options: Any) -> "Redis":
-        return Redis(port=self.port, protocol=2, **options)
+        return Redis("127.0.0.1", self.port, protocol=2, **options)
 
     def _ready(self) -> bool:
-        with self.client() as client:
+        with self.client(ssl=self.is_tls, ssl_cert_reqs="none") as client:
             try:
                 client.ping()
             except Exception as exc:  # noqa: BLE001 - "a password is needed" is an answer, too
