@@ -5,7 +5,7 @@ and what is null, are as ``celery.app.amqp`` of 5.7.0 writes them. All are alway
 what they do without.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,14 +21,14 @@ class CeleryMessage(NamedTuple):
     """``task_id`` is the correlation id, too. ``body`` is JSON, with the event in it as it is."""
 
     task_id: str
-    headers: dict[str, object]
+    headers: dict[str, Any]
     body: bytes
 
 
 def encode(notification: Notification, task: str) -> CeleryMessage:
     """The message that starts ``task`` with the event as its one argument."""
     id_ = job_id(notification)
-    headers: dict[str, object] = {
+    headers: dict[str, Any] = {
         "lang": "py",
         "task": task,
         "id": id_,

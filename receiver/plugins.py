@@ -37,6 +37,8 @@ _OURS: dict[Kind, dict[str, str]] = {
         "rediss": "receiver.sinks.redis:RedisSink",
         "celery+redis": "receiver.sinks.redis.celery:CelerySink",
         "celery+rediss": "receiver.sinks.redis.celery:CelerySink",
+        "celery+amqp": "receiver.sinks.amqp.celery:CelerySink",
+        "celery+amqps": "receiver.sinks.amqp.celery:CelerySink",
         "rq+redis": "receiver.sinks.redis.rq:RqSink",
         "rq+rediss": "receiver.sinks.redis.rq:RqSink",
         "dramatiq+redis": "receiver.sinks.redis.dramatiq:DramatiqSink",

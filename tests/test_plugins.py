@@ -47,6 +47,8 @@ def test_all_four_providers_load_under_their_own_names() -> None:
         ("sinks", "rediss"),
         ("sinks", "celery+redis"),
         ("sinks", "celery+rediss"),
+        ("sinks", "celery+amqp"),
+        ("sinks", "celery+amqps"),
         ("sinks", "rq+redis"),
         ("sinks", "rq+rediss"),
         ("sinks", "dramatiq+redis"),

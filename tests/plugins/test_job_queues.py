@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import celery
 import dramatiq
 import httpx2
 import msgspec
@@ -22,6 +23,7 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.ports import Sink
+from receiver.sinks.amqp.celery import CelerySink as AmqpCelerySink
 from receiver.sinks.redis.arq import ArqSink
 from receiver.sinks.redis.celery import CelerySink
 from receiver.sinks.redis.dramatiq import DramatiqSink
@@ -33,13 +35,17 @@ from tests.support.job_queues import (
     QueueServer,
     Worker,
     arq_jobs,
+    celery_argument,
     celery_jobs,
     dramatiq_jobs,
     install_arq,
     rq_jobs,
+    sink_of,
     taskiq_jobs,
 )
+from tests.support.manual import section
 from tests.support.messages import notification
+from tests.support.rabbitmq import Rabbit, shared_rabbit
 from tests.support.waiting import until
 
 ODD = {"text": 'Ж漢字🦊\u2028\n"\\\0é'}
@@ -75,7 +81,7 @@ class JobSinkContract(SinkContract):
         """What a worker has done on its first start, where a push needs it."""
 
     def worker(self, server: Queue, folder: Path) -> Worker:
-        return Worker(server, folder, *self.worker_arguments)
+        return Worker(server.told, folder, *self.worker_arguments)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -345,13 +351,78 @@ class TestArq(JobSinkContract):
     read = staticmethod(arq_jobs)
 
     def worker(self, server: Queue, folder: Path) -> Worker:
-        return Worker(server, folder, path=install_arq(folder / "arq"))
+        return Worker(server.told, folder, path=install_arq(folder / "arq"))
+
+
+class CeleryRabbit:
+    """A RabbitMQ server with a queue of Celery's, as the host of a contract."""
+
+    def __init__(self, rabbit: Rabbit) -> None:
+        self.rabbit = rabbit
+        told = section("jobs", "## Celery with RabbitMQ")
+        self.told = told.replace("amqp://guest:guest@127.0.0.1:5672", rabbit.root)
+        url, self.task = sink_of(self.told)
+        self.url = f"{url}&queue={rabbit.queue}"
+
+    def received(self) -> list[bytes]:
+        assert {properties.headers["task"] for properties in self.properties()} <= {self.task}
+        return [celery_argument(message.body) for message in self.rabbit.messages()]
+
+    def properties(self) -> list[Any]:
+        return [message.header.properties for message in self.rabbit.messages()]
+
+
+class TestCeleryOnRabbitmq(SinkContract):
+    sink_class = AmqpCelerySink
+
+    @pytest.fixture
+    def host(self) -> Iterator[CeleryRabbit]:
+        rabbit = shared_rabbit()
+        yield CeleryRabbit(rabbit)
+        rabbit.asked(lambda channel: channel.exchange_delete(rabbit.queue))  # which Celery declares
+        rabbit.clear()
+
+    async def test_a_message_has_every_part_of_one_that_celery_sends(
+        self, sink: Sink, host: CeleryRabbit
+    ) -> None:
+        await sink.publish(notification())
+        with celery.Celery(broker=f"{host.rabbit.root}//") as app:
+            app.send_task(host.task, args=[json.loads(notification().body)], queue=host.rabbit.queue)
+        ours, theirs = host.properties()
+        assert ours.headers.keys() == theirs.headers.keys()
+        told = ("id", "root_id", "argsrepr", "origin")
+        assert {**ours.headers, **dict.fromkeys(told)} == {**theirs.headers, **dict.fromkeys(told)}
+        for name in ("content_type", "content_encoding", "delivery_mode", "priority", "app_id", "expiration"):
+            assert getattr(ours, name) == getattr(theirs, name), name
+        assert ours.correlation_id == ours.headers["id"] == "evt_1"
+
+    async def test_a_queue_that_no_worker_has_declared_takes_nothing(
+        self, open_sink: OpenSink, host: CeleryRabbit
+    ) -> None:
+        sink = open_sink(f"{host.url}-of-nobody")
+        for attempt in (sink.ping(), sink.publish(notification())):
+            with pytest.raises(Unavailable, match="rabbitmq has no") as caught:
+                await attempt
+            assert caught.value.outcome is Outcome.REFUSED
+
+    async def test_celery_s_own_worker_runs_the_manual_s_task_for_each_event(
+        self, sink: Sink, host: CeleryRabbit, tmp_path: Path
+    ) -> None:
+        arguments = ("-Q", host.rabbit.queue, *TestCelery.worker_arguments)
+        worker = Worker(host.told, tmp_path, *arguments)
+        try:
+            await sink.publish(notification())
+            await sink.publish(notification("evt_2", metadata=ODD, revision=2))
+            await until(lambda: len(worker.printed()) >= 2, 30)
+            assert worker.printed() == ["evt_1 task.completed {}", f"evt_2.2 task.completed {ODD}"]
+            worker.end()
+        finally:
+            worker.stop()
+        assert host.received() == []
 
 
 def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str, Any]:
     """What Celery itself puts into a queue for this task and argument."""
-    import celery  # noqa: PLC0415 - it takes a while
-
     with celery.Celery(broker=host.on_this_port("redis://127.0.0.1:6379/0")) as app:
         app.send_task(task, args=[json.loads(body)], queue=queue)
     with host.client() as client:
@@ -370,6 +441,9 @@ def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str,
             "unknown option stream; known are task, queue, dedupe_seconds",
         ),
         ("celery+redis://u:s3cr3t@/0?task=a", "write celery+redis://HOST:PORT/DATABASE?task=NAME"),
+        ("celery+amqp://h0st/?queue=a", "its URL lacks the option task"),
+        ("celery+amqp://u:s3cr3t@/?task=a", "write celery+amqp://HOST:PORT/VHOST?task=NAME"),
+        ("celery+amqp://h0st/?task=a&exchange=b", "unknown option exchange; known are task, queue"),
         ("rq+redis://h0st/0?task=a.b&timeout=0", "timeout must be a whole number from 1 to 86400"),
         ("dramatiq+redis://h0st/0?task=a&namespace={a}", "namespace must be a name of letters"),
         ("taskiq+redis://h0st/0?task=a:b&broker=pubsub", "broker must be stream or list"),

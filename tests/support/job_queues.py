@@ -4,10 +4,12 @@ import base64
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -46,9 +48,14 @@ def celery_jobs(client: "Redis", key: str) -> list[Job]:
 
 
 def _celery_job(message: dict[str, Any]) -> Job:
-    body = msgspec.json.decode(base64.b64decode(message["body"]), type=_CeleryBody)
-    assert body.kwargs == {}
-    return Job(message["headers"]["id"], message["headers"]["task"], bytes(body.args[0]))
+    argument = celery_argument(base64.b64decode(message["body"]))
+    return Job(message["headers"]["id"], message["headers"]["task"], argument)
+
+
+def celery_argument(body: bytes) -> bytes:
+    decoded = msgspec.json.decode(body, type=_CeleryBody)
+    assert decoded.kwargs == {}
+    return bytes(decoded.args[0])
 
 
 class _RqCall(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -127,15 +134,19 @@ def install_arq(folder: Path) -> Path:
     return folder
 
 
+def sink_of(told: str) -> tuple[str, str]:
+    """The URL and the task of the sink that a section of the manual sets up."""
+    (url,) = re.findall(r"^RECEIVER_SINK_\w+='(.*)'$", told, re.MULTILINE)
+    return url, dict(parse_qsl(url.partition("?")[2]))["task"]
+
+
 class QueueServer(RedisServer):
     """A redis-server with one queue; ``heading`` is where the manual tells of it."""
 
     def __init__(self, folder: Path, heading: str, jobs: Callable[["Redis", str], list[Job]]) -> None:
         super().__init__(folder)
-        self.told = section("jobs", heading)
-        (told,) = re.findall(r"^RECEIVER_SINK_\w+='(.*)'$", self.told, re.MULTILINE)
-        self.url = self.on_this_port(told)
-        self.task = dict(parse_qsl(told.partition("?")[2]))["task"]
+        self.told = self.on_this_port(section("jobs", heading))
+        self.url, self.task = sink_of(self.told)
         self._jobs = jobs
 
     def on_this_port(self, text: str) -> str:
@@ -149,16 +160,16 @@ class QueueServer(RedisServer):
 class Worker:
     """A worker with the manual's ``tasks.py``, whose ``print`` writes to a file; begun as the manual says."""
 
-    def __init__(self, server: QueueServer, folder: Path, *arguments: str, path: Path | None = None) -> None:
+    def __init__(self, told: str, folder: Path, *arguments: str, path: Path | None = None) -> None:
         self._printed = folder / "printed"
-        (tasks,) = re.findall(r"^```python\n(.*?)^```$", server.told, re.DOTALL | re.MULTILINE)
+        (tasks,) = re.findall(r"^```python\n(.*?)^```$", told, re.DOTALL | re.MULTILINE)
         catch = _CATCH.format(path=str(self._printed))
-        (folder / "tasks.py").write_text(catch + server.on_this_port(tasks))
-        command = re.findall(r"^```sh\n(.*?)^```$", server.told, re.DOTALL | re.MULTILINE)[-1]
-        program, *told = shlex.split(server.on_this_port(command))
+        (folder / "tasks.py").write_text(catch + tasks)
+        command = re.findall(r"^```sh\n(.*?)^```$", told, re.DOTALL | re.MULTILINE)[-1]
+        program, *given = shlex.split(command)
         self._log = (folder / "worker.log").open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULES.get(program, program), *told, *arguments],
+            [sys.executable, "-m", _MODULES.get(program, program), *given, *arguments],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, (folder, path))))},
             stdout=self._log,
@@ -172,7 +183,14 @@ class Worker:
     def log(self) -> str:
         return Path(self._log.name).read_text()
 
+    def end(self) -> None:
+        """Let it acknowledge what it has done, and go."""
+        self._process.terminate()
+        self._process.wait(20)
+
     def stop(self) -> None:
-        os.killpg(self._process.pid, 9)
+        """Kill it where it still runs."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)
         self._log.close()
