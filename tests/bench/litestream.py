@@ -11,8 +11,12 @@ from tests.support.s3 import seaweedfs
 
 async def main(rounds: int, seconds: float) -> None:
     for number in range(1, rounds + 1):
-        with tempfile.TemporaryDirectory() as folder, seaweedfs(Path(folder)) as bucket:
-            async with replicated(Path(folder), bucket) as service:
+        with (
+            tempfile.TemporaryDirectory() as disk,
+            tempfile.TemporaryDirectory() as elsewhere,
+            seaweedfs(Path(elsewhere)) as bucket,
+        ):
+            async with replicated(Path(disk), bucket) as service:
                 loss = await lost_after(service, seconds)
         print(
             f"round {number}: {loss.answered} answered, {loss.lost} of them lost, all of the last"

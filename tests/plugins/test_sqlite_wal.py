@@ -1,7 +1,11 @@
 """The write-ahead log beside those who read for long, in this process and in others."""
 
 import asyncio
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -17,6 +21,7 @@ from receiver.record.readers import Purpose
 from receiver.stores.sqlite import SqliteStore, wal
 from receiver.stores.sqlite.wal import LONG_BYTES, log_bytes
 from tests.support.factories import completed, recording, submission
+from tests.support.missing import missing
 from tests.support.waiting import until
 
 BODY_BYTES = 2**20
@@ -99,3 +104,30 @@ async def test_beside_another_program_that_reads_for_long_nobody_waits_long(
         return log_bytes(path) <= LONG_BYTES
 
     await until(is_short)
+
+
+async def test_beside_litestream_the_log_is_kept_short_holding_up_nobody_and_all_is_copied(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real one. A checkpoint that insists would hold up every write for seconds, in vain."""
+    monkeypatch.setattr(wal, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(wal, "LONG_BYTES", 2 * BODY_BYTES)
+    path, copied = tmp_path / "receiver.db", f"file://{tmp_path}/copied"
+    program = shutil.which("litestream", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        missing("litestream is not installed (the test extra has it)")
+    waits, longest = [], 0
+    with subprocess.Popen([program, "replicate", str(path), copied], stdout=subprocess.DEVNULL) as litestream:
+        await until(lambda: list(tmp_path.glob(".receiver.db-litestream/ltx/0/*")))
+        for number in range(32):
+            await store.list_tasks(TaskFilter(), 5, None)
+            waits.append(await record(store, f"t{number}"))
+            longest = max(longest, log_bytes(path))
+        litestream.terminate()
+        assert await asyncio.to_thread(litestream.wait, 20) == 0
+    subprocess.run([program, "restore", "-o", str(tmp_path / "again.db"), copied], check=True)
+
+    assert max(waits) < 3
+    assert longest < 24 * BODY_BYTES
+    with closing(sqlite3.connect(tmp_path / "again.db")) as again:
+        assert again.execute("SELECT count(*) FROM deliveries").fetchone() == (32,)
