@@ -52,15 +52,8 @@ _OURS: dict[Kind, dict[str, str]] = {
         "nats": "receiver.sinks.nats:NatsSink",
         "tls": "receiver.sinks.nats:NatsSink",
         "sqs": "receiver.sinks.sqs:SqsSink",
+        "kafka": "receiver.sinks.kafka:KafkaSink",
     },
-}
-
-# Promised by the design, not built yet: worth a better answer than "unknown".
-_LATER: dict[Kind, frozenset[str]] = {
-    "providers": frozenset(),
-    "stores": frozenset(),
-    "blobs": frozenset(),
-    "sinks": frozenset({"kafka"}),
 }
 
 _WORDS: dict[Kind, str] = {
@@ -82,8 +75,6 @@ def complaint(kind: Kind, name: str) -> str | None:
     if name in _OURS[kind] or _third_party(kind, name):
         return None
     known = ", ".join(names(kind))
-    if name in _LATER[kind]:
-        return f"{_describe(kind, name)} is not in this release (known: {known})"
     return f"{_describe(kind, name)} is not known (known: {known})"
 
 

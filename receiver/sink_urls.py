@@ -1,12 +1,15 @@
 """A sink's URL, taken apart: where it leads, and its options."""
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from receiver.errors import Misconfigured
+
+_USER_AND_HOSTS = re.compile(r"([^:/?#]+://(?:[^/?#]*@)?)([^@/?#]*)(.*)", re.DOTALL)
 
 
 class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,22 @@ class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
             options=options,
         )
 
+    @classmethod
+    def read_hosts(
+        cls, sink: str, url: str, *, form: str, known: Collection[str], port: int
+    ) -> Sequence[Self]:
+        """One for each host of a URL that may have several, separated by commas; each has a port.
+
+        ``port`` is that of those without one. Raises Misconfigured.
+        """
+        return [cls.read(sink, each, form=form, known=known) for each in _split_hosts(url, port)]
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
     def wrong(self, what: str) -> Misconfigured:
         """The error that says what is wrong with it."""
         return Misconfigured(f"sink {self.sink}: {what}")
@@ -80,3 +99,15 @@ class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
         if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
             raise self.wrong(f"{option} must be a whole number from {least} to {most}")
         return int(text)
+
+
+def _split_hosts(url: str, port: int) -> list[str]:
+    if not (parts := _USER_AND_HOSTS.fullmatch(url)):
+        return [url]
+    head, hosts, tail = parts.groups()
+    return [f"{head}{_with_port(host, port)}{tail}" for host in hosts.split(",")]
+
+
+def _with_port(host: str, port: int) -> str:
+    has_port = re.search(r":\d*$", host.rpartition("]")[2])
+    return host if has_port or not host else f"{host}:{port}"

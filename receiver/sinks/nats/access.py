@@ -14,7 +14,6 @@ from receiver.sink_urls import SinkUrl
 OPTIONS = ("creds", "ssl_ca_certs")
 PORT = 4222
 
-_USER_AND_HOSTS = re.compile(r"([^:/?#]+://(?:[^/?#]*@)?)([^@/?#]*)(.*)", re.DOTALL)
 _CREDENTIALS = re.compile(r"BEGIN NATS USER JWT-+\s+\S.*BEGIN USER NKEY SEED-+\s+\S", re.DOTALL)
 
 
@@ -48,24 +47,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
             except (OSError, ValueError) as exc:
                 raise url.wrong(f"the file that creds names cannot be used: {_why(exc)}") from exc
         return cls(
-            hosts=[
-                f"[{each.host}]:{each.port}" if ":" in each.host else f"{each.host}:{each.port}"
-                for each in urls
-            ],
+            hosts=[each.address for each in urls],
             user=url.user,
             password=url.password,
             creds=creds,
             tls=_trust(url, options),
             needs_tls=url.scheme == "tls",
         )
-
-
-def split_hosts(url: str) -> list[str]:
-    """A URL for each host that one names, separated by commas; with the port of NATS where it has none."""
-    if not (parts := _USER_AND_HOSTS.fullmatch(url)):
-        return [url]
-    head, hosts, tail = parts.groups()
-    return [f"{head}{_with_port(host)}{tail}" for host in hosts.split(",")]
 
 
 def read_credentials(path: Path) -> str:
@@ -77,11 +65,6 @@ def read_credentials(path: Path) -> str:
     if not _CREDENTIALS.search(text):
         raise CredentialsError("it holds no JWT and seed of a user")
     return text
-
-
-def _with_port(host: str) -> str:
-    has_port = re.search(r":\d*$", host.rpartition("]")[2])
-    return host if has_port or not host else f"{host}:{PORT}"
 
 
 def _trust(url: SinkUrl, options: PluginOptions) -> ssl.SSLContext:

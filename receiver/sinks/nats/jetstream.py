@@ -19,7 +19,7 @@ from receiver.errors import Permanent, Unavailable
 from receiver.models import MessageFormat, Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.nats.access import OPTIONS, Access, split_hosts
+from receiver.sinks.nats.access import OPTIONS, PORT, Access
 from receiver.sinks.nats.connection import Connection, RefusedError
 from receiver.sinks.nats.server import NatsServer
 
@@ -90,7 +90,7 @@ class NatsSink:
     def from_url(cls, url: str, options: PluginOptions) -> Self:
         """``?subject=SUBJECT&stream=STREAM&creds=FILE``; for TLS also ``ssl_ca_certs=FILE``."""
         known = ("subject", "stream", *OPTIONS)
-        urls = [SinkUrl.read(options.name, each, form=_FORM, known=known) for each in split_hosts(url)]
+        urls = SinkUrl.read_hosts(options.name, url, form=_FORM, known=known, port=PORT)
         first = urls[0]
         if first.path.strip("/") or not all(each.host for each in urls):
             raise first.wrong(f"write {_FORM}")
