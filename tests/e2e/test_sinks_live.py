@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.service import ADMIN_TOKEN, Receiver, bearer, consumer, receiver
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
+from tests.support.job_queues import celery_jobs
 from tests.support.media_host import media_host, picture, says
 from tests.support.sink_hosts import HttpServer, RedisServer, SharedRedis
 from tests.support.waiting import until
@@ -61,6 +62,22 @@ async def test_a_dead_sink_holds_up_no_other_and_gets_everything_once_it_lives(
             await until(lambda: host.told() == tasks)
             # The same bytes everywhere, and what was delivered elsewhere is not sent there again.
             assert sorted(host.bodies) == sorted(service.lines()) == sorted(redis.received())
+
+
+async def test_a_task_queue_gets_one_job_for_each_event(tmp_path: Path, redis: SharedRedis) -> None:
+    root, tasks = redis.url.partition("?")[0], ["t1", "t2"]
+    settings = {
+        "RECEIVER_SINK_FILE": "jsonl:events.jsonl",
+        "RECEIVER_SINK_JOBS": f"celery+{root}?task=app.tasks.image_done&queue={redis.stream}",
+    }
+    async with receiver(tmp_path, settings) as service:
+        for task_id in tasks:
+            await service.finish(task_id)
+        await until(lambda: len(celery_jobs(redis.client, redis.stream)) == len(service.lines()) == 2)
+        assert (await service.parts())["sink jobs"] == "running"
+        jobs = celery_jobs(redis.client, redis.stream)
+        assert sorted(job.argument for job in jobs) == sorted(service.lines())
+        assert {job.id for job in jobs} == {json.loads(line)["id"] for line in service.lines()}
 
 
 async def test_an_outage_of_a_consumer_shows_uses_up_no_attempt_and_fills_no_record(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from tests.support.job_queues import (
 from tests.support.manual import section
 from tests.support.messages import notification
 from tests.support.rabbitmq import Rabbit, shared_rabbit
+from tests.support.sink_hosts import RedisCluster
 from tests.support.waiting import until
 
 ODD = {"text": 'Ж漢字🦊\u2028\n"\\\0é'}
@@ -419,6 +420,30 @@ class TestCeleryOnRabbitmq(SinkContract):
         finally:
             worker.stop()
         assert host.received() == []
+
+
+async def test_a_cluster_keeps_jobs_of_one_key_and_refuses_those_of_several(tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path)
+    try:
+        cluster.start()
+        owner, _ = cluster.owner("celery")
+        async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+            options = PluginOptions(name="mine", data_dir=tmp_path, http=http)
+            sink = CelerySink.from_url(f"celery+redis://127.0.0.1:{owner.port}/0?task=a", options)
+            await sink.ping()
+            for _ in range(2):
+                await sink.publish(notification())
+            await sink.aclose()
+            with owner.client() as client:
+                assert [job.argument for job in celery_jobs(client, "celery")] == [notification().body]
+            for kind, scheme in ((RqSink, "rq"), (DramatiqSink, "dramatiq"), (ArqSink, "arq")):
+                apart: Sink = kind.from_url(f"{scheme}+redis://127.0.0.1:{owner.port}/0?task=a", options)
+                for attempt in (apart.ping(), apart.publish(notification())):
+                    with pytest.raises(Unavailable, match="on two nodes of its cluster"):
+                        await attempt
+                await apart.aclose()
+    finally:
+        cluster.stop()
 
 
 def sent_by_celery(host: Queue, task: str, queue: str, body: bytes) -> dict[str, Any]:
