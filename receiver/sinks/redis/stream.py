@@ -39,11 +39,15 @@ local function add(seen, id, kind, event)
     redis.call('XADD', KEYS[1], ARGV[2], 'id', id, 'type', kind, 'event', event)
     redis.call('SET', seen, '1', 'EX', ARGV[1])
 end
+local fields, at = {}, 1
+for length in string.gmatch(ARGV[3], '%d+') do
+    fields[#fields + 1] = string.sub(ARGV[4], at, at + length - 1)
+    at = at + length
+end
 local ends = {}
-for n = 2, #KEYS do
-    local at = 3 * n - 3
-    local added, err = pcall(add, KEYS[n], ARGV[at], ARGV[at + 1], ARGV[at + 2])
-    ends[n - 1] = added and '' or type(err) == 'table' and err.err or tostring(err)
+for n = 1, #KEYS - 1 do
+    local added, err = pcall(add, KEYS[n + 1], fields[3 * n - 2], fields[3 * n - 1], fields[3 * n])
+    ends[n] = added and '' or type(err) == 'table' and err.err or tostring(err)
 end
 return ends
 """
@@ -112,7 +116,7 @@ class RedisSink:
     async def ping(self) -> None:
         """Prove that the server would add an entry now: go all the way to one that it must refuse."""
         async with self._server.asked() as client:
-            (answer,) = await self._eval(client, ["ping"], ["", "", b""], entry_id=_NO_ID)
+            (answer,) = await self._eval(client, ["ping"], [b"", b"", b""], entry_id=_NO_ID)
             if _NO_ID not in answer:
                 raise exceptions.ResponseError(answer)
             try:
@@ -123,20 +127,29 @@ class RedisSink:
             raise unavailable("WRONGTYPE")
 
     async def _add(self, client: Redis, notifications: Sequence[Notification]) -> list[Unavailable | None]:
-        fields: list[str | bytes] = []
+        fields: list[bytes] = []
         for each in notifications:
-            fields += each.event_id, each.type.value, each.body
+            fields += each.event_id.encode(), each.type.value.encode(), each.body
         dedupe_keys = [each.dedupe_key for each in notifications]
         answers = await self._eval(client, dedupe_keys, fields, entry_id=_NEXT_ID)
         return [self._server.refusal(answer) if answer else None for answer in answers]
 
     async def _eval(
-        self, client: Redis, dedupe_keys: Sequence[str], fields: Sequence[str | bytes], *, entry_id: str
+        self, client: Redis, dedupe_keys: Sequence[str], fields: Sequence[bytes], *, entry_id: str
     ) -> list[str]:
         """Run the script; its answers, empty where an entry is there now."""
+        # All fields are one argument: the driver takes as long for an argument as the server for an entry.
+        lengths = ",".join([str(len(field)) for field in fields])
         seen = [f"{self._tagged}:seen:{key}" for key in dedupe_keys]
         answers: list[bytes] = await client.eval(
-            _ADD_EACH_ONCE, 1 + len(seen), self._stream, *seen, str(self._dedupe_seconds), entry_id, *fields
+            _ADD_EACH_ONCE,
+            1 + len(seen),
+            self._stream,
+            *seen,
+            str(self._dedupe_seconds),
+            entry_id,
+            lengths,
+            b"".join(fields),
         )
         return [answer.decode(errors="replace") for answer in answers]
 
