@@ -26,10 +26,13 @@ from receiver.ports import Provider, Store
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 100  # matches in one step: callbacks wait behind it for milliseconds only
+MOST_EVENTS_AT_ONCE = 200  # to be sent again, which takes one row for each sink
 MOST_BODIES_AT_ONCE = 10  # kept deliveries in one step: all of them are in memory, and each may be large
-BREATH_SECONDS = 0.05  # between two steps, in which the callbacks go first
+BREATH_SECONDS = 0.02  # between two steps, in which the callbacks go first
 WITHDRAW_LEASE = timedelta(seconds=30)  # from one transaction to the next: far longer than any takes
 STRIDE_SECONDS = 0.5  # the least between two steps of a slow replay, so that it writes seldom
+
+_MOST = {Stage.REPROCESS: MOST_BODIES_AT_ONCE, Stage.NOTIFY: MOST_EVENTS_AT_ONCE}
 
 # Whom the pieces of a stage are for; an empty name is everybody.
 WOKEN = {Stage.NOTIFY: "sink", Stage.FETCH: "assets", Stage.POLL: "poll", Stage.REPROCESS: ""}
@@ -133,7 +136,7 @@ def plan_step(replay: Replay) -> tuple[int, float]:
 
     Over time this is the replay's ``rate``; without one, steps are as fast as their work is settled.
     """
-    most = MOST_BODIES_AT_ONCE if replay.stage is Stage.REPROCESS else MOST_AT_ONCE
+    most = _MOST.get(replay.stage, MOST_AT_ONCE)
     if replay.rate is None:
         return most, BREATH_SECONDS
     limit = min(most, max(1, int(replay.rate * STRIDE_SECONDS)))

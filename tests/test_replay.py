@@ -25,7 +25,7 @@ from receiver.options import StoreOptions
 from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
 from receiver.record.replays import MOST_UNSETTLED
-from receiver.replay import MOST_BODIES_AT_ONCE, Replayer
+from receiver.replay import BREATH_SECONDS, MOST_BODIES_AT_ONCE, MOST_EVENTS_AT_ONCE, Replayer
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from tests.contracts.replaying import replay, start_replay
@@ -152,15 +152,15 @@ async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
 
 
 async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore, lane: LeaseLoop) -> None:
-    await end_tasks(store, 250)
+    await end_tasks(store, 450)
     started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
 
     looked_at = []
     for _ in range(3):
-        await lane.run_for(0.05)
+        await lane.run_for(BREATH_SECONDS)
         looked_at.append((await look(store, started.id)).looked_at)
 
-    assert looked_at == [100, 200, 250]
+    assert looked_at == [200, 400, 450]
 
 
 async def test_a_replay_waits_while_much_of_it_has_not_settled(
@@ -172,7 +172,7 @@ async def test_a_replay_waits_while_much_of_it_has_not_settled(
 
     await lane.run_for(60)
     stuck = await look(store, started.id)
-    assert MOST_UNSETTLED < stuck.queued <= MOST_UNSETTLED + 100
+    assert MOST_UNSETTLED < stuck.queued <= MOST_UNSETTLED + MOST_EVENTS_AT_ONCE
     assert stuck.looked_at == stuck.queued
 
     while await publish(store, clock.now()):

@@ -16,7 +16,7 @@ from receiver.record.leases import HELD
 from receiver.record.rows import parameters, parameters_of, read_all, read_one
 
 MOST_UNSETTLED = 1000  # pieces of one replay: beyond it the sinks, hosts and providers come first
-PATIENCE = timedelta(seconds=1)  # until looking again whether they have
+PATIENCE = timedelta(seconds=0.25)  # until looking again whether they have
 
 WITHDRAWN = "withdrawn"  # the outcome of a piece that was taken back
 
