@@ -14,7 +14,7 @@ from receiver.envelope import message_id, render, render_test
 from receiver.errors import Gone, Permanent, Unavailable
 from receiver.models import Notification, OutboxWork, Outcome, Settlement, SinkState
 from receiver.ports import BatchSink, Sink, Store
-from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure
+from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
 from receiver.times import to_text
 
 log = structlog.get_logger()
@@ -231,17 +231,23 @@ class Relay:
 
         So what failed beside them is known for a fault of its own.
         """
-        settlements: dict[int, Settlement] = {}
-        answered = [_is_answer(failure) for failure in failures]
+        circuit, before = self._circuits[sink], self._circuits[sink].outage
+        answered = [work.id for work, failure in zip(works, failures, strict=True) if _is_answer(failure)]
+        if answered:
+            circuit.answered(answered, started, self._clock.uptime())
         max_age = timedelta(seconds=self._policies[sink].max_age_seconds)
         # After a leap of the clock it has as long again. Looked at each time: leaps are told between looks.
         is_lived = self._leaps.lived(max_age)
         settled_at = self._clock.now()
-        for place in sorted(range(len(works)), key=answered.__getitem__, reverse=True):
-            work, failure = works[place], failures[place]
+        delivered: Settlement | None = None  # the same for all: the record keeps in one go what is alike
+        settlements = []
+        for work, failure in zip(works, failures, strict=True):
+            if failure is None and delivered is not None:
+                settlements.append(delivered)
+                continue
             diagnosis = self._diagnose(work, failure, started)
             is_tried = diagnosis.uses_attempt or self._has_failed_for_long(sink)
-            settlements[place] = decide(
+            settlement = decide(
                 work,
                 failure,
                 diagnosis,
@@ -250,10 +256,17 @@ class Relay:
                 give_up_at=(work.created_at + max_age if is_lived and is_tried else None),
                 chance=self._clock.random(),
             )
-            if settlements[place].retry_at is None:
-                self._circuits[sink].forget(work.id)
-        self._circuits[sink].batch_ended(is_any_taken=any(answered))
-        return [settlements[place] for place in range(len(works))]
+            if settlement.retry_at is None:
+                circuit.forget(work.id)
+            if failure is None:
+                delivered = settlement
+            settlements.append(settlement)
+        circuit.batch_ended(is_any_taken=bool(answered))
+        self._tell_changes(sink, before)
+        # A failure beside others that were taken is told of; so is the last of several.
+        place = max(range(len(works)), key=lambda place: (failures[place] is not None, place))
+        self.answers[sink] = self._answer(message_id(works[place]), *_outcome_of(failures[place]), started)
+        return settlements
 
     def _answer(self, event_id: str, outcome: Outcome, detail: str | None, started: timedelta) -> SinkAnswer:
         seconds = (self._clock.uptime() - started).total_seconds()
@@ -262,29 +275,26 @@ class Relay:
         )
 
     def _diagnose(self, work: OutboxWork, failure: Exception | None, started: timedelta) -> Diagnosis:
-        """Tell the sink's circuit how a publish ended; return whose fault it was."""
-        circuit, now = self._circuits[work.sink], self._clock.uptime()
-        before, diagnosis = circuit.outage, ITS_OWN
+        """Tell the sink's circuit of a publish that failed for now; return whose fault it was."""
+        if failure is None or isinstance(failure, Permanent):
+            return ITS_OWN
         outcome, detail = _outcome_of(failure)
-        self.answers[work.sink] = self._answer(message_id(work), outcome, detail, started)
-        if _is_answer(failure):
-            circuit.answered(work.id, started, now)
-        elif failure is not None and not isinstance(failure, Gone):
-            met = Failure(
-                entry=work.id,
-                outcome=outcome,
-                detail=detail or "",
-                started_at=started,
-                retry_after_seconds=_retry_after_seconds(failure),
-            )
-            diagnosis = circuit.failed(met, now)
-        # One line when a sink is down, and one when it is back; between them each probe has its own.
-        after = circuit.outage
+        met = Failure(
+            entry=work.id,
+            outcome=outcome,
+            detail=detail or "",
+            started_at=started,
+            retry_after_seconds=_retry_after_seconds(failure),
+        )
+        return self._circuits[work.sink].failed(met, self._clock.uptime())
+
+    def _tell_changes(self, sink: str, before: Outage | None) -> None:
+        """One line when a sink is down, and one when it is back; between them each probe has its own."""
+        after = self._circuits[sink].outage
         if before is None and after is not None:
-            log.warning("sink.troubled", sink=work.sink, outcome=after.outcome.value, detail=after.detail)
+            log.warning("sink.troubled", sink=sink, outcome=after.outcome.value, detail=after.detail)
         elif before is not None and after is None:
-            log.info("sink.recovered", sink=work.sink, outcome=before.outcome.value)
-        return diagnosis
+            log.info("sink.recovered", sink=sink, outcome=before.outcome.value)
 
     def _has_failed_for_long(self, sink: str) -> bool:
         patience = min(PATIENCE_SECONDS, self._policies[sink].max_age_seconds)

@@ -4,6 +4,7 @@ Moments are of ``Clock.uptime``. It is what this process has met, on purpose: of
 sends to a sink at a time, and a restart is how a stopped sink is started again.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 import msgspec
@@ -113,10 +114,11 @@ class Circuit:
             until = now + timedelta(seconds=longest_seconds)
             self.outage = msgspec.structs.replace(self.outage, until=until, probe=entry)
 
-    def answered(self, entry: str, started_at: timedelta, now: timedelta) -> None:
-        """It took a message, or refused that one for good."""
-        self._suspects.pop(entry, None)
-        self._doubted.pop(entry, None)
+    def answered(self, entries: Iterable[str], started_at: timedelta, now: timedelta) -> None:
+        """It took messages, or refused each of them for good."""
+        for entry in entries:
+            self._suspects.pop(entry, None)
+            self._doubted.pop(entry, None)
         self._doubted |= dict.fromkeys(self._suspects)
         for stale in list(self._doubted)[:-MOST_DOUBTED]:
             del self._doubted[stale]

@@ -1,13 +1,18 @@
 """Our own URLs, and values as parts of any URL."""
 
+import re
 from urllib.parse import quote
 
 CALLBACKS = "/callbacks/"
+_PLAIN = re.compile(r"[\w-]+", re.ASCII)
+
 ASSET_PATH = "/assets/{provider}/{task_id:path}/{index}"
 
 
 def path_part(value: str) -> str:
     """``value`` as one segment of a path: slashes are encoded, and dots alone cannot climb."""
+    if _PLAIN.fullmatch(value):  # as nearly all are, and asking costs a tenth of encoding
+        return value
     encoded = quote(value, safe="", errors="replace")
     return encoded if encoded.strip(".") else encoded.replace(".", "%2E")
 

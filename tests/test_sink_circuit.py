@@ -33,7 +33,7 @@ def fail(
 
 
 def take(circuit: Circuit, entry: str, at: float, *, started: float | None = None) -> None:
-    circuit.answered(entry, later(at if started is None else started), later(at))
+    circuit.answered([entry], later(at if started is None else started), later(at))
 
 
 def probe_and_fail(circuit: Circuit, entry: str, at: float, outcome: Outcome = Outcome.TIMEOUT) -> Diagnosis:

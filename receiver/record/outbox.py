@@ -4,20 +4,20 @@ A lease is a name on the row plus a ``due_at`` moved into the future. When it ru
 due again, and the name, checked when the work is settled, keeps a late finisher from changing anything.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from receiver.models import OutboxWork, Outcome, Settlement
+from receiver.models import Event, OutboxWork, Outcome, Settlement
 from receiver.record.attempts import Try, keep_attempts
 from receiver.record.cursor import Cursor
 from receiver.record.ids import notification_id
 from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
-from receiver.record.rows import ByKeys, Row, fetch_all, find_rows, parameters, to_value
+from receiver.record.rows import ByKeys, Row, fetch_all, find_rows, parameters
 from receiver.record.views import events_of
 
 FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
@@ -43,16 +43,17 @@ WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND 
 # The due entries of one sink, in order of age, with what their revisions said where that was kept. A newer
 # one may have come while an older was held by somebody who died, or was a dead letter.
 DUE_OUTBOX = f"""
-SELECT number, event, attempts + 1 AS attempt, created_at, revision,
-    nullif(replay_id, '') AS replay_id, {_NEWER} AS is_superseded,
-    (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision) AS content
+SELECT number, event, attempts + 1, created_at, revision,
+    nullif(replay_id, ''), {_NEWER},
+    (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision)
 FROM outbox o WHERE state = 'pending' AND sink = :sink AND due_at <= :now
 ORDER BY due_at {{order}} LIMIT :limit
 """  # noqa: S608
 OLDEST_OUTBOX, NEWEST_OUTBOX = DUE_OUTBOX.format(order="ASC"), DUE_OUTBOX.format(order="DESC")
 
 LEASE_OUTBOX = """
-UPDATE outbox SET lease = :lease, due_at = :until, attempts = attempts + 1 WHERE number = :number
+UPDATE outbox SET lease = :lease, due_at = :until, attempts = attempts + 1
+WHERE number IN (SELECT value FROM json_each(:numbers))
 """
 
 LEASED_NOW = ByKeys("SELECT o.number, o.event, o.revived, o.lease", "outbox o", ["o.number"])
@@ -61,6 +62,18 @@ SETTLE_OUTBOX = """
 UPDATE outbox SET lease = NULL, attempts = attempts - :uncounted, state = :state, outcome = :outcome,
     detail = :detail, due_at = :due_at, settled_at = :settled_at
 WHERE number = :number
+"""
+
+# Most are delivered, and many at the same moment. No try before it ended so.
+DELIVER_OUTBOX = """
+UPDATE outbox SET lease = NULL, state = 'delivered', outcome = :outcome, detail = :detail,
+    due_at = :settled_at, settled_at = :settled_at
+WHERE number IN (SELECT value FROM json_each(:numbers))
+"""
+KEEP_DELIVERED = """
+INSERT INTO attempts (event, target, entry, attempt, outcome, started_at, seconds, detail)
+SELECT event, :target, number, attempts, :outcome, :started_at, :seconds, :detail FROM outbox
+WHERE number IN (SELECT value FROM json_each(:numbers))
 """
 
 IS_SUPERSEDED = f"SELECT 1 FROM outbox o WHERE number = :number AND {_NEWER}"  # noqa: S608
@@ -84,6 +97,17 @@ def free_outbox(db: Cursor, now: datetime, holder: str) -> None:
     db.execute(FREE_OUTBOX, parameters(now=now, holder=holder))
 
 
+class _DueRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    number: int
+    event: int
+    attempt: int
+    created_at: datetime
+    revision: int
+    replay_id: str | None
+    is_superseded: bool | int  # as the engine has truths
+    content: str | None
+
+
 def lease_outbox(
     db: Cursor,
     sink: str,
@@ -95,20 +119,32 @@ def lease_outbox(
     newest_first: bool,
 ) -> list[OutboxWork]:
     """Take due entries of one sink with all they carry; see ``ports.Store.lease_outbox``."""
-    values = parameters(sink=sink, now=now, limit=limit, lease=lease, until=lease_until)
-    due = fetch_all(db.execute(NEWEST_OUTBOX if newest_first else OLDEST_OUTBOX, values))
-    replayed = {row["replay_id"] for row in due} - {None}
+    values = parameters(sink=sink, now=now, limit=limit)
+    due = find_rows(db.execute(NEWEST_OUTBOX if newest_first else OLDEST_OUTBOX, values), _DueRow)
+    db.executemany(DROP_OUTBOX, [{"number": row.number} for row in due if row.is_superseded])
+    replayed = {row.replay_id for row in due if row.replay_id}
     withdrawing = {replay_id for replay_id in replayed if is_being_withdrawn(db, replay_id)}
-    db.executemany(DROP_OUTBOX, [row for row in due if row["is_superseded"]])
-    rows = [row for row in due if not row["is_superseded"] and row["replay_id"] not in withdrawing]
-    db.executemany(LEASE_OUTBOX, [{**values, "number": row["number"]} for row in rows])
-    events = events_of(db, {row["event"] for row in rows}) if rows else {}
-    works = []
-    for row in rows:
-        event = as_announced(events[row["event"]], row["revision"], row["content"])
-        id_ = notification_id(event.submission.id, row["revision"], sink, row["replay_id"])
-        works.append(to_value(row, OutboxWork, id=id_, sink=sink, lease=lease, event=event))
-    return works
+    rows = [row for row in due if not row.is_superseded and row.replay_id not in withdrawing]
+    if not rows:
+        return []
+    numbers = [row.number for row in rows]
+    db.execute(LEASE_OUTBOX, parameters(lease=lease, until=lease_until, numbers=numbers))
+    events = events_of(db, {row.event for row in rows})
+    return [_leased(row, events[row.event], sink, lease) for row in rows]
+
+
+def _leased(row: _DueRow, event: Event, sink: str, lease: str) -> OutboxWork:
+    return OutboxWork(
+        id=notification_id(event.submission.id, row.revision, sink, row.replay_id),
+        number=row.number,
+        sink=sink,
+        attempt=row.attempt,
+        created_at=row.created_at,
+        revision=row.revision,
+        replay_id=row.replay_id,
+        event=as_announced(event, row.revision, row.content),
+        lease=lease,
+    )
 
 
 class _LeasedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -139,23 +175,62 @@ def settle_entries(db: Cursor, ended: Sequence[tuple[OutboxWork, Settlement]]) -
 
 
 def _settle(db: Cursor, settled: Sequence[_Settled]) -> None:
-    db.executemany(SETTLE_OUTBOX, [_values(work, settlement) for work, settlement, _ in settled])
+    others = _deliver_alike(db, settled)
+    db.executemany(SETTLE_OUTBOX, [_values(work, settlement) for work, settlement, _ in others])
     keep_attempts(
         db,
         [
             Try(
                 event=row.event,
-                target=f"sink {work.sink}",
+                target=_target(work),
                 entry=work.number,
                 attempt=work.attempt,
                 settlement=settlement,
             )
-            for work, settlement, row in settled
+            for work, settlement, row in others
         ],
     )
+    ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for work, settlement, row in settled:
         # What was revived was counted when it was given up.
-        _count(db, work, settlement, None if row.revived else work.replay_id)
+        replay_id = None if row.revived else work.replay_id
+        ended_as = _drop_if_unwanted(db, work, settlement, replay_id)
+        if replay_id is not None and ended_as is not None:
+            ended[replay_id][ended_as] += 1
+    last_at = max(settlement.settled_at for _, settlement, _ in settled)
+    for replay_id, results in ended.items():
+        for outcome, pieces in results.items():
+            count_settled(db, replay_id, outcome, last_at, pieces=pieces)
+
+
+def _deliver_alike(db: Cursor, settled: Sequence[_Settled]) -> list[_Settled]:
+    """Settle what was delivered, those together that were so at the same moment; the others."""
+    together: defaultdict[tuple[object, ...], list[_Settled]] = defaultdict(list)
+    others = []
+    for each in settled:
+        work, settlement, _ = each
+        if settlement.outcome is Outcome.DELIVERED:
+            together[work.sink, settlement.started_at, settlement.settled_at, settlement.detail].append(each)
+        else:
+            others.append(each)
+    for alike in together.values():
+        work, settlement, _ = alike[0]
+        values = parameters(
+            numbers=[each.number for each, _, _ in alike],
+            target=_target(work),
+            outcome=settlement.outcome,
+            started_at=settlement.started_at,
+            settled_at=settlement.settled_at,
+            seconds=(settlement.settled_at - settlement.started_at).total_seconds(),
+            detail=settlement.detail,
+        )
+        db.execute(DELIVER_OUTBOX, values)
+        db.execute(KEEP_DELIVERED, values)
+    return others
+
+
+def _target(work: OutboxWork) -> str:
+    return f"sink {work.sink}"
 
 
 def _values(work: OutboxWork, settlement: Settlement) -> Row:
@@ -177,19 +252,22 @@ def _state(settlement: Settlement) -> str:
     return "pending" if settlement.retry_at else "dead"
 
 
-def _count(db: Cursor, work: OutboxWork, settlement: Settlement, replay_id: str | None) -> None:
-    """Drop what is not to be sent any more, and count for its replay what has ended."""
+def _drop_if_unwanted(
+    db: Cursor, work: OutboxWork, settlement: Settlement, replay_id: str | None
+) -> str | None:
+    """Drop what is not to be sent any more; how a piece has ended for its replay, or None if it goes on."""
     state, key = _state(settlement), {"number": work.number}
-    outcome = settlement.outcome.value
-    if state != "delivered" and db.execute(IS_SUPERSEDED, key).fetchone():
+    outcome: str = settlement.outcome.value
+    if state == "delivered":
+        return outcome
+    if db.execute(IS_SUPERSEDED, key).fetchone():
         db.execute(DROP_OUTBOX, key)
     elif state == "pending":
         if not is_cancelled(db, replay_id):
-            return
+            return None
         db.execute(DROP_OUTBOX, key)
         outcome = WITHDRAWN
-    if replay_id is not None:
-        count_settled(db, replay_id, outcome, settlement.settled_at)
+    return outcome
 
 
 def give_up_outbox(

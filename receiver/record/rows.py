@@ -27,7 +27,7 @@ Key = tuple[str | int, ...]
 _AS_THEY_ARE = frozenset({str, int, float, bytes, type(None)})
 _WITH_A_SHAPE = (inspect.CollectionType, inspect.DictType, inspect.StructType, inspect.TupleType)
 _name = itemgetter(0)  # of a column, in what a cursor says of it
-_read_json = msgspec.json.Decoder().decode
+from_json = msgspec.json.Decoder().decode  # of a column that holds any JSON
 
 
 def fetch_all(cursor: Cursor) -> list[Row]:
@@ -103,7 +103,7 @@ def to_value(row: Row, kind: type[T], **more: object) -> T:
 
 def _read_in_place(row: Row, name: str) -> None:
     if isinstance(text := row.get(name), str):
-        row[name] = _read_json(text)
+        row[name] = from_json(text)
 
 
 class ByKeys:

@@ -8,8 +8,10 @@ from typing import TypeVar
 import msgspec
 
 from receiver.models import (
+    Asset,
     AssetState,
     Event,
+    EventType,
     HistoryPage,
     LeftOut,
     Outcome,
@@ -18,11 +20,21 @@ from receiver.models import (
     Task,
     TaskState,
     Verdict,
+    Via,
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.record import history
 from receiver.record.cursor import Cursor, snapshot
-from receiver.record.rows import Row, fetch_all, fetch_one, parameters, read_all, read_one, to_value
+from receiver.record.rows import (
+    Row,
+    fetch_one,
+    find_rows,
+    from_json,
+    parameters,
+    read_all,
+    read_one,
+    to_value,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -46,14 +58,13 @@ SELECT count(*) FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL
     AND created_at >= :logged_from AND created_at < :logged_before
 """
 
-# Events, their submissions, whose numbers they have, and their files; of one or of some.
+# Events with their submissions, whose numbers they have, and their files; of one or of some.
 EVENTS = """
-SELECT number, id, via, received_at, type, ended_at, revision, error_code, error_message FROM events
-WHERE number {which}
+SELECT e.number, e.id, e.via, e.received_at, e.type, e.ended_at, e.revision, e.error_code, e.error_message,
+    s.id, s.provider, s.owner, s.task_id, s.model, s.request, s.metadata, s.created_at, s.bound_at,
+    s.withdrawn_at
+FROM events e JOIN submissions s USING (number) WHERE e.number {which}
 """
-SUBMISSIONS_OF_EVENTS = f"""
-SELECT number, {SUBMISSION_COLUMNS} FROM submissions WHERE number {{which}}
-"""  # noqa: S608
 ASSETS_OF_EVENTS = """
 SELECT event, position AS "index", state, kind, outcome, attempts, deadline_at, key, media_type, bytes,
     width, height, sha256, settled_at
@@ -61,8 +72,7 @@ FROM assets WHERE event {which} ORDER BY event, position
 """
 _ONE, _SOME = "= :number", "IN (SELECT value FROM json_each(:numbers))"
 _OF_ONE, _OF_SOME = (
-    tuple(query.format(which=which) for query in (EVENTS, SUBMISSIONS_OF_EVENTS, ASSETS_OF_EVENTS))
-    for which in (_ONE, _SOME)
+    tuple(query.format(which=which) for query in (EVENTS, ASSETS_OF_EVENTS)) for which in (_ONE, _SOME)
 )
 
 EVENT_OF_TASK = """
@@ -123,18 +133,100 @@ def events_of(db: Cursor, numbers: Collection[int]) -> Mapping[int, Event]:
     return _events(db, _OF_SOME, parameters(numbers=numbers))
 
 
+class _EventRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event and its submission; made into values one by one, as hundreds are sent in one go."""
+
+    number: int
+    id: str
+    via: Via
+    received_at: datetime
+    type: EventType | None
+    ended_at: datetime | None
+    revision: int
+    error_code: str | None
+    error_message: str | None
+    submission_id: str
+    provider: str
+    owner: str
+    task_id: str
+    model: str | None
+    request: str | None
+    metadata: str
+    created_at: datetime
+    bound_at: datetime | None
+    withdrawn_at: datetime | None
+
+    def event(self, assets: Sequence[Asset]) -> Event:
+        submission = Submission(
+            id=self.submission_id,
+            provider=self.provider,
+            owner=self.owner,
+            task_id=self.task_id,
+            model=self.model,
+            request=None if self.request is None else from_json(self.request),
+            metadata=from_json(self.metadata),
+            created_at=self.created_at,
+            bound_at=self.bound_at,
+            withdrawn_at=self.withdrawn_at,
+        )
+        return Event(
+            id=self.id,
+            provider=self.provider,
+            task_id=self.task_id,
+            submission=submission,
+            via=self.via,
+            received_at=self.received_at,
+            type=self.type,
+            ended_at=self.ended_at,
+            revision=self.revision,
+            error_code=self.error_code,
+            error_message=self.error_message,
+            assets=tuple(assets),
+        )
+
+
+class _AssetRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    event: int
+    index: int
+    state: AssetState
+    kind: str
+    outcome: Outcome | None
+    attempts: int
+    deadline_at: datetime
+    key: str | None
+    media_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+    settled_at: datetime | None
+
+    def asset(self) -> Asset:
+        return Asset(
+            index=self.index,
+            state=self.state,
+            kind=self.kind,
+            outcome=self.outcome,
+            attempts=self.attempts,
+            deadline_at=self.deadline_at,
+            key=self.key,
+            media_type=self.media_type,
+            bytes=self.bytes,
+            width=self.width,
+            height=self.height,
+            sha256=self.sha256,
+            settled_at=self.settled_at,
+        )
+
+
 def _events(db: Cursor, queries: Sequence[str], given: Row) -> Mapping[int, Event]:
-    events, submissions, assets = (fetch_all(db.execute(query, given)) for query in queries)
-    owned = {row["number"]: to_value(row, Submission) for row in submissions}
-    files: defaultdict[int, list[Row]] = defaultdict(list)
-    for row in assets:
-        files[row["event"]].append(row)
-    found: dict[int, Event] = {}
-    for row in events:
-        number, owner = row["number"], owned[row["number"]]
-        task = {"provider": owner.provider, "task_id": owner.task_id, "submission": owner}
-        found[number] = to_value(row, Event, assets=files[number], **task)
-    return found
+    events, assets = queries
+    files: defaultdict[int, list[Asset]] = defaultdict(list)
+    for row in find_rows(db.execute(assets, given), _AssetRow):
+        files[row.event].append(row.asset())
+    return {
+        row.number: row.event(files[row.number]) for row in find_rows(db.execute(events, given), _EventRow)
+    }
 
 
 def get_event(db: Cursor, provider: str, task_id: str) -> Event | None:

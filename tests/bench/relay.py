@@ -155,8 +155,8 @@ async def relayed(url: str, folder: Path, sink: str, sink_url: str) -> float:
             f"RECEIVER_SINK_{sink.upper()}": sink_url,
         }
     )
-    began = time.monotonic()
     async with open_runtime(settings, work={Work.RELAY}) as runtime:
+        began = time.monotonic()
         while await runtime.store.next_due_at("outbox", sink) is not None:
             await asyncio.sleep(0.02)
         seconds = time.monotonic() - began
