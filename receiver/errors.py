@@ -93,8 +93,13 @@ class Misconfigured(ReceiverError):
 
 
 def causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """An exception and what led to it: drivers wrap the one that tells what happened."""
-    while exc is not None:
+    """An exception and what led to it, each once: drivers wrap the one that tells what happened.
+
+    One that is raised again while another is handled that it led to, as a driver may do, is its own cause.
+    """
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
         yield exc
         exc = exc.__cause__ or exc.__context__
 

@@ -91,3 +91,10 @@ def test_what_is_not_known_is_not_said() -> None:
         with_words("the connection failed", "wrong version number")
         == "the connection failed: wrong version number"
     )
+
+
+def test_an_exception_that_led_to_itself_is_looked_at_once() -> None:
+    first, second = OSError("first"), OSError("second")
+    first.__cause__, second.__context__ = second, first
+    assert list(causes(first)) == [first, second]
+    assert wire_outcome(first) is None
