@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from aiormq import Connection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from yarl import URL
 
+from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.support.missing import missing
 from tests.support.sink_hosts import accepts, free_port, in_thread
 from tests.support.waiting import until, wait_until
@@ -28,16 +30,17 @@ Result = TypeVar("Result")
 class Rabbit:
     """A server, and a durable queue there with a name of its own."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, vhost: str = "") -> None:
         self.root = root.rstrip("/")
+        self._vhost = vhost
         self.queue = f"receiver-test-{uuid.uuid4().hex}"
         self.url = self.url_of(f"queue={self.queue}")
         self._taken: dict[str, list[DeliveredMessage]] = {}
         self._exchanges: list[str] = []
         self._queues: list[str] = []
 
-    def url_of(self, query: str, vhost: str = "") -> str:
-        return f"{self.root}/{vhost}?{query}"
+    def url_of(self, query: str, vhost: str | None = None) -> str:
+        return f"{self.root}/{self._vhost if vhost is None else vhost}?{query}"
 
     def received(self) -> list[bytes]:
         return [message.body for message in self.messages()]
@@ -80,6 +83,7 @@ class Rabbit:
 
         async def talk() -> Result:
             connection = Connection(URL(f"{self.root}/"))
+            connection.vhost = unquote(self._vhost) or "/"
             await connection.connect()
             try:
                 return await ask(await connection.channel())
@@ -102,19 +106,24 @@ def shared_rabbit() -> Rabbit:
 class RabbitNode(Rabbit):
     """A node in a process of ours, which takes seconds to start: so it goes on through several tests.
 
-    Its limit for a message is 200,000 bytes.
+    Its limit for a message is 200,000 bytes; it speaks TLS, too, as the authority ``ca.pem`` of its folder
+    has certified.
     """
 
     def __init__(self, folder: Path) -> None:
         if not PROGRAM.exists():
             missing("rabbitmq-server is not installed")
-        self.port, distribution = free_port(), free_port()
+        self.port, self.tls_port, distribution = free_port(), free_port(), free_port()
+        make_authority(folder)
+        make_server(folder, CERTIFICATES["good"]._replace(names="IP:127.0.0.1"))
         super().__init__(f"amqp://guest:guest@127.0.0.1:{self.port}")
         config = folder / "rabbitmq.conf"
         config.write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nmax_message_size = 200000\nlog.file = false\n"
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlisteners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.certfile = {folder}/cert.pem\nssl_options.keyfile = {folder}/key.pem\n"
+            "max_message_size = 200000\nlog.file = false\n"
         )
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._name = f"receiver-{self.port}@localhost"
         self._environ = {
@@ -138,12 +147,13 @@ class RabbitNode(Rabbit):
     def start(self) -> None:
         """Start it where it does not run, with an empty queue where it was never started."""
         if self._process is None:
-            with (self._folder / "node.log").open("ab") as log:
+            with (self.folder / "node.log").open("ab") as log:
                 self._process = subprocess.Popen(
                     [PROGRAM], env=self._environ, stdout=log, stderr=log, start_new_session=True
                 )
             wait_until(lambda: accepts(self.port), START_SECONDS)
         self.declare(self.queue)
+        self.evaluate("mnesia:sync_log().")  # else a kill within moments takes the queue itself back
 
     def stop(self) -> None:
         """Kill it, as a power cut would."""
@@ -160,11 +170,22 @@ class RabbitNode(Rabbit):
 
     def alarm(self, *, is_on: bool) -> None:
         """Let it be short of memory, or have enough again."""
-        call = f"vm_memory_monitor set_vm_memory_high_watermark [{'0.000001' if is_on else '0.9'}]"
-        cookie = (self._folder / ".erlang.cookie").read_text()
+        self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({'0.000001' if is_on else '0.9'}).")
+
+    def evaluate(self, code: str) -> None:
+        """Let the node run some Erlang: what rabbitmqctl does, in a fraction of its time."""
+        cookie = (self.folder / ".erlang.cookie").read_text()
         program = shutil.which("erl_call") or missing("erl_call is not installed (erlang-base has it)")
-        command = [program, "-sname", self._name, "-c", cookie, "-a", call]
-        subprocess.run(command, env=self._environ, check=True, capture_output=True, timeout=30)
+        command = [program, "-sname", self._name, "-c", cookie, "-e"]
+        told = subprocess.run(
+            command,
+            env=self._environ,
+            input=f"{code}\n".encode(),
+            stdout=subprocess.PIPE,
+            timeout=30,
+            check=True,
+        )
+        assert told.stdout.startswith(b"{ok"), told.stdout
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

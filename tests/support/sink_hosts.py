@@ -10,9 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -220,8 +220,5 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
 
 def in_thread(work: Coroutine[Any, Any, Result]) -> Result:
     """The result of what runs on another loop, beside the one of the test."""
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(asyncio.run(work)))
-    thread.start()
-    thread.join()
-    return results[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -44,7 +44,9 @@ def failure(exc: BaseException, size: int = 0) -> Unavailable | Permanent:
         if size > int(limit[1]):
             return Permanent("rabbitmq takes no message as large as this one (max_message_size)")
         return _interrupted()  # another one was, and all that was under way with it is void
-    if isinstance(exc, exceptions.ConnectionClosed) and exc.args[:1] == (_NOT_ALLOWED,):
+    # Where a connection is not opened the driver keeps the server's reason to itself (aiormq 7.2.4).
+    is_hidden = isinstance(exc, exceptions.InvalidFrameError) and "got <Connection.Close" in str(exc)
+    if is_hidden or (isinstance(exc, exceptions.ConnectionClosed) and exc.args[:1] == (_NOT_ALLOWED,)):
         return Unavailable("rabbitmq has no such virtual host, or none for our user", outcome=Outcome.REFUSED)
     for kind, outcome, words in _FAILURES:
         if isinstance(exc, kind):
@@ -55,6 +57,11 @@ def failure(exc: BaseException, size: int = 0) -> Unavailable | Permanent:
         what = with_words(f"rabbitmq could not be reached ({outcome})", tls_words(exc))
         return Unavailable(what, outcome=outcome)
     return _interrupted()
+
+
+def alarm() -> Unavailable:
+    """What is said of a server that takes nothing from those who publish."""
+    return Unavailable("rabbitmq takes nothing now: it is short of memory or disk (an alarm)")
 
 
 def _interrupted() -> Unavailable:

@@ -11,14 +11,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 from aiormq import Connection, exceptions
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, AbstractConnection
 from pamqp.commands import Basic
 from yarl import URL
 
-from receiver.errors import Unavailable
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.amqp.failures import failure
+from receiver.sinks.amqp.failures import alarm, failure
 
 OPTIONS = ("ssl_ca_certs",)
 PERSISTENT = 2  # else a queue that is durable loses it at a restart, though it was confirmed
@@ -82,7 +81,9 @@ class AmqpServer:
         """
         async with self._asked(len(body)), self._alone(properties.message_id or ""):
             channel = await self._opened()
-            await self._unblocked(channel)
+            # Whatever is sent in an alarm arrives when that is over, though it was given up: so nothing is.
+            if await _is_blocked(channel.connection):
+                raise alarm()
             await channel.basic_publish(
                 body,
                 exchange=exchange,
@@ -95,7 +96,8 @@ class AmqpServer:
         """Prove that there is such an exchange, and such a queue; either may be empty. Raises Unavailable."""
         async with self._asked():
             opened = await self._opened()
-            await self._unblocked(opened)
+            if await _is_blocked(opened.connection):
+                raise alarm()
             # Of its own: to ask for what is not there ends a channel.
             channel = await opened.connection.channel(publisher_confirms=False)
             if exchange:
@@ -119,6 +121,9 @@ class AmqpServer:
             async with asyncio.timeout(self._timeout_seconds):
                 yield
         except (exceptions.AMQPError, OSError, RuntimeError) as exc:  # of a channel's state: a RuntimeError
+            connection = self._connection if isinstance(exc, TimeoutError) else None
+            if connection is not None and await _is_blocked(connection):
+                raise alarm() from exc
             raise failure(exc, size) from exc
         except asyncio.CancelledError as exc:
             if task and task.cancelling() > asked_to_end:
@@ -136,15 +141,6 @@ class AmqpServer:
         finally:
             del self._under_way[message_id]
             done.set_result(None)
-
-    async def _unblocked(self, channel: AbstractChannel) -> None:
-        # Whatever is sent in an alarm arrives when that is over, though it was given up: so nothing is.
-        connection = channel.connection
-        try:
-            async with asyncio.timeout(self._timeout_seconds / 2):
-                await connection.ready()
-        except TimeoutError as exc:
-            raise Unavailable("rabbitmq takes nothing now: it is short of memory or disk (an alarm)") from exc
 
     async def _opened(self) -> AbstractChannel:
         task = self._opening
@@ -171,6 +167,16 @@ class AmqpServer:
             with suppress(exceptions.AMQPError, OSError, RuntimeError):  # a TimeoutError is an OSError
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await connection.close()
+
+
+async def _is_blocked(connection: AbstractConnection) -> bool:
+    """Whether the server has said that it takes no messages now; it says so once one was sent."""
+    try:
+        async with asyncio.timeout(0):  # it waits for nothing where all is well
+            await connection.ready()
+    except TimeoutError:
+        return True
+    return False
 
 
 def _trust(url: SinkUrl, options: PluginOptions, scheme: str) -> ssl.SSLContext | None:
