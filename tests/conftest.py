@@ -24,6 +24,8 @@ from tests.support.media_host import MediaHost, media_host
 from tests.support.postgres import ScratchRecord, scratch_record
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller
 
+pytest.register_assert_rewrite("receiver.testing.sinks")
+
 # Real processes, storms, every damage that a request can have; then each plug-in, command and file format.
 OUTER_FOLDERS = frozenset({"bench", "e2e", "hostile"})
 UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "fetching", "plugins", "simulator"}

@@ -13,7 +13,7 @@ from receiver.options import PluginOptions
 from receiver.plugins import load
 from receiver.ports import Sink
 from receiver.testing import MemorySink, TurnableClock, sample_callback
-from tests.support.messages import notification
+from receiver.testing import sample_notification as notification
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 

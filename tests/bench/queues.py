@@ -24,7 +24,7 @@ from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.amqp import AmqpSink
 from receiver.sinks.nats import NatsSink
-from tests.support.messages import notification
+from receiver.testing import sample_notification as notification
 from tests.support.nats import NatsServer
 from tests.support.rabbitmq import Rabbit, shared_rabbit
 

@@ -14,9 +14,9 @@ from receiver.errors import Misconfigured, Permanent, Unavailable
 from receiver.models import MessageFormat, Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.amqp import AmqpSink
-from tests.contracts.sink import OpenSink, ServerSinkContract, failure, retried
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerSinkContract, failure, retried
 from tests.support.manual import printing, section
-from tests.support.messages import notification
 from tests.support.rabbitmq import Rabbit, RabbitNode, shared_rabbit
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until

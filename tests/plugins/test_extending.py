@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ from receiver.errors import Misconfigured
 from receiver.models import Outcome
 from receiver.ports import Provider, Sink
 from receiver.runtime import Runtime, open_runtime
+from receiver.testing.sinks import OpenSink, SinkContract, failure
 from receiver.web.app import build_app
 from tests.contracts.provider import ProviderContract
-from tests.contracts.sink import OpenSink, SinkContract, failure
 from tests.support.manual import section
 from tests.support.messages import cloud_event
 from tests.support.waiting import until
@@ -41,6 +42,22 @@ def module(name: str, heading: str) -> Any:
 
 SPOOL: type[Sink] = module("receiver_extras", "## A sink in 40 lines").SpoolSink
 LUMEN: type[Provider] = module("receiver_lumen", "## A provider").Lumen
+
+
+def test_the_sink_keeps_to_the_contract_in_a_project_of_its_own(tmp_path: Path) -> None:
+    """With nothing of this repository but the package."""
+    (tmp_path / "receiver_extras.py").write_text(example("## A sink in 40 lines"))
+    (tmp_path / "test_spool.py").write_text(example("## Tests of your own"))
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:cacheprovider"]
+
+    ran = subprocess.run(
+        [*command, "test_spool.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert passed is not None
+    assert f"{passed[1]} passed" in section("extending", "## Tests of your own")
 
 
 class Spool:

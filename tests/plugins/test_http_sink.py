@@ -23,8 +23,8 @@ from receiver.models import EventType, MessageFormat, Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
-from tests.contracts.sink import OpenSink, ServerSinkContract, failure
-from tests.support.messages import notification
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
 from tests.support.sink_hosts import HttpServer
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)

@@ -29,7 +29,8 @@ from receiver.sinks.redis.celery import CelerySink
 from receiver.sinks.redis.dramatiq import DramatiqSink
 from receiver.sinks.redis.rq import RqSink
 from receiver.sinks.redis.taskiq import TaskiqSink
-from tests.contracts.sink import OpenSink, ServerSinkContract, SinkContract
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerSinkContract, SinkContract
 from tests.support.job_queues import (
     Job,
     QueueServer,
@@ -44,7 +45,6 @@ from tests.support.job_queues import (
     taskiq_jobs,
 )
 from tests.support.manual import section
-from tests.support.messages import notification
 from tests.support.rabbitmq import Rabbit, shared_rabbit
 from tests.support.sink_hosts import RedisCluster
 from tests.support.waiting import until

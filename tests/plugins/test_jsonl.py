@@ -25,9 +25,9 @@ from receiver.models import Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.jsonl import JsonlSink
-from tests.contracts.sink import BatchSinkContract, OpenSink, failure
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import BatchSinkContract, OpenSink, failure
 from tests.support.disk_faults import folders_that_cannot_be_synced
-from tests.support.messages import notification
 
 OF_OTHERS = (
     b'{\n  "secret": "of somebody",\n  "api_token": "as it is kept"\n}\n',
@@ -408,7 +408,7 @@ from functools import partial
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink
-from tests.support.messages import notification
+from receiver.testing import sample_notification as notification
 
 async def main():
     sink = JsonlSink(Path("/dev/stdout"), timeout_seconds=10)
@@ -484,7 +484,7 @@ from functools import partial
 from pathlib import Path
 from receiver.errors import Unavailable
 from receiver.sinks.jsonl import JsonlSink
-from tests.support.messages import notification
+from receiver.testing import sample_notification as notification
 
 async def main():
     sink = JsonlSink(Path(sys.argv[1]), timeout_seconds=0.2)

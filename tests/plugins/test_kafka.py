@@ -16,11 +16,11 @@ from receiver.models import MessageFormat, Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.kafka import KafkaSink
 from receiver.sinks.kafka.producer import TopicProducer
-from tests.contracts.sink import OpenSink, ServerSinkContract, failure, retried
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerSinkContract, failure, retried
 from tests.support.kafka import KafkaServer, KafkaTopic
 from tests.support.kafka_mock import INIT_PRODUCER_ID, PRODUCE, MockCluster
 from tests.support.manual import printing, section
-from tests.support.messages import notification
 from tests.support.missing import missing
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until

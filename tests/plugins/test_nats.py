@@ -19,10 +19,10 @@ from receiver.models import MessageFormat, Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.nats import NatsSink
-from tests.contracts.sink import OpenSink, ServerSinkContract, failure
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.support.manual import printing, section
-from tests.support.messages import notification
 from tests.support.nats import NatsServer, operator_mode
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until

@@ -17,9 +17,9 @@ from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.redis import RedisSink
 from receiver.sinks.redis.answers import code_of
-from tests.contracts.sink import OpenSink, ServerBatchSinkContract, batch_outcomes, failure
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerBatchSinkContract, batch_outcomes, failure
 from tests.support.manual import section
-from tests.support.messages import notification
 from tests.support.sink_hosts import HttpServer, RedisCluster, RedisServer, SharedRedis, stream_events
 
 COMMANDS = ("eval", "exists", "set", "xadd", "type")

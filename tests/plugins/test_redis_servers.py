@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from receiver.sinks.redis import RedisSink
-from tests.contracts.sink import ServerSinkContract, SinkContract
+from receiver.testing.sinks import ServerSinkContract, SinkContract
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.support.manual import section
 from tests.support.missing import missing

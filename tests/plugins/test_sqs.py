@@ -20,9 +20,9 @@ from receiver.models import MessageFormat, Notification, Outcome
 from receiver.options import AwsAccess, PluginOptions
 from receiver.runtime import make_sink
 from receiver.sinks.sqs import SqsSink
-from tests.contracts.sink import OpenSink, ServerSinkContract, failure
+from receiver.testing import sample_notification as notification
+from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
 from tests.support.manual import printing, section
-from tests.support.messages import notification
 from tests.support.sqs import KEY, REGION, SECRET_KEY, SqsQueue, SqsServer
 from tests.support.waiting import until
 

@@ -152,23 +152,3 @@ def outbox_work(
         event=of or event(),
         lease="lease-1",
     )
-
-
-def notification(
-    id_: str = "evt_1", *, metadata: Mapping[str, object] | None = None, revision: int = 1
-) -> Notification:
-    """A message of its own for each event ``id_`` and revision; equal ones give equal messages."""
-    base = submission("t1", id_="sub_1")
-    of = Submission(
-        id=base.id,
-        provider=base.provider,
-        owner=base.owner,
-        task_id=base.task_id,
-        model=base.model,
-        request=None,
-        metadata=metadata or {},
-        created_at=base.created_at,
-        bound_at=base.bound_at,
-    )
-    work = outbox_work(event(id_, from_submission=of), revision=revision)
-    return rendered(work)

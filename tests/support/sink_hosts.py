@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from redis import Redis
 
@@ -24,26 +24,6 @@ from tests.support.waiting import wait_until
 Result = TypeVar("Result")
 
 STUB = Path(__file__).with_name("http_stub.py")
-
-
-class Host(Protocol):
-    """Where a sink publishes to, and what has arrived there, in the order of arrival."""
-
-    url: str
-
-    def received(self) -> list[bytes]: ...
-
-
-class Server(Host, Protocol):
-    """A host in a process of ours. It keeps what has arrived when it is stopped and started again."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def freeze(self) -> None: ...
-
-    def thaw(self) -> None: ...
 
 
 class Child:

@@ -1,10 +1,13 @@
-"""For your own tests: a clock to turn, a sink in memory, and callbacks as providers send them.
+"""For your own tests: a clock to turn, a sink in memory, callbacks as providers send them, and messages.
 
 clock = TurnableClock()
 clock.turn(3600)
 sink = MemorySink()
 sink.fail_with = Unavailable("away")
 body = sample_callback("vidgo", "task-1", files=["https://media.example/0.png"])
+message = sample_notification("evt_1")
+
+What every sink must do is in ``receiver.testing.sinks``, which needs pytest and pytest-asyncio.
 """
 
 import itertools
@@ -15,7 +18,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from receiver.clock import Clock
-from receiver.models import Notification
+from receiver.envelope import render
+from receiver.models import (
+    Asset,
+    AssetState,
+    Event,
+    EventType,
+    Notification,
+    OutboxWork,
+    Outcome,
+    Submission,
+    Via,
+)
 from receiver.options import PluginOptions
 
 # Counted over all clocks of the process: a test that makes a second clock for a second run on the same
@@ -81,6 +95,66 @@ class MemorySink:
 
     async def aclose(self) -> None:
         self.closed = True
+
+
+def sample_notification(
+    event_id: str = "evt_1", *, metadata: Mapping[str, object] | None = None, revision: int = 1
+) -> Notification:
+    """A message of one completed task, its own for each event and revision; equal ones are equal."""
+    moment = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    submission = Submission(
+        id="sub_1",
+        provider="vidgo",
+        owner="user-17",
+        task_id="t1",
+        model="gpt-image-2",
+        request=None,
+        metadata=metadata or {},
+        created_at=moment,
+        bound_at=moment,
+    )
+    file = Asset(
+        index=0,
+        state=AssetState.STORED,
+        kind="image",
+        outcome=Outcome.STORED,
+        attempts=1,
+        deadline_at=moment + timedelta(days=1),
+        key="vidgo/t1/0.png",
+        media_type="image/png",
+        bytes=1234,
+        width=64,
+        height=48,
+        sha256="ab" * 32,
+        settled_at=moment,
+    )
+    event = Event(
+        id=event_id,
+        provider="vidgo",
+        task_id="t1",
+        submission=submission,
+        via=Via.CALLBACK,
+        received_at=moment + timedelta(minutes=1),
+        type=EventType.COMPLETED,
+        ended_at=moment + timedelta(minutes=2),
+        revision=revision,
+        error_code=None,
+        error_message=None,
+        assets=(file,),
+    )
+    work = OutboxWork(
+        id="out_1.1.sample",
+        number=1,
+        sink="sample",
+        attempt=1,
+        created_at=moment + timedelta(minutes=2),
+        revision=revision,
+        replay_id=None,
+        event=event,
+        lease="a-lease",
+    )
+    source = "https://receiver.example"
+    return render(work, source=source, links={0: f"{source}/assets/vidgo/t1/0?expires=1763719320"})
 
 
 def sample_callback(
