@@ -151,8 +151,8 @@ class TestAmqpSink(ServerSinkContract):
         sink = open_sink(host.url_of(f"exchange={host.queue}-fanout"))
         await asyncio.gather(*(failure(sink, notification(f"evt_{n}")) for n in range(20)))
         host.bind(host.queue, host.exchange("fanout"))
-        await sink.publish(notification())
-        assert host.received() == [notification().body]
+        await retried(sink, [notification()])  # what was sent on a channel that ended ends its connection
+        assert set(host.received()) == {notification().body}
 
     async def test_a_wrong_password_is_refused_without_repeating_it(
         self, open_sink: OpenSink, host: Rabbit

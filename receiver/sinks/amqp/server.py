@@ -84,12 +84,14 @@ class AmqpServer:
             # Whatever is sent in an alarm arrives when that is over, though it was given up: so nothing is.
             if await _is_blocked(channel.connection):
                 raise alarm()
-            await channel.basic_publish(
+            # Waits for the confirm alone: else each would wait until the one before is written, too.
+            await channel.basic_publish(  # type: ignore[call-arg] # its abstract class lacks wait
                 body,
                 exchange=exchange,
                 routing_key=routing_key,
                 properties=properties,
                 mandatory=True,
+                wait=False,
             )
 
     async def look(self, *, exchange: str, queue: str) -> None:
