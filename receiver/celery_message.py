@@ -49,5 +49,7 @@ def encode(notification: Notification, task: str) -> CeleryMessage:
         "stamped_headers": None,
         "stamps": {},
     }
+    if notification.traceparent:
+        headers["traceparent"] = notification.traceparent
     arguments = [msgspec.Raw(notification.body)]
     return CeleryMessage(id_, headers, msgspec.json.encode([arguments, {}, _CALLBACKS]))

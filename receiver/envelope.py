@@ -31,6 +31,9 @@ def render(work: OutboxWork, *, source: str, links: Mapping[int, str]) -> Notifi
         "datacontenttype": "application/json",
         "revision": work.revision,
     }
+    traceparent = event.submission.traceparent
+    if traceparent:
+        message["traceparent"] = traceparent
     if work.replay_id:
         message["replayid"] = work.replay_id
     message["data"] = _data(event, links)
@@ -40,6 +43,7 @@ def render(work: OutboxWork, *, source: str, links: Mapping[int, str]) -> Notifi
         type=event.type,
         subject=subject,
         body=encode_harmless(message),
+        traceparent=traceparent,
     )
 
 

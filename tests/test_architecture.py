@@ -20,7 +20,17 @@ RANKS = {
     for module in modules.split(" ")
 }
 RANKS |= dict.fromkeys(
-    ("challenge", "folders", "escapes", "manual", "privileges", "sink_urls", "jobs", "celery_message"),
+    (
+        "challenge",
+        "folders",
+        "escapes",
+        "manual",
+        "privileges",
+        "sink_urls",
+        "jobs",
+        "celery_message",
+        "traceparent",
+    ),
     RANKS["ports"],
 )
 RANKS |= dict.fromkeys(("providers", "stores", "blobs", "sinks"), RANKS["ingest"])

@@ -13,6 +13,7 @@ from receiver.models import AssetState, EventType, OutboxWork, Outcome
 from tests.support.factories import submission
 from tests.support.messages import (
     SOURCE,
+    TRACEPARENT,
     cloud_event,
     event,
     failed_asset,
@@ -74,6 +75,15 @@ def test_the_oracle_refuses_what_is_not_a_cloudevent(name: str) -> None:
     broken = {key: value for key, value in json.loads(GOLDEN).items() if key != name}
     with pytest.raises(jsonschema.ValidationError, match=name):
         cloud_event(json.dumps(broken).encode())
+
+
+def test_a_trace_is_named_as_the_extension_of_cloudevents_for_traces_has_it() -> None:
+    traced = event(from_submission=msgspec.structs.replace(submission(id_="sub_1"), traceparent=TRACEPARENT))
+    first, replay = outbox_work(traced), outbox_work(traced, replay_id="rpl_1", attempt=2)
+    assert cloud_event(rendered(first).body).get_extension("traceparent") == TRACEPARENT
+    assert message(replay)["traceparent"] == rendered(replay).traceparent == TRACEPARENT
+    plain = GOLDEN.replace(b'"revision":1,', b'"revision":1,"traceparent":"%s",' % TRACEPARENT.encode())
+    assert rendered(first).body == plain
 
 
 def test_a_retry_is_the_same_bytes_and_the_same_key() -> None:

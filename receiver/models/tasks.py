@@ -131,6 +131,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     bound_at: datetime | None
     withdrawn_at: datetime | None = None  # while it was unbound; a callback to it counts all the same
+    traceparent: str | None = None  # where its trace goes on (W3C Trace Context)
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,6 +275,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     type: EventType | SinkTest
     subject: str
     body: bytes  # application/cloudevents+json
+    traceparent: str | None = None  # for the transport's header, where it has any
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

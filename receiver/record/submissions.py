@@ -16,7 +16,8 @@ from receiver.record.views import SUBMISSION_COLUMNS, get_submission, submission
 
 INSERT_SUBMISSION = f"""
 INSERT INTO submissions ({SUBMISSION_COLUMNS})
-VALUES (:id, :provider, :owner, :task_id, :model, :request, :metadata, :created_at, :bound_at, :withdrawn_at)
+VALUES (:id, :provider, :owner, :task_id, :model, :request, :metadata, :created_at, :bound_at, :withdrawn_at,
+    :traceparent)
 RETURNING number
 """  # noqa: S608
 

@@ -46,7 +46,7 @@ HAPPENED = (
     _table(
         "submissions",
         "number",
-        "id provider owner task_id model request metadata created_at bound_at withdrawn_at",
+        "id provider owner task_id model request metadata created_at bound_at withdrawn_at traceparent",
     ),
     _table(
         "deliveries",

@@ -39,7 +39,7 @@ from receiver.record.rows import (
 T = TypeVar("T", bound=msgspec.Struct)
 
 SUBMISSION_COLUMNS = (
-    "id, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at"
+    "id, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at, traceparent"
 )
 
 ONE_SUBMISSION = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE id = :id"  # noqa: S608

@@ -121,6 +121,8 @@ class HttpSink:
         body, headers = _formatted(notification.body, self._format)
         id_, stamp = notification.event_id, str(int(self._clock.now().timestamp()))
         headers |= {"webhook-id": id_, "webhook-timestamp": stamp}
+        if notification.traceparent:
+            headers["traceparent"] = notification.traceparent
         if self._keys:
             signed = b"%s.%s.%s" % (id_.encode(), stamp.encode(), body)
             digests = (hmac.digest(key, signed, hashlib.sha256) for key in self._keys)

@@ -150,13 +150,17 @@ class SqsSink:
         body = notification.body
         for raw, escape in _NOT_IN_XML.items():
             body = body.replace(raw, escape)
-        attribute = {"DataType": "String", "StringValue": self._content_type}
-        size = len(body) + len("content-type") + sum(map(len, attribute.values()))
+        values = {"content-type": self._content_type}
+        if notification.traceparent:
+            values["traceparent"] = notification.traceparent
+        size = len(body) + sum(len(name) + len("String") + len(value) for name, value in values.items())
         if size > MOST_BYTES:
             raise Permanent(f"sqs takes no message above {MOST_BYTES} bytes, and this one has {size}")
         message: dict[str, Any] = {
             "MessageBody": body.decode(),
-            "MessageAttributes": {"content-type": attribute},
+            "MessageAttributes": {
+                name: {"DataType": "String", "StringValue": value} for name, value in values.items()
+            },
         }
         if self._queue_url.endswith(".fifo"):
             message["MessageGroupId"] = _fitting(notification.subject)

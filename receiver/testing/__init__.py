@@ -98,7 +98,11 @@ class MemorySink:
 
 
 def sample_notification(
-    event_id: str = "evt_1", *, metadata: Mapping[str, object] | None = None, revision: int = 1
+    event_id: str = "evt_1",
+    *,
+    metadata: Mapping[str, object] | None = None,
+    revision: int = 1,
+    traceparent: str | None = None,
 ) -> Notification:
     """A message of one completed task, its own for each event and revision; equal ones are equal."""
     moment = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -112,6 +116,7 @@ def sample_notification(
         metadata=metadata or {},
         created_at=moment,
         bound_at=moment,
+        traceparent=traceparent,
     )
     file = Asset(
         index=0,

@@ -87,6 +87,7 @@ class Endpoint(msgspec.Struct, Generic[Taken], frozen=True, kw_only=True):
     refuses: tuple[int, ...] = ()
     answer: Handler[Taken]
     max_body_bytes: int = MAX_BODY_BYTES
+    headers: Mapping[str, str] = {}  # that are read, and what for; none is required
 
 
 class Reception:

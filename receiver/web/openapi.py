@@ -77,6 +77,10 @@ def _operation(endpoint: Endpoint[Any], schema_of: SchemaOf, components: dict[st
         "parameters": [
             _path_parameter(name, "integer" if name == "index" else "string")
             for name in _PARAMETER.findall(endpoint.path)
+        ]
+        + [
+            {"name": name, "in": "header", "description": words, "schema": {"type": "string"}}
+            for name, words in endpoint.headers.items()
         ],
         "responses": {
             **{str(status): _given(status, kind, schema_of) for status, kind in endpoint.gives.items()},

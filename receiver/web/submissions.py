@@ -13,6 +13,7 @@ from receiver.models import Submission, SubmissionFilter
 from receiver.payload import task_id as usable_task_id
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
+from receiver.traceparent import read_traceparent
 from receiver.urls import callback_url
 from receiver.web.auth import listed_owner, may_act_for, require_owner
 from receiver.web.cursors import opened, sealed
@@ -91,6 +92,7 @@ class SubmissionShown(SubmissionRow, frozen=True, kw_only=True):
     request: Any
     metadata: dict[str, Any]
     callback_url: str
+    traceparent: str | None  # of the trace that it belongs to
 
 
 class SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +120,7 @@ async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Respons
         metadata=new.metadata,
         created_at=now,
         bound_at=now if new.task_id is not None else None,
+        traceparent=read_traceparent(request.headers.getlist("traceparent")),
     )
     row, created = await runtime.store.log_submission(submission)
     if not created and row.owner != new.owner:
@@ -180,6 +183,7 @@ ENDPOINTS = (
         refuses=(400, 401, 408, 409, 413, 415, 503),
         answer=add,
         max_body_bytes=MAX_BODY_BYTES,
+        headers={"traceparent": "W3C Trace Context: the trace that goes on with the task's events."},
     ),
     Endpoint(
         method="GET",

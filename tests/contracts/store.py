@@ -41,6 +41,7 @@ from tests.support.factories import (
     submission,
     unclear,
 )
+from tests.support.messages import TRACEPARENT
 
 ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({"task.failed"})))
 EARLY_LIMIT = 5
@@ -590,7 +591,7 @@ class StoreContract:
         assert receipt.status is Verdict.ACCEPTED
 
     async def test_a_bound_submission_cannot_be_withdrawn(self, store: Store) -> None:
-        bound = submission("t1")
+        bound = msgspec.structs.replace(submission("t1"), traceparent=TRACEPARENT)
         await store.log_submission(bound)
 
         for id_, kind in (

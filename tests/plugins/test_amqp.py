@@ -17,6 +17,7 @@ from receiver.sinks.amqp import AmqpSink
 from receiver.testing import sample_notification as notification
 from receiver.testing.sinks import OpenSink, ServerSinkContract, failure, retried
 from tests.support.manual import printing, section
+from tests.support.messages import TRACEPARENT
 from tests.support.rabbitmq import Rabbit, RabbitNode, shared_rabbit
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until
@@ -67,6 +68,12 @@ class TestAmqpSink(ServerSinkContract):
         assert properties.message_id == "evt_1"
         assert properties.message_type == "task.completed"
         assert properties.delivery_mode == 2
+
+    async def test_a_trace_goes_on_by_a_header(self, sink: AmqpSink, host: Rabbit) -> None:
+        await sink.publish(notification())
+        await sink.publish(notification("evt_2", traceparent=TRACEPARENT))
+        plain, traced = (message.header.properties.headers for message in host.messages())
+        assert (plain, traced) == (None, {"traceparent": TRACEPARENT})
 
     async def test_the_same_bytes_can_be_said_to_be_plain_json(
         self, open_sink: OpenSink, host: Rabbit

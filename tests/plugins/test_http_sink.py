@@ -25,6 +25,7 @@ from receiver.sinks.http import HttpSink
 from receiver.testing import TurnableClock
 from receiver.testing import sample_notification as notification
 from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
+from tests.support.messages import TRACEPARENT
 from tests.support.sink_hosts import HttpServer
 
 NOW = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
@@ -142,6 +143,18 @@ class TestHttpSink(ServerSinkContract):
         assert request["headers"]["webhook-id"] == request["headers"]["ce-id"] == "evt_1.2"
         if secret:
             Webhook(secret).verify(request["body"].decode(), request["headers"])
+
+    async def test_a_trace_goes_on_by_the_header_of_trace_context_and_in_binary_mode_by_the_events_too(
+        self, open_sink: OpenSink, host: HttpServer
+    ) -> None:
+        plain, traced = notification("evt_1"), notification("evt_2", traceparent=TRACEPARENT)
+        here = msgspec.structs.replace(traced, traceparent=TRACEPARENT.replace("b7-", "b8-"))
+        for message in (plain, here):
+            await open_sink(host.url).publish(message)
+        await open_sink(host.url, format=MessageFormat.BINARY).publish(here)
+        headers = [request["headers"] for request in host.requests()]
+        assert [each.get("traceparent") for each in headers] == [None, here.traceparent, here.traceparent]
+        assert headers[2]["ce-traceparent"] == TRACEPARENT
 
     async def test_what_no_header_may_hold_is_escaped_as_the_binding_says(
         self, open_sink: OpenSink, host: HttpServer

@@ -45,6 +45,7 @@ from tests.support.job_queues import (
     taskiq_jobs,
 )
 from tests.support.manual import section
+from tests.support.messages import TRACEPARENT
 from tests.support.rabbitmq import Rabbit, shared_rabbit
 from tests.support.sink_hosts import RedisCluster
 from tests.support.waiting import until
@@ -230,6 +231,12 @@ class TestCelery(JobSinkContract, ServerSinkContract):
         assert (ours["content-type"], ours["content-encoding"]) == ("application/json", "utf-8")
         assert theirs.keys() == ours.keys()
         assert ours["headers"]["argsrepr"] == "(<event evt_1>,)"
+
+    async def test_a_trace_goes_on_by_a_header(self, sink: Sink, host: Queue) -> None:
+        await sink.publish(notification(traceparent=TRACEPARENT))
+        with host.client() as client:
+            message: dict[str, Any] = json.loads(client.lindex("celery", 0))
+        assert message["headers"]["traceparent"] == TRACEPARENT
 
     async def test_each_message_has_a_delivery_tag_of_its_own(self, sink: Sink, host: Queue) -> None:
         await sink.publish(notification("evt_1"))

@@ -21,6 +21,7 @@ from receiver.testing.sinks import OpenSink, ServerSinkContract, failure, retrie
 from tests.support.kafka import KafkaServer, KafkaTopic
 from tests.support.kafka_mock import INIT_PRODUCER_ID, PRODUCE, MockCluster
 from tests.support.manual import printing, section
+from tests.support.messages import TRACEPARENT
 from tests.support.missing import missing
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until
@@ -67,6 +68,11 @@ class TestKafkaSink(ServerSinkContract):
         await open_sink(host.url, format=message_format).publish(notification())
         (message,) = host.messages()
         assert (message.key(), message.headers()) == (b"vidgo/t1", [("content-type", content_type)])
+
+    async def test_a_trace_goes_on_by_a_header(self, sink: KafkaSink, host: KafkaTopic) -> None:
+        await sink.publish(notification(traceparent=TRACEPARENT))
+        (message,) = host.messages()
+        assert ("traceparent", TRACEPARENT.encode()) in (message.headers() or [])
 
     async def test_what_brokers_refuse_for_a_moment_arrives_once(
         self, open_sink: OpenSink, host: KafkaTopic, cluster: MockCluster

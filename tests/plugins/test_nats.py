@@ -23,6 +23,7 @@ from receiver.testing import sample_notification as notification
 from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.support.manual import printing, section
+from tests.support.messages import TRACEPARENT
 from tests.support.nats import NatsServer, operator_mode
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until
@@ -73,12 +74,14 @@ class TestNatsSink(ServerSinkContract):
 
     async def test_a_message_has_the_documented_headers(self, sink: NatsSink, host: NatsServer) -> None:
         await sink.publish(notification())
-        ((_, headers),) = host.messages("events")
-        assert headers == {
+        await sink.publish(notification("evt_2", traceparent=TRACEPARENT))
+        (_, plain), (_, traced) = host.messages("events")
+        assert plain == {
             "Nats-Msg-Id": "evt_1:1:",
             "Nats-Expected-Stream": "events",
             "content-type": "application/cloudevents+json",
         }
+        assert traced == plain | {"Nats-Msg-Id": "evt_2:1:", "traceparent": TRACEPARENT}
 
     async def test_the_same_bytes_can_be_said_to_be_plain_json(
         self, open_sink: OpenSink, host: NatsServer

@@ -23,6 +23,7 @@ from receiver.sinks.sqs import SqsSink
 from receiver.testing import sample_notification as notification
 from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
 from tests.support.manual import printing, section
+from tests.support.messages import TRACEPARENT
 from tests.support.sqs import KEY, REGION, SECRET_KEY, SqsQueue, SqsServer
 from tests.support.waiting import until
 
@@ -79,6 +80,12 @@ class TestSqsSink(ServerSinkContract):
         (message,) = host.messages
         attributes = {name: each["StringValue"] for name, each in message["MessageAttributes"].items()}
         assert attributes == {"content-type": content_type}
+
+    async def test_a_trace_goes_on_by_an_attribute(self, sink: SqsSink, host: SqsQueue) -> None:
+        await sink.publish(notification(traceparent=TRACEPARENT))
+        assert host.received() == [notification(traceparent=TRACEPARENT).body]
+        (message,) = host.messages
+        assert message["MessageAttributes"]["traceparent"]["StringValue"] == TRACEPARENT
 
     async def test_a_fifo_queue_keeps_the_order_of_a_task_and_drops_repeats(
         self, open_sink: OpenSink, shared: SqsServer

@@ -22,6 +22,7 @@ from receiver.models import (
 )
 from tests.support.factories import NOW, submission
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SOURCE = "https://receiver.example"
 
 # What CloudEvents 1.0 asks of structured JSON. The package that reads them makes up an id where there is

@@ -12,6 +12,7 @@ from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.worker import FALLBACK_SECONDS
 from tests.support.engines import on_both_engines
+from tests.support.messages import TRACEPARENT
 from tests.support.waiting import until
 from tests.support.web_callers import API_TOKEN, callback_path, caller, log_task
 
@@ -47,6 +48,25 @@ async def test_a_submission_is_logged_with_all_it_says(backend: httpx2.AsyncClie
     assert document["callback_url"] == f"https://receiver.test/callbacks/vidgo/{token}"
     assert len(document["callback_url"]) < 200
     assert (await backend.get(f"/submissions/{document['id']}")).json() == document
+
+
+@on_both_engines
+async def test_the_trace_of_a_request_is_kept_and_goes_on_in_the_event(
+    backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    answer = await backend.post("/submissions", json=FULL, headers={"traceparent": TRACEPARENT})
+    assert answer.json()["traceparent"] == TRACEPARENT
+    assert (await backend.get(f"/submissions/{answer.json()['id']}")).json() == answer.json()
+    again = await backend.post("/submissions", json=FULL, headers={"traceparent": TRACEPARENT[:-2] + "00"})
+    assert again.json() == answer.json()
+
+
+@pytest.mark.parametrize("header", ["", "00-zz", TRACEPARENT.upper(), "é" * 55])
+async def test_a_broken_trace_is_passed_over_and_never_an_error(
+    backend: httpx2.AsyncClient, header: str
+) -> None:
+    answer = await backend.post("/submissions", json=FULL, headers={b"traceparent": header.encode()})
+    assert (answer.status_code, answer.json()["traceparent"]) == (201, None)
 
 
 async def test_what_is_left_out_is_null_or_empty(backend: httpx2.AsyncClient) -> None:

@@ -55,6 +55,7 @@ class AmqpSink:
         """Return when a queue has it; a repeat is another message with the same ``message_id``."""
         properties = Basic.Properties(
             content_type=self._content_type,
+            headers={"traceparent": notification.traceparent} if notification.traceparent else None,
             delivery_mode=PERSISTENT,
             message_id=notification.event_id,
             message_type=notification.type.value,

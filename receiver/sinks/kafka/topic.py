@@ -59,7 +59,10 @@ class KafkaSink:
 
     async def publish(self, notification: Notification) -> None:
         """Return when the topic has it. Raises Permanent for one that is too large."""
-        await self._producer.send(notification.subject, notification.body, self._headers)
+        headers = self._headers
+        if notification.traceparent:
+            headers = [*headers, ("traceparent", notification.traceparent)]
+        await self._producer.send(notification.subject, notification.body, headers)
 
     async def ping(self) -> None:
         """Prove that the topic is there, with a leader for each partition, and that we may see it.

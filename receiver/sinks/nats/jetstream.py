@@ -115,6 +115,8 @@ class NatsSink:
                 "Nats-Expected-Stream": stream,
                 "content-type": self._content_type,  # in small letters, as FastStream looks for it
             }
+            if notification.traceparent:
+                headers["traceparent"] = notification.traceparent
             try:
                 told = await connection.request(self._subject, notification.body, headers)
             except errors.NoRespondersError as exc:

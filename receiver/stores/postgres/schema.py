@@ -425,10 +425,14 @@ class Migration(NamedTuple):
 _SIDE_BY_SIDE = """
 ALTER TABLE schema_migrations ADD COLUMN is_additive BOOLEAN NOT NULL DEFAULT FALSE
 """
+_TRACES = """
+ALTER TABLE submissions ADD COLUMN traceparent TEXT COLLATE "C"
+"""
 
 # Each once, in this order, in a transaction of its own; a released one is never edited.
 MIGRATIONS = (
     Migration("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
     Migration("0.4.0 lanes", _LANES),
     Migration("0.4.0 side by side", _SIDE_BY_SIDE, is_additive=True),
+    Migration("0.4.0 traces", _TRACES, is_additive=True),
 )

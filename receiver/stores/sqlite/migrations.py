@@ -140,6 +140,12 @@ def m016_earlier_event_ids(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m017_traces(db: Database) -> None:
+    """The trace that a submission belongs to, where its backend named one."""
+    db.execute("ALTER TABLE submissions ADD COLUMN traceparent TEXT")
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
