@@ -54,25 +54,7 @@ async def ended(*services: Receiver) -> AsyncIterator[None]:
             await service.http.aclose()
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """The first stage of the image, built: its virtual environment is all that the others take of it."""
-    build = Build(tmp_path_factory.mktemp("image"))
-    build.all()
-    return build
-
-
 # --- the image ------------------------------------------------------------------------------------------
-
-
-def test_the_image_has_the_drivers_that_are_asked_for_and_no_others(image: Build) -> None:
-    assert image.run("cd /; /opt/receiver/bin/receiver --version")
-    image.run('/opt/receiver/bin/python -c "import obstore, psycopg, redis"')
-    install = value("build", "RUN")
-    assert "${EXTRAS}" in install
-    bare = image.run(f"{install} --dry-run --ignore-installed", EXTRAS="redis")
-    assert "redis-" in bare
-    assert "obstore-" not in bare
 
 
 # Everything is read-only but the volume $1 and the tmpfs $2.
@@ -83,9 +65,16 @@ exec "$@"
 """
 
 
-async def test_the_image_runs_on_a_read_only_root_and_tells_its_health(image: Build, tmp_path: Path) -> None:
+async def test_the_image_has_its_drivers_runs_on_a_read_only_root_and_tells_its_health(
+    tmp_path: Path,
+) -> None:
+    """One test, as the build takes half a minute."""
     if os.geteuid() != 0:
         missing("only root can make the file system read-only")
+    # The first stage: its virtual environment is all that the others take of it.
+    image = Build(tmp_path / "image")
+    image.all()
+    check_drivers(image)
     data, temporary = tmp_path / "data", tmp_path / "tmp"
     data.mkdir()
     temporary.mkdir()
@@ -105,6 +94,17 @@ async def test_the_image_runs_on_a_read_only_root_and_tells_its_health(image: Bu
         assert health() == 0
         await service.stop()
     assert (data / "receiver.db").exists()
+
+
+def check_drivers(image: Build) -> None:
+    """Those that are asked for, and no others."""
+    assert image.run("cd /; /opt/receiver/bin/receiver --version")
+    image.run('/opt/receiver/bin/python -c "import confluent_kafka, obstore, psycopg, redis"')
+    install = value("build", "RUN")
+    assert "${EXTRAS}" in install
+    bare = image.run(f"{install} --dry-run --ignore-installed", EXTRAS="redis")
+    assert "redis-" in bare
+    assert "obstore-" not in bare
 
 
 # --- the Procfile ---------------------------------------------------------------------------------------

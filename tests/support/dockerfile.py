@@ -74,7 +74,7 @@ class Build:
         self._workdir = folder
         for name, words in (("pip", '-m pip "$@"'), ("python", '"$@"')):
             program = folder / "bin" / name
-            program.parent.mkdir(exist_ok=True)
+            program.parent.mkdir(parents=True, exist_ok=True)
             program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}\n')
             program.chmod(0o755)
 
