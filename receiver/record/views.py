@@ -62,7 +62,7 @@ SELECT count(*) FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL
 EVENTS = """
 SELECT e.number, e.id, e.via, e.received_at, e.type, e.ended_at, e.revision, e.error_code, e.error_message,
     s.id, s.provider, s.owner, s.task_id, s.model, s.request, s.metadata, s.created_at, s.bound_at,
-    s.withdrawn_at
+    s.withdrawn_at, s.traceparent
 FROM events e JOIN submissions s USING (number) WHERE e.number {which}
 """
 ASSETS_OF_EVENTS = """
@@ -155,6 +155,7 @@ class _EventRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     created_at: datetime
     bound_at: datetime | None
     withdrawn_at: datetime | None
+    traceparent: str | None
 
     def event(self, assets: Sequence[Asset]) -> Event:
         submission = Submission(
@@ -168,6 +169,7 @@ class _EventRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             created_at=self.created_at,
             bound_at=self.bound_at,
             withdrawn_at=self.withdrawn_at,
+            traceparent=self.traceparent,
         )
         return Event(
             id=self.id,

@@ -944,6 +944,19 @@ class StoreContract:
         }
         assert len(await store.lease_outbox("failures", later(1), later(60), 10)) == 1
 
+    async def test_entries_have_all_that_was_logged_of_their_submissions(self, store: Store) -> None:
+        logged = [
+            msgspec.structs.replace(submission("t1"), traceparent=TRACEPARENT),
+            msgspec.structs.replace(submission("t2"), model=None, request=None, metadata={}),
+            msgspec.structs.replace(submission("t3"), traceparent=TRACEPARENT[:-2] + "00"),
+        ]
+        for each in logged:
+            await store.log_submission(each)
+            await store.record(recording(failed(each.task_id or "")))
+        (alone,) = await store.lease_outbox("all", later(1), later(60), 1)
+        others = await store.lease_outbox("all", later(1), later(60), 10)
+        assert [work.event.submission for work in (alone, *others)] == logged
+
     async def test_an_entry_is_tried_again_or_becomes_a_dead_letter(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         await store.record(recording(failed("t1")))
