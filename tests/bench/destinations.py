@@ -25,11 +25,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+from botocore.exceptions import BotoCoreError
 
 from receiver.simulator import Faults, SimulatorOptions
 from tests.e2e.ledger import PROVIDERS, Shop, asking, key_of, told_wrongly
@@ -50,6 +51,7 @@ START_SECONDS = 120.0
 REQUEST_SECONDS = 60.0
 REST_SECONDS = 1800.0
 TALK_SECONDS = 15.0
+CONSUME_SECONDS = 2.0
 DROPS_REPEATS = ("redis", "nats")
 
 
@@ -136,12 +138,13 @@ async def run(folder: Path, *, tasks: int, rate: float, seed: int) -> list[str]:
         )
         shop = Shop(service, orders)
         done: list[int] = []
-        talking = asyncio.create_task(talk(service, done))
+        beside = [asyncio.create_task(talk(service, done)), asyncio.create_task(consume(engines.sqs))]
         async with asyncio.TaskGroup() as group:
             group.create_task(trouble(engines, done, tasks, random.Random(seed)))
             await order(shop, done, tasks, rate)
         await until(lambda: shop.is_at_rest(tasks), REST_SECONDS)
-        talking.cancel()
+        for task in beside:
+            task.cancel()
         truth = {f"{task['provider']}/{task['task_id']}": task for task in await shop.truth()}
         told = await asyncio.to_thread(engines.told)
         wrong = judge(truth, await shop.tasks(), told)
@@ -224,6 +227,14 @@ async def trouble(engines: Engines, done: Sequence[int], tasks: int, chance: ran
         await asyncio.to_thread(outage.begin)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(outage.end)
+
+
+async def consume(sqs: SqsServer) -> None:
+    """Take what is in the queue, as a consumer does: Moto is slow with a long one."""
+    while True:
+        await asyncio.sleep(CONSUME_SECONDS)
+        with suppress(BotoCoreError):  # it is away
+            await asyncio.to_thread(sqs.received)
 
 
 async def talk(service: Receiver, done: Sequence[int]) -> None:
