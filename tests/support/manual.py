@@ -37,10 +37,10 @@ def first_cells(name: str, heading: str) -> list[str]:
 
 
 @contextmanager
-def printing(folder: Path, script: str, **environ: str) -> Iterator[Path]:
+def printing(folder: Path, script: str, program: str = sys.executable, **environ: str) -> Iterator[Path]:
     """A script that runs until it is killed; the file has what it prints."""
     printed = folder / "printed.txt"
-    command = [sys.executable, script]
+    command = [program, script]
     with (
         printed.open("wb") as out,
         (folder / f"{script}.log").open("wb") as log,
