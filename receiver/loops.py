@@ -19,6 +19,7 @@ from receiver.polling.turns import poll_lane
 from receiver.ports import SharedRecord, Store
 from receiver.relay import Relay
 from receiver.replay import Replayer
+from receiver.tracing import Traces
 from receiver.upkeep import Upkeep
 from receiver.worker import LeaseLoop, PeriodicLoop
 
@@ -51,6 +52,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
     store: Store
     wake: Callable[[str], None]
     task_ended: Callable[[str, str], None]
+    traces: Traces | None
 
     def files(self, assets: AssetFetcher) -> LeaseLoop[AssetWork]:
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
@@ -78,6 +80,8 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             self.metrics.asset(work.provider, settlement.outcome, size)
             self.wake("sink")  # it may have been the event's last
             self.task_ended(work.provider, work.task_id)
+            if self.traces is not None:
+                await self.traces.fetch(work, settlement)
 
         return LeaseLoop(
             FILES,
@@ -97,6 +101,8 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
         async def ask(work: PollWork) -> None:
             settlement = await reconciler.run(work)
             self.metrics.poll(provider, settlement.outcome)
+            if self.traces is not None:
+                await self.traces.poll(work, settlement)
 
         return LeaseLoop(
             poll_lane(provider),

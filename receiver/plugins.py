@@ -81,17 +81,7 @@ def complaint(kind: Kind, name: str) -> str | None:
 def load(kind: Kind, name: str) -> Any:
     """The class behind a name or scheme. Raises Misconfigured when it is unknown or lacks its driver."""
     if path := _OURS[kind].get(name):
-        try:
-            return pkgutil.resolve_name(path)
-        except ModuleNotFoundError as exc:
-            if (exc.name or "").partition(".")[0] == "receiver":
-                raise  # a fault of ours, not a missing driver
-            extra = path.partition(":")[0].split(".")[
-                2
-            ]  # the plug-in's file or folder and the extra share a name
-            raise Misconfigured(
-                f"{_describe(kind, name)} needs the {extra} extra: pip install 'callback-receiver[{extra}]'"
-            ) from exc
+        return _ours(path, _describe(kind, name))
     if point := _third_party(kind, name):
         try:
             return point.load()
@@ -102,9 +92,26 @@ def load(kind: Kind, name: str) -> Any:
     raise Misconfigured(complaint(kind, name) or f"{_describe(kind, name)} is not known")
 
 
+def load_tracer() -> Any:
+    """The class that sends spans. Raises Misconfigured when OpenTelemetry is not installed."""
+    return _ours("receiver.tracing.otel:OtlpTracer", "RECEIVER_TRACING=otlp")
+
+
 def load_providers() -> dict[str, Provider]:
     """One of every provider, by name."""
     return {name: load("providers", name)() for name in names("providers")}
+
+
+def _ours(path: str, described: str) -> Any:
+    try:
+        return pkgutil.resolve_name(path)
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] == "receiver":
+            raise  # a fault of ours, not a missing driver
+        extra = path.partition(":")[0].split(".")[2]  # the plug-in's file or folder shares its name with it
+        raise Misconfigured(
+            f"{described} needs the {extra} extra: pip install 'callback-receiver[{extra}]'"
+        ) from exc
 
 
 def _third_parties(kind: Kind) -> tuple[EntryPoint, ...]:

@@ -431,6 +431,9 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
 
     async def get_event(self, provider: str, task_id: str) -> Event | None: ...
 
+    async def get_traceparent(self, provider: str, task_id: str) -> str | None:
+        """Where the trace of a task's submission goes on; None where there is none, or no such task."""
+
     async def list_links(self, provider: str, task_id: str) -> list[str]:
         """The links of a task's files as they are on record now, in the order of the files."""
 

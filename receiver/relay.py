@@ -16,6 +16,7 @@ from receiver.models import Notification, OutboxWork, Outcome, Settlement, SinkS
 from receiver.ports import BatchSink, Sink, Store
 from receiver.sink_circuit import ITS_OWN, Circuit, Diagnosis, Failure, Outage
 from receiver.times import to_text
+from receiver.tracing import Span, Traces
 
 log = structlog.get_logger()
 
@@ -66,7 +67,9 @@ class Relay:
         source: str,
         links: LinkMaker,
         clock: Clock,
+        traces: Traces | None = None,
     ) -> None:
+        self._traces = traces
         self._store = store
         self._sinks = sinks
         self._policies = policies
@@ -155,8 +158,11 @@ class Relay:
         """
         sink = works[0].sink
         started_at, started = self._clock.now(), self._clock.uptime()
-        failures = await self._publish(sink, works)
+        spans = self._traces.start_publishing(works, started_at) if self._traces else ()
+        failures = await self._publish(sink, works, spans)
         settlements = self._judge(sink, works, failures, started_at, started)
+        if self._traces is not None:
+            self._traces.end_publishing(spans, works, settlements)
         ends: Sequence[bool | Exception] = [False] * len(works)
         try:
             ends = await self._store.settle_outbox_batch(list(zip(works, settlements, strict=True)))
@@ -171,13 +177,15 @@ class Relay:
                 await self._give_up_old(sink, settlement)
         return settlements
 
-    async def _publish(self, sink: str, works: Sequence[OutboxWork]) -> list[Exception | None]:
-        """Publish entries; why each failed, or None."""
+    async def _publish(
+        self, sink: str, works: Sequence[OutboxWork], spans: Sequence[Span]
+    ) -> list[Exception | None]:
+        """Publish entries; why each failed, or None. There are as many ``spans``, or none."""
         if sink in self.stopped:  # stopped while these were already leased
             return [Gone(self.stopped[sink])] * len(works)
         made = []
         for number, work in enumerate(works):
-            made.append(await self._render(work))
+            made.append(await self._render(work, spans[number] if spans else None))
             if number % RENDERED_AT_ONCE == RENDERED_AT_ONCE - 1:
                 await asyncio.sleep(0)
         sent = iter(await self._send_all(sink, [each for each in made if isinstance(each, Notification)]))
@@ -188,12 +196,13 @@ class Relay:
             log.error("sink.stopped", sink=sink, reason=str(gone))
         return failures
 
-    async def _render(self, work: OutboxWork) -> Notification | Exception:
+    async def _render(self, work: OutboxWork, span: Span | None) -> Notification | Exception:
         """The message of an entry, or why it cannot be made."""
         try:
             event = work.event
             links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
-            return render(work, source=self._source, links=links)
+            message = render(work, source=self._source, links=links)
+            return self._traces.send_on(span, message) if self._traces and span else message
         except Exception as exc:  # noqa: BLE001 - one message must not keep back the others
             return exc
 

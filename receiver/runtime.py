@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -39,11 +40,13 @@ from receiver.relay import Relay, SinkPolicy
 from receiver.replay import Replayer
 from receiver.task_waiters import TaskWaiters
 from receiver.tokens import Tokens
+from receiver.tracing import Traces
 from receiver.worker import Loop, Worker
 
 ENDED = "ended "  # with a task's mark, the word that tells other processes of its end
 TRY_SECONDS = 10.0  # of the asset store, at a start
 DRAIN_SECONDS = 4.0  # after as long for requests: the platforms give 10 s at least
+FLUSH_SECONDS = 0.5  # for spans where draining took all of that
 
 
 # Where there can be no data folder, as on a read-only root file system, downloads go by the system's own.
@@ -73,6 +76,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     ingest: Ingest
     worker: Worker
     task_waiters: TaskWaiters
+    traces: Traces | None  # None: nobody wants any
     elsewhere: Callable[[], Mapping[str, str]]  # how the loops are that others on this record run
 
 
@@ -92,7 +96,11 @@ async def open_runtime(
             yield runtime
         finally:
             runtime.task_waiters.stop()
+            end_at = runtime.clock.uptime() + timedelta(seconds=DRAIN_SECONDS)
             await runtime.worker.drain(DRAIN_SECONDS)
+            if runtime.traces is not None:
+                left_seconds = (end_at - runtime.clock.uptime()).total_seconds()
+                await runtime.traces.aclose(max(left_seconds, FLUSH_SECONDS))
 
 
 class _Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +116,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     blobs: BlobStore
     sinks: Mapping[str, Sink]
     links: LinkMaker
+    traces: Traces | None
     fetcher: Fetcher | None  # where files are fetched
 
 
@@ -144,6 +153,7 @@ async def _open_parts(
         blobs=blobs,
         links=make_links(settings, tokens, blobs, clock),
         sinks=sinks,
+        traces=Traces(plugins.load_tracer()(), store, clock) if settings.tracing == "otlp" else None,
         fetcher=fetcher,
     )
 
@@ -274,6 +284,7 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         ingest=ingest,
         worker=worker,
         task_waiters=task_waiters,
+        traces=parts.traces,
         elsewhere=partial(lanes.elsewhere, _all_lanes(parts)) if lanes else dict[str, str],
     )
 
@@ -331,6 +342,7 @@ def _loops(
         store=store,
         wake=wake,
         task_ended=task_waiters.notify,
+        traces=parts.traces,
     )
     wanted: list[Loop] = []
     if parts.fetcher is not None:
@@ -359,6 +371,7 @@ def _relay(parts: _Parts) -> Relay:
         source=settings.public_url,
         links=parts.links,
         clock=clock,
+        traces=parts.traces,
     )
 
 
@@ -370,9 +383,12 @@ def check_drivers(settings: Settings) -> None:
         *(("sinks", sink.scheme) for sink in settings.sinks),
     ]
     problems: list[str] = []
-    for kind, scheme in dict.fromkeys(wanted):
+    loads: list[Callable[[], object]] = [partial(plugins.load, *each) for each in dict.fromkeys(wanted)]
+    if settings.tracing == "otlp":
+        loads.append(plugins.load_tracer)
+    for load in loads:
         try:
-            plugins.load(kind, scheme)
+            load()
         except Misconfigured as exc:
             problems += exc.problems
     if problems:

@@ -30,6 +30,7 @@ RANKS |= dict.fromkeys(
         "jobs",
         "celery_message",
         "traceparent",
+        "tracing",
     ),
     RANKS["ports"],
 )

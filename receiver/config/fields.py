@@ -226,6 +226,13 @@ FIELDS = (
         "auto is text on a terminal and json elsewhere",
     ),
     Field(
+        "RECEIVER_TRACING",
+        parsers.one_of("off", "otlp"),
+        "off",
+        "send spans to a collector by OTLP over HTTP, as the standard variables `OTEL_…` say;"
+        " needs `pip install 'callback-receiver[otel]'`",
+    ),
+    Field(
         "RECEIVER_URL",
         parsers.WEB_ADDRESS,
         "",

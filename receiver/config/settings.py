@@ -89,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_ephemeral: bool
     log_level: str
     log_format: str
+    tracing: str
     url: str  # of the running service, for the command line
     allow_plain_http: bool
     token: str | None

@@ -280,6 +280,9 @@ class RecordStore:
     async def get_event(self, provider: str, task_id: str) -> Event | None:
         return await self._read(lambda c: views.get_event(c, provider, task_id))
 
+    async def get_traceparent(self, provider: str, task_id: str) -> str | None:
+        return await self._read(lambda c: views.get_traceparent(c, provider, task_id), Purpose.DUE)
+
     async def list_links(self, provider: str, task_id: str) -> list[str]:
         return await self._read(lambda c: views.list_links(c, provider, task_id), Purpose.DUE)
 

@@ -79,6 +79,8 @@ EVENT_OF_TASK = """
 SELECT number FROM submissions JOIN events USING (number) WHERE provider = :provider AND task_id = :task_id
 """
 
+TRACE_OF_TASK = "SELECT traceparent FROM submissions WHERE provider = :provider AND task_id = :task_id"
+
 LINKS_OF_TASK = """
 SELECT url FROM assets
 WHERE event = (SELECT number FROM submissions WHERE provider = :provider AND task_id = :task_id)
@@ -239,6 +241,11 @@ def get_event(db: Cursor, provider: str, task_id: str) -> Event | None:
 def _number_of_event(db: Cursor, provider: str, task_id: str) -> int | None:
     (number,) = db.execute(EVENT_OF_TASK, {"provider": provider, "task_id": task_id}).fetchone() or (None,)
     return number
+
+
+def get_traceparent(db: Cursor, provider: str, task_id: str) -> str | None:
+    found = db.execute(TRACE_OF_TASK, {"provider": provider, "task_id": task_id}).fetchone()
+    return found[0] if found else None
 
 
 def list_links(db: Cursor, provider: str, task_id: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The providers' door: one bare ASGI callable, because every callback passes here."""
 
 import time
+from datetime import datetime
 
 import structlog
 from starlette.datastructures import Headers
@@ -53,6 +54,11 @@ class CallbackDoor:
                 await _send(send, receipt)
             finally:  # it is recorded, whether or not anybody still waits for the answer
                 self._note(request, receipt, proof)
+                if (traces := self._runtime.traces) is not None:
+                    assert request.received_at is not None, "it was accepted"  # noqa: S101
+                    await traces.callback(
+                        request.name, receipt, size=request.bytes or 0, received_at=request.received_at
+                    )
 
     async def _accept(self, request: "_Request", receive: Receive) -> tuple[Receipt, Proof]:
         if request.name not in self._runtime.providers:
@@ -72,8 +78,9 @@ class CallbackDoor:
         with self._intake.reserve(f"{request.name} {request.token}", max_bytes) as waiting:
             body = await waiting.read(receive)
             request.bytes = len(body)
+            received_at = request.received_at = self._runtime.clock.now()
             return await self._runtime.ingest.accept(
-                admission, body=body, headers=headers, received_at=self._runtime.clock.now()
+                admission, body=body, headers=headers, received_at=received_at
             )
 
     def _note(self, request: "_Request", receipt: Receipt, proof: Proof) -> None:
@@ -114,13 +121,14 @@ class CallbackDoor:
 class _Request:
     """One request, as far as it is understood yet. ``provider`` is set once it is a known one."""
 
-    __slots__ = ("bytes", "name", "provider", "scope", "started", "token")
+    __slots__ = ("bytes", "name", "provider", "received_at", "scope", "started", "token")
 
     def __init__(self, scope: Scope) -> None:
         self.started = time.perf_counter()
         self.scope = scope
         self.bytes: int | None = None  # None until all of the body is read
         self.provider: str | None = None
+        self.received_at: datetime | None = None  # all of it
         # The server has decoded the path; our tokens have no slash, so what has one is just wrong.
         self.name, _, token = scope["path"][len(CALLBACKS) :].partition("/")
         self.token = token[:MAX_TOKEN_CHARACTERS] or None

@@ -109,6 +109,19 @@ async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Respons
     """Log a submission; the same task of the same owner again changes nothing."""
     check_provider(runtime, new.provider)
     require_owner(request, new.owner)
+    traceparent = read_traceparent(request.headers.getlist("traceparent"))
+    if runtime.traces is None:
+        row, created = await _log(runtime, new, traceparent)
+    else:
+        with runtime.traces.submission(new.provider, traceparent) as span:
+            row, created = await _log(runtime, new, span.traceparent)
+            span.task_id, span.outcome = row.task_id, "logged" if created else "known"
+    if created and row.task_id is not None:
+        runtime.worker.wake()  # an early delivery may have found its owner
+    return reply(_shown(runtime, row), 201 if created else 200)
+
+
+async def _log(runtime: Runtime, new: NewSubmission, traceparent: str | None) -> tuple[Submission, bool]:
     now = runtime.clock.now()
     submission = Submission(
         id=runtime.clock.new_id("sub"),
@@ -120,14 +133,12 @@ async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Respons
         metadata=new.metadata,
         created_at=now,
         bound_at=now if new.task_id is not None else None,
-        traceparent=read_traceparent(request.headers.getlist("traceparent")),
+        traceparent=traceparent,
     )
     row, created = await runtime.store.log_submission(submission)
     if not created and row.owner != new.owner:
         raise Rejected(ProblemType.TASK_LOGGED, "This task was logged before, for somebody else.")
-    if created and row.task_id is not None:
-        runtime.worker.wake()  # an early delivery may have found its owner
-    return reply(_shown(runtime, row), 201 if created else 200)
+    return row, created
 
 
 async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response:

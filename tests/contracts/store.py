@@ -956,6 +956,8 @@ class StoreContract:
         (alone,) = await store.lease_outbox("all", later(1), later(60), 1)
         others = await store.lease_outbox("all", later(1), later(60), 10)
         assert [work.event.submission for work in (alone, *others)] == logged
+        traces = [await store.get_traceparent("vidgo", task_id) for task_id in ("t1", "t2", "t3", "t4")]
+        assert traces == [*(each.traceparent for each in logged), None]
 
     async def test_an_entry_is_tried_again_or_becomes_a_dead_letter(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
