@@ -59,12 +59,11 @@ SELECT count(*) FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL
 """
 
 # Events with their submissions, whose numbers they have, and their files; of one or of some.
-EVENTS = """
+EVENTS = f"""
 SELECT e.number, e.id, e.via, e.received_at, e.type, e.ended_at, e.revision, e.error_code, e.error_message,
-    s.id, s.provider, s.owner, s.task_id, s.model, s.request, s.metadata, s.created_at, s.bound_at,
-    s.withdrawn_at, s.traceparent
-FROM events e JOIN submissions s USING (number) WHERE e.number {which}
-"""
+    {", ".join(f"s.{column}" for column in SUBMISSION_COLUMNS.split(", "))}
+FROM events e JOIN submissions s USING (number) WHERE e.number {{which}}
+"""  # noqa: S608
 ASSETS_OF_EVENTS = """
 SELECT event, position AS "index", state, kind, outcome, attempts, deadline_at, key, media_type, bytes,
     width, height, sha256, settled_at
@@ -135,7 +134,7 @@ def events_of(db: Cursor, numbers: Collection[int]) -> Mapping[int, Event]:
     return _events(db, _OF_SOME, parameters(numbers=numbers))
 
 
-class _EventRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _EventRow(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
     """An event and its submission; made into values one by one, as hundreds are sent in one go."""
 
     number: int
