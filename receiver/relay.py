@@ -24,6 +24,8 @@ log = structlog.get_logger()
 GRACE_SECONDS = 1.0
 # Beyond a publish's deadline: by then a probe has been settled, or never will be.
 SETTLING_SECONDS = 5.0
+# For the messages of a batch, whose links the asset store signs: a credential that it waits for may hang.
+MAKING_SECONDS = 10.0
 # A sink that has failed for less than this is no reason to give up what got old while we were down ourselves.
 PATIENCE_SECONDS = 3600.0
 GIVEN_UP_AT_ONCE = 500
@@ -54,8 +56,8 @@ class Relay:
 
     The loop that leases asks ``stopped`` first: a stopped sink gets nothing until a restart, and its
     entries stay pending. While a sink is down one entry at a time is leased, to find out whether it is back
-    (see ``sink_circuit``); what is known of that is gone with the process. A publish lasts at most the
-    policy's ``timeout_seconds`` and a second, so a lease must last longer.
+    (see ``sink_circuit``); what is known of that is gone with the process. Making messages lasts at most ten
+    seconds, and a publish the policy's ``timeout_seconds`` and one more: a lease must last longer than both.
     """
 
     def __init__(
@@ -138,7 +140,8 @@ class Relay:
         works = await self._store.lease_outbox(sink, now, until, room, newest_first=circuit.wants_newest())
         if not works:
             return []
-        longest = self._policies[sink].timeout_seconds + GRACE_SECONDS + SETTLING_SECONDS
+        publishing = self._policies[sink].timeout_seconds + GRACE_SECONDS
+        longest = self._making_seconds(sink) + publishing + SETTLING_SECONDS
         circuit.begin_probe(works[0].id, self._clock.uptime(), longest)
         return [works] if sink in self._batched else [[work] for work in works]
 
@@ -183,11 +186,7 @@ class Relay:
         """Publish entries; why each failed, or None. There are as many ``spans``, or none."""
         if sink in self.stopped:  # stopped while these were already leased
             return [Gone(self.stopped[sink])] * len(works)
-        made = []
-        for number, work in enumerate(works):
-            made.append(await self._render(work, spans[number] if spans else None))
-            if number % RENDERED_AT_ONCE == RENDERED_AT_ONCE - 1:
-                await asyncio.sleep(0)
+        made = await self._render_all(sink, works, spans)
         sent = iter(await self._send_all(sink, [each for each in made if isinstance(each, Notification)]))
         failures = [next(sent) if isinstance(each, Notification) else each for each in made]
         gone = next((failure for failure in failures if isinstance(failure, Gone)), None)
@@ -196,13 +195,32 @@ class Relay:
             log.error("sink.stopped", sink=sink, reason=str(gone))
         return failures
 
-    async def _render(self, work: OutboxWork, span: Span | None) -> Notification | Exception:
+    async def _render_all(
+        self, sink: str, works: Sequence[OutboxWork], spans: Sequence[Span]
+    ) -> list[Notification | Exception]:
+        give_up_at = asyncio.get_running_loop().time() + self._making_seconds(sink)
+        made = []
+        for number, work in enumerate(works):
+            made.append(await self._render(work, give_up_at, spans[number] if spans else None))
+            if number % RENDERED_AT_ONCE == RENDERED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return made
+
+    def _making_seconds(self, sink: str) -> float:
+        return min(self._policies[sink].timeout_seconds + GRACE_SECONDS, MAKING_SECONDS)
+
+    async def _render(
+        self, work: OutboxWork, give_up_at: float, span: Span | None
+    ) -> Notification | Exception:
         """The message of an entry, or why it cannot be made."""
+        event = work.event
         try:
-            event = work.event
-            links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
+            async with asyncio.timeout_at(give_up_at):
+                links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
             message = render(work, source=self._source, links=links)
             return self._traces.send_on(span, message) if self._traces and span else message
+        except TimeoutError:
+            return Unavailable("the links to its files were not signed in time", outcome=Outcome.TIMEOUT)
         except Exception as exc:  # noqa: BLE001 - one message must not keep back the others
             return exc
 

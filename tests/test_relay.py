@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from receiver.asset_links import LinkMaker
 from receiver.config.parsers import parse_route
 from receiver.errors import Gone, Misconfigured, Permanent, Unavailable
 from receiver.models import (
@@ -138,13 +139,15 @@ class Bench:
         self.clock = clock
         self.sink = MemorySink()
 
-    def relay(self, sinks: Mapping[str, Sink] | None = None, **policy: Any) -> Relay:
+    def relay(
+        self, sinks: Mapping[str, Sink] | None = None, *, links: LinkMaker | None = None, **policy: Any
+    ) -> Relay:
         return Relay(
             store=self.store,
             sinks=sinks or {"main": self.sink},
             policies={"main": SinkPolicy(**{"timeout_seconds": 10.0, "max_age_seconds": 86_400.0} | policy)},
             source=SOURCE,
-            links=PlainLinks(),
+            links=links or PlainLinks(),
             clock=self.clock,
         )
 
@@ -531,6 +534,28 @@ async def test_a_batch_that_does_not_end_is_cut_off(bench: Bench) -> None:
     await look(bench.relay({"main": Hanging()}, timeout_seconds=0.1 - GRACE_SECONDS), bench)
     outcomes = {(await task_of(bench, task_id)).notifications[0].outcome for task_id in tasks}
     assert outcomes == {Outcome.TIMEOUT}
+
+
+async def test_links_that_are_not_signed_in_time_hold_a_batch_up_no_longer_than_one(bench: Bench) -> None:
+    """Else its leases would run out, and what it holds would be sent by somebody else as well."""
+
+    class Hanging(PlainLinks):
+        async def links(self, provider: str, task_id: str, *rest: Any) -> Mapping[int, str]:
+            if task_id != "t1":
+                await asyncio.sleep(3600)
+            return await super().links(provider, task_id, *rest)
+
+    tasks = await add_many(bench, 20)
+    sink = Batches()
+    async with asyncio.timeout(5):
+        await look(bench.relay({"main": sink}, links=Hanging(), timeout_seconds=0.2 - GRACE_SECONDS), bench)
+
+    assert [message.subject for message in sink.published] == ["vidgo/t1"]
+    assert await bench.state("t1") is OutboxState.DELIVERED
+    for task_id in tasks[1:]:
+        (waiting,) = (await task_of(bench, task_id)).notifications
+        assert (waiting.state, waiting.outcome) == (OutboxState.PENDING, Outcome.TIMEOUT)
+        assert "links" in (waiting.detail or "")
 
 
 async def test_while_a_sink_is_down_it_is_said_why_and_when_it_is_tried_again(bench: Bench) -> None:
