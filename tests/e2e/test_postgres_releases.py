@@ -83,6 +83,18 @@ async def test_beside_what_it_cannot_go_on_with_a_release_does_not_start(url: st
         await PostgresStore.pending_migrations(url, tmp_path)
 
 
+async def test_what_the_next_release_added_is_not_left_behind_by_a_move(url: str, tmp_path: Path) -> None:
+    await asyncio.to_thread(migrate_to_the_next, url, tmp_path, NEXT)
+
+    with (
+        pytest.raises(
+            Misconfigured, match=r"a newer release has added .*9\.0\.0.* move it with that release"
+        ),
+        PostgresStore.hold(url, tmp_path),
+    ):
+        pass
+
+
 async def test_a_migration_waits_for_who_is_writing(url: str, tmp_path: Path) -> None:
     """Else the two could each wait for a table that the other one has."""
     await (await PostgresStore.open(url, store_options(tmp_path))).aclose()

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from receiver.errors import Unavailable
+from receiver.errors import Misconfigured, Unavailable
 from receiver.models import TableCopy
 from receiver.options import StoreOptions
 from receiver.ports import RecordTables
@@ -18,6 +18,7 @@ from receiver.stores.postgres.arrays import escape, unescape_rows
 from receiver.stores.postgres.connections import LOCK_MS, WRITING, Database, Patience, PgConnection, lock
 from receiver.stores.postgres.cursor import PostgresCursor
 from receiver.stores.postgres.failures import trouble, unopened
+from receiver.stores.postgres.schema import MIGRATIONS
 
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
@@ -119,7 +120,18 @@ def _held(url: str) -> Iterator[PgConnection]:
     with closing(_connect(url)) as connection, _translated("the record"), connection.transaction():
         connection.execute(f"{READ_COMMITTED}; {Database(url).there}; {HELD}".encode())
         _refuse_services(connection)
+        _refuse_newer(connection)
         yield connection
+
+
+def _refuse_newer(connection: PgConnection) -> None:
+    """What a newer release has added would be left behind, though this one can go on beside it."""
+    applied = {name for (name,) in connection.execute("SELECT name FROM schema_migrations").fetchall()}
+    if newer := sorted(applied - {migration.name for migration in MIGRATIONS}):
+        raise Misconfigured(
+            f"a newer release has added to the PostgreSQL database (it has {', '.join(newer)}):"
+            " move it with that release"
+        )
 
 
 def _refuse_services(connection: PgConnection) -> None:
