@@ -33,6 +33,8 @@ from receiver.options import PluginOptions
 
 # The lines carry links that open assets: for the owner and the group, not for everybody.
 FILE_MODE = 0o640
+# Of the time that a publish has, a pipe's reader has this much: then there is time to say what it took.
+PIPE_SHARE = 0.9
 MOST_RENAMES = 10  # of the file while it is written to, before that counts as a failure
 
 # How each of our lines begins, and how a whole one looks. A crash may have cut a file's first line short, or
@@ -60,7 +62,7 @@ class JsonlSink:
         self._timeout_seconds = timeout_seconds
         self._waiting: deque[_Lines] = deque()
         self._file = _File(path, follows_links=follows_links)
-        self._pipe = _Pipe(path, timeout_seconds)
+        self._pipe = _Pipe(path)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()  # None: the end
         # One thread, so writes come one after the other; its own, so that a disk that hangs here uses
         # up no thread that others need; a daemon, since exit waits for every thread of an executor.
@@ -93,11 +95,20 @@ class JsonlSink:
 
     async def publish(self, notification: Notification) -> None:
         """Append one line; it is on the disk when this returns. Raises Unavailable."""
-        await self._append(notification.body + b"\n")
+        await self._append(self._lines([notification]))
 
-    async def publish_many(self, notifications: Sequence[Notification]) -> list[None]:
-        """Append a line for each, all in one write. Raises Unavailable, though some may be there then."""
-        await self._append(b"".join([each.body + b"\n" for each in notifications]))
+    async def publish_many(self, notifications: Sequence[Notification]) -> list[Unavailable | None]:
+        """Append a line for each, all in one write. Raises Unavailable, though some may be there then.
+
+        Where a pipe's reader is slow, those that it took in time are not among those that are Unavailable.
+        """
+        lines = self._lines(notifications)
+        try:
+            await self._append(lines)
+        except Unavailable as exc:
+            if not lines.taken:
+                raise
+            return [None] * lines.taken + [exc] * (len(notifications) - lines.taken)
         return [None] * len(notifications)
 
     async def ping(self) -> None:
@@ -108,8 +119,11 @@ class JsonlSink:
         # Not waited for: nothing is in flight any more, or it hangs in the kernel.
         self._jobs.put(None)
 
-    async def _append(self, text: bytes) -> None:
-        lines = _Lines(text)
+    def _lines(self, notifications: Sequence[Notification]) -> "_Lines":
+        give_up_at = time.monotonic() + PIPE_SHARE * self._timeout_seconds
+        return _Lines([each.body + b"\n" for each in notifications], give_up_at)
+
+    async def _append(self, lines: "_Lines") -> None:
         self._waiting.append(lines)
         try:
             await self._in_thread(lines)
@@ -146,31 +160,44 @@ class JsonlSink:
         self._pipe.close()
 
     def _flush(self, lines: "_Lines | None") -> None:
-        """Write all that waits. ``lines`` came before this call, so afterwards they are settled."""
-        batch = []
+        """Have ``lines`` written, with all that waits; or see whether any could be."""
+        if lines is not None:
+            if (
+                not lines.is_settled
+            ):  # else whoever comes behind them may take long, and has a call of its own
+                self._write_waiting()
+            if lines.failure is not None:
+                raise lines.failure
+        elif self._leads_to_pipe():  # a ping
+            self._pipe.append([], time.monotonic())
+        else:
+            self._file.try_out()
+
+    def _write_waiting(self) -> None:
+        batch: list[_Lines] = []
         with suppress(IndexError):  # another thread may add, so "until it is empty" has to be tried
             while True:
                 batch.append(self._waiting.popleft())
         if batch:
-            try:
-                self._write(b"".join(each.text for each in batch))
-            except OSError as exc:
-                for each in batch:
-                    each.failure = exc
-        if lines is not None:
-            if lines.failure is not None:
-                raise lines.failure
-        elif self._leads_to_pipe():  # a ping
-            self._pipe.append(b"")
-        else:
-            self._file.try_out()
+            taken, failure = self._write(batch)
+            for each in batch:
+                each.settle(taken, failure)
+                taken -= each.taken
 
-    def _write(self, text: bytes) -> None:
-        if self._leads_to_pipe():
-            self._pipe.append(text)
-        else:
-            self._pipe.close()
-            self._file.append(text)
+    def _write(self, batch: "Sequence[_Lines]") -> tuple[int, OSError | None]:
+        """How many lines were taken, from the first on, and why no more."""
+        lines = [line for each in batch for line in each.lines]
+        try:
+            if self._leads_to_pipe():
+                self._pipe.append(lines, min(each.give_up_at for each in batch))
+            else:
+                self._pipe.close()
+                self._file.append(b"".join(lines))
+        except _SlowReader as exc:
+            return exc.taken, exc
+        except OSError as exc:
+            return 0, exc
+        return len(lines), None
 
     def _leads_to_pipe(self) -> bool:
         """Whether the path is something to write to that cannot be synced; follows /dev/stdout."""
@@ -256,22 +283,22 @@ class _Pipe:
     It stays open between lines: the reader of a FIFO is at its end once nobody has it open for writing.
     """
 
-    def __init__(self, path: Path, timeout_seconds: float) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._timeout_seconds = timeout_seconds
         self._file: int | None = None
         self._is_torn = False  # the last line that was written was not written whole
 
-    def append(self, text: bytes) -> None:
+    def append(self, lines: Sequence[bytes], give_up_at: float) -> None:
+        """Raises _SlowReader when it was not ready for all by then, on the clock that only runs forward."""
         if self._file is not None and _is_broken(self._file):
             self.close()
         try:
             self._file = _open_pipe(self._path) if self._file is None else self._file
             if _is_broken(self._file):
                 raise BrokenPipeError(errno.EPIPE, "nobody reads it")
-            self._write(self._file, text)
-        except TimeoutError:
-            raise  # its reader may go on
+            self._write(self._file, lines, give_up_at)
+        except _SlowReader:
+            raise  # it may go on
         except OSError:
             self.close()
             raise
@@ -281,28 +308,43 @@ class _Pipe:
             os.close(self._file)
         self._file, self._is_torn = None, False
 
-    def _write(self, file: int, text: bytes) -> None:
-        give_up_at = time.monotonic() + self._timeout_seconds
+    def _write(self, file: int, lines: Sequence[bytes], give_up_at: float) -> None:
         poll = select.poll()
         poll.register(file, select.POLLOUT)
-        for line in text.splitlines(keepends=True):
+        for number, line in enumerate(lines):
             left = memoryview(b"\n" + line if self._is_torn else line)
             while left:
                 seconds = give_up_at - time.monotonic()
                 if seconds <= 0 or not poll.poll(seconds * 1000):
-                    raise TimeoutError(errno.ETIMEDOUT, "its reader takes nothing")
+                    raise _SlowReader(taken=number)
                 with suppress(BlockingIOError):  # others write to it, too
                     # So much is taken whole, and without a wait once there is room.
                     left = left[os.write(file, left[: select.PIPE_BUF]) :]
                     self._is_torn = bool(left)
 
 
-class _Lines:
-    """One line, or several, on the way from the loop to the thread, and what became of it."""
+class _SlowReader(TimeoutError):
+    """It took these lines of a pipe in time, and no more."""
 
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-        self.failure: OSError | None = None
+    def __init__(self, taken: int) -> None:
+        super().__init__(errno.ETIMEDOUT, "its reader takes nothing")
+        self.taken = taken
+
+
+class _Lines:
+    """One line, or several, on the way from the loop to the thread, and what became of them."""
+
+    def __init__(self, lines: Sequence[bytes], give_up_at: float) -> None:
+        self.lines = lines
+        self.give_up_at = give_up_at  # where they go to a pipe
+        self.is_settled = False
+        self.taken = 0  # so many of them, from the first on
+        self.failure: OSError | None = None  # why not the others
+
+    def settle(self, taken: int, failure: OSError | None) -> None:
+        self.taken = min(taken, len(self.lines))
+        self.failure = failure if self.taken < len(self.lines) else None
+        self.is_settled = True
 
 
 _Job = tuple[Future[None], _Lines | None]

@@ -382,6 +382,25 @@ async def test_a_reader_that_takes_nothing_is_a_timeout_and_gets_whole_lines_aft
     os.close(reader)
 
 
+async def test_of_a_batch_that_a_slow_reader_takes_in_part_only_the_rest_is_sent_again(fifo: Path) -> None:
+    reader = reader_of(fifo)
+    messages = [notification(f"evt_{number}", metadata={"text": "x" * 1000}) for number in range(40)]
+    got = b""
+    async with piped(fifo, timeout_seconds=1.0) as sink:
+        left = messages
+        while left:
+            ends = await sink.publish_many(left)
+            assert {end.outcome for end in ends if end is not None} <= {Outcome.TIMEOUT}
+            left = [message for message, end in zip(left, ends, strict=True) if end is not None]
+            got += drained(reader)
+    lines = got.split(b"\n")
+    whole = [line for line in lines if line in {message.body for message in messages}]
+    assert whole == [message.body for message in messages]
+    torn = [line for line in lines if line and line not in whole]
+    assert all(any(message.body.startswith(line) for message in messages) for line in torn)
+    os.close(reader)
+
+
 async def until_published(sink: Sink, message: Notification) -> None:
     while True:
         with suppress(Unavailable):
