@@ -76,7 +76,9 @@ SELECT event, :target, number, attempts, :outcome, :started_at, :seconds, :detai
 WHERE number IN (SELECT value FROM json_each(:numbers))
 """
 
-IS_SUPERSEDED = f"SELECT 1 FROM outbox o WHERE number = :number AND {_NEWER}"  # noqa: S608
+SUPERSEDED = f"""
+SELECT number FROM outbox o WHERE number IN (SELECT value FROM json_each(:numbers)) AND {_NEWER}
+"""  # noqa: S608
 
 # What has waited too long at a sink that is down, among those that waited longest.
 GIVE_UP_OUTBOX = """
@@ -190,13 +192,15 @@ def _settle(db: Cursor, settled: Sequence[_Settled]) -> None:
             for work, settlement, row in others
         ],
     )
+    withdrawn = _drop_unwanted(db, others)
     ended: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for work, settlement, row in settled:
-        # What was revived was counted when it was given up.
-        replay_id = None if row.revived else work.replay_id
-        ended_as = _drop_if_unwanted(db, work, settlement, replay_id)
-        if replay_id is not None and ended_as is not None:
-            ended[replay_id][ended_as] += 1
+        if work.replay_id is None or row.revived:  # what was revived was counted when it was given up
+            continue
+        if work.number in withdrawn:
+            ended[work.replay_id][WITHDRAWN] += 1
+        elif settlement.retry_at is None:
+            ended[work.replay_id][settlement.outcome.value] += 1
     last_at = max(settlement.settled_at for _, settlement, _ in settled)
     for replay_id, results in ended.items():
         for outcome, pieces in results.items():
@@ -252,22 +256,21 @@ def _state(settlement: Settlement) -> str:
     return "pending" if settlement.retry_at else "dead"
 
 
-def _drop_if_unwanted(
-    db: Cursor, work: OutboxWork, settlement: Settlement, replay_id: str | None
-) -> str | None:
-    """Drop what is not to be sent any more; how a piece has ended for its replay, or None if it goes on."""
-    state, key = _state(settlement), {"number": work.number}
-    outcome: str = settlement.outcome.value
-    if state == "delivered":
-        return outcome
-    if db.execute(IS_SUPERSEDED, key).fetchone():
-        db.execute(DROP_OUTBOX, key)
-    elif state == "pending":
-        if not is_cancelled(db, replay_id):
-            return None
-        db.execute(DROP_OUTBOX, key)
-        outcome = WITHDRAWN
-    return outcome
+def _drop_unwanted(db: Cursor, settled: Sequence[_Settled]) -> set[int]:
+    """Drop what is not to be sent any more; which of it was for replays that were cancelled, by number."""
+    if not settled:
+        return set()
+    given = parameters(numbers=[work.number for work, _, _ in settled])
+    superseded = {number for (number,) in db.execute(SUPERSEDED, given).fetchall()}
+    replays = {
+        work.number: work.replay_id
+        for work, settlement, row in settled
+        if settlement.retry_at and work.replay_id and not row.revived
+    }
+    cancelled = {replay_id for replay_id in set(replays.values()) if is_cancelled(db, replay_id)}
+    withdrawn = {number for number, replay_id in replays.items() if replay_id in cancelled}
+    db.executemany(DROP_OUTBOX, [{"number": number} for number in superseded | withdrawn])
+    return withdrawn
 
 
 def give_up_outbox(

@@ -69,9 +69,9 @@ SELECT event, position AS "index", state, kind, outcome, attempts, deadline_at, 
     width, height, sha256, settled_at
 FROM assets WHERE event {which} ORDER BY event, position
 """
-_ONE, _SOME = "= :number", "IN (SELECT value FROM json_each(:numbers))"
+_ONE, SOME = "= :number", "IN (SELECT value FROM json_each(:numbers))"
 _OF_ONE, _OF_SOME = (
-    tuple(query.format(which=which) for query in (EVENTS, ASSETS_OF_EVENTS)) for which in (_ONE, _SOME)
+    tuple(query.format(which=which) for query in (EVENTS, ASSETS_OF_EVENTS)) for which in (_ONE, SOME)
 )
 
 EVENT_OF_TASK = """

@@ -116,6 +116,12 @@ SINGLE = {
     "a task's poll": views.POLL_OF_TASK,
     "due notifications": outbox.OLDEST_OUTBOX,
     "the newest due notifications": outbox.NEWEST_OUTBOX,
+    "notifications that are claimed": outbox.LEASE_OUTBOX,
+    "notifications that were delivered": outbox.DELIVER_OUTBOX,
+    "how they were": outbox.KEEP_DELIVERED,
+    "notifications that a newer one takes the place of": outbox.SUPERSEDED,
+    "what notifications say": views.EVENTS.format(which=views.SOME),
+    "and the files in them": views.ASSETS_OF_EVENTS.format(which=views.SOME),
     "due questions": polls.DUE_OTHERS,
     "due confirmations": polls.DUE_HELD,
     "a question's end": polls.SETTLE_POLL,
@@ -135,7 +141,8 @@ VALUES = GIVEN | {
     "provider": "vidgo", "task_id": "task-7", "sink": "hook", "now": "2026-11-14", "most": 8, "host": 3,
     "tried": 1, "number": 7, "hour_ago": "2026-11-14", "day_ago": "2026-11-13", "outcome": "running",
     "detail": None, "settled_at": "2026-11-14", "due_at": "2026-11-14",
-    "submission_id": "sub_7", "lease": "l",
+    "submission_id": "sub_7", "lease": "l", "numbers": "[7, 8, 9]", "until": "2026-11-14",
+    "target": "sink hook", "started_at": "2026-11-14", "seconds": 0.1,
 }  # fmt: skip
 
 
@@ -173,7 +180,7 @@ def test_many_keys_are_looked_up_one_by_one_in_an_index(db: PostgresCursor, name
 CHANGES = {
     "deliveries": (deliveries.UPDATE_DELIVERY, deliveries.REREAD_DELIVERY),
     "assets": (asset_leases.LEASE_ASSET,),
-    "outbox": (outbox.LEASE_OUTBOX, outbox.SETTLE_OUTBOX, outbox.DROP_OUTBOX),
+    "outbox": (outbox.SETTLE_OUTBOX, outbox.DROP_OUTBOX),
     "polls": (polls.LEASE_POLL, polls.DELETE_POLL),
     "events": (ends.END_EVENT,),
     "submissions": (tasks.BIND,),
