@@ -200,6 +200,24 @@ async def test_others_may_write_while_a_commit_is_being_flushed() -> None:
         assert found
 
 
+async def test_whatever_is_answered_is_on_the_disk_also_what_another_process_has_just_committed() -> None:
+    with scratch_database() as url, psycopg.connect(url, autocommit=True) as other:
+        other.execute("CREATE SCHEMA receiver CREATE TABLE notes (note INTEGER)")
+        other.execute("SET synchronous_commit = off")
+        writer = Writer(await asyncio.to_thread(PostgresWrites, Database(url)), None)
+        for note in range(5):
+            other.execute("INSERT INTO receiver.notes VALUES (%s)", (note,))
+            committed = other.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+            await writer.write(look_at_notes if note % 2 else keep_note(100 + note))
+            flushed = other.execute("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", committed).fetchone()
+            assert flushed == (True,)
+        await writer.aclose()
+
+
+def look_at_notes(db: Cursor) -> list[Any]:
+    return list(db.execute("SELECT note FROM notes").fetchall())
+
+
 def keep_note(note: int) -> Work[Cursor]:
     return lambda db: db.execute("INSERT INTO notes VALUES (?)", (note,))
 
