@@ -296,6 +296,24 @@ async def test_a_user_with_what_the_manual_names_is_enough_and_with_less_it_says
         server.stop()
 
 
+async def test_a_sink_whose_connections_are_of_no_use_has_one_of_them_at_most(
+    tmp_path: Path, open_nats: OpenSink
+) -> None:
+    deaf = "{ user: deaf, password: pw, permissions: { subscribe: nothing } }"
+    config = f"max_connections: 2\nauthorization {{ users = [\n{{ user: root, password: pw }}\n{deaf}\n] }}"
+    server = NatsServer(tmp_path, config, user="root", password="pw")
+    server.start()
+    try:
+        sink = open_nats(server.url.replace("//", "//deaf:pw@"))
+        for _ in range(4):
+            with pytest.raises(Unavailable, match="does not permit our user"):
+                await sink.publish(notification())
+        await sink.aclose()
+        assert server.received() == []  # looked at by a connection, which is the second one at most
+    finally:
+        server.stop()
+
+
 async def test_a_file_of_credentials_is_believed_and_read_anew_for_each_connection(
     tmp_path: Path, open_nats: OpenSink
 ) -> None:
@@ -404,6 +422,22 @@ async def test_what_is_no_nats_server_is_told_as_such(open_nats: OpenSink) -> No
     port = listening.sockets[0].getsockname()[1]
     with pytest.raises(Unavailable, match="nats refuses the connection, or is no nats"):
         await open_nats(f"nats://127.0.0.1:{port}?subject=events").publish(notification())
+    listening.close()
+
+
+async def test_what_is_no_nats_server_keeps_no_other_from_being_asked(
+    shared: NatsServer, open_nats: OpenSink
+) -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"longer than any line of a server " * 3000)
+        writer.close()
+
+    shared.clear()
+    listening = await asyncio.start_server(greet, "127.0.0.1", 0)
+    others = ",".join([f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"] * 9)
+    sent = notification()
+    await open_nats(f"nats://{others},127.0.0.1:{shared.port}?subject=events").publish(sent)
+    assert shared.received() == [sent.body]
     listening.close()
 
 

@@ -170,6 +170,8 @@ class NatsSink:
         try:
             names = _read(await connection.request(f"{_API}.NAMES", body), _Names)
         except RefusedError as exc:
+            if connection.is_over:  # it is the replies that our user may not read
+                raise
             if self._stream:
                 return self._stream
             raise Unavailable(

@@ -55,25 +55,33 @@ class NatsServer:
             raise failure(exc) from exc
 
     async def aclose(self) -> None:
-        task = self._connecting
-        if task is None:
-            return
-        task.cancel()  # no harm to one that is done
-        with suppress(asyncio.CancelledError, errors.Error, OSError, ValueError):
-            await (await task).aclose()
+        if (task := self._connecting) is not None:
+            task.cancel()  # no harm to one that is done
+            await asyncio.wait([task])
+        if (connection := self._last()) is not None:
+            await connection.aclose()
 
     async def _connected(self) -> Connection:
-        task = self._connecting
-        if task is None or (task.done() and (task.exception() or task.result().is_over)):
-            task = self._connecting = asyncio.create_task(self._connect())
+        task, last = self._connecting, self._last()
+        if task is None or (task.done() and (last is None or last.is_over)):
+            task = self._connecting = asyncio.create_task(self._connect(last))
             task.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may be waiting
         # Who gives up leaves it to those who come later: a host that is silent takes all the time of one.
         return await asyncio.shield(task)
 
-    async def _connect(self) -> Connection:
+    def _last(self) -> Connection | None:
+        """What the last attempt came to, if it has succeeded."""
+        task = self._connecting
+        if task is None or not task.done() or task.cancelled() or task.exception():
+            return None
+        return task.result()
+
+    async def _connect(self, before: Connection | None) -> Connection:
+        if before is not None:
+            await before.aclose()  # what ended it here may have left it open at the server
         *others, last = random.sample(self._access.hosts, len(self._access.hosts))
         for host in others:
-            with suppress(errors.Error, OSError):
+            with suppress(errors.Error, OSError, ValueError):
                 return await Connection.open(host, self._access, self._timeout_seconds)
         return await Connection.open(last, self._access, self._timeout_seconds)
 
