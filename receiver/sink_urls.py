@@ -1,7 +1,9 @@
 """A sink's URL, taken apart: where it leads, and its options."""
 
 import re
+import ssl
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -9,13 +11,19 @@ import msgspec
 
 from receiver.errors import Misconfigured
 
+# A user or password with one of / ? # in it ends there, and the rest looks like a path or an option.
+_CUT = re.compile(r"[^/?#]+://[^/?#]*[/?#].*@", re.DOTALL)
+_ESCAPES = "in a user or password write %2F for /, %3F for ?, %23 for # and %40 for @"
 _USER_AND_HOSTS = re.compile(r"([^:/?#]+://(?:[^/?#]*@)?)([^@/?#]*)(.*)", re.DOTALL)
+
+MOST_DIGITS = 20
 
 
 class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
     """Where a sink is, and the options behind the question mark; percent-escapes are undone.
 
-    No message of an error repeats a part of it but the name of an option: the rest may hold a password.
+    No message of an error repeats a part of it but the name of an option, which is surely one: the rest may
+    hold a password.
     """
 
     sink: str  # its name
@@ -36,18 +44,13 @@ class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
         """Take it apart. ``form`` shows how to write it. Raises Misconfigured."""
         try:
             parts = urlsplit(url)
-            is_one = parts.port != 0 and not parts.fragment
+            url.encode()
+            is_one = parts.port != 0 and not parts.fragment and "@" not in parts.path
         except ValueError:
             is_one = False
+        advice = f"; {_ESCAPES}" if _CUT.match(url) else ""
         if not is_one:  # without a cause: the library's words may repeat the URL
-            raise Misconfigured(f"sink {sink}: write {form}")
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if unknown := sorted(options.keys() - set(known)):
-            raise Misconfigured(
-                f"sink {sink}: its URL has the unknown option {unknown[0]}; known are {', '.join(known)}"
-            )
-        if empty := sorted(name for name, value in options.items() if not value):
-            raise Misconfigured(f"sink {sink}: the option {empty[0]} in its URL is empty")
+            raise Misconfigured(f"sink {sink}: write {form}{advice}")
         return cls(
             sink=sink,
             location=parts._replace(query="").geturl(),
@@ -57,7 +60,7 @@ class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
             user=None if parts.username is None else unquote(parts.username),
             password=None if parts.password is None else unquote(parts.password),
             path=unquote(parts.path.removeprefix("/")),
-            options=options,
+            options=_options(sink, parts.query, known, advice),
         )
 
     @classmethod
@@ -66,8 +69,11 @@ class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Sequence[Self]:
         """One for each host of a URL that may have several, separated by commas; each has a port.
 
-        ``port`` is that of those without one. Raises Misconfigured.
+        ``port`` is that of those without one; user and password stand once, before the first. Raises
+        Misconfigured.
         """
+        if (parts := _USER_AND_HOSTS.fullmatch(url)) and parts[1].count("@") > 1:
+            raise Misconfigured(f"sink {sink}: name the user once, before the first host; {_ESCAPES}")
         return [cls.read(sink, each, form=form, known=known) for each in _split_hosts(url, port)]
 
     @property
@@ -96,9 +102,39 @@ class SinkUrl(msgspec.Struct, frozen=True, kw_only=True):
     def whole_number(self, option: str, *, default: int, least: int, most: int) -> int:
         """A whole number. Raises Misconfigured where it is none, or out of bounds."""
         text = self.options.get(option, str(default))
-        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+        is_short = len(text) < MOST_DIGITS  # Python reads no number that is very long
+        if not (is_short and text.isascii() and text.isdecimal() and least <= int(text) <= most):
             raise self.wrong(f"{option} must be a whole number from {least} to {most}")
         return int(text)
+
+    def authorities(self, data_dir: Path) -> Path | None:
+        """The file of ``ssl_ca_certs``, relative to the data folder, for TLS; None: the system's are trusted.
+
+        Raises Misconfigured where it holds no certificates.
+        """
+        if "ssl_ca_certs" not in self.options:
+            return None
+        path = data_dir / self.options["ssl_ca_certs"]
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as exc:  # an SSLError, too
+            why = "it holds no certificates" if isinstance(exc, ssl.SSLError) else exc.strerror
+            raise self.wrong(f"the file that ssl_ca_certs names cannot be used: {why}") from exc
+        return path
+
+
+def _options(sink: str, query: str, known: Collection[str], advice: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if unknown := sorted(options.keys() - set(known)):
+        name = "an unknown option" if advice else f"the unknown option {unknown[0]}"
+        raise Misconfigured(f"sink {sink}: its URL has {name}; known are {', '.join(known)}{advice}")
+    if empty := sorted(name for name, value in pairs if not value):
+        raise Misconfigured(f"sink {sink}: the option {empty[0]} in its URL is empty")
+    if len(options) < len(pairs):
+        twice = next(name for name in options if [each for each, _ in pairs].count(name) > 1)
+        raise Misconfigured(f"sink {sink}: its URL has the option {twice} twice")
+    return options
 
 
 def _split_hosts(url: str, port: int) -> list[str]:

@@ -246,7 +246,7 @@ def _endpoint(where: SinkUrl) -> str:
         if not is_one or parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
             raise where.wrong("endpoint must be http:// or https://, a host, and a port where it needs one")
         return f"{parts.scheme}://{parts.netloc}"
-    return f"https://{where.host}" + (f":{where.port}" if where.port else "")
+    return f"https://{where.address}"
 
 
 def _region_of(host: str) -> str | None:

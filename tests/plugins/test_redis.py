@@ -388,6 +388,7 @@ async def test_braces_that_are_no_hash_tag_are_refused(stream: str, tmp_path: Pa
         ("redis://h0st/0?dedupe_seconds=week", "dedupe_seconds must be a whole number from 1"),
         ("redis://h0st/0?ssl_cert_reqs=none", "need a rediss:// URL"),
         ("rediss://h0st/0?ssl_cert_reqs=maybe", "ssl_cert_reqs must be none, optional or required"),
+        ("rediss://h0st/0?ssl_ca_certs=none", "ssl_ca_certs names cannot be used: No such file"),
         ("redis://h0st/zero", "write redis://"),
         ("redis://h0st:port/", "write redis://"),
         ("redis://h0st:99999/", "write redis://"),

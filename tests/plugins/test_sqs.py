@@ -395,6 +395,7 @@ def test_a_wrong_url_is_refused_without_repeating_it(
             "us-gov-west-1",
             "https://vpce-0a1b.sqs.us-gov-west-1.vpce.amazonaws.com/1/a",
         ),
+        ("[::1]:8443/1/a?region=eu-north-1", "eu-north-1", "https://[::1]:8443/1/a"),
         ("queue.internal:8443/1/a?region=eu-north-1", "eu-north-1", "https://queue.internal:8443/1/a"),
         (
             "sqs.eu-west-1.amazonaws.com/1/a?endpoint=http://localhost:4566",

@@ -186,10 +186,4 @@ def _trust(url: SinkUrl, options: PluginOptions, scheme: str) -> ssl.SSLContext 
         if "ssl_ca_certs" in url.options:
             raise url.wrong("ssl_ca_certs needs an amqps:// URL")
         return None
-    if "ssl_ca_certs" not in url.options:
-        return ssl.create_default_context()
-    try:
-        return ssl.create_default_context(cafile=options.data_dir / url.options["ssl_ca_certs"])
-    except OSError as exc:  # an SSLError, too
-        why = "it holds no certificates" if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise url.wrong(f"the file that ssl_ca_certs names cannot be used: {why}") from exc
+    return ssl.create_default_context(cafile=url.authorities(options.data_dir))

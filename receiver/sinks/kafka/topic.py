@@ -10,7 +10,6 @@ structured mode). The user needs ``Describe`` and ``Write`` on the topic.
 """
 
 import re
-import ssl
 from typing import Any, Self
 
 from receiver.envelope import CONTENT_TYPE
@@ -78,17 +77,10 @@ class KafkaSink:
 def _security(url: SinkUrl, options: PluginOptions) -> dict[str, Any]:
     security = url.choice("security", ("plaintext", "ssl"))
     config: dict[str, Any] = {}
-    if "ssl_ca_certs" in url.options:
-        if security != "ssl":
-            raise url.wrong("ssl_ca_certs needs security=ssl")
-        path = options.data_dir / url.options["ssl_ca_certs"]
-        try:
-            ssl.create_default_context(cafile=path)
-        except OSError as exc:  # an SSLError, too
-            raise url.wrong(
-                "the file that ssl_ca_certs names cannot be read, or holds no certificates"
-            ) from exc
-        config["ssl.ca.location"] = str(path)
+    if "ssl_ca_certs" in url.options and security != "ssl":
+        raise url.wrong("ssl_ca_certs needs security=ssl")
+    if (authorities := url.authorities(options.data_dir)) is not None:
+        config["ssl.ca.location"] = str(authorities)
     if url.user is None:
         if "sasl" in url.options:
             raise url.wrong("sasl needs a user and a password before the host")

@@ -44,14 +44,15 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
                 raise url.wrong("give either creds or a user in its URL")
             try:
                 read_credentials(creds)
-            except (OSError, ValueError) as exc:
-                raise url.wrong(f"the file that creds names cannot be used: {_why(exc)}") from exc
+            except (OSError, CredentialsError) as exc:
+                why = getattr(exc, "strerror", None) or str(exc)
+                raise url.wrong(f"the file that creds names cannot be used: {why}") from exc
         return cls(
             hosts=[each.address for each in urls],
             user=url.user,
             password=url.password,
             creds=creds,
-            tls=_trust(url, options),
+            tls=ssl.create_default_context(cafile=url.authorities(options.data_dir)),
             needs_tls=url.scheme == "tls",
         )
 
@@ -65,18 +66,3 @@ def read_credentials(path: Path) -> str:
     if not _CREDENTIALS.search(text):
         raise CredentialsError("it holds no JWT and seed of a user")
     return text
-
-
-def _trust(url: SinkUrl, options: PluginOptions) -> ssl.SSLContext:
-    if "ssl_ca_certs" not in url.options:
-        return ssl.create_default_context()
-    try:
-        return ssl.create_default_context(cafile=options.data_dir / url.options["ssl_ca_certs"])
-    except OSError as exc:  # an SSLError, too
-        raise url.wrong(f"the file that ssl_ca_certs names cannot be used: {_why(exc)}") from exc
-
-
-def _why(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLError):
-        return "it holds no certificates"
-    return getattr(exc, "strerror", None) or str(exc)

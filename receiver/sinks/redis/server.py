@@ -39,7 +39,7 @@ class RedisServer:
         # The driver passes over a database that is not a number, and would write to number 0.
         if not url.host or not (url.path.strip("/") or "0").isdecimal():
             raise url.wrong(f"write {form}")
-        client = Redis.from_pool(_pool(url, options.timeout_seconds))
+        client = Redis.from_pool(_pool(url, options))
         return cls(client, needs=needs, timeout_seconds=options.timeout_seconds)
 
     @asynccontextmanager
@@ -63,13 +63,15 @@ class RedisServer:
         await self.client.aclose(close_connection_pool=True)
 
 
-def _pool(url: SinkUrl, timeout_seconds: float) -> ConnectionPool:
+def _pool(url: SinkUrl, options: PluginOptions) -> ConnectionPool:
     tls: dict[str, Any] = {key: value for key, value in url.options.items() if key in TLS_OPTIONS}
     scheme = url.scheme.rpartition("+")[2]
     if tls and scheme != "rediss":
         raise url.wrong("ssl_ options need a rediss:// URL")
     if tls.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
         raise url.wrong("ssl_cert_reqs must be none, optional or required")
+    if (authorities := url.authorities(options.data_dir)) is not None:
+        tls["ssl_ca_certs"] = str(authorities)
     return ConnectionPool.from_url(
         # Without the query, in which the driver would look for options of its own.
         scheme + url.location.removeprefix(url.scheme),
@@ -78,7 +80,7 @@ def _pool(url: SinkUrl, timeout_seconds: float) -> ConnectionPool:
         # There is one deadline for all of it. The driver's own for a write goes through wait_for,
         # which until Python 3.12 can swallow our cancellation, and the wait would be twice as long.
         socket_timeout=None,
-        socket_connect_timeout=timeout_seconds,
+        socket_connect_timeout=options.timeout_seconds,
         socket_keepalive=True,
         # Once more on a connection that turns out dead, as all do after a server's restart: what is sent
         # adds nothing twice. Not after a timeout, which has used up the time there is.
