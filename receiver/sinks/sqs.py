@@ -22,8 +22,9 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Lock, Thread
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -48,6 +49,7 @@ from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 
 THREADS = 16  # one for each call under way
+CLOSE_SECONDS = 1.0
 MOST_BYTES = 1_048_576  # body and attributes (SQS's quotas, since August 2025)
 LONG_ENOUGH = 262_144  # what a queue took at most before, and still does where nobody changed it
 
@@ -121,7 +123,7 @@ class SqsSink:
         self._keys = keys
         self._content_type = content_type
         self._timeout_seconds = timeout_seconds
-        self._threads = ThreadPoolExecutor(THREADS, "sqs")
+        self._places = asyncio.Semaphore(THREADS)
         self._lock = Lock()
         self._opened: Any = None
 
@@ -189,19 +191,42 @@ class SqsSink:
         return None
 
     async def aclose(self) -> None:
-        """Wait for calls under way, each of which has a deadline."""
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        """Let calls under way end, for a second at most; no other begins."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                for _ in range(THREADS):
+                    await self._places.acquire()
         if self._opened is not None:
             self._opened.close()
 
     async def _asked(self, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._call, operation, arguments
-                )
+                await self._places.acquire()
+                return await self._begin(operation, arguments)
         except (BotoCoreError, ClientError, ResponseParserError, OSError) as exc:
             raise _failure(exc) from exc
+
+    def _begin(self, operation: str, arguments: Mapping[str, Any]) -> "asyncio.Future[Mapping[str, Any]]":
+        """Call in a thread, which gives its place back when it has ended, whoever still waits for it.
+
+        The driver's deadline is for each part that it reads, so a server that trickles may hold it for
+        ever: no end of ours waits for it, which an executor's threads would have the process's do.
+        """
+        loop = asyncio.get_running_loop()
+        answer: Future[Mapping[str, Any]] = Future()
+        answer.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                answer.set_result(self._call(operation, arguments))
+            except Exception as exc:  # noqa: BLE001 - told to who waits
+                answer.set_exception(exc)
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._places.release)
+
+        Thread(target=run, name="sqs", daemon=True).start()
+        return asyncio.wrap_future(answer)
 
     def _call(self, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         with self._lock:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
@@ -261,6 +262,36 @@ async def test_a_message_that_sqs_calls_invalid_is_permanent(tmp_path: Path) -> 
     ):
         with pytest.raises(Permanent):
             await sink.publish(notification())
+
+
+async def test_a_server_that_trickles_holds_up_neither_a_publish_nor_the_end(tmp_path: Path) -> None:
+    gone = asyncio.Event()
+
+    async def trickle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n")
+        while not gone.is_set():
+            writer.write(b" ")
+            await asyncio.sleep(0.1)
+        writer.close()
+
+    def held() -> int:
+        return sum(thread.name == "sqs" for thread in threading.enumerate())
+
+    before = held()
+    listening = await asyncio.start_server(trickle, "127.0.0.1", 0)
+    url = f"sqs://K:S@/1/images?endpoint=http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    options = PluginOptions(
+        name="mine", data_dir=tmp_path, http=httpx2.AsyncClient(trust_env=False), timeout_seconds=1
+    )
+    sink = SqsSink.from_url(url, options)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="sqs did not answer in time"):
+            await sink.publish(notification())
+        assert held() == before + 1
+        await sink.aclose()
+        gone.set()
+        await until(lambda: held() == before, 5)
+    listening.close()
 
 
 @pytest.mark.parametrize("answer", [b"<html>welcome</html>", b"{}", b"\x00"])
