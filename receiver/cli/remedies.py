@@ -10,8 +10,8 @@ _UNKNOWN = "check {variable}, and that what it names can be reached, or written,
 
 _REMEDIES: Mapping[Outcome, str] = {
     Outcome.REFUSED: (
-        "give both sides the same secret ({variable}_SECRET) and password (in {variable});"
-        f" {_ITS_LOG} what it does not like"
+        "mend what it says, there or in {variable}: a password, a name, a right; give both sides of a webhook"
+        f" the same secret ({{variable}}_SECRET), and {_ITS_LOG} what it does not like"
     ),
     Outcome.HTTP_ERROR: f"check the path in {{variable}}, and {_ITS_LOG} what went wrong",
     Outcome.BAD_REDIRECT: "set {variable} to the URL that it is redirected to",

@@ -114,14 +114,14 @@ def _host(url: str) -> str | None:
 
 
 def _is_weak_url(url: str) -> bool:
-    """Whether the hidden part could be guessed: the password, or without one every part of the rest."""
+    """Whether the hidden part could be guessed: the password, or a token in its place, else the rest."""
     try:
         parts = urlsplit(url)
-        password = parts.password
+        secret = parts.password or parts.username
     except ValueError:
         return True
-    if password:
-        return is_weak(password)
+    if secret:
+        return is_weak(secret)
     return all(map(is_weak, re.split(r"[/?&=]", f"{parts.path}?{parts.query}")))
 
 

@@ -51,6 +51,7 @@ def test_a_fingerprint_tells_equal_from_other_under_one_key_alone(variable: str)
         ("RECEIVER_ADMIN_TOKENS", f"{RANDOM},changemechangeme", "set"),
         ("RECEIVER_SINK_Q", "redis://:hunter2@queue:6379/0?stream=images", "redis://queue:6379/…"),
         ("RECEIVER_SINK_Q", f"redis://:hunter2@queue/0?stream={RANDOM}", "redis://queue/…"),
+        ("RECEIVER_SINK_Q", f"nats://hunter2@a:1,b:2?subject={RANDOM}", "nats://a:1,b:2/…"),
         ("RECEIVER_SINK_Q", "http://app.example.com/hooks", "http://app.example.com/…"),
     ],
 )

@@ -135,7 +135,7 @@ async def test_the_command_lists_them_with_what_to_do(port: int) -> None:
     well = next(line.split() for line in lines if line.startswith("well"))
     assert well == ["well", "http", "ok", "0", "-", "delivered", "all"]
     told = lines.index("app401: refused: the consumer answered 401")
-    assert lines[told + 1].startswith("to do: give both sides the same secret (RECEIVER_SINK_APP401_SECRET)")
+    assert lines[told + 1].startswith("to do: mend what it says, there or in RECEIVER_SINK_APP401")
     as_json = await typed(port, "sinks", "list", "--json")
     assert len(json.loads(as_json.stdout)["sinks"]) == 5
 
