@@ -133,3 +133,11 @@ def tls_words(exc: BaseException) -> str:
 def with_words(what: str, words: str) -> str:
     """What happened, and why where that is known."""
     return f"{what}: {words}" if words else what
+
+
+def unreachable(server: str, exc: BaseException) -> Unavailable:
+    """What is said of a server that the wire does not lead to, or no longer."""
+    is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
+    outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
+    what = with_words(f"{server} could not be reached ({outcome})", tls_words(exc))
+    return Unavailable(what, outcome=outcome)

@@ -4,7 +4,7 @@ import re
 
 from aiormq import exceptions
 
-from receiver.errors import Permanent, Unavailable, causes, tls_words, wire_outcome, with_words
+from receiver.errors import Permanent, Unavailable, unreachable
 from receiver.models import Outcome
 
 _TOO_LARGE = re.compile(r"message size \d+ is larger than configured max size (\d+)")
@@ -52,10 +52,7 @@ def failure(exc: BaseException, size: int = 0) -> Unavailable | Permanent:
         if isinstance(exc, kind):
             return Unavailable(words, outcome=outcome)
     if isinstance(exc, OSError):
-        is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
-        outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
-        what = with_words(f"rabbitmq could not be reached ({outcome})", tls_words(exc))
-        return Unavailable(what, outcome=outcome)
+        return unreachable("rabbitmq", exc)
     return _interrupted()
 
 

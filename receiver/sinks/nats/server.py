@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 from nats import errors
 
-from receiver.errors import Permanent, Unavailable, causes, tls_words, wire_outcome, with_words
+from receiver.errors import Permanent, Unavailable, unreachable
 from receiver.models import Outcome
 from receiver.sinks.nats.access import Access, CredentialsError
 from receiver.sinks.nats.connection import Connection, NoTlsError, RefusedError
@@ -94,10 +94,7 @@ def failure(exc: Exception) -> Unavailable | Permanent:
         if isinstance(exc, kind):
             return Unavailable(words, outcome=outcome)
     if isinstance(exc, OSError):
-        is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
-        outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
-        what = with_words(f"nats could not be reached ({outcome})", tls_words(exc))
-        return Unavailable(what, outcome=outcome)
+        return unreachable("nats", exc)
     if any(word in str(exc).lower() for word in ("authorization", "authentication")):
         return Unavailable("nats does not accept our user", outcome=Outcome.REFUSED)
     return Unavailable("nats refuses the connection, or is no nats")

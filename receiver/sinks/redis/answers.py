@@ -4,7 +4,7 @@ import re
 
 from redis import exceptions
 
-from receiver.errors import Unavailable, causes, tls_words, wire_outcome, with_words
+from receiver.errors import Unavailable, unreachable
 from receiver.models import Outcome
 
 # What is said of a server's answers, by their code.
@@ -69,10 +69,7 @@ def failure(exc: Exception, needs: str) -> Unavailable:
         return unavailable(code, needs=needs)
     if isinstance(exc, exceptions.ResponseError):
         return Unavailable(f"redis answered {code or 'an error'}", outcome=Outcome.REFUSED)
-    is_refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes(exc))
-    outcome = wire_outcome(exc) or (Outcome.CONNECT_FAILED if is_refused else Outcome.INTERRUPTED)
-    what = with_words(f"redis could not be reached ({outcome})", tls_words(exc))
-    return Unavailable(what, outcome=outcome)
+    return unreachable("redis", exc)
 
 
 def code_of(exc: Exception) -> str:
