@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from receiver.escapes import encode_harmless
-from receiver.models import Asset, AssetState, Event, Notification, OutboxWork, SinkTest
+from receiver.models import Asset, AssetState, Event, MessageFormat, Notification, OutboxWork, SinkTest
 from receiver.times import to_text
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -65,6 +65,11 @@ def render_test(id_: str, sink: str, *, source: str, now: datetime) -> Notificat
     return Notification(
         event_id=id_, dedupe_key=id_, type=SinkTest.TEST, subject=subject, body=encode_harmless(message)
     )
+
+
+def content_type(message_format: MessageFormat) -> str:
+    """What a message is said to be whose body is the whole event."""
+    return "application/json" if message_format is MessageFormat.JSON else CONTENT_TYPE
 
 
 def message_id(work: OutboxWork) -> str:

@@ -42,9 +42,9 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
-from receiver.envelope import CONTENT_TYPE
+from receiver.envelope import content_type
 from receiver.errors import Permanent, Unavailable, tls_words, wire_outcome, with_words
-from receiver.models import MessageFormat, Notification, Outcome
+from receiver.models import Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 
@@ -143,7 +143,7 @@ class SqsSink:
             f"{endpoint}/{where.path}",
             region=region or "us-east-1",
             keys=_keys(where, options),
-            content_type=CONTENT_TYPE if options.format is MessageFormat.STRUCTURED else "application/json",
+            content_type=content_type(options.format),
             timeout_seconds=options.timeout_seconds,
         )
 

@@ -11,8 +11,8 @@ from typing import Self
 
 from pamqp.commands import Basic
 
-from receiver.envelope import CONTENT_TYPE
-from receiver.models import MessageFormat, Notification
+from receiver.envelope import content_type
+from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 from receiver.sinks.amqp.server import LONGEST_NAME_BYTES, OPTIONS, PERSISTENT, AmqpServer
@@ -43,12 +43,11 @@ class AmqpSink:
         for name, value in names.items():
             if len(value.encode()) > LONGEST_NAME_BYTES:
                 raise where.wrong(f"{name} must have {LONGEST_NAME_BYTES} bytes at most")
-        is_json = options.format is MessageFormat.JSON
         return cls(
             AmqpServer.from_url(where, options, form=_FORM),
             exchange=names.get("exchange", ""),
             routing_key=names.get("queue", names.get("routing_key", "")),
-            content_type="application/json" if is_json else CONTENT_TYPE,
+            content_type=content_type(options.format),
         )
 
     async def publish(self, notification: Notification) -> None:

@@ -12,8 +12,8 @@ structured mode). The user needs ``Describe`` and ``Write`` on the topic.
 import re
 from typing import Any, Self
 
-from receiver.envelope import CONTENT_TYPE
-from receiver.models import MessageFormat, Notification
+from receiver.envelope import content_type
+from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 from receiver.sinks.kafka.producer import BACKOFF_SECONDS, Headers, TopicProducer
@@ -50,10 +50,9 @@ class KafkaSink:
             **_security(first, options),
             **_delivery(options.timeout_seconds),
         }
-        is_json = options.format is MessageFormat.JSON
         return cls(
             TopicProducer(topic, config, timeout_seconds=options.timeout_seconds),
-            content_type="application/json" if is_json else CONTENT_TYPE,
+            content_type=content_type(options.format),
         )
 
     async def publish(self, notification: Notification) -> None:

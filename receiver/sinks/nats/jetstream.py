@@ -14,9 +14,9 @@ from typing import Self, TypeVar
 import msgspec
 from nats import errors
 
-from receiver.envelope import CONTENT_TYPE
+from receiver.envelope import content_type
 from receiver.errors import Permanent, Unavailable
-from receiver.models import MessageFormat, Notification, Outcome
+from receiver.models import Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 from receiver.sinks.nats.access import OPTIONS, PORT, Access
@@ -98,12 +98,11 @@ class NatsSink:
             raise first.wrong("subject must be words joined by dots, without blanks, * and >")
         if "stream" in first.options and not _STREAM_NAME.fullmatch(first.options["stream"]):
             raise first.wrong("stream is no name of a stream")
-        is_json = options.format is MessageFormat.JSON
         return cls(
             NatsServer(Access.read(urls, options), timeout_seconds=options.timeout_seconds),
             subject=first.options["subject"],
             stream=first.options.get("stream"),
-            content_type="application/json" if is_json else CONTENT_TYPE,
+            content_type=content_type(options.format),
         )
 
     async def publish(self, notification: Notification) -> None:
