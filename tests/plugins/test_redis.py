@@ -170,6 +170,13 @@ class TestRedisSink(ServerBatchSinkContract):
         await sink.publish(notification())
         assert server.received() == [notification().body]
 
+    async def test_a_password_where_the_server_has_none_is_refused(
+        self, open_sink: OpenSink, host: SharedRedis
+    ) -> None:
+        with pytest.raises(Unavailable, match="does not accept our user and password") as caught:
+            await open_sink(host.url.replace("//", "//:hunter2@")).publish(notification())
+        assert caught.value.outcome is Outcome.REFUSED
+
     async def test_a_password_is_used_and_a_changed_one_refused_without_repeating_it(
         self, open_sink: OpenSink, server: RedisServer
     ) -> None:

@@ -80,7 +80,9 @@ def code_of(exc: Exception) -> str:
     if found := _IN_SCRIPT.search(text):
         return found[1]
     by_class = next((code for kind, code in _CLASSES.items() if isinstance(exc, kind)), None)
-    code = getattr(exc, "status_code", None) or by_class or text.partition(" ")[0]
+    told = getattr(exc, "status_code", None)
+    # ERR says nothing: a password where the server has none is an ERR, too, and the class knows it.
+    code = (by_class or told) if told == "ERR" else (told or by_class or text.partition(" ")[0])
     return code if code.isalpha() and code.isupper() else ""
 
 
