@@ -261,7 +261,7 @@ async def test_users_and_tokens_are_believed_and_wrong_ones_refused_without_repe
 async def test_a_user_with_what_the_manual_names_is_enough_and_with_less_it_says_what_lacks(
     tmp_path: Path, open_nats: OpenSink
 ) -> None:
-    (rule,) = re.findall(r"^    (\{ user: receiver.*)$", section("sinks", "## NATS"), re.MULTILINE)
+    (rule,) = re.findall(r"^(\{ user: receiver.*)$", section("sinks", "## NATS"), re.MULTILINE)
     names = '"$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.*"'
     assert names in rule
     users = {
