@@ -157,10 +157,10 @@ async def completed(service: Receiver, task_id: str) -> None:
 
 
 async def test_the_lines_of_the_procfile_do_all_the_work_with_workers_and_without(
-    image: Build, database: str, bucket: S3Server, tmp_path: Path
+    database: str, bucket: S3Server, tmp_path: Path
 ) -> None:
-    """With only what requirements.txt pins; each line in a shell, as Heroku runs it."""
-    path = f"{image.folder}/opt/receiver/bin:{os.environ['PATH']}"
+    """Each line in a shell, as Heroku runs it."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     settings = as_on_heroku(database, bucket) | {"PATH": path}
 
     def dyno(name: str, **more: str) -> Started:
