@@ -16,16 +16,16 @@ from receiver.jobs import job_id, named
 from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.redis.job_queue import OPTIONS, PROBE, Command, JobQueue
+from receiver.sinks.redis.job_queue import OPTIONS, Command, JobQueue, JobSink
 
 _FORM = "arq+redis://HOST:PORT/DATABASE?task=FUNCTION"
 
 
-class ArqSink:
+class ArqSink(JobSink):
     """Enqueues a job for each notification; done when the server has it, once per ``dedupe_key``."""
 
     def __init__(self, jobs: JobQueue, *, task: str, queue: str, clock: Clock) -> None:
-        self._jobs = jobs
+        super().__init__(jobs)
         self._task = task
         self._queue = queue
         self._clock = clock
@@ -38,18 +38,7 @@ class ArqSink:
         jobs = JobQueue.from_url(where, options, form=_FORM, key=queue, commands="+zadd")
         return cls(jobs, task=named(where, "task"), queue=queue, clock=clock or Clock())
 
-    async def publish(self, notification: Notification) -> None:
-        """Return when the job is in the queue, from this publish or from an earlier one."""
-        await self._jobs.push(notification.dedupe_key, self._commands(notification))
-
-    async def ping(self) -> None:
-        """Prove that a job would be taken; whether a worker knows the function, only a worker knows."""
-        await self._jobs.check(self._commands(PROBE))
-
-    async def aclose(self) -> None:
-        await self._jobs.aclose()
-
-    def _commands(self, notification: Notification) -> list[Command]:
+    def commands(self, notification: Notification) -> list[Command]:
         id_, milliseconds = job_id(notification), int(self._clock.now().timestamp() * 1000)
         arguments = [msgspec.Raw(notification.body)]
         job: dict[str, object] = {"t": None, "f": self._task, "a": arguments, "k": {}, "et": milliseconds}

@@ -17,16 +17,16 @@ from receiver.jobs import named
 from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.redis.job_queue import OPTIONS, PROBE, Command, JobQueue
+from receiver.sinks.redis.job_queue import OPTIONS, Command, JobQueue, JobSink
 
 _FORM = "celery+redis://HOST:PORT/DATABASE?task=NAME"
 
 
-class CelerySink:
+class CelerySink(JobSink):
     """Starts a task for each notification; done when the server has the message, once per ``dedupe_key``."""
 
     def __init__(self, jobs: JobQueue, *, task: str, queue: str, clock: Clock) -> None:
-        self._jobs = jobs
+        super().__init__(jobs)
         self._task = task
         self._queue = queue
         self._clock = clock
@@ -39,18 +39,7 @@ class CelerySink:
         jobs = JobQueue.from_url(where, options, form=_FORM, key=queue, commands="+lpush")
         return cls(jobs, task=named(where, "task"), queue=queue, clock=clock or Clock())
 
-    async def publish(self, notification: Notification) -> None:
-        """Return when the message is in the queue, from this publish or from an earlier one."""
-        await self._jobs.push(notification.dedupe_key, self._commands(notification))
-
-    async def ping(self) -> None:
-        """Prove that a message would be taken; whether a worker knows the task, only a worker knows."""
-        await self._jobs.check(self._commands(PROBE))
-
-    async def aclose(self) -> None:
-        await self._jobs.aclose()
-
-    def _commands(self, notification: Notification) -> list[Command]:
+    def commands(self, notification: Notification) -> list[Command]:
         return [("LPUSH", self._queue, self._encoded(notification))]
 
     def _encoded(self, notification: Notification) -> bytes:

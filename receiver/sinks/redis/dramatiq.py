@@ -16,16 +16,16 @@ from receiver.jobs import job_id, named
 from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.redis.job_queue import OPTIONS, PROBE, Command, JobQueue
+from receiver.sinks.redis.job_queue import OPTIONS, Command, JobQueue, JobSink
 
 _FORM = "dramatiq+redis://HOST:PORT/DATABASE?task=ACTOR"
 
 
-class DramatiqSink:
+class DramatiqSink(JobSink):
     """Messages an actor for each notification; done when the server has it. Once per ``dedupe_key``."""
 
     def __init__(self, jobs: JobQueue, *, task: str, queue: str, key: str, clock: Clock) -> None:
-        self._jobs = jobs
+        super().__init__(jobs)
         self._task = task
         self._queue = queue
         self._key = key
@@ -40,18 +40,7 @@ class DramatiqSink:
         jobs = JobQueue.from_url(where, options, form=_FORM, key=key, commands="+hset +rpush")
         return cls(jobs, task=named(where, "task"), queue=queue, key=key, clock=clock or Clock())
 
-    async def publish(self, notification: Notification) -> None:
-        """Return when the message is in the queue, from this publish or from an earlier one."""
-        await self._jobs.push(notification.dedupe_key, self._commands(notification))
-
-    async def ping(self) -> None:
-        """Prove that a message would be taken; whether a worker has the actor, only a worker knows."""
-        await self._jobs.check(self._commands(PROBE))
-
-    async def aclose(self) -> None:
-        await self._jobs.aclose()
-
-    def _commands(self, notification: Notification) -> list[Command]:
+    def commands(self, notification: Notification) -> list[Command]:
         id_ = job_id(notification)
         message = {
             "queue_name": self._queue,

@@ -123,6 +123,28 @@ class JobQueue:
         return answer
 
 
+class JobSink:
+    """What the sinks of all job queues do alike: each notification is a job, once per ``dedupe_key``."""
+
+    def __init__(self, jobs: JobQueue) -> None:
+        self._jobs = jobs
+
+    async def publish(self, notification: Notification) -> None:
+        """Return when the job is in the queue, from this publish or from an earlier one."""
+        await self._jobs.push(notification.dedupe_key, self.commands(notification))
+
+    async def ping(self) -> None:
+        """Prove that a job would be taken; whether a worker knows its task, only a worker knows."""
+        await self._jobs.check(self.commands(PROBE))
+
+    async def aclose(self) -> None:
+        await self._jobs.aclose()
+
+    def commands(self, notification: Notification) -> list[Command]:
+        """The job as its queue writes it."""
+        raise NotImplementedError
+
+
 def _check_read(answer: bytes) -> None:
     if answer == b"unread":
         raise Unavailable(

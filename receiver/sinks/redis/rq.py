@@ -17,18 +17,18 @@ from receiver.jobs import described, job_id, named
 from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.redis.job_queue import OPTIONS, PROBE, Command, JobQueue
+from receiver.sinks.redis.job_queue import OPTIONS, Command, JobQueue, JobSink
 
 _FORM = "rq+redis://HOST:PORT/DATABASE?task=MODULE.FUNCTION"
 _ALL_QUEUES = "rq:queues"  # by which dashboards find them
 _DAY = 86_400
 
 
-class RqSink:
+class RqSink(JobSink):
     """Enqueues a job for each notification; done when the server has it, once per ``dedupe_key``."""
 
     def __init__(self, jobs: JobQueue, *, task: str, queue: str, timeout: int, clock: Clock) -> None:
-        self._jobs = jobs
+        super().__init__(jobs)
         self._task = task
         self._queue = queue
         self._timeout = timeout
@@ -50,18 +50,7 @@ class RqSink:
             clock=clock or Clock(),
         )
 
-    async def publish(self, notification: Notification) -> None:
-        """Return when the job is in the queue, from this publish or from an earlier one."""
-        await self._jobs.push(notification.dedupe_key, self._commands(notification))
-
-    async def ping(self) -> None:
-        """Prove that a job would be taken; whether a worker can import the task, only a worker knows."""
-        await self._jobs.check(self._commands(PROBE))
-
-    async def aclose(self) -> None:
-        await self._jobs.aclose()
-
-    def _commands(self, notification: Notification) -> list[Command]:
+    def commands(self, notification: Notification) -> list[Command]:
         id_, key = job_id(notification), f"rq:queue:{self._queue}"
         fields = (part for field in self._fields(notification).items() for part in field)
         return [("HSET", f"rq:job:{id_}", *fields), ("SADD", _ALL_QUEUES, key), ("RPUSH", key, id_)]

@@ -15,13 +15,13 @@ from receiver.jobs import job_id, named
 from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
-from receiver.sinks.redis.job_queue import OPTIONS, PROBE, Command, JobQueue
+from receiver.sinks.redis.job_queue import OPTIONS, Command, JobQueue, JobSink
 
 _FORM = "taskiq+redis://HOST:PORT/DATABASE?task=MODULE:FUNCTION"
 _COMMANDS = {"stream": "+xadd +xinfo", "list": "+lpush"}
 
 
-class TaskiqSink:
+class TaskiqSink(JobSink):
     """Starts a task for each notification; done when the server has the message, once per ``dedupe_key``.
 
     A stream without a consumer group takes none: the group that a worker makes on its first start begins
@@ -29,7 +29,7 @@ class TaskiqSink:
     """
 
     def __init__(self, jobs: JobQueue, *, task: str, queue: str, broker: str) -> None:
-        self._jobs = jobs
+        super().__init__(jobs)
         self._task = task
         self._queue = queue
         self._broker = broker
@@ -49,18 +49,7 @@ class TaskiqSink:
         )
         return cls(jobs, task=named(where, "task"), queue=queue, broker=broker)
 
-    async def publish(self, notification: Notification) -> None:
-        """Return when the message is in the queue, from this publish or from an earlier one."""
-        await self._jobs.push(notification.dedupe_key, self._commands(notification))
-
-    async def ping(self) -> None:
-        """Prove that a message would be taken; whether a worker knows the task, only a worker knows."""
-        await self._jobs.check(self._commands(PROBE))
-
-    async def aclose(self) -> None:
-        await self._jobs.aclose()
-
-    def _commands(self, notification: Notification) -> list[Command]:
+    def commands(self, notification: Notification) -> list[Command]:
         message = {
             "task_id": job_id(notification),
             "task_name": self._task,
