@@ -15,8 +15,7 @@ from receiver.models import Notification, Outcome, SinkTest
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 from receiver.sinks.redis.answers import unavailable
-from receiver.sinks.redis.server import TLS_OPTIONS, RedisServer
-from receiver.sinks.redis.stream import DEDUPE_SECONDS, MOST_DEDUPE_SECONDS
+from receiver.sinks.redis.server import TLS_OPTIONS, RedisServer, dedupe_seconds
 
 Command = tuple[str | bytes, ...]  # its name, its key, its arguments
 
@@ -87,9 +86,7 @@ class JobQueue:
         return cls(
             RedisServer.from_url(url, options, form=form, needs=needs),
             key=key,
-            dedupe_seconds=url.whole_number(
-                "dedupe_seconds", default=DEDUPE_SECONDS, least=1, most=MOST_DEDUPE_SECONDS
-            ),
+            dedupe_seconds=dedupe_seconds(url),
             group_needed=group_needed,
         )
 

@@ -16,6 +16,8 @@ from receiver.sink_urls import SinkUrl
 from receiver.sinks.redis.answers import failure
 
 CONNECTIONS = 16
+DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice
+MOST_DEDUPE_SECONDS = 10 * 365 * 86_400
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs")
 
 
@@ -61,6 +63,11 @@ class RedisServer:
 
     async def aclose(self) -> None:
         await self.client.aclose(close_connection_pool=True)
+
+
+def dedupe_seconds(url: SinkUrl) -> int:
+    """For how long repeats are told apart. Raises Misconfigured."""
+    return url.whole_number("dedupe_seconds", default=DEDUPE_SECONDS, least=1, most=MOST_DEDUPE_SECONDS)
 
 
 def _pool(url: SinkUrl, options: PluginOptions) -> ConnectionPool:

@@ -22,10 +22,7 @@ from receiver.models import Notification
 from receiver.options import PluginOptions
 from receiver.sink_urls import SinkUrl
 from receiver.sinks.redis.answers import unavailable
-from receiver.sinks.redis.server import TLS_OPTIONS, RedisServer
-
-DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice
-MOST_DEDUPE_SECONDS = 10 * 365 * 86_400
+from receiver.sinks.redis.server import TLS_OPTIONS, RedisServer, dedupe_seconds
 
 # Add entries, each unless its key was seen; what came of each: nothing to say, or the error. One script,
 # because an entry and its mark must happen or neither, and a script that fails half-way is not undone. So
@@ -89,9 +86,7 @@ class RedisSink:
         return cls(
             RedisServer.from_url(where, options, form=_FORM, needs=_NEEDS),
             stream=stream,
-            dedupe_seconds=where.whole_number(
-                "dedupe_seconds", default=DEDUPE_SECONDS, least=1, most=MOST_DEDUPE_SECONDS
-            ),
+            dedupe_seconds=dedupe_seconds(where),
         )
 
     async def publish(self, notification: Notification) -> None:
