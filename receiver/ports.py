@@ -323,15 +323,13 @@ class Store(ReplayStore, DeadLetterStore, Protocol):
         Each has its event as the entry's revision announced it, whatever its files have come to since.
         """
 
-    async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
-        """Record how a publish ended: delivered, again at ``retry_at``, or dead."""
-
     async def settle_outbox_batch(
         self, ended: Sequence[tuple[OutboxWork, Settlement]]
     ) -> list[bool | Exception]:
-        """The same of many at once; what came of each, in their order.
+        """Record how publishes ended: delivered, again at ``retry_at``, or dead.
 
-        The one that cannot be settled hurts no other: in its place is what ``settle_outbox`` would raise.
+        What came of each, in their order: False where the lease was lost. The one that cannot be settled
+        hurts no other: in its place is Unavailable, or what else was wrong with it.
         """
 
     async def give_up_outbox(

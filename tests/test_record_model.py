@@ -36,6 +36,7 @@ from tests.support.factories import (
     submission,
 )
 from tests.support.recount import check_counts
+from tests.support.settling import settle_outbox
 
 pytestmark = pytest.mark.slow  # long walks
 
@@ -290,7 +291,7 @@ class Record(RuleBasedStateMachine):
     @rule(sink=st.sampled_from(["all", "failures"]))
     def settle_outbox(self, sink: str) -> None:
         for work in self.runner.run(self.store.lease_outbox(sink, later(1), later(60), 5)):
-            assert self.runner.run(self.store.settle_outbox(work, settlement(Outcome.DELIVERED)))
+            assert self.runner.run(settle_outbox(self.store, work, settlement(Outcome.DELIVERED)))
             self.entries[work.event.task_id, sink] += 1
 
     @rule()

@@ -39,6 +39,7 @@ from tests.support.factories import (
     submission,
     unclear,
 )
+from tests.support.settling import settle_outbox
 
 FIRST_POLL_SECONDS = {"vidgo": 300.0}
 
@@ -120,7 +121,7 @@ async def publish(store: SqliteStore, now: datetime, outcome: Outcome = Outcome.
     """Settle all that is due for the sink; how much that was."""
     works = await store.lease_outbox("all", now, now + timedelta(seconds=30), 10_000)
     settled = settlement(outcome, at=now)
-    await asyncio.gather(*(store.settle_outbox(work, settled) for work in works))
+    await asyncio.gather(*(settle_outbox(store, work, settled) for work in works))
     return len(works)
 
 

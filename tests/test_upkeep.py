@@ -30,6 +30,7 @@ from tests.support.factories import (
     submission,
     unclear,
 )
+from tests.support.settling import settle_outbox
 
 HOUR, DAY = 3600, 86_400
 EARLY_LIMIT = 2
@@ -72,7 +73,7 @@ async def end_task(store: SqliteStore, clock: TurnableClock, task_id: str, *, de
     await store.log_submission(msgspec.structs.replace(submission(task_id), created_at=now))
     await store.record(recording(failed(task_id), received_at=now))
     for work in await store.lease_outbox("all", now, now, 100) if deliver else []:
-        await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=now))
+        await settle_outbox(store, work, settlement(Outcome.DELIVERED, at=now))
 
 
 async def test_events_of_a_sink_that_is_not_set_any_more_are_noted_until_somebody_acts(

@@ -160,7 +160,7 @@ _Settled = tuple[OutboxWork, Settlement, _LeasedRow]
 
 
 def settle_entries(db: Cursor, ended: Sequence[tuple[OutboxWork, Settlement]]) -> list[bool]:
-    """Record how notifications ended; see ``ports.Store.settle_outbox``."""
+    """Record how notifications ended; see ``ports.Store.settle_outbox_batch``."""
     keys = [(work.number,) for work, _ in ended]
     leased = {row.number: row for row in find_rows(db.execute(*LEASED_NOW.of(keys)), _LeasedRow)}
     ours: list[bool] = []

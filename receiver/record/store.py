@@ -136,9 +136,6 @@ class RecordStore:
             )
         )
 
-    async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
-        return await self._writer.write_batched(outbox.settle_entries, (work, settlement))
-
     async def settle_outbox_batch(
         self, ended: Sequence[tuple[OutboxWork, Settlement]]
     ) -> list[bool | Exception]:

@@ -118,8 +118,8 @@ async def _notifications(store: RecordStore, clock: Clock) -> int:
     now = clock.now()
     works = await store.lease_outbox(SINK, now, now + timedelta(seconds=60), TOGETHER)
     settlement = Settlement(outcome=Outcome.DELIVERED, started_at=now, settled_at=now)
-    settled = await asyncio.gather(*(store.settle_outbox(each, settlement) for each in works))
-    assert all(settled)
+    settled = await store.settle_outbox_batch([(each, settlement) for each in works])
+    assert settled == [True] * len(works)
     return len(works)
 
 

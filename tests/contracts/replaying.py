@@ -10,6 +10,7 @@ from receiver.clock import Clock
 from receiver.models import OutboxWork, Outcome, Replay, ReplayState, ReplayWork, Stage, Task, WorkFilter
 from receiver.ports import Store
 from tests.support.factories import completed, failed, later, recording, settlement, stored, submission
+from tests.support.settling import settle_outbox
 
 EVERYTHING = WorkFilter()
 ASKED_AT = later(100)
@@ -74,7 +75,7 @@ async def publish(
     """Settle what is due for a sink; what that was."""
     works = await store.lease_outbox(sink, later(at), later(at + 60), limit)
     settled = await asyncio.gather(
-        *(store.settle_outbox(work, settlement(outcome, at=later(at))) for work in works)
+        *(settle_outbox(store, work, settlement(outcome, at=later(at))) for work in works)
     )
     assert all(settled)
     return works

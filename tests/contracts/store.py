@@ -42,6 +42,7 @@ from tests.support.factories import (
     unclear,
 )
 from tests.support.messages import TRACEPARENT
+from tests.support.settling import settle_outbox
 
 ROUTES = (Route(sink="all"), Route(sink="failures", types=frozenset({"task.failed"})))
 EARLY_LIMIT = 5
@@ -934,7 +935,7 @@ class StoreContract:
         await store.record(recording(failed("t1")))
         (mine,) = await store.lease_outbox("all", later(1), later(60), 10)
 
-        await store.settle_outbox(mine, settlement(Outcome.DELIVERED))
+        await settle_outbox(store, mine, settlement(Outcome.DELIVERED))
 
         task = await store.get_task("vidgo", "t1")
         assert task is not None
@@ -963,11 +964,11 @@ class StoreContract:
         await store.log_submission(submission("t1"))
         await store.record(recording(failed("t1")))
         (first,) = await store.lease_outbox("all", later(1), later(60), 10)
-        await store.settle_outbox(first, settlement(Outcome.TIMEOUT, retry_at=later(10)))
+        await settle_outbox(store, first, settlement(Outcome.TIMEOUT, retry_at=later(10)))
 
         assert await store.lease_outbox("all", later(9), later(60), 10) == []
         (second,) = await store.lease_outbox("all", later(10), later(60), 10)
-        await store.settle_outbox(second, settlement(Outcome.REFUSED))
+        await settle_outbox(store, second, settlement(Outcome.REFUSED))
 
         task = await store.get_task("vidgo", "t1")
         stats = await store.count_stats()
@@ -984,7 +985,7 @@ class StoreContract:
             assert work.attempt == 1
             down = settlement(Outcome.CONNECT_FAILED, at=later(seconds), retry_at=later(seconds))
             down = msgspec.structs.replace(down, uses_attempt=False, is_probe=is_probe, detail=f"{seconds} s")
-            await store.settle_outbox(work, down)
+            await settle_outbox(store, work, down)
 
         task = await store.get_task("vidgo", "t1")
         assert task is not None
@@ -999,7 +1000,7 @@ class StoreContract:
         await store.record(recording(failed("t1")))
         (work,) = await store.lease_outbox("all", later(1), later(60), 10)
         down = settlement(Outcome.CONNECT_FAILED, retry_at=later(1))
-        await store.settle_outbox(work, msgspec.structs.replace(down, uses_attempt=False, is_probe=True))
+        await settle_outbox(store, work, msgspec.structs.replace(down, uses_attempt=False, is_probe=True))
 
         task = await store.get_task("vidgo", "t1")
         assert task is not None
@@ -1032,7 +1033,7 @@ class StoreContract:
             ("t2", Outcome.TIMEOUT, "no answer", later(9)),
             ("t1", Outcome.TIMEOUT, "no answer", later(9)),
         ]
-        assert await store.settle_outbox(held, settlement(Outcome.DELIVERED))
+        assert await settle_outbox(store, held, settlement(Outcome.DELIVERED))
 
     async def test_a_publish_that_lost_its_lease_settles_nothing(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
@@ -1040,8 +1041,8 @@ class StoreContract:
         (late,) = await store.lease_outbox("all", later(1), later(60), 10)
         (current,) = await store.lease_outbox("all", later(61), later(120), 10)
 
-        assert await store.settle_outbox(late, settlement(Outcome.DELIVERED)) is False
-        assert await store.settle_outbox(current, settlement(Outcome.DELIVERED)) is True
+        assert await settle_outbox(store, late, settlement(Outcome.DELIVERED)) is False
+        assert await settle_outbox(store, current, settlement(Outcome.DELIVERED)) is True
 
     async def test_notifications_that_ended_together_are_settled_each_as_alone(self, store: Store) -> None:
         for number in range(5):
@@ -1069,9 +1070,9 @@ class StoreContract:
         await store.log_submission(submission("t1"))
         await store.record(recording(failed("t1")))
         (first,) = await store.lease_outbox("all", later(1), later(60), 10)
-        await store.settle_outbox(first, settlement(Outcome.TIMEOUT, retry_at=later(10)))
+        await settle_outbox(store, first, settlement(Outcome.TIMEOUT, retry_at=later(10)))
         (second,) = await store.lease_outbox("all", later(10), later(60), 10)
-        await store.settle_outbox(second, settlement(Outcome.REFUSED))
+        await settle_outbox(store, second, settlement(Outcome.REFUSED))
 
         await requeue_dead(store, WorkFilter(), [], later(10**6), 10)
 
@@ -1219,7 +1220,7 @@ class StoreContract:
         await store.record(recording(failed("t1"), received_at=later(100)))
         for sink in ("all", "failures"):
             (work,) = await store.lease_outbox(sink, later(100), later(200), 10)
-            await store.settle_outbox(work, settlement(Outcome.DELIVERED))
+            await settle_outbox(store, work, settlement(Outcome.DELIVERED))
 
         seen, cursor = [], None
         while True:
@@ -1282,7 +1283,7 @@ class StoreContract:
         await store.record(recording(failed("t1")))
         for sink in ("all", "failures"):
             (work,) = await store.lease_outbox(sink, later(1), later(60), 10)
-            await store.settle_outbox(work, settlement(Outcome.DELIVERED))
+            await settle_outbox(store, work, settlement(Outcome.DELIVERED))
 
         assert await store.purge(NOW, 10) == 0
         assert await store.purge(later(1), 10) == 4  # a delivery, a submission and two attempts

@@ -19,6 +19,7 @@ from tests.contracts.replaying import (
     task_of,
 )
 from tests.support.factories import failed, later, recording, settlement, submission
+from tests.support.settling import settle_outbox
 
 
 async def dead_letters(
@@ -35,12 +36,12 @@ class DeadLettersContract:
         await store.log_submission(submission("t1", owner="ann"))
         await store.record(recording(failed("t1")))
         (first,) = await store.lease_outbox("all", later(1), later(60), 10)
-        await store.settle_outbox(first, settlement(Outcome.TIMEOUT, at=later(1), retry_at=later(2)))
+        await settle_outbox(store, first, settlement(Outcome.TIMEOUT, at=later(1), retry_at=later(2)))
         (last,) = await store.lease_outbox("all", later(2), later(60), 10)
         refused = msgspec.structs.replace(
             settlement(Outcome.REFUSED, at=later(2)), detail="403 from the sink"
         )
-        await store.settle_outbox(last, refused)
+        await settle_outbox(store, last, refused)
 
         (letter,) = await dead_letters(store)
 
@@ -72,7 +73,7 @@ class DeadLettersContract:
                 timeout = settlement(Outcome.TIMEOUT, at=later(seconds), retry_at=later(202))
                 if detail == "the second" and not work.replay_id:
                     timeout = settlement(Outcome.TIMEOUT, at=later(seconds))
-                await store.settle_outbox(work, msgspec.structs.replace(timeout, detail=text))
+                await settle_outbox(store, work, msgspec.structs.replace(timeout, detail=text))
 
         (letter,) = await dead_letters(store)
 
@@ -228,7 +229,7 @@ class DeadLettersContract:
         running = await get(store, started.id)
         assert (running.state, running.settled, running.results) == (ReplayState.RUNNING, 1, {"refused": 1})
         for work in waiting:
-            await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=later(400)))
+            await settle_outbox(store, work, settlement(Outcome.DELIVERED, at=later(400)))
         done = await get(store, started.id)
         assert (done.state, done.results) == (ReplayState.DONE, {"refused": 1, "delivered": 2})
 
@@ -245,7 +246,7 @@ class DeadLettersContract:
         assert (cancelled.settled, cancelled.results) == (2, {"refused": 1, "withdrawn": 1})
         (again,) = await store.lease_outbox("all", later(302), later(360), 10)
         assert again.id == first.id
-        await store.settle_outbox(again, settlement(Outcome.TIMEOUT, at=later(303), retry_at=later(310)))
+        await settle_outbox(store, again, settlement(Outcome.TIMEOUT, at=later(303), retry_at=later(310)))
         assert [work.id for work in await publish(store, "all", at=310)] == [first.id]
         assert await get(store, started.id) == cancelled
 
@@ -261,6 +262,6 @@ class DeadLettersContract:
         (work,) = await store.lease_outbox("all", later(11), later(60), 10)
         assert await store.revive_dead(found.keys, later(12)) == 0
 
-        assert await store.settle_outbox(work, settlement(Outcome.DELIVERED, at=later(13)))
+        assert await settle_outbox(store, work, settlement(Outcome.DELIVERED, at=later(13)))
         assert await store.revive_dead(found.keys, later(14)) == 0
         assert await store.lease_outbox("all", later(15), later(60), 10) == []

@@ -20,6 +20,7 @@ from tests.support.factories import (
     stored,
     submission,
 )
+from tests.support.settling import settle_outbox
 
 # What must hold at every instant, as the rows that contradict it.
 CONTRADICTIONS = {
@@ -96,7 +97,7 @@ class KillsContract:
         for work in await store.lease_assets(later(1), later(60), 10):
             await store.settle_asset(work, settlement(Outcome.GONE) if work.index else stored(work))
         for entry in await store.lease_outbox("all", later(1), later(60), 10):
-            await store.settle_outbox(entry, settlement(Outcome.DELIVERED))
+            await settle_outbox(store, entry, settlement(Outcome.DELIVERED))
 
         assert left.looks > 15
         assert left.contradictions == []

@@ -39,6 +39,7 @@ from tests.support.factories import (
     submission,
     unclear,
 )
+from tests.support.settling import settle_outbox
 
 FIRST_POLL_SECONDS = {"vidgo": 300.0, "apidot": 300.0}
 UNPOLLED = {"apidot": "no APIDOT_API_KEY is set"}
@@ -847,7 +848,7 @@ class PollsContract:
         await store.record(recording(completed("t1", files=2)))
         await end_with(store, *first, at=1)
         for told in await store.lease_outbox("all", later(2), later(60), 10):
-            await store.settle_outbox(told, settlement(Outcome.DELIVERED))
+            await settle_outbox(store, told, settlement(Outcome.DELIVERED))
         before = (await task_of(store)).event
 
         replay_id = await fetch_again(store, at=100)

@@ -29,6 +29,7 @@ from tests.contracts.store_replays_poll import PollContract
 from tests.contracts.store_replays_reprocess import ReprocessContract
 from tests.contracts.store_revisions import RevisionsContract
 from tests.support.factories import completed, failed, later, recording, settlement, submission, unclear
+from tests.support.settling import settle_outbox
 
 ENDED = {ReplayState.DONE, ReplayState.CANCELLED}
 
@@ -192,7 +193,7 @@ class ReplaysContract(
         assert (cancelled.queued, cancelled.settled, cancelled.results) == (4, 3, {"withdrawn": 3})
         assert await store.lease_replays(later(9999), later(9999), 10) == []
         assert await publish(store, "all", at=203) == await publish(store, "failures", at=203) == []
-        assert await store.settle_outbox(held, settlement(Outcome.DELIVERED, at=later(204)))
+        assert await settle_outbox(store, held, settlement(Outcome.DELIVERED, at=later(204)))
         assert await get(store, started.id) == msgspec.structs.replace(
             cancelled, settled=4, results={"withdrawn": 3, "delivered": 1}
         )
@@ -232,7 +233,7 @@ class ReplaysContract(
         await store.change_replay(started.id, ReplayState.CANCELLED, later(202))
 
         again = settlement(Outcome.TIMEOUT, at=later(203), retry_at=later(210))
-        assert await store.settle_outbox(held, again)
+        assert await settle_outbox(store, held, again)
 
         assert await store.lease_outbox("all", later(9999), later(9999), 10) == []
         cancelled = await get(store, started.id)

@@ -13,6 +13,7 @@ from tests.contracts.replaying import (
     task_of,
 )
 from tests.support.factories import completed, later, recording, settlement, stored, submission
+from tests.support.settling import settle_outbox
 
 
 class FetchContract:
@@ -116,7 +117,7 @@ class FetchContract:
         await store.settle_asset(first, stored(first, at=later(1)))
         await store.settle_asset(second, settlement(Outcome.TIMEOUT, at=later(1)))
         (untold,) = await store.lease_outbox("all", later(2), later(60), 10)
-        await store.settle_outbox(untold, settlement(Outcome.TIMEOUT, at=later(2), retry_at=later(9999)))
+        await settle_outbox(store, untold, settlement(Outcome.TIMEOUT, at=later(2), retry_at=later(9999)))
         sent = await start_replay(store, replay(Stage.NOTIFY))
         await make_step(store, 200)
         await store.lease_replays(later(200), later(200), 10)
@@ -143,7 +144,7 @@ class FetchContract:
         await store.settle_asset(last, stored(last, at=later(202)))
 
         again = settlement(Outcome.TIMEOUT, at=later(203), retry_at=later(210))
-        assert await store.settle_outbox(held, again)
+        assert await settle_outbox(store, held, again)
 
         assert [work.revision for work in await publish(store, "all", at=9999)] == [2]
         assert [attempt.outcome for attempt in (await task_of(store, "t1")).attempts][-2:] == [

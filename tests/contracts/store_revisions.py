@@ -22,6 +22,7 @@ from tests.support.factories import (
     submission,
 )
 from tests.support.messages import rendered
+from tests.support.settling import settle_outbox
 
 ENDS = {
     "a callback": recording(completed("t1")),
@@ -130,7 +131,7 @@ class RevisionsContract:
     async def test_a_retry_says_what_was_announced_while_files_are_fetched_again(self, store: Store) -> None:
         await end_untold(store, Outcome.GONE, Outcome.GONE)
         first = await lease_one(store, "all", at=2)
-        await store.settle_outbox(first, settlement(Outcome.TIMEOUT, at=later(2), retry_at=later(3)))
+        await settle_outbox(store, first, settlement(Outcome.TIMEOUT, at=later(2), retry_at=later(3)))
         await again(store, Stage.FETCH, 100)
         one, other = await store.lease_assets(later(101), later(160), 10)
         await store.settle_asset(one, stored(one, at=later(102)))
@@ -209,7 +210,7 @@ class RevisionsContract:
 
         for work in (unwanted, wanted):
             failure = settlement(Outcome.TIMEOUT, at=later(31), retry_at=later(40))
-            assert await store.settle_outbox(work, failure)
+            assert await settle_outbox(store, work, failure)
 
         assert [work.revision for work in await publish(store, "all", at=50)] == [2]
         assert [message(work) for work in await publish(store, "failures", at=50)] == [message(wanted)]
@@ -222,7 +223,7 @@ class RevisionsContract:
         await end_anew(store, Outcome.STORED, at=30)
 
         for work in (unwanted, wanted):
-            assert await store.settle_outbox(work, settlement(Outcome.REFUSED, at=later(31)))
+            assert await settle_outbox(store, work, settlement(Outcome.REFUSED, at=later(31)))
 
         page = await store.list_dead(WorkFilter(), None, 10, None)
         assert [(letter.sink, letter.revision) for letter in page.dead_letters] == [("failures", 1)]
@@ -264,6 +265,6 @@ class RevisionsContract:
         await requeue_dead(store, WorkFilter(), (), later(200), 10)
         work = await lease_one(store, "failures", at=200)
 
-        await store.settle_outbox(work, settlement(Outcome.TIMEOUT, at=later(201), retry_at=later(210)))
+        await settle_outbox(store, work, settlement(Outcome.TIMEOUT, at=later(201), retry_at=later(210)))
 
         assert [work.revision for work in await publish(store, "failures", at=300)] == [1]

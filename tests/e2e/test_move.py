@@ -42,6 +42,7 @@ from tests.support.factories import (
 )
 from tests.support.missing import missing
 from tests.support.postgres import scratch_database, scratch_schema
+from tests.support.settling import settle_outbox
 from tests.support.waiting import until
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, caller
 
@@ -216,7 +217,7 @@ async def fill_files(store: Store) -> None:
     again = settlement(Outcome.TIMEOUT, at=later(8), retry_at=later(80_000))
     for sink in ("app", "shop"):
         for entry in await store.lease_outbox(sink, later(7), later(65), 10):
-            await store.settle_outbox(entry, again)
+            await settle_outbox(store, entry, again)
     for file in await store.lease_assets(later(7), later(60), 10):
         await store.settle_asset(file, again)
 

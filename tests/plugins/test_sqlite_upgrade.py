@@ -51,6 +51,7 @@ from tests.support.factories import (
     submission,
 )
 from tests.support.messages import rendered
+from tests.support.settling import settle_outbox
 
 pytestmark = pytest.mark.slow  # a copy of the files for each statement
 
@@ -90,7 +91,7 @@ async def tell(store: SqliteStore) -> list[dict[str, Any]]:
     for sink in ("all", "failures"):
         for entry in await store.lease_outbox(sink, *SINCE, 100):
             messages.append(json.loads(rendered(entry).body))
-            assert await store.settle_outbox(entry, settlement(Outcome.DELIVERED))
+            assert await settle_outbox(store, entry, settlement(Outcome.DELIVERED))
     return messages
 
 

@@ -154,10 +154,13 @@ class SettlesWithoutLooking(RecordStore):
 
         return await self._writer.write(settle)
 
-    async def settle_outbox(self, work: OutboxWork, settlement: Settlement) -> bool:
-        def settle(db: Cursor) -> bool:
-            db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, work.number))
-            return outbox.settle_entries(db, [(work, settlement)])[0]
+    async def settle_outbox_batch(
+        self, ended: Sequence[tuple[OutboxWork, Settlement]]
+    ) -> list[bool | Exception]:
+        def settle(db: Cursor) -> list[bool | Exception]:
+            for work, _ in ended:
+                db.execute("UPDATE outbox SET lease = ? WHERE number = ?", (work.lease, work.number))
+            return [*outbox.settle_entries(db, ended)]
 
         return await self._writer.write(settle)
 
