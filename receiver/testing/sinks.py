@@ -266,7 +266,7 @@ class ServerSinkContract(SinkContract):
             await sink.ping()
         assert await failure(sink) is Outcome.TIMEOUT
         server.thaw()
-        await sink.publish(notification())
+        await retried(sink, [notification()])  # it may wait for a connection once more
 
 
 class ServerBatchSinkContract(BatchSinkContract, ServerSinkContract):
