@@ -18,7 +18,7 @@ import msgspec
 
 NOISE = 0.5  # of the median: the distance of the quartiles beyond which a ratio is not told
 QUIET = 0.10  # of one core: what others may take of the machine before a run
-WAITED_SECONDS = 60.0  # for a quiet machine, at most
+WAITED_SECONDS = 30.0  # for a quiet machine, at most
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
