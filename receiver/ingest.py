@@ -6,8 +6,11 @@ Nothing slow happens here and nothing is fetched: when ``accept`` returns, the f
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
 
 import msgspec
+import structlog
 
 from receiver import payload
 from receiver.errors import Rejected
@@ -22,6 +25,7 @@ from receiver.models import (
     Recording,
     Report,
     ReportState,
+    SigningKeys,
     Verdict,
     VerifiedCallback,
     Via,
@@ -30,11 +34,32 @@ from receiver.ports import Provider, Store
 from receiver.problem_types import ProblemType
 from receiver.tokens import TokenClaim, Tokens
 
+log = structlog.get_logger()
+
 # A longer link is followed by nobody. It is kept so far as to be too long still, and no further.
 MOST_LINK_CHARS = MAX_URL_LENGTH + 1
 
 _UNTOKENED = TokenClaim(proof=Proof.NONE)
 _SIGNED = TokenClaim(proof=Proof.SIGNATURE)
+# Whoever saw one such request can send any body with it: it proves no more than the URL would.
+_SIGNED_BY_SENDER = TokenClaim(proof=Proof.PROVIDER)
+
+
+class KeySource(Protocol):
+    """What the signatures of one provider are checked with."""
+
+    async def check(self, verify: Callable[[SigningKeys], bool]) -> bool:
+        """Whether ``verify`` says yes with the keys of now. Raises Unavailable where there are none yet."""
+
+
+class Secrets:
+    """Secrets that the operator set."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._keys = SigningKeys(secrets=tuple(secrets))
+
+    async def check(self, verify: Callable[[SigningKeys], bool]) -> bool:
+        return verify(self._keys)
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,12 +67,13 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
     provider: str
     token: str | None
-    claim: TokenClaim | None  # None: only a signature over the body can prove it
+    claim: TokenClaim | None  # None: only a signature can prove it
 
 
 class Ingest:
     """The one way in, for callbacks and poll answers alike.
 
+    ``signed`` has the providers whose callbacks must be signed, with a token or without, and by what.
     ``wake`` is told which loops may have work now, by the beginning of their names: ``assets``, ``sink``,
     ``poll PROVIDER``, or all by an empty one.
     """
@@ -60,6 +86,7 @@ class Ingest:
         tokens: Tokens,
         allow_untokened: bool,
         wake: Callable[[str], None],
+        signed: Mapping[str, KeySource] = {},
         task_ended: Callable[[str, str | None], None] = lambda _provider, _task_id: None,
     ) -> None:
         self._store = store
@@ -67,6 +94,7 @@ class Ingest:
         self._tokens = tokens
         self._allow_untokened = allow_untokened
         self._wake = wake
+        self._signed = signed
         self._tell_end = task_ended
 
     def authorize(self, provider: str, token: str | None) -> Admission:
@@ -79,7 +107,7 @@ class Ingest:
             claim = self._tokens.check(provider, token)
             if claim is None:
                 raise _not_authentic()
-        elif not self._providers[provider].facts.signs:
+        elif provider not in self._signed:
             if not self._allow_untokened:
                 raise _not_authentic()
             claim = _UNTOKENED
@@ -93,7 +121,7 @@ class Ingest:
         Raises Rejected (NOT_AUTHENTIC, NOT_JSON, TOKEN_OF_ANOTHER_TASK) and Unavailable
         (nothing was recorded).
         """
-        verified = self.verify(admission, body=body, headers=headers, received_at=received_at)
+        verified = await self.verify(admission, body=body, headers=headers, received_at=received_at)
         provider = self._providers[verified.provider]
         report = read_report(provider, verified.body)
         recording = self._recording(
@@ -160,12 +188,15 @@ class Ingest:
         body = msgspec.json.encode({"task_id": task_id, "lost": reason})
         return await self.accept_answer(provider, report, body, at)
 
-    def verify(
+    async def verify(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
     ) -> VerifiedCallback:
-        """Make a VerifiedCallback (nothing else does): by token, signature, or a rule that needs neither."""
+        """Make a VerifiedCallback (nothing else does): by token, signature, or a rule that needs neither.
+
+        Raises Rejected (NOT_AUTHENTIC), and Unavailable where a signature cannot be checked now.
+        """
         claim = admission.claim
-        if claim is None:
+        if keys := self._signed.get(admission.provider):
             callback = Callback(
                 provider=admission.provider,
                 token=admission.token,
@@ -173,12 +204,12 @@ class Ingest:
                 headers=headers,
                 received_at=received_at,
             )
-            if self._providers[callback.provider].verify(callback):
-                claim = _SIGNED
-            elif self._allow_untokened:
-                claim = _UNTOKENED
-            else:
+            if not await keys.check(partial(self._is_right, callback)):
                 raise _not_authentic()
+            if claim is None or claim.submission_id is None:
+                signs_body = self._providers[admission.provider].facts.signs_body
+                claim = _SIGNED if signs_body else _SIGNED_BY_SENDER
+        assert claim is not None, "authorize asks for a signature or a claim"  # noqa: S101
         return VerifiedCallback(
             provider=admission.provider,
             proof=claim.proof,
@@ -186,6 +217,16 @@ class Ingest:
             body=body,
             received_at=received_at,
         )
+
+    def _is_right(self, callback: Callback, keys: SigningKeys) -> bool:
+        try:
+            return self._providers[callback.provider].verify(callback, keys)
+        except Exception as exc:  # noqa: BLE001 - an adapter may be anybody's code, and what it chokes on is not proven
+            # Only the type: what it says may be what it choked on.
+            log.error(  # noqa: TRY400
+                "callback.unverified", provider=callback.provider, reason=f"crashed: {type(exc).__name__}"
+            )
+            return False
 
     def _hand_on(self, provider: str, report: Report) -> None:
         """Wake the loops that go on with an accepted report; with files, its last file ends the task."""

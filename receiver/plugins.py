@@ -8,6 +8,7 @@ and ``receiver.sinks``; our own names cannot be taken over.
 import functools
 import pkgutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -95,6 +96,14 @@ def load(kind: Kind, name: str) -> Any:
 def load_tracer() -> Any:
     """The class that sends spans. Raises Misconfigured when OpenTelemetry is not installed."""
     return _ours("receiver.tracing.otel:OtlpTracer", "RECEIVER_TRACING=otlp")
+
+
+def load_public_key() -> Callable[[bytes], Callable[[bytes, bytes], bool]]:
+    """What makes a check from an Ed25519 key's bytes. Raises Misconfigured when PyNaCl is not installed."""
+    made: Callable[[bytes], Callable[[bytes, bytes], bool]] = _ours(
+        "receiver.signing.ed25519:public_key", "a <PROVIDER>_WEBHOOK_KEYS_URL"
+    )
+    return made
 
 
 def load_providers() -> dict[str, Provider]:

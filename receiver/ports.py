@@ -47,6 +47,7 @@ from receiver.models import (
     Report,
     ServerSeen,
     Settlement,
+    SigningKeys,
     Stage,
     Stats,
     StatusRequest,
@@ -70,10 +71,11 @@ class Provider(Protocol):
 
     facts: ProviderFacts
 
-    def verify(self, callback: Callback) -> bool:
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:
         """Whether the raw bytes carry this provider's own valid signature. Never raises.
 
-        Asked only where ``facts.signs``; False where no secret for it is set.
+        Asked only where ``facts.signing`` is not NONE and the operator has set what it is checked with. The
+        parts that most schemes are made of are in ``receiver.signing``.
         """
 
     def parse(self, document: object) -> Report:

@@ -25,8 +25,9 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import GuardedClient, open_plain_client
 from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
+from receiver.fetching.key_sets import KeySet
 from receiver.folders import take_folder
-from receiver.ingest import Ingest
+from receiver.ingest import Ingest, KeySource, Secrets
 from receiver.lanes import LEFT, LaneLoop, Lanes
 from receiver.loops import ASK_SECONDS, FILES, HELD, REPLAY, UPKEEP, Loops, sink_lane
 from receiver.metrics import Metrics, RecentStats
@@ -111,6 +112,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     providers: Mapping[str, Provider]
     tokens: Tokens
+    signed: Mapping[str, KeySource]
     status_client: StatusClient
     store: Store
     blobs: BlobStore
@@ -126,6 +128,7 @@ async def _open_parts(
     providers = plugins.load_providers()
     metrics = Metrics(providers, [sink.name for sink in settings.sinks])
     http = await stack.enter_async_context(open_plain_client())
+    signed = _key_sources(settings, clock, stack)
     status_client = StatusClient(
         providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
     )
@@ -148,6 +151,7 @@ async def _open_parts(
         metrics=metrics,
         providers=providers,
         tokens=tokens,
+        signed=signed,
         status_client=status_client,
         store=store,
         blobs=blobs,
@@ -156,6 +160,21 @@ async def _open_parts(
         traces=Traces(plugins.load_tracer()(), store, clock) if settings.tracing == "otlp" else None,
         fetcher=fetcher,
     )
+
+
+def _key_sources(settings: Settings, clock: Clock, stack: AsyncExitStack) -> dict[str, KeySource]:
+    """What callbacks must be signed with, of each provider for which that is set. Raises Misconfigured."""
+    accesses = settings.providers.items()
+    signed: dict[str, KeySource] = {
+        name: Secrets(access.webhook_secrets) for name, access in accesses if access.webhook_secrets
+    }
+    urls = {name: access.webhook_keys_url for name, access in accesses if access.webhook_keys_url}
+    if urls:
+        make = plugins.load_public_key()
+        client = GuardedClient(opened=settings.allow_networks)
+        stack.push_async_callback(client.aclose)
+        signed |= {name: KeySet(url, client=client, clock=clock, make=make) for name, url in urls.items()}
+    return signed
 
 
 async def _try_blobs(blobs: BlobStore) -> None:
@@ -253,6 +272,7 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         tokens=parts.tokens,
         allow_untokened=parts.settings.allow_untokened,
         wake=wake,
+        signed=parts.signed,
         task_ended=task_waiters.notify,
     )
     relay = _relay(parts)
@@ -386,6 +406,8 @@ def check_drivers(settings: Settings) -> None:
     loads: list[Callable[[], object]] = [partial(plugins.load, *each) for each in dict.fromkeys(wanted)]
     if settings.tracing == "otlp":
         loads.append(plugins.load_tracer)
+    if any(access.webhook_keys_url for access in settings.providers.values()):
+        loads.append(plugins.load_public_key)
     for load in loads:
         try:
             load()

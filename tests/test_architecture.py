@@ -26,6 +26,7 @@ RANKS |= dict.fromkeys(
         "escapes",
         "manual",
         "privileges",
+        "signing",
         "sink_urls",
         "jobs",
         "celery_message",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from receiver import ingest, payload
 from receiver.config.parsers import parse_route
 from receiver.errors import Misconfigured, Rejected
-from receiver.models import Callback, Proof, Report, ReportState
+from receiver.models import Callback, Proof, Report, ReportState, SigningKeys
 from receiver.plugins import load_providers
 from receiver.testing import sample_callback
 from receiver.tokens import Tokens
@@ -30,6 +30,7 @@ from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN
 pytestmark = pytest.mark.slow  # thousands of cases
 
 PROVIDERS = load_providers()
+SIGNING_KEYS = SigningKeys(secrets=("whsec_bm9ib2R5IGhhcyB0aGlzIG9uZQ==", "nobody has this one"))
 TOKENS = Tokens(["a secret of the fuzzing tests"])
 TEXT = st.text(st.characters(exclude_categories=()))  # surrogates, controls and all
 
@@ -263,7 +264,7 @@ def test_no_signature_raises_and_none_is_right_by_luck(headers: Mapping[str, str
         callback = Callback(
             provider=name, token=None, body=body, headers=headers, received_at=datetime.now(UTC)
         )
-        assert provider.verify(callback) is False
+        assert provider.verify(callback, SIGNING_KEYS) is False
 
 
 FILTERS = st.lists(

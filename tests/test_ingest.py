@@ -1,7 +1,7 @@
 """From raw bytes to a verdict: authenticity first, then meaning, then the record."""
 
 import asyncio
-import hashlib
+import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,7 +13,7 @@ import pytest
 from receiver import payload
 from receiver.errors import FetchFailed, Rejected
 from receiver.fetching.addresses import check_url
-from receiver.ingest import Ingest, fingerprint
+from receiver.ingest import Ingest, Secrets, fingerprint
 from receiver.models import (
     MAX_URL_LENGTH,
     Callback,
@@ -23,6 +23,8 @@ from receiver.models import (
     Receipt,
     RemoteFile,
     Report,
+    Signing,
+    SigningKeys,
     Verdict,
     Via,
 )
@@ -31,6 +33,7 @@ from receiver.plugins import load_providers
 from receiver.ports import Provider
 from receiver.problem_types import ProblemType
 from receiver.providers.vidgo import Vidgo
+from receiver.signing import hex_bytes, hmac_fits, text_keys
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
@@ -38,6 +41,7 @@ from tests.support.factories import NOW, completed, confirms_weak, failed, submi
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
 LINK = "https://cdn.test/1.png"
+SECRETS = ("an-old-secret-of-theirs", "a-new-secret-of-theirs")
 encode = msgspec.json.encode
 
 
@@ -55,6 +59,7 @@ class Door:
         allow_untokened: bool,
         provider: Provider | None = None,
         tokens: Tokens = TOKENS,
+        signed: bool = False,
     ) -> Ingest:
         return Ingest(
             store=self.store,
@@ -62,6 +67,7 @@ class Door:
             tokens=tokens,
             allow_untokened=allow_untokened,
             wake=self.woken.append,
+            signed={"vidgo": Secrets(SECRETS)} if signed else {},
         )
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
@@ -70,13 +76,27 @@ class Door:
         return receipt
 
 
-class Signing(Vidgo):
+class SigningBody(Vidgo):
     """A provider whose bodies prove themselves."""
 
-    facts = msgspec.structs.replace(Vidgo.facts, signs=True)
+    facts = msgspec.structs.replace(Vidgo.facts, signing=Signing.TEXT)
 
-    def verify(self, callback: Callback) -> bool:
-        return callback.headers.get("signature") == hashlib.sha256(callback.body).hexdigest()
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:
+        claim = hex_bytes(callback.headers.get("signature", ""))
+        return hmac_fits(text_keys(keys), callback.body, [claim] if claim else [])
+
+
+class SigningSender(SigningBody):
+    """A provider whose signatures leave the body out."""
+
+    facts = msgspec.structs.replace(SigningBody.facts, signs_body=False)
+
+
+class Crashing(SigningBody):
+    """An adapter with a bug."""
+
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:
+        raise KeyError(callback.body)
 
 
 class CountingTokens(Tokens):
@@ -236,36 +256,89 @@ async def test_a_token_is_checked_once(door: Door) -> None:
     assert tokens.checks == 1
 
 
-@pytest.mark.parametrize("allow_untokened", [True, False])
-async def test_a_right_signature_stands_in_for_the_token(door: Door, allow_untokened: bool) -> None:
-    ingest = door.build(allow_untokened=allow_untokened, provider=Signing())
-    body = sample_callback("vidgo", "t1")
-    signature = {"signature": hashlib.sha256(body).hexdigest()}
+def signature(body: bytes, secret: str = SECRETS[1]) -> dict[str, str]:
+    return {"signature": hmac.digest(secret.encode(), body, "sha256").hex()}
 
-    verified = ingest.verify(ingest.authorize("vidgo", None), body=body, headers=signature, received_at=NOW)
+
+@pytest.mark.parametrize("allow_untokened", [True, False])
+@pytest.mark.parametrize("secret", SECRETS)
+async def test_a_right_signature_stands_in_for_the_token(
+    door: Door, secret: str, *, allow_untokened: bool
+) -> None:
+    ingest = door.build(allow_untokened=allow_untokened, provider=SigningBody(), signed=True)
+    body = sample_callback("vidgo", "t1")
+
+    verified = await ingest.verify(
+        ingest.authorize("vidgo", None), body=body, headers=signature(body, secret), received_at=NOW
+    )
     _, told = await ingest.accept(
-        ingest.authorize("vidgo", None), body=body, headers=signature, received_at=NOW
+        ingest.authorize("vidgo", None), body=body, headers=signature(body, secret), received_at=NOW
     )
 
     assert (verified.proof, verified.submission_id) == (Proof.SIGNATURE, None)
     assert told is Proof.SIGNATURE
 
 
-async def test_a_wrong_signature_is_refused_unless_none_is_needed(door: Door) -> None:
-    strict = door.build(allow_untokened=False, provider=Signing())
+@pytest.mark.parametrize("allow_untokened", [True, False])
+@pytest.mark.parametrize(
+    "token", [None, TOKENS.for_provider("vidgo"), TOKENS.for_submission("vidgo", "sub_1")]
+)
+@pytest.mark.parametrize("headers", [{}, signature(b"[]"), signature(b"{}", "a-secret-of-nobody")])
+@pytest.mark.parametrize("provider", [SigningBody(), SigningSender(), Crashing()])
+async def test_where_callbacks_are_signed_none_passes_without_by_any_token(
+    door: Door, provider: Provider, headers: dict[str, str], token: str | None, *, allow_untokened: bool
+) -> None:
+    ingest = door.build(allow_untokened=allow_untokened, provider=provider, signed=True)
+
     with pytest.raises(Rejected) as refused:
-        await strict.accept(strict.authorize("vidgo", None), body=b"{}", headers={}, received_at=NOW)
+        await ingest.accept(ingest.authorize("vidgo", token), body=b"{}", headers=headers, received_at=NOW)
+
     assert refused.value.kind is ProblemType.NOT_AUTHENTIC
     assert (await door.store.count_stats()).deliveries == {}
-
-    lenient = door.build(allow_untokened=True, provider=Signing())
-    verified = lenient.verify(lenient.authorize("vidgo", None), body=b"{}", headers={}, received_at=NOW)
-    assert verified.proof is Proof.NONE
 
 
 async def test_no_signature_makes_up_for_a_wrong_token(door: Door) -> None:
     with pytest.raises(Rejected):
-        door.build(allow_untokened=True, provider=Signing()).authorize("vidgo", "p.wrong")
+        door.build(allow_untokened=True, provider=SigningBody(), signed=True).authorize("vidgo", "p.wrong")
+
+
+@pytest.mark.parametrize(
+    ("provider", "token", "proof"),
+    [
+        (SigningBody(), None, Proof.SIGNATURE),
+        (SigningBody(), TOKENS.for_provider("vidgo"), Proof.SIGNATURE),
+        (SigningBody(), TOKENS.for_submission("vidgo", "sub_1"), Proof.SUBMISSION),
+        (SigningSender(), None, Proof.PROVIDER),
+        (SigningSender(), TOKENS.for_provider("vidgo"), Proof.PROVIDER),
+        (SigningSender(), TOKENS.for_submission("vidgo", "sub_1"), Proof.SUBMISSION),
+    ],
+)
+async def test_a_signature_proves_as_much_as_it_covers(
+    door: Door, provider: Provider, token: str | None, proof: Proof
+) -> None:
+    ingest = door.build(allow_untokened=False, provider=provider, signed=True)
+    verified = await ingest.verify(
+        ingest.authorize("vidgo", token), body=b"{}", headers=signature(b"{}"), received_at=NOW
+    )
+    assert verified.proof is proof
+
+
+@pytest.mark.parametrize(
+    ("provider", "verdict"), [(SigningBody(), "accepted"), (SigningSender(), "unconfirmed")]
+)
+async def test_a_signed_body_is_believed_and_a_signed_sender_confirmed(
+    tmp_path: Path, provider: Provider, verdict: str
+) -> None:
+    async with opened(tmp_path, confirms_weak) as door:
+        await door.store.log_submission(submission("t1"))
+        ingest = door.build(allow_untokened=False, provider=provider, signed=True)
+        body = sample_callback("vidgo", "t1", files=[LINK])
+
+        await ingest.accept(
+            ingest.authorize("vidgo", None), body=body, headers=signature(body), received_at=NOW
+        )
+
+        assert (await door.store.count_stats()).deliveries == {verdict: 1}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}"])

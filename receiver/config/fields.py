@@ -347,6 +347,25 @@ PROVIDER_FIELDS = (
         shown="by provider",
         name="first_poll_seconds",
     ),
+    Field(
+        "<PROVIDER>_WEBHOOK_SECRET",
+        parsers.SECRETS,
+        "",
+        "with what a provider signs its callbacks; where it is set, all of them must be signed, whether their"
+        " URL has a token or not; several count at a time, so that one can replace another",
+        secret=True,
+        shown="none: only the URL's token counts",
+        name="webhook_secrets",
+    ),
+    Field(
+        "<PROVIDER>_WEBHOOK_KEYS_URL",
+        parsers.WEB_ADDRESS,
+        "",
+        "the same for a provider that signs with a private key: where its public ones are (see `receiver docs"
+        " providers`); needs `pip install 'callback-receiver[ed25519]'`",
+        shown="none: only the URL's token counts",
+        name="webhook_keys_url",
+    ),
 )
 
 # One sink's variables, written for a sink called <NAME>.

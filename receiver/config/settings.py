@@ -26,9 +26,10 @@ from receiver.config.fields import (
 from receiver.config.guessing import is_guessable
 from receiver.config.parsers import Network, is_here, parse_route
 from receiver.errors import Misconfigured
-from receiver.models import Access, AssetLinks, Confirm, MessageFormat, Route
+from receiver.models import Access, AssetLinks, Confirm, MessageFormat, ProviderFacts, Route, Signing
 from receiver.options import AwsAccess
 from receiver.ports import Provider
+from receiver.signing import whsec_key
 
 
 class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,6 +321,7 @@ def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Acces
             field.attribute: _read(field, variable_of(field.variable, name), given, problems)
             for field in PROVIDER_FIELDS
         }
+        problems += _wrong_signing(provider.facts, values)
         own = {
             "base_url": provider.facts.base_url.rstrip("/"),
             "polls_per_minute": provider.facts.polls_per_minute,
@@ -327,6 +329,23 @@ def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Acces
         }
         accesses[name] = Access(**values | {key: value for key, value in own.items() if values[key] is None})
     return accesses
+
+
+def _wrong_signing(facts: ProviderFacts, values: Mapping[str, Any]) -> list[str]:
+    """A setting that would check nothing, though it looks as if it did."""
+    secret = variable_of("<PROVIDER>_WEBHOOK_SECRET", facts.name)
+    address = variable_of("<PROVIDER>_WEBHOOK_KEYS_URL", facts.name)
+    by_secret = facts.signing in {Signing.TEXT, Signing.BASE64}
+    problems = []
+    if values["webhook_secrets"] and not by_secret:
+        instead = f"; set {address}" if facts.signing is Signing.KEYS else ""
+        problems.append(f"{secret} is of no use: {facts.title} signs nothing with a secret{instead}")
+    elif facts.signing is Signing.BASE64 and None in map(whsec_key, values["webhook_secrets"]):
+        problems.append(f"{secret} must be base64, behind whsec_ or without, as {facts.title} shows it")
+    if values["webhook_keys_url"] and facts.signing is not Signing.KEYS:
+        instead = f"; set {secret}" if by_secret else ""
+        problems.append(f"{address} is of no use: {facts.title} publishes no keys{instead}")
+    return problems
 
 
 def _sinks(given: Mapping[str, str], problems: list[str]) -> tuple[SinkSettings, ...]:
@@ -451,6 +470,11 @@ def _secrets(settings: Settings) -> list[tuple[str, str]]:
             (key_variable(name), access.api_key)
             for name, access in settings.providers.items()
             if access.api_key
+        ),
+        *(
+            (variable_of("<PROVIDER>_WEBHOOK_SECRET", name), secret)
+            for name, access in settings.providers.items()
+            for secret in access.webhook_secrets
         ),
     ]
 

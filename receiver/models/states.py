@@ -29,6 +29,15 @@ class Proof(StrEnum):
     POLL = "poll"  # we asked the provider ourselves
 
 
+class Signing(StrEnum):
+    """With what a provider's signatures are checked."""
+
+    NONE = "none"  # it signs nothing
+    TEXT = "text"  # a secret of the account's, as it is written
+    BASE64 = "base64"  # a secret whose key is base64, behind ``whsec_`` or without
+    KEYS = "keys"  # public keys, fetched from an address
+
+
 class Verdict(StrEnum):
     """What a delivery turned out to be."""
 

@@ -4,7 +4,7 @@ All times are aware UTC. All ids are text with a prefix that tells what they nam
 ``evt_``, ``out_``, ``rpl_``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from receiver.models.states import (
     Outcome,
     Proof,
     ReportState,
+    Signing,
     SinkTest,
     TaskState,
     Verdict,
@@ -38,6 +39,20 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     headers: Mapping[str, str]  # names in lower case
     received_at: datetime
+
+
+def _no_key(signature: bytes, message: bytes) -> bool:  # noqa: ARG001 - the type of what fits
+    return False
+
+
+class SigningKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """What the signature of one provider's callback is checked with: one of the two."""
+
+    secrets: tuple[str, ...] = ()  # several while one replaces another
+    fits: Callable[[bytes, bytes], bool] = _no_key  # whether any public key made (signature, message)
+
+    def __repr__(self) -> str:
+        return "SigningKeys(...)"  # so that no log and no traceback shows them
 
 
 class VerifiedCallback(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +97,11 @@ class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
     first_poll_seconds: int  # the usual time of a task
     poll_spacing_seconds: int
     polls_per_minute: int
-    signs: bool = False  # whether ``verify`` can ever say yes; without, it is not asked
+    signing: Signing = Signing.NONE  # with what ``verify`` works; where it is NONE, it is not asked
+    signs_body: bool = True  # False: the signature says who sent it, and nothing of what is in the body
+    keys_url: str | None = None  # where its public keys are, as it documents it
+    key_header: str = "Authorization"  # in which our key goes to it
+    key_prefix: str = "Bearer "  # what stands before the key there
 
 
 class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):

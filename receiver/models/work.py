@@ -152,6 +152,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str  # without a slash at its end
     polls_per_minute: int
     first_poll_seconds: float
+    webhook_secrets: tuple[str, ...] = ()  # with which its callbacks must be signed, where there are any
+    webhook_keys_url: str | None = None  # where the public keys are with which they must be
 
     def __repr__(self) -> str:
         return f"Access(base_url={self.base_url!r})"  # no key

@@ -203,8 +203,9 @@ class StatusClient:
             return unreached(exc)
 
     async def _get(self, provider: str, key: str, request: StatusRequest, task_id: str) -> Answer:
+        facts = self._providers[provider].facts
         headers = {
-            "Authorization": f"Bearer {key}",
+            facts.key_header: f"{facts.key_prefix}{key}",
             "Accept": "application/json",
             # Plain bytes cost least; some hosts pack their answers all the same.
             "Accept-Encoding": "identity",

@@ -6,7 +6,7 @@ documents' shape are in ``receiver.unified``.
 """
 
 from receiver import unified
-from receiver.models import Callback, ProviderFacts
+from receiver.models import Callback, ProviderFacts, SigningKeys
 
 
 class Apidot:
@@ -27,7 +27,7 @@ class Apidot:
         polls_per_minute=30,  # assumption: a limit exists (429 rate_limited), its value is not given
     )
 
-    def verify(self, callback: Callback) -> bool:  # noqa: ARG002 - APIDot documents no signature
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:  # noqa: ARG002 - it documents none
         return False
 
     parse = staticmethod(unified.read)

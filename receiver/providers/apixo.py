@@ -4,7 +4,7 @@ Documented at https://apixo.ai/docs ; the page behind each fact is named beside 
 """
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, Report, ReportState, StatusRequest
+from receiver.models import Callback, ProviderFacts, Report, ReportState, SigningKeys, StatusRequest
 from receiver.urls import path_part
 
 # api-reference/status-task; the outer ``code`` and ``message`` say success even for a failed task.
@@ -33,7 +33,7 @@ class Apixo:
         polls_per_minute=5,  # api-reference: 10 requests a minute on the free plan, submissions included
     )
 
-    def verify(self, callback: Callback) -> bool:  # noqa: ARG002 - APIXO documents no signature
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:  # noqa: ARG002 - it documents none
         return False
 
     def parse(self, document: object) -> Report:

@@ -6,7 +6,15 @@ Documented at https://reapi.ai/docs ; the page behind each fact is named beside 
 from collections.abc import Iterator
 
 from receiver import payload
-from receiver.models import Callback, ProviderFacts, RemoteFile, Report, ReportState, StatusRequest
+from receiver.models import (
+    Callback,
+    ProviderFacts,
+    RemoteFile,
+    Report,
+    ReportState,
+    SigningKeys,
+    StatusRequest,
+)
 from receiver.urls import path_part
 
 # docs/api/tasks
@@ -37,7 +45,7 @@ class Reapi:
         polls_per_minute=60,  # assumption: 429 with Retry-After exists, its limit is not given
     )
 
-    def verify(self, callback: Callback) -> bool:  # noqa: ARG002 - reAPI sends nothing, so signs nothing
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:  # noqa: ARG002 - it sends nothing
         return False
 
     def parse(self, document: object) -> Report:

@@ -5,7 +5,7 @@ documents' shape in ``receiver.unified``.
 """
 
 from receiver import unified
-from receiver.models import Callback, ProviderFacts
+from receiver.models import Callback, ProviderFacts, SigningKeys
 
 
 class Vidgo:
@@ -26,7 +26,7 @@ class Vidgo:
         polls_per_minute=30,  # assumption: not documented
     )
 
-    def verify(self, callback: Callback) -> bool:  # noqa: ARG002 - Vidgo documents no signature
+    def verify(self, callback: Callback, keys: SigningKeys) -> bool:  # noqa: ARG002 - it documents none
         return False
 
     parse = staticmethod(unified.read)

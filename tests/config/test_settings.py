@@ -4,8 +4,11 @@ import sys
 from ipaddress import ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from receiver import plugins
+from receiver.config.disclosure import disclose
 from receiver.config.fields import (
     ALL_FIELDS,
     AWS_FIELDS,
@@ -16,9 +19,10 @@ from receiver.config.fields import (
 )
 from receiver.config.settings import Settings, SinkSettings, guessable_secrets, load_settings
 from receiver.errors import Misconfigured
-from receiver.models import Access, Confirm, MessageFormat
+from receiver.models import Access, Confirm, MessageFormat, Signing
 from receiver.options import AwsAccess
 from receiver.plugins import load_providers
+from receiver.providers.vidgo import Vidgo
 
 SECRET = "a-secret-of-some-length"
 
@@ -577,3 +581,54 @@ def test_the_variables_with_secrets_that_can_be_guessed_are_named() -> None:
         }
     )
     assert guessable_secrets(settings) == ["RECEIVER_ADMIN_TOKENS", "RECEIVER_SECRET"]
+
+
+# --- with what callbacks are signed ---------------------------------------------------------------
+
+
+class Signed(Vidgo):
+    """A provider whose callbacks are signed in some way."""
+
+
+@pytest.fixture
+def vidgo_signs(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    facts = msgspec.structs.replace(Vidgo.facts, signing=request.param)
+    monkeypatch.setattr(Signed, "facts", facts)
+    load = plugins.load
+    monkeypatch.setattr(plugins, "load", lambda kind, name: Signed if name == "vidgo" else load(kind, name))
+
+
+@pytest.mark.usefixtures("vidgo_signs")
+@pytest.mark.parametrize("vidgo_signs", [Signing.TEXT, Signing.BASE64], indirect=True)
+def test_several_secrets_of_callbacks_count_at_a_time_and_show_nowhere() -> None:
+    secrets = ("whsec_b25lIHNlY3JldCBvZiB0aGVpcnM=", "whsec_YW5vdGhlciBvbmUgb2YgdGhlaXJz")
+    settings = load_settings({"VIDGO_WEBHOOK_SECRET": ", ".join(secrets)})
+    assert settings.providers["vidgo"].webhook_secrets == secrets
+    assert "whsec" not in repr(settings.providers["vidgo"])
+    assert disclose(settings, None)["VIDGO_WEBHOOK_SECRET"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("vidgo_signs", "environ", "problem"),
+    [
+        (Signing.NONE, {"VIDGO_WEBHOOK_SECRET": "x" * 16}, "of no use: Vidgo signs nothing with a secret"),
+        (Signing.KEYS, {"VIDGO_WEBHOOK_SECRET": "x" * 16}, "; set VIDGO_WEBHOOK_KEYS_URL"),
+        (Signing.TEXT, {"VIDGO_WEBHOOK_KEYS_URL": "https://k.test"}, "; set VIDGO_WEBHOOK_SECRET"),
+        (
+            Signing.BASE64,
+            {"VIDGO_WEBHOOK_SECRET": "whsec_not-base64-at"},
+            "must be base64, behind whsec_",
+        ),
+        (Signing.TEXT, {"VIDGO_WEBHOOK_SECRET": "short"}, "at least 16 printable characters"),
+    ],
+    indirect=["vidgo_signs"],
+)
+@pytest.mark.usefixtures("vidgo_signs")
+def test_a_secret_that_would_check_nothing_is_refused_at_the_start(
+    environ: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load_settings(environ)
+    (said,) = refused.value.problems
+    assert problem in said
+    assert all(value not in said for value in environ.values() if "http" not in value)

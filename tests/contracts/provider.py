@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from receiver import payload
 from receiver.clock import Clock
-from receiver.models import Callback, RemoteFile, Report, ReportState
+from receiver.models import Callback, RemoteFile, Report, ReportState, SigningKeys
 from receiver.ports import Provider
 from receiver.urls import path_part
 from tests.support.places import SAMPLES
@@ -175,7 +175,8 @@ class ProviderContract:
             headers={"webhook-signature": "v1,AAAA", "authorization": "Bearer x"},
             received_at=Clock().now(),
         )
-        assert self.provider.verify(callback) is False
+        for keys in (SigningKeys(), SigningKeys(secrets=("a-secret-of-nobody",), fits=lambda *_: False)):
+            assert self.provider.verify(callback, keys) is False
 
     def test_the_facts_make_sense(self) -> None:
         facts = self.provider.facts
