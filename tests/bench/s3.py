@@ -11,7 +11,7 @@ import asyncio
 import multiprocessing
 import os
 import shutil
-import statistics
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,37 +23,58 @@ from obstore.store import S3Store
 from receiver.blobs.s3 import UPLOADS_AT_ONCE, S3Blobs
 from receiver.fetching.client import open_plain_client
 from receiver.options import AwsAccess, PluginOptions
+from tests.bench.rows import Result, Row, add_json, foreign, report, wait_for_quiet
 from tests.support.s3 import BUCKET, seaweedfs
 
 MIB = 2**20
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--files", type=int, default=32)
     parser.add_argument("--mib", type=int, default=20, help="of each file")
     parser.add_argument("--rounds", type=int, default=3)
+    add_json(parser)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, seaweedfs(Path(name)) as server:
+    wait_for_quiet()
+    with foreign() as cores, tempfile.TemporaryDirectory() as name, seaweedfs(Path(name)) as server:
         folder = Path(name)
         whole = folder / "whole"
         whole.write_bytes(os.urandom(args.mib * MIB))
-        ratios = []
-        for number in range(args.rounds):
-            ours = _through_us(server.access, folder, whole, args.files)
-            bare = _bare(server.store(), folder, whole, args.files)
-            ratios.append(ours / bare)
-            print(f"round {number + 1}: through us {ours:.0f} MB/s, bare {bare:.0f} MB/s, {ours / bare:.2f}")
-        context = multiprocessing.get_context("spawn")
-        ours_end, theirs = context.Pipe()
-        process = context.Process(
-            target=_measure_growth, args=(server.access, folder, whole, args.files, theirs)
-        )
-        process.start()
-        growth = ours_end.recv()
-        process.join()
-    print(f"median ratio {statistics.median(ratios):.2f} (aim 0.85)")
-    print(f"memory: +{growth / MIB:.0f} MiB with {args.files} files of {args.mib} MiB at once (aim 96)")
+        ours, bare = [], []
+        for _ in range(args.rounds):
+            ours.append(_through_us(server.access, folder, whole, args.files))
+            bare.append(_bare(server.store(), folder, whole, args.files))
+        growth = _growth(server.access, folder, whole, args.files)
+    rows = [
+        Row(
+            measure=f"uploads to S3, {args.files} x {args.mib} MiB",
+            unit="MB/s",
+            ours=ours,
+            yardstick="the bare driver",
+            theirs=bare,
+            target=0.85,
+        ),
+        Row(
+            measure=f"memory over idle, {args.files} x {args.mib} MiB to S3",
+            unit="MiB",
+            ours=[growth / MIB],
+            target=96,
+            at_most=True,
+        ),
+    ]
+    return report(Result(rows=rows, foreign_cores=cores[0]), as_json=args.json)
+
+
+def _growth(access: AwsAccess, folder: Path, whole: Path, count: int) -> int:
+    """Bytes, of a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ours_end, theirs = context.Pipe()
+    process = context.Process(target=_measure_growth, args=(access, folder, whole, count, theirs))
+    process.start()
+    growth: int = ours_end.recv()
+    process.join()
+    return growth
 
 
 def _copies(folder: Path, whole: Path, count: int) -> list[Path]:
@@ -107,4 +128,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
