@@ -46,6 +46,7 @@ from receiver.models import (
     Replica,
     Report,
     ServerSeen,
+    Session,
     Settlement,
     SigningKeys,
     Stage,
@@ -210,7 +211,35 @@ class DeadLetterStore(Protocol):
         """Forget those of the entries that are the sink's; how many."""
 
 
-class Store(ReplayStore, DeadLetterStore, Protocol):
+class SessionStore(Protocol):
+    """Log-ins to the admin pages, the same for every process on the record; part of a Store."""
+
+    async def open_session(self, session: Session, most: int) -> None:
+        """Keep a new one. Of its token's others the newest stay, so that there are ``most`` in all."""
+
+    async def get_session(self, session_id: str) -> Session | None:
+        """One session, over or not."""
+
+    async def list_sessions(self, now: datetime) -> list[Session]:
+        """Those that are not over, the newest first, some hundreds at most."""
+
+    async def note_seen(self, session_id: str, now: datetime) -> None:
+        """Somebody asked for something with it."""
+
+    async def end_sessions(self, ids: Sequence[str]) -> int:
+        """End these for good; how many of them there were."""
+
+    async def end_all_sessions(self, now: datetime) -> int:
+        """The same for every one there is, and for codes that could open more; how many were not over."""
+
+    async def keep_code(self, code: str, token: str, expires_at: datetime, now: datetime) -> None:
+        """Let a code stand for a token once. Both are given by their hashes."""
+
+    async def use_code(self, code: str, now: datetime) -> str | None:
+        """The hash of the token that a code stands for; None for one that is over, used up or unknown."""
+
+
+class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
     """Where the record lives. Every method is one transaction; what returned has been fsynced.
 
     Those that count what may be a great deal, and ``list_kept``, read in several short transactions: what

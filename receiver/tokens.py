@@ -1,4 +1,4 @@
-"""Callback tokens, signed asset links and sealed cursors: HMACs under the receiver's secrets, with rotation.
+"""Callback tokens, asset links, cookies, sealed cursors: HMACs under the receiver's secrets, with rotation.
 
 The first secret signs, every secret verifies. A token says what it is for (``s`` for one submission,
 ``p`` for one provider) and its MAC covers that, the provider and the submission, so none can be used
@@ -66,6 +66,26 @@ class Tokens:
     def check_link(self, provider: str, task_id: str, index: int, expires: int, signature: str) -> bool:
         """Whether the signature is ours. Whether the link is still alive is the caller's to ask."""
         return self._verify(signature, "asset", provider, task_id, str(index), str(expires))
+
+    def sign_ticket(self, kind: str, ticket: str, expires: int) -> str:
+        """The signature of a session's cookie or a one-time code that dies at ``expires`` (Unix seconds)."""
+        return self._sign(kind, ticket, str(expires))
+
+    def check_ticket(self, kind: str, ticket: str, expires: int, signature: str) -> bool:
+        """Whether it is ours. Whether it is still good is for the record to say."""
+        return self._verify(signature, kind, ticket, str(expires))
+
+    def mark_form(self, session_id: str) -> str:
+        """What a form of a session's pages holds, so that no other site's form is taken for it."""
+        return self._sign("form", session_id)
+
+    def check_form(self, session_id: str, mark: str) -> bool:
+        """Whether a form was of a page of this session."""
+        return self._verify(mark, "form", session_id)
+
+    def name_bearer(self, token: str) -> list[str]:
+        """Hashes of a bearer token, one under each secret: what is kept of it. The first is today's."""
+        return [_mac(key, ("bearer", token)) for key in self._keys]
 
     def seal_cursor(self, list_name: str, cursor: str) -> str:
         """A cursor of one list that tells its caller nothing, of at most ``SEALED_BYTES`` of ASCII."""

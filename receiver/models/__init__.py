@@ -11,6 +11,7 @@ from receiver.models.replays import (
     ReplayWork,
     WorkFilter,
 )
+from receiver.models.sessions import PageRole, Session
 from receiver.models.states import (
     NOT_SET,
     AssetLinks,
@@ -117,6 +118,7 @@ __all__ = [
     "OutboxState",
     "OutboxWork",
     "Outcome",
+    "PageRole",
     "Poll",
     "PollWork",
     "Proof",
@@ -134,6 +136,7 @@ __all__ = [
     "ReportState",
     "Route",
     "ServerSeen",
+    "Session",
     "Settlement",
     "Signing",
     "SigningKeys",

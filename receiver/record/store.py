@@ -32,6 +32,7 @@ from receiver.models import (
     Replay,
     ReplayState,
     ReplayWork,
+    Session,
     Settlement,
     Stage,
     Stats,
@@ -60,6 +61,7 @@ from receiver.record import (
     replay_steps,
     replays,
     retention,
+    sessions,
     stats,
     submissions,
     unset_sinks,
@@ -227,6 +229,24 @@ class RecordStore:
             lambda c: retention.purge(c, before, limit, now=self._options.clock.now())
         )
 
+    async def open_session(self, session: Session, most: int) -> None:
+        await self._writer.write(lambda c: sessions.open_session(c, session, most))
+
+    async def note_seen(self, session_id: str, now: datetime) -> None:
+        await self._writer.write(lambda c: sessions.note_seen(c, session_id, now))
+
+    async def end_sessions(self, ids: Sequence[str]) -> int:
+        return await self._writer.write(lambda c: sessions.end_sessions(c, ids))
+
+    async def end_all_sessions(self, now: datetime) -> int:
+        return await self._writer.write(lambda c: sessions.end_all_sessions(c, now))
+
+    async def keep_code(self, code: str, token: str, expires_at: datetime, now: datetime) -> None:
+        await self._writer.write(lambda c: sessions.keep_code(c, code, token, expires_at, now))
+
+    async def use_code(self, code: str, now: datetime) -> str | None:
+        return await self._writer.write(lambda c: sessions.use_code(c, code, now))
+
     async def ping(self) -> None:
         await self._writer.write(_beat)
 
@@ -279,6 +299,12 @@ class RecordStore:
 
     async def get_traceparent(self, provider: str, task_id: str) -> str | None:
         return await self._read(lambda c: views.get_traceparent(c, provider, task_id), Purpose.DUE)
+
+    async def get_session(self, session_id: str) -> Session | None:
+        return await self._read(lambda c: sessions.get_session(c, session_id))
+
+    async def list_sessions(self, now: datetime) -> list[Session]:
+        return await self._read(lambda c: sessions.list_sessions(c, now))
 
     async def list_links(self, provider: str, task_id: str) -> list[str]:
         return await self._read(lambda c: views.list_links(c, provider, task_id), Purpose.DUE)

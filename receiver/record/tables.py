@@ -1,8 +1,8 @@
 """The record table by table: how all of it gets into another database, and the proof that it did.
 
 The columns are named here once, for every engine. What an engine keeps besides (which migrations it applied,
-who runs which loop) is no part of the record. No trigger is switched off: they find nothing to count in
-tables that are empty, and what they keep is copied last, in the place of what they made of it.
+who runs which loop, who is logged in) is no part of the record. No trigger is switched off: they find nothing
+to count in tables that are empty, and what they keep is copied last, in the place of what they made of it.
 """
 
 import hashlib

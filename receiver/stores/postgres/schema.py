@@ -429,10 +429,31 @@ _TRACES = """
 ALTER TABLE submissions ADD COLUMN traceparent TEXT COLLATE "C"
 """
 
+# Log-ins to the admin pages, and codes that open one; of both only hashes.
+_SESSIONS = """
+CREATE TABLE sessions (
+    id TEXT COLLATE "C" PRIMARY KEY,
+    role TEXT COLLATE "C" NOT NULL CHECK (role IN ('viewer', 'admin')),
+    token TEXT COLLATE "C" NOT NULL,
+    said_name TEXT COLLATE "C" NOT NULL,
+    created_at TEXT COLLATE "C" NOT NULL,
+    seen_at TEXT COLLATE "C" NOT NULL,
+    expires_at TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX sessions_token ON sessions (token, created_at, id);
+CREATE INDEX sessions_expires ON sessions (expires_at);
+CREATE TABLE login_codes (
+    code TEXT COLLATE "C" PRIMARY KEY,
+    token TEXT COLLATE "C" NOT NULL,
+    expires_at TEXT COLLATE "C" NOT NULL
+);
+"""
+
 # Each once, in this order, in a transaction of its own; a released one is never edited.
 MIGRATIONS = (
     Migration("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
     Migration("0.4.0 lanes", _LANES),
     Migration("0.4.0 side by side", _SIDE_BY_SIDE, is_additive=True),
     Migration("0.4.0 traces", _TRACES, is_additive=True),
+    Migration("0.4.0 sessions", _SESSIONS, is_additive=True),
 )

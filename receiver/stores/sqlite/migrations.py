@@ -146,6 +146,13 @@ def m017_traces(db: Database) -> None:
     db.execute("ALTER TABLE submissions ADD COLUMN traceparent TEXT")
 
 
+@migrations()
+def m018_sessions(db: Database) -> None:
+    """Log-ins to the admin pages."""
+    for statement in _M018:
+        db.execute(statement)
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
@@ -1035,5 +1042,26 @@ _M016 = (
     INSERT OR IGNORE INTO earlier_event_ids
     SELECT e.id, e.number FROM events e JOIN submissions s USING (number)
     WHERE e.id <> 'evt_' || substr(s.id, 5)
+    """,
+)
+
+_M018 = (
+    # Log-ins to the admin pages, and codes that open one; of both only hashes.
+    """
+    CREATE TABLE sessions (
+        id TEXT PRIMARY KEY,
+        role TEXT NOT NULL CHECK (role = 'viewer' OR role = 'admin'),
+        token TEXT NOT NULL,
+        said_name TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        seen_at TEXT NOT NULL,
+        expires_at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX sessions_token ON sessions (token, created_at, id)",
+    "CREATE INDEX sessions_expires ON sessions (expires_at)",
+    """
+    CREATE TABLE login_codes (code TEXT PRIMARY KEY, token TEXT NOT NULL, expires_at TEXT NOT NULL)
+    STRICT, WITHOUT ROWID
     """,
 )
