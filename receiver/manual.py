@@ -16,6 +16,7 @@ NAMES = (
     "promises",
     "operating",
     "monitoring",
+    "pages",
     "deploying",
     "postgresql",
     "s3",

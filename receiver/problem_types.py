@@ -37,6 +37,7 @@ class ProblemType(Enum):
     METHOD_NOT_ALLOWED = "method-not-allowed", "Method Not Allowed"
     BODY_TOO_SLOW = "body-too-slow", "Body too slow"
     ALREADY_BOUND = "already-bound", "Already bound"
+    PAGES_CLOSED = "pages-closed", "Admin pages are closed"
     REPLAY_ENDED = "replay-ended", "Replay has ended"
     SINK_SET = "sink-set", "Sink is set"
     SUBMISSION_BOUND = "submission-bound", "Submission is bound"

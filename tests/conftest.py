@@ -16,9 +16,11 @@ from structlog.testing import capture_logs
 from receiver.config.settings import Settings, load_settings
 from receiver.fetching.client import GuardedClient
 from receiver.runtime import Runtime, open_runtime
-from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sinks
+from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sessions, sinks
 from receiver.web.app import build_app
 from receiver.web.connections import Patience
+from receiver.web.pages import door, login
+from receiver.web.pages import sessions as session_pages
 from tests.support.loopback import serving
 from tests.support.media_host import MediaHost, media_host
 from tests.support.postgres import ScratchRecord, scratch_record
@@ -112,8 +114,9 @@ async def port(app: ASGIApp, patience: Patience) -> AsyncIterator[int]:
 def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
     """What the doors log, whatever other tests did to the pipeline that their loggers remember."""
     structlog.reset_defaults()
-    for door in (assets, callbacks, dead_letters, endpoints, replays, sinks):
-        monkeypatch.setattr(door, "log", structlog.get_logger())
+    pages = (door, login, session_pages)
+    for module in (assets, callbacks, dead_letters, endpoints, replays, sessions, sinks, *pages):
+        monkeypatch.setattr(module, "log", structlog.get_logger())
     with capture_logs() as lines:
         yield lines
 

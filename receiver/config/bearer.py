@@ -12,7 +12,7 @@ MIN_TOKEN_CHARACTERS = 16
 
 
 class BearerToken(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of ``RECEIVER_API_TOKENS`` or ``RECEIVER_ADMIN_TOKENS``.
+    """One value of ``RECEIVER_API_TOKENS``, ``RECEIVER_ADMIN_TOKENS`` or ``RECEIVER_VIEWER_TOKENS``.
 
     ``owners`` are owners' names, or how names begin where they end in ``*``; none is every owner.
     """

@@ -98,6 +98,15 @@ FIELDS = (
         secret=True,
         shown="generated",
     ),
+    Field(
+        "RECEIVER_VIEWER_TOKENS",
+        parsers.ADMIN_TOKENS,
+        "",
+        "tokens with which people may look at the admin pages, and do nothing; a name shows in logs",
+        secret=True,
+        shown="none",
+    ),
+    Field("RECEIVER_PAGES", parsers.FLAG, "true", "have the admin pages, at `/admin/`"),
     Field("RECEIVER_ALLOW_UNTOKENED", parsers.FLAG, "false", "take callbacks without a token"),
     Field("RECEIVER_MAX_BODY_BYTES", parsers.whole(1024, MAX_BODY_BYTES), "2097152", "largest callback"),
     Field(

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...]
     api_tokens: tuple[str, ...]
     admin_tokens: tuple[str, ...]
+    viewer_tokens: tuple[str, ...]
+    pages: bool
     allow_untokened: bool
     max_body_bytes: int
     body_timeout_seconds: float
@@ -458,6 +460,7 @@ def _secrets(settings: Settings) -> list[tuple[str, str]]:
         *(("RECEIVER_SECRET", secret) for secret in settings.secrets),
         *(("RECEIVER_API_TOKENS", parse_bearer(text).token) for text in settings.api_tokens),
         *(("RECEIVER_ADMIN_TOKENS", parse_bearer(text).token) for text in settings.admin_tokens),
+        *(("RECEIVER_VIEWER_TOKENS", parse_bearer(text).token) for text in settings.viewer_tokens),
         *([("RECEIVER_TOKEN", settings.token)] if settings.token else []),
         *(
             (f"{_SINK}{sink.name.upper()}_SECRET", secret)

@@ -32,6 +32,7 @@ from receiver.web import (
     openapi,
     problems,
     replays,
+    sessions,
     settings,
     sinks,
     stats,
@@ -41,6 +42,7 @@ from receiver.web import (
 from receiver.web.callbacks import CallbackDoor
 from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
 from receiver.web.limits import BodyLimiter, Limits
+from receiver.web.pages.all_pages import page_routes
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *dead_letters.ENDPOINTS,
     *sinks.ENDPOINTS,
     *settings.ENDPOINTS,
+    *sessions.ENDPOINTS,
     *health.ENDPOINTS,
     *docs.ENDPOINTS,
     Endpoint(
@@ -75,7 +78,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
 
 # The first parts of all paths there are.
 _FIRST_SEGMENTS = frozenset(
-    path.split("/")[1] for path in (CALLBACKS, *(endpoint.path for endpoint in ENDPOINTS))
+    path.split("/")[1] for path in ("/", "/admin/", CALLBACKS, *(endpoint.path for endpoint in ENDPOINTS))
 )
 
 OPENAPI = msgspec.json.encode(openapi.document(ENDPOINTS))
@@ -176,7 +179,10 @@ def build_app(runtime: Runtime) -> ASGIApp:
     for endpoint in ENDPOINTS:
         by_path[endpoint.path].append(endpoint)
     rest = Starlette(
-        routes=[_route(reception, path, endpoints) for path, endpoints in by_path.items()],
+        routes=[
+            *(_route(reception, path, endpoints) for path, endpoints in by_path.items()),
+            *page_routes(runtime),
+        ],
         exception_handlers={HTTPException: problems.for_unrouted},
     )
     # A task id may end in a slash; nobody is sent elsewhere because of one.

@@ -60,6 +60,7 @@ STATUSES = {
         408: (ProblemType.BODY_TOO_SLOW,),
         409: (
             ProblemType.ALREADY_BOUND,
+            ProblemType.PAGES_CLOSED,
             ProblemType.REPLAY_ENDED,
             ProblemType.SINK_SET,
             ProblemType.SUBMISSION_BOUND,

@@ -43,6 +43,8 @@ ASKING = {
     "sinks list": "",
     "sinks test": "app",
     "stats": "",
+    "admin open": "",
+    "admin sessions": "",
 }
 ALONE = {
     "demo", "serve", "work", "simulate", "callback-url", "backup", "migrate", "move", "doctor", "docs",

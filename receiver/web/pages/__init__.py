@@ -1,0 +1,1 @@
+"""The admin pages: HTML that does everything without scripts, one file a page."""

@@ -1,0 +1,195 @@
+"""Who is on a page: tokens and one-time codes become sessions, and cookies lead back to them.
+
+A cookie is ``id.expires.HMAC`` and a code likewise, so that a forged one costs no look at the record. There
+only hashes are kept.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import msgspec
+
+from receiver.clock import Clock
+from receiver.config.bearer import parse_bearer
+from receiver.config.settings import Settings
+from receiver.errors import Unavailable
+from receiver.models import PageRole, Session
+from receiver.ports import SessionStore
+from receiver.tokens import Tokens
+
+SESSION = timedelta(hours=12)
+IDLE = timedelta(minutes=60)
+SEEN_EVERY = timedelta(minutes=1)
+MOST_SESSIONS = 20  # of a token
+CODE_SECONDS = 60
+MOST_NAME_CHARACTERS = 64
+
+WINDOW = timedelta(minutes=1)
+MOST_WRONG_OF_A_PEER = 10  # in a window; of all peers together:
+MOST_WRONG = 60
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever has one of the tokens that open pages."""
+
+    role: PageRole
+    name: str  # for logs: the role, and the token's name, or where its hash begins
+    mark: str  # what the record has of the token
+
+
+class Visitor(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody whose cookie led to a session."""
+
+    secret: str  # the session's id as the cookie has it
+    session: Session
+    name: str
+
+    @property
+    def role(self) -> PageRole:
+        return self.session.role
+
+    def __repr__(self) -> str:
+        return f"Visitor(name={self.name!r})"
+
+
+class LogIns:
+    """Opens sessions and finds them."""
+
+    def __init__(self, settings: Settings, tokens: Tokens, store: SessionStore, clock: Clock) -> None:
+        self._tokens = tokens
+        self._store = store
+        self._clock = clock
+        self._people: list[tuple[bytes, Person]] = []
+        self._by_mark: dict[str, Person] = {}
+        roles = ((PageRole.VIEWER, settings.viewer_tokens), (PageRole.ADMIN, settings.admin_tokens))
+        for role, texts in roles:
+            self._know(role, texts)
+        self.wrong = WrongTokens(clock)
+
+    def _know(self, role: PageRole, texts: Iterable[str]) -> None:
+        for text in texts:
+            bearer = parse_bearer(text)
+            digest = hashlib.sha256(bearer.token.encode()).digest()
+            marks = self._tokens.name_bearer(bearer.token)
+            person = Person(role=role, name=f"{role} {bearer.name or digest.hex()[:8]}", mark=marks[0])
+            self._people.append((digest, person))
+            self._by_mark |= dict.fromkeys(marks, person)
+
+    def recognise(self, token: str) -> Person | None:
+        """Whose token this is. Every one is compared, so that the time tells nothing about them."""
+        given = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).digest()
+        matches = [person for known, person in self._people if hmac.compare_digest(given, known)]
+        return matches[-1] if matches else None
+
+    def name_of(self, session: Session) -> str | None:
+        """Who opened a session; None where its token is not in the settings any more."""
+        person = self._by_mark.get(session.token)
+        return person.name if person and person.role is session.role else None
+
+    async def open_session(self, person: Person, said_name: str) -> tuple[str, int]:
+        """A new session: the value of its cookie, and how many seconds it is good for. Raises Unavailable."""
+        now = self._clock.now()
+        secret, expires_at = secrets.token_urlsafe(16), now + SESSION
+        session = Session(
+            id=_hashed(secret),
+            role=person.role,
+            token=person.mark,
+            said_name=" ".join(said_name.split())[:MOST_NAME_CHARACTERS],
+            created_at=now,
+            seen_at=now,
+            expires_at=expires_at,
+        )
+        await self._store.open_session(session, MOST_SESSIONS)
+        return self._signed("session", secret, expires_at), int(SESSION.total_seconds())
+
+    async def find(self, cookie: str | None) -> Visitor | None:
+        """The session that a cookie leads to, if it is not over. Raises Unavailable."""
+        now = self._clock.now()
+        secret = self._opened("session", cookie, now)
+        session = await self._store.get_session(_hashed(secret)) if secret else None
+        if secret is None or session is None:
+            return None
+        name = self.name_of(session)
+        if name is None or now >= min(session.expires_at, session.seen_at + IDLE):
+            return None
+        if now - session.seen_at >= SEEN_EVERY:
+            with suppress(Unavailable):  # a disk that is full keeps nobody from looking
+                await self._store.note_seen(session.id, now)
+        return Visitor(secret=secret, session=session, name=name)
+
+    async def make_code(self, person: Person) -> tuple[str, datetime]:
+        """A code that opens one session for whoever has this token, and when it dies. Raises Unavailable."""
+        now = self._clock.now()
+        secret, expires_at = secrets.token_urlsafe(16), now + timedelta(seconds=CODE_SECONDS)
+        await self._store.keep_code(_hashed(secret), person.mark, expires_at, now)
+        return self._signed("code", secret, expires_at), expires_at
+
+    async def use_code(self, code: str) -> Person | None:
+        """Who made a code, once; None afterwards, and for one that is over or none. Raises Unavailable."""
+        now = self._clock.now()
+        secret = self._opened("code", code, now)
+        mark = await self._store.use_code(_hashed(secret), now) if secret else None
+        return self._by_mark.get(mark) if mark else None
+
+    def _signed(self, kind: str, secret: str, expires_at: datetime) -> str:
+        expires = int(expires_at.timestamp())
+        return f"{secret}.{expires}.{self._tokens.sign_ticket(kind, secret, expires)}"
+
+    def _opened(self, kind: str, text: str | None, now: datetime) -> str | None:
+        """What a cookie or code of ours holds, if it can still be good."""
+        secret, _, rest = (text or "").partition(".")
+        expires, _, signature = rest.partition(".")
+        if not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
+            return None
+        is_ours = self._tokens.check_ticket(kind, secret, int(expires), signature)
+        return secret if is_ours and now.timestamp() < int(expires) else None
+
+
+class WrongTokens:
+    """Counts log-ins that failed in the last minute, by who tried, and says when to come again.
+
+    It holds no more than ``MOST_WRONG``: with as many, nobody's token is compared. Behind a proxy all peers
+    are one, so strangers can shut the form; codes are made elsewhere and are not counted.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tries: deque[tuple[timedelta, str]] = deque()
+
+    def wait_seconds(self, peer: str) -> int:
+        """How long this peer has to wait before a token is compared; 0 where it need not."""
+        now = self._clock.uptime()
+        while self._tries and self._tries[0][0] <= now - WINDOW:
+            self._tries.popleft()
+        mine = [at for at, who in self._tries if who == _network(peer)]
+        ends = []
+        if len(self._tries) >= MOST_WRONG:
+            ends.append(self._tries[0][0] + WINDOW)
+        if len(mine) >= MOST_WRONG_OF_A_PEER:
+            ends.append(mine[0] + WINDOW)
+        return max((int((end - now).total_seconds()) + 1 for end in ends), default=0)
+
+    def note(self, peer: str) -> None:
+        """One more was wrong."""
+        self._tries.append((self._clock.uptime(), _network(peer)))
+
+
+def _network(peer: str) -> str:
+    """Whoever has one IPv6 address has the 64 bits of its network to choose from."""
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return peer
+    if address.version == 4:
+        return peer
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def _hashed(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""One request to a page: who makes it, what it asks for, and how it is answered."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Unavailable
+from receiver.models import PageRole
+from receiver.runtime import Runtime
+from receiver.web.pages.forms import Form
+from receiver.web.pages.log_ins import LogIns, Visitor
+from receiver.web.pages.rendering import render, respond
+from receiver.web.pages.security import HEADERS, LOOK_COOKIE, LOOKS, NEVER_KEPT, masked
+
+T = TypeVar("T")
+
+_PLAIN_IN_PATHS = "/:@!$&'()*+,;=~"
+
+
+class Access(StrEnum):
+    """Who may have a page."""
+
+    ANYONE = "anyone"
+    VIEWER = "viewer"
+    ADMIN = "admin"
+
+
+class MenuItem(msgspec.Struct, frozen=True, kw_only=True):
+    """A page that every page links to."""
+
+    title: str
+    path: str
+    access: Access
+
+
+class Visit:
+    """What a page's function gets."""
+
+    def __init__(
+        self, runtime: Runtime, log_ins: LogIns, request: Request, menu: tuple[MenuItem, ...], prefix: str
+    ) -> None:
+        self.runtime = runtime
+        self.log_ins = log_ins
+        self.request = request
+        self.prefix = prefix
+        self.now: datetime = runtime.clock.now()
+        self.visitor: Visitor | None = None
+        self.query = Form()
+        self.form = Form()  # of a POST
+        self.is_read = False  # the body, to its end
+        self._menu = menu
+
+    @property
+    def role(self) -> PageRole | None:
+        return self.visitor.role if self.visitor else None
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role is PageRole.ADMIN
+
+    @property
+    def peer(self) -> str:
+        return self.request.client.host if self.request.client else ""
+
+    @property
+    def place(self) -> str:
+        """The path and query that were asked for, below the public URL's path."""
+        query = self.request.scope["query_string"].decode("latin-1")
+        path = quote(self.request.scope["path"], safe=_PLAIN_IN_PATHS, errors="replace")
+        return f"{path}?{query}" if query else path
+
+    def page(
+        self, template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+    ) -> Response:
+        """The page that a template makes of these values and of what every page shows."""
+        look = self.request.cookies.get(LOOK_COOKIE, "")
+        visitor = self.visitor
+        html = render(
+            template,
+            self.prefix,
+            self.now,
+            visitor=visitor,
+            is_admin=self.is_admin,
+            mark=masked(self.runtime.tokens.mark_form(visitor.secret)) if visitor else "",
+            look=look if look in LOOKS else "auto",
+            looks=LOOKS,
+            menu=[item for item in self._menu if item.access is not Access.ADMIN or self.is_admin],
+            here=self.request.scope["path"],
+            place=self.place if self.request.method == "GET" else "",
+            **values,
+        )
+        return respond(self.request, html, status, headers)
+
+    def redirect(self, path: str, headers: dict[str, str] | None = None) -> Response:
+        """Send the browser to another page of ours."""
+        place = {"location": self.prefix + path}
+        return Response(status_code=303, headers={**HEADERS, **NEVER_KEPT, **place, **(headers or {})})
+
+    async def known(self, reading: Awaitable[T]) -> T | None:
+        """What a part of a page is about; None where it could not be read in time, and the rest stands."""
+        try:
+            return await reading
+        except Unavailable:
+            return None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page: where it is, who may have it, and what answers."""
+
+    path: str  # as Starlette writes it
+    answer: Callable[[Visit], Awaitable[Response]]
+    access: Access
+    method: str = "GET"
+    menu: str | None = None  # its name in the menu
+    is_marked: bool = True  # a form of it comes with the mark of its session
+    is_own: bool = False  # a POST by which viewers change nothing but what is their own
