@@ -20,6 +20,7 @@ from receiver.record.rules import (
     DeliveryRow,
     FilingKey,
     SubmissionRow,
+    TaskKey,
 )
 from receiver.times import to_text
 
@@ -34,11 +35,12 @@ BY_KEY = ByKeys(_COLUMNS, "deliveries d", ["d.provider", "d.task_id", "d.claim",
 
 # What came for a task and may still change. The plus is for SQLite: by its task it is found sooner than among
 # all that nobody owns.
-OPEN_OF_TASK = f"""
-{_COLUMNS} FROM deliveries d
-WHERE provider = :provider AND task_id = :task_id AND +verdict IN ('early', 'unrecognised', 'unconfirmed')
-ORDER BY number
-"""
+OPEN_OF_TASK = ByKeys(
+    _COLUMNS,
+    "deliveries d",
+    ["d.provider", "d.task_id"],
+    where="+d.verdict IN ('early', 'unrecognised', 'unconfirmed')",
+)
 
 # A repeat raises a counter.
 UPDATE_DELIVERY = """
@@ -139,7 +141,8 @@ class Deliveries:
         self._by_number: dict[int, _Filed] = {}  # of these, those that were read
         # Of these, those of each task, and perhaps some that are filed under another by now: with all that
         # wait looked through for each, one sender would slow down everybody who is recorded with him.
-        self._by_task: defaultdict[tuple[str, str], dict[_Filed, None]] = defaultdict(dict)
+        self._by_task: defaultdict[TaskKey, dict[_Filed, None]] = defaultdict(dict)
+        self._opened: set[TaskKey] = set()  # of which all that may still change is known
         self._placed: list[_Filed] = []  # what gets a new number, in this order
         self._reread: list[Row] = []
         self._more: defaultdict[object, int] = defaultdict(
@@ -171,6 +174,13 @@ class Deliveries:
         assert row is not None, "deliveries are never deleted"  # noqa: S101
         return self._read(row).row
 
+    def read_open(self, tasks: Iterable[TaskKey]) -> None:
+        """Read what came for these tasks and may still change, together, where that is not known."""
+        if asked := [task for task in dict.fromkeys(tasks) if task not in self._opened]:
+            self._opened.update(asked)
+            for row in find_rows(self._db.execute(*OPEN_OF_TASK.of(asked)), DeliveryRow):
+                self._read(row)
+
     def settle_held(self, owner: SubmissionRow) -> None:
         """Say of callbacks that waited whether the end of their task, if it has one, bears them out."""
         if owner.fingerprint is None or owner.task_id is None:
@@ -181,9 +191,7 @@ class Deliveries:
 
     def open_of_task(self, provider: str, task_id: str) -> list[DeliveryRow]:
         """What came for a task and may still change, in the order it came."""
-        task = {"provider": provider, "task_id": task_id}
-        for row in find_rows(self._db.execute(OPEN_OF_TASK, task), DeliveryRow):
-            self._read(row)
+        self.read_open([(provider, task_id)])
         found = sorted(self._of_task(provider, task_id), key=lambda filed: filed.order)
         rows = [filed.row for filed in found]
         return [row for row in rows if row.verdict in rules.STILL_OPEN]

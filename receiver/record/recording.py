@@ -19,7 +19,7 @@ from receiver.record.deliveries import Deliveries, Key
 from receiver.record.polls import Polls
 from receiver.record.replays import count_settled
 from receiver.record.rows import ByKeys, find_rows
-from receiver.record.rules import Claim, DeliveryRow, FilingKey, PollRow, SubmissionRow
+from receiver.record.rules import Claim, DeliveryRow, FilingKey, PollRow, SubmissionRow, TaskKey
 from receiver.record.tasks import SELECT_TASK, TASKS, Events, Submissions
 
 # The submission that has a task, with the end of that; and whether this body came with this claim before.
@@ -80,11 +80,15 @@ class Batch:
         self.submissions.read_named(recordings)
         if first < len(recordings):
             keys: list[Key] = []
+            to_bind: list[TaskKey] = []
             for each in recordings:
                 named = self.submissions.named_by(each)
                 task_id = each.report.task_id or (named.task_id if named else None)
                 keys.append((*rules.filing_key_of(each, task_id), each.digest))
+                if named is not None and named.task_id is None and task_id is not None:
+                    to_bind.append((each.provider, task_id))
             self.deliveries.read(keys)
+            self.deliveries.read_open(to_bind)
 
     def _read_likely(self, recordings: Sequence[Recording]) -> int:
         """Read whose the named tasks are, and which of these bodies came before; of how many none did."""
@@ -273,8 +277,11 @@ class Batch:
 
         What has to be confirmed is decided now, too: a key may have been set since they came.
         """
+        rows = self.deliveries.open_of_task(provider, task_id)
+        if not rows:
+            return
         now = self._options.clock.now()
-        for row in self.deliveries.open_of_task(provider, task_id):
+        for row in rows:
             if row.submission is not None or row.verdict not in rules.OWNERLESS:
                 continue
             said = rules.said_early(row)

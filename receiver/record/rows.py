@@ -113,21 +113,25 @@ class ByKeys:
     that costs more than all the rest where there is one key.
     """
 
-    def __init__(self, select: str, tables: str, key: Sequence[str], beside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, select: str, tables: str, key: Sequence[str], beside: Sequence[str] = (), where: str = ""
+    ) -> None:
         """``key`` names columns with their table's short name, ``tables`` begins with that table.
 
-        ``beside`` are more values of each key, before the others, that ``tables`` have as ``{name}``.
+        ``beside`` are more values of each key, before the others, that ``tables`` have as ``{name}``;
+        ``where`` is true of every row that is found.
         """
         names = [*beside, *(column.partition(".")[2] for column in key)]
         self._width = len(names)
+        also = f" AND {where}" if where else ""
         alone = tables.format_map(dict.fromkeys(beside, "?"))
         tables = tables.format_map({name: f"k.{name}" for name in beside})
-        self._one = f"{select} FROM {alone} WHERE {' AND '.join(f'{column} = ?' for column in key)}"
+        self._one = f"{select} FROM {alone} WHERE {' AND '.join(f'{column} = ?' for column in key)}{also}"
         joined = " AND ".join(
             f"{column} = k.{name}" for column, name in zip(key, names[len(beside) :], strict=True)
         )
         given = f"WITH k ({', '.join(names)}) AS (VALUES {{keys}})"
-        self._many = f"{given} {select} FROM k CROSS JOIN {tables} WHERE {joined}"
+        self._many = f"{given} {select} FROM k CROSS JOIN {tables} WHERE {joined}{also}"
         self._sized: dict[int, str] = {}
 
     def of(self, keys: Sequence[Key]) -> tuple[str, Sequence[str | int]]:

@@ -19,6 +19,7 @@ MOST_BODIES = 100
 MOST_WAITING = 20
 MOST_LARGE_ALIKE = 10  # of these bodies: each may have megabytes
 
+TaskKey = tuple[str, str]  # provider and task
 FilingKey = tuple[str, str, str]  # where a delivery is filed: provider, task and claim
 
 # How many large bodies are kept that nobody owns, of each verdict for itself.

@@ -10,8 +10,8 @@ from receiver.models import Recording, Route
 from receiver.record import rules
 from receiver.record.cursor import Cursor
 from receiver.record.ends import End, end_all
-from receiver.record.rows import ByKeys, Row, find_rows, insert_into, parameters
-from receiver.record.rules import SubmissionRow
+from receiver.record.rows import ByKeys, find_rows, insert_into
+from receiver.record.rules import SubmissionRow, TaskKey
 from receiver.times import to_text
 
 SELECT_TASK = "SELECT s.number, s.id, s.provider, s.owner, s.task_id, e.fingerprint"
@@ -19,7 +19,7 @@ TASKS = "submissions s LEFT JOIN events e ON e.number = s.number"
 BY_ID = ByKeys(SELECT_TASK, TASKS, ["s.id"])
 BY_TASK = ByKeys(SELECT_TASK, TASKS, ["s.provider", "s.task_id"])
 
-BIND = "UPDATE submissions SET task_id = :task_id, bound_at = :bound_at WHERE number = :number"
+BIND = "UPDATE submissions SET task_id = ?, bound_at = ? WHERE number = ?"
 
 # The first terminal state of a task wins: the key would refuse another.
 INSERT_EVENT = insert_into(
@@ -29,8 +29,6 @@ INSERT_ASSET = insert_into(
     "assets", "event", "position", "provider", "url", "host_hash", "kind", "due_at", "deadline_at"
 )
 
-TaskKey = tuple[str, str]  # provider and task
-
 
 class Submissions:
     """The submissions that a batch has read, with its changes; ``write`` saves them."""
@@ -39,7 +37,7 @@ class Submissions:
         self._db = db
         self._by_id: dict[str, SubmissionRow | None] = {}
         self._by_task: dict[TaskKey, SubmissionRow | None] = {}
-        self._bound: list[Row] = []
+        self._bound: list[tuple[object, ...]] = []
 
     def know(self, tasks: Iterable[TaskKey], found: Iterable[SubmissionRow]) -> None:
         """Know which of these tasks have one."""
@@ -80,7 +78,7 @@ class Submissions:
     def bind(self, row: SubmissionRow, task_id: str, now: datetime) -> None:
         """Tie a reserved submission to its task, which no other one has."""
         self.put(replace(row, task_id=task_id))
-        self._bound.append(parameters(task_id=task_id, bound_at=now, number=row.number))
+        self._bound.append((task_id, to_text(now), row.number))
 
     def end(self, row: SubmissionRow, fingerprint: str) -> None:
         """Its task has ended so."""

@@ -160,6 +160,7 @@ def test_questions_that_wait_are_counted_without_the_events_of_all_tasks(db: Pos
 LOOK_UPS = {
     "a callback's task": (recording.LIKELY, ("", "d", "vidgo", "task-7")),
     "a delivery": (deliveries.BY_KEY, ("vidgo", "task-7", "", "d7")),
+    "what is open of a task": (deliveries.OPEN_OF_TASK, ("vidgo", "task-7")),
     "a submission": (tasks.BY_ID, ("sub_7",)),
     "leased files": (asset_leases.LEASED, (7, 0)),
     "events that may have ended": (ends.STANDING, (7,)),

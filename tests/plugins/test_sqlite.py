@@ -253,14 +253,12 @@ async def test_ends_of_one_task_that_come_again_are_bounded_like_new_ones(tmp_pa
     await store.aclose()
 
 
-async def test_what_was_not_understood_is_found_by_its_task(store: SqliteStore) -> None:
-    plan = await store._read(
-        lambda db: db.execute(
-            f"EXPLAIN QUERY PLAN {OPEN_OF_TASK}", {"provider": "vidgo", "task_id": "t1"}
-        ).fetchall()
-    )
+@pytest.mark.parametrize("count", [1, 64])
+async def test_what_was_not_understood_is_found_by_its_task(store: SqliteStore, count: int) -> None:
+    sql, values = OPEN_OF_TASK.of([("vidgo", "t1")] * count)
+    plan = await store._read(lambda db: db.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall())
 
-    assert "deliveries_key (provider=? AND task_id=?)" in plan[0][-1]
+    assert "deliveries_key (provider=? AND task_id=?)" in plan[-1][-1]
 
 
 async def test_what_waits_is_counted_without_reading_what_it_says(store: SqliteStore) -> None:

@@ -222,6 +222,7 @@ def test_so_do_three_bodies_that_all_came_before() -> None:
         (tasks.BY_ID, ("sub_1",), SubmissionRow),
         (tasks.BY_TASK, ("vidgo", "t1"), SubmissionRow),
         (deliveries.BY_KEY, ("vidgo", "t1", "", "x"), DeliveryRow),
+        (deliveries.OPEN_OF_TASK, ("vidgo", "t1"), DeliveryRow),
     ],
 )
 def test_what_is_read_by_its_place_is_selected_in_the_order_of_the_fields(
@@ -232,12 +233,3 @@ def test_what_is_read_by_its_place_is_selected_in_the_order_of_the_fields(
         columns = connection.execute(*query.of([key] * count)).description
 
     assert tuple(name for name, *_ in columns) == kind.__struct_fields__
-
-
-def test_what_came_for_a_task_is_selected_in_the_order_of_the_fields() -> None:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.deserialize(empty_record())
-        task = {"provider": "vidgo", "task_id": "t1"}
-        columns = connection.execute(deliveries.OPEN_OF_TASK, task).description
-
-    assert tuple(name for name, *_ in columns) == DeliveryRow.__struct_fields__

@@ -469,7 +469,6 @@ QUERIES: list[tuple[str, str | history.Kind[Any]]] = [
     ("attempts_event", history.ATTEMPTS),
     ("deliveries_key", deliveries.COUNT_ALIKE),
     ("deliveries_key", deliveries.NEWEST_ALIKE),
-    ("deliveries_key", deliveries.OPEN_OF_TASK),
     ("deliveries_large", deliveries.COUNT_LARGE),
     ("deliveries_ownerless", deliveries.EXPIRE_EARLY),
     ("outbox_dead", "SELECT number FROM outbox WHERE state = 'dead' AND sink = :sink"),
