@@ -4,9 +4,10 @@ import asyncio
 import math
 import platform
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate, product
+from typing import Generic, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
@@ -21,7 +22,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from receiver import __version__
+from receiver.health.lines import Line
+from receiver.health.watch import CallbackCounts
 from receiver.models import NOT_SET, OutboxState, Stats, TaskState, Verdict
+
+T = TypeVar("T")
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # A count stands for so long: at least, at most, and by the time that counting took, the shorter of the last
@@ -106,20 +111,35 @@ class Metrics:
         """A loop crashed and was started again."""
         self._restarts.labels(name).inc()
 
+    def callback_counts(self) -> CallbackCounts:
+        """Callbacks so far, as far as health is judged by them."""
+        rejected = {
+            sample.labels["status"]: sample.value
+            for metric in self._rejected.collect()
+            for sample in metric.samples
+        }
+        return CallbackCounts(
+            by_provider=self._callbacks.by_provider(),
+            unauthorised=int(rejected.get("401", 0)),
+            refused=int(rejected.get("409", 0)),
+        )
+
     def render(
         self,
         stats: Stats | None,
         counted_at: datetime,
         troubled: Mapping[str, bool] = NONE,
         sinks_down: Mapping[str, bool] = NONE,
+        lines: Sequence[Line] = (),
     ) -> bytes:
         """All metrics in Prometheus' text format; without ``stats``, without the gauges of what waits.
 
         Ages are as of ``counted_at``: what was the oldest then may be gone by now, and must not seem to age.
         ``troubled`` says of each provider that we have a key for whether something keeps us from asking it:
         its host, our key, our credit; ``sinks_down`` of each sink whether it is down or wants no more.
+        ``lines`` are those of health.
         """
-        self._waiting.show(stats, counted_at, troubled, sinks_down)
+        self._waiting.show(stats, counted_at, troubled, sinks_down, lines)
         return generate_latest(self._registry)
 
     def _provider(self, name: str) -> str:
@@ -141,6 +161,13 @@ class _Callbacks(Collector):
         self._verdicts[provider, verdict] += 1
         self._seconds_sum += seconds
         self._in_bucket[bisect_left(_SECONDS, seconds)] += 1
+
+    def by_provider(self) -> dict[str, int]:
+        """All that were recorded, whatever became of them."""
+        counts: dict[str, int] = {}
+        for (provider, _), number in self._verdicts.items():
+            counts[provider] = counts.get(provider, 0) + number
+        return counts
 
     def collect(self) -> Iterator[Metric]:
         verdicts = CounterMetricFamily(
@@ -166,6 +193,7 @@ class _Waiting(Collector):
         self._sinks = sinks
         self._held: tuple[Stats, datetime] | None = None
         self._troubled, self._sinks_down = NONE, NONE
+        self._lines: Sequence[Line] = ()
 
     def show(
         self,
@@ -173,9 +201,11 @@ class _Waiting(Collector):
         counted_at: datetime,
         troubled: Mapping[str, bool],
         sinks_down: Mapping[str, bool],
+        lines: Sequence[Line],
     ) -> None:
         self._held = None if stats is None else (stats, counted_at)
         self._troubled, self._sinks_down = troubled, sinks_down
+        self._lines = lines
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("receiver_build_info", "Always 1.", labels=["version", "python"])
@@ -191,6 +221,12 @@ class _Waiting(Collector):
         for sink, is_down in self._sinks_down.items():
             down.add_metric([sink], is_down)
         yield down
+        health = GaugeMetricFamily(
+            "receiver_health_line", "1 for each thing that is wrong now.", labels=["key", "severity"]
+        )
+        for line in self._lines:
+            health.add_metric([line.key, line.severity], 1)
+        yield health
         if self._held is not None:
             stats, counted_at = self._held
             yield from _counts(stats, self._sinks)
@@ -257,19 +293,19 @@ def _age(start: datetime | None, counted_at: datetime) -> float:
     return 0.0 if start is None else max(0.0, (counted_at - start).total_seconds())
 
 
-class RecentStats:
-    """Keeps the store's counts for a while: one count serves all who ask in that time, however many."""
+class RecentCount(Generic[T]):
+    """Keeps what the store counts for a while: one count serves all who ask in that time, however many."""
 
-    def __init__(self, count: Callable[[], Awaitable[Stats]], seconds: Callable[[], float]) -> None:
+    def __init__(self, count: Callable[[], Awaitable[T]], seconds: Callable[[], float]) -> None:
         self._count = count
         self._seconds = seconds
         self._lock = asyncio.Lock()
         self._begun = self._ended = -math.inf
         self._took = math.inf  # the last count
         self._usually_takes = math.inf  # the shorter of the last two
-        self._stats: Stats | None = None
+        self._counted: T | None = None
 
-    async def get(self, *, anew: bool = False) -> Stats:
+    async def get(self, *, anew: bool = False) -> T:
         """Raises Unavailable when the store cannot count now.
 
         ``anew``: only what is counted from now on will do, unless counting costs too much for that.
@@ -282,14 +318,14 @@ class RecentStats:
             else:
                 lasts = min(max(stands, RECENT_SECONDS), LONGEST_RECENT_SECONDS)
                 is_old = self._seconds() >= self._ended + lasts
-            if self._stats is None or is_old:
+            if self._counted is None or is_old:
                 begun = self._seconds()
-                self._stats = await self._count()
+                self._counted = await self._count()
                 self._begun, self._ended = begun, self._seconds()
                 took = self._ended - begun
                 self._took, self._usually_takes = took, min(self._took, took)
-            return self._stats
+            return self._counted
 
     def counted_at(self, now: datetime) -> datetime:
         """When the last count began, by the clock that shows ``now``; ``now`` before the first."""
-        return now if self._stats is None else now - timedelta(seconds=self._seconds() - self._begun)
+        return now if self._counted is None else now - timedelta(seconds=self._seconds() - self._begun)

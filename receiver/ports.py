@@ -9,7 +9,7 @@ are translated inside it, ``from exc``; only the exceptions named here come out.
 closes it, once, and calls nothing on it afterwards.
 """
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from receiver.models import (
     NO_LOAD,
     AssetWork,
     Attempt,
+    Backlog,
     Callback,
     DeadLetterPage,
     Delivery,
@@ -470,6 +471,14 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         """A page of tasks; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
     async def count_stats(self) -> Stats: ...
+
+    async def count_backlog(
+        self, now: datetime, lost_before: datetime, providers: Collection[str]
+    ) -> Backlog:
+        """Count what waits and what was given up, of each kind 10,000 and one more at most.
+
+        ``lost_before``: of reservations without a task those that were logged before it are counted.
+        """
 
     async def ping(self) -> None:
         """Prove that a commit works."""

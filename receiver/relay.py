@@ -108,6 +108,10 @@ class Relay:
             return SinkState.DOWN
         return SinkState.FAILING if circuit.is_failing else SinkState.OK
 
+    def failing_for(self, sink: str) -> timedelta:
+        """How long a sink has failed without taking an event."""
+        return self._circuits[sink].failing_for(self._clock.uptime())
+
     async def test(self, sink: str) -> SinkAnswer:
         """Send a test event, also to a sink that is down or stopped, and return its answer.
 
@@ -325,8 +329,7 @@ class Relay:
 
     def _has_failed_for_long(self, sink: str) -> bool:
         patience = min(PATIENCE_SECONDS, self._policies[sink].max_age_seconds)
-        failing = self._circuits[sink].failing_for(self._clock.uptime())
-        return failing >= timedelta(seconds=patience)
+        return self.failing_for(sink) >= timedelta(seconds=patience)
 
     async def _give_up_old(self, sink: str, settlement: Settlement) -> None:
         """Make dead letters of all entries that have waited too long for a sink that is down."""

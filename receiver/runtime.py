@@ -27,11 +27,14 @@ from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.fetching.key_sets import KeySet
 from receiver.folders import take_folder
+from receiver.health.facts import Limits
+from receiver.health.look import HealthLook
+from receiver.health.watch import LOOK_SECONDS, Watch
 from receiver.ingest import Ingest, KeySource, Secrets
 from receiver.lanes import LEFT, LaneLoop, Lanes
 from receiver.loops import ASK_SECONDS, FILES, HELD, REPLAY, UPKEEP, Loops, sink_lane
-from receiver.metrics import Metrics, RecentStats
-from receiver.models import AssetLinks, Work
+from receiver.metrics import Metrics, RecentCount
+from receiver.models import AssetLinks, Backlog, Stats, Work
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
@@ -64,7 +67,9 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     work: Collection[Work]  # what this process does besides answering requests
     clock: Clock
     metrics: Metrics
-    stats: RecentStats
+    stats: RecentCount[Stats]
+    health: HealthLook
+    watch: Watch  # of what only whoever looks again and again knows
     commit_probe: CommitProbe
     providers: Mapping[str, Provider]
     tokens: Tokens
@@ -93,15 +98,23 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         runtime = _assemble(await _open_parts(settings, work, clock or Clock(), stack), work)
         runtime.worker.start()
+        watching = asyncio.create_task(_keep_watching(runtime.watch), name="watch")
         try:
             yield runtime
         finally:
+            watching.cancel()
             runtime.task_waiters.stop()
             end_at = runtime.clock.uptime() + timedelta(seconds=DRAIN_SECONDS)
             await runtime.worker.drain(DRAIN_SECONDS)
             if runtime.traces is not None:
                 left_seconds = (end_at - runtime.clock.uptime()).total_seconds()
                 await runtime.traces.aclose(max(left_seconds, FLUSH_SECONDS))
+
+
+async def _keep_watching(watch: Watch) -> None:
+    while True:
+        watch.look()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 class _Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,16 +296,26 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         names = [loop.name for loop in loops if loop.name != FILES]
         lanes = Lanes(shared, names, parts.clock, turns, states)
         loops = [lanes, *(loop if loop.name == FILES else LaneLoop(loop, lanes) for loop in loops)]
-    worker = Worker(loops, count_restart=parts.metrics.loop_restarted, tell=shared.tell if shared else None)
+    watch = Watch(parts.clock, parts.metrics.callback_counts)
+
+    def crashed(loop: str) -> None:
+        parts.metrics.loop_restarted(loop)
+        watch.crashed(loop)
+
+    worker = Worker(loops, count_restart=crashed, tell=shared.tell if shared else None)
     if shared is not None and lanes is not None:
         shared.listen(_hearing(worker, task_waiters, lanes))
+    elsewhere = partial(lanes.elsewhere, _all_lanes(parts)) if lanes else dict[str, str]
+    commit_probe = CommitProbe(parts.store.ping, time.monotonic)
     return Runtime(
         settings=parts.settings,
         work=work,
         clock=parts.clock,
         metrics=parts.metrics,
-        stats=RecentStats(parts.store.count_stats, time.monotonic),
-        commit_probe=CommitProbe(parts.store.ping, time.monotonic),
+        stats=RecentCount(parts.store.count_stats, time.monotonic),
+        health=_health(parts, relay, watch, commit_probe, states, elsewhere),
+        watch=watch,
+        commit_probe=commit_probe,
         providers=parts.providers,
         tokens=parts.tokens,
         store=parts.store,
@@ -305,7 +328,42 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         worker=worker,
         task_waiters=task_waiters,
         traces=parts.traces,
-        elsewhere=partial(lanes.elsewhere, _all_lanes(parts)) if lanes else dict[str, str],
+        elsewhere=elsewhere,
+    )
+
+
+def _health(
+    parts: _Parts,
+    relay: Relay,
+    watch: Watch,
+    commit_probe: CommitProbe,
+    states: Callable[[], Mapping[str, str]],
+    elsewhere: Callable[[], Mapping[str, str]],
+) -> HealthLook:
+    settings, store, clock = parts.settings, parts.store, parts.clock
+    lost_after = timedelta(seconds=settings.lost_after_seconds)
+
+    async def count() -> Backlog:
+        now = clock.now()
+        return await store.count_backlog(now, now - lost_after, list(parts.providers))
+
+    return HealthLook(
+        clock=clock,
+        limits=Limits(
+            lost_after_seconds=settings.lost_after_seconds,
+            early_limit=settings.early_limit,
+            retention_days=settings.retention_days,
+        ),
+        watch=watch,
+        check_store=commit_probe.check,
+        backlog=RecentCount(count, time.monotonic).get,
+        states=states,
+        elsewhere=elsewhere,
+        relay=relay,
+        status_client=parts.status_client,
+        providers=parts.providers,
+        sinks=parts.sinks,
+        data_dir=settings.data_dir,
     )
 
 

@@ -13,7 +13,7 @@ RANKS = {
             "ports options asset_keys envelope payload unified tokens urls links clock backoff",
             "record",
             "ingest relay asset_links sink_circuit replay upkeep fetching polling task_waiters testing",
-            "runtime loops lanes worker plugins config logs metrics commit_probe",
+            "runtime health loops lanes worker plugins config logs metrics commit_probe",
             "web cli simulator __main__ asgi",
         ]
     )

@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from receiver.metrics import CONTENT_TYPE, Metrics, RecentStats
+from receiver.metrics import CONTENT_TYPE, Metrics, RecentCount
 from receiver.models import Outcome, Stats, Verdict
 from tests.support.factories import EMPTY_RECORD, NOW, later
 
@@ -120,7 +120,7 @@ async def test_ages_are_of_the_time_of_the_count_however_long_it_stands() -> Non
         seconds += 20  # in which the oldest that was found may have come and gone
         return stats
 
-    recent = RecentStats(count, lambda: seconds)
+    recent = RecentCount(count, lambda: seconds)
     assert recent.counted_at(NOW) == NOW  # before the first
     for _ in range(3):
         counted = await recent.get()
@@ -187,7 +187,7 @@ async def test_many_scrapes_at_once_ask_the_store_once() -> None:
         await asyncio.sleep(0)
         return EMPTY_RECORD
 
-    recent = RecentStats(count, lambda: now)
+    recent = RecentCount(count, lambda: now)
     await asyncio.gather(*(recent.get() for _ in range(50)))
     assert counted == 1
     now = 6.0
@@ -211,7 +211,7 @@ class Counting:
 @pytest.mark.parametrize(("took", "stands"), [(0.001, 5.0), (3.0, 60.0), (300.0, 600.0)])
 async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, stands: float) -> None:
     counting = Counting(took)
-    recent = RecentStats(counting.count, lambda: counting.now)
+    recent = RecentCount(counting.count, lambda: counting.now)
     await recent.get()
     counting.now = took + stands - 0.01
     await recent.get()
@@ -223,7 +223,7 @@ async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, 
 
 async def test_one_slow_count_among_quick_ones_stands_no_longer_than_they_do() -> None:
     counting = Counting(0.01)
-    recent = RecentStats(counting.count, lambda: counting.now)
+    recent = RecentCount(counting.count, lambda: counting.now)
     await recent.get()
     counting.now, counting.took = counting.now + 5, 30.0
     await recent.get()
@@ -240,7 +240,7 @@ async def test_one_slow_count_among_quick_ones_stands_no_longer_than_they_do() -
 
 async def test_counts_that_stay_slow_stand_long_from_the_second_on() -> None:
     counting = Counting(0.01)
-    recent = RecentStats(counting.count, lambda: counting.now)
+    recent = RecentCount(counting.count, lambda: counting.now)
     await recent.get()
     counting.took = 3.0
     for _ in range(2):

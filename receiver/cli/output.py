@@ -18,6 +18,7 @@ _COLOURS = {
     "early": "yellow", "warn": "yellow", "running": "yellow", "paused": "yellow", "unconfirmed": "yellow",
     "in_progress": "yellow", "failed": "red", "dead": "red", "conflict": "red", "refused": "red",
     "unowned": "red", "fail": "red", "cancelled": "red", "failing": "yellow", "down": "red", "stopped": "red",
+    "critical": "red", "warning": "yellow",
 }  # fmt: skip
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")

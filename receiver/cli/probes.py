@@ -34,6 +34,8 @@ from receiver.config.fields import key_variable, variable_of
 from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fetching.client import open_plain_client
+from receiver.health.lines import Severity, rule_of
+from receiver.health.rules import LONG_LOG_BYTES
 from receiver.lanes import NOWHERE
 from receiver.models import Outcome, Replica
 from receiver.polling.status_client import StatusClient
@@ -45,7 +47,6 @@ SinkAnswers = Mapping[str, Outcome | None]  # of each sink the last one, where t
 
 READY_TIMEOUT_SECONDS = 10.0
 ASK_TIMEOUT_SECONDS = 10.0
-LONG_LOG_BYTES = 256 * 2**20  # no list of ours makes it as long
 RECORD_SECONDS = 30.0
 # Litestream takes a change within a second, and keeps it for five minutes after it is in the bucket.
 BEHIND_SECONDS = 60.0
@@ -137,6 +138,9 @@ def _todo_about(provider: str, outcome: Outcome) -> str:
             return f"check {address} and this machine's way there, or look again later"
 
 
+# Rules of health whose lines say what the parts of readiness, or checks of ours, say.
+_TOLD_ELSEWHERE = frozenset({"store", "loop", "sink", "sinks_not_set", "provider", "disk", "wal"})
+
 _NOTHING_TO_SEND = "no admin token is known here that could be sent to it"
 _UNTOLD = {
     401: "it does not take the token that is known here",
@@ -170,6 +174,7 @@ async def check_service(settings: Settings) -> ServiceHeard:
             reply = await _heard_at(client, "/readyz", headers=headers)
             answers = await _sink_answers(client, headers) if token else {}
             told, untold = await _settings_told(client, headers) if token else (None, _NOTHING_TO_SEND)
+            lines = await _lines_told(client, headers) if token else []
         parts = msgspec.json.decode(reply.body, type=_Readiness).parts
     except NobodyListens:
         return ServiceHeard()
@@ -184,7 +189,7 @@ async def check_service(settings: Settings) -> ServiceHeard:
         whole = fail("service", f"not ready at {settings.url}", "mend the parts of it that fail below")
     heard = [_heard(name, state, answers) for name, state in parts.items()]
     return ServiceHeard(
-        checks=[whole, *doubts, *heard], answers=answers, token=token, told=told, untold=untold
+        checks=[whole, *doubts, *heard, *lines], answers=answers, token=token, told=told, untold=untold
     )
 
 
@@ -222,6 +227,22 @@ async def _sink_answers(client: httpx2.AsyncClient, headers: Mapping[str, str]) 
     except (Unavailable, ValueError, RecursionError):
         return {}
     return {sink.name: sink.outcome for sink in told.sinks}
+
+
+async def _lines_told(client: httpx2.AsyncClient, headers: Mapping[str, str]) -> list[Check]:
+    """What it says is wrong besides its parts and what is looked at here, too; nothing where it does not."""
+    try:
+        reply = await _heard_at(client, "/admin/health.json", headers=headers)
+        lines = msgspec.json.decode(reply.body, type=_HealthTold).lines
+    except (Unavailable, ValueError, RecursionError):
+        return []
+    return [
+        (fail if line.severity is Severity.CRITICAL else warn)(
+            f"service {line.key}", line.cause, line.step + (f": {line.command}" if line.command else "")
+        )
+        for line in lines
+        if rule_of(line.key) not in _TOLD_ELSEWHERE
+    ]
 
 
 async def _settings_told(
@@ -294,6 +315,18 @@ def _heard(part: str, state: str, answers: SinkAnswers) -> Check:
 
 class _Readiness(msgspec.Struct):
     parts: dict[str, str]
+
+
+class _LineTold(msgspec.Struct):
+    key: str
+    severity: Severity
+    cause: str
+    step: str
+    command: str | None
+
+
+class _HealthTold(msgspec.Struct):
+    lines: list[_LineTold]
 
 
 class _SinkTold(msgspec.Struct):

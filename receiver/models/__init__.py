@@ -1,5 +1,6 @@
 """The values that pass between modules: states and words, tasks, leased work, replays."""
 
+from receiver.models.health import Backlog, Counted
 from receiver.models.replays import (
     DeadLetter,
     DeadLetterPage,
@@ -95,8 +96,10 @@ __all__ = [
     "AssetState",
     "AssetWork",
     "Attempt",
+    "Backlog",
     "Callback",
     "Confirm",
+    "Counted",
     "DeadLetter",
     "DeadLetterPage",
     "Delivery",

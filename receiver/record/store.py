@@ -3,7 +3,7 @@
 What an engine adds is where its writes and reads run: a ``Writer`` and ``Readers`` with its connections.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -15,6 +15,7 @@ from receiver.models import (
     NO_LOAD,
     AssetWork,
     Attempt,
+    Backlog,
     DeadLetterPage,
     Delivery,
     Event,
@@ -50,6 +51,7 @@ from receiver.ports import Due
 from receiver.record import (
     asset_leases,
     assets,
+    backlog,
     dead_letters,
     deliveries,
     filters,
@@ -347,6 +349,11 @@ class RecordStore:
     async def count_stats(self) -> Stats:
         now = self._options.clock.now()
         return await self._read(lambda c: stats.count_stats(c, now, self._sinks), Purpose.WORK)
+
+    async def count_backlog(
+        self, now: datetime, lost_before: datetime, providers: Collection[str]
+    ) -> Backlog:
+        return await self._read(lambda c: backlog.count_backlog(c, now, lost_before, providers), Purpose.WORK)
 
     async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
         if not self._sinks:  # whoever opens the record for a look around knows of none

@@ -1,6 +1,6 @@
 """The operators' door: is it alive, is it ready, and what do its numbers say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from receiver.challenge import KEY_CHARACTERS, NONCE_CHARACTERS, Challenge, place_of, prove
 from receiver.config.bearer import parse_bearer
 from receiver.errors import Unavailable
+from receiver.health.lines import HealthReport, Line, Severity
 from receiver.loops import sink_lane
 from receiver.metrics import CONTENT_TYPE
 from receiver.models import OutboxState, Stats
@@ -18,7 +19,7 @@ from receiver.runtime import Runtime
 from receiver.times import in_words
 from receiver.web.auth import Role, require
 from receiver.web.endpoints import Audience, Endpoint, Nothing
-from receiver.web.shapes import reply
+from receiver.web.shapes import Moment, reply, shape
 from receiver.worker import RUNNING, STANDBY
 
 NONE = "none"  # no loop runs in this process, as it was told
@@ -45,12 +46,44 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     Of several processes on one record, each says how another runs what it does not: ``elsewhere: running``
     and so on. One that only answers requests says ``work``: ``none``.
 
-    What is wrong, a balance or a disk, is for admins; everybody else reads ``troubled``, ``stopped`` or
-    ``failing``.
+    What is wrong, a balance or a disk, is for admins, as are the ``lines`` of ``/admin/health.json``;
+    everybody else reads ``troubled``, ``stopped`` or ``failing``.
     """
 
     status: str
     parts: dict[str, str]
+    lines: list["LineShown"] | msgspec.UnsetType = msgspec.UNSET
+
+
+class LineShown(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong, by a ``key`` that stays as long as it lasts.
+
+    ``images`` are the files, or tasks of one file at least, that it touches, 10,001 standing for more than
+    10,000; null is everything that comes. ``command`` shows more, or mends it.
+    """
+
+    key: str
+    severity: Severity
+    since: Moment | None
+    cause: str
+    images: int | None
+    step: str
+    command: str | None
+
+
+class HealthShown(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is wrong at ``as_of``, what touches most images first.
+
+    ``status`` is the worst severity of a line, or ``ok``; ``looked_at`` names the rules, ``unknown`` those
+    whose facts could not be read in time.
+    """
+
+    status: str
+    as_of: Moment
+    lines: list[LineShown]
+    looked_at: list[str]
+    unknown: list[str]
+    last_delivery_at: Moment | None
 
 
 async def show_alive(runtime: Runtime, request: Request, asked: Challenged) -> Response:
@@ -78,12 +111,33 @@ async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response
         state in WELL or state.startswith((f"{RUNNING}, but ", "stopped")) for state in parts.values()
     )
     parts |= others  # whatever they are: this process can answer requests
-    if request.state.role is Role.ADMIN:
-        parts |= await _with_waiting(runtime, parts)
-    else:
-        parts = {name: _in_short(state) for name, state in parts.items()}
-    document = Readiness(status="ready" if is_ready else "not ready", parts=parts)
-    return reply(document, 200 if is_ready else 503)
+    status, code = ("ready", 200) if is_ready else ("not ready", 503)
+    if request.state.role is not Role.ADMIN:
+        shown = {name: _in_short(state) for name, state in parts.items()}
+        return reply(Readiness(status=status, parts=shown), code)
+    parts |= await _with_waiting(runtime, parts)
+    report = await runtime.health.look()
+    return reply(Readiness(status=status, parts=parts, lines=_lines(report)), code)
+
+
+async def show_health(runtime: Runtime, _request: Request, _: Nothing) -> Response:
+    """What is wrong now, and what to do about it."""
+    report = await runtime.health.look()
+    return reply(
+        shape(
+            HealthShown,
+            report,
+            status=worst(report.lines),
+            lines=_lines(report),
+            looked_at=list(report.looked_at),
+            unknown=list(report.unknown),
+        )
+    )
+
+
+def worst(lines: Sequence[Line]) -> str:
+    """The worst severity among lines, or ``ok``."""
+    return min((line.severity for line in lines), key=lambda severity: severity.rank, default="ok")
 
 
 async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Response:
@@ -102,7 +156,8 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
     sinks_down |= {name: True for name in sinks_down if elsewhere.get(sink_lane(name), RUNNING) != RUNNING}
     stats = await _stats(runtime)
     counted_at = runtime.stats.counted_at(runtime.clock.now())
-    numbers = runtime.metrics.render(stats, counted_at, troubled, sinks_down)
+    report = await runtime.health.look()
+    numbers = runtime.metrics.render(stats, counted_at, troubled, sinks_down, report.lines)
     return Response(numbers, headers={"content-type": CONTENT_TYPE})
 
 
@@ -128,6 +183,16 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="GET",
+        path="/admin/health.json",
+        summary="Tell what is wrong now, and what to do about it",
+        audience=Audience.ADMIN,
+        takes=Nothing,
+        gives={200: HealthShown},
+        refuses=(401, 403),
+        answer=show_health,
+    ),
+    Endpoint(
+        method="GET",
         path="/metrics",
         summary="Show the numbers, for Prometheus",
         audience=Audience.SETTING,
@@ -137,6 +202,10 @@ ENDPOINTS = (
         answer=show_metrics,
     ),
 )
+
+
+def _lines(report: HealthReport) -> list[LineShown]:
+    return [shape(LineShown, line) for line in report.lines]
 
 
 async def _stats(runtime: Runtime) -> Stats | None:

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.config.parsers import filter_text
+from receiver.health.look import sink_state_told
 from receiver.loops import sink_lane
 from receiver.models import OutboxState, Outcome, SinkState
 from receiver.problem_types import ProblemType
@@ -65,7 +66,7 @@ async def list_sinks(runtime: Runtime, _request: Request, _: Nothing) -> Respons
                 name=sink.name,
                 scheme=sink.scheme,
                 filter=filter_text(sink.route),
-                state=relay.state(sink.name) if told == RUNNING else _state_told(told),
+                state=relay.state(sink.name) if told == RUNNING else sink_state_told(told),
                 waiting=stats.outbox.get(sink.name, {}).get(OutboxState.PENDING, 0),
                 oldest_waiting_at=text_or_none(stats.oldest_waiting_at.get(sink.name)),
                 outcome=last.outcome if last else None,
@@ -74,13 +75,6 @@ async def list_sinks(runtime: Runtime, _request: Request, _: Nothing) -> Respons
             )
         )
     return reply(SinkList(sinks=rows))
-
-
-def _state_told(told: str) -> SinkState:
-    """How a sink is to which another process sends, by what that says of it."""
-    if told.startswith("stopped"):
-        return SinkState.STOPPED
-    return SinkState.FAILING if told.startswith(RUNNING) else SinkState.DOWN
 
 
 async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:

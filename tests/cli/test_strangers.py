@@ -45,6 +45,7 @@ ASKING = {
     "stats": "",
     "admin open": "",
     "admin sessions": "",
+    "health": "",
 }
 ALONE = {
     "demo", "serve", "work", "simulate", "callback-url", "backup", "migrate", "move", "doctor", "docs",

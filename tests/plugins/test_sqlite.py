@@ -33,6 +33,7 @@ from receiver.stores.sqlite.connections import connect
 from receiver.stores.sqlite.migrations import migrate, migrations
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
+from tests.contracts.store_backlog import BacklogContract
 from tests.contracts.store_polls import PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
 from tests.support.factories import (
@@ -58,6 +59,10 @@ def open_store(tmp_path: Path) -> OpenStore:
 
 class TestSqliteStore(StoreContract):
     """What is kept, and how it ends."""
+
+
+class TestSqliteBacklog(BacklogContract):
+    """What waits is counted."""
 
 
 class TestSqliteShares(SharesContract):

@@ -22,7 +22,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Store
-from receiver.record import filters, lists, metadata, references, replays, stats, windows
+from receiver.record import backlog, filters, lists, metadata, references, replays, stats, windows
 from receiver.record.filters import DEAD, ROWS, Search
 from receiver.stores.sqlite import SqliteStore
 from tests.contracts.opening import store_options
@@ -224,3 +224,24 @@ def open_with_fixture(tmp_path: Path) -> OpenWith:
 
 class TestSqliteLists(ListsContract):
     """What is shown, page by page."""
+
+
+BACKLOG = {
+    name: sql
+    for name, sql in vars(backlog).items()
+    if name.isupper() and isinstance(sql, str) and "replays" not in sql and name != "EARLY"
+}
+
+
+@pytest.mark.parametrize("name", BACKLOG)
+def test_what_waits_is_counted_by_indexes_of_what_waits_or_from_one_end(
+    db: sqlite3.Cursor, name: str
+) -> None:
+    values = dict.fromkeys(
+        ("now", "soon", "day_ago", "lost_before", "lost", "sink", "provider"), "2026-11-14"
+    )
+    lines = [line for line in plan(db, BACKLOG[name], {**values, "most": 9}) if line.startswith("SCAN ")]
+    walked = [line for line in lines if any(table in line for table in GROWING)]
+    # Of a partial index that holds only what waits, or as far as the LIMIT from the newest row back.
+    assert all("INDEX" in line or line == "SCAN deliveries" for line in walked), walked
+    assert ("SCAN deliveries" in walked) == (name == "NEWEST_DELIVERY")

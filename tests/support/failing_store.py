@@ -6,7 +6,7 @@ from typing import NoReturn, cast
 import msgspec
 
 from receiver.ingest import Ingest
-from receiver.metrics import RecentStats
+from receiver.metrics import RecentCount
 from receiver.ports import Store
 from receiver.runtime import Runtime
 
@@ -37,5 +37,5 @@ def over_failing_store(runtime: Runtime, error: Exception) -> Runtime:
         allow_untokened=False,
         wake=runtime.worker.wake,
     )
-    stats = RecentStats(store.count_stats, time.monotonic)
+    stats = RecentCount(store.count_stats, time.monotonic)
     return msgspec.structs.replace(runtime, store=store, ingest=ingest, stats=stats)

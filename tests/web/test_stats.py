@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 
-from receiver.metrics import RecentStats
+from receiver.metrics import RecentCount
 from receiver.models import Stats
 from receiver.runtime import Runtime
 from receiver.testing import TurnableClock
@@ -42,7 +42,7 @@ async def test_what_an_admin_has_just_done_is_counted(admin: httpx2.AsyncClient)
 
 async def test_admins_who_ask_while_a_count_is_made_share_the_next_one() -> None:
     record = Record(takes=0.2)
-    recent = RecentStats(record.count, record.seconds)
+    recent = RecentCount(record.count, record.seconds)
     await asyncio.gather(*(recent.get(anew=True) for _ in range(50)))
     assert record.counted == 1
 
@@ -52,7 +52,7 @@ async def test_a_count_that_costs_much_stands_for_admins_too(
     runtime: Runtime, takes: float, stands: float
 ) -> None:
     record = Record(takes)
-    recent = RecentStats(record.count, record.seconds)
+    recent = RecentCount(record.count, record.seconds)
     async with caller(build_app(replace(runtime, stats=recent)), ADMIN_TOKEN) as admin:
         first = (await admin.get("/stats")).json()
         await admin.get("/metrics")
@@ -73,7 +73,7 @@ async def test_the_metrics_of_a_count_that_stands_tell_the_ages_of_its_time(runt
         clock.turn(3)
         return replace(EMPTY_RECORD, oldest_undelivered_at=oldest)
 
-    recent = RecentStats(count, lambda: clock.uptime().total_seconds())
+    recent = RecentCount(count, lambda: clock.uptime().total_seconds())
     async with caller(build_app(replace(runtime, stats=recent, clock=clock)), ADMIN_TOKEN) as admin:
         for _ in range(2):
             text = (await admin.get("/metrics")).text

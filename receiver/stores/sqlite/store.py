@@ -8,15 +8,16 @@ not wait for those leases to run out.
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 import msgspec
 
-from receiver.models import RecordCopy, Replica, Stats, TableCopy
+from receiver.models import Backlog, RecordCopy, Replica, Stats, TableCopy
 from receiver.options import StoreOptions
 from receiver.ports import RecordTables
 from receiver.record import metadata
@@ -114,6 +115,12 @@ class SqliteStore(RecordStore):
 
     async def count_stats(self) -> Stats:
         return msgspec.structs.replace(await super().count_stats(), wal_bytes=wal.log_bytes(self._path))
+
+    async def count_backlog(
+        self, now: datetime, lost_before: datetime, providers: Collection[str]
+    ) -> Backlog:
+        counted = await super().count_backlog(now, lost_before, providers)
+        return msgspec.structs.replace(counted, wal_bytes=wal.log_bytes(self._path))
 
     async def aclose(self) -> None:
         await self._wal.aclose()

@@ -1,0 +1,1 @@
+"""What is wrong, by rules over facts; told once."""
