@@ -246,6 +246,11 @@ class _Start:
         self._app = app
         self.failure: ReceiverError | None = None
 
+    @property
+    def direct(self) -> Any:
+        """What the app offers to the server's connections: see ``receiver.web.direct``."""
+        return getattr(self._app, "direct", None)
+
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return (self._live if scope["type"] == "lifespan" else self._app)(scope, receive, send)
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
@@ -40,6 +40,7 @@ from receiver.web import (
     tasks,
 )
 from receiver.web.callbacks import CallbackDoor
+from receiver.web.direct import DirectDoor
 from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
 from receiver.web.limits import BodyLimiter, Limits
 from receiver.web.pages.all_pages import page_routes
@@ -103,7 +104,7 @@ class Service:
     def __init__(self, load: Callable[[], Settings], work: Collection[Work] = frozenset(Work)) -> None:
         self._load = load
         self._work = work
-        self._app: ASGIApp | None = None
+        self._app: Doors | None = None
         self._runtime: Runtime | None = None
         self._opening: tuple[asyncio.Task[None], asyncio.Future[None]] | None = None
 
@@ -150,6 +151,11 @@ class Service:
             finally:
                 self._app = self._runtime = None
 
+    @property
+    def direct(self) -> DirectDoor | None:
+        """Where a server that serves this app, and nothing around it, may bring callbacks; None: not yet."""
+        return None if self._app is None else self._app.direct
+
     def stop_waits(self) -> None:
         """Answer at once whoever waits for a task's end. For a server that is about to stop.
 
@@ -169,49 +175,61 @@ class Service:
             self._opening = None
 
 
-def build_app(runtime: Runtime) -> ASGIApp:
+def build_app(runtime: Runtime) -> "Doors":
     """The routes over a runtime that is open and stays the caller's."""
-    settings = runtime.settings
-    intake = BodyLimiter(Limits(body_timeout_seconds=settings.body_timeout_seconds))
-    callbacks = CallbackDoor(runtime, intake)
-    reception = Reception(runtime, intake)
-    by_path: defaultdict[str, list[Endpoint[Any]]] = defaultdict(list)
-    for endpoint in ENDPOINTS:
-        by_path[endpoint.path].append(endpoint)
-    rest = Starlette(
-        routes=[
-            *(_route(reception, path, endpoints) for path, endpoints in by_path.items()),
-            *page_routes(runtime),
-        ],
-        exception_handlers={HTTPException: problems.for_unrouted},
-    )
-    # A task id may end in a slash; nobody is sent elsewhere because of one.
-    rest.router.redirect_slashes = False
-    public_path = unquote(urlsplit(settings.public_url).path)
+    return Doors(runtime)
 
-    def app(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        scope = from_root(scope, public_path)
+
+class Doors:
+    """Every endpoint, and the callbacks in front; ``direct`` takes callbacks without a scope."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        settings = runtime.settings
+        intake = BodyLimiter(Limits(body_timeout_seconds=settings.body_timeout_seconds))
+        self._public_path = unquote(urlsplit(settings.public_url).path)
+        self._callbacks = CallbackDoor(runtime, intake)
+        self.direct = DirectDoor(self._callbacks, lambda path: path_from_root(path, "", self._public_path))
+        reception = Reception(runtime, intake)
+        by_path: defaultdict[str, list[Endpoint[Any]]] = defaultdict(list)
+        for endpoint in ENDPOINTS:
+            by_path[endpoint.path].append(endpoint)
+        self._rest = Starlette(
+            routes=[
+                *(_route(reception, path, endpoints) for path, endpoints in by_path.items()),
+                *page_routes(runtime),
+            ],
+            exception_handlers={HTTPException: problems.for_unrouted},
+        )
+        # A task id may end in a slash; nobody is sent elsewhere because of one.
+        self._rest.router.redirect_slashes = False
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scope = from_root(scope, self._public_path)
         is_callback = scope["type"] == "http" and scope["path"].startswith(CALLBACKS)
-        return (callbacks if is_callback else rest)(scope, receive, send)
-
-    return app
+        return (self._callbacks if is_callback else self._rest)(scope, receive, send)
 
 
 def from_root(scope: Scope, public_path: str) -> Scope:
-    """The scope as if this app lay at the root: without what it is mounted at, or the public URL's path.
+    """The scope as if this app lay at the root: see ``path_from_root``."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "")
+    below = path_from_root(path, root, public_path)
+    return scope if below == path and not root else {**scope, "path": below, "root_path": ""}
+
+
+def path_from_root(path: str, root: str, public_path: str) -> str:
+    """A decoded path without what the app is mounted at, or the public URL's path.
 
     A proxy may cut that path off or hand it on, so it is removed only in front of a path of ours.
     """
-    path: str = scope["path"]
-    root = scope.get("root_path", "")
     if not root and not public_path:  # the usual way
-        return scope
+        return path
     if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     if public_path and path.startswith(f"{public_path}/"):
         below = path[len(public_path) :]
         path = below if below.split("/", 2)[1] in _FIRST_SEGMENTS else path
-    return scope if path == scope["path"] and not root else {**scope, "path": path or "/", "root_path": ""}
+    return path or "/"
 
 
 def _route(reception: Reception, path: str, endpoints: Sequence[Endpoint[Any]]) -> Route:

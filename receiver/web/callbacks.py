@@ -1,10 +1,10 @@
 """The providers' door: one bare ASGI callable, because every callback passes here."""
 
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,13 +16,17 @@ from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.urls import CALLBACKS
 from receiver.web import problems
-from receiver.web.limits import BodyLimiter, announces_body
+from receiver.web.limits import BodyLimiter, BodyReader, announces_body
 
 MAX_TOKEN_CHARACTERS = 512  # ours have about 70; a longer one is wrong without being looked at
 
 log = structlog.get_logger()
 
-_HEAD = (b"content-type", b"application/json")
+Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
+Read = Callable[[BodyReader], Awaitable[bytes]]
+Answer = Callable[[int, Headers, bytes], Awaitable[None]]  # status, headers, body
+
+_JSON = (b"content-type", b"application/json")
 
 
 class CallbackDoor:
@@ -35,23 +39,35 @@ class CallbackDoor:
     def __init__(self, runtime: Runtime, intake: BodyLimiter) -> None:
         self._runtime = runtime
         self._intake = intake
+        self.max_bytes = runtime.settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = _Request(scope)
+        async def read(place: BodyReader) -> bytes:
+            return await place.read(receive)
+
+        async def answer(status: int, headers: Headers, body: bytes) -> None:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+        request = CallbackRequest(scope["path"], scope["headers"], method=scope["method"])
+        await self.exchange(request, read, answer)
+
+    async def exchange(self, request: "CallbackRequest", read: Read, answer: Answer) -> None:
+        """Answer one callback, whatever server it came by. ``read`` may raise ClientDisconnect."""
         try:
-            receipt, proof = await self._accept(request, receive)
+            receipt, proof = await self._accept(request, read)
         except ClientDisconnect:
             log.info("callback.interrupted", provider=request.provider, seconds=request.seconds())
         except ReceiverError as error:
-            await self._refuse(request, error)(scope, receive, send)
+            await _send(answer, self._refuse(request, error))
         except Exception:
             # The last line of defence: the sender gets a 500 and tries again, the log gets the rest.
             log.exception("callback.failed", provider=request.provider, bytes=request.bytes)
             self._runtime.metrics.rejected(500)
-            await problems.internal()(scope, receive, send)
+            await _send(answer, problems.internal())
         else:
             try:
-                await _send(send, receipt)
+                await _acknowledge(answer, receipt)
             finally:  # it is recorded, whether or not anybody still waits for the answer
                 self._note(request, receipt, proof)
                 if (traces := self._runtime.traces) is not None:
@@ -60,30 +76,26 @@ class CallbackDoor:
                         request.name, receipt, size=request.bytes or 0, received_at=request.received_at
                     )
 
-    async def _accept(self, request: "_Request", receive: Receive) -> tuple[Receipt, Proof]:
+    async def _accept(self, request: "CallbackRequest", read: Read) -> tuple[Receipt, Proof]:
+        ingest = self._runtime.ingest
         if request.name not in self._runtime.providers:
             detail = "No provider of this name is known here."
             raise problems.UnknownInPath(ProblemType.UNKNOWN_PROVIDER, detail)
         request.provider = request.name
-        if request.scope["method"] != "POST":
+        if request.method != "POST":
             raise Rejected(ProblemType.METHOD_NOT_ALLOWED, "Callbacks are sent by POST.")
-        headers: dict[str, str] = {}  # names in lower case
-        for raw_name, raw_value in request.scope["headers"]:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            # A header sent twice is one list, so that no half of it can pass alone.
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        max_bytes = self._runtime.settings.max_body_bytes
-        self._intake.check(headers, max_bytes)
-        admission = self._runtime.ingest.authorize(request.name, request.token)
-        with self._intake.reserve(f"{request.name} {request.token}", max_bytes) as waiting:
-            body = await waiting.read(receive)
+        if not request.is_plain:
+            self._intake.check(request.headers(), self.max_bytes)
+        admission = ingest.authorize(request.name, request.token)
+        with self._intake.reserve(f"{request.name} {request.token}", self.max_bytes) as place:
+            body = await read(place)
             request.bytes = len(body)
             received_at = request.received_at = self._runtime.clock.now()
-            return await self._runtime.ingest.accept(
-                admission, body=body, headers=headers, received_at=received_at
-            )
+            # Only a signature is looked for in headers.
+            headers = request.headers() if admission.claim is None else {}
+            return await ingest.accept(admission, body=body, headers=headers, received_at=received_at)
 
-    def _note(self, request: "_Request", receipt: Receipt, proof: Proof) -> None:
+    def _note(self, request: "CallbackRequest", receipt: Receipt, proof: Proof) -> None:
         seconds = request.seconds()
         self._runtime.metrics.callback(request.name, receipt.status, seconds)
         log.info(
@@ -96,7 +108,7 @@ class CallbackDoor:
             seconds=seconds,
         )
 
-    def _refuse(self, request: "_Request", error: ReceiverError) -> Response:
+    def _refuse(self, request: "CallbackRequest", error: ReceiverError) -> Response:
         match error:
             case Rejected():
                 status, title = problems.status_of(error), error.title
@@ -114,31 +126,56 @@ class CallbackDoor:
             seconds=request.seconds(),
         )
         answer = problems.answer(error, {"allow": "POST"} if status == 405 else None)
-        is_unread = request.bytes is None and announces_body(Headers(scope=request.scope))
+        is_unread = request.bytes is None and announces_body(request.headers())
         return problems.closing(answer) if is_unread else answer
 
 
-class _Request:
-    """One request, as far as it is understood yet. ``provider`` is set once it is a known one."""
+class CallbackRequest:
+    """One request, as far as it is understood yet. ``provider`` is set once it is a known one.
 
-    __slots__ = ("bytes", "name", "provider", "received_at", "scope", "started", "token")
+    ``path`` is decoded; ``is_plain`` says that its framing holds nothing that ``BodyLimiter.check`` refuses.
+    """
 
-    def __init__(self, scope: Scope) -> None:
+    __slots__ = (
+        "_raw_headers",
+        "bytes",
+        "is_plain",
+        "method",
+        "name",
+        "provider",
+        "received_at",
+        "started",
+        "token",
+    )
+
+    def __init__(self, path: str, raw_headers: Headers, *, method: str, is_plain: bool = False) -> None:
         self.started = time.perf_counter()
-        self.scope = scope
+        self.method = method
+        self.is_plain = is_plain
+        self._raw_headers = raw_headers
         self.bytes: int | None = None  # None until all of the body is read
         self.provider: str | None = None
         self.received_at: datetime | None = None  # all of it
-        # The server has decoded the path; our tokens have no slash, so what has one is just wrong.
-        self.name, _, token = scope["path"][len(CALLBACKS) :].partition("/")
+        # Our tokens have no slash, so what has one is just wrong.
+        self.name, _, token = path[len(CALLBACKS) :].partition("/")
         self.token = token[:MAX_TOKEN_CHARACTERS] or None
+
+    def headers(self) -> dict[str, str]:
+        """By their names in lower case. One sent twice is one list, so that no half of it can pass alone."""
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in self._raw_headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return headers
 
     def seconds(self) -> float:
         return round(time.perf_counter() - self.started, 6)
 
 
-async def _send(send: Send, receipt: Receipt) -> None:
+async def _send(answer: Answer, response: Response) -> None:
+    await answer(response.status_code, response.raw_headers, bytes(response.body))
+
+
+async def _acknowledge(answer: Answer, receipt: Receipt) -> None:
     body = encode_harmless(receipt)
-    headers = [_HEAD, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await answer(200, (_JSON, (b"content-length", b"%d" % len(body))), body)

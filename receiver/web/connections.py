@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver.problem_types import ProblemType
 from receiver.web import problems, streams
+from receiver.web.direct import UNUSUAL_HEADERS, DirectDoor, DirectExchange
 
 MAX_HEAD_BYTES = 65_536  # and of all that is neither head nor body: trailers, frames of chunks, blank lines
 MAX_HEADERS = 200
@@ -76,10 +77,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _unread = b""  # what came behind a request that is not answered yet
     _read_deadline: asyncio.TimerHandle | None = None
     _is_refused = False
+    _direct: DirectDoor | None = None
+    _held_path: str | None = None  # of a callback that may be taken directly, once all of it is here
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._together = BatchedTransport(transport, self.loop, self._is_half_read, self.patience.unread)
         self._body_pieces: list[bytes] = []
+        # No look beyond what is served: whoever put something around our app wants everything to pass there.
+        is_usual = not (self.root_path or self.access_log or self.limit_concurrency)
+        self._direct = getattr(self.app, "direct", None) if is_usual else None
         super().connection_made(self._together)  # type: ignore[arg-type]
         self._start_deadline()
         self._make_room()
@@ -109,13 +115,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
             # HTTP/1.0 has no chunks: what we take for a body is to a proxy the next request (RFC 9112, 6.1).
             raise ValueError("chunks in HTTP/1.0")
-        size, self._body_left = len(self.url), 0
+        size, self._body_left, is_plain = len(self.url), 0, version == "1.1"
         for name, value in self.headers:
             size += len(name) + len(value)
             if name == b"content-length" and value.isdigit():
                 self._body_left = int(value[-18:])  # the parser lets no more pass, and no second one
+                is_plain &= len(value) <= 18
+            elif name in UNUSUAL_HEADERS:
+                is_plain = False
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             raise ValueError("too long a head, and here at once")
+        if is_plain and (direct := self._direct) and 0 < self._body_left <= direct.max_bytes:
+            self._held_path = direct.path_of(self.url) if self.parser.get_method() == b"POST" else None
+        if self._held_path is None:
+            self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        self._held_path = None
         super().on_headers_complete()
         self.headers = _TRAILERS  # none of what still comes must pass for a header
 
@@ -125,9 +141,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_pieces.append(body)
 
     def on_message_complete(self) -> None:
+        if self._held_path is not None and self._direct is not None:
+            self._begin_exchange(self._direct, self._held_path)
+            return
         if self._body_pieces:
             self._hand_on_body()
         super().on_message_complete()
+
+    def _begin_exchange(self, door: DirectDoor, path: str) -> None:
+        self._held_path = None
+        pieces, self._body_pieces = self._body_pieces, []
+        exchange = DirectExchange(self, door, path, self.headers, b"".join(pieces))
+        self.headers = _TRAILERS
+        self.cycle = exchange  # type: ignore[assignment]
+        exchange.start()
 
     def _hand_on_body(self) -> None:
         """All that came of a body at once as one piece: uvicorn copies what it has for each that it gets.
@@ -162,6 +189,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self._refuse(refusal, is_late=is_late)
                 return
             start = end
+        if self._held_path is not None:  # the rest of its body may take its time, which has limits elsewhere
+            self._begin_cycle()
         if self._body_pieces:
             self._hand_on_body()
         self._unread = data[start:]

@@ -116,7 +116,6 @@ class BodyReader:
         self._rooms = rooms  # its token's share, and the whole
         self._max_bytes = max_bytes
         self._held = 0
-        self._deadline = intake.deadlines.start()
         self._is_out = True
 
     def __enter__(self) -> Self:
@@ -139,6 +138,7 @@ class BodyReader:
         the middle.
         """
         share, whole = self._rooms
+        self._deadline = self._intake.deadlines.start()
         share.coming[self] = whole.coming[self] = None
         try:
             with self._deadline:
@@ -148,16 +148,7 @@ class BodyReader:
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnect
                     chunk: bytes = message.get("body", b"")
-                    size = len(chunk)
-                    if self._held + size > self._max_bytes:
-                        raise _too_large(self._max_bytes)
-                    if size > share.bytes_left:
-                        share.make_room(size, self)
-                    if size > whole.bytes_left:
-                        whole.make_room(size, self)
-                    share.bytes_left -= size
-                    whole.bytes_left -= size
-                    self._held += size
+                    self.hold(len(chunk))
                     chunks.append(chunk)
                     if not message.get("more_body", False):
                         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -170,6 +161,22 @@ class BodyReader:
             raise Rejected(ProblemType.BODY_TOO_SLOW, detail) from exc
         finally:
             self._come_to_an_end()
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes that came, of a body that ``read`` reads or that is here whole.
+
+        Raises Rejected for more than allowed, and Unavailable when too much waits already.
+        """
+        share, whole = self._rooms
+        if self._held + size > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        if size > share.bytes_left:
+            share.make_room(size, self)
+        if size > whole.bytes_left:
+            whole.make_room(size, self)
+        share.bytes_left -= size
+        whole.bytes_left -= size
+        self._held += size
 
     def give_way(self) -> None:
         """Leave at once all that it held to somebody else, and be told so."""

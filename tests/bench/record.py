@@ -2,8 +2,8 @@
 
     python -m tests.bench.record
 
-No load generator and no socket: bytes are fed to the server's protocol over a store that keeps nothing, and
-callbacks to a store on a disk in memory where there is one, in waves and one by one. Each figure is the
+No load generator and no socket: bytes are fed to the server's protocols over a store that keeps nothing, in
+waves, and callbacks to a store on a disk in memory where there is one, in waves and alone. Each figure is the
 least of several rounds, in microseconds for each callback: two trees are compared by running it in each, by
 turns.
 """
@@ -20,6 +20,7 @@ from typing import cast
 
 import msgspec
 import uvicorn
+import uvloop
 
 from receiver.clock import Clock
 from receiver.config.settings import load_settings
@@ -38,7 +39,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Store
-from receiver.runtime import open_runtime
+from receiver.runtime import Runtime, open_runtime
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
@@ -58,15 +59,15 @@ class ForgetfulStore:
 
 
 class DeafTransport(asyncio.Transport):
-    """Takes answers as they come, and says when there is one."""
+    """Takes answers as they come, and counts them."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 9), "sockname": ("127.0.0.1", 8080)})
-        self.answered = asyncio.Event()
+        self.answers = 0
 
     def write(self, data: object) -> None:
         assert cast("bytes", data).startswith(b"HTTP/1.1 200 "), data
-        self.answered.set()
+        self.answers += 1
 
     def is_closing(self) -> bool:
         return False
@@ -81,7 +82,7 @@ class DeafTransport(asyncio.Transport):
     def close(self) -> None: ...
 
 
-async def measure_door(folder: Path, rounds: int) -> float:
+async def measure_door(folder: Path, rounds: int, *, of_submissions: bool) -> float:
     """Seconds for one callback that is read, checked, answered and logged, and not kept."""
     settings = load_settings({"RECEIVER_DATA_DIR": str(folder), "RECEIVER_SECRET": "only-for-this-bench"})
     async with open_runtime(settings) as runtime:
@@ -93,28 +94,46 @@ async def measure_door(folder: Path, rounds: int) -> float:
             wake=lambda _loops: None,
         )
         app = build_app(msgspec.structs.replace(runtime, ingest=ingest))
-        config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            app,
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            lifespan="off",
+        )
         config.load()
-        protocol = BoundedHttpProtocol(config, uvicorn.server.ServerState(), {})
-        transport = DeafTransport()
-        protocol.connection_made(transport)
-        body = sample_callback("vidgo", "task-unified-1", files=["https://files.example/0.png"])
-        token = runtime.tokens.for_submission("vidgo", runtime.clock.new_id("sub"))
-        head = (
-            f"POST /callbacks/vidgo/{token} HTTP/1.1\r\nHost: receiver.example\r\nAccept: */*\r\n"
-            "User-Agent: provider/1.0\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode()
+        transports = [DeafTransport() for _ in range(WAVE)]
+        protocols = [BoundedHttpProtocol(config, uvicorn.server.ServerState(), {}) for _ in transports]
+        for protocol, transport in zip(protocols, transports, strict=True):
+            protocol.connection_made(transport)
+        requests = [request(runtime, of_submissions=of_submissions) for _ in range(CALLBACKS)]
         spent: list[float] = []
-        for _ in range(rounds):
+        for round_ in range(rounds):
             before = time.thread_time()
-            for _ in range(CALLBACKS):
-                protocol.data_received(head + body)
-                await transport.answered.wait()
-                transport.answered.clear()
+            for first in range(0, CALLBACKS, WAVE):
+                for protocol, data in zip(protocols, requests[first : first + WAVE], strict=True):
+                    protocol.data_received(data)
+                while any(
+                    each.answers < round_ * CALLBACKS // WAVE + first // WAVE + 1 for each in transports
+                ):
+                    await asyncio.sleep(0)
             spent.append(time.thread_time() - before)
-        protocol.connection_lost(None)
+        for protocol in protocols:
+            protocol.connection_lost(None)
         return min(spent) / CALLBACKS
+
+
+def request(runtime: Runtime, *, of_submissions: bool) -> bytes:
+    tokens, id_ = runtime.tokens, runtime.clock.new_id("sub")
+    token = tokens.for_submission("vidgo", id_) if of_submissions else tokens.for_provider("vidgo")
+    body = sample_callback("vidgo", f"task-unified-{id_}", files=["https://files.example/0.png"])
+    head = (
+        f"POST /callbacks/vidgo/{token} HTTP/1.1\r\nHost: receiver.example\r\nAccept: */*\r\n"
+        "User-Agent: provider/1.0\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 async def measure_record(folder: Path, rounds: int, wave: int, *, of_submissions: bool) -> float:
@@ -165,7 +184,11 @@ def main() -> None:
         prefix="receiver-record-", dir=MEMORY if Path(MEMORY).is_dir() else None
     ) as name:
         folder = Path(name)
-        show("door", asyncio.run(measure_door(folder / "door", rounds)))
+        for of_submissions in (True, False):
+            kind = "submission" if of_submissions else "provider"
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `receiver serve` has it
+                door = measure_door(folder / "door", rounds, of_submissions=of_submissions)
+                show(f"door, waves of {WAVE}, {kind}'s token", runner.run(door))
         for wave in (WAVE, 1):
             for of_submissions in (True, False):
                 kind = "submission" if of_submissions else "provider"

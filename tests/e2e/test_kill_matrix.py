@@ -61,7 +61,7 @@ def rows(table: dict[str, Cost]) -> pytest.MarkDecorator:
 
 DOOR = {
     "before the body is read": Cost(
-        fault=fault("before", "receiver.web.limits:BodyReader.read", once=ACCEPT),
+        fault=fault("before", "receiver.web.limits:BodyReader.hold", once=ACCEPT),
         answered=False,
         on_record=False,
     ),
@@ -82,7 +82,7 @@ DOOR = {
     "before the wake-up": Cost(
         fault=fault("before", "receiver.worker:Worker.wake", once=WRITTEN), answered=False
     ),
-    "before the answer": Cost(fault=fault("before", "receiver.web.callbacks:_send"), answered=False),
+    "before the answer": Cost(fault=fault("before", "receiver.web.callbacks:_acknowledge"), answered=False),
     "after the answer": Cost(
         fault=fault("before", "receiver.web.callbacks:CallbackDoor._note"), answered=None
     ),
@@ -229,7 +229,7 @@ async def killed_while_telling(service: FaultyReceiver) -> None:
     [
         "after receiver.record.recording:Batch.judge",
         "before receiver.record.deliveries:_insert",
-        "before receiver.web.callbacks:_send",
+        "before receiver.web.callbacks:_acknowledge",
     ],
 )
 async def test_a_kill_inside_a_group_commit_takes_no_200_back(tmp_path: Path, place: str) -> None:

@@ -31,6 +31,7 @@ async def serving(
         lifespan=lifespan,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
