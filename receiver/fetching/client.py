@@ -29,12 +29,13 @@ from receiver.fetching.addresses import (
     destination,
     is_literal,
 )
+from receiver.fetching.connection import SocketStream, dial_directly
 from receiver.fetching.heads import TidyStream
 from receiver.models import Outcome
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Ask = Callable[[str, int], list[str]]
-Dial = Callable[[str, int, float], Awaitable[httpcore2.AsyncNetworkStream]]
+Dial = Callable[[str, int, float], Awaitable[SocketStream]]
 IsOurs = Callable[[str], bool]
 
 MAX_LOOKUPS = 16  # threads that a dead resolver can hold
@@ -71,6 +72,7 @@ class GuardedClient:
         is_ours: IsOurs | None = None,
     ) -> None:
         self._opened = tuple(opened)
+        self.read_seconds = read_seconds
         self._timeouts = {"connect": connect_seconds, "read": read_seconds, "write": read_seconds}
         _hush()
         self._pool = httpcore2.AsyncConnectionPool(
@@ -226,11 +228,6 @@ def ask_system(host: str, port: int) -> list[str]:
     """Every address the system knows, in its order of preference; blocks. Raises OSError, UnicodeError."""
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(answer[4][0]) for answer in answers]
-
-
-async def dial_directly(address: str, port: int, timeout_seconds: float) -> httpcore2.AsyncNetworkStream:
-    """A TCP connection to a literal address. Raises httpcore2's ConnectError or ConnectTimeout."""
-    return await httpcore2.AnyIOBackend().connect_tcp(address, port, timeout=timeout_seconds)
 
 
 def is_our_address(address: str) -> bool:

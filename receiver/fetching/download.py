@@ -6,10 +6,13 @@ an outcome; its text says what happened and never where, since links and their h
 
 import asyncio
 import hashlib
+import os
 import re
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urljoin
 
 import httpcore2
@@ -21,7 +24,11 @@ from receiver.errors import FetchFailed
 from receiver.fetching.addresses import Target, tidy
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.codings import Unpacker, coding_of
+from receiver.fetching.connection import BUFFER_BYTES
+from receiver.fetching.heads import TidyStream
 from receiver.models import Outcome
+
+T = TypeVar("T")
 
 # What comes with a whole file: of the other successes, 202 says that it is not ready, 204 and 205 come with
 # none, and 206 with a part, which nobody asked for.
@@ -35,7 +42,6 @@ PASSING = frozenset({402, 408, 409, 421, 423, 425})
 
 FREE_PIECES = 2_000  # of a body, before their average size counts
 LEAST_PIECE_BYTES = 256  # on average; pieces cost time, however small they are
-FLUSH_BYTES = 1 << 20  # large enough that handing it to a thread costs nothing, small enough to hold
 
 _NOT_UTF_8 = re.compile(r"[\udc80-\udcff]")  # what ``surrogateescape`` makes of such bytes
 
@@ -60,7 +66,7 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
 Take = Callable[[int], None]
 
 
-async def download(
+async def download(  # noqa: PLR0913 - by keyword, each a thing of its own
     client: GuardedClient,
     url: str,
     target: Path,
@@ -68,26 +74,48 @@ async def download(
     *,
     clock: Clock,
     take: Take,
+    look: Callable[[Path], T],
     hosts: tuple[str, ...] = (),
-) -> Downloaded:
+) -> tuple[Downloaded, T]:
     """Fetch ``url`` into the new file ``target``; on any failure or cancellation there is no file.
 
     The file is not fsynced: durability is the blob store's promise. ``hosts`` as in ``check_url``. ``take``
-    is told of the size of each piece before it is kept, and may refuse it. Raises FetchFailed.
+    is told of the size of each piece before it is kept, and may refuse it. ``look`` is called with the whole
+    file in the thread that wrote its end, and what it returns comes back. Raises FetchFailed.
     """
+    spool = _Spool(target)
     try:
         async with asyncio.timeout(limits.deadline_seconds):
-            place = client.check(url, hosts)
-            for _ in range(limits.max_redirects + 1):
-                async with client.get(place) as response:
-                    if response.status not in (301, 302, 303, 307, 308):
-                        _check_status(response, clock)
-                        return await _save(response, target, limits, take)
-                    location = _header(response, b"location")
-                place = _next_place(client, place, location, hosts)
+            await _follow(client, url, spool, limits, clock, take, hosts)
+            return await spool.finish(look)
     except TimeoutError as exc:
+        spool.discard()
         detail = f"not finished within {limits.deadline_seconds:g} s"
         raise FetchFailed(Outcome.TIMEOUT, detail) from exc
+    except BaseException:
+        spool.discard()
+        raise
+
+
+async def _follow(
+    client: GuardedClient,
+    url: str,
+    spool: "_Spool",
+    limits: DownloadLimits,
+    clock: Clock,
+    take: Take,
+    hosts: tuple[str, ...],
+) -> None:
+    """Get to the end of the redirects, and take in what is there."""
+    place = client.check(url, hosts)
+    for _ in range(limits.max_redirects + 1):
+        async with client.get(place) as response:
+            if response.status not in (301, 302, 303, 307, 308):
+                _check_status(response, clock)
+                await _receive(response, spool, limits, take, client.read_seconds)
+                return
+            location = _header(response, b"location")
+        place = _next_place(client, place, location, hosts)
     raise FetchFailed(Outcome.BAD_REDIRECT, f"more than {limits.max_redirects} redirects")
 
 
@@ -127,32 +155,90 @@ def _check_status(response: httpcore2.Response, clock: Clock) -> None:
     raise FetchFailed(outcome, f"the host answered {status}", retry_after_seconds=wait)
 
 
-async def _save(response: httpcore2.Response, target: Path, limits: DownloadLimits, take: Take) -> Downloaded:
+async def _receive(
+    response: httpcore2.Response, spool: "_Spool", limits: DownloadLimits, take: Take, read_seconds: float
+) -> None:
     coding = coding_of(",".join(_values(response, b"content-encoding")))  # several lines are one list
-    spool = _Spool(target)
-    try:
-        body = _watched(response, limits)
-        async with aclosing(body if coding is None else _unpacked(body, Unpacker(coding))) as pieces:
-            async for piece in pieces:
-                _check_bytes(spool.bytes + len(piece), limits)
-                take(len(piece))
-                await spool.add(piece)
-        await spool.flush()
-    except BaseException:
-        spool.discard()
-        raise
-    return Downloaded(bytes=spool.bytes, sha256=spool.digest.hexdigest())
-
-
-async def _watched(response: httpcore2.Response, limits: DownloadLimits) -> AsyncGenerator[bytes]:
-    """The body as it comes over the wire, held to its limits and to the length it declared."""
-    declared = None
-    text = _header(response, b"content-length")
-    if text and not _header(
-        response, b"transfer-encoding"
-    ):  # RFC 9112, section 6.3: chunks override a length
-        declared = int(text.partition(",")[0])
+    declared = _declared(response)
+    if declared is not None:
         _check_bytes(declared, limits)
+        if coding is None:
+            body = _Body(response.extensions["network_stream"], declared, limits, read_seconds)
+            await _copy(body, spool, take)
+            return
+    pieces = _watched(response, declared, limits)
+    async with aclosing(pieces if coding is None else _unpacked(pieces, Unpacker(coding))) as plain:
+        async for piece in plain:
+            _check_bytes(spool.bytes + len(piece), limits)
+            take(len(piece))
+            spool.hold(piece)
+            if spool.held >= BUFFER_BYTES:
+                await spool.flush()
+
+
+def _declared(response: httpcore2.Response) -> int | None:
+    text = _header(response, b"content-length")
+    # RFC 9112, section 6.3: chunks override a length.
+    if not text or _header(response, b"transfer-encoding"):
+        return None
+    return int(text.partition(",")[0])
+
+
+class _Body:
+    """A body of declared length, read from the connection itself: the driver would copy each byte four times.
+
+    Nothing is lost to the driver by it, since no connection is kept for another request.
+    """
+
+    def __init__(
+        self, stream: TidyStream, declared: int, limits: DownloadLimits, read_seconds: float
+    ) -> None:
+        self.left = declared
+        self._declared = declared
+        self._stream = stream
+        self._read_seconds = read_seconds
+        self._watch, self._pieces = _SpeedWatch(limits), PieceWatch()
+        self._tick_seconds = min(limits.window_seconds, read_seconds)
+
+    def begin(self) -> bytes:
+        """What came together with the head."""
+        rest = self._stream.take_rest()[: self.left]
+        self.left -= len(rest)
+        return rest
+
+    async def read(self) -> memoryview:
+        """The next bytes, which are good until the next call."""
+        socket, waited_seconds = self._stream.socket, 0.0
+        before = socket.pieces
+        while not (part := await socket.fill(self.left, self._tick_seconds)):
+            waited_seconds += self._tick_seconds
+            if socket.is_over:
+                detail = f"{self._declared - self.left} bytes came, {self._declared} were declared"
+                raise FetchFailed(Outcome.INTERRUPTED, detail)
+            if waited_seconds >= self._read_seconds:
+                raise httpcore2.ReadTimeout
+        self._pieces.count(len(part), socket.pieces - before)
+        self._watch.count(len(part))
+        self.left -= len(part)
+        return part
+
+
+async def _copy(body: _Body, spool: "_Spool", take: Take) -> None:
+    part: bytes | memoryview = body.begin()
+    take(len(part))
+    spool.hold(part)
+    while body.left:
+        part = await body.read()
+        take(len(part))
+        spool.hold(part)
+        if body.left:  # the last is written by whoever finishes the file
+            await spool.flush()
+
+
+async def _watched(
+    response: httpcore2.Response, declared: int | None, limits: DownloadLimits
+) -> AsyncGenerator[bytes]:
+    """The body as the driver makes it out, held to its limits and to the length it declared."""
     watch, pieces = _SpeedWatch(limits), PieceWatch()
     received = 0
     async with aclosing(response.aiter_stream()) as chunks:
@@ -201,9 +287,9 @@ class PieceWatch:
     def __init__(self) -> None:
         self._spare = float(FREE_PIECES)
 
-    def count(self, size: int) -> None:
+    def count(self, size: int, pieces: int = 1) -> None:
         """Raises FetchFailed where there are too many."""
-        self._spare += size / LEAST_PIECE_BYTES - 1
+        self._spare += size / LEAST_PIECE_BYTES - pieces
         if self._spare < 0:
             raise FetchFailed(Outcome.TOO_SLOW, "the body comes in too many pieces, a few bytes each")
 
@@ -228,43 +314,88 @@ class _SpeedWatch:
 
 
 class _Spool:
-    """The growing file: collects bytes, then hashes and writes them in a thread.
+    """The growing file: what is held for it is hashed and written in a thread, and so is all else about it.
 
-    No handle stays open between writes. A cancelled download leaves its thread writing for a moment; if the
-    handle were closed meanwhile, its number could belong to another file. A removed file harms nobody.
+    A cancelled download leaves its thread at work for a moment. Whoever of the two is the last removes the
+    file and closes its handle, which until then can belong to nobody else.
     """
 
     def __init__(self, path: Path) -> None:
         self.bytes = 0
-        self.digest = hashlib.sha256()
+        self.held = 0
+        self._digest = hashlib.sha256()
         self._path = path
-        self._waiting = bytearray()
-        try:
-            path.open("xb").close()
-        except OSError as exc:
-            raise _storage_failed(exc) from exc
+        self._waiting: list[bytes | memoryview] = []
+        self._handle: int | None = None
+        self._is_made = False
+        self._lock = threading.Lock()  # of the two below; never held for long
+        self._is_busy = False
+        self._is_discarded = False
 
-    async def add(self, chunk: bytes) -> None:
-        self.bytes += len(chunk)
-        self._waiting += chunk
-        if len(self._waiting) >= FLUSH_BYTES:
-            await self.flush()
+    def hold(self, part: bytes | memoryview) -> None:
+        """Keep the part, which must stay as it is, until the next flush."""
+        self.bytes += len(part)
+        self.held += len(part)
+        self._waiting.append(part)
 
     async def flush(self) -> None:
-        part, self._waiting = self._waiting, bytearray()
+        parts, self._waiting, self.held = self._waiting, [], 0
+        await self._run(lambda: self._write(parts))
+
+    async def finish(self, look: Callable[[Path], T]) -> tuple[Downloaded, T]:
+        """Write the rest and look at the whole, in one go."""
+        return await self._run(lambda: self._finish(look))
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(None, self._guarded, job)
+
+    def _guarded(self, job: Callable[[], T]) -> T:
+        with self._lock:
+            self._is_busy = True
         try:
-            await asyncio.to_thread(self._append, part)
+            return job()
+        finally:
+            with self._lock:
+                self._is_busy = False
+                if self._is_discarded:
+                    self._remove()
+
+    def _finish(self, look: Callable[[Path], T]) -> tuple[Downloaded, T]:
+        self._write(self._waiting)
+        self._close()
+        return Downloaded(bytes=self.bytes, sha256=self._digest.hexdigest()), look(self._path)
+
+    def _write(self, parts: list[bytes | memoryview]) -> None:
+        try:
+            if self._handle is None:
+                self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                self._is_made = True
+            for part in parts:
+                self._append(self._handle, part)
         except OSError as exc:
             raise _storage_failed(exc) from exc
 
-    def _append(self, part: bytearray) -> None:
-        self.digest.update(part)
-        with self._path.open("r+b") as file:  # never creates: the file may have been discarded
-            file.seek(0, 2)
-            file.write(part)
+    def _append(self, handle: int, part: bytes | memoryview) -> None:
+        self._digest.update(part)
+        left = memoryview(part)
+        while left:
+            left = left[os.write(handle, left) :]
 
     def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
+        with self._lock:
+            self._is_discarded = True
+            if not self._is_busy:
+                self._remove()
+
+    def _remove(self) -> None:
+        if self._is_made:
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
 
 def _storage_failed(error: OSError) -> FetchFailed:

@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -240,17 +241,15 @@ class Fetcher:
             path = await asyncio.to_thread(self._new_path)
             try:
                 limits = self._limits
-                got = await download(
+                got, info = await download(
                     self._client,
                     work.url,
                     path,
                     limits.download,
                     clock=self._clock,
                     take=share.take,
+                    look=partial(media.inspect, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels),
                     hosts=self._hosts.get(work.provider, ()),
-                )
-                info = await asyncio.to_thread(
-                    media.inspect, path, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels
                 )
                 if work.void_at is not None and self._clock.uptime() >= work.void_at:
                     raise FetchFailed(Outcome.TIMEOUT, "it took longer than it was this process's to fetch")

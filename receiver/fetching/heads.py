@@ -12,7 +12,10 @@ from typing import Any
 
 import httpcore2
 
+from receiver.fetching.connection import SocketStream
+
 MAX_HEAD_BYTES = 64 * 1024  # of all that comes before a body; honest hosts send a few hundred bytes
+READ_BYTES = 16 * 1024  # at once, of a head; what comes behind it is copied once more
 
 _DECIDING = (b"contentlength", b"transferencoding", b"contentencoding", b"location")
 _FIELD = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[^\0\r\n\v\f]*")  # RFC 9112, section 5, as lenient as h11
@@ -52,7 +55,7 @@ def _may_decide(field: list[bytes]) -> bool:
 
 
 class TidyStream(httpcore2.AsyncNetworkStream):
-    """A connection whose answers have tidy heads; bodies pass through untouched.
+    """A connection whose answers have tidy heads; bodies pass through untouched, and never beside a head.
 
     Each request that is written begins a head. The driver bounds each interim answer (1xx), but not how
     many there are; a host that sends nothing else would keep us parsing for ever, so they all count.
@@ -75,18 +78,21 @@ class TidyStream(httpcore2.AsyncNetworkStream):
             if end:
                 head = self._take(end.end())
                 self._is_head = _INTERIM.match(head) is not None
-                rest = b"" if self._is_head else self._take(len(self._held))  # what is held of the body
-                return tidy_head(head) + rest
+                return tidy_head(head)
             self._searched = max(0, len(self._held) - 2)
             if self._head_bytes >= MAX_HEAD_BYTES:
                 raise httpcore2.RemoteProtocolError("headers without end")
-            part = await self._stream.read(max_bytes, timeout)
+            part = await self._stream.read(READ_BYTES, timeout)
             self._head_bytes += len(part)
             self._held += part
             if not part or self._held[0] <= 0x20:  # cut short, or no HTTP: for the parser to refuse
                 self._is_head = False
                 return self._take(len(self._held))
-        return await self._stream.read(max_bytes, timeout)
+        return self.take_rest() or await self._stream.read(max_bytes, timeout)
+
+    def take_rest(self) -> bytes:
+        """What has come of a body behind its head; the driver has seen nothing of it yet."""
+        return self._take(len(self._held))
 
     def _take(self, length: int) -> bytes:
         taken = bytes(self._held[:length])
@@ -112,6 +118,13 @@ class TidyStream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
     ) -> httpcore2.AsyncNetworkStream:
         return TidyStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    @property
+    def socket(self) -> SocketStream:
+        """The connection itself, for a reader that needs no help with a body."""
+        if not isinstance(self._stream, SocketStream):
+            raise TypeError("the driver opened this one")
+        return self._stream
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

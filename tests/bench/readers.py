@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -100,7 +101,7 @@ def words(took: list[float]) -> str:
     return f"p50 {middle:.1f} ms, p99 {late:.1f} ms, slowest {last:.1f} ms"
 
 
-def percentile(took: list[float], share: int) -> float:
+def percentile(took: Sequence[float], share: int) -> float:
     return took[min(len(took) - 1, len(took) * share // 100)]
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from receiver.errors import FetchFailed
 from receiver.fetching.client import GuardedClient
-from receiver.fetching.download import FLUSH_BYTES, Downloaded, DownloadLimits, download
+from receiver.fetching.connection import BUFFER_BYTES
+from receiver.fetching.download import Downloaded, DownloadLimits, download
 from receiver.models import Outcome
 from receiver.testing import TurnableClock
 from tests.support.fake_world import PUBLIC, FakeWorld, make_trust
@@ -38,9 +39,18 @@ class Getter:
     async def get(
         self, url: str, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()
     ) -> Downloaded:
-        return await download(
-            self.client, url, self.path, limits, clock=self.clock, take=self.taken.append, hosts=hosts
+        got, looked_at = await download(
+            self.client,
+            url,
+            self.path,
+            limits,
+            clock=self.clock,
+            take=self.taken.append,
+            look=lambda path: path.stat().st_size,
+            hosts=hosts,
         )
+        assert looked_at == got.bytes
+        return got
 
     async def fail(
         self, url: str, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()
@@ -61,7 +71,7 @@ def getter(client: GuardedClient, tmp_path: Path) -> Getter:
 # --- what arrives ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, FLUSH_BYTES - 1, FLUSH_BYTES, 3 * FLUSH_BYTES + 7])
+@pytest.mark.parametrize("size", [0, 1, BUFFER_BYTES - 1, BUFFER_BYTES, 3 * BUFFER_BYTES + 7])
 async def test_a_file_arrives_whole_and_is_hashed(host: MediaHost, getter: Getter, size: int) -> None:
     body = os.urandom(size)
     got = await getter.get(host.put("/x", says(200, body)))
@@ -93,7 +103,7 @@ async def test_every_way_to_frame_a_body_is_understood(
 async def test_a_large_file_passes_through_a_small_memory(host: MediaHost, getter: Getter) -> None:
     limits = DownloadLimits(max_bytes=100_000_000, deadline_seconds=60)
     url = host.put("/x", repeats(b"x" * 500_000, times=100))
-    await getter.get(host.put("/warm-up", says(200, b"x" * FLUSH_BYTES)), limits)
+    await getter.get(host.put("/warm-up", says(200, b"x" * BUFFER_BYTES)), limits)
     getter.path.unlink()
     tracemalloc.start()
     try:

@@ -205,11 +205,20 @@ async def test_fetching_again_replaces_the_same_file(
     assert [path.name for path in (blobs.root / "vidgo/t%2F1").iterdir()] == ["0.png"]
 
 
-async def test_cancelling_leaves_nothing_behind(host: MediaHost, fetcher: Fetcher, blobs: LocalBlobs) -> None:
+async def test_cancelling_leaves_nothing_behind(
+    host: MediaHost, client: GuardedClient, clock: TurnableClock, blobs: LocalBlobs
+) -> None:
+    large = AssetLimits(
+        download=DownloadLimits(max_bytes=10_000_000, deadline_seconds=20),
+        max_task_bytes=10_000_000,
+        max_pixels=1_000_000,
+        kinds=frozenset({media.IMAGE}),
+    )
+    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=large)
     begun = asyncio.Event()
 
     async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 X\r\n\r\n" + b"x" * 1000)
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 5000000\r\n\r\n" + b"x" * 1_000_000)
         begun.set()
         await asyncio.sleep(30)
 

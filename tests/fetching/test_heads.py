@@ -156,9 +156,9 @@ async def test_heads_are_tidied_and_bodies_are_not_however_they_come(size: int) 
 async def test_each_answer_on_a_connection_has_its_head() -> None:
     stream = TidyStream(Pieces(OK + BAD + b"\r\n" + BODY, BODY, OK + BAD + b"\r\n" + BODY))
     await stream.write(b"one")
-    assert await stream.read(65_536) + await stream.read(65_536) == OK + b"\r\n" + BODY + BODY
+    assert [await stream.read(65_536) for _ in range(3)] == [OK + b"\r\n", BODY, BODY]
     await stream.write(b"two")
-    assert await stream.read(65_536) == OK + b"\r\n" + BODY
+    assert [await stream.read(65_536) for _ in range(2)] == [OK + b"\r\n", BODY]
 
 
 @pytest.mark.parametrize(

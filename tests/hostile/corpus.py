@@ -117,7 +117,15 @@ class Trap:
         self.host.requests.clear()
         path = self._folder / f"file-{next(self._numbers)}"
         try:
-            got = await download(client, url, path, limits, clock=TurnableClock(), take=lambda _: None)
+            got, _ = await download(
+                client,
+                url,
+                path,
+                limits,
+                clock=TurnableClock(),
+                take=lambda _: None,
+                look=lambda _: None,
+            )
         except FetchFailed as exc:
             assert not path.exists()
             return exc.outcome.value

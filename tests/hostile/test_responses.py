@@ -17,6 +17,7 @@ import pytest
 from receiver.blobs.local import LocalBlobs
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
+from receiver.fetching.connection import SocketStream
 from receiver.fetching.download import FREE_PIECES, DownloadLimits
 from receiver.fetching.fetcher import AssetLimits, Fetcher
 from receiver.models import Outcome
@@ -308,7 +309,7 @@ class Broken:
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         raise self.error
 
-    async def dial(self, address: str, port: int, timeout_seconds: float) -> httpcore2.AsyncNetworkStream:
+    async def dial(self, address: str, port: int, timeout_seconds: float) -> SocketStream:
         raise self.error
 
 

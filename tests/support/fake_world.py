@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import httpcore2
 
+from receiver.fetching.connection import SocketStream, dial_directly
 from tests.support.missing import missing
 
 PUBLIC, OTHER_PUBLIC = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
@@ -34,11 +35,11 @@ class FakeWorld:
         self.resolved.append(host)
         return next(self.names[host]) if host in self.names else self.otherwise
 
-    async def dial(self, address: str, port: int, timeout_seconds: float) -> httpcore2.AsyncNetworkStream:
+    async def dial(self, address: str, port: int, timeout_seconds: float) -> SocketStream:
         self.dialled.append(address)
         if address in self.dead:
             raise httpcore2.ConnectTimeout
-        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", self.port, timeout=timeout_seconds)
+        return await dial_directly("127.0.0.1", self.port, timeout_seconds)
 
 
 class Trust(NamedTuple):

@@ -1,0 +1,180 @@
+"""A connection for downloads: read into one buffer of its own, and no faster than its reader takes.
+
+The driver's own streams queue whatever the system has for them, eight megabytes at a time, and hand it on in
+small copies. Here the system writes into a buffer that stays, the connection rests while that is being used,
+and the loop has one step to do for each buffer and not for each packet.
+"""
+
+import asyncio
+import ssl
+from typing import Any
+
+import httpcore2
+
+BUFFER_BYTES = 256 * 1024  # of each connection; also the most that one thread job hashes and writes
+TLS_BUFFER_BYTES = 64 * 1024  # of packed bytes, beyond which a resting connection takes no more
+
+
+class _Inbox(asyncio.BufferedProtocol):
+    """The end of a transport: fills the buffer, and wakes who waits for enough of it."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(BUFFER_BYTES))
+        self.start = 0  # from here to ``end`` nobody has taken it yet
+        self.end = 0
+        self.room = BUFFER_BYTES  # where filling stops
+        self.enough = 1
+        self.pieces = 0  # that came, whatever their sizes
+        self.is_over = False
+        self.error: Exception | None = None
+        self.transport: Any = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the loop's signature
+        return self.view[self.end : self.room]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.end += nbytes
+        self.pieces += 1
+        if self.end == self.room:
+            self.transport.pause_reading()
+        if self.end >= self.enough:
+            self._wake()
+
+    def eof_received(self) -> None:
+        self.is_over = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.error = self.error or exc
+        self.is_over = True
+        self._wake()
+
+    async def wait(self, seconds: float | None) -> None:
+        """Until there is enough, nothing more will come, or the time is up."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, self._wake)
+        self.transport.resume_reading()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+            if not self.is_over:
+                self.transport.pause_reading()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class SocketStream(httpcore2.AsyncNetworkStream):
+    """One connection, for one reader, who is done with what was handed out when asking for more."""
+
+    def __init__(self, inbox: _Inbox) -> None:
+        self._inbox = inbox
+        inbox.transport.pause_reading()
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces have come over the wire."""
+        return self._inbox.pieces
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the other side has ended it and all that it sent is taken."""
+        return self._inbox.is_over and self._inbox.start == self._inbox.end
+
+    async def read(
+        self,
+        max_bytes: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
+    ) -> bytes:
+        part = await self._take(max_bytes, 1, timeout)
+        if not part and not self.is_over:
+            raise httpcore2.ReadTimeout
+        return bytes(part)
+
+    async def fill(self, most: int, seconds: float) -> memoryview:
+        """Collect until the buffer is full or has ``most`` bytes, or the time is up; empty where none came.
+
+        What is returned is the buffer itself: it stays as it is until the next call.
+        """
+        return await self._take(most, most, seconds)
+
+    async def _take(self, most: int, enough: int, seconds: float | None) -> memoryview:
+        inbox = self._inbox
+        if inbox.start == inbox.end:
+            inbox.start, inbox.end, inbox.room = 0, 0, min(most, BUFFER_BYTES)
+            inbox.enough = min(enough, inbox.room)
+            if not inbox.is_over:
+                await inbox.wait(seconds)
+        if inbox.start == inbox.end and inbox.error is not None:
+            # What TLS says of itself is told apart from a connection that broke.
+            if isinstance(inbox.error, ssl.SSLError):
+                raise inbox.error
+            raise httpcore2.ReadError(inbox.error) from inbox.error
+        start = inbox.start
+        inbox.start = min(start + most, inbox.end)
+        return inbox.view[start : inbox.start]
+
+    async def write(
+        self,
+        buffer: bytes,
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - a request of a few kilobytes always has room
+    ) -> None:
+        if self._inbox.is_over:
+            raise httpcore2.WriteError(self._inbox.error)
+        self._inbox.transport.write(buffer)
+
+    async def aclose(self) -> None:
+        # Nothing is left to be sent, and no farewell is waited for.
+        self._inbox.transport.abort()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
+    ) -> "SocketStream":
+        inbox = self._inbox
+        try:
+            async with asyncio.timeout(timeout):
+                transport = await asyncio.get_running_loop().start_tls(
+                    inbox.transport, inbox, ssl_context, server_hostname=server_hostname
+                )
+        except TimeoutError as exc:
+            inbox.transport.abort()
+            raise httpcore2.ConnectTimeout from exc
+        except OSError as exc:  # an error of TLS is one, too
+            inbox.transport.abort()
+            raise httpcore2.ConnectError(exc) from exc
+        except BaseException:
+            inbox.transport.abort()
+            raise
+        if transport is None:
+            raise httpcore2.ConnectError("the connection was closed")
+        transport.set_read_buffer_limits(high=TLS_BUFFER_BYTES)  # type: ignore[attr-defined]
+        inbox.transport = transport
+        return SocketStream(inbox)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inbox.transport.get_extra_info(info)
+
+
+async def dial_directly(address: str, port: int, timeout_seconds: float) -> SocketStream:
+    """A TCP connection to a literal address. Raises httpcore2's ConnectError or ConnectTimeout."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            _, inbox = await loop.create_connection(_Inbox, address, port)
+    except TimeoutError as exc:
+        raise httpcore2.ConnectTimeout from exc
+    except OSError as exc:
+        raise httpcore2.ConnectError(exc) from exc
+    return SocketStream(inbox)

@@ -1,0 +1,411 @@
+"""How fast files come in, what memory they take, and how soon callbacks are acknowledged beside them.
+
+    python -m tests.bench.files
+
+Three tables. Speed: files that the service's own fetcher takes to its folder (address guard, limits, hash,
+checks, fsync, rename, fsync of the folder), beside a bare loop of the same HTTP client that hashes, writes
+and fsyncs each file; by turns in one process, from a media host in another, with fresh connections in both.
+Memory: the most that downloads at once add to an idle process. Acks: the time to a callback's 200 at a whole
+service that is idle, and at one that downloads at full speed.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from ipaddress import ip_network
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import httpcore2
+import msgspec
+import uvloop
+
+from receiver.blobs.local import LocalBlobs
+from receiver.clock import Clock
+from receiver.fetching import media
+from receiver.fetching.client import GuardedClient
+from receiver.fetching.download import DownloadLimits
+from receiver.fetching.fetcher import AssetLimits, Fetcher
+from receiver.models import Outcome
+from tests.bench.readers import percentile
+from tests.e2e.service import Receiver, receiver
+from tests.support.factories import asset_work
+from tests.support.media_host import picture
+
+MIB = 2**20
+SIZES = {"14 kB": 68, "1 MiB": 591, "8 MiB": 1672, "20 MiB": 2643}  # pictures by their edges in pixels
+AIMS = {"14 kB": 0.80, "1 MiB": 0.90, "8 MiB": 0.95}
+FILES = {"14 kB": 320, "1 MiB": 96, "8 MiB": 32}  # of one turn
+MEMORY_AIM_MIB = 40
+ACK_AIMS = {8: 2.0, 16: 3.0}  # times as long as idle
+ACK_AIM_MS = 20.0
+
+LIMITS = AssetLimits(
+    download=DownloadLimits(max_bytes=100 * MIB, deadline_seconds=300),
+    max_task_bytes=1000 * MIB,
+    max_pixels=100_000_000,
+    kinds=frozenset({media.IMAGE}),
+)
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one way: files a second, and processor time of each, in milliseconds."""
+
+    rate: float
+    cpu_ms: float
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What the turns of one size came to; ratios are ours to the bare loop's, turn by turn."""
+
+    size: str
+    at_once: int
+    rate: float
+    bare: float
+    ratio: float
+    spread: tuple[float, float]
+    cpu_ratio: float
+    aim: float
+
+
+class Acks(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds to a 200, idle and beside so many downloads, and what came in meanwhile."""
+
+    at_once: int
+    idle_p50: float
+    idle_p99: float
+    p50: float
+    p99: float
+    ratio: float
+    spread: tuple[float, float]
+    mb_per_second: float
+    aim: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["speed", "memory", "acks"])
+    parser.add_argument("--sizes", nargs="*", choices=list(AIMS), default=list(AIMS))
+    parser.add_argument("--at-once", nargs="*", type=int, default=[8, 32])
+    parser.add_argument("--callbacks", type=int, default=1000, help="of each turn")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    told: dict[str, Any] = {}
+    say = (lambda _: None) if chosen.json else print
+    with media_process() as port, tempfile.TemporaryDirectory(prefix="receiver-bench-") as name:
+        folder = Path(name)
+        if chosen.only in {None, "speed"}:
+            say("Speed     at once   files/s      bare   ratio   lowest to highest   CPU ratio    aim")
+            told["speed"] = []
+            for size in chosen.sizes:
+                for at_once in chosen.at_once:
+                    row = uvloop.run(compare(port, folder, size, at_once, chosen.rounds))
+                    told["speed"].append(msgspec.to_builtins(row))
+                    say(speed_words(row))
+        if chosen.only in {None, "memory"}:
+            growth = in_its_own_process(measure_growth, port, folder)
+            told["memory_mib"] = round(growth / MIB, 1)
+            say(f"Memory    32 files of 20 MiB at once: +{growth / MIB:.0f} MiB (aim {MEMORY_AIM_MIB})")
+        if chosen.only in {None, "acks"}:
+            say("Acks      at once   idle p50/p99 ms   beside p50/p99 ms   ratio   range        MB/s   aim")
+            told["acks"] = []
+            for at_once in ACK_AIMS:
+                acks = uvloop.run(compare_acks(port, folder, at_once, chosen.rounds, chosen.callbacks))
+                told["acks"].append(msgspec.to_builtins(acks))
+                say(ack_words(acks))
+    if chosen.json:
+        json.dump(told, sys.stdout, indent=2)
+
+
+def speed_words(row: Row) -> str:
+    low, high = row.spread
+    return (
+        f"{row.size:9} {row.at_once:7} {row.rate:9,.0f} {row.bare:9,.0f} {row.ratio:7.2f}"
+        f"   {low:6.2f} to {high:4.2f}    {row.cpu_ratio:12.2f} {row.aim:8.2f}"
+    )
+
+
+def ack_words(acks: Acks) -> str:
+    low, high = acks.spread
+    return (
+        f"8 MiB     {acks.at_once:7}   {acks.idle_p50:6.1f} / {acks.idle_p99:5.1f}  "
+        f"   {acks.p50:6.1f} / {acks.p99:5.1f}    {acks.ratio:7.1f}   {low:4.1f} to {high:4.1f}"
+        f"{acks.mb_per_second:7.0f}   {acks.aim:g}, {ACK_AIM_MS:g} ms"
+    )
+
+
+# --- the media host -----------------------------------------------------------------------------------
+
+
+class _Serving(asyncio.Protocol):
+    """Answers ``GET /SIZE...`` by a whole picture from memory, and closes."""
+
+    def __init__(self, answers: dict[str, bytes]) -> None:
+        self._answers = answers
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if self._head.endswith(b"\r\n\r\n"):
+            name = self._head.split(b" ", 2)[1].decode().split("/")[1]
+            self._transport.write(self._answers[name])
+            self._transport.close()
+
+
+@cache
+def content(size: str) -> bytes:
+    edge = SIZES[size]
+    return picture(size=(edge, edge), compress_level=0)
+
+
+def name_of(size: str) -> str:
+    return size.replace(" ", "")
+
+
+def serve_media(told: Connection) -> None:
+    async def serve() -> None:
+        answers = {}
+        for size in SIZES:
+            body = content(size)
+            head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+            answers[name_of(size)] = head + body
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Serving(answers), "127.0.0.1", 0, backlog=512)
+        told.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    uvloop.run(serve())
+
+
+@contextmanager
+def media_process() -> Iterator[int]:
+    """A media host in a process of its own; its port."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve_media, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+# --- speed --------------------------------------------------------------------------------------------
+
+Get = Callable[[int], Awaitable[None]]  # one file, by its number
+
+
+async def compare(port: int, folder: Path, size: str, at_once: int, rounds: int) -> Row:
+    turns: list[tuple[Turn, Turn]] = []
+    async with our_way(port, folder, size) as ours, bare_way(port, folder, size) as bare:
+        for number in range(rounds + 1):
+            pair = [await timed(way, size, at_once, number) for way in (ours, bare)]
+            for place in ("assets", "bare"):
+                shutil.rmtree(folder / place)
+            if number:  # the first warms up
+                turns.append((pair[0], pair[1]))
+    ratios = [mine.rate / theirs.rate for mine, theirs in turns]
+    return Row(
+        size=size,
+        at_once=at_once,
+        rate=statistics.median(mine.rate for mine, _ in turns),
+        bare=statistics.median(theirs.rate for _, theirs in turns),
+        ratio=statistics.median(ratios),
+        spread=(min(ratios), max(ratios)),
+        cpu_ratio=statistics.median(mine.cpu_ms / theirs.cpu_ms for mine, theirs in turns),
+        aim=AIMS[size],
+    )
+
+
+async def timed(get: Get, size: str, at_once: int, number: int) -> Turn:
+    count = FILES[size]
+    names = iter(range(number * count, (number + 1) * count))
+
+    async def keep_on() -> None:
+        for name in names:
+            await get(name)
+
+    began, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(keep_on() for _ in range(at_once)))
+    return Turn(rate=count / (time.perf_counter() - began), cpu_ms=1000 * (time.process_time() - cpu) / count)
+
+
+@asynccontextmanager
+async def our_way(port: int, folder: Path, size: str) -> Any:
+    blobs = LocalBlobs(folder / "assets")
+    client = GuardedClient(opened=[ip_network("127.0.0.0/8")])
+    fetcher = Fetcher(client=client, blobs=blobs, clock=Clock(), staging=folder / "incoming", limits=LIMITS)
+
+    async def get(number: int) -> None:
+        link = f"http://127.0.0.1:{port}/{name_of(size)}/{number}.png"
+        settlement = await fetcher.fetch(asset_work(link, task_id=f"{name_of(size)}-{number}"))
+        assert settlement.outcome is Outcome.STORED, settlement
+
+    yield get
+    await client.aclose()
+    await blobs.aclose()
+
+
+@asynccontextmanager
+async def bare_way(port: int, folder: Path, size: str) -> Any:
+    pool = httpcore2.AsyncConnectionPool(max_connections=None, max_keepalive_connections=0)
+
+    async def get(number: int) -> None:
+        path = folder / "bare" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        url = f"http://127.0.0.1:{port}/{name_of(size)}/{number}.png"
+        digest = hashlib.sha256()
+        async with pool.stream("GET", url, headers={"Connection": "close"}) as response:
+            with path.open("wb") as file:
+                async for chunk in response.aiter_stream():
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                await asyncio.to_thread(os.fsync, file.fileno())
+
+    yield get
+    await pool.aclose()
+
+
+# --- memory -------------------------------------------------------------------------------------------
+
+
+def in_its_own_process(measure: Callable[[int, Path, Connection], None], port: int, folder: Path) -> int:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=measure, args=(port, folder, theirs))
+    process.start()
+    measured: int = ours.recv()
+    process.join()
+    return measured
+
+
+def measure_growth(port: int, folder: Path, told: Connection) -> None:
+    """From after one small file to the most that the process ever had."""
+
+    async def measure() -> int:
+        async with our_way(port, folder, "14 kB") as get:
+            await get(0)
+        before = _status("VmRSS")
+        async with our_way(port, folder, "20 MiB") as get:
+            await asyncio.gather(*map(get, range(32)))
+        return _status("VmHWM") - before
+
+    told.send(uvloop.run(measure()))
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+# --- acks ---------------------------------------------------------------------------------------------
+
+
+async def compare_acks(port: int, folder: Path, at_once: int, rounds: int, callbacks: int) -> Acks:
+    """By turns at one service: callbacks alone, and beside downloads."""
+    settings = {
+        "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",
+        "RECEIVER_EARLY_LIMIT": "100000",
+        "RECEIVER_ASSET_CONCURRENCY": str(at_once),
+    }
+    place = folder / f"acks-{at_once}"
+    place.mkdir()
+    idle: list[Sequence[float]] = []
+    beside: list[Sequence[float]] = []
+    rates: list[float] = []
+    async with receiver(place, settings) as service:
+        await acknowledged(service, "warm", callbacks // 4)
+        for number in range(rounds):
+            idle.append(await acknowledged(service, f"idle-{number}", callbacks))
+            load = Load(service, port, at_once, f"load-{number}", place / "data" / "assets")
+            loading = asyncio.create_task(load.keep_on())
+            await load.running.wait()
+            began, before = time.perf_counter(), load.stored
+            beside.append(await acknowledged(service, f"beside-{number}", callbacks))
+            rates.append((load.stored - before) * 8.4 / (time.perf_counter() - began))
+            load.is_over = True
+            await loading
+    ratios = [percentile(busy, 99) / percentile(quiet, 99) for quiet, busy in zip(idle, beside, strict=True)]
+    return Acks(
+        at_once=at_once,
+        idle_p50=statistics.median(percentile(each, 50) for each in idle),
+        idle_p99=statistics.median(percentile(each, 99) for each in idle),
+        p50=statistics.median(percentile(each, 50) for each in beside),
+        p99=statistics.median(percentile(each, 99) for each in beside),
+        ratio=statistics.median(ratios),
+        spread=(min(ratios), max(ratios)),
+        mb_per_second=statistics.median(rates),
+        aim=ACK_AIMS[at_once],
+    )
+
+
+async def acknowledged(service: Receiver, name: str, count: int) -> Sequence[float]:
+    """Milliseconds that each of so many callbacks took, in order of size."""
+    took = []
+    for number in range(count):
+        began = time.perf_counter()
+        await service.call_back(f"{name}-{number}")
+        took.append(1000 * (time.perf_counter() - began))
+    return sorted(took)
+
+
+class Load:
+    """Tasks of some files each, logged ahead, so that the service has as many downloads as it takes."""
+
+    def __init__(self, service: Receiver, port: int, at_once: int, name: str, assets: Path) -> None:
+        self._service = service
+        self._link = f"http://127.0.0.1:{port}/8MiB"
+        self._at_once = at_once
+        self._name = name
+        self._assets = assets
+        self.running = asyncio.Event()
+        self.stored = 0
+        self.is_over = False
+        self._made = 0
+
+    async def keep_on(self) -> None:
+        """Keep two files waiting for each that is under way, and take away what is stored."""
+        while not self.is_over:
+            while self._made - self.stored < 3 * self._at_once:
+                await self._add()
+            await self._take_away()
+            await asyncio.sleep(0.1)
+            if self.stored >= self._at_once:
+                self.running.set()
+        while self.stored < self._made:
+            await self._take_away()
+            await asyncio.sleep(0.1)
+
+    async def _add(self) -> None:
+        task, files = f"{self._name}-{self._made}", 4
+        links = [f"{self._link}/{task}-{index}.png" for index in range(files)]
+        await self._service.submit(task)
+        await self._service.call_back(task, *links)
+        self._made += files
+
+    async def _take_away(self) -> None:
+        for path in await asyncio.to_thread(lambda: list((self._assets / "vidgo").glob("*/*.png"))):
+            path.unlink()
+            self.stored += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What a connection for downloads promises, on both event loops that the service may run on."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import httpcore2
+import pytest
+import uvloop
+
+from receiver.fetching.connection import BUFFER_BYTES, SocketStream, dial_directly
+from tests.support.fake_world import Trust, make_trust
+from tests.support.media_host import listening
+from tests.support.waiting import until
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+BODY = os.urandom(3 * BUFFER_BYTES + 1001)
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    given: Run = request.param
+    return given
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return make_trust(tmp_path_factory.mktemp("tls"))
+
+
+async def connect(port: int, tls: ssl.SSLContext | None = None) -> SocketStream:
+    stream = await dial_directly("127.0.0.1", port, 5)
+    return stream if tls is None else await stream.start_tls(tls, "files.example.com", 5)
+
+
+async def send_body(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        writer.write(BODY)
+        await writer.drain()
+        writer.close()
+
+
+async def read_to_end(stream: SocketStream) -> bytes:
+    got = b""
+    while part := await stream.fill(BUFFER_BYTES, 5):
+        got += part
+    assert stream.is_over
+    return got
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_every_byte_comes_once_and_in_order(run: Run, trust: Trust, is_secure: bool) -> None:
+    async def check() -> None:
+        async with listening(send_body, trust.server if is_secure else None) as port:
+            stream = await connect(port, trust.client if is_secure else None)
+            first = await stream.read(10, 5)
+            assert len(first) == 10
+            assert first + await read_to_end(stream) == BODY
+            await stream.aclose()
+
+    run(check())
+
+
+def test_a_buffer_is_filled_to_the_brim_before_anybody_is_woken(run: Run) -> None:
+    async def trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for n in range(0, len(BODY), 50_000):
+            writer.write(BODY[n : n + 50_000])
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        writer.close()
+
+    async def check() -> None:
+        async with listening(trickle) as port:
+            stream = await connect(port)
+            sizes = []
+            while part := await stream.fill(len(BODY), 5):
+                sizes.append(len(part))
+            assert sizes == [BUFFER_BYTES] * 3 + [1001]
+            await stream.aclose()
+
+    run(check())
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_who_takes_nothing_is_sent_no_more_than_a_buffer(run: Run, trust: Trust, is_secure: bool) -> None:
+    sent = 0
+
+    async def pour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while True:
+            writer.write(bytes(100_000))
+            await writer.drain()
+            sent += 100_000
+
+    async def check() -> None:
+        async with listening(pour, trust.server if is_secure else None) as port:
+            stream = await connect(port, trust.client if is_secure else None)
+            part = await stream.fill(BUFFER_BYTES, 5)
+            part[:] = b"x" * len(part)
+            before = -1
+            while before != sent:  # until the kernel's own buffers are full
+                before = sent
+                await asyncio.sleep(0.2)
+            assert bytes(part) == b"x" * BUFFER_BYTES  # nobody writes into what was handed out
+            await stream.aclose()
+
+    run(check())
+
+
+def test_what_has_come_when_the_time_is_up_is_handed_out(run: Run) -> None:
+    async def stall(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"begun")
+        await asyncio.sleep(30)
+
+    async def check() -> None:
+        async with listening(stall) as port:
+            stream = await connect(port)
+            assert bytes(await stream.fill(1000, 0.05)) == b"begun"
+            assert not await stream.fill(1000, 0.05)
+            assert not stream.is_over
+            with pytest.raises(httpcore2.ReadTimeout):
+                await stream.read(1000, 0.05)
+            await stream.aclose()
+
+    run(check())
+
+
+def test_a_reset_is_told_from_an_end_after_what_came_before_it(run: Run) -> None:
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"begun")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async def check() -> None:
+        async with listening(reset) as port:
+            stream = await connect(port)
+            assert bytes(await stream.fill(1000, 5)) == b"begun"
+            with pytest.raises(httpcore2.ReadError):
+                await stream.fill(1000, 5)
+            with pytest.raises(httpcore2.WriteError):
+                await stream.write(b"more")
+            await stream.aclose()
+
+    run(check())
+
+
+def test_a_cancelled_reader_leaves_the_connection_to_be_closed(run: Run) -> None:
+    ended = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async def check() -> None:
+        async with listening(wait) as port:
+            stream = await connect(port)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.fill(1000, 30), 0.05)
+            await stream.aclose()
+            await until(ended.is_set)
+
+    run(check())
+
+
+def test_a_handshake_that_nobody_answers_is_given_up(run: Run, trust: Trust) -> None:
+    async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def check() -> None:
+        async with listening(ignore) as port:
+            stream = await connect(port)
+            with pytest.raises(httpcore2.ConnectTimeout):
+                await stream.start_tls(trust.client, "files.example.com", 0.05)
+
+    run(check())
+
+
+def test_a_certificate_for_another_name_ends_the_connection(run: Run, trust: Trust) -> None:
+    async def check() -> None:
+        async with listening(send_body, trust.server) as port:
+            stream = await connect(port)
+            with pytest.raises(httpcore2.ConnectError) as caught:
+                await stream.start_tls(trust.client, "other.example.com", 5)
+            assert isinstance(caught.value.args[0], ssl.SSLCertVerificationError)
+
+    run(check())
+
+
+def test_nobody_listening_is_a_failed_connection(run: Run) -> None:
+    async def check() -> None:
+        async with listening(send_body) as port:
+            pass
+        with pytest.raises(httpcore2.ConnectError):
+            await dial_directly("127.0.0.1", port, 5)
+
+    run(check())
