@@ -68,6 +68,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     token: str | None
     claim: TokenClaim | None  # None: only a signature can prove it
+    is_signed: bool  # it must be, so that its headers are looked at
 
 
 class Ingest:
@@ -111,7 +112,7 @@ class Ingest:
             if not self._allow_untokened:
                 raise _not_authentic()
             claim = _UNTOKENED
-        return Admission(provider=provider, token=token, claim=claim)
+        return Admission(provider=provider, token=token, claim=claim, is_signed=provider in self._signed)
 
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime

@@ -92,7 +92,7 @@ class CallbackDoor:
             request.bytes = len(body)
             received_at = request.received_at = self._runtime.clock.now()
             # Only a signature is looked for in headers.
-            headers = request.headers() if admission.claim is None else {}
+            headers = request.headers() if admission.is_signed else {}
             return await ingest.accept(admission, body=body, headers=headers, received_at=received_at)
 
     def _note(self, request: "CallbackRequest", receipt: Receipt, proof: Proof) -> None:

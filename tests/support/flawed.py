@@ -215,7 +215,7 @@ class VerifiesAfterRecording(Ingest):
 
     def authorize(self, provider: str, token: str | None) -> Admission:
         claim = TokenClaim(proof=Proof.PROVIDER)
-        return Admission(provider=provider, token=token, claim=claim)
+        return Admission(provider=provider, token=token, claim=claim, is_signed=False)
 
     async def accept(
         self, admission: Admission, *, body: bytes, headers: Mapping[str, str], received_at: datetime
