@@ -12,7 +12,7 @@ other than 0; and ``type``, by which ``receiver doctor`` sees what else is under
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 from redis import exceptions
 from redis.asyncio import Redis
@@ -24,11 +24,12 @@ from receiver.sink_urls import SinkUrl
 from receiver.sinks.redis.answers import unavailable
 from receiver.sinks.redis.server import TLS_OPTIONS, RedisServer, dedupe_seconds
 
-# Add entries, each unless its key was seen; what came of each: nothing to say, or the error. One script,
-# because an entry and its mark must happen or neither, and a script that fails half-way is not undone. So
-# nothing may fail behind an entry, or each retry would add another one: the first SET writes nothing, as
-# there is nothing to overwrite, but is refused wherever the second one would be. And no mark may come before
-# its entry: a mark without an entry would be a lost message. An error ends its own entry, no other.
+# Add entries, each unless its key was seen; the numbers of those that failed, each before its error. One
+# script, because an entry and its mark must happen or neither, and a script that fails half-way is not
+# undone. So nothing may fail behind an entry, or each retry would add another one: the first SET writes
+# nothing, as there is nothing to overwrite, but is refused wherever the second one would be. And no mark may
+# come before its entry: a mark without an entry would be a lost message. An error ends its own entry, and no
+# other.
 _ADD_EACH_ONCE = """
 local function add(seen, id, kind, event)
     if redis.call('EXISTS', seen) == 1 then return end
@@ -41,12 +42,15 @@ for length in string.gmatch(ARGV[3], '%d+') do
     fields[#fields + 1] = string.sub(ARGV[4], at, at + length - 1)
     at = at + length
 end
-local ends = {}
+local failed = {}
 for n = 1, #KEYS - 1 do
     local added, err = pcall(add, KEYS[n + 1], fields[3 * n - 2], fields[3 * n - 1], fields[3 * n])
-    ends[n] = added and '' or type(err) == 'table' and err.err or tostring(err)
+    if not added then
+        failed[#failed + 1] = n
+        failed[#failed + 1] = type(err) == 'table' and err.err or tostring(err)
+    end
 end
-return ends
+return failed
 """
 # In one call of the script: the server does nothing else meanwhile.
 MOST_ENTRIES, MOST_BYTES = 64, 1 << 20
@@ -111,9 +115,9 @@ class RedisSink:
     async def ping(self) -> None:
         """Prove that the server would add an entry now: go all the way to one that it must refuse."""
         async with self._server.asked() as client:
-            (answer,) = await self._eval(client, ["ping"], [b"", b"", b""], entry_id=_NO_ID)
-            if _NO_ID not in answer:
-                raise exceptions.ResponseError(answer)
+            answers = await self._eval(client, ["ping"], [b"", b"", b""], entry_id=_NO_ID)
+            if _NO_ID not in answers.get(0, ""):
+                raise exceptions.ResponseError(answers.get(0, "ERR"))
             try:
                 kind = await client.type(self._stream)
             except exceptions.NoPermissionError:
@@ -127,16 +131,19 @@ class RedisSink:
             fields += each.event_id.encode(), each.type.value.encode(), each.body
         dedupe_keys = [each.dedupe_key for each in notifications]
         answers = await self._eval(client, dedupe_keys, fields, entry_id=_NEXT_ID)
-        return [self._server.refusal(answer) if answer else None for answer in answers]
+        ends: list[Unavailable | None] = [None] * len(notifications)
+        for place, answer in answers.items():
+            ends[place] = self._server.refusal(answer)
+        return ends
 
     async def _eval(
         self, client: Redis, dedupe_keys: Sequence[str], fields: Sequence[bytes], *, entry_id: str
-    ) -> list[str]:
-        """Run the script; its answers, empty where an entry is there now."""
+    ) -> dict[int, str]:
+        """Run the script; its answers by the places of those entries that are not there now."""
         # All fields are one argument: the driver takes as long for an argument as the server for an entry.
         lengths = ",".join([str(len(field)) for field in fields])
         seen = [f"{self._tagged}:seen:{key}" for key in dedupe_keys]
-        answers: list[bytes] = await client.eval(
+        answers: list[Any] = await client.eval(
             _ADD_EACH_ONCE,
             1 + len(seen),
             self._stream,
@@ -146,7 +153,10 @@ class RedisSink:
             lengths,
             b"".join(fields),
         )
-        return [answer.decode(errors="replace") for answer in answers]
+        return {
+            number - 1: error.decode(errors="replace")
+            for number, error in zip(answers[::2], answers[1::2], strict=True)
+        }
 
     async def aclose(self) -> None:
         await self._server.aclose()
