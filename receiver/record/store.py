@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from receiver.errors import ReceiverError
+from receiver.errors import ReceiverError, Unavailable
 from receiver.models import (
     NO_LOAD,
     AssetWork,
@@ -143,7 +143,12 @@ class RecordStore:
     async def settle_outbox_batch(
         self, ended: Sequence[tuple[OutboxWork, Settlement]]
     ) -> list[bool | Exception]:
-        return await self._writer.write_each(outbox.settle_entries, ended)
+        try:
+            return [*await self._writer.write(lambda c: outbox.settle_entries(c, ended))]
+        except Unavailable as exc:
+            return [exc] * len(ended)
+        except Exception:  # noqa: BLE001 - whose fault it was shows when each is tried by itself
+            return await self._writer.write_each(outbox.settle_entries, ended)
 
     async def give_up_outbox(
         self, sink: str, created_before: datetime, settlement: Settlement, limit: int
