@@ -29,6 +29,15 @@ def test_a_provider_token_names_none() -> None:
     assert (claim.proof, claim.submission_id) == (Proof.PROVIDER, None)
 
 
+@pytest.mark.parametrize("secret", ["a secret of some length", "long " * 20, "Ж🦊" * 4])
+@pytest.mark.parametrize("task_id", ["t1", "Ж🦊", "\ud800", ""])
+def test_a_mac_is_hmac_sha256_of_the_parts_with_their_lengths(secret: str, task_id: str) -> None:
+    parts = [part.encode("utf-8", "surrogatepass") for part in ("asset", "vidgo", task_id, "2", "9")]
+    message = b"".join(b"%d:%s" % (len(part), part) for part in parts)
+    mac = hmac.digest(secret.encode(), message, "sha256")[:24]
+    assert Tokens([secret]).sign_link("vidgo", task_id, 2, 9) == base64.urlsafe_b64encode(mac).decode()
+
+
 def test_the_same_token_is_made_every_time() -> None:
     assert Tokens([NEW]).for_submission("vidgo", "sub_1") == SUBMISSION_TOKEN
 
