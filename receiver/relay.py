@@ -174,8 +174,7 @@ class Relay:
         try:
             ends = await self._store.settle_outbox_batch(list(zip(works, settlements, strict=True)))
         finally:
-            for work, settlement, end in zip(works, settlements, ends, strict=True):
-                _log(work, settlement, settled=end is True)
+            _log_all(works, settlements, ends)
         for end in ends:
             if isinstance(end, Exception):
                 raise end
@@ -202,29 +201,28 @@ class Relay:
     async def _render_all(
         self, sink: str, works: Sequence[OutboxWork], spans: Sequence[Span]
     ) -> list[Notification | Exception]:
-        give_up_at = asyncio.get_running_loop().time() + self._making_seconds(sink)
-        made = []
-        for number, work in enumerate(works):
-            made.append(await self._render(work, give_up_at, spans[number] if spans else None))
-            if number % RENDERED_AT_ONCE == RENDERED_AT_ONCE - 1:
-                await asyncio.sleep(0)
+        """The messages of entries, or why each cannot be made; those of a batch have one deadline."""
+        made: list[Notification | Exception] = []
+        try:
+            async with asyncio.timeout(self._making_seconds(sink)):
+                for number, work in enumerate(works):
+                    made.append(await self._render(work, spans[number] if spans else None))
+                    if number % RENDERED_AT_ONCE == RENDERED_AT_ONCE - 1:
+                        await asyncio.sleep(0)
+        except TimeoutError:
+            late = Unavailable("the links to its files were not signed in time", outcome=Outcome.TIMEOUT)
+            made += [late] * (len(works) - len(made))
         return made
 
     def _making_seconds(self, sink: str) -> float:
         return min(self._policies[sink].timeout_seconds + GRACE_SECONDS, MAKING_SECONDS)
 
-    async def _render(
-        self, work: OutboxWork, give_up_at: float, span: Span | None
-    ) -> Notification | Exception:
-        """The message of an entry, or why it cannot be made."""
+    async def _render(self, work: OutboxWork, span: Span | None) -> Notification | Exception:
         event = work.event
         try:
-            async with asyncio.timeout_at(give_up_at):
-                links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
+            links = await self._links.links(event.provider, event.task_id, event.assets, work.created_at)
             message = render(work, source=self._source, links=links)
             return self._traces.send_on(span, message) if self._traces and span else message
-        except TimeoutError:
-            return Unavailable("the links to its files were not signed in time", outcome=Outcome.TIMEOUT)
         except Exception as exc:  # noqa: BLE001 - one message must not keep back the others
             return exc
 
@@ -418,21 +416,39 @@ def _outcome_of(failure: Exception | None) -> tuple[Outcome, str | None]:
     return Outcome.CRASHED, type(failure).__name__
 
 
-def _log(work: OutboxWork, settlement: Settlement, *, settled: bool) -> None:
-    retry_at = settlement.retry_at
-    delivered = settlement.outcome is Outcome.DELIVERED
+def _log_all(
+    works: Sequence[OutboxWork], settlements: Sequence[Settlement], ends: Sequence[bool | Exception]
+) -> None:
+    """A line for each; of what ended alike all lines at once."""
+    lines: dict[str, list[dict[str, object]]] = {}
+    for work, settlement, end in zip(works, settlements, ends, strict=True):
+        lines.setdefault(_level(settlement), []).append(_line(work, settlement, settled=end is True))
+    for level, each in lines.items():
+        write = getattr(log, level)
+        if len(each) == 1:
+            write("notification.settled", **each[0])
+        else:
+            write("notification.settled", each=each)
+
+
+def _level(settlement: Settlement) -> str:
+    if settlement.outcome is Outcome.DELIVERED:
+        return "info"
     # Neither delivered nor to be tried again: a dead letter, which somebody has to look at.
-    write = log.info if delivered else log.warning if retry_at else log.error
-    write(
-        "notification.settled",
-        sink=work.sink,
-        event_id=message_id(work),
-        provider=work.event.provider,
-        task_id=work.event.task_id,
-        outcome=settlement.outcome.value,
-        attempt=work.attempt,
-        seconds=round((settlement.settled_at - settlement.started_at).total_seconds(), 3),
-        retry_at=to_text(retry_at) if retry_at else None,
+    return "warning" if settlement.retry_at else "error"
+
+
+def _line(work: OutboxWork, settlement: Settlement, *, settled: bool) -> dict[str, object]:
+    retry_at = settlement.retry_at
+    return {
+        "sink": work.sink,
+        "event_id": message_id(work),
+        "provider": work.event.provider,
+        "task_id": work.event.task_id,
+        "outcome": settlement.outcome.value,
+        "attempt": work.attempt,
+        "seconds": round((settlement.settled_at - settlement.started_at).total_seconds(), 3),
+        "retry_at": to_text(retry_at) if retry_at else None,
         # False: the lease was lost to somebody else, or the store is away. It will be sent again.
-        settled=settled,
-    )
+        "settled": settled,
+    }

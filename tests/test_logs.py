@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -140,6 +141,35 @@ def test_the_standard_library_goes_the_same_way() -> None:
         "some.library",
     )
     assert "RuntimeError: boom" in second["exception"]
+
+
+@pytest.mark.parametrize(
+    "words", ["plain", "https://cdn.example/0.png?signature=abc", "Ж🦊\N{LINE SEPARATOR}\x9b1m", "\ud800"]
+)
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_many_lines_of_one_kind_are_the_lines_that_each_would_be_by_itself(
+    words: str, log_format: str
+) -> None:
+    each = [{"task_id": f"t{number}", "note": words, "secret": "hidden", "attempt": 1} for number in range(3)]
+    each.append({"task_id": "t3", "note": "plain", "attempt": 2})
+    together, alone = Lines(), Lines()
+    flush = configure_logs("info", log_format, together.stream)
+    structlog.get_logger().info("work.done", each=each)
+    flush()
+    structlog.reset_defaults()
+    flush = configure_logs("info", log_format, alone.stream)
+    for fields in each:
+        structlog.get_logger().info("work.done", **fields)
+    flush()
+
+    assert without_times(together.text) == without_times(alone.text)
+    assert len(together.text.splitlines()) == 4
+    assert "hidden" not in together.text
+    assert "cdn.example" not in together.text
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"2\d{3}-\d\d-\d\dT[\d:.]+Z", "", text)
 
 
 def test_lines_below_the_level_are_left_out() -> None:

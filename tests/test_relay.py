@@ -445,7 +445,8 @@ async def test_what_is_due_goes_to_a_sink_that_takes_batches_in_one_and_is_settl
         assert await look(relay, bench, room=2) == 1
     assert sink.sizes == [41]
     assert {await bench.state(task_id) for task_id in tasks} == {OutboxState.DELIVERED}
-    settled = [line["task_id"] for line in logs if line["event"] == "notification.settled"]
+    (lines,) = [line["each"] for line in logs if line["event"] == "notification.settled"]
+    settled = [line["task_id"] for line in lines]
     assert sorted(settled) == sorted(tasks)
 
 
