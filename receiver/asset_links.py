@@ -6,7 +6,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from receiver.clock import Clock
-from receiver.models import Asset, AssetState
+from receiver.models import AnnouncedAsset, Asset, AssetState
 from receiver.ports import SigningBlobs
 from receiver.tokens import Tokens
 from receiver.urls import asset_url
@@ -16,7 +16,7 @@ class LinkMaker(Protocol):
     """Makes the links of one task's files."""
 
     async def links(
-        self, provider: str, task_id: str, assets: Sequence[Asset], made_at: datetime
+        self, provider: str, task_id: str, assets: Sequence[Asset | AnnouncedAsset], made_at: datetime
     ) -> Mapping[int, str]:
         """The link of every stored file, by its index, for what was made at ``made_at``.
 
@@ -38,7 +38,7 @@ class SignedLinks:
         self._clock = clock
 
     async def links(
-        self, provider: str, task_id: str, assets: Sequence[Asset], made_at: datetime
+        self, provider: str, task_id: str, assets: Sequence[Asset | AnnouncedAsset], made_at: datetime
     ) -> Mapping[int, str]:
         half_life = self._life_seconds / 2
         halves_gone = max(0, (self._clock.now() - made_at).total_seconds() // half_life)
@@ -61,7 +61,7 @@ class PresignedLinks:
         self,
         provider: str,  # noqa: ARG002 - a key names the file
         task_id: str,  # noqa: ARG002
-        assets: Sequence[Asset],
+        assets: Sequence[Asset | AnnouncedAsset],
         made_at: datetime,  # noqa: ARG002 - the store counts from now
     ) -> Mapping[int, str]:
         stored = _stored(assets)
@@ -79,7 +79,7 @@ class PublicLinks:
         self,
         provider: str,  # noqa: ARG002 - a key names the file
         task_id: str,  # noqa: ARG002
-        assets: Sequence[Asset],
+        assets: Sequence[Asset | AnnouncedAsset],
         made_at: datetime,  # noqa: ARG002 - they do not die
     ) -> Mapping[int, str]:
         return {
@@ -87,5 +87,5 @@ class PublicLinks:
         }
 
 
-def _stored(assets: Sequence[Asset]) -> list[Asset]:
+def _stored(assets: Sequence[Asset | AnnouncedAsset]) -> list[Asset | AnnouncedAsset]:
     return [asset for asset in assets if asset.state is AssetState.STORED]

@@ -7,11 +7,72 @@ drop a message whose ``id`` they have seen, so each revision has its own; ``subj
 from collections.abc import Mapping
 from datetime import datetime
 
+import msgspec
+
 from receiver.escapes import encode_harmless
-from receiver.models import Asset, AssetState, Event, MessageFormat, Notification, OutboxWork, SinkTest
+from receiver.models import (
+    AnnouncedAsset,
+    Announcement,
+    AssetState,
+    MessageFormat,
+    Notification,
+    OutboxWork,
+    SinkTest,
+)
 from receiver.times import to_text
 
 CONTENT_TYPE = "application/cloudevents+json"
+
+
+class _Message(msgspec.Struct, gc=False):
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: str
+    revision: int
+    traceparent: str | msgspec.UnsetType
+    replayid: str | msgspec.UnsetType
+    data: "_Data"
+
+
+class _Data(msgspec.Struct, gc=False):
+    provider: str
+    task_id: str
+    submission_id: str
+    owner: str
+    model: str | None
+    metadata: msgspec.Raw
+    submitted_at: str
+    received_at: str
+    via: str
+    assets: "list[_StoredAsset | _FailedAsset]"
+    error: "_Error | None"
+
+
+class _StoredAsset(msgspec.Struct, gc=False):
+    index: int
+    state: str
+    key: str | None
+    url: str
+    media_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+
+
+class _FailedAsset(msgspec.Struct, gc=False):
+    index: int
+    state: str
+    outcome: str | None
+
+
+class _Error(msgspec.Struct, gc=False):
+    code: str | None
+    message: str | None
 
 
 def render(work: OutboxWork, *, source: str, links: Mapping[int, str]) -> Notification:
@@ -21,29 +82,26 @@ def render(work: OutboxWork, *, source: str, links: Mapping[int, str]) -> Notifi
         raise ValueError(f"event {event.id} has not ended")
     subject = f"{event.provider}/{event.task_id}"
     id_ = message_id(work)
-    message: dict[str, object] = {
-        "specversion": "1.0",
-        "id": id_,
-        "source": source,
-        "type": event.type.value,
-        "subject": subject,
-        "time": to_text(event.ended_at),
-        "datacontenttype": "application/json",
-        "revision": work.revision,
-    }
-    traceparent = event.submission.traceparent
-    if traceparent:
-        message["traceparent"] = traceparent
-    if work.replay_id:
-        message["replayid"] = work.replay_id
-    message["data"] = _data(event, links)
+    message = _Message(
+        "1.0",
+        id_,
+        source,
+        event.type,
+        subject,
+        event.ended_at,
+        "application/json",
+        work.revision,
+        event.traceparent or msgspec.UNSET,
+        work.replay_id or msgspec.UNSET,
+        _data(event, links),
+    )
     return Notification(
         event_id=id_,
         dedupe_key=f"{event.id}:{work.revision}:{work.replay_id or ''}",
         type=event.type,
         subject=subject,
         body=encode_harmless(message),
-        traceparent=traceparent,
+        traceparent=event.traceparent,
     )
 
 
@@ -77,36 +135,35 @@ def message_id(work: OutboxWork) -> str:
     return work.event.id if work.revision == 1 else f"{work.event.id}.{work.revision}"
 
 
-def _data(event: Event, links: Mapping[int, str]) -> dict[str, object]:
-    submission = event.submission
-    failed = event.error_code is not None or event.error_message is not None
-    return {
-        "provider": event.provider,
-        "task_id": event.task_id,
-        "submission_id": submission.id,
-        "owner": submission.owner,
-        "model": submission.model,
-        "metadata": submission.metadata,
-        "submitted_at": to_text(submission.created_at),
-        "received_at": to_text(event.received_at),
-        "via": event.via.value,
-        "assets": [_asset(asset, links) for asset in event.assets],
-        "error": {"code": event.error_code, "message": event.error_message} if failed else None,
-    }
+def _data(event: Announcement, links: Mapping[int, str]) -> _Data:
+    code, text = event.error_code, event.error_message
+    return _Data(
+        event.provider,
+        event.task_id,
+        event.submission_id,
+        event.owner,
+        event.model,
+        msgspec.Raw(event.metadata),
+        event.submitted_at,
+        event.received_at,
+        event.via,
+        [_asset(asset, links) for asset in event.assets],
+        None if code is None and text is None else _Error(code, text),
+    )
 
 
-def _asset(asset: Asset, links: Mapping[int, str]) -> dict[str, object]:
+def _asset(asset: AnnouncedAsset, links: Mapping[int, str]) -> _StoredAsset | _FailedAsset:
     if asset.state is not AssetState.STORED:
         # One that is tried again was failed when the event ended, and is until it is had.
-        return {"index": asset.index, "state": AssetState.FAILED.value, "outcome": asset.outcome}
-    return {
-        "index": asset.index,
-        "state": asset.state.value,
-        "key": asset.key,
-        "url": links[asset.index],
-        "media_type": asset.media_type,
-        "bytes": asset.bytes,
-        "width": asset.width,
-        "height": asset.height,
-        "sha256": asset.sha256,
-    }
+        return _FailedAsset(asset.index, AssetState.FAILED, asset.outcome)
+    return _StoredAsset(
+        asset.index,
+        asset.state,
+        asset.key,
+        links[asset.index],
+        asset.media_type,
+        asset.bytes,
+        asset.width,
+        asset.height,
+        asset.sha256,
+    )

@@ -10,7 +10,7 @@ from cloudevents.core.formats.json import JSONFormat
 
 from receiver.envelope import CONTENT_TYPE
 from receiver.models import AssetState, EventType, OutboxWork, Outcome
-from tests.support.factories import submission
+from tests.support.factories import later, submission
 from tests.support.messages import (
     SOURCE,
     TRACEPARENT,
@@ -64,7 +64,7 @@ def test_it_is_a_valid_cloudevent(work: OutboxWork) -> None:
     assert read.get_id() == message(work)["id"]
     assert read.get_source() == SOURCE
     assert read.get_subject() == f"vidgo/{work.event.task_id}"
-    assert read.get_time() == work.event.ended_at
+    assert read.get_time() == later(120)
     assert read.get_datacontenttype() == "application/json"
     assert read.get_extension("revision") == work.revision
     assert read.get_extension("replayid") == work.replay_id

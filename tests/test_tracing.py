@@ -106,9 +106,7 @@ async def test_each_event_of_a_batch_goes_on_in_its_own_trace(collected: Collect
     works = [
         msgspec.structs.replace(
             work,
-            event=msgspec.structs.replace(
-                work.event, submission=msgspec.structs.replace(work.event.submission, traceparent=parent)
-            ),
+            event=msgspec.structs.replace(work.event, traceparent=parent),
         )
         for work, parent in zip(works, (TRACEPARENT, other), strict=True)
     ]

@@ -73,6 +73,8 @@ from receiver.models.tasks import (
 from receiver.models.work import (
     NO_LOAD,
     Access,
+    AnnouncedAsset,
+    Announcement,
     AssetWork,
     FetchLoad,
     FetchShare,
@@ -91,6 +93,8 @@ __all__ = [
     "NOT_SET",
     "NO_LOAD",
     "Access",
+    "AnnouncedAsset",
+    "Announcement",
     "Asset",
     "AssetLinks",
     "AssetState",

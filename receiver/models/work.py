@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from receiver.models.states import Outcome
-from receiver.models.tasks import Event
+from receiver.models.states import AssetState, EventType, Outcome, Via
 
 
 class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +117,41 @@ class PollWork(msgspec.Struct, frozen=True, kw_only=True):
     lease: str
 
 
+class AnnouncedAsset(msgspec.Struct, frozen=True, kw_only=True):
+    """What a revision of an event says of one file."""
+
+    index: int
+    state: AssetState
+    outcome: Outcome | None
+    key: str | None
+    media_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a revision of an event says, in its message's own forms: times are text, ``metadata`` is JSON."""
+
+    id: str  # the event's
+    provider: str
+    task_id: str
+    submission_id: str
+    owner: str
+    model: str | None
+    metadata: str
+    submitted_at: str
+    received_at: str
+    via: Via
+    type: EventType | None  # unset, as ``ended_at`` is, where it has not ended
+    ended_at: str | None
+    error_code: str | None
+    error_message: str | None
+    traceparent: str | None
+    assets: tuple[AnnouncedAsset, ...]
+
+
 class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
     """A leased outbox entry with all that its message is made of: ``event`` as ``revision`` announced it."""
 
@@ -128,7 +162,7 @@ class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     revision: int
     replay_id: str | None
-    event: Event
+    event: Announcement
     lease: str
 
 

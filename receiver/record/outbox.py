@@ -5,12 +5,22 @@ due again, and the name, checked when the work is settled, keeps a late finisher
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 
 import msgspec
 
-from receiver.models import Event, OutboxWork, Outcome, Settlement
+from receiver.models import (
+    AnnouncedAsset,
+    Announcement,
+    AssetState,
+    EventType,
+    OutboxWork,
+    Outcome,
+    Settlement,
+    Via,
+)
 from receiver.record.attempts import Try, keep_attempts
 from receiver.record.cursor import Cursor
 from receiver.record.ids import notification_id
@@ -18,7 +28,6 @@ from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
 from receiver.record.rows import ByKeys, Row, fetch_all, find_rows, parameters
-from receiver.record.views import events_of
 
 FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
@@ -40,16 +49,28 @@ DELETE FROM outbox AS o
 WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND {_NEWER}
 """  # noqa: S608
 
-# The due entries of one sink, in order of age, with what their revisions said where that was kept. A newer
-# one may have come while an older was held by somebody who died, or was a dead letter.
+# The due entries of one sink, in order of age, with what their messages say, and what their revisions said
+# where that was kept. A newer one may have come while an older was held by somebody who died, or was a dead
+# letter. Nothing else of a submission is read: its request may be large.
 DUE_OUTBOX = f"""
-SELECT number, event, attempts + 1, created_at, revision,
-    nullif(replay_id, ''), {_NEWER},
-    (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision)
-FROM outbox o WHERE state = 'pending' AND sink = :sink AND due_at <= :now
-ORDER BY due_at {{order}} LIMIT :limit
+WITH due AS (
+    SELECT number, event, attempts + 1 AS attempt, due_at, created_at, revision,
+        nullif(replay_id, '') AS replay_id, {_NEWER} AS is_superseded,
+        (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision) AS content
+    FROM outbox o WHERE state = 'pending' AND sink = :sink AND due_at <= :now
+    ORDER BY due_at {{order}} LIMIT :limit
+)
+SELECT due.number, due.event, due.attempt, due.due_at, due.created_at, due.revision, due.replay_id,
+    due.is_superseded, due.content, e.id, s.provider, s.task_id, s.id, s.owner, s.model, s.metadata,
+    s.created_at, e.received_at, e.via, e.type, e.ended_at, e.error_code, e.error_message, s.traceparent
+FROM due CROSS JOIN events e ON e.number = due.event CROSS JOIN submissions s ON s.number = due.event
 """  # noqa: S608
 OLDEST_OUTBOX, NEWEST_OUTBOX = DUE_OUTBOX.format(order="ASC"), DUE_OUTBOX.format(order="DESC")
+
+ASSETS_OF_EVENTS = """
+SELECT event, position AS "index", state, outcome, key, media_type, bytes, width, height, sha256
+FROM assets WHERE event IN (SELECT value FROM json_each(:numbers)) ORDER BY event, position
+"""
 
 LEASE_OUTBOX = """
 UPDATE outbox SET lease = :lease, due_at = :until, attempts = attempts + 1
@@ -103,11 +124,74 @@ class _DueRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     number: int
     event: int
     attempt: int
+    due_at: str
     created_at: datetime
     revision: int
     replay_id: str | None
     is_superseded: bool | int  # as the engine has truths
     content: str | None
+    id: str
+    provider: str
+    task_id: str
+    submission_id: str
+    owner: str
+    model: str | None
+    metadata: str
+    submitted_at: str
+    received_at: str
+    via: Via
+    type: EventType | None
+    ended_at: str | None
+    error_code: str | None
+    error_message: str | None
+    traceparent: str | None
+
+    def announcement(self, assets: Sequence[AnnouncedAsset]) -> Announcement:
+        event = Announcement(
+            id=self.id,
+            provider=self.provider,
+            task_id=self.task_id,
+            submission_id=self.submission_id,
+            owner=self.owner,
+            model=self.model,
+            metadata=self.metadata,
+            submitted_at=self.submitted_at,
+            received_at=self.received_at,
+            via=self.via,
+            type=self.type,
+            ended_at=self.ended_at,
+            error_code=self.error_code,
+            error_message=self.error_message,
+            traceparent=self.traceparent,
+            assets=tuple(assets),
+        )
+        return as_announced(event, self.content)
+
+
+class _AssetRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    event: int
+    index: int
+    state: AssetState
+    outcome: Outcome | None
+    key: str | None
+    media_type: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+    sha256: str | None
+
+    def asset(self) -> AnnouncedAsset:
+        return AnnouncedAsset(
+            index=self.index,
+            state=self.state,
+            outcome=self.outcome,
+            key=self.key,
+            media_type=self.media_type,
+            bytes=self.bytes,
+            width=self.width,
+            height=self.height,
+            sha256=self.sha256,
+        )
 
 
 def lease_outbox(
@@ -129,22 +213,30 @@ def lease_outbox(
     rows = [row for row in due if not row.is_superseded and row.replay_id not in withdrawing]
     if not rows:
         return []
+    rows.sort(key=attrgetter("due_at"), reverse=newest_first)  # a join keeps no order
     numbers = [row.number for row in rows]
     db.execute(LEASE_OUTBOX, parameters(lease=lease, until=lease_until, numbers=numbers))
-    events = events_of(db, {row.event for row in rows})
-    return [_leased(row, events[row.event], sink, lease) for row in rows]
+    assets = _assets_of(db, {row.event for row in rows})
+    return [_leased(row, row.announcement(assets[row.event]), sink, lease) for row in rows]
 
 
-def _leased(row: _DueRow, event: Event, sink: str, lease: str) -> OutboxWork:
+def _assets_of(db: Cursor, events: Collection[int]) -> Mapping[int, Sequence[AnnouncedAsset]]:
+    assets: defaultdict[int, list[AnnouncedAsset]] = defaultdict(list)
+    for row in find_rows(db.execute(ASSETS_OF_EVENTS, parameters(numbers=events)), _AssetRow):
+        assets[row.event].append(row.asset())
+    return assets
+
+
+def _leased(row: _DueRow, event: Announcement, sink: str, lease: str) -> OutboxWork:
     return OutboxWork(
-        id=notification_id(event.submission.id, row.revision, sink, row.replay_id),
+        id=notification_id(row.submission_id, row.revision, sink, row.replay_id),
         number=row.number,
         sink=sink,
         attempt=row.attempt,
         created_at=row.created_at,
         revision=row.revision,
         replay_id=row.replay_id,
-        event=as_announced(event, row.revision, row.content),
+        event=event,
         lease=lease,
     )
 

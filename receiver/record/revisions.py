@@ -9,9 +9,10 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import AssetState, Event, EventType, Outcome
+from receiver.models import AnnouncedAsset, Announcement, Event, EventType
 from receiver.record.cursor import Cursor
 from receiver.record.rows import parameters
+from receiver.times import to_text
 
 # Where it is kept already, the rows have changed since.
 KEEP_REVISION = """
@@ -20,21 +21,7 @@ ON CONFLICT (event, revision) DO NOTHING
 """
 
 
-class AnnouncedAsset(msgspec.Struct, frozen=True, kw_only=True):
-    """What a revision says of one file."""
-
-    index: int
-    state: AssetState
-    outcome: Outcome | None
-    key: str | None
-    media_type: str | None
-    bytes: int | None
-    width: int | None
-    height: int | None
-    sha256: str | None
-
-
-class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+class KeptRevision(msgspec.Struct, frozen=True, kw_only=True):
     """What a revision says of its task: all that may change after it was told."""
 
     type: EventType
@@ -46,25 +33,20 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 
 def keep_revision(db: Cursor, number: int, event: Event) -> None:
     """Keep what an event that has ended says now; the files of one that is kept already may have changed."""
-    content = msgspec.convert(event, Announcement, from_attributes=True)
+    content = msgspec.convert(event, KeptRevision, from_attributes=True)
     db.execute(KEEP_REVISION, parameters(event=number, revision=event.revision, content=content))
 
 
-def as_announced(event: Event, revision: int, content: str | None) -> Event:
+def as_announced(event: Announcement, content: str | None) -> Announcement:
     """The event as a revision told it; without kept ``content`` its rows still say so."""
     if content is None:
         return event
-    said = msgspec.json.decode(content, type=Announcement)
-    told = {asset.index: asset for asset in said.assets}
+    said = msgspec.json.decode(content, type=KeptRevision)
     return msgspec.structs.replace(
         event,
-        revision=revision,
         type=said.type,
-        ended_at=said.ended_at,
+        ended_at=to_text(said.ended_at),
         error_code=said.error_code,
         error_message=said.error_message,
-        assets=tuple(
-            msgspec.structs.replace(asset, **msgspec.structs.asdict(told[asset.index]))
-            for asset in event.assets
-        ),
+        assets=said.assets,
     )

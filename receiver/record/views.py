@@ -1,7 +1,6 @@
 """What is read of one submission, event or task, with its history."""
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -11,7 +10,6 @@ from receiver.models import (
     Asset,
     AssetState,
     Event,
-    EventType,
     HistoryPage,
     LeftOut,
     Outcome,
@@ -20,16 +18,12 @@ from receiver.models import (
     Task,
     TaskState,
     Verdict,
-    Via,
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.record import history
 from receiver.record.cursor import Cursor, snapshot
 from receiver.record.rows import (
-    Row,
     fetch_one,
-    find_rows,
-    from_json,
     parameters,
     read_all,
     read_one,
@@ -58,21 +52,17 @@ SELECT count(*) FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL
     AND created_at >= :logged_from AND created_at < :logged_before
 """
 
-# Events with their submissions, whose numbers they have, and their files; of one or of some.
-EVENTS = f"""
-SELECT e.number, e.id, e.via, e.received_at, e.type, e.ended_at, e.revision, e.error_code, e.error_message,
-    {", ".join(f"s.{column}" for column in SUBMISSION_COLUMNS.split(", "))}
-FROM events e JOIN submissions s USING (number) WHERE e.number {{which}}
-"""  # noqa: S608
-ASSETS_OF_EVENTS = """
-SELECT event, position AS "index", state, kind, outcome, attempts, deadline_at, key, media_type, bytes,
-    width, height, sha256, settled_at
-FROM assets WHERE event {which} ORDER BY event, position
+# An event, its submission, which has the same number, and its files.
+ONE_EVENT = """
+SELECT id, via, received_at, type, ended_at, revision, error_code, error_message
+FROM events WHERE number = :number
 """
-_ONE, SOME = "= :number", "IN (SELECT value FROM json_each(:numbers))"
-_OF_ONE, _OF_SOME = (
-    tuple(query.format(which=which) for query in (EVENTS, ASSETS_OF_EVENTS)) for which in (_ONE, SOME)
-)
+SUBMISSION_OF_EVENT = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE number = :number"  # noqa: S608
+ASSETS_OF_EVENT = """
+SELECT position AS "index", state, kind, outcome, attempts, deadline_at, key, media_type, bytes, width,
+    height, sha256, settled_at
+FROM assets WHERE event = :number ORDER BY position
+"""
 
 EVENT_OF_TASK = """
 SELECT number FROM submissions JOIN events USING (number) WHERE provider = :provider AND task_id = :task_id
@@ -124,112 +114,20 @@ def list_unbound(
 
 def event_of(db: Cursor, number: int) -> Event:
     """One event with its submission and assets. It must exist."""
-    return _events(db, _OF_ONE, {"number": number})[number]
-
-
-def events_of(db: Cursor, numbers: Collection[int]) -> Mapping[int, Event]:
-    """Events with their submissions and assets, by their numbers. They must exist."""
-    if len(numbers) <= 1:
-        return {number: event_of(db, number) for number in numbers}
-    return _events(db, _OF_SOME, parameters(numbers=numbers))
-
-
-class _EventRow(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
-    """An event and its submission; made into values one by one, as hundreds are sent in one go."""
-
-    number: int
-    id: str
-    via: Via
-    received_at: datetime
-    type: EventType | None
-    ended_at: datetime | None
-    revision: int
-    error_code: str | None
-    error_message: str | None
-    submission_id: str
-    provider: str
-    owner: str
-    task_id: str
-    model: str | None
-    request: str | None
-    metadata: str
-    created_at: datetime
-    bound_at: datetime | None
-    withdrawn_at: datetime | None
-    traceparent: str | None
-
-    def event(self, assets: Sequence[Asset]) -> Event:
-        submission = Submission(
-            id=self.submission_id,
-            provider=self.provider,
-            owner=self.owner,
-            task_id=self.task_id,
-            model=self.model,
-            request=None if self.request is None else from_json(self.request),
-            metadata=from_json(self.metadata),
-            created_at=self.created_at,
-            bound_at=self.bound_at,
-            withdrawn_at=self.withdrawn_at,
-            traceparent=self.traceparent,
-        )
-        return Event(
-            id=self.id,
-            provider=self.provider,
-            task_id=self.task_id,
-            submission=submission,
-            via=self.via,
-            received_at=self.received_at,
-            type=self.type,
-            ended_at=self.ended_at,
-            revision=self.revision,
-            error_code=self.error_code,
-            error_message=self.error_message,
-            assets=tuple(assets),
-        )
-
-
-class _AssetRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    event: int
-    index: int
-    state: AssetState
-    kind: str
-    outcome: Outcome | None
-    attempts: int
-    deadline_at: datetime
-    key: str | None
-    media_type: str | None
-    bytes: int | None
-    width: int | None
-    height: int | None
-    sha256: str | None
-    settled_at: datetime | None
-
-    def asset(self) -> Asset:
-        return Asset(
-            index=self.index,
-            state=self.state,
-            kind=self.kind,
-            outcome=self.outcome,
-            attempts=self.attempts,
-            deadline_at=self.deadline_at,
-            key=self.key,
-            media_type=self.media_type,
-            bytes=self.bytes,
-            width=self.width,
-            height=self.height,
-            sha256=self.sha256,
-            settled_at=self.settled_at,
-        )
-
-
-def _events(db: Cursor, queries: Sequence[str], given: Row) -> Mapping[int, Event]:
-    events, assets = queries
-    files: defaultdict[int, list[Asset]] = defaultdict(list)
-    for row in find_rows(db.execute(assets, given), _AssetRow):
-        files[row.event].append(row.asset())
-    return {
-        row.number: row.event(files[row.number]) for row in find_rows(db.execute(events, given), _EventRow)
-    }
+    given = {"number": number}
+    submission = read_one(db.execute(SUBMISSION_OF_EVENT, given), Submission)
+    assert submission is not None, "an event has its submission's number"  # noqa: S101
+    assets = read_all(db.execute(ASSETS_OF_EVENT, given), Asset)
+    event = read_one(
+        db.execute(ONE_EVENT, given),
+        Event,
+        provider=submission.provider,
+        task_id=submission.task_id,
+        submission=submission,
+        assets=tuple(assets),
+    )
+    assert event is not None, "its number was read from it"  # noqa: S101
+    return event
 
 
 def get_event(db: Cursor, provider: str, task_id: str) -> Event | None:

@@ -17,20 +17,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+import msgspec
+
 from receiver.clock import Clock
 from receiver.envelope import render
 from receiver.models import (
-    Asset,
+    AnnouncedAsset,
+    Announcement,
     AssetState,
-    Event,
     EventType,
     Notification,
     OutboxWork,
     Outcome,
-    Submission,
     Via,
 )
 from receiver.options import PluginOptions
+from receiver.times import to_text
 
 # Counted over all clocks of the process: a test that makes a second clock for a second run on the same
 # store must not get the ids of the first.
@@ -106,45 +108,33 @@ def sample_notification(
 ) -> Notification:
     """A message of one completed task, its own for each event and revision; equal ones are equal."""
     moment = datetime(2026, 11, 21, 10, tzinfo=UTC)
-    submission = Submission(
-        id="sub_1",
-        provider="vidgo",
-        owner="user-17",
-        task_id="t1",
-        model="gpt-image-2",
-        request=None,
-        metadata=metadata or {},
-        created_at=moment,
-        bound_at=moment,
-        traceparent=traceparent,
-    )
-    file = Asset(
+    file = AnnouncedAsset(
         index=0,
         state=AssetState.STORED,
-        kind="image",
         outcome=Outcome.STORED,
-        attempts=1,
-        deadline_at=moment + timedelta(days=1),
         key="vidgo/t1/0.png",
         media_type="image/png",
         bytes=1234,
         width=64,
         height=48,
         sha256="ab" * 32,
-        settled_at=moment,
     )
-    event = Event(
+    event = Announcement(
         id=event_id,
         provider="vidgo",
         task_id="t1",
-        submission=submission,
+        submission_id="sub_1",
+        owner="user-17",
+        model="gpt-image-2",
+        metadata=msgspec.json.encode(metadata or {}).decode(),
+        submitted_at=to_text(moment),
+        received_at=to_text(moment + timedelta(minutes=1)),
         via=Via.CALLBACK,
-        received_at=moment + timedelta(minutes=1),
         type=EventType.COMPLETED,
-        ended_at=moment + timedelta(minutes=2),
-        revision=revision,
+        ended_at=to_text(moment + timedelta(minutes=2)),
         error_code=None,
         error_message=None,
+        traceparent=traceparent,
         assets=(file,),
     )
     work = OutboxWork(

@@ -112,9 +112,7 @@ class Traces:
 
         So ask the semantic conventions for messaging (1.43), where each message has its own creation context.
         """
-        return [
-            self._tracer.start("publish", "producer", work.event.submission.traceparent, at) for work in works
-        ]
+        return [self._tracer.start("publish", "producer", work.event.traceparent, at) for work in works]
 
     def send_on(self, span: Span, notification: Notification) -> Notification:
         """The message with the span as the parent of what its consumer does; its body stays as it is."""

@@ -1,6 +1,7 @@
 """What every store must do, whatever it is made of. A backend's test class brings ``open_store``."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -26,6 +27,7 @@ from receiver.models import (
 )
 from receiver.ports import Store
 from receiver.problem_types import ProblemType
+from receiver.times import to_text
 from tests.contracts.replaying import requeue_dead
 from tests.support.factories import (
     NOW,
@@ -956,7 +958,12 @@ class StoreContract:
             await store.record(recording(failed(each.task_id or "")))
         (alone,) = await store.lease_outbox("all", later(1), later(60), 1)
         others = await store.lease_outbox("all", later(1), later(60), 10)
-        assert [work.event.submission for work in (alone, *others)] == logged
+        for work, each in zip((alone, *others), logged, strict=True):
+            event = work.event
+            assert (event.submission_id, event.task_id, event.owner) == (each.id, each.task_id, each.owner)
+            assert (event.model, event.traceparent) == (each.model, each.traceparent)
+            assert json.loads(event.metadata) == each.metadata
+            assert event.submitted_at == to_text(each.created_at)
         traces = [await store.get_traceparent("vidgo", task_id) for task_id in ("t1", "t2", "t3", "t4")]
         assert traces == [*(each.traceparent for each in logged), None]
 

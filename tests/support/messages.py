@@ -6,10 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import jsonschema
+import msgspec
 from cloudevents.core.formats.json import JSONFormat
 
 from receiver.envelope import render
 from receiver.models import (
+    AnnouncedAsset,
+    Announcement,
     Asset,
     AssetState,
     Event,
@@ -20,6 +23,7 @@ from receiver.models import (
     Submission,
     Via,
 )
+from receiver.times import to_text
 from tests.support.factories import NOW, submission
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -55,7 +59,7 @@ class PlainLinks:
     """Links that tell what they were made of."""
 
     async def links(
-        self, provider: str, task_id: str, assets: Sequence[Asset], made_at: datetime
+        self, provider: str, task_id: str, assets: Sequence[Asset | AnnouncedAsset], made_at: datetime
     ) -> Mapping[int, str]:
         return _links(provider, task_id, assets, made_at)
 
@@ -67,7 +71,9 @@ def rendered(work: OutboxWork) -> Notification:
     return render(work, source=SOURCE, links=links)
 
 
-def _links(provider: str, task_id: str, assets: Sequence[Asset], made_at: datetime) -> dict[int, str]:
+def _links(
+    provider: str, task_id: str, assets: Sequence[Asset | AnnouncedAsset], made_at: datetime
+) -> dict[int, str]:
     root = f"{SOURCE}/assets/{provider}/{task_id}"
     return {asset.index: f"{root}/{asset.index}?expires={int(made_at.timestamp())}" for asset in assets}
 
@@ -150,6 +156,29 @@ def outbox_work(
         created_at=NOW + timedelta(minutes=2),
         revision=revision,
         replay_id=replay_id,
-        event=of or event(),
+        event=announced(of or event()),
         lease="lease-1",
+    )
+
+
+def announced(of: Event) -> Announcement:
+    """An event as a store hands it out to be sent."""
+    submission = of.submission
+    return Announcement(
+        id=of.id,
+        provider=of.provider,
+        task_id=of.task_id,
+        submission_id=submission.id,
+        owner=submission.owner,
+        model=submission.model,
+        metadata=msgspec.json.encode(submission.metadata).decode(),
+        submitted_at=to_text(submission.created_at),
+        received_at=to_text(of.received_at),
+        via=of.via,
+        type=of.type,
+        ended_at=to_text(of.ended_at) if of.ended_at else None,
+        error_code=of.error_code,
+        error_message=of.error_message,
+        traceparent=submission.traceparent,
+        assets=msgspec.convert(of.assets, tuple[AnnouncedAsset, ...], from_attributes=True),
     )
