@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "engines": (("--seconds", "3", "--rounds", "5"), ("--seconds", "2", "--rounds", "3")),
     "files": ((), ("--rounds", "2")),
     "relay": ((), ("--rounds", "2")),
+    "replay": ((), ("--events", "20000")),
+    "task": ((), ("--tasks", "100")),
     "queues": ((), ("--rounds", "2")),
     "pieces": (("--tasks", "3000"), ("--tasks", "1000")),
     "s3": ((), ("--rounds", "2")),

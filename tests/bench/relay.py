@@ -2,20 +2,19 @@
 
     python -m tests.bench.relay
 
-A record is filled with events of one stored file each, for so many sinks as there are runs. A run is a whole
-service that has one of these sinks, its log at ``info``, and that is over when the last event is settled. By
-turns in the same rounds: the relay to Redis, the same messages by ``XADD`` one by one (each waits for its
-answer) and in pipelines of 100, and the relay to a file of lines. Redis is the one that the tests know
-(``TEST_REDIS_URL``), and so is PostgreSQL (``TEST_POSTGRES_URL``), where there is one. Afterwards the stream,
-the file and the record must have each event once.
+A run is a whole service that has one sink and one event of one stored file for each of so many tasks due at
+it, its log at ``info``; it is over when the last event is settled. By turns in the same rounds: the relay to
+Redis, the same messages by ``XADD`` one by one (each waits for its answer) and in pipelines of 100, and the
+relay to a file of lines. Redis is the one that the tests know (``TEST_REDIS_URL``), and so is PostgreSQL
+(``TEST_POSTGRES_URL``), where there is one. Afterwards the stream, the file and the record must have each
+event once. The processor time is our whole process's, and of that the event loop's.
 
-Exits 1 when they have not.
+Exits 1 when they have not, or when a target is missed.
 """
 
 import argparse
 import asyncio
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
 from tests.bench.ingest import benchmark_task
 from tests.bench.record import recording
+from tests.bench.rows import Result, Row, add_json, foreign, report, wait_for_quiet
 from tests.support.postgres import URL as POSTGRES
 from tests.support.postgres import scratch_database
 from tests.support.sink_hosts import SharedRedis
@@ -48,45 +48,82 @@ from tests.support.sink_hosts import SharedRedis
 ALONE = 2000  # events that the loops without us add
 PIPELINED = 100
 TOGETHER = 500
+LOOK_SECONDS = 0.02  # until looking again whether all is settled
 FILE = StoredFile(key="k", media_type="image/png", bytes=1_482_113, width=1024, height=1024, sha256="0" * 64)
 STATES = "SELECT state, count(*) FROM outbox WHERE sink = :sink GROUP BY state"
 
 
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """Events a second in each way."""
+class Relayed(msgspec.Struct, frozen=True, kw_only=True):
+    """Events a second, and the microseconds of processor time for each: ours, and the event loop's of it."""
 
-    redis: float
+    rate: float
+    busy: float
+    loop: float
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """Each way once: the relay's, and events a second of the loops without us."""
+
+    redis: Relayed
     one_by_one: float
     pipelined: float
-    jsonl: float
-
-    def __str__(self) -> str:
-        return (
-            f"relay to Redis {self.redis:,.0f}/s, XADD one by one {self.one_by_one:,.0f}/s"
-            f" ({self.redis / self.one_by_one:.1f} times), in pipelines {self.pipelined:,.0f}/s;"
-            f" relay to a file {self.jsonl:,.0f}/s"
-        )
+    jsonl: Relayed
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--events", type=int, default=10_000, help="of each run of the relay")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sqlite-only", action="store_true")
+    add_json(parser)
     chosen = parser.parse_args()
+    wait_for_quiet()
+    rows = []
     with ExitStack() as stack:
+        cores = stack.enter_context(foreign())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-bench-")))
         configure_logs("info", "json", stack.enter_context((folder / "log").open("w")))
         urls = {"SQLite": "sqlite:receiver.db"}
         if not chosen.sqlite_only and _postgres_answers():
             urls["PostgreSQL"] = stack.enter_context(scratch_database())
         for engine, url in urls.items():
-            uvloop.run(fill(url, folder, chosen.events, chosen.rounds))
-            rounds = []
-            for number in range(chosen.rounds):
-                rounds.append(uvloop.run(measure(url, folder, chosen.events, number)))
-                print(f"{engine}, round {number + 1}: {rounds[-1]}", flush=True)
-            print(f"{engine}, median: {median(rounds)}")
+            rounds = [
+                uvloop.run(measure(url, folder, chosen.events, number)) for number in range(chosen.rounds)
+            ]
+            rows += rows_of(engine, rounds)
+    return report(Result(rows=rows, foreign_cores=cores[0]), as_json=chosen.json)
+
+
+def rows_of(engine: str, rounds: Sequence[Round]) -> list[Row]:
+    is_default = engine == "SQLite"
+    redis = [each.redis.rate for each in rounds]
+    rows = [
+        Row(
+            measure=f"{engine}: relay to Redis, beside one by one",
+            unit="events/s",
+            ours=redis,
+            yardstick="XADD",
+            theirs=[each.one_by_one for each in rounds],
+            target=5.0 if is_default else None,
+        ),
+        Row(
+            measure=f"{engine}: relay to Redis, beside pipelines",
+            unit="events/s",
+            ours=redis,
+            yardstick="pipelines of 100 XADD",
+            theirs=[each.pipelined for each in rounds],
+        ),
+    ]
+    ways = {"Redis": [each.redis for each in rounds], "a file": [each.jsonl for each in rounds]}
+    for name, runs in ways.items():
+        rate, busy, loop = zip(*map(msgspec.structs.astuple, runs), strict=True)
+        target = 20_000 if is_default else None
+        rows += [
+            Row(measure=f"{engine}: relay to {name}", unit="events/s", ours=rate, target=target),
+            Row(measure=f"{engine}: processor time to {name}", unit="us an event", ours=busy),
+            Row(measure=f"{engine}: of that the event loop's", unit="us an event", ours=loop),
+        ]
+    return rows
 
 
 def _postgres_answers() -> bool:
@@ -96,17 +133,11 @@ def _postgres_answers() -> bool:
     return False
 
 
-def median(rounds: Sequence[Round]) -> Round:
-    names = Round.__struct_fields__
-    return Round(**{name: statistics.median(getattr(each, name) for each in rounds) for name in names})
-
-
-async def fill(url: str, folder: Path, events: int, rounds: int) -> None:
-    """Events that have ended, each due at every sink."""
+async def fill(url: str, folder: Path, tasks: range, sink: str | None) -> None:
+    """Events of these tasks that have ended, each due at the sink, if any."""
     clock = Clock()
-    sinks = [f"{kind}{number}" for kind in ("redis", "jsonl") for number in range(rounds)]
-    store = await open_store(url, folder, sinks)
-    logged = [benchmark_task(clock, clock.now(), number) for number in range(events)]
+    store = await open_store(url, folder, [sink] if sink else [])
+    logged = [benchmark_task(clock, clock.now(), number) for number in tasks]
     await asyncio.gather(*map(store.log_submission, logged))
     await asyncio.gather(*(store.record(recording(each, of_submissions=False)) for each in logged))
     now = clock.now()
@@ -125,9 +156,11 @@ async def open_store(url: str, folder: Path, sinks: Sequence[str]) -> RecordStor
 
 
 async def measure(url: str, folder: Path, events: int, number: int) -> Round:
+    tasks = range(2 * number * events, 2 * (number + 1) * events)
+    first, second = tasks[:events], tasks[events:]
     host = SharedRedis()
     try:
-        redis = events / await relayed(url, folder, f"redis{number}", host.url)
+        redis = await relayed(url, folder, first, f"redis{number}", host.url)
         bodies = host.received()
         check_each_once(bodies, events)
         host.client.delete(host.stream)
@@ -135,13 +168,14 @@ async def measure(url: str, folder: Path, events: int, number: int) -> Round:
     finally:
         host.close()
     lines = folder / f"{url.partition(':')[0]}{number}.jsonl"
-    jsonl = events / await relayed(url, folder, f"jsonl{number}", f"jsonl://{lines}")
+    jsonl = await relayed(url, folder, second, f"jsonl{number}", f"jsonl://{lines}")
     check_each_once(lines.read_bytes().splitlines(), events)
     return Round(redis=redis, one_by_one=one_by_one, pipelined=pipelined, jsonl=jsonl)
 
 
-async def relayed(url: str, folder: Path, sink: str, sink_url: str) -> float:
-    """Seconds until a service with this sink has settled all that is due at it."""
+async def relayed(url: str, folder: Path, tasks: range, sink: str, sink_url: str) -> Relayed:
+    """The events of these tasks, which a service with this sink has settled."""
+    await fill(url, folder, tasks, sink)
     settings = load_settings(
         {
             "RECEIVER_DATA_DIR": str(folder),
@@ -151,16 +185,18 @@ async def relayed(url: str, folder: Path, sink: str, sink_url: str) -> float:
         }
     )
     async with open_runtime(settings, work={Work.RELAY}) as runtime:
-        began = time.monotonic()
+        began, busy, loop = time.monotonic(), time.process_time(), time.thread_time()
         while await runtime.store.next_due_at("outbox", sink) is not None:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_SECONDS)
         seconds = time.monotonic() - began
+        busy, loop = time.process_time() - busy, time.thread_time() - loop
     store = await open_store(url, folder, ())
     states = await store._read(lambda db: db.execute(STATES, {"sink": sink}).fetchall())
     await store.aclose()
     if [state for state, _ in states] != ["delivered"]:
         sys.exit(f"{sink}: not all is delivered: {states}")
-    return seconds
+    events = len(tasks)
+    return Relayed(rate=events / seconds, busy=busy / events * 1e6, loop=loop / events * 1e6)
 
 
 def check_each_once(bodies: Sequence[bytes], events: int) -> None:
@@ -193,4 +229,4 @@ def fields_of(number: int, body: bytes) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
