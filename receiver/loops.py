@@ -148,7 +148,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
     def replays(self, replayer: Replayer) -> LeaseLoop[ReplayWork]:
         return LeaseLoop(
             REPLAY,
-            lease=self.store.lease_replays,
+            lease=replayer.lease,
             run=replayer.run,
             next_due_at=partial(self.store.next_due_at, "replays"),
             concurrency=REPLAYS_AT_ONCE,

@@ -65,6 +65,7 @@ from receiver.models import (
 )
 from receiver.options import PluginOptions, StoreOptions
 
+NO_AHEAD: Mapping[str, int] = {}
 Due = Literal["assets", "outbox", "polls", "held", "replays"]
 
 
@@ -107,12 +108,15 @@ class ReplayStore(Protocol):
     async def start_replay(self, replay: Replay) -> None:
         """Keep a new replay, with its count as it is; it will touch nothing that comes later."""
 
-    async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
+    async def lease_replays(
+        self, now: datetime, lease_until: datetime, limit: int, *, ahead: Mapping[str, int] = NO_AHEAD
+    ) -> list[ReplayWork]:
         """Take up to ``limit`` running replays whose next step is due.
 
-        A replay with more than a thousand unsettled pieces is postponed; a notify replay only when every
-        sink that it may address has so many of them waiting. A replay that is done is handed out once more,
-        so that its end is told, and a cancelled one as long as there is something to take back.
+        A replay with more than a thousand unsettled pieces, or what ``ahead`` says of its id where that is
+        more, is postponed; a notify replay only when every sink that it may address has so many waiting. A
+        replay that is done is handed out once more, so that its end is told, and a cancelled one as long as
+        there is something to take back.
         """
 
     async def find_matches(self, work: ReplayWork, limit: int) -> Matches:

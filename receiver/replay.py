@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
@@ -26,13 +26,17 @@ from receiver.ports import Provider, Store
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 100  # matches in one step: callbacks wait behind it for milliseconds only
-MOST_EVENTS_AT_ONCE = 200  # to be sent again, which takes one row for each sink
+# Events to be sent again in one step, which takes one row for each sink: as many as are queued in this time.
+FIRST_EVENTS, MOST_EVENTS_AT_ONCE = 200, 1000
+STEP_SECONDS = 0.02
+# Sinks that take much are given so much in advance: else they would wait for the next step. What is new waits
+# behind it.
+AHEAD_SECONDS = 0.5
+RATED_SECONDS = 0.25  # how long it is counted what sinks take, before that is believed
 MOST_BODIES_AT_ONCE = 10  # kept deliveries in one step: all of them are in memory, and each may be large
 BREATH_SECONDS = 0.02  # between two steps, in which the callbacks go first
 WITHDRAW_LEASE = timedelta(seconds=30)  # from one transaction to the next: far longer than any takes
 STRIDE_SECONDS = 0.5  # the least between two steps of a slow replay, so that it writes seldom
-
-_MOST = {Stage.REPROCESS: MOST_BODIES_AT_ONCE, Stage.NOTIFY: MOST_EVENTS_AT_ONCE}
 
 # Whom the pieces of a stage are for; an empty name is everybody.
 WOKEN = {Stage.NOTIFY: "sink", Stage.FETCH: "assets", Stage.POLL: "poll", Stage.REPROCESS: ""}
@@ -61,6 +65,12 @@ class Replayer:
         self._providers = providers
         self._clock = clock
         self._wake = wake
+        self._paces: dict[str, Pace] = {}
+
+    async def lease(self, now: datetime, until: datetime, limit: int) -> list[ReplayWork]:
+        """Take replays whose next step is due, for so many calls of ``run``."""
+        ahead = {replay_id: pace.most_unsettled for replay_id, pace in self._paces.items()}
+        return await self._store.lease_replays(now, until, limit, ahead=ahead)
 
     async def run(self, work: ReplayWork) -> None:
         """Make one step of a replay, or log its end.
@@ -69,6 +79,8 @@ class Replayer:
         as it is after a cancellation.
         """
         replay = work.replay
+        if replay.state is not ReplayState.RUNNING:
+            self._paces.pop(replay.id, None)
         if replay.state is ReplayState.DONE:
             ended_at = replay.finished_at or replay.created_at
             log.info(
@@ -91,7 +103,10 @@ class Replayer:
                 is_more = await self._store.withdraw_pieces(work, now, now + WITHDRAW_LEASE)
                 await asyncio.sleep((self._clock.uptime() - before).total_seconds())
             return
-        limit, wait_seconds = plan_step(replay)
+        began = self._clock.uptime()
+        pace = self._paces.setdefault(replay.id, Pace(replay.settled, began))
+        pace.count(replay.settled, began)
+        limit, wait_seconds = plan_step(replay, pace.events_at_once)
         now = self._clock.now()
         next_at = now + timedelta(seconds=wait_seconds)
         if replay.stage is Stage.REPROCESS:
@@ -99,9 +114,35 @@ class Replayer:
             moved = await self._store.reprocess(work, read, now, next_at)
         else:
             matches = await self._store.find_matches(work, limit)
+            began = self._clock.uptime()
             moved = await self._store.step_replay(work, matches, now, next_at)
+            pace.step_took(self._clock.uptime() - began)
         if moved:
             self._wake(WOKEN[replay.stage])
+
+
+class Pace:
+    """How fast a replay may go on, by how long its steps take and how much of it settles."""
+
+    def __init__(self, settled: int, now: timedelta) -> None:
+        self.events_at_once = FIRST_EVENTS
+        self.most_unsettled = 0  # what its sinks take in ``AHEAD_SECONDS``
+        self._settled, self._since = settled, now
+
+    def count(self, settled: int, now: timedelta) -> None:
+        """So many of its pieces have settled by now."""
+        seconds = (now - self._since).total_seconds()
+        if seconds >= RATED_SECONDS:
+            self.most_unsettled = int((settled - self._settled) / seconds * AHEAD_SECONDS)
+            self._settled, self._since = settled, now
+
+    def step_took(self, time: timedelta) -> None:
+        """A step was queued, and callbacks waited so long behind it at most."""
+        seconds = time.total_seconds()
+        if seconds > STEP_SECONDS:
+            self.events_at_once = max(self.events_at_once // 2, MOST_AT_ONCE)
+        elif seconds < STEP_SECONDS / 2:
+            self.events_at_once = min(self.events_at_once * 2, MOST_EVENTS_AT_ONCE)
 
 
 async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDelivery]) -> list[KeptDelivery]:
@@ -131,12 +172,14 @@ def _understood(provider: Provider, came: Recording) -> Recording:
     )
 
 
-def plan_step(replay: Replay) -> tuple[int, float]:
+def plan_step(replay: Replay, events_at_once: int) -> tuple[int, float]:
     """How many matches to look at now, and the seconds until the next step; pure.
 
     Over time this is the replay's ``rate``; without one, steps are as fast as their work is settled.
     """
-    most = _MOST.get(replay.stage, MOST_AT_ONCE)
+    most = {Stage.REPROCESS: MOST_BODIES_AT_ONCE, Stage.NOTIFY: events_at_once}.get(
+        replay.stage, MOST_AT_ONCE
+    )
     if replay.rate is None:
         return most, BREATH_SECONDS
     limit = min(most, max(1, int(replay.rate * STRIDE_SECONDS)))

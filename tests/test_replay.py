@@ -25,7 +25,7 @@ from receiver.options import StoreOptions
 from receiver.ports import Provider
 from receiver.providers.vidgo import Vidgo
 from receiver.record.replays import MOST_UNSETTLED
-from receiver.replay import BREATH_SECONDS, MOST_BODIES_AT_ONCE, MOST_EVENTS_AT_ONCE, Replayer
+from receiver.replay import BREATH_SECONDS, MOST_BODIES_AT_ONCE, MOST_EVENTS_AT_ONCE, Pace, Replayer
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from tests.contracts.replaying import replay, start_replay
@@ -78,7 +78,7 @@ class LeaseLoop:
 
     async def lease(self) -> list[ReplayWork]:
         now = self._clock.now()
-        return await self._store.lease_replays(now, now + timedelta(seconds=30), 4)
+        return await self.replayer.lease(now, now + timedelta(seconds=30), 4)
 
     async def run_due(self) -> None:
         for work in await self.lease():
@@ -152,8 +152,10 @@ async def test_about_as_many_matches_a_second_are_looked_at_as_were_asked_for(
     assert clock.now() == NOW + timedelta(seconds=seconds)
 
 
-async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore, lane: LeaseLoop) -> None:
-    await end_tasks(store, 450)
+async def test_without_a_rate_steps_follow_each_other_at_once_and_grow_while_they_are_short(
+    store: SqliteStore, lane: LeaseLoop
+) -> None:
+    await end_tasks(store, 700)
     started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
 
     looked_at = []
@@ -161,7 +163,33 @@ async def test_without_a_rate_steps_follow_each_other_at_once(store: SqliteStore
         await lane.run_for(BREATH_SECONDS)
         looked_at.append((await look(store, started.id)).looked_at)
 
-    assert looked_at == [200, 400, 450]
+    assert looked_at == [200, 600, 700]
+
+
+def test_a_step_that_takes_long_makes_the_next_one_smaller_and_a_short_one_larger() -> None:
+    pace = Pace(0, timedelta())
+    sizes = [pace.events_at_once]
+    for milliseconds in (9, 9, 9, 15, 21, 21, 21, 21, 21):
+        pace.step_took(timedelta(milliseconds=milliseconds))
+        sizes.append(pace.events_at_once)
+    assert sizes == [200, 400, 800, 1000, 1000, 500, 250, 125, 100, 100]
+
+
+async def test_sinks_that_take_much_are_given_as_much_as_they_take_in_half_a_second(
+    store: SqliteStore, clock: TurnableClock, lane: LeaseLoop
+) -> None:
+    ended = 4 * MOST_UNSETTLED
+    await end_tasks(store, ended)
+    started = await start_replay(store, replay(Stage.NOTIFY, created_at=NOW))
+
+    waiting = []
+    while (await look(store, started.id)).state is ReplayState.RUNNING:
+        await lane.run_for(0.25)
+        waiting.append(await publish(store, clock.now()))
+
+    assert waiting[0] <= 2 * MOST_UNSETTLED
+    assert max(waiting) > 2 * MOST_UNSETTLED
+    assert sum(waiting) == ended
 
 
 async def test_a_replay_waits_while_much_of_it_has_not_settled(

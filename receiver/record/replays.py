@@ -107,33 +107,39 @@ def lease_replays(
     now: datetime,
     lease_until: datetime,
     lease: str,
+    *,
     limit: int,
+    ahead: Mapping[str, int],
     routes: Sequence[Route],
 ) -> list[ReplayWork]:
     """Take due replays; see ``ports.ReplayStore.lease_replays``."""
     values = parameters(now=now, limit=limit, lease=lease, until=lease_until, patience=now + PATIENCE)
     due = read_all(db.execute(DUE_REPLAYS, values), Replay)
-    works = [ReplayWork(replay=replay, lease=lease) for replay in due if not _is_ahead(db, replay, routes)]
+    works = [
+        ReplayWork(replay=replay, lease=lease)
+        for replay in due
+        if not _is_ahead(db, replay, routes, max(MOST_UNSETTLED, ahead.get(replay.id, 0)))
+    ]
     taken = {work.replay.id for work in works}
     db.executemany(PUT_OFF, [{**values, "id": replay.id} for replay in due if replay.id not in taken])
     db.executemany(LEASE_REPLAY, [{**values, "id": replay_id} for replay_id in taken])
     return works
 
 
-def _is_ahead(db: Cursor, replay: Replay, routes: Sequence[Route]) -> bool:
-    """Whether so much of a replay has not settled that its next step has to wait.
+def _is_ahead(db: Cursor, replay: Replay, routes: Sequence[Route], most: int) -> bool:
+    """Whether more than ``most`` of a replay has not settled that its next step has to wait.
 
     Of notifications, at every sink that may get any: one that is down must not hold up the others, not even
     those whose first one is still to come.
     """
-    if replay.state is not ReplayState.RUNNING or replay.queued - replay.settled <= MOST_UNSETTLED:
+    if replay.state is not ReplayState.RUNNING or replay.queued - replay.settled <= most:
         return False
     if replay.stage is not Stage.NOTIFY:
         return True
     for sink in [route.sink for route in routes if _may_get_any(replay, route)]:
-        values = {"id": replay.id, "sink": sink, "limit": MOST_UNSETTLED + 1}
+        values = {"id": replay.id, "sink": sink, "limit": most + 1}
         (waiting,) = db.execute(WAITING_AT, values).fetchone()
-        if waiting <= MOST_UNSETTLED:
+        if waiting <= most:
             return False
     return True
 

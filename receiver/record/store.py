@@ -47,7 +47,7 @@ from receiver.models import (
     WorkFilter,
 )
 from receiver.options import StoreOptions
-from receiver.ports import Due
+from receiver.ports import NO_AHEAD, Due
 from receiver.record import (
     asset_leases,
     assets,
@@ -182,10 +182,14 @@ class RecordStore:
     async def start_replay(self, replay: Replay) -> None:
         await self._writer.write(lambda c: replays.start(c, replay))
 
-    async def lease_replays(self, now: datetime, lease_until: datetime, limit: int) -> list[ReplayWork]:
+    async def lease_replays(
+        self, now: datetime, lease_until: datetime, limit: int, *, ahead: Mapping[str, int] = NO_AHEAD
+    ) -> list[ReplayWork]:
         lease = self._new_lease()
         return await self._writer.write(
-            lambda c: replays.lease_replays(c, now, lease_until, lease, limit, self._options.routes)
+            lambda c: replays.lease_replays(
+                c, now, lease_until, lease, limit=limit, ahead=ahead, routes=self._options.routes
+            )
         )
 
     async def find_matches(self, work: ReplayWork, limit: int) -> Matches:
