@@ -11,6 +11,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.config.settings import Settings, SinkSettings
 from receiver.fetching.fetcher import AssetFetcher
+from receiver.health.alerts import ALERT_SECONDS, Alerter
 from receiver.metrics import Metrics
 from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, Outcome, PollWork, ReplayWork
 from receiver.polling.reconciler import Reconciler
@@ -24,7 +25,7 @@ from receiver.upkeep import Upkeep
 from receiver.worker import LeaseLoop, PeriodicLoop
 
 # Names of loops, by which they are woken, shown, and had by one process of several (but for files).
-FILES, HELD, REPLAY, UPKEEP = "assets", "held", "replay", "upkeep"
+FILES, HELD, REPLAY, UPKEEP, ALERTS = "assets", "held", "replay", "upkeep", "alerts"
 # A process that was frozen stores no file in the last part of its lease: it may freeze again while it does.
 KEPT_FOR = 3 / 4
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
@@ -165,6 +166,11 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             lost_after_seconds=self.settings.lost_after_seconds,
         )
         return PeriodicLoop(UPKEEP, run=upkeep.run, every_seconds=UPKEEP_SECONDS, note=upkeep.note)
+
+
+def alert_loop(alerter: Alerter) -> PeriodicLoop:
+    """Each process runs it, and one of all tells."""
+    return PeriodicLoop(ALERTS, run=alerter.run, every_seconds=ALERT_SECONDS)
 
 
 def sink_lane(sink: str) -> str:

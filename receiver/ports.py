@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 from receiver.clock import Clock
 from receiver.models import (
     NO_LOAD,
+    Alert,
     AssetWork,
     Attempt,
     Backlog,
@@ -475,6 +476,15 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         """A page of tasks; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
     async def count_stats(self) -> Stats: ...
+
+    async def list_alerts(self) -> list[Alert]:
+        """What was told of lines of health, of each the last."""
+
+    async def keep_alert(self, alert: Alert) -> None:
+        """Keep what was told of a line last."""
+
+    async def forget_alerts(self, told_before: datetime) -> None:
+        """Forget the lines that are over and began to be told of before."""
 
     async def count_backlog(
         self, now: datetime, lost_before: datetime, providers: Collection[str]

@@ -27,14 +27,16 @@ from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.fetching.key_sets import KeySet
 from receiver.folders import take_folder
+from receiver.health.alerts import Alerter, service_name
 from receiver.health.facts import Limits
+from receiver.health.lines import rule_of
 from receiver.health.look import HealthLook
 from receiver.health.watch import LOOK_SECONDS, Watch
 from receiver.ingest import Ingest, KeySource, Secrets
 from receiver.lanes import LEFT, LaneLoop, Lanes
-from receiver.loops import ASK_SECONDS, FILES, HELD, REPLAY, UPKEEP, Loops, sink_lane
+from receiver.loops import ALERTS, ASK_SECONDS, FILES, HELD, REPLAY, UPKEEP, Loops, alert_loop, sink_lane
 from receiver.metrics import Metrics, RecentCount
-from receiver.models import AssetLinks, Backlog, Stats, Work
+from receiver.models import AssetLinks, Backlog, MessageFormat, Route, Stats, Work
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation
 from receiver.polling.status_client import StatusClient
@@ -47,7 +49,11 @@ from receiver.tokens import Tokens
 from receiver.tracing import Traces
 from receiver.worker import Loop, Worker
 
+# What each process runs that is to run it at all, whoever else does.
+_EVERYWHERE = frozenset({FILES, ALERTS})
+
 ENDED = "ended "  # with a task's mark, the word that tells other processes of its end
+ALERT_TIMEOUT_SECONDS = 10.0
 TRY_SECONDS = 10.0  # of the asset store, at a start
 DRAIN_SECONDS = 4.0  # after as long for requests: the platforms give 10 s at least
 FLUSH_SECONDS = 0.5  # for spans where draining took all of that
@@ -133,6 +139,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     links: LinkMaker
     traces: Traces | None
     fetcher: Fetcher | None  # where files are fetched
+    alert_sink: Sink | None  # who is told of what is wrong
 
 
 async def _open_parts(
@@ -158,6 +165,9 @@ async def _open_parts(
     for wanted in settings.sinks:
         sinks[wanted.name] = make_sink(settings, wanted, http)
         stack.push_async_callback(sinks[wanted.name].aclose)
+    alert_sink = _make_alert_sink(settings, http)
+    if alert_sink is not None:
+        stack.push_async_callback(alert_sink.aclose)
     return _Parts(
         settings=settings,
         clock=clock,
@@ -172,6 +182,7 @@ async def _open_parts(
         sinks=sinks,
         traces=Traces(plugins.load_tracer()(), store, clock) if settings.tracing == "otlp" else None,
         fetcher=fetcher,
+        alert_sink=alert_sink,
     )
 
 
@@ -290,13 +301,26 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
     )
     relay = _relay(parts)
     turns = SharedTurns(shared, parts.status_client) if shared else None
+    lanes: Lanes | None = None
+
+    def elsewhere() -> Mapping[str, str]:
+        return lanes.elsewhere(_all_lanes(parts)) if lanes else {}
+
+    def is_mine(key: str) -> bool:
+        # While the database is away nobody has a lane, and that is what everybody must be able to tell.
+        return lanes is None or lanes.holds(ALERTS) or rule_of(key) == "store"
+
+    watch = Watch(parts.clock, parts.metrics.callback_counts)
+    commit_probe = CommitProbe(parts.store.ping, time.monotonic)
+    health = _health(parts, relay, watch, commit_probe, states, elsewhere)
+    alerter = _alerter(parts, health, is_mine)
     loops = _loops(parts, work, ingest, relay, wake, task_waiters, turns)
-    lanes = None
+    if alerter is not None and Work.UPKEEP in work:
+        loops = [*loops, alert_loop(alerter)]
     if shared is not None and turns is not None:
         names = [loop.name for loop in loops if loop.name != FILES]
         lanes = Lanes(shared, names, parts.clock, turns, states)
-        loops = [lanes, *(loop if loop.name == FILES else LaneLoop(loop, lanes) for loop in loops)]
-    watch = Watch(parts.clock, parts.metrics.callback_counts)
+        loops = [lanes, *(loop if loop.name in _EVERYWHERE else LaneLoop(loop, lanes) for loop in loops)]
 
     def crashed(loop: str) -> None:
         parts.metrics.loop_restarted(loop)
@@ -305,15 +329,13 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
     worker = Worker(loops, count_restart=crashed, tell=shared.tell if shared else None)
     if shared is not None and lanes is not None:
         shared.listen(_hearing(worker, task_waiters, lanes))
-    elsewhere = partial(lanes.elsewhere, _all_lanes(parts)) if lanes else dict[str, str]
-    commit_probe = CommitProbe(parts.store.ping, time.monotonic)
     return Runtime(
         settings=parts.settings,
         work=work,
         clock=parts.clock,
         metrics=parts.metrics,
         stats=RecentCount(parts.store.count_stats, time.monotonic),
-        health=_health(parts, relay, watch, commit_probe, states, elsewhere),
+        health=health,
         watch=watch,
         commit_probe=commit_probe,
         providers=parts.providers,
@@ -364,6 +386,20 @@ def _health(
         providers=parts.providers,
         sinks=parts.sinks,
         data_dir=settings.data_dir,
+    )
+
+
+def _alerter(parts: _Parts, health: HealthLook, is_mine: Callable[[str], bool]) -> Alerter | None:
+    if parts.alert_sink is None:
+        return None
+    return Alerter(
+        store=parts.store,
+        sink=parts.alert_sink,
+        look=health.look,
+        clock=parts.clock,
+        is_mine=is_mine,
+        service=service_name(parts.settings.public_url),
+        as_slack=parts.settings.alert_format == "slack",
     )
 
 
@@ -512,3 +548,24 @@ def make_sink(settings: Settings, sink: SinkSettings, http: httpx2.AsyncClient) 
         aws=settings.aws,
     )
     return kind.from_url(sink.url, options)
+
+
+def _make_alert_sink(settings: Settings, http: httpx2.AsyncClient) -> Sink | None:
+    """Who is told of what is wrong, by the same client as webhooks. Raises Misconfigured."""
+    if settings.alert_url is None:
+        return None
+    wanted = SinkSettings(
+        name="alerts",
+        url=settings.alert_url,
+        route=Route(sink="alerts"),
+        secret=settings.alert_secret,
+        format=MessageFormat.JSON,
+        timeout_seconds=ALERT_TIMEOUT_SECONDS,
+        concurrency=1,
+        max_age_seconds=0.0,
+    )
+    try:
+        return make_sink(settings, wanted, http)
+    except Misconfigured as exc:
+        problems = (problem.removeprefix("sink alerts: its ") for problem in exc.problems)
+        raise Misconfigured(*(f"RECEIVER_ALERT_URL: its {problem}" for problem in problems)) from None

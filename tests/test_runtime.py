@@ -355,3 +355,9 @@ def change(tmp_path: Path, statement: str) -> None:
         sqlite3.connect(tmp_path / "data/receiver.db", isolation_level=None, timeout=5)
     ) as connection:
         connection.execute(statement)
+
+
+async def test_a_secret_that_signs_no_alerts_is_told_by_its_variable(tmp_path: Path) -> None:
+    alerts = {"RECEIVER_ALERT_URL": "https://alerts.example", "RECEIVER_ALERT_SECRET": "no-webhook-secret"}
+    told = await refusal(settings(tmp_path, **alerts))
+    assert told.startswith("RECEIVER_ALERT_URL: its SECRET must be whsec_")

@@ -235,6 +235,28 @@ FIELDS = (
         "auto is text on a terminal and json elsewhere",
     ),
     Field(
+        "RECEIVER_ALERT_URL",
+        parsers.HOOK,
+        "",
+        "who is told by POST when something goes wrong, worsens or is over; nobody where it is unset",
+        secret=True,
+        shown="unset",
+    ),
+    Field(
+        "RECEIVER_ALERT_SECRET",
+        parsers.SECRET,
+        "",
+        "what alerts are signed with, as webhooks are: `whsec_` and the base64 of 24 random bytes or more",
+        secret=True,
+        shown="unsigned",
+    ),
+    Field(
+        "RECEIVER_ALERT_FORMAT",
+        parsers.one_of("json", "slack"),
+        "json",
+        "what an alert is: a JSON document with all of it, or one text as Slack takes it",
+    ),
+    Field(
         "RECEIVER_TRACING",
         parsers.one_of("off", "otlp"),
         "off",

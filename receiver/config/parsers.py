@@ -108,6 +108,15 @@ def _web_address(text: str) -> str | None:
     return parts.scheme + text[len(parts.scheme) :].rstrip("/")
 
 
+def _hook(text: str) -> str:
+    """Whom to tell something: its path and query may hold a secret, and so may its user."""
+    parts = urlsplit(text)
+    _ = parts.port
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError
+    return text
+
+
 def _api_address(text: str) -> str | None:
     url = _web_address(text)
     parts = urlsplit(url or "")
@@ -174,6 +183,7 @@ FOLDER = Accepts("the path of a folder (~NAME: the home of a user of this machin
 HOST = Accepts("a host name or address to listen on", _matching(r"[A-Za-z0-9.:_-]+"))
 LOCATION = Accepts("a URL such as scheme:path", _location)
 WEB_ADDRESS = Accepts("an http(s) URL without user, password, query and fragment", _web_address)
+HOOK = optional(Accepts("an http(s) URL", _hook))
 API_ADDRESS = Accepts(
     "an https URL (http only on this machine, as the key is sent there)"
     " without user, password, query and fragment",

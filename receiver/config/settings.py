@@ -89,6 +89,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: int
     metadata_index: tuple[str, ...]
     metrics_private: bool
+    alert_url: str | None
+    alert_secret: str | None
+    alert_format: str
     allow_ephemeral: bool
     log_level: str
     log_format: str
@@ -188,7 +191,7 @@ def load_settings(
         providers=_providers(given, problems),
         ephemeral_disk="DYNO" in given,
     )
-    problems += _missing_parts(settings, given) + _wrong_links(settings)
+    problems += _missing_parts(settings, given) + _wrong_links(settings) + _wrong_alerts(settings)
     problems += _vanishing_disk(settings) + shared_secrets(settings)
     if problems:
         raise Misconfigured(*problems)
@@ -438,6 +441,12 @@ def _wrong_links(settings: Settings) -> list[str]:
     return problems
 
 
+def _wrong_alerts(settings: Settings) -> list[str]:
+    if settings.alert_secret is not None and settings.alert_url is None:
+        return ["RECEIVER_ALERT_SECRET is for RECEIVER_ALERT_URL: set both or none"]
+    return []
+
+
 def shared_secrets(settings: Settings) -> list[str]:
     """Complaints about one value used for secrets of different kinds: whoever has one has the other, too."""
     found = {
@@ -468,6 +477,7 @@ def _secrets(settings: Settings) -> list[tuple[str, str]]:
             for secret in (sink.secret or "").split(",")
             if secret
         ),
+        *(("RECEIVER_ALERT_SECRET", each) for each in (settings.alert_secret or "").split(",") if each),
         *([("AWS_SECRET_ACCESS_KEY", key)] if (key := settings.aws.secret_access_key) else []),
         *(
             (key_variable(name), access.api_key)

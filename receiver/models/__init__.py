@@ -1,6 +1,6 @@
 """The values that pass between modules: states and words, tasks, leased work, replays."""
 
-from receiver.models.health import Backlog, Counted
+from receiver.models.health import Alert, Backlog, Counted
 from receiver.models.replays import (
     DeadLetter,
     DeadLetterPage,
@@ -15,6 +15,7 @@ from receiver.models.replays import (
 from receiver.models.sessions import PageRole, Session
 from receiver.models.states import (
     NOT_SET,
+    AlertChange,
     AssetLinks,
     AssetState,
     Confirm,
@@ -93,6 +94,8 @@ __all__ = [
     "NOT_SET",
     "NO_LOAD",
     "Access",
+    "Alert",
+    "AlertChange",
     "AnnouncedAsset",
     "Announcement",
     "Asset",

@@ -15,6 +15,16 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     first_at: datetime | None = None
 
 
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What was told of a line of health: how bad it was, since when, and whether its end was told, too."""
+
+    key: str
+    severity: str
+    since: datetime
+    told_at: datetime  # of its beginning, or its worsening
+    is_over: bool = False
+
+
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that wait for something, or were given up within a day.
 

@@ -85,6 +85,14 @@ class SinkTest(StrEnum):
     TEST = "receiver.test"
 
 
+class AlertChange(StrEnum):
+    """What has become of a line of health; the ``type`` of an alert, and no event."""
+
+    APPEARED = "health.appeared"
+    WORSENED = "health.worsened"
+    ENDED = "health.ended"
+
+
 class SinkState(StrEnum):
     """How a sink takes events now."""
 

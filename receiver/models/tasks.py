@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from receiver.models.states import (
+    AlertChange,
     AssetState,
     EventType,
     OutboxState,
@@ -291,7 +292,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     event_id: str  # its CloudEvents id, which names the revision, too: a retry and a replay repeat it
     dedupe_key: str  # event, revision and replay: a retry repeats it, a replay does not
-    type: EventType | SinkTest
+    type: EventType | SinkTest | AlertChange
     subject: str
     body: bytes  # application/cloudevents+json
     traceparent: str | None = None  # for the transport's header, where it has any

@@ -13,6 +13,7 @@ import msgspec
 from receiver.errors import ReceiverError, Unavailable
 from receiver.models import (
     NO_LOAD,
+    Alert,
     AssetWork,
     Attempt,
     Backlog,
@@ -49,6 +50,7 @@ from receiver.models import (
 from receiver.options import StoreOptions
 from receiver.ports import NO_AHEAD, Due
 from receiver.record import (
+    alerts,
     asset_leases,
     assets,
     backlog,
@@ -258,6 +260,12 @@ class RecordStore:
     async def use_code(self, code: str, now: datetime) -> str | None:
         return await self._writer.write(lambda c: sessions.use_code(c, code, now))
 
+    async def keep_alert(self, alert: Alert) -> None:
+        await self._writer.write(lambda c: alerts.keep_alert(c, alert))
+
+    async def forget_alerts(self, told_before: datetime) -> None:
+        await self._writer.write(lambda c: alerts.forget_alerts(c, told_before))
+
     async def ping(self) -> None:
         await self._writer.write(_beat)
 
@@ -358,6 +366,9 @@ class RecordStore:
     async def count_stats(self) -> Stats:
         now = self._options.clock.now()
         return await self._read(lambda c: stats.count_stats(c, now, self._sinks), Purpose.WORK)
+
+    async def list_alerts(self) -> list[Alert]:
+        return await self._read(alerts.list_alerts, Purpose.DUE)
 
     async def count_backlog(
         self, now: datetime, lost_before: datetime, providers: Collection[str]

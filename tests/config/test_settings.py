@@ -632,3 +632,17 @@ def test_a_secret_that_would_check_nothing_is_refused_at_the_start(
     (said,) = refused.value.problems
     assert problem in said
     assert all(value not in said for value in environ.values() if "http" not in value)
+
+
+def test_a_secret_of_alerts_without_anybody_to_tell_is_a_mistake() -> None:
+    with pytest.raises(Misconfigured, match="RECEIVER_ALERT_SECRET is for RECEIVER_ALERT_URL"):
+        load_settings({"RECEIVER_ALERT_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
+
+
+@pytest.mark.parametrize(
+    "url", ["hooks.slack.com/services/T/B/x", "ftp://alerts.example", "https://", "https://a b"]
+)
+def test_who_is_told_of_alerts_is_a_web_address_and_not_repeated_where_it_is_none(url: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        load_settings({"RECEIVER_ALERT_URL": url})
+    assert str(refused.value) == "RECEIVER_ALERT_URL must be an http(s) URL"

@@ -14,8 +14,8 @@ from receiver.stores.sqlite.migrations import migrate
 from tests.contracts.opening import store_options
 from tests.support.postgres import scratch_database
 
-# What an engine keeps for itself: its migrations, who runs what, and who is logged in.
-OWN = {"_sqlite_migrations", "schema_migrations", "lanes", "sessions", "login_codes"}
+# What an engine keeps for itself: its migrations, who runs what, who is logged in, what was told.
+OWN = {"_sqlite_migrations", "schema_migrations", "lanes", "sessions", "login_codes", "alerts"}
 
 Columns = dict[str, tuple[set[str], tuple[str, ...]]]  # by table: all of them, and those of its primary key
 

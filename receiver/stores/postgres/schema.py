@@ -449,6 +449,17 @@ CREATE TABLE login_codes (
 );
 """
 
+# What was told of lines of health.
+_ALERTS = """
+CREATE TABLE alerts (
+    key TEXT COLLATE "C" PRIMARY KEY,
+    severity TEXT COLLATE "C" NOT NULL,
+    since TEXT COLLATE "C" NOT NULL,
+    told_at TEXT COLLATE "C" NOT NULL,
+    is_over BIGINT NOT NULL DEFAULT 0
+);
+"""
+
 # Each once, in this order, in a transaction of its own; a released one is never edited.
 MIGRATIONS = (
     Migration("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
@@ -456,4 +467,5 @@ MIGRATIONS = (
     Migration("0.4.0 side by side", _SIDE_BY_SIDE, is_additive=True),
     Migration("0.4.0 traces", _TRACES, is_additive=True),
     Migration("0.4.0 sessions", _SESSIONS, is_additive=True),
+    Migration("0.4.0 alerts", _ALERTS, is_additive=True),
 )

@@ -153,6 +153,15 @@ def m018_sessions(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m019_alerts(db: Database) -> None:
+    """What was told of lines of health."""
+    db.execute(
+        "CREATE TABLE alerts (key TEXT PRIMARY KEY, severity TEXT NOT NULL, since TEXT NOT NULL,"
+        " told_at TEXT NOT NULL, is_over INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID"
+    )
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 
