@@ -21,6 +21,7 @@ from receiver.web.app import build_app
 from receiver.web.connections import Patience
 from receiver.web.pages import door, login
 from receiver.web.pages import sessions as session_pages
+from tests.support.blank_record import lay_blank_record
 from tests.support.loopback import serving
 from tests.support.media_host import MediaHost, media_host
 from tests.support.postgres import ScratchRecord, scratch_record
@@ -88,7 +89,9 @@ def web_settings(tmp_path: Path, database_url: dict[str, str], environment: dict
 
 
 @pytest.fixture
-async def runtime(web_settings: Settings) -> AsyncIterator[Runtime]:
+async def runtime(web_settings: Settings, engine: str) -> AsyncIterator[Runtime]:
+    if engine == "sqlite":
+        lay_blank_record(web_settings.data_dir)
     async with open_runtime(web_settings) as opened:
         yield opened
 

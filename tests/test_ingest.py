@@ -37,6 +37,7 @@ from receiver.signing import hex_bytes, hmac_fits, text_keys
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import NOW, completed, confirms_weak, failed, submission
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
@@ -112,6 +113,7 @@ class CountingTokens(Tokens):
 @asynccontextmanager
 async def opened(data_dir: Path, confirms: Callable[[str, Proof], bool] = never) -> AsyncIterator[Door]:
     options = StoreOptions(data_dir=data_dir, clock=TurnableClock(NOW), confirms=confirms)
+    lay_blank_record(data_dir, "r.db")
     store = await SqliteStore.open("sqlite:r.db", options)
     yield Door(store)
     await store.aclose()

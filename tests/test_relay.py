@@ -29,6 +29,7 @@ from receiver.relay import GRACE_SECONDS, Relay, SinkPolicy, decide
 from receiver.sink_circuit import ITS_OWN, Diagnosis
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import MemorySink, TurnableClock
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import NOW, failed, later, recording, submission
 from tests.support.messages import SOURCE, PlainLinks, outbox_work
 
@@ -173,6 +174,7 @@ class Bench:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     clock = TurnableClock(NOW)
     options = StoreOptions(data_dir=tmp_path, clock=clock, routes=(Route(sink="main"),))
+    lay_blank_record(tmp_path)
     store = await SqliteStore.open("sqlite:receiver.db", options)
     bench = Bench(store, clock)
     await bench.add("t1")

@@ -29,6 +29,7 @@ from receiver.replay import BREATH_SECONDS, MOST_BODIES_AT_ONCE, MOST_EVENTS_AT_
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from tests.contracts.replaying import replay, start_replay
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import (
     NOW,
     answer,
@@ -58,6 +59,7 @@ async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteSto
         first_poll_seconds=FIRST_POLL_SECONDS,
         confirms=confirms_weak,
     )
+    lay_blank_record(tmp_path)
     store = await SqliteStore.open("sqlite:receiver.db", options)
     yield store
     await store.aclose()

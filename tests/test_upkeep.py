@@ -18,6 +18,7 @@ from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from receiver.upkeep import Pace, Upkeep
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import (
     NOW,
     completed,
@@ -46,6 +47,7 @@ async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteSto
     options = StoreOptions(
         data_dir=tmp_path, clock=clock, routes=[Route(sink="all")], early_limit=EARLY_LIMIT
     )
+    lay_blank_record(tmp_path)
     store = await SqliteStore.open("sqlite:receiver.db", options)
     yield store
     await store.aclose()

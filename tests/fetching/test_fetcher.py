@@ -36,6 +36,7 @@ from receiver.options import StoreOptions
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
 from tests.contracts.replaying import replay, start_replay, step_replay
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import asset_work as work
 from tests.support.factories import completed, recording, submission
 from tests.support.media_host import Answer, MediaHost, picture, redirects, repeats, says, writes
@@ -592,6 +593,7 @@ async def leased_again(store: SqliteStore, clock: TurnableClock) -> list[AssetWo
 
 @pytest.fixture
 async def store(tmp_path: Path, clock: TurnableClock) -> AsyncIterator[SqliteStore]:
+    lay_blank_record(tmp_path)
     store = await SqliteStore.open("sqlite:receiver.db", StoreOptions(data_dir=tmp_path, clock=clock))
     yield store
     await store.aclose()

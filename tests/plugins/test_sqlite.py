@@ -36,6 +36,7 @@ from tests.contracts.store import OpenStore, StoreContract
 from tests.contracts.store_backlog import BacklogContract
 from tests.contracts.store_polls import PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import (
     NOW,
     completed,
@@ -90,6 +91,7 @@ async def traced(store: SqliteStore, *records: Recording) -> list[str]:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    lay_blank_record(tmp_path)
     store = await SqliteStore.open("sqlite:receiver.db", store_options(tmp_path))
     yield store
     await store.aclose()

@@ -53,6 +53,7 @@ from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
 from tests.contracts.replaying import replay, start_replay, step_replay
+from tests.support.blank_record import lay_blank_record
 from tests.support.factories import NOW, completed, later, recording, submission
 from tests.support.media_host import Answer, MediaHost, picture, says
 from tests.support.status_host import asking, running, status_path, tells
@@ -160,6 +161,7 @@ async def opened(
             confirms=confirmation(policy, status_client),
             unpolled=dict.fromkeys(load_providers(), "no key is set") if key is None else {},
         )
+        lay_blank_record(tmp_path)
         store = await SqliteStore.open("sqlite:receiver.db", options)
         try:
             yield World(store=store, status_client=status_client, host=host, clock=clock)

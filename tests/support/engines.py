@@ -12,6 +12,7 @@ from receiver.options import StoreOptions
 from receiver.ports import Store
 from receiver.stores.postgres import PostgresStore
 from receiver.stores.sqlite import SqliteStore
+from tests.support.blank_record import lay_blank_record
 from tests.support.postgres import ScratchRecord
 
 ENGINES = ("sqlite", "postgres")
@@ -39,6 +40,7 @@ class SqlitePlace:
         self._kind = kind
 
     async def open(self, options: StoreOptions) -> Store:
+        lay_blank_record(self._folder)
         return await self._kind.open(f"sqlite:{self._folder}/receiver.db", options)
 
     def connect(self) -> sqlite3.Connection:
