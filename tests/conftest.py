@@ -5,6 +5,7 @@ a host of files and what fetches them; for commands, an environment in which onl
 import os
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
+from itertools import groupby, islice
 from pathlib import Path
 
 import httpx2
@@ -35,11 +36,8 @@ UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "fetching", "plugins", "simulator"}
 OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what belongs to the quick check and to the inner part, by folder; what takes long comes first.
-
-    Else one worker would still be at the longest when all others have ended.
-    """
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what belongs to the quick check and to the inner part, by folder; and say in which order."""
     here = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0]
@@ -47,7 +45,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("inner")
             if folder not in UNHURRIED_FOLDERS:
                 item.add_marker("quick")
-    items.sort(key=lambda item: item.get_closest_marker("inner") is not None)
+    worker: dict[str, int] = getattr(config, "workerinput", {})  # of pytest-xdist
+    items[:] = dealt(items, worker.get("workercount", 1))
+
+
+def dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """What takes long is dealt like cards, real services first; the rest fills up the hands.
+
+    pytest-xdist gives each worker its part of the list, and who is through takes from the end of another's.
+    So all begin with what takes long and end with what is soon done: else one would still be at the longest
+    when the others have nothing left. Tests of a module stay together, as they share what it has started.
+    """
+    groups = [[*group] for _, group in groupby(items, lambda item: (item.path, _is_inner(item)))]
+    long = [group for group in groups if not _is_inner(group[0])]
+    long.sort(key=lambda group: group[0].path.parent.name != "e2e")
+    short = iter([item for item in items if _is_inner(item)])
+    order: list[pytest.Item] = []
+    for worker in range(workers):
+        hand = [item for group in long[worker::workers] for item in group]
+        part = (len(items) - len(order)) // (workers - worker)
+        order += [*hand, *islice(short, max(0, part - len(hand)))]
+    return [*order, *short]
+
+
+def _is_inner(item: pytest.Item) -> bool:
+    return item.get_closest_marker("inner") is not None
 
 
 @pytest.fixture
