@@ -1,4 +1,8 @@
-"""Asset files in a folder: each is fsynced under another name, then renamed to its own."""
+"""Asset files in a folder: each is fsynced under another name, then renamed to its own.
+
+What waits for the disk does so in threads of its own: with the loop's, a disk that flushes for long would
+keep others from being written, and people from reading.
+"""
 
 import asyncio
 import contextlib
@@ -9,19 +13,22 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from receiver.asset_keys import INCOMING, key_parts
 from receiver.errors import Misconfigured, Unavailable
-from receiver.folders import make_folder, open_own, sync_folder, try_folder
+from receiver.folders import open_own, sync_folder, try_folder
 from receiver.models import Outcome
 from receiver.options import PluginOptions
 
 DRAFTS = "tmp????????"  # the names that ``tempfile`` makes; what has another is somebody else's
 CHUNK_BYTES = 256 * 1024
+PUTS_AT_ONCE = 8  # more of them wait; those that wait for the disk together are flushed together
 PART_BYTES = 64 * 1024  # of a file that is sent: a reader that takes nothing holds two of them
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -33,8 +40,8 @@ class LocalBlobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.staging = root / INCOMING  # on the same file system: a file from here is moved, not copied
-        # Who finds a folder that another thread just made must be able to rely on its being durable.
-        self._making = threading.Lock()
+        self._puts = ThreadPoolExecutor(PUTS_AT_ONCE, "blob-put")
+        self._names = _Names()
 
     @classmethod
     def from_url(cls, url: str, options: PluginOptions) -> Self:
@@ -50,11 +57,10 @@ class LocalBlobs:
     async def put(self, key: str, source: Path, media_type: str) -> None:  # noqa: ARG002 - stores that serve need it
         path = self._path(key)
         with _translated():
-            await asyncio.to_thread(self._put, path, source)
+            await asyncio.get_running_loop().run_in_executor(self._puts, self._put, path, source)
 
     def _put(self, path: Path, source: Path) -> None:
-        with self._making:
-            make_folder(path.parent)
+        self._names.make_folder(path.parent)
         handle = open_own(source, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -78,7 +84,7 @@ class LocalBlobs:
                 Path(name).unlink(missing_ok=True)
                 raise
             source.unlink()
-        sync_folder(path.parent)
+        self._names.sync(path.parent)
 
     async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         # One handle from first to last: a file that is replaced meanwhile is not mixed with its successor.
@@ -106,10 +112,67 @@ class LocalBlobs:
         return len(stale)
 
     async def aclose(self) -> None:
-        """Nothing stays open between calls."""
+        await asyncio.to_thread(self._puts.shutdown, cancel_futures=True)
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key_parts(key))
+
+
+class _Names:
+    """Makes folders, and makes new names last. For threads.
+
+    One fsync of a folder is for all that wait for one when it begins. Who finds a folder that another thread,
+    or a process that was killed, has just made sees to it that this one's own name lasts, too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # never held during an fsync
+        self._young: set[Path] = set()  # folders of ours whose names may not last yet
+        self._flushes: dict[Path, _Flushes] = {}
+
+    def make_folder(self, folder: Path) -> None:
+        with self._lock:
+            missing = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+            folder.mkdir(parents=True, exist_ok=True)
+            self._young.update(missing)
+
+    def sync(self, folder: Path) -> None:
+        """Make the names in a folder last, its own, and those of young folders above it."""
+        with self._lock:
+            young = [place for place in folder.parents if place in self._young]
+        for place in (*reversed(young), folder):
+            self._sync(place.parent)
+            with self._lock:
+                self._young.discard(place)
+        sync_folder(folder)
+
+    def _sync(self, folder: Path) -> None:
+        with self._lock:
+            flushes = self._flushes.setdefault(folder, _Flushes())
+            flushes.users += 1
+            wanted = flushes.begun + 1  # one that is under way may have missed what was just named
+        try:
+            with flushes.turn:
+                if flushes.done < wanted:
+                    with self._lock:
+                        flushes.begun += 1
+                    sync_folder(folder)
+                    flushes.done = flushes.begun
+        finally:
+            with self._lock:
+                flushes.users -= 1
+                if not flushes.users:
+                    del self._flushes[folder]
+
+
+class _Flushes:
+    """The fsyncs of one folder, numbered from 1, one at a time."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.begun = 0
+        self.done = 0
+        self.turn = threading.Lock()
 
 
 @contextlib.contextmanager

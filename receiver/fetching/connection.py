@@ -11,7 +11,8 @@ from typing import Any
 
 import httpcore2
 
-BUFFER_BYTES = 256 * 1024  # of each connection; also the most that one thread job hashes and writes
+FIRST_BYTES = 16 * 1024  # of the buffer: enough for a head, and for a small file behind it
+BUFFER_BYTES = 256 * 1024  # that it may grow to; also the most that one thread job hashes and writes
 TLS_BUFFER_BYTES = 64 * 1024  # of packed bytes, beyond which a resting connection takes no more
 
 
@@ -19,10 +20,10 @@ class _Inbox(asyncio.BufferedProtocol):
     """The end of a transport: fills the buffer, and wakes who waits for enough of it."""
 
     def __init__(self) -> None:
-        self.view = memoryview(bytearray(BUFFER_BYTES))
+        self.view = memoryview(bytearray(FIRST_BYTES))
         self.start = 0  # from here to ``end`` nobody has taken it yet
         self.end = 0
-        self.room = BUFFER_BYTES  # where filling stops
+        self.room = FIRST_BYTES  # where filling stops
         self.enough = 1
         self.pieces = 0  # that came, whatever their sizes
         self.is_over = False
@@ -52,6 +53,12 @@ class _Inbox(asyncio.BufferedProtocol):
         self.error = self.error or exc
         self.is_over = True
         self._wake()
+
+    def make_room(self, size: int) -> None:
+        """Begin again, now that all is taken."""
+        self.start, self.end, self.room = 0, 0, size
+        if size > len(self.view):
+            self.view = memoryview(bytearray(size))
 
     async def wait(self, seconds: float | None) -> None:
         """Until there is enough, nothing more will come, or the time is up."""
@@ -110,7 +117,7 @@ class SocketStream(httpcore2.AsyncNetworkStream):
     async def _take(self, most: int, enough: int, seconds: float | None) -> memoryview:
         inbox = self._inbox
         if inbox.start == inbox.end:
-            inbox.start, inbox.end, inbox.room = 0, 0, min(most, BUFFER_BYTES)
+            inbox.make_room(min(most, BUFFER_BYTES))
             inbox.enough = min(enough, inbox.room)
             if not inbox.is_over:
                 await inbox.wait(seconds)

@@ -49,6 +49,7 @@ RETRIED = frozenset(
         Outcome.CRASHED,
     }
 )
+LOOK_EVERY = timedelta(seconds=1)  # at the disk: what a second brings, the reserve has room for
 # A disk that is full stays so for a while. The wait cannot grow: such a try does not count as an attempt.
 STORAGE_WAIT_SECONDS = 30.0
 # Right after a task's end a file may not have reached every corner of a CDN yet, and a corner may remember
@@ -191,6 +192,7 @@ class Fetcher:
         self.quotas = Quotas(limits.max_task_bytes)
         self._backoff = backoff or Backoff()
         self._hosts = hosts or {}
+        self._room_seen_at: timedelta | None = None  # in uptime
         self._disk_trouble: tuple[str, timedelta] | None = None  # what it was, and when in uptime
 
     def disk_problem(self) -> str | None:
@@ -238,7 +240,8 @@ class Fetcher:
         if work.kind in media.KINDS - self._limits.kinds:
             raise FetchFailed(Outcome.NOT_AN_IMAGE, f"the provider calls it {work.kind}, which is not stored")
         with self.quotas.share(work) as share:
-            path = await asyncio.to_thread(self._new_path)
+            await self._look_at_disk()
+            path = self._staging / self._clock.new_id("tmp")
             try:
                 limits = self._limits
                 got, info = await download(
@@ -251,8 +254,7 @@ class Fetcher:
                     look=partial(media.inspect, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels),
                     hosts=self._hosts.get(work.provider, ()),
                 )
-                if work.void_at is not None and self._clock.uptime() >= work.void_at:
-                    raise FetchFailed(Outcome.TIMEOUT, "it took longer than it was this process's to fetch")
+                self._check_still_ours(work)
                 key = asset_key(work.provider, work.task_id, work.index, info.extension)
                 await self._blobs.put(key, path, info.media_type)
                 return StoredFile(
@@ -263,10 +265,24 @@ class Fetcher:
                     height=info.height,
                     sha256=got.sha256,
                 )
-            finally:
+            except BaseException:  # else the blob store has taken it
                 path.unlink(missing_ok=True)
+                raise
 
-    def _new_path(self) -> Path:
+    def _check_still_ours(self, work: AssetWork) -> None:
+        if work.void_at is not None and self._clock.uptime() >= work.void_at:
+            raise FetchFailed(Outcome.TIMEOUT, "it took longer than it was this process's to fetch")
+
+    async def _look_at_disk(self) -> None:
+        """Raises FetchFailed where there is no room. Files that begin within a second share one look."""
+        now = self._clock.uptime()
+        if self._room_seen_at is not None and now - self._room_seen_at < LOOK_EVERY:
+            return
+        self._room_seen_at = None
+        await asyncio.to_thread(self._check_disk)
+        self._room_seen_at = now
+
+    def _check_disk(self) -> None:
         try:
             self._staging.mkdir(parents=True, exist_ok=True)
             disk = shutil.disk_usage(self._staging)
@@ -277,7 +293,6 @@ class Fetcher:
         if disk.free < reserve:
             detail = f"{disk.free >> 20} MiB are free, and the last {reserve >> 20} are kept for the record"
             raise FetchFailed(Outcome.STORAGE_FAILED, detail)
-        return self._staging / self._clock.new_id("tmp")
 
     def _retry_at(
         self, work: AssetWork, failure: FetchFailed | Unavailable, now: datetime

@@ -1,14 +1,16 @@
+import asyncio
 import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from receiver.asset_keys import INCOMING
-from receiver.blobs.local import LocalBlobs
+from receiver.blobs.local import PUTS_AT_ONCE, LocalBlobs
 from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
@@ -161,8 +163,53 @@ async def test_every_new_name_is_made_durable(
     source = tmp_path / "source"
     source.write_bytes(b"bytes")
     await local.put("p/t/0", source, "image/png")
-    # New folders in their parents, from the outermost; the bytes; and last the file's own name.
-    assert synced == [".", "data", "data/assets", "data/assets/p", "source", "data/assets/p/t"]
+    # The bytes, before they have their name; new folders in their parents, from the outermost; and the name.
+    assert synced == ["source", ".", "data", "data/assets", "data/assets/p", "data/assets/p/t"]
+    synced.clear()
+    source.write_bytes(b"more")
+    await local.put("p/t/1", source, "image/png")
+    assert synced == ["source", "data/assets/p", "data/assets/p/t"]
+
+
+async def test_files_that_come_together_share_the_flush_of_their_folder(
+    local: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none returns before a flush that began after its own folder was there."""
+    durable: set[str] = set()
+    flushes = 0
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        nonlocal flushes
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if path == local.root / "p":
+            there = {each.name for each in path.iterdir()}
+            time.sleep(0.02)
+            durable.update(there)
+            flushes += 1
+        real(handle)
+
+    async def put(number: int) -> None:
+        source = tmp_path / f"source-{number}"
+        source.write_bytes(b"bytes")
+        await local.put(f"p/t{number}/0", source, "image/png")
+        assert f"t{number}" in durable
+
+    (local.root / "p").mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", fsync)
+    await asyncio.gather(*(put(number) for number in range(2 * PUTS_AT_ONCE)))
+    assert flushes < PUTS_AT_ONCE
+
+
+async def test_a_folder_whose_sync_failed_is_synced_by_the_next(local: LocalBlobs, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"bytes")
+    with folders_that_cannot_be_synced(errno.EIO), pytest.raises(Unavailable):
+        await local.put("p/t/0", tmp_path / "one", "image/png")
+    with folders_that_cannot_be_synced(errno.EINVAL) as tried:
+        await local.put("p/t/1", tmp_path / "two", "image/png")
+    parents = [local.root.parent.parent, local.root.parent, local.root, local.root / "p", local.root / "p/t"]
+    assert tried == [str(each) for each in parents]
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
