@@ -197,7 +197,7 @@ class Ingest:
         Raises Rejected (NOT_AUTHENTIC), and Unavailable where a signature cannot be checked now.
         """
         claim = admission.claim
-        if keys := self._signed.get(admission.provider):
+        if (keys := self._signed.get(admission.provider)) is not None:
             callback = Callback(
                 provider=admission.provider,
                 token=admission.token,

@@ -7,7 +7,7 @@ asked for, or nothing. What they return can be stored anywhere: no NUL and no lo
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -199,6 +199,36 @@ def file_of(item: object, kind: str | None = None) -> RemoteFile | None:
     return remote_file(fields.get("file_url"), kind or fields.get("file_type")) or remote_file(
         fields.get("url"), kind or fields.get("file_type")
     )
+
+
+def named_files(value: object) -> Iterator[RemoteFile]:
+    """The files of a result whose shape depends on the model, in the order of the document.
+
+    They are objects with a ``url``, whose ``content_type`` says the kind, links in a list, and fields whose
+    names end in ``url`` or ``urls``. A link anywhere else may be a word of the order.
+    """
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        match waiting.pop():
+            case name, str() as text_ if name.endswith(("url", "urls")) and trimmed(text_).startswith(_WEB):
+                file = remote_file(text_)
+                if file is not None:
+                    yield file
+            case _, dict() as node:
+                if (own := file_of(node, _kind_of_media(node.get("content_type")))) is not None:
+                    yield own
+                waiting.extend((key, inner) for key, inner in reversed(node.items()) if key not in _OWN_LINK)
+            case name, list() as node:
+                # A link in a list is one of several of what the list is called.
+                waiting.extend((f"{name} url", inner) for inner in reversed(node))
+
+
+_OWN_LINK = ("url", "file_url")  # as ``file_of`` reads them
+
+
+def _kind_of_media(media_type: object) -> str | None:
+    kind = media_type.partition("/")[0] if isinstance(media_type, str) else ""
+    return kind if kind in _KINDS else None
 
 
 def links(value: object) -> list[str]:

@@ -23,6 +23,13 @@ _OURS: dict[Kind, dict[str, str]] = {
         "apidot": "receiver.providers.apidot:Apidot",
         "apixo": "receiver.providers.apixo:Apixo",
         "reapi": "receiver.providers.reapi:Reapi",
+        "replicate": "receiver.providers.replicate:Replicate",
+        "fal": "receiver.providers.fal:Fal",
+        "kie": "receiver.providers.kie:Kie",
+        "wavespeed": "receiver.providers.wavespeed:Wavespeed",
+        "bfl": "receiver.providers.bfl:Bfl",
+        "ideogram": "receiver.providers.ideogram:Ideogram",
+        "piapi": "receiver.providers.piapi:Piapi",
     },
     "stores": {
         "sqlite": "receiver.stores.sqlite:SqliteStore",

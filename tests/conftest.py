@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from receiver.config.settings import Settings, load_settings
 from receiver.fetching.client import GuardedClient
+from receiver.plugins import names
 from receiver.runtime import Runtime, open_runtime
 from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sessions, sinks
 from receiver.web.app import build_app
@@ -33,7 +34,7 @@ pytest.register_assert_rewrite("receiver.testing.sinks")
 # Real processes, storms, every damage that a request can have; then each plug-in, command and file format.
 OUTER_FOLDERS = frozenset({"bench", "e2e", "hostile"})
 UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "fetching", "plugins", "simulator"}
-OWN_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_")
+OWN_PREFIXES = ("RECEIVER_", *(f"{name.upper()}_" for name in names("providers")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

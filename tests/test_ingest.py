@@ -29,7 +29,7 @@ from receiver.models import (
     Via,
 )
 from receiver.options import StoreOptions, never
-from receiver.plugins import load_providers
+from receiver.plugins import load_providers, names
 from receiver.ports import Provider
 from receiver.problem_types import ProblemType
 from receiver.providers.vidgo import Vidgo
@@ -125,7 +125,7 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         yield door
 
 
-@pytest.mark.parametrize("provider", ["vidgo", "apidot", "apixo", "reapi"])
+@pytest.mark.parametrize("provider", names("providers"))
 async def test_every_providers_callback_is_accepted_once(door: Door, provider: str) -> None:
     await door.store.log_submission(submission("t1", provider=provider))
     body = sample_callback(provider, "t1", files=[LINK])

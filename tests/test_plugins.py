@@ -27,9 +27,9 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "carrier_pigeon", raising=False)
 
 
-def test_all_four_providers_load_under_their_own_names() -> None:
+def test_all_providers_load_under_their_own_names() -> None:
     providers = plugins.load_providers()
-    assert list(providers) == ["vidgo", "apidot", "apixo", "reapi"]
+    assert list(providers)[:4] == ["vidgo", "apidot", "apixo", "reapi"]
     assert all(name == provider.facts.name for name, provider in providers.items())
 
 
@@ -100,8 +100,8 @@ def test_a_missing_driver_names_the_extra_to_install(
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(Misconfigured, match=r"sink gopher://… is not known \(known: jsonl, http, https"):
         plugins.load("sinks", "gopher")
-    assert plugins.complaint("providers", "midjourney") == (
-        "provider midjourney is not known (known: vidgo, apidot, apixo, reapi)"
+    assert plugins.complaint("providers", "nobody") == (
+        f"provider nobody is not known (known: {', '.join(plugins.names('providers'))})"
     )
 
 

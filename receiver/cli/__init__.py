@@ -19,7 +19,7 @@ COMMANDS = {
     "demo": ("receiver.cli.demo:demo", "The whole story on this machine: no keys, no network."),
     "serve": ("receiver.cli.serve:serve", "Run the service: doors and loops in one process."),
     "work": ("receiver.cli.work:work", "Run the loops alone, beside `receiver serve --no-work`."),
-    "simulate": ("receiver.cli.simulate:simulate", "Play the four providers' APIs on loopback."),
+    "simulate": ("receiver.cli.simulate:simulate", "Play four providers' APIs on loopback."),
     "submissions": ("receiver.cli.submissions:submissions", "Add, list and show submissions."),
     "tasks": ("receiver.cli.tasks:tasks", "List tasks, and show one with its whole history."),
     "show": ("receiver.cli.show:show", "Show the task that any id belongs to."),

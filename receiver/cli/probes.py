@@ -37,7 +37,7 @@ from receiver.fetching.client import open_plain_client
 from receiver.health.lines import Severity, rule_of
 from receiver.health.rules import LONG_LOG_BYTES
 from receiver.lanes import NOWHERE
-from receiver.models import Outcome, Replica
+from receiver.models import Outcome, ProviderFacts, Replica
 from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
 from receiver.runtime import make_blobs, make_sink
@@ -97,14 +97,8 @@ async def check_keys(outlook: Outlook) -> list[Check]:
         )
 
         async def ask(name: str) -> Check:
-            facts = providers[name].facts
             if name in outlook.other_keys:
                 return ok(f"asking {name}", f"not tried: {key_variable(name)} is the service's own; {_SEE}")
-            if settings.providers[name].api_key is None:
-                variable, without = key_variable(name), consequence(settings.confirm, facts)
-                return warn(
-                    f"asking {name}", f"no {variable}: {without}", f"set {variable} if you use {facts.title}"
-                )
             answer = await status_client.ask(name, NO_TASK_ID, NO_TASKS_MODEL)
             detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
             if answer.outcome in _KEY_WORKS:
@@ -112,8 +106,21 @@ async def check_keys(outlook: Outlook) -> list[Check]:
             judge = warn if answer.outcome in _NOT_SURE else fail
             return judge(f"asking {name}", detail, _todo_about(name, answer.outcome))
 
-        asked = await asyncio.gather(*(ask(name) for name in providers))
-    return [*asked, *_slow(settings, providers)]
+        names = [name for name in providers if name in outlook.other_keys or settings.providers[name].api_key]
+        asked = await asyncio.gather(*map(ask, names))
+    without = {name: provider.facts for name, provider in providers.items() if name not in names}
+    return [*asked, *_unasked(settings, without), *_slow(settings, providers)]
+
+
+def _unasked(settings: Settings, without_key: Mapping[str, ProviderFacts]) -> Iterator[Check]:
+    """Those without a key together, for nobody uses all of them."""
+    for some, pushes in (("others", True), ("silent ones", False)):
+        names = [name for name, facts in without_key.items() if facts.pushes == pushes]
+        if names:
+            variables = ", ".join(map(key_variable, names))
+            follows = dict.fromkeys(consequence(settings.confirm, without_key[name]) for name in names)
+            detail = f"no {variables}: {'; '.join(follows)}"
+            yield warn(f"asking {some}", detail, "set the key of each one that you use")
 
 
 def _slow(settings: Settings, providers: Mapping[str, Provider]) -> Iterator[Check]:

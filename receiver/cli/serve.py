@@ -127,14 +127,17 @@ def make_room() -> None:
 
 def _tell_who_is_not_asked(settings: Settings) -> None:
     """Log which providers have no key, as that decides what a callback proves (see ``Confirm``)."""
+    providers = load_providers()
     unasked = {
         name: provider.facts
-        for name, provider in load_providers().items()
+        for name, provider in providers.items()
         if settings.providers[name].api_key is None
     }
     if not unasked:
         return
-    held = settings.confirm is Confirm.ALWAYS and any(facts.pushes for facts in unasked.values())
+    # Nobody uses every provider; but where none that pushes has a key, no callback at all will count.
+    pushing = {name for name, provider in providers.items() if provider.facts.pushes}
+    held = settings.confirm is Confirm.ALWAYS and pushing <= unasked.keys()
     said = dict.fromkeys(consequence(settings.confirm, facts) for facts in unasked.values())
     write = log.error if held else log.warning
     write(

@@ -1,4 +1,4 @@
-"""`receiver simulate`: the four providers' APIs on loopback, until it is told to stop."""
+"""`receiver simulate`: four providers' APIs on loopback, until it is told to stop."""
 
 import asyncio
 import pkgutil
@@ -136,7 +136,7 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Say where it plays as one line of JSON.")
 def simulate(*, port: int, own_ports: int | None, as_json: bool, **chosen: Any) -> None:
-    """Play the four providers' APIs on loopback, until SIGTERM or Ctrl-C.
+    """Play four providers' APIs on loopback, until SIGTERM or Ctrl-C.
 
     Each provider has a port of its own, at whose root it is; and all are below their names at --port.
 

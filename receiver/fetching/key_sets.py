@@ -72,9 +72,6 @@ class KeySet:
             self._trying = asyncio.create_task(self._try())
         return await asyncio.shield(self._trying)  # whoever goes away takes it from nobody
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
     def _fits(self, signature: bytes, message: bytes) -> bool:
         self._was_asked = True
         return any(fits(signature, message) for fits in self._keys)

@@ -111,6 +111,10 @@ class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     query: Mapping[str, str] = {}
     otherwise: "StatusRequest | None" = None  # where to ask next if no such task is known there (404)
+    # Where the files are, if the answer says that the task completed and names none. Both are read as one
+    # document, ``{"answer": ..., "results": ...}``, whatever status the second has that is about the task.
+    results: "StatusRequest | None" = None
+    headers: Mapping[str, str] = {}  # besides our key
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,9 @@ AGREED_SECONDS = 1.0  # two that wait for the same are apart by the time of tell
 KEY_WORKS_SECONDS = 60.0
 
 
+# By these, results say how the run of their task failed, and not that there are none.
+_OF_A_RUN = frozenset({400, 422, 500, 502, 503, 504})
+
 _NO_MODEL = Answer(
     outcome=Outcome.NO_MODEL, detail="the provider is asked by model, and the submission names none"
 )
@@ -188,27 +191,38 @@ class StatusClient:
         self._memories[provider].take(self._clock.uptime())
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._get(provider, key, request, task_id)
-                if request.otherwise is None or answer.outcome is not Outcome.UNKNOWN_TASK:
-                    return answer
-                self._memories[provider].take(self._clock.uptime())
-                otherwise = await self._get(provider, key, request.otherwise, task_id)
-                # At the second path, any error may mean that the task is not known there.
-                counts = otherwise.report is not None or otherwise.outcome is Outcome.RATE_LIMITED
-                return otherwise if counts else answer
+                return await self._ask_on(provider, key, request, task_id)
         except (TimeoutError, httpx2.TimeoutException):
             detail = f"the provider did not answer within {self._timeout_seconds:g} s"
             return Answer(outcome=Outcome.TIMEOUT, detail=detail)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError) as exc:
             return unreached(exc)
 
-    async def _get(self, provider: str, key: str, request: StatusRequest, task_id: str) -> Answer:
+    async def _ask_on(self, provider: str, key: str, request: StatusRequest, task_id: str) -> Answer:
+        """Ask, and once more where the results are, or where else the task may be known."""
+        answer = await self._get(provider, key, request, task_id)
+        if request.results is not None and answer.outcome is Outcome.NO_FILES:
+            self._memories[provider].take(self._clock.uptime())
+            return await self._get(provider, key, request.results, task_id, before=answer.body)
+        if request.otherwise is None or answer.outcome is not Outcome.UNKNOWN_TASK:
+            return answer
+        self._memories[provider].take(self._clock.uptime())
+        otherwise = await self._get(provider, key, request.otherwise, task_id)
+        # At the second path, any error may mean that the task is not known there.
+        counts = otherwise.report is not None or otherwise.outcome is Outcome.RATE_LIMITED
+        return otherwise if counts else answer
+
+    async def _get(
+        self, provider: str, key: str, request: StatusRequest, task_id: str, *, before: bytes = b""
+    ) -> Answer:
+        """Ask at one path; ``before`` is the answer that the results at it belong to."""
         facts = self._providers[provider].facts
         headers = {
             facts.key_header: f"{facts.key_prefix}{key}",
             "Accept": "application/json",
             # Plain bytes cost least; some hosts pack their answers all the same.
             "Accept-Encoding": "identity",
+            **request.headers,
         }
         async with self._http.stream(
             "GET",
@@ -222,12 +236,14 @@ class StatusClient:
             # A wish for no time at all would have the next question asked in the same moment.
             wish = None if seconds is None else max(seconds, SHORTEST_RETRY_AFTER_SECONDS)
             key_works = self._memories[provider].key_works(self._clock.uptime())
-            if not response.is_success:
+            if not response.is_success and not (before and response.status_code in _OF_A_RUN):
                 return refusal(response.status_code, wish, key_works=key_works)
             try:
                 body = await _read(response, self._max_answer_bytes)
             except FetchFailed as exc:
                 return Answer(outcome=Outcome.UNREADABLE, detail=f"the answer cannot be read: {exc}")
+        if before:
+            body = b'{"answer":%b,"results":%b}' % (before, body)
         return judge(self._providers[provider], task_id, body, wish, key_works=key_works)
 
     def _learn(self, provider: str, answer: Answer, asked_at: timedelta) -> None:

@@ -161,7 +161,8 @@ def sample_callback(
 ) -> bytes:
     """The body by which a provider says that a task is done, or with ``error`` that it failed.
 
-    Shaped as each provider documents it; reAPI, which sends no callbacks, as its status answer. Raises
+    Shaped as each provider documents it, unsigned; reAPI, which sends no callbacks, as its status answer, and
+    so is a failure of Ideogram's. A task of Black Forest Labs has one file, the first. Raises
     ValueError for a provider it has no sample of.
     """
     if provider not in _SAMPLES:
@@ -204,9 +205,61 @@ def _reapi(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
     }
 
 
+def _replicate(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    end = {"status": "failed", "output": None} if error else {"status": "succeeded", "output": files}
+    return {"id": task_id, "version": "5c7d5dc6", "input": {"prompt": "a cat"}, "error": error, **end}
+
+
+def _fal(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    ids = {"request_id": task_id, "gateway_request_id": task_id}
+    if error:
+        return {**ids, "status": "ERROR", "error": error, "payload": None}
+    images = [{"url": url, "content_type": "image/png"} for url in files]
+    return {**ids, "status": "OK", "payload": {"images": images, "seed": 7}}
+
+
+def _kie(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    if error:
+        return {"code": 400, "msg": error, "data": {"taskId": task_id, "info": None}}
+    return {"code": 200, "msg": "success", "data": {"taskId": task_id, "info": {"result_urls": files}}}
+
+
+def _wavespeed(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    task = {"id": task_id, "model": "wavespeed-ai/flux-dev", "error": error or ""}
+    return {**task, "status": "failed" if error else "completed", "outputs": [] if error else files}
+
+
+def _bfl(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    if error:
+        return {"id": task_id, "status": "Error", "error": "generation_failed", "message": error}
+    return {"id": task_id, "status": "Ready", "result": {"sample": files[0] if files else None}}
+
+
+def _ideogram(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    created = "2026-01-01T00:00:00Z"
+    if error:  # as its status answer has it
+        return {"generation_id": task_id, "status": "failed", "created": created, "failure_reason": error}
+    images = [{"url": url, "is_image_safe": True} for url in files]
+    return {"generation_id": task_id, "created": created, "data": images}
+
+
+def _piapi(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    said = {"code": 10000 if error else 0, "message": error or "", "raw_message": ""}
+    output = {} if error else {"image_urls": files}
+    task = {"task_id": task_id, "model": "flux", "status": "failed" if error else "completed"}
+    return {"timestamp": 1767225600, "data": {**task, "output": output, "error": said}}
+
+
 _SAMPLES: Mapping[str, Callable[[str, list[str], str | None], dict[str, Any]]] = {
     "vidgo": _unified,
     "apidot": _unified,
     "apixo": _apixo,
     "reapi": _reapi,
+    "replicate": _replicate,
+    "fal": _fal,
+    "kie": _kie,
+    "wavespeed": _wavespeed,
+    "bfl": _bfl,
+    "ideogram": _ideogram,
+    "piapi": _piapi,
 }

@@ -287,6 +287,7 @@ def test_whatever_is_not_well_comes_with_what_to_do_and_nothing_else_does(old: P
         )
     expected = {
         "secrets", "rights", "public url", "asking vidgo", "asking apidot", "asking apixo", "asking reapi",
+        "asking others",
         "confirming apixo", "database", "assets", "sink hook", "sink file",
     }  # fmt: skip
     assert {check["name"] for check in unwell(found)} == expected

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from receiver import plugins
 from receiver.testing import sample_callback
 
-PROVIDERS = ("vidgo", "apidot", "apixo", "reapi")
+PROVIDERS = tuple(plugins.names("providers"))
 MEGABYTE = 10**6
 
 Way = tuple[str | int, ...]
@@ -40,13 +41,29 @@ TASK: Mapping[str, Way] = {
     "apidot": ("data", "task_id"),
     "apixo": ("data", "taskId"),
     "reapi": ("id",),
+    "replicate": ("id",),
+    "fal": ("request_id",),
+    "kie": ("data", "taskId"),
+    "wavespeed": ("id",),
+    "bfl": ("id",),
+    "ideogram": ("generation_id",),
+    "piapi": ("data", "task_id"),
 }
 STATE: Mapping[str, Way] = {
     "vidgo": ("data", "status"),
     "apidot": ("data", "status"),
     "apixo": ("data", "state"),
     "reapi": ("status",),
+    "replicate": ("status",),
+    "fal": ("status",),
+    "kie": ("code",),
+    "wavespeed": ("status",),
+    "bfl": ("status",),
+    "ideogram": ("status",),
+    "piapi": ("data", "status"),
 }
+# Their results have any shape, and only a link is a file.
+ANY_SHAPE = {"replicate", "piapi"}
 
 
 def document(provider: str, task_id: Any, *, error: str | None = None) -> Any:
@@ -365,6 +382,8 @@ def _files() -> Iterator[HostileBody]:
         for provider in PROVIDERS:
             task = f"link {name} {provider}"
             answers = EARLY if link.strip() else UNRECOGNISED
+            if provider in ANY_SHAPE and not link.startswith("http"):
+                answers = EARLY | UNRECOGNISED
             yield HostileBody(task, provider, sample_callback(provider, task, files=[link]), answers)
     for name, inner in {
         "deep": "[" * 50_000 + "]" * 50_000,

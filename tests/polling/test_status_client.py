@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from receiver.fetching.client import open_plain_client
 from receiver.models import Access, Outcome, Report, ReportState, StatusRequest
-from receiver.plugins import load_providers
+from receiver.plugins import load_providers, names
 from receiver.polling.status_client import StatusClient
 from receiver.providers.vidgo import Vidgo
 from receiver.simulator import SimulatorOptions, serve_simulator
@@ -26,7 +26,7 @@ from tests.support.factories import NOW
 from tests.support.fake_world import make_trust
 from tests.support.media_host import Answer as Told
 from tests.support.media_host import MediaHost, media_host, redirects, repeats, writes
-from tests.support.status_host import KEY, access, asking, running, status_path, tells
+from tests.support.status_host import KEY, MODEL, access, asking, running, status_path, tells
 from tests.support.waiting import until
 
 PATH = status_path("vidgo", "t1")
@@ -59,22 +59,64 @@ async def outcome(status_client: StatusClient, host: MediaHost, answer: Told) ->
 # --- the question and its answer ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("provider", ["vidgo", "apidot", "apixo", "reapi"])
+@pytest.mark.parametrize("provider", names("providers"))
 async def test_every_provider_is_asked_where_it_says_and_understood(
     host: MediaHost, status_client: StatusClient, provider: str
 ) -> None:
     body = sample_callback(provider, "t1", files=[LINK])
-    host.put(status_path(provider, "t1"), tells(body))
+    host.put(status_path(provider, "t1", MODEL), tells(body))
 
-    answer = await status_client.ask(provider, "t1", "gpt-image-2")
+    answer = await status_client.ask(provider, "t1", MODEL)
 
     assert (answer.outcome, answer.body) == (Outcome.ANSWERED, body)
     assert answer.report is not None
     assert [file.url for file in answer.report.files] == [LINK]
     (head,) = host.requests
-    assert f"authorization: bearer {KEY}\r\n" in head.lower()
+    facts = load_providers()[provider].facts
+    assert f"{facts.key_header}: {facts.key_prefix}{KEY}\r\n".lower() in head.lower()
     assert "accept-encoding: identity\r\n" in head.lower()
     assert "cookie" not in head.lower()
+
+
+FAL_STATUS = "/vendor/gpt-image-2/requests/t1/status"
+FAL_RESULTS = "/vendor/gpt-image-2/requests/t1"
+DONE = {"status": "COMPLETED", "request_id": "t1"}
+
+
+async def test_results_apart_from_their_status_are_fetched_once_it_is_over_and_kept_as_one_document(
+    host: MediaHost, status_client: StatusClient
+) -> None:
+    host.put(FAL_STATUS, tells({"status": "IN_PROGRESS", "request_id": "t1"}, status=202))
+    assert (await status_client.ask("fal", "t1", MODEL)).outcome is Outcome.IN_PROGRESS
+    host.put(FAL_STATUS, tells(DONE))
+    host.put(FAL_RESULTS, tells({"images": [{"url": LINK}]}))
+
+    answer = await status_client.ask("fal", "t1", MODEL)
+
+    assert answer.outcome is Outcome.ANSWERED
+    assert json.loads(answer.body) == {"answer": DONE, "results": {"images": [{"url": LINK}]}}
+    assert [head.split(" ")[1] for head in host.requests] == [FAL_STATUS, FAL_STATUS, FAL_RESULTS]
+    assert all(f"authorization: key {KEY}\r\n" in head.lower() for head in host.requests)
+
+
+@pytest.mark.parametrize(
+    ("results", "outcome"),
+    [
+        (tells({"detail": [{"msg": "too dark"}]}, status=422), Outcome.ANSWERED),
+        (tells({"detail": "too late", "error_type": "request_timeout"}, status=504), Outcome.ANSWERED),
+        (tells({"detail": "come again"}, status=503), Outcome.UNREADABLE),
+        (tells(b"<html>", status=502), Outcome.UNREADABLE),
+        (tells({"images": []}), Outcome.NO_FILES),
+        (tells({}, status=401), Outcome.KEY_REFUSED),
+        (tells({}, status=429), Outcome.RATE_LIMITED),
+    ],
+)
+async def test_results_that_are_a_failure_end_the_task_where_they_are_about_its_run(
+    host: MediaHost, status_client: StatusClient, results: Told, outcome: Outcome
+) -> None:
+    host.put(FAL_STATUS, tells(DONE))
+    host.put(FAL_RESULTS, results)
+    assert (await status_client.ask("fal", "t1", MODEL)).outcome is outcome
 
 
 async def test_the_simulated_providers_answer(clock: TurnableClock) -> None:

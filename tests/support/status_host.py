@@ -14,6 +14,7 @@ from tests.support.media_host import Answer, MediaHost, says
 
 KEY = "key-of-the-test"
 PER_MINUTE = 60
+MODEL = "vendor/gpt-image-2"  # with an owner, as some providers want it
 
 
 def access(host: MediaHost, *, key: str | None = KEY, per_minute: int = PER_MINUTE) -> Access:
@@ -50,9 +51,9 @@ def tells(document: object, *lines: str, status: int = 200) -> Answer:
     return says(status, body, "connection: close", *lines)
 
 
-def status_path(provider: str, task_id: str) -> str:
-    """Where a provider is asked about a task of the model ``gpt-image-2``."""
-    request = load_providers()[provider].status_request(task_id, "gpt-image-2")
+def status_path(provider: str, task_id: str, model: str = "gpt-image-2") -> str:
+    """Where a provider is asked about a task of such a model."""
+    request = load_providers()[provider].status_request(task_id, model)
     assert request is not None
     url = httpx2.URL(request.path, params=dict(request.query) or None)
     return url.raw_path.decode()

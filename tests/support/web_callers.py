@@ -7,10 +7,13 @@ from typing import Any
 import httpx2
 from starlette.types import ASGIApp
 
+from receiver.plugins import names
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 
 LogLines = MutableSequence[MutableMapping[str, Any]]
+
+PROVIDERS = ", ".join(sorted(names("providers")))  # as refusals list them
 
 API_TOKEN = "a-backend-of-the-tests"
 ADMIN_TOKEN = "an-admin-of-the-tests"

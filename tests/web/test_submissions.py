@@ -14,7 +14,7 @@ from receiver.worker import FALLBACK_SECONDS
 from tests.support.engines import on_both_engines
 from tests.support.messages import TRACEPARENT
 from tests.support.waiting import until
-from tests.support.web_callers import API_TOKEN, callback_path, caller, log_task
+from tests.support.web_callers import API_TOKEN, PROVIDERS, callback_path, caller, log_task
 
 FULL = {
     "provider": "vidgo",
@@ -108,7 +108,7 @@ async def test_logging_at_the_same_instant_makes_one_submission(backend: httpx2.
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"provider": "nobody"}, "apidot, apixo, reapi, vidgo"),
+        ({"provider": "nobody"}, PROVIDERS),
         ({"provider": None}, "provider"),
         ({"owner": ""}, "owner"),
         ({"owner": "x" * 201}, "owner"),

@@ -16,7 +16,7 @@ from receiver.times import to_text
 from tests.support.engines import on_both_engines
 from tests.support.loopback import Answer, talk
 from tests.support.waiting import until
-from tests.support.web_callers import API_TOKEN, callback_path, log_task, progress_callback
+from tests.support.web_callers import API_TOKEN, PROVIDERS, callback_path, log_task, progress_callback
 
 ODD_IDS = [
     "a/b",
@@ -349,7 +349,7 @@ async def test_a_misspelt_provider_is_refused_and_the_known_ones_are_named(
 ) -> None:
     answer = await backend.get(f"{path}?provider=vigdo")
     assert answer.status_code == 400
-    assert answer.json()["detail"] == "A provider must be one of: apidot, apixo, reapi, vidgo."
+    assert answer.json()["detail"] == f"A provider must be one of: {PROVIDERS}."
 
 
 async def test_a_span_that_ends_before_it_begins_is_refused(backend: httpx2.AsyncClient) -> None:
