@@ -25,6 +25,7 @@ RANKS |= dict.fromkeys(
         "folders",
         "escapes",
         "manual",
+        "timeline",
         "privileges",
         "signing",
         "sink_urls",

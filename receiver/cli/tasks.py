@@ -19,11 +19,11 @@ from receiver.cli.filters import (
     until_option,
     wait_option,
 )
-from receiver.cli.output import as_json, print_heading, print_json
+from receiver.cli.output import as_json, paint, print_heading, print_json
 from receiver.cli.tables import print_lines, print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
-from receiver.cli.timeline import timeline
 from receiver.escapes import printable
+from receiver.timeline import timeline
 
 
 @click.group()
@@ -132,4 +132,4 @@ def print_task(task: dict[str, Any]) -> None:
             # Behind others at a sink that is down; only the sink knows why.
             say("receiver sinks list shows what keeps a sink from taking them.", dim=True)
     print_heading("Timeline")
-    print_lines(timeline(task), right=(1,))
+    print_lines(timeline(task, paint), right=(1,))

@@ -1,7 +1,7 @@
 """The bytes of a stored file, to backends and to whoever holds a signed link."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.asset_keys import disposition
 from receiver.errors import Rejected
-from receiver.models import Asset, AssetState
+from receiver.models import Asset, AssetState, Event
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.urls import ASSET_PATH
@@ -41,18 +41,28 @@ async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     has_token = request.state.role >= Role.BACKEND
     remaining = 0 if has_token else _remaining_seconds(runtime, query, provider, task_id, index)
-    leave = request.scope.get("extensions", {}).get(LEAVE)
     # Before anything is looked up, so that those who are too many cost next to nothing.
     shares = [f"file {provider}/{task_id}/{index}", *([f"token {request.state.caller}"] if has_token else [])]
+    return await streamed(request, shares, lambda stream: _answer(runtime, request, remaining, stream))
+
+
+async def streamed(
+    request: Request, shares: Sequence[str], answer: Callable[[Stream], Awaitable[Response]]
+) -> Response:
+    """An answer that may be a file on its way to a slow reader, for which there are so many places.
+
+    One that is a file gives its place back itself, however it ends. Raises Unavailable for one too many.
+    """
+    leave = request.scope.get("extensions", {}).get(LEAVE)
     stream = STREAMS.open(*shares, most=most_streams(), leave=leave)
     try:
-        answer = await _answer(runtime, request, remaining, stream)
+        answered = await answer(stream)
     except BaseException:
         stream.close()
         raise
-    if not isinstance(answer, _File):
+    if not isinstance(answered, _File):
         stream.close()
-    return answer
+    return answered
 
 
 ENDPOINTS = (
@@ -99,12 +109,26 @@ def _remaining_seconds(runtime: Runtime, query: LinkQuery, provider: str, task_i
 
 async def _answer(runtime: Runtime, request: Request, remaining: int, stream: Stream) -> Response:
     params = request.path_params
-    provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
+    provider, task_id = params["provider"], params["task_id"]
     has_token = request.state.role >= Role.BACKEND
     event = await runtime.store.get_event(provider, task_id)
     # For a token, another owner's files do not exist.
     if event is None or (has_token and not may_act_for(request, event.submission.owner)):
         raise _unknown_file()
+    cache_control = "no-store"  # nobody keeps what a token fetched
+    if remaining:  # a copy lives no longer than the link that fetched it
+        cache_control = f"private, max-age={min(remaining, MAX_AGE_SECONDS)}, immutable"
+    return await send_asset(runtime, request, event, cache_control, stream)
+
+
+async def send_asset(
+    runtime: Runtime, request: Request, event: Event, cache_control: str, stream: Stream
+) -> Response:
+    """The file of an event that the request's path names, or the part that is asked for.
+
+    Raises Rejected where it is not there. Whoever asks has been found to be allowed to.
+    """
+    index = _index(request.path_params["index"])
     stream.join(f"owner {event.submission.owner}", most_streams())
     asset = next((asset for asset in event.assets if asset.index == index), None)
     if asset is None:
@@ -113,9 +137,6 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
         why = f", because of {asset.outcome}" if asset.outcome else ""
         raise Rejected(ProblemType.FILE_NOT_STORED, f"This file is {asset.state}{why}.")
     etag, size = f'"{asset.sha256}"', asset.bytes or 0
-    cache_control = "no-store"  # nobody keeps what a token fetched
-    if remaining:  # a copy lives no longer than the link that fetched it
-        cache_control = f"private, max-age={min(remaining, MAX_AGE_SECONDS)}, immutable"
     headers = {
         **_HEADERS,
         "cache-control": cache_control,

@@ -113,7 +113,7 @@ async def show_ready(runtime: Runtime, request: Request, _: Nothing) -> Response
     parts |= others  # whatever they are: this process can answer requests
     status, code = ("ready", 200) if is_ready else ("not ready", 503)
     if request.state.role is not Role.ADMIN:
-        shown = {name: _in_short(state) for name, state in parts.items()}
+        shown = {name: in_short(state) for name, state in parts.items()}
         return reply(Readiness(status=status, parts=shown), code)
     parts |= await _with_waiting(runtime, parts)
     report = await runtime.health.look()
@@ -231,11 +231,12 @@ async def _with_waiting(runtime: Runtime, parts: Mapping[str, str]) -> dict[str,
     return shown
 
 
-def _in_short(state: str) -> str:
+def in_short(state: str) -> str:
+    """How a part is, for whoever is no admin."""
     if state in WELL:
         return state
     if state.startswith(ELSEWHERE):
-        return ELSEWHERE + _in_short(state.removeprefix(ELSEWHERE))
+        return ELSEWHERE + in_short(state.removeprefix(ELSEWHERE))
     if state.startswith("running, but "):
         return "running, but troubled"
     return "stopped" if state.startswith("stopped") else "failing"

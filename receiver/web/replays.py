@@ -249,5 +249,14 @@ def _shown(replay: Replay) -> ReplayShown:
     return shape(ReplayShown, replay, filter=_filter(replay.filter))
 
 
+def clauses_in_words(replay: Replay) -> str:
+    """What a replay is about, as it would be typed: ``state=failed since=2026-11-29T14:00:00.000Z``."""
+    document = msgspec.to_builtins(_filter(replay.filter))
+    tasks = document.pop("task_ids", ())
+    words = [f"{name}={value}" for name, value in document.items()]
+    words += [f"{len(tasks)} picked"] if tasks else []
+    return " ".join(words) or "everything"
+
+
 def _filter(wanted: WorkFilter) -> FilterShown:
     return shape(FilterShown, wanted, since=text_or_none(wanted.since), until=text_or_none(wanted.until))

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from receiver.config.parsers import filter_text
 from receiver.health.look import sink_state_told
 from receiver.loops import sink_lane
-from receiver.models import OutboxState, Outcome, SinkState
+from receiver.models import OutboxState, Outcome, SinkState, Stats
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.endpoints import Audience, Endpoint, Nothing
@@ -56,8 +56,13 @@ class SinkTested(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_sinks(runtime: Runtime, _request: Request, _: Nothing) -> Response:
     """All sinks, with what waits for each."""
-    stats, relay = await runtime.stats.get(anew=True), runtime.relay
-    rows, elsewhere = [], runtime.elsewhere()
+    return reply(SinkList(sinks=sink_rows(runtime, await runtime.stats.get(anew=True))))
+
+
+def sink_rows(runtime: Runtime, stats: Stats) -> list[SinkRow]:
+    """Every sink that is set, with what these counts say waits for it."""
+    relay, elsewhere = runtime.relay, runtime.elsewhere()
+    rows = []
     for sink in runtime.settings.sinks:
         last = relay.answers.get(sink.name)
         told = elsewhere.get(sink_lane(sink.name), RUNNING)
@@ -74,7 +79,7 @@ async def list_sinks(runtime: Runtime, _request: Request, _: Nothing) -> Respons
                 ended_at=text_or_none(last.ended_at if last else None),
             )
         )
-    return reply(SinkList(sinks=rows))
+    return rows
 
 
 async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:

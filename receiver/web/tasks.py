@@ -1,5 +1,6 @@
 """Backends look at tasks: a list, and one task with its whole history."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -196,7 +197,9 @@ async def show(runtime: Runtime, request: Request, query: TaskQuery) -> Response
         of = task.provider, task.task_id
         await runtime.task_waiters.wait(of, request.state.caller, query.wait, has_ended)
         task = await _find(runtime, request)
-    return reply(await _shown(runtime, task))
+    assets = task.event.assets if task.event else ()
+    links = await runtime.links.links(task.provider, task.task_id, assets, runtime.clock.now())
+    return reply(shown(runtime, task, links))
 
 
 ENDPOINTS = (
@@ -236,10 +239,10 @@ def _has_ended(event: Event | None) -> bool:
     return event is not None and event.type is not None
 
 
-async def _shown(runtime: Runtime, task: Task) -> TaskShown:
+def shown(runtime: Runtime, task: Task, links: Mapping[int, str]) -> TaskShown:
+    """A task as it is told, with links to its files, by their index, where any are to be told."""
     submission, event = task.submission, task.event
     assets = event.assets if event else ()
-    links = await runtime.links.links(task.provider, task.task_id, assets, runtime.clock.now())
     due_at = task.poll.due_at if task.poll and runtime.status_client.can_ask(task.provider) else None
     return shape(
         TaskShown,

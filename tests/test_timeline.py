@@ -7,7 +7,7 @@ import click
 import pytest
 
 from receiver.cli.tables import print_lines
-from receiver.cli.timeline import elapsed, timeline
+from receiver.timeline import elapsed, timeline
 
 SUBMITTED_AT = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 
