@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 # To a database server: one that writes, one for wake-ups, and one at least for each purpose of reads.
-LEAST_CONNECTIONS = 6
-CONNECTIONS = 7  # a host's small plans have twenty
+LEAST_CONNECTIONS = 7
+CONNECTIONS = 8  # a host's small plans have twenty
 
 
 class AwsAccess(msgspec.Struct, frozen=True, kw_only=True):

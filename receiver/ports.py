@@ -27,6 +27,7 @@ from receiver.models import (
     Delivery,
     Event,
     FetchLoad,
+    FileRow,
     FoundDead,
     HistoryPage,
     KeptDelivery,
@@ -35,6 +36,7 @@ from receiver.models import (
     Matches,
     Moved,
     Notification,
+    OddPage,
     OutboxEntry,
     OutboxWork,
     PollWork,
@@ -60,6 +62,7 @@ from receiver.models import (
     TableCopy,
     Task,
     TaskFilter,
+    TaskKey,
     TaskPage,
     Verdict,
     WorkFilter,
@@ -223,12 +226,6 @@ class SessionStore(Protocol):
     async def open_session(self, session: Session, most: int) -> None:
         """Keep a new one. Of its token's others the newest stay, so that there are ``most`` in all."""
 
-    async def get_session(self, session_id: str) -> Session | None:
-        """One session, over or not."""
-
-    async def list_sessions(self, now: datetime) -> list[Session]:
-        """Those that are not over, the newest first, some hundreds at most."""
-
     async def note_seen(self, session_id: str, now: datetime) -> None:
         """Somebody asked for something with it."""
 
@@ -243,6 +240,58 @@ class SessionStore(Protocol):
 
     async def use_code(self, code: str, now: datetime) -> str | None:
         """The hash of the token that a code stands for; None for one that is over, used up or unknown."""
+
+
+class PageReads(Protocol):
+    """What the admin pages read of a Store, beside everything else and never for long.
+
+    Each of these is a part of a page: it is read on threads that only pages have, is ended after a quarter of
+    a second or when whoever asks leaves, and raises Unavailable then. What has the name of a method of the
+    Store does the same.
+    """
+
+    async def get_session(self, session_id: str) -> Session | None:
+        """One session, over or not."""
+
+    async def list_sessions(self, now: datetime) -> list[Session]:
+        """Those that are not over, the newest first, some hundreds at most."""
+
+    async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
+        """A page of tasks, found among 5,000 rows at most; ``looked_to`` says how far back that went."""
+
+    async def find_tasks(self, beginning: str, limit: int) -> list[TaskKey]:
+        """Some tasks whose providers' ids begin so, of each provider there is."""
+
+    async def get_task(self, provider: str, task_id: str) -> Task | None: ...
+
+    async def get_event(self, provider: str, task_id: str) -> Event | None: ...
+
+    async def get_submission(self, submission_id: str) -> Submission | None: ...
+
+    async def list_submissions(
+        self, wanted: SubmissionFilter, limit: int, cursor: str | None
+    ) -> SubmissionPage: ...
+
+    async def list_odd(self, verdict: Verdict, limit: int, cursor: str | None) -> OddPage:
+        """A page of deliveries of a verdict by which they changed nothing, or nothing yet."""
+
+    async def count_odd(self, verdicts: Sequence[Verdict], most: int) -> dict[Verdict, int]:
+        """How many deliveries there are of each of these verdicts; ``most`` stands for so many and more."""
+
+    async def list_pending_files(self, limit: int) -> list[FileRow]:
+        """Files that are still to be fetched, those whose links die first in front.
+
+        Where more than 5,000 wait, they are the first of some 5,000 of them.
+        """
+
+    async def list_dead(self, sink: str | None, limit: int, cursor: str | None) -> DeadLetterPage: ...
+
+    async def count_dead_outcomes(self, sink: str | None, most: int) -> dict[str, int]:
+        """What the newest ``most`` dead letters ended with, the most frequent first."""
+
+    async def list_replays(self, limit: int) -> list[Replay]: ...
+
+    async def get_replay(self, replay_id: str) -> Replay | None: ...
 
 
 class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
@@ -493,6 +542,10 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
 
         ``lost_before``: of reservations without a task those that were logged before it are counted.
         """
+
+    @property
+    def pages(self) -> PageReads:
+        """The same record for the admin pages."""
 
     async def ping(self) -> None:
         """Prove that a commit works."""

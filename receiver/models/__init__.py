@@ -1,6 +1,7 @@
 """The values that pass between modules: states and words, tasks, leased work, replays."""
 
 from receiver.models.health import Alert, Backlog, Counted
+from receiver.models.listed import FileRow, OddDelivery, OddPage, TaskKey
 from receiver.models.replays import (
     DeadLetter,
     DeadLetterPage,
@@ -114,6 +115,7 @@ __all__ = [
     "EventType",
     "FetchLoad",
     "FetchShare",
+    "FileRow",
     "FoundDead",
     "HistoryPage",
     "KeptDelivery",
@@ -124,6 +126,8 @@ __all__ = [
     "MessageFormat",
     "Moved",
     "Notification",
+    "OddDelivery",
+    "OddPage",
     "OutboxEntry",
     "OutboxState",
     "OutboxWork",
@@ -162,6 +166,7 @@ __all__ = [
     "TableCopy",
     "Task",
     "TaskFilter",
+    "TaskKey",
     "TaskPage",
     "TaskReference",
     "TaskState",

@@ -368,6 +368,7 @@ class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: tuple[TaskSummary, ...]
     next_cursor: str | None
+    looked_to: datetime | None = None  # of a page for people: when the last that was looked at was logged
 
 
 class HistoryPage(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -256,13 +256,22 @@ def find_on(
 
 
 def find_newest(
-    db: Cursor, found: Search, columns: str, limit: int, *, high: int, low: int = 0
+    db: Cursor,
+    found: Search,
+    columns: str,
+    limit: int,
+    *,
+    high: int,
+    low: int = 0,
+    most_rows: int | None = None,
 ) -> tuple[list[Row], int | None]:
-    """As ``find_on``, from ``high`` down to the oldest."""
+    """As ``find_on``, from ``high`` down to the oldest, of which ``most_rows`` are looked through."""
     rows: list[Row] = []
     sql = found.query(_with_place(found, columns), f"ORDER BY {found.walk.number} DESC LIMIT :limit")
     reached = None
-    for window in windows(db, found.walk, found.values, low=low, high=high, newest_first=True):
+    for window in windows(
+        db, found.walk, found.values, low=low, high=high, newest_first=True, most_rows=most_rows
+    ):
         place = {"low": window.low, "high": window.high, "limit": limit + 1 - len(rows)}
         rows += fetch_all(db.execute(sql, {**found.values, **place}))
         if len(rows) > limit:

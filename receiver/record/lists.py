@@ -29,7 +29,7 @@ from receiver.record.filters import (
 from receiver.record.rows import Row, fetch_all, parameters, to_values
 from receiver.record.views import SUBMISSION_COLUMNS
 from receiver.record.windows import LAST_NUMBER, Walk, cursor_at, number_below
-from receiver.times import to_text
+from receiver.times import from_text, to_text
 
 OF_PROVIDER = Walk(
     table="submissions s INDEXED BY submissions_provider", number="s.number", only="s.provider = :provider"
@@ -68,18 +68,35 @@ ORDER BY created_at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 
 
-def list_tasks(db: Cursor, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
-    """A page of tasks; see ``ports.Store.list_tasks``."""
+LOGGED_AT = "SELECT created_at FROM submissions WHERE number >= :number ORDER BY number LIMIT 1"
+
+
+def list_tasks(
+    db: Cursor, wanted: TaskFilter, limit: int, cursor: str | None, *, most_rows: int | None = None
+) -> TaskPage:
+    """A page of tasks; see ``ports.Store.list_tasks``, and of ``most_rows`` ``ports.PageReads``."""
     before = number_below(cursor)
     low, high = _span(db, wanted.since, wanted.until)
     numbers = references.numbers(db, wanted.reference, wanted.provider) if wanted.reference else ()
     rows, reached = find_newest(
-        db, task_search(wanted, numbers), TASK_COLUMNS, limit, high=min(high, before - 1), low=low
+        db,
+        task_search(wanted, numbers),
+        TASK_COLUMNS,
+        limit,
+        high=min(high, before - 1),
+        low=low,
+        most_rows=most_rows,
     )
     return TaskPage(
         tasks=tuple(to_values(rows, TaskSummary)),
         next_cursor=_cursor(reached),
+        looked_to=_logged_at(db, reached + 1) if reached is not None and most_rows is not None else None,
     )
+
+
+def _logged_at(db: Cursor, number: int) -> datetime | None:
+    found = db.execute(LOGGED_AT, {"number": number}).fetchone()
+    return from_text(found[0]) if found else None
 
 
 def task_search(wanted: TaskFilter, numbers: Sequence[int] = ()) -> Search:

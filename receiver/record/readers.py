@@ -18,6 +18,7 @@ Query = Callable[[Cursor], T]
 MOST_SECONDS = 5.0  # from asking to the answer: beyond it whoever asked is told to come again
 RETRY_AFTER_SECONDS = 5.0
 INTERRUPT_SECONDS = 0.05
+PAGE_SECONDS = 0.25  # the same of one part of a page, once it has begun
 PAUSE_SECONDS = 1.0  # the longest that reads under way are waited for
 
 
@@ -28,12 +29,19 @@ class Purpose(StrEnum):
     LOOK_UP = "look-up"  # one thing by its key
     LIST = "list"  # many, for somebody who may leave
     WORK = "work"  # many, for a loop
+    PAGE = "page"  # a part of a page, for a person who looks at the rest meanwhile
 
 
 # Those that may take long.
-LONG = frozenset({Purpose.LIST, Purpose.WORK})
+LONG = frozenset({Purpose.LIST, Purpose.WORK, Purpose.PAGE})
 
-THREADS: Mapping[Purpose, int] = {Purpose.DUE: 1, Purpose.LOOK_UP: 4, Purpose.LIST: 2, Purpose.WORK: 1}
+THREADS: Mapping[Purpose, int] = {
+    Purpose.DUE: 1,
+    Purpose.LOOK_UP: 4,
+    Purpose.LIST: 2,
+    Purpose.WORK: 1,
+    Purpose.PAGE: 2,
+}
 
 
 class ReadConnection(Protocol):
@@ -79,6 +87,8 @@ class Readers:
     async def read(self, query: Query[T], purpose: Purpose) -> T:
         """What ``query`` returns. It ends when the caller is cancelled, and after ``MOST_SECONDS``.
 
+        A part of a page ends after ``PAGE_SECONDS``.
+
         Raises Unavailable: the file cannot be read now, or not in that time.
         """
         self._refuse_when_closing()
@@ -93,7 +103,8 @@ class Readers:
                     future = self._pools[purpose].submit(self._run, read)
                     self._under_way.add(future)
                     future.add_done_callback(self._under_way.discard)  # by the thread, whoever waits
-                    return await asyncio.wrap_future(future)
+                    async with asyncio.timeout(PAGE_SECONDS if purpose is Purpose.PAGE else None):
+                        return await asyncio.wrap_future(future)
         except TimeoutError as exc:
             raise Unavailable(
                 "the database could not be read in time", retry_after_seconds=RETRY_AFTER_SECONDS

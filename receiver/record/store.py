@@ -73,6 +73,7 @@ from receiver.record import (
 )
 from receiver.record.cursor import Cursor
 from receiver.record.leases import lease_name
+from receiver.record.page_reads import PageReader
 from receiver.record.readers import Purpose, Query, Readers
 from receiver.record.writer import Writer
 
@@ -86,6 +87,7 @@ class RecordStore:
     def __init__(self, writer: Writer, readers: Readers, options: StoreOptions) -> None:
         self._writer = writer
         self._readers = readers
+        self.pages = PageReader(readers, options)
         self._options = options
         self._holder = options.clock.new_id("process")  # with its start, so that no other one has this name
         self._sinks = frozenset(route.sink for route in options.routes)
@@ -318,12 +320,6 @@ class RecordStore:
 
     async def get_traceparent(self, provider: str, task_id: str) -> str | None:
         return await self._read(lambda c: views.get_traceparent(c, provider, task_id), Purpose.DUE)
-
-    async def get_session(self, session_id: str) -> Session | None:
-        return await self._read(lambda c: sessions.get_session(c, session_id))
-
-    async def list_sessions(self, now: datetime) -> list[Session]:
-        return await self._read(lambda c: sessions.list_sessions(c, now))
 
     async def list_links(self, provider: str, task_id: str) -> list[str]:
         return await self._read(lambda c: views.list_links(c, provider, task_id), Purpose.DUE)

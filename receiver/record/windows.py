@@ -46,10 +46,15 @@ def windows(
     low: int = 0,
     high: int = LAST_NUMBER,
     newest_first: bool = False,
+    most_rows: int | None = None,
 ) -> Iterator[Window]:
-    """Cut the rows with numbers from ``low`` to ``high`` into windows, until all are in one or time is up."""
+    """Cut the rows with numbers from ``low`` to ``high`` into windows, until all are in one or time is up.
+
+    With ``most_rows`` it is up when so many were looked through.
+    """
     until = time.monotonic() + LOOK_SECONDS
-    size = FIRST_WINDOW
+    left = most_rows
+    size = FIRST_WINDOW if left is None else min(FIRST_WINDOW, left)
     sql = edge_query(walk, newest_first=newest_first)
     while True:
         edge = db.execute(sql, {**values, "low": low, "high": high, "size": size - 1}).fetchone()
@@ -63,9 +68,13 @@ def windows(
         else:
             yield Window(low=low, high=number, is_last=False)
             low = number + 1
-        if time.monotonic() >= until:
+        if left is not None:
+            left -= size
+        if left == 0 or time.monotonic() >= until:
             return
         size = min(2 * size, LARGEST_WINDOW)
+        if left is not None:
+            size = min(size, left)
 
 
 def edge_query(walk: Walk, *, newest_first: bool) -> str:

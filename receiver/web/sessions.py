@@ -71,7 +71,7 @@ async def make_link(runtime: Runtime, request: Request, _: Nothing) -> Response:
 async def list_sessions(runtime: Runtime, _request: Request, _: Nothing) -> Response:
     """Who is logged in."""
     log_ins = _log_ins(runtime)
-    listed = await runtime.store.list_sessions(runtime.clock.now())
+    listed = await runtime.store.pages.list_sessions(runtime.clock.now())
     rows = [shape(SessionRow, each, who=name) for each in listed if (name := log_ins.name_of(each))]
     return reply(SessionList(sessions=rows))
 

@@ -364,7 +364,7 @@ async def test_a_process_has_no_more_connections_than_it_may_have(cluster: Clust
     cluster.create("few")
     url, count = cluster.url("few"), "SELECT count(*) FROM pg_stat_activity WHERE datname = 'few'"
     async with receiver(
-        tmp_path, {"RECEIVER_DATABASE_URL": url, "RECEIVER_DATABASE_CONNECTIONS": "6"}
+        tmp_path, {"RECEIVER_DATABASE_URL": url, "RECEIVER_DATABASE_CONNECTIONS": "7"}
     ) as service:
         await service.submit("task")
         asked = [

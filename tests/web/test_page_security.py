@@ -79,7 +79,7 @@ async def test_a_token_opens_a_session_whose_cookie_scripts_and_other_sites_neve
     assert page.status_code == 200
     assert "admin root" in page.text
     assert "on call" in page.text
-    (session,) = await runtime.store.list_sessions(runtime.clock.now())
+    (session,) = await runtime.store.pages.list_sessions(runtime.clock.now())
     secret = cookie.partition("=")[2].partition(".")[0]
     assert secret not in repr(session)
     assert ADMIN_TOKEN not in repr(session)
@@ -115,7 +115,7 @@ async def test_a_forged_cookie_costs_no_look_at_the_record(
     async def fail(*_: object) -> None:
         raise AssertionError("the record was asked")
 
-    monkeypatch.setattr(type(runtime.store), "get_session", fail)
+    monkeypatch.setattr(type(runtime.store.pages), "get_session", fail)
     for cookie in ("x", "a.b.c", f"{'a' * 22}.99999999999.{'b' * 32}", "a.99999999999999.b", ".1."):
         headers = {"cookie": f"__Host-receiver={cookie}", **OURS}
         assert (await somebody.get("/admin/", headers=headers)).status_code == 303
@@ -211,7 +211,7 @@ async def test_a_token_has_twenty_sessions_at_most(
     for _ in range(21):
         async with browser(app) as another:
             await log_in(another, ADMIN_TOKEN)
-    listed = await runtime.store.list_sessions(runtime.clock.now())
+    listed = await runtime.store.pages.list_sessions(runtime.clock.now())
     assert len(listed) == 21  # and the viewer's
     assert (await viewer.get("/admin/", headers=OURS)).status_code == 200
 

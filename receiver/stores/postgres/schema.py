@@ -460,6 +460,12 @@ CREATE TABLE alerts (
 );
 """
 
+# Deliveries that did not count, for people.
+_ODD_DELIVERIES = """
+CREATE INDEX deliveries_odd ON deliveries (verdict, number)
+    WHERE verdict IN ('early', 'unowned', 'refused', 'conflict', 'unrecognised', 'unconfirmed')
+"""
+
 # Each once, in this order, in a transaction of its own; a released one is never edited.
 MIGRATIONS = (
     Migration("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
@@ -468,4 +474,5 @@ MIGRATIONS = (
     Migration("0.4.0 traces", _TRACES, is_additive=True),
     Migration("0.4.0 sessions", _SESSIONS, is_additive=True),
     Migration("0.4.0 alerts", _ALERTS, is_additive=True),
+    Migration("0.4.0 odd deliveries", _ODD_DELIVERIES, is_additive=True),
 )

@@ -151,7 +151,13 @@ def threads(connections: int) -> dict[Purpose, int]:
     """How many of a process's connections read for which purpose; look-ups have most of what is to spare."""
     spare = connections - LEAST_CONNECTIONS
     lists = spare // 3
-    return {Purpose.DUE: 1, Purpose.LOOK_UP: 1 + spare - lists, Purpose.LIST: 1 + lists, Purpose.WORK: 1}
+    return {
+        Purpose.DUE: 1,
+        Purpose.LOOK_UP: 1 + spare - lists,
+        Purpose.LIST: 1 + lists,
+        Purpose.WORK: 1,
+        Purpose.PAGE: 1,
+    }
 
 
 def prepare(database: Database, options: StoreOptions) -> None:

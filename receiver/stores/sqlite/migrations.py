@@ -162,6 +162,17 @@ def m019_alerts(db: Database) -> None:
     )
 
 
+@migrations()
+def m020_odd_deliveries(db: Database) -> None:
+    """A way to deliveries that did not count, for people."""
+    db.execute(
+        """
+        CREATE INDEX deliveries_odd ON deliveries (verdict, number)
+        WHERE verdict IN ('early', 'unowned', 'refused', 'conflict', 'unrecognised', 'unconfirmed')
+        """
+    )
+
+
 def migrate(path: Path) -> list[str]:
     """Bring the file at ``path`` to today's schema; the names applied, which may be none.
 

@@ -20,7 +20,7 @@ from receiver.config.bearer import parse_bearer
 from receiver.config.settings import Settings
 from receiver.errors import Unavailable
 from receiver.models import PageRole, Session
-from receiver.ports import SessionStore
+from receiver.ports import Store
 from receiver.tokens import Tokens
 
 SESSION = timedelta(hours=12)
@@ -61,7 +61,7 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True):
 class LogIns:
     """Opens sessions and finds them."""
 
-    def __init__(self, settings: Settings, tokens: Tokens, store: SessionStore, clock: Clock) -> None:
+    def __init__(self, settings: Settings, tokens: Tokens, store: Store, clock: Clock) -> None:
         self._tokens = tokens
         self._store = store
         self._clock = clock
@@ -112,7 +112,7 @@ class LogIns:
         """The session that a cookie leads to, if it is not over. Raises Unavailable."""
         now = self._clock.now()
         secret = self._opened("session", cookie, now)
-        session = await self._store.get_session(_hashed(secret)) if secret else None
+        session = await self._store.pages.get_session(_hashed(secret)) if secret else None
         if secret is None or session is None:
             return None
         name = self.name_of(session)

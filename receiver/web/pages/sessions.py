@@ -10,7 +10,7 @@ log = structlog.get_logger()
 
 async def show(visit: Visit) -> Response:
     """Every session to admins, to viewers those of their token."""
-    listed = await visit.runtime.store.list_sessions(visit.now)
+    listed = await visit.runtime.store.pages.list_sessions(visit.now)
     sessions = [(each, name) for each in listed if (name := visit.log_ins.name_of(each))]
     if not visit.is_admin:
         mine = visit.visitor.session.token if visit.visitor else ""

@@ -1,0 +1,44 @@
+"""No statement of the admin pages reads a whole table, however large it is."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from receiver.record import lists, page_lists, sessions
+from receiver.stores.sqlite.migrations import migrate
+
+# What may be walked from one end: an index of the few rows that are in a state, read up to a limit.
+SHORT = re.compile(
+    r"SCAN (assets USING INDEX assets_pending|outbox USING INDEX outbox_dead|[mwp]\b|providers\b|\(subquery-)"
+)
+
+STATEMENTS = {
+    name: sql
+    for module in (page_lists, sessions)
+    for name, sql in vars(module).items()
+    if name.isupper() and isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|DELETE|UPDATE)", sql)
+} | {"LOGGED_AT": lists.LOGGED_AT}
+WHOLE = {"END_ALL", "END_CODES", "DELETE_OLD_CODES"}  # all of what is short: log-ins, and codes of a minute
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    migrate(tmp_path / "receiver.db")
+    with closing(sqlite3.connect(tmp_path / "receiver.db")) as db:
+        yield db
+
+
+@pytest.mark.parametrize("name", sorted(STATEMENTS.keys() - WHOLE))
+def test_each_goes_by_an_index(record: sqlite3.Connection, name: str) -> None:
+    sql = STATEMENTS[name]
+    values = dict.fromkeys(re.findall(r"(?<![:\w]):([a-z_]+)", sql), 1)
+    plan = [row[3] for row in record.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert [step for step in plan if "SCAN" in step and not SHORT.match(step)] == [], plan
+
+
+def test_they_are_all_looked_at() -> None:
+    assert len(STATEMENTS) >= 15
