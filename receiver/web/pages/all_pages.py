@@ -3,12 +3,44 @@
 from starlette.routing import Route
 
 from receiver.runtime import Runtime
-from receiver.web.pages import login, overview, sessions
+from receiver.web.pages import (
+    deliveries,
+    files,
+    find,
+    login,
+    overview,
+    providers,
+    replays,
+    sessions,
+    settings,
+    sinks,
+    submissions,
+    task,
+    tasks,
+)
+from receiver.web.pages import (
+    help as help_page,
+)
 from receiver.web.pages.door import PageDoor
 from receiver.web.pages.log_ins import LogIns
 from receiver.web.pages.visits import Page
 
-PAGES: tuple[Page, ...] = (*overview.PAGES, *sessions.PAGES, *login.PAGES)
+PAGES: tuple[Page, ...] = (
+    *overview.PAGES,
+    *tasks.PAGES,
+    *task.PAGES,
+    *files.PAGES,
+    *submissions.PAGES,
+    *deliveries.PAGES,
+    *sinks.PAGES,
+    *providers.PAGES,
+    *replays.PAGES,
+    *settings.PAGES,
+    *sessions.PAGES,
+    *help_page.PAGES,
+    *find.PAGES,
+    *login.PAGES,
+)
 
 
 def page_routes(runtime: Runtime) -> list[Route]:

@@ -133,10 +133,11 @@ class PageDoor:
             return self._to_log_in(visit)
         _check_role(page, visit.role)
         if page.method == "GET":
-            return await unless_left(visit.request, page.answer(visit))
+            answering = page.answer(visit)
+            return await (answering if page.is_file else unless_left(visit.request, answering))
         check_form(headers)
         self._intake.check(headers, MAX_BYTES)
-        with self._intake.reserve(visit.visitor.name if visit.visitor else "stranger", MAX_BYTES) as waiting:
+        with self._intake.reserve(visit.caller, MAX_BYTES) as waiting:
             visit.form = read_form(await waiting.read(visit.request.receive))
             visit.is_read = True
         self._check_mark(page, visit)

@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.escapes import printable
-from receiver.times import in_words, to_text
+from receiver.times import from_text, in_words, to_text
 from receiver.urls import path_part
+from receiver.web.pages.redaction import redact_text
 from receiver.web.pages.security import HEADERS, NEVER_KEPT
 from receiver.web.pages.static import static_files, takes_gzip
 
 LEAST_COMPRESSED = 1_000  # bytes; below it there is nothing to gain
+MOST_OF_OTHERS = 160  # characters of what others wrote
 MOST_OF_AN_ID = 24  # characters of an id in a list; its end tells it from others
 
 
@@ -42,6 +44,7 @@ def environment() -> Environment:
         "number": number,
         "span": in_words,
         "size": size,
+        "outside": outside,
     }
     return made
 
@@ -58,7 +61,10 @@ def render(template: str, prefix: str, now: datetime, **values: Any) -> bytes:
     def ago(moment: datetime | None) -> Markup | str:
         return "" if moment is None else _ago(moment, now)
 
-    functions: dict[str, Callable[..., Any]] = {"url": url, "static": static, "ago": ago}
+    def moment(text: str) -> Markup:
+        return _ago(from_text(text), now)
+
+    functions: dict[str, Callable[..., Any]] = {"url": url, "static": static, "ago": ago, "moment": moment}
     return environment().get_template(template).render(now=now, **functions, **values).encode()
 
 
@@ -98,6 +104,12 @@ def short(text: str) -> str:
 def number(value: int) -> str:
     """``12,345``."""
     return f"{value:,}"
+
+
+def outside(text: str) -> str:
+    """What somebody else wrote: no link, and not for long."""
+    plain = redact_text(text)
+    return plain if len(plain) <= MOST_OF_OTHERS else f"{plain[:MOST_OF_OTHERS]}…"
 
 
 def size(value: int) -> str:

@@ -65,6 +65,11 @@ class Visit:
         return self.role is PageRole.ADMIN
 
     @property
+    def caller(self) -> str:
+        """Who asks, for logs and limits."""
+        return self.visitor.name if self.visitor else "stranger"
+
+    @property
     def peer(self) -> str:
         return self.request.client.host if self.request.client else ""
 
@@ -92,7 +97,8 @@ class Visit:
             looks=LOOKS,
             menu=[item for item in self._menu if item.access is not Access.ADMIN or self.is_admin],
             here=self.request.scope["path"],
-            place=self.place if self.request.method == "GET" else "",
+            # What was refused is no place to come back to, and may hold what must stand on no page.
+            place=self.place if status == 200 and self.request.method == "GET" and visitor else "",
             **values,
         )
         return respond(self.request, html, status, headers)
@@ -119,4 +125,5 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "GET"
     menu: str | None = None  # its name in the menu
     is_marked: bool = True  # a form of it comes with the mark of its session
+    is_file: bool = False  # a file on its way to a reader, which ends with that by itself
     is_own: bool = False  # a POST by which viewers change nothing but what is their own
