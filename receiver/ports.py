@@ -19,6 +19,7 @@ from receiver.clock import Clock
 from receiver.models import (
     NO_LOAD,
     Alert,
+    AnnouncedPage,
     AssetWork,
     Attempt,
     Backlog,
@@ -49,6 +50,7 @@ from receiver.models import (
     ReplayWork,
     Replica,
     Report,
+    Route,
     ServerSeen,
     Session,
     Settlement,
@@ -525,6 +527,14 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         """A page of tasks; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
     async def count_stats(self) -> Stats: ...
+
+    async def list_announced(
+        self, cursor: str | None, wanted: Route, limit: int, *, last: int = 0
+    ) -> AnnouncedPage:
+        """What was queued for sinks behind ``cursor``, as far as it is wanted, of ``limit`` entries.
+
+        Without a cursor it begins with the ``last`` entries that there are. Raises Rejected (BAD_CURSOR).
+        """
 
     async def list_alerts(self) -> list[Alert]:
         """What was told of lines of health, of each the last."""

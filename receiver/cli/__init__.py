@@ -28,6 +28,8 @@ COMMANDS = {
     "dead": ("receiver.cli.dead:dead", "List dead letters, and have them sent after all."),
     "sinks": ("receiver.cli.sinks:sinks", "List sinks, send one a test event, make a secret."),
     "admin": ("receiver.cli.admin:admin", "Open the admin pages, and see who is logged in."),
+    "tail": ("receiver.cli.tail:tail", "Show events as they happen."),
+    "listen": ("receiver.cli.listen:listen", "Hand events on to a consumer while it is developed."),
     "health": ("receiver.cli.health:health", "Say what is wrong now, and what to do about it."),
     "stats": ("receiver.cli.stats:stats", "Count what the service holds."),
     "callback-url": ("receiver.cli.callback_url:callback_url", "Print a provider's callback URL."),

@@ -166,6 +166,16 @@ class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
     lease: str
 
 
+class AnnouncedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages as they were queued, each once however many sinks get it, and the cursor behind the last.
+
+    There may be fewer than were asked for, or none, and more behind the cursor.
+    """
+
+    works: tuple[OutboxWork, ...]  # of no sink in particular, and leased by nobody
+    cursor: str
+
+
 class Renewal(msgspec.Struct, frozen=True, kw_only=True):
     """What asking a provider for an asset's link anew came to, as of ``at``.
 

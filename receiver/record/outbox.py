@@ -13,11 +13,13 @@ import msgspec
 
 from receiver.models import (
     AnnouncedAsset,
+    AnnouncedPage,
     Announcement,
     AssetState,
     EventType,
     OutboxWork,
     Outcome,
+    Route,
     Settlement,
     Via,
 )
@@ -28,6 +30,7 @@ from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
 from receiver.record.rows import ByKeys, Row, fetch_all, find_rows, parameters
+from receiver.record.windows import cursor_at
 
 FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
@@ -49,6 +52,12 @@ DELETE FROM outbox AS o
 WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND {_NEWER}
 """  # noqa: S608
 
+_MESSAGES = """SELECT due.number, due.event, due.attempt, due.due_at, due.created_at, due.revision,
+    due.replay_id, due.is_superseded, due.content, e.id, s.provider, s.task_id, s.id, s.owner, s.model,
+    s.metadata, s.created_at, e.received_at, e.via, e.type, e.ended_at, e.error_code, e.error_message,
+    s.traceparent
+FROM due CROSS JOIN events e ON e.number = due.event CROSS JOIN submissions s ON s.number = due.event"""
+
 # The due entries of one sink, in order of age, with what their messages say, and what their revisions said
 # where that was kept. A newer one may have come while an older was held by somebody who died, or was a dead
 # letter. Nothing else of a submission is read: its request may be large.
@@ -60,12 +69,23 @@ WITH due AS (
     FROM outbox o WHERE state = 'pending' AND sink = :sink AND due_at <= :now
     ORDER BY due_at {{order}} LIMIT :limit
 )
-SELECT due.number, due.event, due.attempt, due.due_at, due.created_at, due.revision, due.replay_id,
-    due.is_superseded, due.content, e.id, s.provider, s.task_id, s.id, s.owner, s.model, s.metadata,
-    s.created_at, e.received_at, e.via, e.type, e.ended_at, e.error_code, e.error_message, s.traceparent
-FROM due CROSS JOIN events e ON e.number = due.event CROSS JOIN submissions s ON s.number = due.event
+{_MESSAGES}
 """  # noqa: S608
 OLDEST_OUTBOX, NEWEST_OUTBOX = DUE_OUTBOX.format(order="ASC"), DUE_OUTBOX.format(order="DESC")
+
+# The entries behind a number, whatever their state; of those of one message all but the first are marked.
+ANNOUNCED = f"""
+WITH due AS (
+    SELECT number, event, attempts AS attempt, due_at, created_at, revision,
+        nullif(replay_id, '') AS replay_id,
+        EXISTS (SELECT 1 FROM outbox n WHERE n.event = o.event AND n.revision = o.revision
+            AND n.replay_id = o.replay_id AND n.number < o.number) AS is_superseded,
+        (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision) AS content
+    FROM outbox o WHERE number > :after ORDER BY number LIMIT :limit
+)
+{_MESSAGES}
+"""  # noqa: S608
+NEWEST_NUMBER = "SELECT number FROM outbox ORDER BY number DESC LIMIT 1 OFFSET :last"
 
 ASSETS_OF_EVENTS = """
 SELECT event, position AS "index", state, outcome, key, media_type, bytes, width, height, sha256
@@ -382,3 +402,20 @@ def give_up_outbox(
     for replay_id, pieces in replays.items():
         count_settled(db, replay_id, settlement.outcome.value, settlement.settled_at, pieces=pieces)
     return len(given_up)
+
+
+def list_announced(db: Cursor, after: int | None, last: int, limit: int, wanted: Route) -> AnnouncedPage:
+    """Messages in the order in which they were queued; see ``ports.Store.list_announced``."""
+    if after is None:
+        row = db.execute(NEWEST_NUMBER, {"last": last}).fetchone()
+        after = row[0] if row else 0
+    rows = find_rows(db.execute(ANNOUNCED, {"after": after, "limit": limit}), _DueRow)
+    rows.sort(key=attrgetter("number"))
+    shown = [
+        row
+        for row in rows
+        if row.type is not None and not row.is_superseded and wanted.wants(row.provider, row.type, row.owner)
+    ]
+    assets = _assets_of(db, {row.event for row in shown}) if shown else {}
+    works = tuple(_leased(row, row.announcement(assets.get(row.event, ())), "", "") for row in shown)
+    return AnnouncedPage(works=works, cursor=cursor_at(rows[-1].number if rows else after) or "")

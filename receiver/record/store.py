@@ -14,6 +14,7 @@ from receiver.errors import ReceiverError, Unavailable
 from receiver.models import (
     NO_LOAD,
     Alert,
+    AnnouncedPage,
     AssetWork,
     Attempt,
     Backlog,
@@ -34,6 +35,7 @@ from receiver.models import (
     Replay,
     ReplayState,
     ReplayWork,
+    Route,
     Session,
     Settlement,
     Stage,
@@ -75,6 +77,7 @@ from receiver.record.cursor import Cursor
 from receiver.record.leases import lease_name
 from receiver.record.page_reads import PageReader
 from receiver.record.readers import Purpose, Query, Readers
+from receiver.record.windows import number_below
 from receiver.record.writer import Writer
 
 T = TypeVar("T")
@@ -362,6 +365,12 @@ class RecordStore:
     async def count_stats(self) -> Stats:
         now = self._options.clock.now()
         return await self._read(lambda c: stats.count_stats(c, now, self._sinks), Purpose.WORK)
+
+    async def list_announced(
+        self, cursor: str | None, wanted: Route, limit: int, *, last: int = 0
+    ) -> AnnouncedPage:
+        after = None if cursor is None else number_below(cursor)
+        return await self._read(lambda c: outbox.list_announced(c, after, last, limit, wanted), Purpose.LIST)
 
     async def list_alerts(self) -> list[Alert]:
         return await self._read(alerts.list_alerts, Purpose.DUE)

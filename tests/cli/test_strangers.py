@@ -46,6 +46,8 @@ ASKING = {
     "admin open": "",
     "admin sessions": "",
     "health": "",
+    "tail": "",
+    "listen": "--forward-to http://127.0.0.1:9/hook",
 }
 ALONE = {
     "demo", "serve", "work", "simulate", "callback-url", "backup", "migrate", "move", "doctor", "docs",

@@ -20,6 +20,7 @@ from receiver.stores.postgres import PostgresStore
 from receiver.stores.postgres.connections import WRITING, Database, PostgresWrites
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
+from tests.contracts.store_announced import AnnouncedContract
 from tests.contracts.store_backlog import BacklogContract
 from tests.contracts.store_kills import KillsContract, Left, OpenObserved
 from tests.contracts.store_lists import ListsContract, OpenWith
@@ -71,6 +72,10 @@ def open_observed(postgres_record: ScratchRecord, tmp_path: Path) -> OpenObserve
 
 class TestPostgresStore(StoreContract):
     """What is kept, and how it ends."""
+
+
+class TestPostgresAnnounced(AnnouncedContract):
+    """What is followed."""
 
 
 class TestPostgresBacklog(BacklogContract):

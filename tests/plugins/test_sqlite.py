@@ -33,6 +33,7 @@ from receiver.stores.sqlite.connections import connect
 from receiver.stores.sqlite.migrations import migrate, migrations
 from tests.contracts.opening import store_options
 from tests.contracts.store import OpenStore, StoreContract
+from tests.contracts.store_announced import AnnouncedContract
 from tests.contracts.store_backlog import BacklogContract
 from tests.contracts.store_polls import PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
@@ -60,6 +61,10 @@ def open_store(tmp_path: Path) -> OpenStore:
 
 class TestSqliteStore(StoreContract):
     """What is kept, and how it ends."""
+
+
+class TestSqliteAnnounced(AnnouncedContract):
+    """What is followed."""
 
 
 class TestSqliteBacklog(BacklogContract):
