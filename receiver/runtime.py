@@ -165,7 +165,7 @@ async def _open_parts(
     for wanted in settings.sinks:
         sinks[wanted.name] = make_sink(settings, wanted, http)
         stack.push_async_callback(sinks[wanted.name].aclose)
-    alert_sink = _make_alert_sink(settings, http)
+    alert_sink = make_alert_sink(settings, http)
     if alert_sink is not None:
         stack.push_async_callback(alert_sink.aclose)
     return _Parts(
@@ -550,7 +550,7 @@ def make_sink(settings: Settings, sink: SinkSettings, http: httpx2.AsyncClient) 
     return kind.from_url(sink.url, options)
 
 
-def _make_alert_sink(settings: Settings, http: httpx2.AsyncClient) -> Sink | None:
+def make_alert_sink(settings: Settings, http: httpx2.AsyncClient) -> Sink | None:
     """Who is told of what is wrong, by the same client as webhooks. Raises Misconfigured."""
     if settings.alert_url is None:
         return None

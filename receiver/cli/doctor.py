@@ -170,6 +170,8 @@ async def _pinged(outlook: Outlook, settings: Settings, heard: probes.ServiceHea
         yield await probes.check_assets(settings)
     async for check in probes.check_sinks(settings, heard.answers):
         yield check
+    if settings.alert_url is not None:
+        yield await probes.check_alerts(settings)
     for name in outlook.other_sinks:
         yield checks.ok(
             f"sink {name}", f"not tried: where it leads is not known here; see `service sink {name}`"

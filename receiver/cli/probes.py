@@ -40,7 +40,7 @@ from receiver.lanes import NOWHERE
 from receiver.models import Outcome, ProviderFacts, Replica
 from receiver.polling.status_client import StatusClient
 from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
-from receiver.runtime import make_blobs, make_sink
+from receiver.runtime import make_alert_sink, make_blobs, make_sink
 from receiver.urls import callback_url
 
 SinkAnswers = Mapping[str, Outcome | None]  # of each sink the last one, where there was any
@@ -514,6 +514,22 @@ async def check_sinks(settings: Settings, answers: SinkAnswers) -> AsyncIterator
             check = await _pinged(f"sink {sink.name}", sink.scheme, make, remedy(sink.name, None))
             took = answers.get(sink.name) is Outcome.DELIVERED and check.state is State.WARN
             yield ok(check.name, f"{sink.scheme}: took the last event") if took else check
+
+
+async def check_alerts(settings: Settings) -> Check:
+    """Whoever is told of alerts, by a question that changes nothing: most take POST and nothing else."""
+    async with open_plain_client() as http:
+        try:
+            sink = make_alert_sink(settings, http)
+            if sink is not None:
+                await sink.ping()
+        except Misconfigured as exc:
+            return fail("alerts", _words(exc), "correct it, or unset RECEIVER_ALERT_URL")
+        except ReceiverError as exc:
+            return fail(
+                "alerts", _words(exc), "check RECEIVER_ALERT_URL, and that it can be reached from here"
+            )
+    return ok("alerts", "a web server answers at RECEIVER_ALERT_URL")
 
 
 async def _pinged(name: str, scheme: str, make: Callable[[], BlobStore | Sink], todo: str) -> Check:

@@ -1,5 +1,6 @@
 """The operators' door: is it alive, is it ready, and what do its numbers say."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -154,9 +155,8 @@ async def show_metrics(runtime: Runtime, request: Request, _: Nothing) -> Respon
     elsewhere = runtime.elsewhere()
     troubled |= {name: True for name in troubled if elsewhere.get(poll_lane(name), RUNNING) != RUNNING}
     sinks_down |= {name: True for name in sinks_down if elsewhere.get(sink_lane(name), RUNNING) != RUNNING}
-    stats = await _stats(runtime)
+    stats, report = await asyncio.gather(_stats(runtime), runtime.health.look())
     counted_at = runtime.stats.counted_at(runtime.clock.now())
-    report = await runtime.health.look()
     numbers = runtime.metrics.render(stats, counted_at, troubled, sinks_down, report.lines)
     return Response(numbers, headers={"content-type": CONTENT_TYPE})
 

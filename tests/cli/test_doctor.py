@@ -10,8 +10,8 @@ from receiver.cli.checks import State, check_clock, check_disk, check_sqlite
 from receiver.config.credentials import credentials_path, ensure_credentials, read_credentials
 from receiver.config.settings import load_settings
 from tests.support.cli_callers import run
-from tests.support.cli_stub import answering
-from tests.support.sink_hosts import free_port
+from tests.support.cli_stub import TOKEN, answering
+from tests.support.sink_hosts import HttpServer, free_port
 
 pytestmark = pytest.mark.usefixtures("plain_environment")
 
@@ -183,3 +183,42 @@ def test_doctor_says_what_the_lack_of_a_key_means(confirm: str, said: str) -> No
     assert checks["asking silent ones"]["detail"] == (
         "no REAPI_API_KEY: reAPI sends no callbacks, so its tasks never end"
     )
+
+
+def test_doctor_passes_on_the_lines_of_health_that_no_part_has_said() -> None:
+    line = {"severity": "warning", "cause": "it is odd", "step": "mend it", "command": "receiver stats"}
+    lines = [
+        {**line, "key": "early", "severity": "critical"},
+        {**line, "key": "lost", "command": None},
+        {**line, "key": "sink:app"},
+    ]
+    answers: dict[str, tuple[int, object]] = {
+        "GET /readyz": (200, {"status": "ready", "parts": {"sink app": "running, but refused"}}),
+        "GET /admin/health.json": (200, {"lines": lines}),
+    }
+    with answering(answers) as stub:
+        code, checks = examined(RECEIVER_URL=stub.url, RECEIVER_TOKEN=TOKEN)
+    assert code == 1
+    told = {name: (checks[name]["state"], checks[name]["todo"]) for name in ("service early", "service lost")}
+    assert told == {"service early": ("fail", "mend it: receiver stats"), "service lost": ("warn", "mend it")}
+    assert "service sink:app" not in checks
+
+
+@pytest.mark.parametrize(
+    ("secret", "status", "state", "said"),
+    [
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 404, "ok", "answers at RECEIVER_ALERT_URL"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 503, "fail", "the consumer answered 503"),
+        ("no-secret-of-a-webhook", 200, "fail", "RECEIVER_ALERT_URL: its SECRET must be whsec_"),
+    ],
+)
+def test_doctor_asks_whoever_is_told_of_alerts(
+    tmp_path: Path, secret: str, status: int, state: str, said: str
+) -> None:
+    server = HttpServer(tmp_path)
+    server.start()
+    url = f"{server.root}/status/{status}"
+    _, checks = examined(RECEIVER_ALERT_URL=url, RECEIVER_ALERT_SECRET=secret)
+    server.stop()
+    assert checks["alerts"]["state"] == state
+    assert said in checks["alerts"]["detail"]
