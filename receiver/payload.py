@@ -215,9 +215,11 @@ def named_files(value: object) -> Iterator[RemoteFile]:
                 if file is not None:
                     yield file
             case _, dict() as node:
-                if (own := file_of(node, _kind_of_media(node.get("content_type")))) is not None:
+                own = file_of(node, _kind_of_media(node.get("content_type")))
+                if own is not None:
                     yield own
-                waiting.extend((key, inner) for key, inner in reversed(node.items()) if key not in _OWN_LINK)
+                inside = reversed(node.items())
+                waiting.extend(each for each in inside if own is None or each[0] not in _OWN_LINK)
             case name, list() as node:
                 # A link in a list is one of several of what the list is called.
                 waiting.extend((f"{name} url", inner) for inner in reversed(node))

@@ -30,6 +30,11 @@ _OURS: dict[Kind, dict[str, str]] = {
         "bfl": "receiver.providers.bfl:Bfl",
         "ideogram": "receiver.providers.ideogram:Ideogram",
         "piapi": "receiver.providers.piapi:Piapi",
+        "leonardo": "receiver.providers.leonardo:Leonardo",
+        "luma": "receiver.providers.luma:Luma",
+        "evolink": "receiver.providers.evolink:Evolink",
+        "apimart": "receiver.providers.apimart:Apimart",
+        "runway": "receiver.providers.runway:Runway",
     },
     "stores": {
         "sqlite": "receiver.stores.sqlite:SqliteStore",

@@ -118,9 +118,11 @@ def _unasked(settings: Settings, without_key: Mapping[str, ProviderFacts]) -> It
         names = [name for name, facts in without_key.items() if facts.pushes == pushes]
         if names:
             variables = ", ".join(map(key_variable, names))
-            follows = dict.fromkeys(consequence(settings.confirm, without_key[name]) for name in names)
-            detail = f"no {variables}: {'; '.join(follows)}"
-            yield warn(f"asking {some}", detail, "set the key of each one that you use")
+            follows = consequence(settings.confirm, without_key[names[0]])
+            if not pushes and len(names) > 1:
+                follows = "they send no callbacks, so their tasks never end"
+            todo = "set the key of each one that you use"
+            yield warn(f"asking {some}", f"no {variables}: {follows}", todo)
 
 
 def _slow(settings: Settings, providers: Mapping[str, Provider]) -> Iterator[Check]:

@@ -161,8 +161,8 @@ def sample_callback(
 ) -> bytes:
     """The body by which a provider says that a task is done, or with ``error`` that it failed.
 
-    Shaped as each provider documents it, unsigned; reAPI, which sends no callbacks, as its status answer, and
-    so is a failure of Ideogram's. A task of Black Forest Labs has one file, the first. Raises
+    Shaped as each provider documents it, unsigned; of one that sends no callbacks as its status answer, and
+    so is a failure of Ideogram's. Black Forest Labs have one file, the first, and Luma two at most. Raises
     ValueError for a provider it has no sample of.
     """
     if provider not in _SAMPLES:
@@ -250,6 +250,41 @@ def _piapi(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
     return {"timestamp": 1767225600, "data": {**task, "output": output, "error": said}}
 
 
+def _luma(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    assets = None if error or not files else dict(zip(("video", "image"), files, strict=False))
+    state = "failed" if error else "completed"
+    return {"id": task_id, "state": state, "failure_reason": error, "assets": assets}
+
+
+def _leonardo(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    images = [{"id": url, "generationId": task_id, "url": url} for url in files]
+    task: dict[str, Any] = {"id": task_id, "status": "COMPLETE", "images": images}
+    if error:
+        task |= {"status": "FAILED", "images": [], "error": error}
+    return {"type": "image_generation.complete", "object": "generation", "data": {"object": task}}
+
+
+def _evolink(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    if error:
+        return {"id": task_id, "status": "failed", "error": {"message": error}}
+    return {"id": task_id, "status": "completed", "results": files}
+
+
+def _apimart(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    if error:
+        task: dict[str, Any] = {"id": task_id, "status": "failed", "error": {"message": error}}
+    else:
+        images = [{"url": [url], "expires_at": 1767312000} for url in files]
+        task = {"id": task_id, "status": "completed", "result": {"images": images}}
+    return {"code": 200, "data": task}
+
+
+def _runway(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    if error:
+        return {"id": task_id, "status": "FAILED", "failure": error, "failureCode": "INTERNAL"}
+    return {"id": task_id, "status": "SUCCEEDED", "output": files}
+
+
 _SAMPLES: Mapping[str, Callable[[str, list[str], str | None], dict[str, Any]]] = {
     "vidgo": _unified,
     "apidot": _unified,
@@ -262,4 +297,9 @@ _SAMPLES: Mapping[str, Callable[[str, list[str], str | None], dict[str, Any]]] =
     "bfl": _bfl,
     "ideogram": _ideogram,
     "piapi": _piapi,
+    "leonardo": _leonardo,
+    "luma": _luma,
+    "evolink": _evolink,
+    "apimart": _apimart,
+    "runway": _runway,
 }

@@ -181,7 +181,7 @@ def test_doctor_says_what_the_lack_of_a_key_means(confirm: str, said: str) -> No
     assert checks["asking others"]["detail"].startswith("no VIDGO_API_KEY, APIDOT_API_KEY, APIXO_API_KEY, ")
     assert said in checks["asking others"]["detail"]
     assert checks["asking silent ones"]["detail"] == (
-        "no REAPI_API_KEY: reAPI sends no callbacks, so its tasks never end"
+        "no REAPI_API_KEY, APIMART_API_KEY, RUNWAY_API_KEY: they send no callbacks, so their tasks never end"
     )
 
 

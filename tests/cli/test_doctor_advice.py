@@ -287,7 +287,7 @@ def test_whatever_is_not_well_comes_with_what_to_do_and_nothing_else_does(old: P
         )
     expected = {
         "secrets", "rights", "public url", "asking vidgo", "asking apidot", "asking apixo", "asking reapi",
-        "asking others",
+        "asking others", "asking silent ones",
         "confirming apixo", "database", "assets", "sink hook", "sink file",
     }  # fmt: skip
     assert {check["name"] for check in unwell(found)} == expected
@@ -373,7 +373,11 @@ def test_every_variable_that_is_named_is_one(old: Path) -> None:
 def test_the_public_url_is_judged_once_for_all_providers() -> None:
     found = examined(RECEIVER_PUBLIC_URL="http://10.0.0.1")
     assert found["public url"]["todo"] == "set RECEIVER_PUBLIC_URL to the https URL that providers reach"
-    assert [name for name in found if name.startswith("callbacks")] == ["callbacks reapi"]
+    assert [name for name in found if name.startswith("callbacks")] == [
+        "callbacks reapi",
+        "callbacks apimart",
+        "callbacks runway",
+    ]
     well = examined(RECEIVER_PUBLIC_URL="https://hooks.example.com")
     assert (well["public url"]["state"], well["public url"]["detail"]) == ("ok", "https://hooks.example.com")
 

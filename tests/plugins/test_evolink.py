@@ -1,0 +1,18 @@
+"""Evolink: the contract."""
+
+from typing import ClassVar
+
+from receiver.ports import Provider
+from receiver.providers.evolink import Evolink
+from tests.contracts.provider import ProviderContract
+
+
+class TestEvolink(ProviderContract):
+    provider: ClassVar[Provider] = Evolink()
+    task_ids_in_samples = frozenset({"task-unified-1757156493-imcg5zqt"})
+
+    def success(self, items: object) -> object:
+        return {"id": "t", "status": "completed", "results": items}
+
+    def failure(self, error: object) -> object:
+        return {"id": "t", "status": "failed", "error": error}
