@@ -29,6 +29,7 @@ RANKS |= dict.fromkeys(
         "privileges",
         "signing",
         "sink_urls",
+        "threads",
         "jobs",
         "celery_message",
         "traceparent",

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from itertools import takewhile
 from pathlib import Path
@@ -25,6 +24,7 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.folders import open_own, sync_folder, try_folder
 from receiver.models import Outcome
 from receiver.options import PluginOptions
+from receiver.threads import yielding_pool
 
 DRAFTS = "tmp????????"  # the names that ``tempfile`` makes; what has another is somebody else's
 CHUNK_BYTES = 256 * 1024
@@ -40,7 +40,7 @@ class LocalBlobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.staging = root / INCOMING  # on the same file system: a file from here is moved, not copied
-        self._puts = ThreadPoolExecutor(PUTS_AT_ONCE, "blob-put")
+        self._puts = yielding_pool(PUTS_AT_ONCE, "blob-put")
         self._names = _Names()
 
     @classmethod

@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +28,7 @@ from receiver.fetching.codings import Unpacker, coding_of
 from receiver.fetching.connection import BUFFER_BYTES
 from receiver.fetching.heads import TidyStream
 from receiver.models import Outcome
+from receiver.threads import yielding_pool
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ PASSING = frozenset({402, 408, 409, 421, 423, 425})
 
 FREE_PIECES = 2_000  # of a body, before their average size counts
 LEAST_PIECE_BYTES = 256  # on average; pieces cost time, however small they are
+
+WRITERS, FINISHERS = 2, 4  # threads that hash and write, and that write a file's end and look at it
 
 _NOT_UTF_8 = re.compile(r"[\udc80-\udcff]")  # what ``surrogateescape`` makes of such bytes
 
@@ -66,6 +70,15 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
 Take = Callable[[int], None]
 
 
+class DownloadThreads:
+    """The threads that all downloads share. A bound: more would only keep the loop from its own work."""
+
+    def __init__(self) -> None:
+        self.writing = yielding_pool(WRITERS, "download-write")
+        # Apart, as a file that takes long to look at must not keep others from coming in.
+        self.finishing = yielding_pool(FINISHERS, "download-finish")
+
+
 async def download(  # noqa: PLR0913 - by keyword, each a thing of its own
     client: GuardedClient,
     url: str,
@@ -75,6 +88,7 @@ async def download(  # noqa: PLR0913 - by keyword, each a thing of its own
     clock: Clock,
     take: Take,
     look: Callable[[Path], T],
+    threads: DownloadThreads,
     hosts: tuple[str, ...] = (),
 ) -> tuple[Downloaded, T]:
     """Fetch ``url`` into the new file ``target``; on any failure or cancellation there is no file.
@@ -83,7 +97,7 @@ async def download(  # noqa: PLR0913 - by keyword, each a thing of its own
     is told of the size of each piece before it is kept, and may refuse it. ``look`` is called with the whole
     file in the thread that wrote its end, and what it returns comes back. Raises FetchFailed.
     """
-    spool = _Spool(target)
+    spool = _Spool(target, threads)
     try:
         async with asyncio.timeout(limits.deadline_seconds):
             await _follow(client, url, spool, limits, clock, take, hosts)
@@ -320,9 +334,10 @@ class _Spool:
     file and closes its handle, which until then can belong to nobody else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: DownloadThreads) -> None:
         self.bytes = 0
         self.held = 0
+        self._threads = threads
         self._digest = hashlib.sha256()
         self._path = path
         self._waiting: list[bytes | memoryview] = []
@@ -340,14 +355,14 @@ class _Spool:
 
     async def flush(self) -> None:
         parts, self._waiting, self.held = self._waiting, [], 0
-        await self._run(lambda: self._write(parts))
+        await self._run(self._threads.writing, lambda: self._write(parts))
 
     async def finish(self, look: Callable[[Path], T]) -> tuple[Downloaded, T]:
         """Write the rest and look at the whole, in one go."""
-        return await self._run(lambda: self._finish(look))
+        return await self._run(self._threads.finishing, lambda: self._finish(look))
 
-    async def _run(self, job: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(None, self._guarded, job)
+    async def _run(self, pool: Executor, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, self._guarded, job)
 
     def _guarded(self, job: Callable[[], T]) -> T:
         with self._lock:

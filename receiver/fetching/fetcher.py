@@ -19,7 +19,7 @@ from receiver.clock import Clock
 from receiver.errors import FetchFailed, NoFileYet, Unavailable
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
-from receiver.fetching.download import DownloadLimits, download
+from receiver.fetching.download import DownloadLimits, DownloadThreads, download
 from receiver.fetching.quota import Quotas
 from receiver.models import AssetWork, Outcome, Renewal, Settlement, StoredFile
 from receiver.ports import BlobStore, Store
@@ -192,6 +192,7 @@ class Fetcher:
         self.quotas = Quotas(limits.max_task_bytes)
         self._backoff = backoff or Backoff()
         self._hosts = hosts or {}
+        self._threads = DownloadThreads()
         self._room_seen_at: timedelta | None = None  # in uptime
         self._disk_trouble: tuple[str, timedelta] | None = None  # what it was, and when in uptime
 
@@ -252,6 +253,7 @@ class Fetcher:
                     clock=self._clock,
                     take=share.take,
                     look=partial(media.inspect, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels),
+                    threads=self._threads,
                     hosts=self._hosts.get(work.provider, ()),
                 )
                 self._check_still_ours(work)

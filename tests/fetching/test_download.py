@@ -15,7 +15,7 @@ import pytest
 from receiver.errors import FetchFailed
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.connection import BUFFER_BYTES
-from receiver.fetching.download import Downloaded, DownloadLimits, download
+from receiver.fetching.download import Downloaded, DownloadLimits, DownloadThreads, download
 from receiver.models import Outcome
 from receiver.testing import TurnableClock
 from tests.support.fake_world import PUBLIC, FakeWorld, make_trust
@@ -34,6 +34,7 @@ class Getter:
         self.client = client
         self.path = folder / "file"
         self.clock = TurnableClock()
+        self.threads = DownloadThreads()
         self.taken: list[int] = []
 
     async def get(
@@ -47,6 +48,7 @@ class Getter:
             clock=self.clock,
             take=self.taken.append,
             look=lambda path: path.stat().st_size,
+            threads=self.threads,
             hosts=hosts,
         )
         assert looked_at == got.bytes
@@ -538,7 +540,7 @@ async def test_a_cancelled_download_leaves_no_file(host: MediaHost, getter: Gett
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.get_running_loop().shutdown_default_executor()  # what was being written has been
+    await asyncio.to_thread(getter.threads.writing.shutdown)  # what was being written has been
     assert not getter.path.exists()
 
 

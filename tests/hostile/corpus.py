@@ -13,7 +13,7 @@ from typing import NamedTuple
 from receiver.errors import FetchFailed
 from receiver.fetching.addresses import Network, is_literal
 from receiver.fetching.client import GuardedClient
-from receiver.fetching.download import DownloadLimits, download
+from receiver.fetching.download import DownloadLimits, DownloadThreads, download
 from receiver.testing import TurnableClock
 from tests.support.fake_world import PUBLIC, FakeWorld, Trust
 from tests.support.media_host import MediaHost, media_host, says
@@ -92,6 +92,7 @@ class Trap:
         self.host = host
         self._trust = trust
         self._folder = folder
+        self._threads = DownloadThreads()
         self._numbers = itertools.count()
 
     @asynccontextmanager
@@ -125,6 +126,7 @@ class Trap:
                 clock=TurnableClock(),
                 take=lambda _: None,
                 look=lambda _: None,
+                threads=self._threads,
             )
         except FetchFailed as exc:
             assert not path.exists()
