@@ -206,6 +206,8 @@ class Ingest:
                 received_at=received_at,
             )
             if not await keys.check(partial(self._is_right, callback)):
+                # The URL is right, so it is the secret that is not, or the clock; or somebody tries.
+                log.warning("callback.unsigned", provider=admission.provider, by_token=claim is not None)
                 raise _not_authentic()
             if claim is None or claim.submission_id is None:
                 signs_body = self._providers[admission.provider].facts.signs_body

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from receiver import payload
 from receiver.errors import FetchFailed, Rejected
@@ -292,10 +293,12 @@ async def test_where_callbacks_are_signed_none_passes_without_by_any_token(
 ) -> None:
     ingest = door.build(allow_untokened=allow_untokened, provider=provider, signed=True)
 
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(Rejected) as refused, capture_logs() as lines:
         await ingest.accept(ingest.authorize("vidgo", token), body=b"{}", headers=headers, received_at=NOW)
 
     assert refused.value.kind is ProblemType.NOT_AUTHENTIC
+    assert lines[-1]["event"] == "callback.unsigned"
+    assert lines[-1]["by_token"] is (token is not None)
     assert (await door.store.count_stats()).deliveries == {}
 
 

@@ -132,7 +132,7 @@ async def _examine(
         *([checks.check_sqlite(version)] if settings.embedded and not outlook.has_other_record else []),
     ):
         yield check
-    for check in await probes.check_keys(outlook):
+    for check in (*await probes.check_keys(outlook), *await probes.check_key_sets(settings)):
         yield check
     if heard.checks:
         yield await probes.check_way_in(settings)

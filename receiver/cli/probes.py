@@ -33,7 +33,8 @@ from receiver.clock import Clock
 from receiver.config.fields import key_variable, variable_of
 from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
-from receiver.fetching.client import open_plain_client
+from receiver.fetching.client import GuardedClient, open_plain_client
+from receiver.fetching.key_sets import KeySet
 from receiver.health.lines import Severity, rule_of
 from receiver.health.rules import LONG_LOG_BYTES
 from receiver.lanes import NOWHERE
@@ -110,6 +111,32 @@ async def check_keys(outlook: Outlook) -> list[Check]:
         asked = await asyncio.gather(*map(ask, names))
     without = {name: provider.facts for name, provider in providers.items() if name not in names}
     return [*asked, *_unasked(settings, without), *_slow(settings, providers)]
+
+
+async def check_key_sets(settings: Settings) -> list[Check]:
+    """Fetch the public keys that callbacks must be signed with, each from its address."""
+    urls = {name: each.webhook_keys_url for name, each in settings.providers.items() if each.webhook_keys_url}
+    if not urls:
+        return []
+    variables = {name: variable_of("<PROVIDER>_WEBHOOK_KEYS_URL", name) for name in urls}
+    try:
+        make = plugins.load_public_key()
+    except Misconfigured as exc:
+        return [
+            fail(f"keys {name}", str(exc), f"install it, or unset {each}") for name, each in variables.items()
+        ]
+    client = GuardedClient(opened=settings.allow_networks)
+    sets = {name: KeySet(url, client=client, clock=Clock(), make=make) for name, url in urls.items()}
+    try:
+        await asyncio.gather(*(each.renew() for each in sets.values()))
+    finally:
+        await client.aclose()
+    return [
+        fail(f"keys {name}", f"{each.problem}", f"check {variables[name]}: see `receiver docs providers`")
+        if each.problem
+        else ok(f"keys {name}", f"{variables[name]} has keys")
+        for name, each in sets.items()
+    ]
 
 
 def _unasked(settings: Settings, without_key: Mapping[str, ProviderFacts]) -> Iterator[Check]:

@@ -45,6 +45,7 @@ class KeySet:
         self._tried_at: timedelta | None = None
         self._trying: asyncio.Task[bool] | None = None
         self._was_asked = False
+        self.problem: str | None = None  # why the last try failed
 
     async def check(self, verify: Callable[[SigningKeys], bool]) -> bool:
         """Whether ``verify`` says yes with today's keys. Raises Unavailable where there are none yet."""
@@ -58,7 +59,8 @@ class KeySet:
             return verify(SigningKeys(fits=self._fits))
         if not self._keys:
             raise Unavailable(
-                "the provider's public keys cannot be fetched", retry_after_seconds=AGAIN.total_seconds()
+                f"the provider's public keys cannot be fetched: {self.problem}",
+                retry_after_seconds=AGAIN.total_seconds(),
             )
         return is_right
 
@@ -83,11 +85,12 @@ class KeySet:
         try:
             self._keys = _made(self._make, await self._fetch())
         except (FetchFailed, Rejected, TimeoutError) as exc:
-            log.warning("keys.unfetched", kept=len(self._keys), reason=_reason(exc))
+            self.problem = _reason(exc)
+            log.warning("keys.unfetched", kept=len(self._keys), reason=self.problem)
             return False
         finally:
             self._trying = None
-        self._fetched_at = self._clock.uptime()
+        self._fetched_at, self.problem = self._clock.uptime(), None
         return True
 
     async def _fetch(self) -> bytes:

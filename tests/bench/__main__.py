@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "queues": ((), ("--rounds", "2")),
     "pieces": (("--tasks", "3000"), ("--tasks", "1000")),
     "s3": ((), ("--rounds", "2")),
+    "signing": ((), ("--rounds", "2")),
     "scale": (("--tasks", "5000000", "--engine", "SQLite"), ("--tasks", "100000", "--engine", "SQLite")),
 }
 

@@ -166,6 +166,19 @@ def test_doctor_asks_a_provider_that_wants_the_model_and_one_that_is_not_there()
     assert code == 1
 
 
+def test_doctor_fetches_the_public_keys_that_callbacks_must_be_signed_with() -> None:
+    key = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+    with answering({"GET /right": (200, {"keys": [key]}), "GET /none": (200, {"keys": []})}) as stub:
+        code, checks = examined(
+            FAL_WEBHOOK_KEYS_URL=f"{stub.url}/right",
+            IDEOGRAM_WEBHOOK_KEYS_URL=f"{stub.url}/none",
+            RECEIVER_ALLOW_NETWORKS="127.0.0.0/8",
+        )
+    assert (checks["keys fal"]["state"], checks["keys ideogram"]["state"]) == ("ok", "fail")
+    assert checks["keys ideogram"]["detail"] == "it holds no Ed25519 key"
+    assert code == 1
+
+
 @pytest.mark.parametrize(
     ("confirm", "said"),
     [
