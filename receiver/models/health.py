@@ -30,7 +30,8 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
     ``unsent`` is by sink, also by one that is not set any more, with the time that an event was queued;
     ``open_tasks`` by provider, with the time that the next question about one is due. Of ``unfetched`` it is
-    when the task ended, of ``dying`` when the link dies. Of replays only the newest are looked at.
+    when the task ended, of ``dying`` when the link dies. Of what was given up, and of replays, the newest are
+    looked at.
     """
 
     unsent: Mapping[str, Counted] = {}

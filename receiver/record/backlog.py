@@ -15,6 +15,7 @@ DYING = timedelta(hours=1)
 OF_LATE = timedelta(days=1)
 STALLED = timedelta(minutes=10)  # ten times what a step may take
 NEWEST_REPLAYS = 200
+MOST_WALKED = 2000  # of what was given up, which is kept for ever: each row costs its look-up
 
 # The sinks that events wait for, by one look at an index for each.
 SINKS = """
@@ -34,7 +35,7 @@ SELECT count(*) AS count, min(created_at) AS first_at FROM (
 """
 DEAD = """
 SELECT sink, count(*) AS count, min(settled_at) AS first_at FROM (
-    SELECT sink, settled_at FROM outbox WHERE state = 'dead' ORDER BY number DESC LIMIT :most
+    SELECT sink, settled_at FROM outbox WHERE state = 'dead' ORDER BY number DESC LIMIT :walked
 ) w WHERE settled_at >= :day_ago GROUP BY sink
 """
 UNFETCHED = """
@@ -47,10 +48,12 @@ SELECT count(*) AS count, min(deadline_at) AS first_at FROM (
     SELECT deadline_at FROM assets WHERE state = 'pending' AND deadline_at < :soon LIMIT :most
 ) w
 """
-# Failed tasks are walked from the newest one back.
+# Failed tasks are walked back from the newest one that is old enough to be lost.
 LOST = """
 SELECT count(*) AS count, min(ended_at) AS first_at FROM (
-    SELECT error_code, ended_at FROM events WHERE type = 'task.failed' ORDER BY number DESC LIMIT :most
+    SELECT error_code, ended_at FROM events WHERE type = 'task.failed' AND number <= (
+        SELECT number FROM submissions WHERE created_at <= :lost_before ORDER BY created_at DESC LIMIT 1
+    ) ORDER BY number DESC LIMIT :walked
 ) w WHERE error_code = :lost AND ended_at >= :day_ago
 """
 UNBOUND = """
@@ -107,6 +110,7 @@ def count_backlog(db: Cursor, now: datetime, lost_before: datetime, providers: C
         stalled_before=now - STALLED,
         lost=Outcome.LOST,
         most=MOST_COUNTED + 1,
+        walked=MOST_WALKED,
     )
 
     def count(sql: str, **more: str) -> Counted:

@@ -93,10 +93,10 @@ class BacklogContract:
             await store.log_submission(submission(task_id))
         await store.record(recording(failed("failed")))
         lost = msgspec.structs.replace(failed("lost"), error_code=Outcome.LOST.value)
-        await store.record(answer(lost, received_at=later(5)))
+        await store.record(answer(lost, received_at=later(DAY + 5)))
 
-        assert (await look(store, 10)).lost == counted(1, 5)
-        assert (await look(store, DAY + 6)).lost.count == 0
+        assert (await look(store, DAY + 10)).lost == counted(1, DAY + 5)
+        assert (await look(store, 2 * DAY + 6)).lost.count == 0
 
     async def test_open_tasks_are_counted_by_provider_with_the_next_question(self, store: Store) -> None:
         for number in range(2):

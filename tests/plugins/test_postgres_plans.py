@@ -156,7 +156,8 @@ VALUES = GIVEN | {
     "tried": 1, "number": 7, "hour_ago": "2026-11-14", "day_ago": "2026-11-13", "outcome": "running",
     "detail": None, "settled_at": "2026-11-14", "due_at": "2026-11-14",
     "submission_id": "sub_7", "lease": "l", "numbers": "[7, 8, 9]", "until": "2026-11-14",
-    "after": 19_990, "last": 9, "soon": "2026-11-14", "lost": "lost", "lost_before": "2026-11-14",
+    "walked": 2000, "after": 19_990, "last": 9,
+    "soon": "2026-11-14", "lost": "lost", "lost_before": "2026-11-14",
     "target": "sink hook", "started_at": "2026-11-14", "seconds": 0.1,
 }  # fmt: skip
 
