@@ -238,7 +238,7 @@ class SessionStore(Protocol):
         """The same for every one there is, and for codes that could open more; how many were not over."""
 
     async def keep_code(self, code: str, token: str, expires_at: datetime, now: datetime) -> None:
-        """Let a code stand for a token once. Both are given by their hashes."""
+        """Let a code stand for a token once, both given by their hashes; or for another act of once."""
 
     async def use_code(self, code: str, now: datetime) -> str | None:
         """The hash of the token that a code stands for; None for one that is over, used up or unknown."""
@@ -273,6 +273,11 @@ class PageReads(Protocol):
     async def list_submissions(
         self, wanted: SubmissionFilter, limit: int, cursor: str | None
     ) -> SubmissionPage: ...
+
+    async def list_examples(
+        self, stage: Stage, wanted: WorkFilter, asked_at: datetime, limit: int
+    ) -> list[TaskKey]:
+        """Some of the tasks that a replay would be about that is asked for at that time, the newest first."""
 
     async def list_odd(self, verdict: Verdict, limit: int, cursor: str | None) -> OddPage:
         """A page of deliveries of a verdict by which they changed nothing, or nothing yet."""

@@ -21,7 +21,7 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sessions, sinks
 from receiver.web.app import build_app
 from receiver.web.connections import Patience
-from receiver.web.pages import door, login
+from receiver.web.pages import door, login, plans
 from receiver.web.pages import sessions as session_pages
 from tests.support.blank_record import lay_blank_record
 from tests.support.loopback import serving
@@ -140,7 +140,7 @@ async def port(app: ASGIApp, patience: Patience) -> AsyncIterator[int]:
 def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
     """What the doors log, whatever other tests did to the pipeline that their loggers remember."""
     structlog.reset_defaults()
-    pages = (door, login, session_pages)
+    pages = (door, login, plans, session_pages)
     for module in (assets, callbacks, dead_letters, endpoints, replays, sessions, sinks, *pages):
         monkeypatch.setattr(module, "log", structlog.get_logger())
     with capture_logs() as lines:

@@ -1,12 +1,14 @@
 """What only the admin pages list: by the beginning of an id, by verdict, by when a link dies."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from receiver.models import FileRow, OddDelivery, OddPage, TaskKey, Verdict
+from receiver.models import FileRow, OddDelivery, OddPage, Stage, TaskKey, Verdict, WorkFilter
 from receiver.record.cursor import Cursor
+from receiver.record.filters import find_newest, search_as_of
 from receiver.record.ids import delivery_id
 from receiver.record.rows import fetch_all, read_all, to_values
-from receiver.record.windows import cursor_at, number_below
+from receiver.record.windows import LAST_NUMBER, cursor_at, number_below
 
 MOST_LOOKED_AT = 5_000
 
@@ -70,6 +72,16 @@ def find_tasks(db: Cursor, beginning: str, limit: int) -> list[TaskKey]:
     """Tasks whose providers' ids begin so; see ``ports.PageReads.find_tasks``."""
     values = {"first": beginning, "last": f"{beginning}\U0010ffff", "limit": limit}
     return read_all(db.execute(BEGINNING, values), TaskKey)
+
+
+def list_examples(
+    db: Cursor, stage: Stage, wanted: WorkFilter, asked_at: datetime, limit: int
+) -> list[TaskKey]:
+    """Some of what a replay would be about, the newest first; see ``ports.PageReads.list_examples``."""
+    found = search_as_of(db, stage, wanted, asked_at)
+    columns, most = "s.provider, s.task_id", MOST_LOOKED_AT
+    rows, _ = find_newest(db, found, columns, limit, high=LAST_NUMBER, most_rows=most)
+    return to_values([row for row in rows if row["task_id"] is not None], TaskKey)
 
 
 def list_odd(db: Cursor, verdict: Verdict, limit: int, cursor: str | None) -> OddPage:

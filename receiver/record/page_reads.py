@@ -11,6 +11,7 @@ from receiver.models import (
     OddPage,
     Replay,
     Session,
+    Stage,
     Submission,
     SubmissionFilter,
     SubmissionPage,
@@ -61,6 +62,11 @@ class PageReader:
         self, wanted: SubmissionFilter, limit: int, cursor: str | None
     ) -> SubmissionPage:
         return await self._read(lambda c: lists.list_submissions(c, wanted, limit, cursor))
+
+    async def list_examples(
+        self, stage: Stage, wanted: WorkFilter, asked_at: datetime, limit: int
+    ) -> list[TaskKey]:
+        return await self._read(lambda c: page_lists.list_examples(c, stage, wanted, asked_at, limit))
 
     async def list_odd(self, verdict: Verdict, limit: int, cursor: str | None) -> OddPage:
         return await self._read(lambda c: page_lists.list_odd(c, verdict, limit, cursor))

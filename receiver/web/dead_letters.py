@@ -1,6 +1,6 @@
 """Admins look at notifications that were given up, and have them sent after all, or to another sink."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import structlog
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
-from receiver.models import EventType, OutboxState, Outcome
+from receiver.models import EventType, OutboxState, Outcome, WorkFilter
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.cursors import opened, sealed
@@ -144,6 +144,13 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
     matched = await unless_left(request, runtime.store.count_dead(wanted, sinks))
     if asked.dry_run:
         return reply(Requeued(dry_run=True, matched=matched))
+    return reply(Requeued(requeued=await requeue_dead(runtime, request.state.caller, wanted, sinks, matched)))
+
+
+async def requeue_dead(
+    runtime: Runtime, who: str, wanted: WorkFilter, sinks: Sequence[str], matched: int
+) -> int:
+    """Make up to ``matched`` dead letters due again, the oldest first; how many that were."""
     requeued, cursor = 0, None
     try:
         while requeued < matched:  # no more than there were at first, for some may die meanwhile
@@ -156,13 +163,13 @@ async def requeue(runtime: Runtime, request: Request, asked: Requeue) -> Respons
         runtime.worker.wake("sink")
         log.info(
             "dead_letters.requeued",
-            who=request.state.caller,
-            clauses=clauses(asked.filter),
-            task_ids=len(asked.filter.task_ids),
-            sinks=asked.sinks,
+            who=who,
+            clauses=clauses(wanted),
+            task_ids=len(wanted.task_ids),
+            sinks=sinks,
             requeued=requeued,
         )
-    return reply(Requeued(requeued=requeued))
+    return requeued
 
 
 async def move(runtime: Runtime, request: Request, asked: Move) -> Response:

@@ -60,7 +60,7 @@ def work_filter(wanted: Filter) -> WorkFilter:
     return WorkFilter(**{name: getattr(wanted, name) for name in WorkFilter.__struct_fields__})
 
 
-def clauses(wanted: Filter) -> list[str]:
+def clauses(wanted: Filter | WorkFilter) -> list[str]:
     """The names of the fields that are set: what a log line says of a filter."""
     return [name for name in WorkFilter.__struct_fields__ if getattr(wanted, name)]
 

@@ -105,7 +105,11 @@ async def start(runtime: Runtime, request: Request, asked: NewReplay) -> Respons
     check_sinks(runtime, asked.sinks)
     if asked.dry_run:
         return reply(await unless_left(request, _plan(runtime, asked)))
-    replay = _replay(runtime, request, asked)
+    return reply(_shown(await begin(runtime, _replay(runtime, request, asked))), 202)
+
+
+async def begin(runtime: Runtime, replay: Replay) -> Replay:
+    """Count what a new replay matches, and start it."""
     matched = await runtime.store.count_matches(replay.stage, replay.filter, replay.created_at)
     replay = msgspec.structs.replace(replay, matched=matched)
     await runtime.store.start_replay(replay)
@@ -115,13 +119,13 @@ async def start(runtime: Runtime, request: Request, asked: NewReplay) -> Respons
         who=replay.requested_by,
         replay_id=replay.id,
         stage=replay.stage,
-        clauses=clauses(asked.filter),
-        task_ids=len(asked.filter.task_ids),
+        clauses=clauses(replay.filter),
+        task_ids=len(replay.filter.task_ids),
         sinks=replay.sinks,
         rate=replay.rate,
         matched=replay.matched,
     )
-    return reply(_shown(replay), 202)
+    return replay
 
 
 async def list_newest(runtime: Runtime, _: Request, query: ReplaysQuery) -> Response:

@@ -307,3 +307,20 @@ async def test_dark_is_kept_and_a_page_is_light_on_the_wire(browser: Any, servic
             "performance.getEntries().filter(e => e.transferSize).reduce((sum, e) => sum + e.transferSize, 0)"
         )
         assert sizes < MOST_BYTES
+
+
+async def test_from_a_line_of_health_to_what_is_done_about_it_are_three_clicks(
+    browser: Any, service: Service, axe: str
+) -> None:
+    async with tab_of(browser, service, "admin", java_script_enabled=True) as tab:
+        watch = Watch(tab, service)
+        await tab.click("li[id='dead_letters'] >> text=Look at it")
+        await tab.click("text=Plan a requeue of all")
+        await tab.wait_for_url(re.compile("/admin/plans/"))
+        for width in WIDTHS:
+            await tab.set_viewport_size({"width": width, "height": 900})
+            assert await tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert await findings(tab, axe) == []
+        await tab.click("text=Do it")
+        await tab.wait_for_url(f"{service.url}/admin/sinks")
+        assert watch.wrong == []

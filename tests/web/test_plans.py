@@ -1,0 +1,213 @@
+"""What would be done is shown first, pinned to what was seen, and then done once or not at all."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from html import unescape
+
+import httpx2
+import pytest
+from starlette.types import ASGIApp
+
+from receiver.config.settings import Settings
+from receiver.models import Outcome, Settlement
+from receiver.record import readers
+from receiver.runtime import Runtime, open_runtime
+from receiver.testing import TurnableClock
+from receiver.web.app import build_app
+from receiver.web.pages import plans
+from tests.support.engines import on_both_engines
+from tests.support.page_callers import OURS, VIEWER_TOKEN, browser, log_in, mark_in, submit
+from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, caller, fail_task
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    return {
+        "RECEIVER_VIEWER_TOKENS": VIEWER_TOKEN,
+        "RECEIVER_ADMIN_TOKENS": f"root:{ADMIN_TOKEN}",
+        "RECEIVER_SINK_APP": "http://127.0.0.1:9/",  # nobody listens
+    }
+
+
+@pytest.fixture(autouse=True)
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "PAGE_SECONDS", 4.0)
+    monkeypatch.setattr(plans, "COUNT_SECONDS", 5.0)
+
+
+@pytest.fixture
+async def person(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
+    """An admin at a browser."""
+    async with browser(app) as client:
+        await log_in(client, ADMIN_TOKEN)
+        client.headers.update(OURS)
+        yield client
+
+
+async def plan_of(person: httpx2.AsyncClient, **fields: str) -> tuple[str, str]:
+    """Where a form's plan is, and the page of it."""
+    answer = await submit(person, "/admin/plans", fields)
+    assert answer.status_code == 303, answer.text
+    place = answer.headers["location"]
+    return place.removeprefix("/admin/plans/"), (await person.get(place)).text
+
+
+async def do(person: httpx2.AsyncClient, plan: str, **fields: str) -> httpx2.Response:
+    return await submit(person, "/admin/plans/do", {"plan": plan, **fields})
+
+
+async def replay_states(runtime: Runtime) -> list[tuple[str, int, str]]:
+    return [(each.id, each.matched, each.requested_by) for each in await runtime.store.list_replays(10)]
+
+
+@on_both_engines
+async def test_a_plan_is_shown_done_once_and_leaves_alone_what_came_since(
+    person: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime, log_lines: LogLines
+) -> None:
+    for number in range(3):
+        await fail_task(backend, runtime, f"t{number}", owner="user-1" if number else "user-2")
+    plan, page = await plan_of(person, act="notify", scope="all", state="failed", owner="user-1")
+    assert "<strong>2</strong>" in page
+    assert "Send the events of tasks again" in page
+    assert "receiver replay --stage notify --owner user-1 --state failed" in page
+    assert set(re.findall(r'class="id">(t\d)<', page)) == {"t1", "t2"}
+    assert await runtime.store.list_replays(1) == []
+    await fail_task(backend, runtime, "t-later", owner="user-1")
+    answer = await do(person, plan, reason="INC-77")
+    assert answer.headers["location"].startswith("/admin/replays/rpl_")
+    again = await do(person, plan, reason="INC-77")
+    assert again.headers["location"] == answer.headers["location"]
+    ((_, matched, by),) = await replay_states(runtime)
+    assert (matched, by) == (2, "admin root (on call)")
+    (line,) = [line for line in log_lines if line["event"] == "plan.done"]
+    assert (line["reason"], line["planned"], line["act"]) == ("INC-77", 2, "notify")
+
+
+@on_both_engines
+async def test_picked_tasks_alone_are_planned(
+    person: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    for number in range(3):
+        await fail_task(backend, runtime, f"t/{number}")
+    plan, page = await plan_of(person, act="notify", scope="picked", pick="vidgo/t/1")
+    assert "<strong>1</strong>" in page
+    assert (await do(person, plan)).status_code == 303
+    ((_, matched, _),) = await replay_states(runtime)
+    assert matched == 1
+
+
+async def test_two_at_once_begin_one_replay(
+    person: httpx2.AsyncClient, backend: httpx2.AsyncClient, runtime: Runtime
+) -> None:
+    await fail_task(backend, runtime, "t1")
+    plan, page = await plan_of(person, act="notify", scope="all")
+    sent = {"mark": mark_in(page), "plan": plan}
+    answers = await asyncio.gather(*(person.post("/admin/plans/do", data=sent) for _ in range(4)))
+    assert {answer.status_code for answer in answers} <= {303, 409}
+    assert len(await replay_states(runtime)) == 1
+
+
+@on_both_engines
+async def test_dead_letters_are_requeued_once(web_settings: Settings) -> None:
+    async with open_runtime(web_settings, work=()) as runtime:  # nobody sends them meanwhile
+        app = build_app(runtime)
+        async with caller(app, API_TOKEN) as backend, browser(app) as person:
+            await log_in(person, ADMIN_TOKEN)
+            person.headers.update(OURS)
+            for number in range(2):
+                await fail_task(backend, runtime, f"t{number}")
+            now = runtime.clock.now()
+            settlement = Settlement(outcome=Outcome.TIMEOUT, started_at=now, settled_at=now)
+            later = now + timedelta(hours=1)
+            assert await runtime.store.give_up_outbox("app", later, settlement, 10) == 2
+            plan, page = await plan_of(person, act="requeue", sink="app")
+            assert "<strong>2</strong>" in page
+            assert "receiver dead requeue" in page
+            assert (await do(person, plan)).headers["location"] == "/admin/sinks"
+            stats = await runtime.store.count_stats()
+            assert stats.outbox["app"] == {"pending": 2}
+            assert (await do(person, plan)).status_code == 409
+
+
+async def test_over_a_hundred_the_number_and_a_reason_are_typed_and_the_token_again_when_it_is_long_ago(
+    web_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "FEW", 1)
+    clock = TurnableClock()
+    async with open_runtime(web_settings, work=(), clock=clock) as runtime:
+        app = build_app(runtime)
+        async with caller(app, API_TOKEN) as backend, browser(app) as person:
+            await log_in(person, ADMIN_TOKEN)
+            person.headers.update(OURS)
+            for number in range(2):
+                await fail_task(backend, runtime, f"t{number}")
+            plan, page = await plan_of(person, act="notify", scope="all")
+            assert "Type 2" in page
+            assert 'name="token"' not in page
+            for wrong in ({}, {"number": "2"}, {"reason": "x"}, {"number": "3", "reason": "x"}):
+                assert (await do(person, plan, **wrong)).status_code == 400
+            clock.turn(11 * 60)
+            assert 'name="token"' in (await person.get(f"/admin/plans/{plan}")).text
+            typed = {"number": "2", "reason": "INC-77"}
+            assert (await do(person, plan, **typed)).status_code == 403
+            assert (await do(person, plan, token=VIEWER_TOKEN, **typed)).status_code == 403
+            assert await runtime.store.list_replays(1) == []
+            assert (await do(person, plan, token=ADMIN_TOKEN, **typed)).status_code == 303
+            assert len(await runtime.store.list_replays(2)) == 1
+
+
+async def test_a_plan_is_of_one_log_in_and_over_after_a_quarter_of_an_hour(web_settings: Settings) -> None:
+    clock = TurnableClock()
+    async with open_runtime(web_settings, work=(), clock=clock) as runtime:
+        app = build_app(runtime)
+        async with caller(app, API_TOKEN) as backend, browser(app) as person, browser(app) as another:
+            for each in (person, another):
+                await log_in(each, ADMIN_TOKEN)
+                each.headers.update(OURS)
+            await fail_task(backend, runtime, "t1")
+            plan, _ = await plan_of(person, act="notify", scope="all")
+            assert (await another.get(f"/admin/plans/{plan}")).status_code == 403
+            assert (await do(another, plan)).status_code == 403
+            for forged in (plan[:-1], plan.replace(".", "x", 1), "a.b.c", f"a.{10**11}.c", "é"):
+                assert (await do(person, forged)).status_code == 403
+            clock.turn(15 * 60)
+            assert (await do(person, plan)).status_code == 409
+            assert await runtime.store.list_replays(1) == []
+
+
+async def test_a_plan_whose_number_has_grown_is_shown_again(
+    person: httpx2.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter((20, 23, 23))
+
+    async def count(*_: object) -> int:
+        return next(counts)
+
+    monkeypatch.setattr(plans, "_count", count)
+    plan, page = await plan_of(person, act="notify", scope="all")
+    assert "<strong>20</strong>" in page
+    answer = await do(person, plan)
+    assert answer.headers["location"].startswith("/admin/plans/")
+    shown = unescape((await person.get(answer.headers["location"])).text)
+    assert "it was about 20" in shown
+    assert "<strong>23</strong>" in shown
+    assert await runtime.store.list_replays(1) == []
+
+
+async def test_what_cannot_be_planned_is_said(person: httpx2.AsyncClient) -> None:
+    for fields, words in (
+        ({"act": "purge"}, "Choose what"),
+        ({"act": "notify", "scope": "picked"}, "Pick some"),
+        ({"act": "notify", "state": "submitted"}, "nothing can match"),
+        ({"act": "notify", "since": "soon"}, "30m"),
+        ({"act": "requeue", "sink": "nobody"}, "app"),
+        ({"act": "notify", "scope": "picked", "pick": "vidgo/" + "x" * 9_000}, "pick fewer"),
+    ):
+        answer = await submit(person, "/admin/plans", fields)
+        assert answer.status_code == 400
+        assert words in answer.text
+    mark = mark_in((await person.get("/admin/")).text)
+    mixed = {"mark": mark, "act": "notify", "scope": "picked", "pick": ["vidgo/1", "apixo/1"]}
+    assert "one provider" in (await person.post("/admin/plans", data=mixed)).text
