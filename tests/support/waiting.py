@@ -7,7 +7,9 @@ from typing import Any, TypeVar, overload
 
 Found = TypeVar("Found")
 
-PAUSE_SECONDS = 0.01
+# From one look, which may be a request, to the next: short at first, then a twentieth of what was waited.
+LEAST_PAUSE_SECONDS = 0.01
+MOST_PAUSE_SECONDS = 0.1
 
 
 @overload
@@ -20,24 +22,28 @@ async def until(look: Callable[[], Found | None], seconds: float = 10.0) -> Foun
 
 async def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
     """Look, which may take awaiting, until there is something; hand it over."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = look()
         if asyncio.iscoroutine(found):
             found = await found
         if found:
             return found
-        assert time.monotonic() < deadline, f"it did not come true within {seconds:g} s"
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(_pause(time.monotonic() - began, seconds))
 
 
 def wait_until(look: Callable[[], Found | None], seconds: float = 10.0) -> Found:
     """The same where no loop runs."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < deadline, f"it did not come true within {seconds:g} s"
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(_pause(time.monotonic() - began, seconds))
     return found
+
+
+def _pause(waited: float, seconds: float) -> float:
+    """How long until the next look; fails where the time is over."""
+    assert waited < seconds, f"it did not come true within {seconds:g} s"
+    return min(MOST_PAUSE_SECONDS, max(LEAST_PAUSE_SECONDS, waited / 20))
 
 
 async def everyone_in() -> None:
