@@ -37,6 +37,13 @@ UNHURRIED_FOLDERS = OUTER_FOLDERS | {"cli", "fetching", "plugins", "simulator"}
 OWN_PREFIXES = ("RECEIVER_", *(f"{name.upper()}_" for name in names("providers")))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where a part alone is wanted, the folders that have nothing of it are not even imported."""
+    left_out = {"quick": UNHURRIED_FOLDERS, "inner": OUTER_FOLDERS}.get(config.option.markexpr, frozenset())
+    is_left_out = collection_path.parent == Path(__file__).parent and collection_path.name in left_out
+    return True if is_left_out else None  # None: as others say
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what belongs to the quick check and to the inner part, by folder; and say in which order."""
     here = Path(__file__).parent
