@@ -12,7 +12,7 @@ from tests.support.loopback import Answer
 from tests.support.media_host import MediaHost, media_host, picture, says
 from tests.support.waiting import until
 
-PICTURE = picture()
+PICTURE = picture(size=(800, 600))
 
 
 class Gate:
