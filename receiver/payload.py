@@ -220,9 +220,8 @@ def named_files(value: object) -> Iterator[RemoteFile]:
                     yield own
                 inside = reversed(node.items())
                 waiting.extend(each for each in inside if own is None or each[0] not in _OWN_LINK)
-            case name, list() as node:
-                # A link in a list is one of several of what the list is called.
-                waiting.extend((f"{name} url", inner) for inner in reversed(node))
+            case _, list() as node:
+                waiting.extend(("url", inner) for inner in reversed(node))
 
 
 _OWN_LINK = ("url", "file_url")  # as ``file_of`` reads them

@@ -1,5 +1,6 @@
 """Reading JSON that nobody vouches for."""
 
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -211,6 +212,27 @@ def test_white_space_around_a_link_is_no_part_of_it() -> None:
 def test_links_are_found_in_the_order_of_the_document() -> None:
     document = {"b": "https://x/1", "a": [{"c": "https://x/2"}, "no link", "http://x/3"], "d": "https://x/4"}
     assert payload.links(document) == ["https://x/1", "https://x/2", "http://x/3", "https://x/4"]
+
+
+def test_files_are_found_by_how_a_result_names_them_and_words_of_the_order_are_not() -> None:
+    result = {
+        "prompt": "https://media.example/of-the-order.png",
+        "image": {"url": "https://media.example/1.png", "content_type": "image/png"},
+        "video_url": "https://media.example/2.mp4",
+        "works": [{"resource": {"file_url": "https://media.example/3.png"}}, "https://media.example/4.png"],
+        "none_url": "",
+    }
+    assert [file.url[-5] for file in payload.named_files(result)] == ["1", "2", "3", "4"]
+
+
+def test_files_in_a_deep_and_wide_result_are_found_at_a_bounded_price() -> None:
+    result = payload.decode(b"[" * 900 + b",".join([b'"x"'] * 40_000) + b"]" * 900)
+    tracemalloc.start()
+    try:
+        assert list(payload.named_files(result)) == []
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_links_are_found_below_any_depth() -> None:
