@@ -22,6 +22,7 @@ from receiver.web import assets, callbacks, dead_letters, endpoints, replays, se
 from receiver.web.app import build_app
 from receiver.web.connections import Patience
 from receiver.web.pages import door, login, plans
+from receiver.web.pages import replays as replay_pages
 from receiver.web.pages import sessions as session_pages
 from tests.support.blank_record import lay_blank_record
 from tests.support.loopback import serving
@@ -147,7 +148,7 @@ async def port(app: ASGIApp, patience: Patience) -> AsyncIterator[int]:
 def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogLines]:
     """What the doors log, whatever other tests did to the pipeline that their loggers remember."""
     structlog.reset_defaults()
-    pages = (door, login, plans, session_pages)
+    pages = (door, login, plans, replay_pages, session_pages)
     for module in (assets, callbacks, dead_letters, endpoints, replays, sessions, sinks, *pages):
         monkeypatch.setattr(module, "log", structlog.get_logger())
     with capture_logs() as lines:

@@ -290,6 +290,7 @@ Everything is kept in {settings.data_dir.resolve()}
 Next, in another terminal in this folder{here}:
 
   receiver doctor              what is still missing
+  receiver admin open          a link to the admin pages, for your browser
   receiver submissions add --provider vidgo --owner user-17
                                reserve a task; prints its callback URL
   receiver callback-url vidgo  one URL for all tasks logged after submitting

@@ -243,10 +243,15 @@ def _replay(runtime: Runtime, request: Request, asked: NewReplay) -> Replay:
 
 
 async def _change(runtime: Runtime, request: Request, state: ReplayState, event: str) -> Response:
-    replay = await runtime.store.change_replay(request.path_params["id"], state, runtime.clock.now())
+    return reply(_shown(await change(runtime, request.state.caller, request.path_params["id"], state, event)))
+
+
+async def change(runtime: Runtime, who: str, replay_id: str, state: ReplayState, event: str) -> Replay:
+    """Pause, resume or cancel a replay, and log that as ``event``. Raises Rejected."""
+    replay = await runtime.store.change_replay(replay_id, state, runtime.clock.now())
     runtime.worker.wake("replay")
-    log.info(event, who=request.state.caller, replay_id=replay.id, stage=replay.stage, state=replay.state)
-    return reply(_shown(replay))
+    log.info(event, who=who, replay_id=replay.id, stage=replay.stage, state=replay.state)
+    return replay
 
 
 def _shown(replay: Replay) -> ReplayShown:

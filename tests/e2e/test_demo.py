@@ -168,7 +168,9 @@ def test_a_service_that_dies_breaks_a_promise_which_is_named(tmp_path: Path) -> 
 def test_what_is_kept_runs_until_ctrl_c(tmp_path: Path) -> None:
     with running(tmp_path, "--tasks", "4", "--keep") as demo:
         url = read_until(demo, r"^  service +(http://\S+)")[1]
+        link = read_until(demo, r"^  pages +(http://\S+)")[1]
         read_until(demo, "receiver tasks list")
+        assert "<button>Log in</button>" in httpx2.get(link, trust_env=False, verify=False).text
         assert httpx2.get(f"{url}/readyz", trust_env=False, verify=False).status_code == 200
         demo.send_signal(signal.SIGINT)
         read_until(demo, r"^ok +The service stopped within 10 seconds of SIGTERM")

@@ -196,6 +196,36 @@ async def test_a_plan_whose_number_has_grown_is_shown_again(
     assert await runtime.store.list_replays(1) == []
 
 
+@on_both_engines
+async def test_a_replay_is_paused_resumed_and_cancelled_with_its_number_and_a_reason(
+    web_settings: Settings,
+) -> None:
+    async with open_runtime(web_settings, work=()) as runtime:  # so that it does not end by itself
+        app = build_app(runtime)
+        async with caller(app, API_TOKEN) as backend, browser(app) as person:
+            await log_in(person, ADMIN_TOKEN)
+            person.headers.update(OURS)
+            await fail_task(backend, runtime, "t1")
+            plan, _ = await plan_of(person, act="notify", scope="all")
+            place = (await do(person, plan)).headers["location"]
+            steps: tuple[tuple[str, dict[str, str], int, str], ...] = (
+                ("pause", {}, 303, "paused"),
+                ("resume", {}, 303, "running"),
+                ("cancel", {}, 400, "running"),
+                ("cancel", {"number": "2", "reason": "x"}, 400, "running"),
+                ("cancel", {"number": "1"}, 400, "running"),
+                ("cancel", {"number": "1", "reason": "INC-77"}, 303, "cancelled"),
+                ("resume", {}, 409, "cancelled"),
+            )
+            for act, typed, status, state in steps:
+                answer = await submit(person, f"{place}/{act}", typed)
+                assert answer.status_code == status, act
+                assert f">{state}</span>" in (await person.get(place)).text
+                (replay,) = await runtime.store.list_replays(1)
+                assert replay.state == state
+            assert (await submit(person, "/admin/replays/rpl_1/pause", {})).status_code == 404
+
+
 async def test_what_cannot_be_planned_is_said(person: httpx2.AsyncClient) -> None:
     for fields, words in (
         ({"act": "purge"}, "Choose what"),

@@ -25,6 +25,7 @@ from receiver.cli.demo.service import (
     asking,
     find_port,
     keep_elsewhere,
+    open_pages,
     run_service,
     service_environment,
 )
@@ -253,6 +254,8 @@ async def _keep(options: Options, settings: Settings, service: Service, provider
 Everything keeps running until Ctrl-C:
 
   service    {settings.url}  (process {service.pid})
+  pages      {await open_pages(settings)}
+             opens the admin pages once, within a minute; `receiver admin open` prints another link
   providers  {providers_url}/vidgo, /apidot, /apixo and /reapi
              {providers_url}/truth tells what really happened
   tokens     {credentials_path(settings.data_dir)}

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 
 from receiver import plugins
+from receiver.cli.client import admin_token
 from receiver.cli.simulate import PROVIDERS
 from receiver.config.credentials import ensure_credentials
 from receiver.config.settings import Settings
@@ -57,6 +58,16 @@ def asking(providers_url: str) -> dict[str, str]:
             f"{name.upper()}_POLLS_PER_MINUTE": str(POLLS_PER_MINUTE),
         }
     return settings
+
+
+async def open_pages(settings: Settings) -> str:
+    """A link that opens the admin pages of the service once; their address where it makes none."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=2.0) as http:
+        with suppress(httpx2.HTTPError, KeyError, ValueError):
+            headers = {"authorization": f"Bearer {admin_token(settings)}"}
+            answer = await http.post(f"{settings.url}/sessions", headers=headers)
+            return str(answer.json()["url"])
+    return f"{settings.url}/admin/"
 
 
 async def keep_elsewhere(url: str, settings: Settings) -> dict[str, str]:

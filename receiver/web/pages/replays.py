@@ -1,11 +1,16 @@
 """Replays: what was done again, for whom, and how far it is."""
 
+import structlog
 from starlette.responses import Response
 
 from receiver.errors import Rejected
+from receiver.models import Replay, ReplayState
 from receiver.problem_types import ProblemType
+from receiver.web.pages.refusals import Refusal
 from receiver.web.pages.visits import Access, Page, Visit
-from receiver.web.replays import clauses_in_words
+from receiver.web.replays import change, clauses_in_words
+
+log = structlog.get_logger()
 
 ROWS = 50
 
@@ -19,13 +24,50 @@ async def show_list(visit: Visit) -> Response:
 
 async def show(visit: Visit) -> Response:
     """One."""
+    replay = await _find(visit)
+    return visit.page("replay.html", replay=replay, about=clauses_in_words(replay))
+
+
+async def pause(visit: Visit) -> Response:
+    """Queue no more until it is resumed."""
+    return await _change(visit, ReplayState.PAUSED, "replay.paused")
+
+
+async def resume(visit: Visit) -> Response:
+    """Go on where it was paused."""
+    return await _change(visit, ReplayState.RUNNING, "replay.resumed")
+
+
+async def cancel(visit: Visit) -> Response:
+    """End it for good, once its number and a reason are typed."""
+    replay = await _find(visit)
+    if visit.form.get("number").replace(",", "") != str(replay.matched):
+        raise Refusal(400, "Not done", f"Go back and type {replay.matched}, so that it is meant.")
+    reason = " ".join(visit.form.get("reason").split())[:200]
+    if not reason:
+        raise Refusal(400, "Not done", "Go back and say why: the reason is written to the log.")
+    said_name = visit.visitor.session.said_name if visit.visitor else None
+    log.info("plan.done", who=visit.caller, said_name=said_name, act="cancel", plan=replay.id, reason=reason)
+    return await _change(visit, ReplayState.CANCELLED, "replay.cancelled")
+
+
+async def _find(visit: Visit) -> Replay:
     replay = await visit.runtime.store.pages.get_replay(visit.request.path_params["id"])
     if replay is None:
         raise Rejected(ProblemType.UNKNOWN_REPLAY, "No replay has this id.")
-    return visit.page("replay.html", replay=replay, about=clauses_in_words(replay))
+    return replay
+
+
+async def _change(visit: Visit, state: ReplayState, event: str) -> Response:
+    replay = await change(visit.runtime, visit.caller, visit.request.path_params["id"], state, event)
+    return visit.redirect(f"/admin/replays/{replay.id}")
 
 
 PAGES = (
     Page(path="/admin/replays", answer=show_list, access=Access.VIEWER, menu="Replays"),
     Page(path="/admin/replays/{id}", answer=show, access=Access.VIEWER),
+    *(
+        Page(path=f"/admin/replays/{{id}}/{act.__name__}", answer=act, access=Access.ADMIN, method="POST")
+        for act in (pause, resume, cancel)
+    ),
 )
