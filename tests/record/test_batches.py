@@ -215,6 +215,27 @@ def test_so_do_three_bodies_that_all_came_before() -> None:
     assert live_on_sqlite(life, together=True) == live_on_sqlite(life, together=False)
 
 
+def test_however_many_bind_their_reservations_together_they_are_looked_up_as_often() -> None:
+    assert len(reads_of_binding(8)) == len(reads_of_binding(3))
+
+
+def reads_of_binding(count: int) -> list[str]:
+    """The statements that read for so many first callbacks of reserved submissions, recorded together."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.deserialize(empty_record())
+        db = connection.cursor()
+        for number in range(count):
+            submissions.log_submission(db, submission(None, id_=f"sub_{number}"), OPTIONS)
+        said: list[str] = []
+        connection.set_trace_callback(said.append)
+        record_all(
+            db,
+            [recording(failed(f"t{number}"), submission_id=f"sub_{number}") for number in range(count)],
+            OPTIONS,
+        )
+    return [statement for statement in said if statement.lstrip().startswith(("SELECT", "WITH"))]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
     ("query", "key", "kind"),
