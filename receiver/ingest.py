@@ -45,6 +45,12 @@ _SIGNED = TokenClaim(proof=Proof.SIGNATURE)
 _SIGNED_BY_SENDER = TokenClaim(proof=Proof.PROVIDER)
 
 
+class CountUnsigned(Protocol):
+    """Counts a callback that is not signed right."""
+
+    def __call__(self, provider: str, *, by_token: bool) -> None: ...
+
+
 class KeySource(Protocol):
     """What the signatures of one provider are checked with."""
 
@@ -79,7 +85,7 @@ class Ingest:
     ``poll PROVIDER``, or all by an empty one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
         self,
         *,
         store: Store,
@@ -88,6 +94,7 @@ class Ingest:
         allow_untokened: bool,
         wake: Callable[[str], None],
         signed: Mapping[str, KeySource] = {},
+        count_unsigned: CountUnsigned | None = None,
         task_ended: Callable[[str, str | None], None] = lambda _provider, _task_id: None,
     ) -> None:
         self._store = store
@@ -96,6 +103,7 @@ class Ingest:
         self._allow_untokened = allow_untokened
         self._wake = wake
         self._signed = signed
+        self._count_unsigned = count_unsigned
         self._tell_end = task_ended
 
     def authorize(self, provider: str, token: str | None) -> Admission:
@@ -208,6 +216,8 @@ class Ingest:
             if not await keys.check(partial(self._is_right, callback)):
                 # The URL is right, so it is the secret that is not, or the clock; or somebody tries.
                 log.warning("callback.unsigned", provider=admission.provider, by_token=claim is not None)
+                if self._count_unsigned is not None:
+                    self._count_unsigned(admission.provider, by_token=claim is not None)
                 raise _not_authentic()
             if claim is None or claim.submission_id is None:
                 signs_body = self._providers[admission.provider].facts.signs_body

@@ -59,6 +59,12 @@ class Metrics:
         self._rejected = Counter(
             "receiver_callbacks_rejected", "Callbacks refused, by HTTP status.", ["status"], registry=registry
         )
+        self._unsigned = Counter(
+            "receiver_callbacks_unsigned",
+            "Callbacks refused as they are not signed right, by provider and by a token in the URL.",
+            ["provider", "by_token"],
+            registry=registry,
+        )
         self._assets = Counter(
             "receiver_assets", "Attempts at files.", ["provider", "outcome"], registry=registry
         )
@@ -88,6 +94,10 @@ class Metrics:
     def rejected(self, status: int) -> None:
         """A callback was refused with this status. After a 409 it is recorded all the same, as refused."""
         self._rejected.labels(status).inc()
+
+    def unsigned(self, provider: str, *, by_token: bool) -> None:
+        """A callback was refused as it is not signed right, though its URL may have had a right token."""
+        self._unsigned.labels(self._provider(provider), str(by_token).lower()).inc()
 
     def asset(self, provider: str, outcome: str, stored_bytes: int = 0) -> None:
         """An attempt at a file ended."""

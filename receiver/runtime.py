@@ -297,6 +297,7 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         allow_untokened=parts.settings.allow_untokened,
         wake=wake,
         signed=parts.signed,
+        count_unsigned=parts.metrics.unsigned,
         task_ended=task_waiters.notify,
     )
     relay = _relay(parts)

@@ -29,6 +29,7 @@ def environment(host: MediaHost) -> dict[str, str]:
         "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",
         "REPLICATE_WEBHOOK_SECRET": f"{SECRET},{OLD_SECRET}",
         "BFL_WEBHOOK_SECRET": SECRET,
+        "LEONARDO_WEBHOOK_SECRET": SECRET,
         "KIE_WEBHOOK_SECRET": SECRET,
         "KIE_API_KEY": "a-key-of-the-operator",
         "KIE_BASE_URL": host.url("/kie"),
@@ -102,6 +103,24 @@ async def test_a_signature_that_leaves_the_body_out_is_confirmed_by_a_question(
     assert "/lie.png" not in asked
 
 
+async def test_at_one_url_for_a_whole_account_each_task_is_its_owners_and_a_strangers_is_nobodys(
+    port: int, runtime: Runtime, backend: httpx2.AsyncClient, host: MediaHost
+) -> None:
+    link = host.put("/0.png", says(200, animated("PNG", 1)))
+    for task_id, owner in (("t1", "ann"), ("t2", "bob")):
+        await log_task(backend, task_id, provider="leonardo", owner=owner)
+    key = {"authorization": f"Bearer {SECRET}"}
+    for task_id in ("t1", "t2", "of-nobody"):
+        body = sample_callback("leonardo", task_id, files=[link])
+        assert (await deliver(port, "/callbacks/leonardo", body, key)).status == 200
+
+    for task_id, owner in (("t1", "ann"), ("t2", "bob")):
+        task = (await backend.get(f"/tasks/leonardo/{task_id}?wait=10")).json()
+        assert (task["state"], task["owner"]) == ("completed", owner)
+    assert (await verdicts(runtime)) == {"accepted": 2, "early": 1}
+    assert (await deliver(port, "/callbacks/leonardo", body, {"authorization": "Bearer no"})).status == 401
+
+
 @pytest.mark.parametrize("provider", ["replicate", "bfl", "kie", "fal"])
 async def test_what_is_not_signed_right_is_a_401_with_any_token_and_leaves_nothing(
     port: int, runtime: Runtime, backend: httpx2.AsyncClient, host: MediaHost, provider: str
@@ -116,6 +135,10 @@ async def test_what_is_not_signed_right_is_a_401_with_any_token_and_leaves_nothi
         for headers in wrong:
             assert (await deliver(port, path, body, headers)).status == 401, (path, headers)
     assert await verdicts(runtime) == {}
+    told = (await backend.get("/metrics")).text
+    for by_token, times in (("false", len(wrong)), ("true", 2 * len(wrong))):
+        counted = f'{{by_token="{by_token}",provider="{provider}"}} {times:.1f}'
+        assert f"receiver_callbacks_unsigned_total{counted}" in told
 
 
 async def test_strangers_make_us_fetch_keys_once_and_never_without_the_form_of_a_signature(
