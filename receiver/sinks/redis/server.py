@@ -51,7 +51,7 @@ class RedisServer:
             async with asyncio.timeout_at(give_up_at or self.give_up_at()), self._places:
                 yield self.client
         except (exceptions.RedisError, OSError) as exc:  # the deadline's TimeoutError is an OSError
-            raise failure(exc, self._needs) from exc
+            raise self.failure(exc) from exc
 
     def give_up_at(self) -> float:
         """The deadline of what begins now, by the loop's clock."""
@@ -59,7 +59,11 @@ class RedisServer:
 
     def refusal(self, answer: str) -> Unavailable:
         """In our words, what a script was told when it tried something."""
-        return failure(exceptions.ResponseError(answer), self._needs)
+        return self.failure(exceptions.ResponseError(answer))
+
+    def failure(self, exc: exceptions.RedisError | OSError) -> Unavailable:
+        """An error of the driver in our words."""
+        return failure(exc, self._needs)
 
     async def aclose(self) -> None:
         await self.client.aclose(close_connection_pool=True)

@@ -96,7 +96,8 @@ class RedisSink:
     async def publish(self, notification: Notification) -> None:
         """Return when the server has the entry, from this publish or from an earlier one."""
         async with self._server.asked() as client:
-            (refusal,) = await self._add(client, [notification])
+            answer = await client.eval(*self._call_for([notification]))
+        (refusal,) = self._ends([notification], answer)
         if refusal is not None:
             raise refusal
 
@@ -104,20 +105,24 @@ class RedisSink:
         """Add entries in some calls of the script, all of them in the time that one publish has."""
         give_up_at = self._server.give_up_at()
         ends: list[Exception | None] = []
-        for few in _in_calls(notifications):
+        for calls in _in_round_trips(notifications):
             try:
                 async with self._server.asked(give_up_at) as client:
-                    ends += await self._add(client, few)
+                    answers = await _asked_together(client, [self._call_for(few) for few in calls])
             except Unavailable as exc:
-                ends += [exc] * len(few)
+                ends += [exc] * sum(map(len, calls))
+            else:
+                for few, answer in zip(calls, answers, strict=True):
+                    ends += self._ends(few, answer)
         return ends
 
     async def ping(self) -> None:
         """Prove that the server would add an entry now: go all the way to one that it must refuse."""
         async with self._server.asked() as client:
-            answers = await self._eval(client, ["ping"], [b"", b"", b""], entry_id=_NO_ID)
-            if _NO_ID not in answers.get(0, ""):
-                raise exceptions.ResponseError(answers.get(0, "ERR"))
+            answer: Any = await client.eval(*self._call(["ping"], [b"", b"", b""], entry_id=_NO_ID))
+            (said,) = _failed(answer).values()
+            if _NO_ID not in said:
+                raise exceptions.ResponseError(said)
             try:
                 kind = await client.type(self._stream)
             except exceptions.NoPermissionError:
@@ -125,41 +130,70 @@ class RedisSink:
         if kind not in (b"stream", b"none"):
             raise unavailable("WRONGTYPE")
 
-    async def _add(self, client: Redis, notifications: Sequence[Notification]) -> list[Unavailable | None]:
+    def _call_for(self, notifications: Sequence[Notification]) -> tuple[Any, ...]:
         fields: list[bytes] = []
         for each in notifications:
             fields += each.event_id.encode(), each.type.value.encode(), each.body
-        dedupe_keys = [each.dedupe_key for each in notifications]
-        answers = await self._eval(client, dedupe_keys, fields, entry_id=_NEXT_ID)
-        ends: list[Unavailable | None] = [None] * len(notifications)
-        for place, answer in answers.items():
-            ends[place] = self._server.refusal(answer)
-        return ends
+        return self._call([each.dedupe_key for each in notifications], fields, entry_id=_NEXT_ID)
 
-    async def _eval(
-        self, client: Redis, dedupe_keys: Sequence[str], fields: Sequence[bytes], *, entry_id: str
-    ) -> dict[int, str]:
-        """Run the script; its answers by the places of those entries that are not there now."""
+    def _call(self, dedupe_keys: Sequence[str], fields: Sequence[bytes], *, entry_id: str) -> tuple[Any, ...]:
+        """What EVAL is told to add these entries."""
         # All fields are one argument: the driver takes as long for an argument as the server for an entry.
         lengths = ",".join([str(len(field)) for field in fields])
         seen = [f"{self._tagged}:seen:{key}" for key in dedupe_keys]
-        answers: list[Any] = await client.eval(
-            _ADD_EACH_ONCE,
-            1 + len(seen),
-            self._stream,
-            *seen,
-            str(self._dedupe_seconds),
-            entry_id,
-            lengths,
-            b"".join(fields),
-        )
-        return {
-            number - 1: error.decode(errors="replace")
-            for number, error in zip(answers[::2], answers[1::2], strict=True)
-        }
+        keys = (1 + len(seen), self._stream, *seen)
+        return _ADD_EACH_ONCE, *keys, str(self._dedupe_seconds), entry_id, lengths, b"".join(fields)
+
+    def _ends(self, notifications: Sequence[Notification], answer: Any) -> list[Exception | None]:
+        """What became of each, by the script's answer."""
+        if isinstance(answer, exceptions.RedisError):
+            return [self._server.failure(answer)] * len(notifications)
+        ends: list[Exception | None] = [None] * len(notifications)
+        for place, error in _failed(answer).items():
+            ends[place] = self._server.refusal(error)
+        return ends
 
     async def aclose(self) -> None:
         await self._server.aclose()
+
+
+async def _asked_together(client: Redis, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What EVAL answers to each of these."""
+    if (
+        len(calls) == 1
+    ):  # the driver gives up a connection that the server ends over it, and in a pipeline not
+        return [await client.eval(*calls[0])]
+    pipeline = client.pipeline(transaction=False)
+    for call in calls:
+        pipeline.eval(*call)
+    answers: list[Any] = await pipeline.execute(raise_on_error=False)
+    return answers
+
+
+def _failed(answer: list[Any]) -> dict[int, str]:
+    """The errors of entries that are not there now, by their places."""
+    return {
+        number - 1: error.decode(errors="replace")
+        for number, error in zip(answer[::2], answer[1::2], strict=True)
+    }
+
+
+def _in_round_trips(notifications: Sequence[Notification]) -> Iterator[list[Sequence[Notification]]]:
+    """Calls that are sent together: the server answers one before it does the next, and others' between.
+
+    A message that is too large for the server ends its connection, and all that is sent behind it there, so
+    that such a one goes by itself.
+    """
+    calls: list[Sequence[Notification]] = []
+    total = 0
+    for few in _in_calls(notifications):
+        size = sum([len(each.body) for each in few])
+        if calls and total + size > MOST_BYTES:
+            yield calls
+            calls, total = [], 0
+        calls.append(few)
+        total += size
+    yield calls
 
 
 def _in_calls(notifications: Sequence[Notification]) -> Iterator[Sequence[Notification]]:
