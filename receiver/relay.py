@@ -29,7 +29,7 @@ MAKING_SECONDS = 10.0
 # A sink that has failed for less than this is no reason to give up what got old while we were down ourselves.
 PATIENCE_SECONDS = 3600.0
 GIVEN_UP_AT_ONCE = 500
-RENDERED_AT_ONCE = 16  # messages: then callbacks have the loop for a moment
+RENDERED_AT_ONCE = 64  # messages: then callbacks have the loop for a moment
 
 RETRIES = Backoff(max_attempts=None)  # what ends an entry is its age
 
@@ -421,8 +421,28 @@ def _log_all(
 ) -> None:
     """A line for each; of what ended alike all lines at once."""
     lines: dict[str, list[dict[str, object]]] = {}
+    told: Settlement | None = None
     for work, settlement, end in zip(works, settlements, ends, strict=True):
-        lines.setdefault(_level(settlement), []).append(_line(work, settlement, settled=end is True))
+        if settlement is not told:  # all that was delivered together has the same
+            told, level = settlement, _level(settlement)
+            seconds = round((settlement.settled_at - settlement.started_at).total_seconds(), 3)
+            retry_at = to_text(settlement.retry_at) if settlement.retry_at else None
+            those = lines.setdefault(level, [])
+        event = work.event
+        those.append(
+            {
+                "sink": work.sink,
+                "event_id": message_id(work),
+                "provider": event.provider,
+                "task_id": event.task_id,
+                "outcome": settlement.outcome.value,
+                "attempt": work.attempt,
+                "seconds": seconds,
+                "retry_at": retry_at,
+                # False: the lease was lost to somebody else, or the store is away. It will be sent again.
+                "settled": end is True,
+            }
+        )
     for level, each in lines.items():
         write = getattr(log, level)
         if len(each) == 1:
@@ -436,19 +456,3 @@ def _level(settlement: Settlement) -> str:
         return "info"
     # Neither delivered nor to be tried again: a dead letter, which somebody has to look at.
     return "warning" if settlement.retry_at else "error"
-
-
-def _line(work: OutboxWork, settlement: Settlement, *, settled: bool) -> dict[str, object]:
-    retry_at = settlement.retry_at
-    return {
-        "sink": work.sink,
-        "event_id": message_id(work),
-        "provider": work.event.provider,
-        "task_id": work.event.task_id,
-        "outcome": settlement.outcome.value,
-        "attempt": work.attempt,
-        "seconds": round((settlement.settled_at - settlement.started_at).total_seconds(), 3),
-        "retry_at": to_text(retry_at) if retry_at else None,
-        # False: the lease was lost to somebody else, or the store is away. It will be sent again.
-        "settled": settled,
-    }

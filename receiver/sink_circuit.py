@@ -19,7 +19,7 @@ LONGEST_SECONDS = 30.0
 # it were their own fault; with one more it is the sink's.
 MOST_SUSPECTS = 4
 MOST_DOUBTED = 1000  # messages that are remembered as ones that failed while the sink took others
-MOST_IN_BATCH = 256
+MOST_IN_BATCH = 512
 
 # What says nothing of the message: it was not looked at.
 OF_THE_SINK = frozenset(
