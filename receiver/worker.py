@@ -80,6 +80,7 @@ class LeaseLoop(Generic[T]):
         self._setbacks = Setbacks(clock)
         self._running: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None  # when it looks what the end of some work has planned
 
     def wake(self) -> None:
         if not self._is_full():  # else it looks when there is room, whoever has said so
@@ -149,7 +150,15 @@ class LeaseLoop(Generic[T]):
             log.exception("work.crashed", loop=self.name, error=type(exc).__name__)
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        was_full = self._is_full()
         self._running.discard(task)
+        if was_full:
+            self._awake.set()
+        elif self._later is None:  # it may be planned again: one look for all that ends in a breath
+            self._later = asyncio.get_running_loop().call_later(self._breath_seconds, self._look_later)
+
+    def _look_later(self) -> None:
+        self._later = None
         self._awake.set()
 
 

@@ -120,6 +120,24 @@ async def test_an_idle_lane_looks_in_the_moment_in_which_it_is_woken() -> None:
     await worker.drain(1)
 
 
+async def test_what_ends_at_about_the_same_time_leads_to_one_look_at_what_is_planned() -> None:
+    shelf = Shelf(*"abcdef")
+    ended = asyncio.Event()
+
+    async def run(_: str) -> None:
+        await ended.wait()
+
+    worker = Worker([lane(shelf, run, concurrency=9, breath_seconds=0.05)], count_restart=lambda name: None)
+    worker.start()
+    await until(lambda: shelf.looks == 2)
+    await asyncio.sleep(0.2)
+    ended.set()
+    await until(lambda: shelf.looks == 3)
+    await asyncio.sleep(0.2)
+    assert shelf.looks == 3
+    await worker.drain(1)
+
+
 async def test_a_storm_of_wake_ups_with_nothing_due_is_one_look_in_a_while() -> None:
     shelf = Shelf()
 
