@@ -21,6 +21,7 @@ RANKS = {
 }
 RANKS |= dict.fromkeys(
     (
+        "batches",
         "challenge",
         "folders",
         "escapes",

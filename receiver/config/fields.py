@@ -447,7 +447,8 @@ SINK_FIELDS = (
         "RECEIVER_SINK_<NAME>_CONCURRENCY",
         parsers.whole(1, 256),
         "8",
-        "publishes at a time; `redis` and `jsonl` get up to 512 events in each, and two at a time at most",
+        "publishes at a time; `amqp`, `jsonl`, `nats` and `redis` get up to 512 events in each, and two at a "
+        "time at most",
         name="concurrency",
     ),
     Field(

@@ -15,7 +15,7 @@ from receiver.models import MessageFormat, Notification, Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.amqp import AmqpSink
 from receiver.testing import sample_notification as notification
-from receiver.testing.sinks import OpenSink, ServerSinkContract, failure, retried
+from receiver.testing.sinks import OpenSink, ServerBatchSinkContract, failure, retried
 from tests.support.manual import printing, section
 from tests.support.messages import TRACEPARENT
 from tests.support.rabbitmq import Rabbit, RabbitNode, shared_rabbit
@@ -42,7 +42,7 @@ def of_bytes(count: int) -> Notification:
     return msgspec.structs.replace(notification(f"evt_{count}"), body=b" " * count)
 
 
-class TestAmqpSink(ServerSinkContract):
+class TestAmqpSink(ServerBatchSinkContract):
     sink_class = AmqpSink
 
     @pytest.fixture

@@ -20,7 +20,7 @@ from receiver.options import PluginOptions
 from receiver.ports import Sink
 from receiver.sinks.nats import NatsSink
 from receiver.testing import sample_notification as notification
-from receiver.testing.sinks import OpenSink, ServerSinkContract, failure
+from receiver.testing.sinks import OpenSink, ServerBatchSinkContract, failure
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.support.manual import printing, section
 from tests.support.messages import TRACEPARENT
@@ -31,9 +31,12 @@ from tests.support.waiting import until
 DAY_SECONDS = 86_400
 
 
+MAX_PAYLOAD = 2**22  # of the shared server, and four times the usual one
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server = NatsServer(tmp_path_factory.mktemp("nats"), f"max_payload: {MAX_PAYLOAD}")
     server.start()
     yield server
     server.stop()
@@ -58,7 +61,7 @@ async def answering(server: NatsServer, subject: str, answer: bytes) -> AsyncIte
     await client.close()
 
 
-class TestNatsSink(ServerSinkContract):
+class TestNatsSink(ServerBatchSinkContract):
     sink_class = NatsSink
 
     @pytest.fixture
@@ -188,9 +191,9 @@ class TestNatsSink(ServerSinkContract):
         # With its headers it is too large for the server, though by itself it is not.
         others = [sink.publish(notification(f"evt_{n}")) for n in range(20)]
         answers = await asyncio.gather(
-            sink.publish(of_bytes(2**20)),
+            sink.publish(of_bytes(MAX_PAYLOAD)),
             *others,
-            sink.publish(of_bytes(2**20 - 500)),
+            sink.publish(of_bytes(MAX_PAYLOAD - 500)),
             return_exceptions=True,
         )
         assert isinstance(answers[0], Permanent)

@@ -41,7 +41,7 @@ class AmqpServer:
         self._url = url
         self._vhost = vhost
         self._trust = trust
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
         self._opening: asyncio.Task[AbstractChannel] | None = None
         self._under_way: dict[str, asyncio.Future[None]] = {}
@@ -120,7 +120,7 @@ class AmqpServer:
         task = asyncio.current_task()
         asked_to_end = task.cancelling() if task else 0
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 yield
         except (exceptions.AMQPError, OSError, RuntimeError) as exc:  # of a channel's state: a RuntimeError
             connection = self._connection if isinstance(exc, TimeoutError) else None
@@ -154,7 +154,7 @@ class AmqpServer:
         return await asyncio.shield(task)
 
     async def _open(self) -> AbstractChannel:
-        async with asyncio.timeout(self._timeout_seconds):
+        async with asyncio.timeout(self.timeout_seconds):
             if self._connection is None or not self._connection.is_opened:
                 await self._close()
                 connection = Connection(self._url, context=self._trust)

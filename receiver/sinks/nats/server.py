@@ -42,14 +42,14 @@ class NatsServer:
 
     def __init__(self, access: Access, *, timeout_seconds: float) -> None:
         self._access = access
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._connecting: asyncio.Task[Connection] | None = None
 
     @asynccontextmanager
     async def asked(self) -> AsyncIterator[Connection]:
         """A connection; set one deadline for all, and put the driver's errors in our words."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 yield await self._connected()
         except (errors.Error, OSError, ValueError) as exc:  # the deadline's TimeoutError is an OSError
             raise failure(exc) from exc
@@ -82,8 +82,8 @@ class NatsServer:
         *others, last = random.sample(self._access.hosts, len(self._access.hosts))
         for host in others:
             with suppress(errors.Error, OSError, ValueError):
-                return await Connection.open(host, self._access, self._timeout_seconds)
-        return await Connection.open(last, self._access, self._timeout_seconds)
+                return await Connection.open(host, self._access, self.timeout_seconds)
+        return await Connection.open(last, self._access, self.timeout_seconds)
 
 
 def failure(exc: Exception) -> Unavailable | Permanent:
