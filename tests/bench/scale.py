@@ -247,6 +247,7 @@ def acts(clock: Clock) -> dict[str, Act]:
         "list a task's deliveries": lambda store: store.list_deliveries("apixo", "task-500", 50, None),
         "get a task": lambda store: store.get_task("apixo", "task-500"),
         "count everything": lambda store: store.count_stats(),
+        "count what waits": lambda store: store.count_backlog(now, now - timedelta(days=1), ["apixo"]),
         "when the next file is due": lambda store: store.next_due_at("assets"),
         "claim 8 files": lambda store: store.lease_assets(now, until, 8),
         "claim 8 notifications": lambda store: store.lease_outbox("all", now, until, 8),

@@ -55,6 +55,10 @@ def test_a_token_may_have_a_name_and_owners() -> None:
         False,
         False,
     ]
+    with_colon = parse_bearer(
+        "shop:word:rest-of-a-token"
+    )  # how a plain token is written that looks like a named one
+    assert (with_colon.name, with_colon.token) == ("shop", "word:rest-of-a-token")
     for wrong in ("app:short", "app:0123456789abcdef@|", "app:0123456789abcdef@team%2A"):
         with pytest.raises(ValueError, match="app:"):
             parse_bearer(wrong)
