@@ -132,8 +132,14 @@ class _Names:
 
     def make_folder(self, folder: Path) -> None:
         with self._lock:
-            missing = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()  # as a rule: the task is new, and its provider is not
+                missing = [folder]
+            except FileExistsError:
+                return
+            except FileNotFoundError:
+                missing = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+                folder.mkdir(parents=True, exist_ok=True)
             self._young.update(missing)
 
     def sync(self, folder: Path) -> None:

@@ -2,22 +2,20 @@
 
     python -m tests.bench.files
 
-Three tables. Speed: files that the service's own fetcher takes to its folder (address guard, limits, hash,
+Three parts. Speed: files that the service's own fetcher takes to its folder (address guard, limits, hash,
 checks, fsync, rename, fsync of the folder), beside a bare loop of the same HTTP client that hashes, writes
 and fsyncs each file; by turns in one process, from a media host in another, with fresh connections in both.
 Memory: the most that downloads at once add to an idle process. Acks: the time to a callback's 200 at a whole
-service that is idle, and at one that downloads at full speed.
+service that is idle, and at one that downloads at full speed. Exits 1 when a target is missed.
 """
 
 import argparse
 import asyncio
 import hashlib
 import http.client
-import json
 import multiprocessing
 import os
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from ipaddress import ip_network
+from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from receiver.fetching.fetcher import AssetLimits, Fetcher
 from receiver.models import Outcome
 from receiver.testing import sample_callback
 from tests.bench.readers import percentile
+from tests.bench.rows import Result, Row, add_json, foreign, report, wait_for_quiet
 from tests.e2e.service import Receiver, receiver
 from tests.support.factories import asset_work
 from tests.support.media_host import picture
@@ -70,84 +70,32 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ms: float
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What the turns of one size came to; ratios are ours to the bare loop's, turn by turn."""
-
-    size: str
-    at_once: int
-    rate: float
-    bare: float
-    ratio: float
-    spread: tuple[float, float]
-    cpu_ratio: float
-    aim: float
-
-
-class Acks(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds to a 200, idle and beside so many downloads, and what came in meanwhile."""
-
-    at_once: int
-    idle_p50: float
-    idle_p99: float
-    p50: float
-    p99: float
-    ratio: float
-    spread: tuple[float, float]
-    mb_per_second: float
-    aim: float
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["speed", "memory", "acks"])
+    parser.add_argument("--part", choices=["speed", "memory", "acks"], help="one of them alone")
     parser.add_argument("--sizes", nargs="*", choices=list(AIMS), default=list(AIMS))
     parser.add_argument("--at-once", nargs="*", type=int, default=[8, 32])
-    parser.add_argument("--callbacks", type=int, default=1000, help="of each turn")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--callbacks", type=int, default=500, help="of each turn")
+    add_json(parser)
     chosen = parser.parse_args()
-    told: dict[str, Any] = {}
-    say = (lambda _: None) if chosen.json else print
-    with media_process() as port, tempfile.TemporaryDirectory(prefix="receiver-bench-") as name:
+    rows: list[Row] = []
+    wait_for_quiet()
+    with (
+        media_process() as port,
+        tempfile.TemporaryDirectory(prefix="receiver-bench-") as name,
+        foreign() as cores,
+    ):
         folder = Path(name)
-        if chosen.only in {None, "speed"}:
-            say("Speed     at once   files/s      bare   ratio   lowest to highest   CPU ratio    aim")
-            told["speed"] = []
-            for size in chosen.sizes:
-                for at_once in chosen.at_once:
-                    row = uvloop.run(compare(port, folder, size, at_once, chosen.rounds))
-                    told["speed"].append(msgspec.to_builtins(row))
-                    say(speed_words(row))
-        if chosen.only in {None, "memory"}:
-            growth = in_its_own_process(measure_growth, port, folder)
-            told["memory_mib"] = round(growth / MIB, 1)
-            say(f"Memory    32 files of 20 MiB at once: +{growth / MIB:.0f} MiB (aim {MEMORY_AIM_MIB})")
-        if chosen.only in {None, "acks"}:
-            say("Acks      at once   idle p50/p99 ms   beside p50/p99 ms   ratio   range        MB/s   aim")
-            told["acks"] = []
+        if chosen.part in {None, "speed"}:
+            for size, at_once in product(chosen.sizes, chosen.at_once):
+                rows += uvloop.run(compare(port, folder, size, at_once, chosen.rounds))
+        if chosen.part in {None, "memory"}:
+            rows.append(memory(port, folder))
+        if chosen.part in {None, "acks"}:
             for at_once in ACK_AIMS:
-                acks = uvloop.run(compare_acks(port, folder, at_once, chosen.rounds, chosen.callbacks))
-                told["acks"].append(msgspec.to_builtins(acks))
-                say(ack_words(acks))
-    if chosen.json:
-        json.dump(told, sys.stdout, indent=2)
-
-
-def speed_words(row: Row) -> str:
-    low, high = row.spread
-    return (
-        f"{row.size:9} {row.at_once:7} {row.rate:9,.0f} {row.bare:9,.0f} {row.ratio:7.2f}"
-        f"   {low:6.2f} to {high:4.2f}    {row.cpu_ratio:12.2f} {row.aim:8.2f}"
-    )
-
-
-def ack_words(acks: Acks) -> str:
-    low, high = acks.spread
-    return (
-        f"8 MiB     {acks.at_once:7}   {acks.idle_p50:6.1f} / {acks.idle_p99:5.1f}  "
-        f"   {acks.p50:6.1f} / {acks.p99:5.1f}    {acks.ratio:7.1f}   {low:4.1f} to {high:4.1f}"
-        f"{acks.mb_per_second:7.0f}   {acks.aim:g}, {ACK_AIM_MS:g} ms"
-    )
+                rows += uvloop.run(compare_acks(port, folder, at_once, chosen.rounds, chosen.callbacks))
+    return report(Result(rows=rows, foreign_cores=cores[0]), as_json=chosen.json)
 
 
 # --- the media host -----------------------------------------------------------------------------------
@@ -215,26 +163,33 @@ def media_process() -> Iterator[int]:
 Get = Callable[[int], Awaitable[None]]  # one file, by its number
 
 
-async def compare(port: int, folder: Path, size: str, at_once: int, rounds: int) -> Row:
-    turns: list[tuple[Turn, Turn]] = []
-    async with our_way(port, folder, size) as ours, bare_way(port, folder, size) as bare:
-        for number in range(rounds + 1):
-            pair = [await timed(way, size, at_once, number) for way in (ours, bare)]
+async def compare(port: int, folder: Path, size: str, at_once: int, rounds: int) -> list[Row]:
+    ours: list[Turn] = []
+    theirs: list[Turn] = []
+    async with our_way(port, folder, size) as get, bare_way(port, folder, size) as get_bare:
+        for number in range(rounds + 1):  # the first warms up
+            ours.append(await timed(get, size, at_once, number))
+            theirs.append(await timed(get_bare, size, at_once, number))
             for place in ("assets", "bare"):
                 shutil.rmtree(folder / place)
-            if number:  # the first warms up
-                turns.append((pair[0], pair[1]))
-    ratios = [mine.rate / theirs.rate for mine, theirs in turns]
-    return Row(
-        size=size,
-        at_once=at_once,
-        rate=statistics.median(mine.rate for mine, _ in turns),
-        bare=statistics.median(theirs.rate for _, theirs in turns),
-        ratio=statistics.median(ratios),
-        spread=(min(ratios), max(ratios)),
-        cpu_ratio=statistics.median(mine.cpu_ms / theirs.cpu_ms for mine, theirs in turns),
-        aim=AIMS[size],
-    )
+    what = f"files of {size}, {at_once} at once"
+    return [
+        Row(
+            measure=what,
+            unit="files/s",
+            ours=[turn.rate for turn in ours[1:]],
+            yardstick="a bare loop of the same client that hashes, writes and fsyncs",
+            theirs=[turn.rate for turn in theirs[1:]],
+            target=AIMS[size],
+        ),
+        Row(
+            measure=f"  processor time of {what}",
+            unit="ms",
+            ours=[turn.cpu_ms for turn in ours[1:]],
+            yardstick="the same loop",
+            theirs=[turn.cpu_ms for turn in theirs[1:]],
+        ),
+    ]
 
 
 async def timed(get: Get, size: str, at_once: int, number: int) -> Turn:
@@ -290,6 +245,17 @@ async def bare_way(port: int, folder: Path, size: str) -> Any:
 # --- memory -------------------------------------------------------------------------------------------
 
 
+def memory(port: int, folder: Path) -> Row:
+    growth = in_its_own_process(measure_growth, port, folder) / MIB
+    return Row(
+        measure="memory for 32 files of 20 MiB at once",
+        unit="MiB",
+        ours=[growth],
+        target=MEMORY_AIM_MIB,
+        at_most=True,
+    )
+
+
 def in_its_own_process(measure: Callable[[int, Path, Connection], None], port: int, folder: Path) -> int:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -322,7 +288,7 @@ def _status(name: str) -> int:
 # --- acks ---------------------------------------------------------------------------------------------
 
 
-async def compare_acks(port: int, folder: Path, at_once: int, rounds: int, callbacks: int) -> Acks:
+async def compare_acks(port: int, folder: Path, at_once: int, rounds: int, callbacks: int) -> list[Row]:
     """By turns at one service: callbacks alone, and beside downloads."""
     settings = {
         "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",
@@ -348,18 +314,28 @@ async def compare_acks(port: int, folder: Path, at_once: int, rounds: int, callb
                 rates.append((load.stored - before) * 8.4 / (time.perf_counter() - began))
                 load.is_over = True
                 await loading
-    ratios = [percentile(busy, 99) / percentile(quiet, 99) for quiet, busy in zip(idle, beside, strict=True)]
-    return Acks(
-        at_once=at_once,
-        idle_p50=statistics.median(percentile(each, 50) for each in idle),
-        idle_p99=statistics.median(percentile(each, 99) for each in idle),
-        p50=statistics.median(percentile(each, 50) for each in beside),
-        p99=statistics.median(percentile(each, 99) for each in beside),
-        ratio=statistics.median(ratios),
-        spread=(min(ratios), max(ratios)),
-        mb_per_second=statistics.median(rates),
-        aim=ACK_AIMS[at_once],
-    )
+    idle_p99, beside_p99 = ([percentile(each, 99) for each in turns] for turns in (idle, beside))
+    what = f"beside {at_once} downloads of 8 MiB"
+    return [
+        Row(
+            measure=f"ack p99 {what}",
+            unit="ms",
+            ours=beside_p99,
+            yardstick="the same service, idle",
+            theirs=idle_p99,
+            target=ACK_AIMS[at_once],
+            at_most=True,
+        ),
+        Row(measure="  the same in itself", unit="ms", ours=beside_p99, target=ACK_AIM_MS, at_most=True),
+        Row(
+            measure=f"  ack p50 {what}",
+            unit="ms",
+            ours=[percentile(each, 50) for each in beside],
+            yardstick="the same service, idle",
+            theirs=[percentile(each, 50) for each in idle],
+        ),
+        Row(measure="  what came in meanwhile", unit="MB/s", ours=rates),
+    ]
 
 
 async def acknowledged(caller: Executor, service: Receiver, name: str, count: int) -> Sequence[float]:
@@ -432,4 +408,4 @@ def remove_all(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
