@@ -97,6 +97,17 @@ def test_a_missing_driver_names_the_extra_to_install(
     )
 
 
+def test_public_keys_without_their_library_name_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "receiver.signing.ed25519", raising=False)
+    for name in ("nacl", *(name for name in sys.modules if name.startswith("nacl."))):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    with pytest.raises(Misconfigured) as caught:
+        plugins.load_public_key()
+    assert caught.value.problems == (
+        "a <PROVIDER>_WEBHOOK_KEYS_URL needs the ed25519 extra: pip install 'callback-receiver[ed25519]'",
+    )
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(Misconfigured, match=r"sink gopher://… is not known \(known: jsonl, http, https"):
         plugins.load("sinks", "gopher")
