@@ -291,7 +291,8 @@ class PageReads(Protocol):
         Where more than 5,000 wait, they are the first of some 5,000 of them.
         """
 
-    async def list_dead(self, sink: str | None, limit: int, cursor: str | None) -> DeadLetterPage: ...
+    async def list_dead(self, sink: str | None, limit: int, cursor: str | None) -> DeadLetterPage:
+        """A page of dead letters, found among 5,000 of them at most."""
 
     async def count_dead_outcomes(self, sink: str | None, most: int) -> dict[str, int]:
         """What the newest ``most`` dead letters ended with, the most frequent first."""

@@ -31,12 +31,21 @@ WHERE number = :number AND state = 'dead'
 
 
 def list_dead(
-    db: Cursor, wanted: WorkFilter, sink: str | None, limit: int, cursor: str | None
+    db: Cursor,
+    wanted: WorkFilter,
+    sink: str | None,
+    limit: int,
+    cursor: str | None,
+    *,
+    most_rows: int | None = None,
 ) -> DeadLetterPage:
-    """A page of dead letters, the newest first; see ``ports.DeadLetterStore.list_dead``."""
+    """A page of dead letters, the newest first; see ``ports.DeadLetterStore.list_dead``.
+
+    With ``most_rows`` it is found among so many.
+    """
     high = number_below(cursor) - 1
     found = search(db, DEAD, wanted, *(["o.sink = :sink"] if sink else []), sink=sink)
-    rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high)
+    rows, reached = find_newest(db, found, LETTER_COLUMNS, limit, high=high, most_rows=most_rows)
     for row in rows:
         row["id"] = notification_id(row["submission_id"], row["revision"], row["sink"], row["replay_id"])
     return DeadLetterPage(

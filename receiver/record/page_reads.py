@@ -78,8 +78,10 @@ class PageReader:
         return await self._read(lambda c: page_lists.list_pending_files(c, limit))
 
     async def list_dead(self, sink: str | None, limit: int, cursor: str | None) -> DeadLetterPage:
-        every = WorkFilter()
-        return await self._read(lambda c: dead_letters.list_dead(c, every, sink, limit, cursor))
+        every, most = WorkFilter(), page_lists.MOST_LOOKED_AT
+        return await self._read(
+            lambda c: dead_letters.list_dead(c, every, sink, limit, cursor, most_rows=most)
+        )
 
     async def count_dead_outcomes(self, sink: str | None, most: int) -> dict[str, int]:
         return await self._read(lambda c: page_lists.count_dead_outcomes(c, sink, most))

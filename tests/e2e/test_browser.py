@@ -32,7 +32,7 @@ from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, caller
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SHOWN = ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark"))
-WIDTHS = (1280, 390, 320)
+WIDTHS = (1280, 1101, 768, 390, 320)
 TOKENS = {"admin": ADMIN_TOKEN, "viewer": VIEWER_TOKEN}
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 OF_A_FILE = {"content-security-policy": "default-src 'none'; sandbox"}
