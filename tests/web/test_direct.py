@@ -1,6 +1,7 @@
 """Both ways to the providers' door, the server's direct one and the app's: one answer, record and log."""
 
 import asyncio
+import hmac
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.config.settings import Settings
 from receiver.errors import Unavailable
+from receiver.ingest import Ingest, Secrets
 from receiver.models import Receipt, Recording
 from receiver.runtime import Runtime, open_runtime
 from receiver.testing import sample_callback
@@ -24,6 +26,7 @@ from tests.support.failing_store import over_failing_store
 from tests.support.loopback import Answer, post, serving, talk
 from tests.support.waiting import until
 from tests.support.web_callers import LogLines, callback_path, verdicts
+from tests.test_ingest import SigningBody
 
 AT_ONCE = 24
 QUIET_SECONDS = 0.2
@@ -173,6 +176,33 @@ async def test_what_the_store_cannot_do_is_told_alike(
     assert answers[0] == answers[1]
     assert Answer(answers[0]).status == (503 if isinstance(error, Unavailable) else 500)
     assert len(direct) == 1
+
+
+@pytest.mark.parametrize("path", ["/callbacks/vidgo", None])
+async def test_a_signature_in_the_headers_is_looked_at_on_either_way_whatever_the_token(
+    runtime: Runtime, path: str | None, direct: list[str]
+) -> None:
+    secret, body = "a-secret-of-theirs", sample_callback("vidgo", "t1")
+    ingest = Ingest(
+        store=runtime.store,
+        providers={"vidgo": SigningBody()},
+        tokens=runtime.tokens,
+        allow_untokened=False,
+        wake=runtime.worker.wake,
+        signed={"vidgo": Secrets([secret])},
+    )
+    doors = build_app(msgspec.structs.replace(runtime, ingest=ingest))
+    signature = hmac.digest(secret.encode(), body, "sha256").hex()
+    for app in (behind_another_app(doors), doors):
+        async with serving(app) as port:
+            for line, status in (
+                (f"Signature: {signature}", 200),
+                (f"Signature: {'0' * 64}", 401),
+                ("X: y", 401),
+            ):
+                answer = Answer(await talk(port, post(path or callback_path(runtime), body, line)))
+                assert answer.status == status
+    assert len(direct) == 3
 
 
 class Only:
