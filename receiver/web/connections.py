@@ -125,6 +125,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 is_plain = False
         if len(self.headers) > MAX_HEADERS or size > MAX_HEAD_BYTES:
             raise ValueError("too long a head, and here at once")
+        is_plain &= self._is_idle()  # very short requests are parsed together, and answered in their order
         if is_plain and (direct := self._direct) and 0 < self._body_left <= direct.max_bytes:
             self._held_path = direct.path_of(self.url) if self.parser.get_method() == b"POST" else None
         if self._held_path is None:

@@ -30,6 +30,8 @@ from tests.test_ingest import SigningBody
 
 AT_ONCE = 24
 QUIET_SECONDS = 0.2
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+SHORT = b"POST /callbacks/a/b HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]"
 DATE = re.compile(rb"\r\ndate: [^\r]+")
 
 
@@ -140,7 +142,8 @@ def usual(path: str, submission: str) -> dict[str, Sequence[bytes]]:
         "awaited": [sent("awaited", "Expect: 100-continue")],
         "another method": [sent("method").replace(b"POST", b"PUT", 1)],
         "wrong, then right": [sent("w", at="/callbacks/vidgo/p.x") + sent("r")],
-        "with a health check behind": [sent("health") + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"],
+        "so short that they are parsed together": [HEALTH + SHORT + HEALTH],
+        "with a health check behind": [sent("health") + HEALTH],
     }
 
 
