@@ -142,8 +142,9 @@ async def others_do_what_two_no_longer_do(
     # What the frozen one had under way changes nothing, and it does not go on where it was.
     gate.opened.set()
     frozen.signal(signal.SIGCONT)
-    await until(lambda: [line["settled"] for line in lines(frozen, "asset.settled")] == [True, False])
-    await until(lambda: {line["lane"] for line in lines(frozen, "lane.lost")} >= {"poll vidgo"})
+    settled = partial(lines, frozen, "asset.settled")
+    await until(lambda: [line["settled"] for line in settled()] == [True, False], BUSY_SECONDS)
+    await until(lambda: {line["lane"] for line in lines(frozen, "lane.lost")} >= {"poll vidgo"}, BUSY_SECONDS)
     (path,) = (a.data / "assets/vidgo/t2").iterdir()
     assert path.read_bytes() == OTHER_PICTURE
     assert (await a.task("t2"))["assets"][0]["sha256"] == sha256(OTHER_PICTURE).hexdigest()
