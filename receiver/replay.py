@@ -27,8 +27,8 @@ log = structlog.get_logger()
 
 MOST_AT_ONCE = 100  # matches in one step: callbacks wait behind it for milliseconds only
 # Events to be sent again in one step, which takes one row for each sink: as many as are queued in this time.
-FIRST_EVENTS, MOST_EVENTS_AT_ONCE = 200, 1000
-STEP_SECONDS = 0.02
+FIRST_EVENTS, MOST_EVENTS_AT_ONCE = 200, 500
+STEP_SECONDS = 0.01
 # Sinks that take much are given so much in advance: else they would wait for the next step. What is new waits
 # behind it.
 AHEAD_SECONDS = 0.5
