@@ -3,8 +3,8 @@
 Everything else takes the ordinary way, and so does a callback as soon as anything about it is unusual: its
 framing, its path, its server. What a callback is answered is decided in ``CallbackDoor`` for both.
 
-Of 72 us of the loop's time for each callback it saves 9 under ``wrk`` with 64 connections, and 13 of 79 with 256;
-without sockets 3 to 20 of 44 to 74 (``tests.bench.record``, by turns, on two busy cores).
+Of 72 us of the loop's time for each callback it saves 9 under ``wrk`` with 64 connections, and 13 of 79 with
+256; without sockets 3 to 20 of 44 to 74 (``tests.bench.record``, by turns, on two busy cores).
 """
 
 import asyncio
