@@ -95,7 +95,7 @@ def configure_logs(level: str, log_format: str, stream: TextIO) -> Callable[[], 
     )
     structlog.configure(
         processors=[for_people if as_text else _render_json],
-        wrapper_class=structlog.make_filtering_bound_logger(number) if as_text else _json_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lines,
         cache_logger_on_first_use=True,
     )
@@ -204,50 +204,6 @@ class _Lines:
                 self._pause(FLUSH_SECONDS)
 
 
-class _ReceivedLine(msgspec.Struct, kw_only=True):
-    """The line of a recorded callback, in the order of its fields."""
-
-    timestamp: str
-    level: str = "info"
-    event: str = "callback.received"
-    provider: str
-    task_id: str | None
-    verdict: str
-    proof: str
-    bytes: int
-    seconds: float
-
-
-def _json_logger(number: int) -> Any:
-    """Loggers of structlog for ``_render_json``, and a quicker way for the line that every callback costs.
-
-    By the usual way it takes 4.2 us, a twentieth of what the loop does for a callback, and by this one 2.7.
-    """
-    usual: Any = structlog.make_filtering_bound_logger(number)
-    if number > logging.INFO:
-        return usual
-
-    class Logger(usual):  # type: ignore[misc]
-        def info(self, event: str, *args: Any, **fields: Any) -> Any:
-            # Whoever listens in, as tests do, has put another processor there.
-            if event == "callback.received" and self._processors == _JSON_ALONE and not self._context:
-                line = _render_received(fields)
-                if line is not None:
-                    return self._logger.info(line)
-            return super().info(event, *args, **fields)
-
-    return Logger
-
-
-def _render_received(fields: EventDict) -> bytes | None:
-    """What ``_render_json`` makes of it; None where that has to look more closely."""
-    try:
-        line = msgspec.json.encode(_ReceivedLine(timestamp=_timestamp(), **fields))
-    except (TypeError, ValueError):  # other fields, a lone surrogate
-        return None
-    return None if _is_suspicious(line.decode()) else line
-
-
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Mask what is named like a secret, and what looks like a link or a token in any text."""
     return {
@@ -299,7 +255,9 @@ def _render_json(logger: WrappedLogger, method: str, event: EventDict) -> Any:
     """Time, level and event first."""
     if "exc_info" in event:
         event = _format_exception(logger, method, event)
-    head: EventDict = {"timestamp": _timestamp(), "level": _LEVELS.get(method, method), "event": None}
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    timestamp = f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+    head: EventDict = {"timestamp": timestamp, "level": _LEVELS.get(method, method), "event": None}
     if _EACH in event:
         return _as_lines(_render_each(logger, method, {**head, "event": event["event"]}, event[_EACH]))
     # Every callback pays for a line: where one look at the whole shows nothing to hide, the parts need none.
@@ -351,17 +309,9 @@ def _names_secret(keys: tuple[str, ...]) -> bool:
     return any(map(_is_secret, keys))
 
 
-def _timestamp() -> str:
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
-
-
 @lru_cache(1)
 def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-_JSON_ALONE: list[Processor] = [_render_json]
 
 
 def _escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -60,62 +60,6 @@ def logged(**fields: object) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"task_id": "task-unified-1757165031-uyujaw3d"},
-        {"task_id": None},
-        {"task_id": "a/b"},
-        {"task_id": f"s.{'x' * 32}"},
-        {"task_id": "https://files.example/0.png"},
-        {"task_id": 'quoted " and \\ and \x1f'},
-        {"task_id": "Ж \N{LINE SEPARATOR}"},
-        {"task_id": "\ud800"},
-        {"seconds": 1e-06},
-        {"seconds": 120.0},
-        {"token": "hush"},
-        {"bytes": None},
-    ],
-)
-def test_the_line_of_a_callback_is_the_same_by_its_quicker_way(
-    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual = {"provider": "vidgo", "task_id": "t1", "verdict": "accepted", "proof": "none", "bytes": 231}
-    fields = {**usual, "seconds": 0.012345, **given}
-    monkeypatch.setattr("time.time_ns", lambda: 1_764_000_000_012_345_678)
-    lines = Lines()
-    flush = configure_logs("info", "json", lines.stream)
-    structlog.get_logger().info("callback.received", **fields)
-    # Only ``info`` has a quicker way.
-    structlog.get_logger().log(logging.INFO, "callback.received", **fields)
-    flush()
-    quick, usual_line = lines.text.splitlines()
-    assert quick == usual_line
-
-
-def test_the_quicker_way_is_taken_and_only_where_nobody_listens_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[dict[str, Any]] = []
-    render = logs._render_received
-
-    def noting(fields: dict[str, Any]) -> bytes | None:
-        taken.append(fields)
-        return render(fields)
-
-    monkeypatch.setattr(logs, "_render_received", noting)
-    lines = Lines()
-    flush = configure_logs("info", "json", lines.stream)
-    log = structlog.get_logger()
-    fields = {"provider": "p", "task_id": "t", "verdict": "v", "proof": "n", "bytes": 1, "seconds": 0.1}
-    with structlog.testing.capture_logs() as captured:
-        log.info("callback.received", **fields)
-    assert (len(captured), taken) == (1, [])
-    log.info("callback.received", **fields)
-    log.bind(more=1).info("callback.received", **fields)
-    flush()
-    assert taken == [fields]
-    assert [each.get("more") for each in lines.documents] == [None, 1]
-
-
 def test_a_line_is_one_object_with_its_time_level_and_name_first() -> None:
     document = logged(provider="vidgo", rows=3)
     assert list(document)[:3] == ["timestamp", "level", "event"]
