@@ -19,6 +19,11 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PATIENCE_SECONDS = 20.0
 
 
+def _with_ctrl_c() -> None:
+    """What a shell has started in the background ignores it, and so would all children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """One of the commands that run until Ctrl-C."""
 
@@ -32,6 +37,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
+                preexec_fn=_with_ctrl_c,  # noqa: PLW1509 - one call, and no thread of ours holds a lock
             )
 
     def lines(self) -> list[str]:
