@@ -355,6 +355,8 @@ seen, last = 0, float("inf")
 
 def connect_and_count(*args, **options):
     connection = connect(*args, **options)
+    if str(folder) not in str(args[0]):
+        return connection # of what counts the lines that run
     def trace(statement):
         global seen
         if seen == last:
