@@ -276,7 +276,9 @@ class ServerBatchSinkContract(BatchSinkContract, ServerSinkContract):
         self, open_sink: OpenSink, server: Server
     ) -> None:
         sink, messages = open_sink(server.url), [notification(f"evt_{n}") for n in range(MANY)]
-        assert await batch_outcomes(sink, messages) == [Outcome.CONNECT_FAILED] * MANY
+        ends = await batch_outcomes(sink, messages)
+        # A server that has just ended may still let a connection in, to cut it.
+        assert (len(ends), set(ends) <= {Outcome.CONNECT_FAILED, Outcome.INTERRUPTED}) == (MANY, True)
         server.start()
         assert await batch_outcomes(sink, messages) == [None] * MANY
         assert server.received() == [message.body for message in messages]
