@@ -8,7 +8,8 @@ that the ratio holds on a noisy machine. Every request of the receiver's share i
 finished callback with one file: token check, parsing and the whole record transaction (delivery, owner,
 event, asset) with an fsynced commit. Downloads are held back by a media host that never answers.
 Afterwards the ledger is checked: as many accepted deliveries in the file as answers of 200. Processor time is
-the system's count for each thread, over answers of 200; other threads than the event loop's are the writer and the log's.
+the system's count for each thread, over answers of 200; beside the event loop's there are the writer's and
+the log's.
 
 ``--against`` adds the receiver of another commit, from a work tree of its own. Needs ``wrk``. Exits 1 when a
 ratio is under its target or the ledger does not agree.
