@@ -81,7 +81,7 @@ def main() -> int:
 def compare(folder: Path, urls: Sequence[str], seconds: int, rounds: int) -> tuple[list[Row], bool]:
     flushes = [flush_ms(folder / "flush") for _ in range(100)]
     print(f"a flush to the disk: median {statistics.median(flushes):.2f} ms", file=sys.stderr)
-    tasks = 8_000 * seconds * rounds
+    tasks = 16_000 * seconds * rounds
     on: dict[str, list[Load]] = {"SQLite": [], "PostgreSQL": [], "two on PostgreSQL": []}
     with ExitStack() as stack:
         media = stack.enter_context(silent_media_host())
