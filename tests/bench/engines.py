@@ -47,10 +47,12 @@ TWO = 1.5
 TAIL = 5.0
 TOGETHER = 1000  # submissions in one transaction
 
-SUBMISSIONS = """
+# Logged now: what is older than the retention would be purged while callbacks come.
+NOW = """to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+SUBMISSIONS = f"""
 INSERT INTO submissions (id, provider, owner, task_id, model, metadata, created_at, bound_at)
-SELECT 'sub_' || md5(n::text), 'vidgo', 'user-17', 'task-unified-' || n || '-benchmark', 'gpt-image-2', '{}',
-    '2026-01-01T00:00:00.000000Z', '2026-01-01T00:00:00.000000Z'
+SELECT 'sub_' || md5(n::text), 'vidgo', 'user-17', 'task-unified-' || n || '-benchmark', 'gpt-image-2',
+    '{{}}', {NOW}, {NOW}
 FROM generate_series(%s::bigint, %s::bigint) n
 """
 SECRETS = {"RECEIVER_API_TOKENS": SECRET + "-of-backends", "RECEIVER_ADMIN_TOKENS": SECRET + "-of-admins"}
