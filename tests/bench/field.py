@@ -11,7 +11,7 @@ between commit and queue loses a task, and nothing is bounded.
 Both are uvicorn in one process on the first core and take the same load from ``wrk`` on the others, by turns.
 Needs ``wrk``, ``redis-server``, for its second half a PostgreSQL that the tests know
 (``TEST_POSTGRES_URL``), and
-``pip install fastapi "sqlalchemy[asyncio]" aiosqlite asyncpg celery``. Exits 1 when a ratio
+``pip install fastapi "sqlalchemy[asyncio]" aiosqlite celery``. Exits 1 when a ratio
 is under 20 or a ledger does not agree.
 """
 
@@ -47,7 +47,7 @@ from tests.support.sink_hosts import RedisServer
 
 TARGET = 20.0
 CONNECTIONS = (8, 64)
-NEEDED = ("fastapi", "sqlalchemy", "greenlet", "aiosqlite", "asyncpg", "celery")
+NEEDED = ("fastapi", "sqlalchemy", "greenlet", "aiosqlite", "celery")
 OURS_A_SECOND = 12_000  # tasks that are logged for each second of load
 THEIRS_A_SECOND = 3_000
 TOKEN = "a-token-of-the-yardstick"
@@ -118,7 +118,7 @@ serve(engine)
 ASYNC = """
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 engine = create_async_engine(
-    database.replace("sqlite:", "sqlite+aiosqlite:").replace("+psycopg:", "+asyncpg:"), pool_size=20)
+    database.replace("sqlite:", "sqlite+aiosqlite:"), pool_size=20)
 
 @app.post("/callbacks/vidgo/{given}")
 async def callback(given: str, body: dict):
