@@ -5,6 +5,7 @@ meets the poll of a task that has ended drops it, and settles what was held: the
 that comes too late, or upkeep, which follows the deliveries and so meets every end once.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from receiver.models import Outcome, PollWork, Settlement
@@ -74,7 +75,9 @@ RETURNING number, EXISTS (SELECT 1 FROM events e WHERE e.number = polls.number) 
 # A replay wants one answer, whatever it is.
 CLEAR_REPLAY = "UPDATE polls SET replay_id = NULL WHERE number = ?"
 
-DROP_POLL = "DELETE FROM polls WHERE number = ? RETURNING held, replay_id"
+DROP_POLLS = """
+DELETE FROM polls WHERE number IN (SELECT value FROM json_each(:numbers)) RETURNING number, held, replay_id
+"""
 
 # The next deliveries to follow: how many, and the last of them.
 NEXT_DELIVERIES = """
@@ -98,6 +101,8 @@ ON CONFLICT (kind, name, state) DO UPDATE SET number = counts.number + excluded.
 """
 
 MARK_FOLLOWED = "UPDATE retention SET polls_to = ?"
+
+Task = tuple[int, str, str]  # the number of its submission, its provider and its id
 
 # The most polls of ended tasks that one lease drops: callbacks wait behind it.
 MOST_DROPPED = 500
@@ -139,8 +144,7 @@ class Polls:
 
 def free_leases(db: Cursor, now: datetime, holder: str) -> None:
     """What a holder who is gone was asking is due again, unless the answer has come."""
-    for number, provider, task_id in db.execute(ALL_ENDED_POLLS, {"holder": holder}).fetchall():
-        drop(db, number, provider, task_id, now)
+    drop(db, db.execute(ALL_ENDED_POLLS, {"holder": holder}).fetchall(), now)
     db.execute(FREE_POLLS, {"now": to_text(now), "holder": holder})
 
 
@@ -170,8 +174,7 @@ def lease_polls(
                 open_.append(row)
             else:
                 break
-        for row in ended:
-            drop(db, row["number"], provider, row["task_id"], now)
+        drop(db, [(row["number"], provider, row["task_id"]) for row in ended], now)
         due += open_
     leased = [parameters(lease=lease, lease_until=lease_until, number=row["number"]) for row in due]
     db.executemany(LEASE_POLL, leased)
@@ -197,21 +200,23 @@ def settle_poll(db: Cursor, work: PollWork, settlement: Settlement) -> bool:
         db.execute(CLEAR_REPLAY, (number,))
         count_settled(db, replay_id, settlement.outcome.value, settlement.settled_at)
     if again is None or settled["has_ended"]:
-        drop(db, number, work.provider, work.task_id, settlement.settled_at)
+        drop(db, [(number, work.provider, work.task_id)], settlement.settled_at)
     return True
 
 
-def drop(db: Cursor, number: int, provider: str, task_id: str, now: datetime) -> None:
-    """Drop the poll of a task, and settle what waited for the answer: ``Batch`` does so for what it read."""
-    held, replay_id = db.execute(DROP_POLL, (number,)).fetchone() or (0, None)
-    if held:
-        owner = Submissions(db).of_task(provider, task_id)
-        assert owner is not None, "what nobody owns is not asked about"  # noqa: S101
-        deliveries = Deliveries(db)
-        deliveries.settle_held(owner)
-        deliveries.write()
-    if replay_id is not None:
-        count_settled(db, replay_id, Outcome.ANSWERED.value, now)  # by a callback, before it was asked
+def drop(db: Cursor, tasks: Sequence[Task], now: datetime) -> None:
+    """Drop the polls of tasks, and settle what waited for answers: ``Batch`` does so for what it read."""
+    named = {number: (provider, task_id) for number, provider, task_id in tasks}
+    dropped = db.execute(DROP_POLLS, parameters(numbers=[*named])).fetchall() if named else []
+    for number, held, replay_id in dropped:
+        if held:
+            owner = Submissions(db).of_task(*named[number])
+            assert owner is not None, "what nobody owns is not asked about"  # noqa: S101
+            deliveries = Deliveries(db)
+            deliveries.settle_held(owner)
+            deliveries.write()
+        if replay_id is not None:
+            count_settled(db, replay_id, Outcome.ANSWERED.value, now)  # by a callback, before it was asked
 
 
 def follow_deliveries(db: Cursor, now: datetime, limit: int) -> int:
@@ -221,6 +226,5 @@ def follow_deliveries(db: Cursor, now: datetime, limit: int) -> int:
         ended = db.execute(ENDED_POLLS, (last,)).fetchall()
         db.execute(COUNT_FOLLOWED, (last,))
         db.execute(MARK_FOLLOWED, (last,))
-        for number, provider, task_id in ended:  # what this changes of counted ones is counted
-            drop(db, number, provider, task_id, now)
+        drop(db, ended, now)  # what this changes of counted ones is counted
     return int(count)
