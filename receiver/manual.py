@@ -20,6 +20,7 @@ NAMES = (
     "deploying",
     "postgresql",
     "s3",
+    "performance",
     "words",
     "settings",
     "providers",

@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "ingest": (("--seconds", "3", "--rounds", "5"), ("--seconds", "2", "--rounds", "3")),
     "field": (("--seconds", "3", "--rounds", "3"), ("--seconds", "2", "--rounds", "2")),
     "engines": (("--seconds", "3", "--rounds", "5"), ("--seconds", "2", "--rounds", "3")),
+    "cost": ((), ("--rounds", "2")),
     "files": ((), ("--rounds", "2")),
     "relay": ((), ("--rounds", "2")),
     "replay": ((), ("--events", "20000")),
