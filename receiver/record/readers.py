@@ -165,9 +165,12 @@ class _Read(Generic[T]):
         self._query = query
         self._lock = threading.Lock()
         self._connection: ReadConnection | None = None  # while it runs
+        self._is_wanted = True
 
     def run(self, connection: ReadConnection) -> T:
         with self._lock:
+            if not self._is_wanted:  # its thread had taken it, and not begun
+                raise Unavailable("nobody waits for this any more")
             self._connection = connection
         try:
             return connection.run(self._query)
@@ -179,6 +182,7 @@ class _Read(Generic[T]):
     def interrupt(self) -> bool:
         """Whether it was running: between two statements of it an interrupt is lost."""
         with self._lock:
+            self._is_wanted = False
             if self._connection is not None:
                 self._connection.interrupt()
             return self._connection is not None

@@ -1,6 +1,7 @@
 """Reads that take long: whom they hold up, and how they end."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,8 +13,9 @@ from receiver.clock import Clock
 from receiver.errors import Unavailable
 from receiver.options import StoreOptions
 from receiver.record import readers
-from receiver.record.readers import THREADS, Purpose
+from receiver.record.readers import THREADS, Purpose, Readers
 from receiver.stores.sqlite import SqliteStore
+from receiver.stores.sqlite.connections import SqliteReads
 from tests.support.factories import completed, recording, submission
 from tests.support.waiting import until
 
@@ -135,3 +137,25 @@ async def test_a_read_whose_connection_cannot_be_opened_ends_as_unavailable(tmp_
             await store.get_submission("sub_1")
         (tmp_path / "away.db").rename(tmp_path / "receiver.db")
         assert await store.get_submission("sub_1") is None
+
+
+async def test_what_nobody_waits_for_any_more_when_its_thread_is_ready_is_not_begun(tmp_path: Path) -> None:
+    connecting, may_connect = threading.Event(), threading.Event()
+    began: list[bool] = []
+
+    def connect() -> SqliteReads:
+        connecting.set()
+        may_connect.wait(10)
+        return SqliteReads(tmp_path / "receiver.db", 1)
+
+    async with opened(tmp_path):
+        reads = Readers(connect, lambda _: None)
+        try:
+            left = asyncio.create_task(reads.read(lambda _: began.append(True), Purpose.LIST))
+            await until(connecting.is_set)
+            left.cancel()
+            await asyncio.wait([left])
+            may_connect.set()
+        finally:
+            await reads.aclose()
+    assert began == []
