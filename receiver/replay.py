@@ -22,13 +22,14 @@ from receiver.models import (
     Via,
 )
 from receiver.ports import Provider, Store
+from receiver.step_pace import StepPace
 
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 100  # matches in one step: callbacks wait behind it for milliseconds only
 # Events to be sent again in one step, which takes one row for each sink: as many as are queued in this time.
 FIRST_EVENTS, MOST_EVENTS_AT_ONCE = 200, 500
-STEP_SECONDS = 0.01
+EVENTS_PACE = StepPace(step_seconds=0.01, least=MOST_AT_ONCE, most=MOST_EVENTS_AT_ONCE)
 # Sinks that take much are given so much in advance: else they would wait for the next step. What is new waits
 # behind it.
 AHEAD_SECONDS = 0.5
@@ -138,11 +139,7 @@ class Pace:
 
     def step_took(self, time: timedelta) -> None:
         """A step was queued, and callbacks waited so long behind it at most."""
-        seconds = time.total_seconds()
-        if seconds > STEP_SECONDS:
-            self.events_at_once = max(self.events_at_once // 2, MOST_AT_ONCE)
-        elif seconds < STEP_SECONDS / 2:
-            self.events_at_once = min(self.events_at_once * 2, MOST_EVENTS_AT_ONCE)
+        self.events_at_once = EVENTS_PACE.next_rows(self.events_at_once, time.total_seconds())
 
 
 async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDelivery]) -> list[KeptDelivery]:

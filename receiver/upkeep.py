@@ -5,36 +5,19 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import structlog
 
 from receiver.clock import Clock, Leaps
 from receiver.models import OutboxState
 from receiver.ports import Store
+from receiver.step_pace import StepPace
 
 log = structlog.get_logger()
 
 MOST_NAMED = 20  # reservations in one line of the log
 TIME_TO_MEND = timedelta(days=1)  # after a leap of the clock nothing is dropped: it may be set right again
 TURN_SECONDS = 2.0  # of purging, until the other chores have their turn again
-LEAST_AT_ONCE = 50
-
-
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of a kind in one transaction: as many as take about so long, for callbacks wait behind it."""
-
-    step_seconds: float = 0.01
-    least: int = LEAST_AT_ONCE
-    most: int = 2000
-
-    def next_rows(self, rows: int, took_seconds: float) -> int:
-        """The number of rows for the next step, from the size and the time of the last one."""
-        if took_seconds > self.step_seconds:
-            return max(self.least, rows // 2)
-        return min(self.most, rows * 2) if took_seconds < self.step_seconds / 2 else rows
-
-
-USUAL_PACE = Pace()
+USUAL_PACE = StepPace()
 
 
 class Upkeep:
@@ -48,7 +31,7 @@ class Upkeep:
         early_ttl_seconds: float,
         retention_days: float,
         lost_after_seconds: float,
-        pace: Pace = USUAL_PACE,
+        pace: StepPace = USUAL_PACE,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -120,7 +103,7 @@ class Steps:
     How much goes into one follows from how long the one before took, waiting for the writer included.
     """
 
-    def __init__(self, step: Callable[[datetime, int], Awaitable[int]], clock: Clock, pace: Pace) -> None:
+    def __init__(self, step: Callable[[datetime, int], Awaitable[int]], clock: Clock, pace: StepPace) -> None:
         self._step = step
         self._clock = clock
         self._pace = pace

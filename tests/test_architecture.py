@@ -10,7 +10,7 @@ RANKS = {
     for rank, modules in enumerate(
         [
             " models times errors problem_types",
-            "ports options asset_keys envelope payload unified tokens urls links clock backoff",
+            "ports options asset_keys envelope payload unified tokens urls links clock backoff step_pace",
             "record",
             "ingest relay asset_links sink_circuit replay upkeep fetching polling task_waiters testing",
             "runtime health loops lanes worker plugins config logs metrics commit_probe",

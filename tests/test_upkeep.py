@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from receiver.errors import Unavailable
 from receiver.models import Outcome, Route, Verdict
 from receiver.options import StoreOptions
+from receiver.step_pace import StepPace
 from receiver.stores.sqlite import SqliteStore
 from receiver.testing import TurnableClock
-from receiver.upkeep import Pace, Upkeep
+from receiver.upkeep import Upkeep
 from tests.support.blank_record import lay_blank_record
 from tests.support.factories import (
     NOW,
@@ -65,7 +66,7 @@ def upkeep_of(store: SqliteStore, clock: TurnableClock, **pace: Any) -> Upkeep:
         early_ttl_seconds=DAY,
         retention_days=30,
         lost_after_seconds=2 * DAY,
-        pace=Pace(**pace),
+        pace=StepPace(**pace),
     )
 
 
@@ -409,7 +410,7 @@ async def test_early_callbacks_expire_while_there_is_much_to_purge(
     [(100, 0.001, 200), (100, 0.007, 100), (200, 0.05, 100), (50, 5.0, 50), (2000, 0.0, 2000)],
 )
 def test_a_step_is_as_large_as_a_short_time_allows(rows: int, took_seconds: float, next_rows: int) -> None:
-    assert Pace().next_rows(rows, took_seconds) == next_rows
+    assert StepPace().next_rows(rows, took_seconds) == next_rows
 
 
 # --- reservations without a task ------------------------------------------------------------------------

@@ -14,10 +14,11 @@ import pytest
 from receiver.clock import Clock
 from receiver.models import Verdict
 from receiver.options import StoreOptions
+from receiver.step_pace import LEAST_AT_ONCE
 from receiver.stores.sqlite import SqliteStore
 from receiver.stores.sqlite.migrations import migrate
 from receiver.times import to_text
-from receiver.upkeep import LEAST_AT_ONCE, Upkeep
+from receiver.upkeep import Upkeep
 from tests.support.factories import failed, recording, submission
 from tests.support.recount import recount
 
