@@ -12,6 +12,7 @@ from receiver.models.replays import (
     Replay,
     ReplayWork,
     WorkFilter,
+    new_replay,
 )
 from receiver.models.sessions import PageRole, Session
 from receiver.models.states import (
@@ -178,4 +179,5 @@ __all__ = [
     "Via",
     "Work",
     "WorkFilter",
+    "new_replay",
 ]

@@ -48,6 +48,35 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     results: Mapping[str, int]
 
 
+def new_replay(
+    *,
+    id: str,  # noqa: A002 - the field's name
+    stage: Stage,
+    filter: WorkFilter,  # noqa: A002 - the field's name
+    sinks: tuple[str, ...],
+    rate: float | None,
+    requested_by: str,
+    created_at: datetime,
+) -> Replay:
+    """One as it is before its first step; the store counts what it matches."""
+    return Replay(
+        id=id,
+        stage=stage,
+        filter=filter,
+        sinks=sinks,
+        rate=rate,
+        state=ReplayState.RUNNING,
+        requested_by=requested_by,
+        created_at=created_at,
+        finished_at=None,
+        matched=0,
+        looked_at=0,
+        queued=0,
+        settled=0,
+        results={},
+    )
+
+
 class ReplayWork(msgspec.Struct, frozen=True, kw_only=True):
     """A replay whose next step is due; ``lease`` must still be on its row when the step is made."""
 

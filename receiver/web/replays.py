@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
-from receiver.models import EventType, Replay, ReplayState, Stage, TaskState, WorkFilter
+from receiver.models import EventType, Replay, ReplayState, Stage, TaskState, WorkFilter, new_replay
 from receiver.problem_types import ProblemType
 from receiver.replay import check_can_match
 from receiver.runtime import Runtime
@@ -224,21 +224,14 @@ async def _plan(runtime: Runtime, asked: NewReplay) -> ReplayPlan:
 
 def _replay(runtime: Runtime, request: Request, asked: NewReplay) -> Replay:
     """As it is before its first step; the store counts what it matches."""
-    return Replay(
+    return new_replay(
         id=runtime.clock.new_id("rpl"),
         stage=asked.stage,
         filter=work_filter(asked.filter),
         sinks=tuple(dict.fromkeys(asked.sinks)),
         rate=asked.rate,
-        state=ReplayState.RUNNING,
         requested_by=request.state.caller,
         created_at=runtime.clock.now(),
-        finished_at=None,
-        matched=0,
-        looked_at=0,
-        queued=0,
-        settled=0,
-        results={},
     )
 
 

@@ -7,7 +7,16 @@ from datetime import datetime
 import msgspec
 
 from receiver.clock import Clock
-from receiver.models import OutboxWork, Outcome, Replay, ReplayState, ReplayWork, Stage, Task, WorkFilter
+from receiver.models import (
+    OutboxWork,
+    Outcome,
+    Replay,
+    ReplayWork,
+    Stage,
+    Task,
+    WorkFilter,
+    new_replay,
+)
 from receiver.ports import Store
 from tests.support.factories import completed, failed, later, recording, settlement, stored, submission
 from tests.support.settling import settle_outbox
@@ -27,21 +36,14 @@ def replay(
     created_at: datetime = ASKED_AT,
 ) -> Replay:
     """A new one."""
-    return Replay(
+    return new_replay(
         id=Clock().new_id("rpl"),
         stage=stage,
         filter=wanted,
         sinks=sinks,
         rate=rate,
-        state=ReplayState.RUNNING,
         requested_by=requested_by,
         created_at=created_at,
-        finished_at=None,
-        matched=0,
-        looked_at=0,
-        queued=0,
-        settled=0,
-        results={},
     )
 
 

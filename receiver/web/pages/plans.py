@@ -16,7 +16,7 @@ import structlog
 from starlette.responses import Response
 
 from receiver.errors import Unavailable
-from receiver.models import Replay, ReplayState, Stage, TaskKey, TaskState, WorkFilter
+from receiver.models import Replay, Stage, TaskKey, TaskState, WorkFilter, new_replay
 from receiver.replay import check_can_match
 from receiver.times import to_text
 from receiver.web.dead_letters import requeue_dead
@@ -259,21 +259,14 @@ def _is_fresh(visit: Visit) -> bool:
 def _replay(plan: Plan, requested_by: str) -> Replay:
     """As it is before its first step; its beginning counts what it matches."""
     assert plan.stage is not None  # noqa: S101 - for mypy
-    return Replay(
+    return new_replay(
         id=plan.id,
         stage=plan.stage,
         filter=plan.filter,
         sinks=plan.sinks,
         rate=None,
-        state=ReplayState.RUNNING,
         requested_by=requested_by,
         created_at=plan.asked_at,  # so that it leaves alone whatever came since
-        finished_at=None,
-        matched=0,
-        looked_at=0,
-        queued=0,
-        settled=0,
-        results={},
     )
 
 
