@@ -53,3 +53,26 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     deadline_at: datetime  # when its link dies
     looked_at: int
+
+
+class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that has not ended, and how it is asked about. ``outcome`` is of the last question."""
+
+    provider: str
+    task_id: str
+    owner: str
+    submitted_at: datetime
+    asked: int
+    outcome: Outcome | None
+    due_at: datetime
+
+
+class KeptBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A callback or an answer as it came. ``body`` is None where it is kept no more, or is too large."""
+
+    via: Via
+    verdict: Verdict
+    digest: str
+    size: int  # bytes, 0 where the body is not kept any more
+    received_at: datetime
+    body: bytes | None

@@ -13,7 +13,9 @@ class WorkFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay or a requeue applies to; unset fields let everything pass.
 
     ``since`` and ``until`` compare with when the task was submitted (``poll``), its result came
-    (``fetch``, ``reprocess``) or its event ended (``notify``, dead letters).
+    (``fetch``, ``reprocess``) or its event ended (``notify``, dead letters); ``logged_since`` and
+    ``logged_until`` with when the task was logged, as the times of lists do, whatever is done. A delivery of
+    no task was never logged, so neither lets it pass.
     """
 
     provider: str | None = None
@@ -22,6 +24,8 @@ class WorkFilter(msgspec.Struct, frozen=True, kw_only=True):
     type: EventType | None = None
     since: datetime | None = None
     until: datetime | None = None
+    logged_since: datetime | None = None
+    logged_until: datetime | None = None
     task_ids: tuple[str, ...] = ()
 
 
@@ -115,6 +119,26 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None  # of the last attempt
     created_at: datetime
     settled_at: datetime
+
+
+class TallyPart(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of one provider, state and sink; of what is for no certain sink, or no task, without these."""
+
+    provider: str
+    state: str | None
+    sink: str | None
+    count: int
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a plan is about. Where it is not whole, it is that much at least."""
+
+    parts: tuple[TallyPart, ...]
+    is_whole: bool
+
+    @property
+    def count(self) -> int:
+        return sum(part.count for part in self.parts)
 
 
 class FoundDead(msgspec.Struct, frozen=True, kw_only=True):

@@ -137,12 +137,51 @@ class AssetLinks(StrEnum):
     PUBLIC = "public"  # anybody's server or CDN in front of the asset store, to everybody
 
 
+class GatewayKeys(StrEnum):
+    """What the gateway's callers show."""
+
+    PASS = "pass"  # the provider's own key, one that is set here  # noqa: S105
+    HOLD = "hold"  # a token of ours, for which the key that is set here goes on
+
+
+class GatewayCallbacks(StrEnum):
+    """What becomes of a ``callback_url`` of the caller's own."""
+
+    RELAY = "relay"  # ours takes its place, and it is called by us once the task has ended here
+    KEEP = "keep"  # it goes to the provider, and we learn of the end by asking
+    DROP = "drop"  # ours takes its place, and nobody calls it
+
+
+class GatewayCheck(StrEnum):
+    """What becomes of an order that breaks a rule of its provider's."""
+
+    OFF = "off"  # nobody looks
+    WARN = "warn"  # it is sent, and the rule is named
+    REFUSE = "refuse"  # it is not sent if the provider's own page says that it is refused
+    STRICT = "strict"  # nor if it is drawn or billed otherwise than it reads
+
+
+class GatewayLinks(StrEnum):
+    """Whose links to files the gateway's status answers have."""
+
+    OURS = "ours"
+    THEIRS = "theirs"
+
+
 class MessageFormat(StrEnum):
     """How a notification is put into an HTTP request, or a message that says what type it has."""
 
     STRUCTURED = "structured"  # the CloudEvent as the body, application/cloudevents+json
     JSON = "json"  # the same body as application/json, for consumers that parse nothing else
     BINARY = "binary"  # HTTP only: its data as the body, application/json, and all else in ce- headers
+
+
+class SinkOrder(StrEnum):
+    """Which events a sink gets one after the other."""
+
+    NONE = "none"
+    TASK = "task"  # those of one task
+    OWNER = "owner"  # those of one owner
 
 
 class Stage(StrEnum):
@@ -168,6 +207,7 @@ class Outcome(StrEnum):
 
     # good ends
     STORED = "stored"
+    LINKED = "linked"  # stored, without a second copy of its bytes
     DELIVERED = "delivered"
     # what a provider said when it was asked about a task
     ANSWERED = "answered"
@@ -177,6 +217,7 @@ class Outcome(StrEnum):
     KEY_REFUSED = "key_refused"
     OUT_OF_CREDIT = "out_of_credit"
     NO_MODEL = "no_model"
+    KEY_GONE = "key_gone"
     # the link or its host is not acceptable
     BAD_URL = "bad_url"
     PRIVATE_ADDRESS = "private_address"
@@ -206,3 +247,9 @@ class Outcome(StrEnum):
     # ends of a task that no single attempt explains
     NO_FILES = "no_files"
     LOST = "lost"
+
+
+# An attempt that ended so went well.
+GOOD_OUTCOMES = frozenset(
+    {Outcome.STORED, Outcome.LINKED, Outcome.DELIVERED, Outcome.ANSWERED, Outcome.IN_PROGRESS}
+)

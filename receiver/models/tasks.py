@@ -4,12 +4,13 @@ All times are aware UTC. All ids are text with a prefix that tells what they nam
 ``evt_``, ``out_``, ``rpl_``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, TypeVar
 
 import msgspec
 
+from receiver.models.spending import Cost, CostSum
 from receiver.models.states import (
     AlertChange,
     AssetState,
@@ -19,6 +20,7 @@ from receiver.models.states import (
     Proof,
     ReportState,
     Signing,
+    SinkOrder,
     SinkTest,
     TaskState,
     Verdict,
@@ -67,7 +69,10 @@ class VerifiedCallback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A link that a provider says holds a result. ``kind`` is its word: image, video, audio, model."""
+    """A link that a provider says holds a result. ``kind`` is its word: image, video, audio, model.
+
+    A result that stands in the document itself, as base64, is a ``data:`` URL of it.
+    """
 
     url: str
     kind: str
@@ -84,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None = None  # the provider's own
     provider_state: str | None = None  # the state as the provider spelled it
     note: str | None = None  # for UNCLEAR: what was not understood
+    credits: str | None = None  # for COMPLETED: how many of its own the provider says it took, decimal
 
 
 class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +105,7 @@ class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
     poll_spacing_seconds: int
     polls_per_minute: int
     signing: Signing = Signing.NONE  # with what ``verify`` works; where it is NONE, it is not asked
+    tells_all: bool = True  # False: a callback has one result of several, or none: it counts once it is asked
     signs_body: bool = True  # False: the signature says who sent it, and nothing of what is in the body
     keys_url: str | None = None  # where its public keys are, as it documents it
     key_header: str = "Authorization"  # in which our key goes to it
@@ -106,7 +113,7 @@ class ProviderFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """How to ask a provider about one task: a GET on ``path``, below its base URL."""
+    """How to ask a provider about one task: a GET on ``path`` below its base URL, or a POST of ``body``."""
 
     path: str
     query: Mapping[str, str] = {}
@@ -114,7 +121,11 @@ class StatusRequest(msgspec.Struct, frozen=True, kw_only=True):
     # Where the files are, if the answer says that the task completed and names none. Both are read as one
     # document, ``{"answer": ..., "results": ...}``, whatever status the second has that is about the task.
     results: "StatusRequest | None" = None
+    body: object = None  # as JSON
     headers: Mapping[str, str] = {}  # besides our key
+    # For answers that hold what was made. One of more bytes than others may have is kept only until its files
+    # are stored.
+    most_bytes: int = 0
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +167,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     bound_at: datetime | None
     withdrawn_at: datetime | None = None  # while it was unbound; a callback to it counts all the same
     traceparent: str | None = None  # where its trace goes on (W3C Trace Context)
+    key: str | None = None  # a hash of what its caller named the reservation by
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,6 +286,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     notifications: tuple[OutboxEntry, ...]
     attempts: tuple[Attempt, ...]
     left_out: LeftOut
+    cost: Cost | None = None  # where it was ordered through the gateway
 
 
 class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,12 +316,13 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events one sink wants. An empty set wants all."""
+    """Which events one sink wants, and in which order. An empty set wants all."""
 
     sink: str
     providers: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
     owners: frozenset[str] = frozenset()
+    order: SinkOrder = SinkOrder.NONE
 
     def wants(self, provider: str, event_type: str, owner: str) -> bool:
         """Whether this sink is told of such an event."""
@@ -392,13 +406,16 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     tasks: Mapping[str, int]  # by TaskState
     deliveries: Mapping[str, int]  # by Verdict
     assets: Mapping[str, int]  # by AssetState
+    linked: int  # of the stored ones: without a copy of their own
     outbox: Mapping[str, Mapping[str, int]]  # by sink, then OutboxState
     oldest_undelivered_at: datetime | None
     oldest_undownloaded_at: datetime | None
     next_deadline_at: datetime | None  # of an asset still to be downloaded
     unbound: Mapping[str, int]  # reservations that no task was bound to, by age: under_1h, under_24h, older
     polls: Mapping[str, Mapping[str, int]]  # tasks without an end, by provider, then last outcome or "never"
+    unknown_orders: Mapping[str, int] = {}  # through the gateway, without an answer, by the same ages
     oldest_waiting_at: Mapping[str, datetime] = {}  # the oldest event that waits for each sink
+    costs: Sequence[CostSum] = ()  # of orders with a price, by provider and model
     wal_bytes: int | None = None  # the write-ahead log, where the record is a file that has one
 
 

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from receiver.models.spending import Cost
 from receiver.models.states import AssetState, EventType, Outcome, Via
+from receiver.models.tasks import ProviderFacts
 
 
 class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +20,7 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     provider: str
     task_id: str
+    owner: str
     index: int
     url: str
     kind: str
@@ -31,6 +34,7 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     replay_id: str | None
     lease: str
     stored_bytes: int  # of its task's files so far
+    received_at: datetime | None = None  # when what ended its task came
     # By ``Clock.uptime``: from then on another process may be at it, so nothing may be stored any more.
     void_at: timedelta | None = None
 
@@ -114,6 +118,7 @@ class PollWork(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int  # this one's number, from 1
     held: bool  # a callback waits for the answer
     replay_id: str | None
+    upstream_key: str | None = None  # of what went through the gateway: the hash of the key that ordered it
     lease: str
 
 
@@ -150,6 +155,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None
     traceparent: str | None
     assets: tuple[AnnouncedAsset, ...]
+    cost: Cost | None = None  # of what was ordered through the gateway
 
 
 class OutboxWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,14 +196,32 @@ class Renewal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """How one provider's API is reached, and how often it may be asked."""
+    """What an operator set of how one provider's API is reached, and how often; None: as its facts say."""
 
-    api_key: str | None  # without one it is not asked at all
-    base_url: str  # without a slash at its end
-    polls_per_minute: int
-    first_poll_seconds: float
+    api_keys: tuple[str, ...] = ()  # without one it is not asked at all
+    base_url: str | None = None  # without a slash at its end
+    polls_per_minute: int | None = None
+    first_poll_seconds: float | None = None
     webhook_secrets: tuple[str, ...] = ()  # with which its callbacks must be signed, where there are any
     webhook_keys_url: str | None = None  # where the public keys are with which they must be
 
     def __repr__(self) -> str:
         return f"Access(base_url={self.base_url!r})"  # no key
+
+    @property
+    def api_key(self) -> str | None:
+        """The first, by which all is asked about that no other key ordered."""
+        return self.api_keys[0] if self.api_keys else None
+
+    def url(self, facts: ProviderFacts) -> str:
+        """Where its API is, without a slash at the end."""
+        return self.base_url or facts.base_url.rstrip("/")
+
+    def per_minute(self, facts: ProviderFacts) -> int:
+        """How often it may be asked."""
+        return self.polls_per_minute or facts.polls_per_minute
+
+    def first_seconds(self, facts: ProviderFacts) -> float:
+        """How long after its submission a task is asked about for the first time."""
+        own = self.first_poll_seconds
+        return float(facts.first_poll_seconds) if own is None else own
