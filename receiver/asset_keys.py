@@ -17,6 +17,11 @@ def asset_key(provider: str, task_id: str, index: int, extension: str) -> str:
     return f"{_key_part(provider)}/{_key_part(task_id)}/{index}.{extension}"
 
 
+def own_key(provider: str, task_id: str, index: int, key: str) -> str:
+    """The key that a file would have by itself, whichever it is stored under."""
+    return asset_key(provider, task_id, index, key.rpartition(".")[2])
+
+
 def key_parts(key: str) -> list[str]:
     """The parts of a key, for a store: a second lock on a door that is locked where keys are made.
 

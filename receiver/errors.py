@@ -2,6 +2,8 @@
 
     ReceiverError
     ├── Rejected        the sender is wrong; carries the kind of problem that it is
+    │   ├── NotAuthentic    ... and may be anybody
+    │   └── OverBudget      ... and orders for more than a budget allows
     ├── Unavailable     nobody is wrong; try the same thing again later
     ├── Permanent       trying again cannot help; the entry becomes a dead letter
     │   └── Gone        ... and the destination asked us to stop altogether
@@ -18,7 +20,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from receiver.models import Outcome
+from receiver.models import BudgetPeriod, BudgetScope, Outcome, RefusalReason
 from receiver.problem_types import ProblemType
 
 _QUOTED = re.compile("['\"\u201c].*['\"\u201d]")  # the name or address that a certificate is not valid for
@@ -39,6 +41,28 @@ class Rejected(ReceiverError):
         self.title = kind.title
         self.detail = detail
         super().__init__(f"{self.title}: {detail}")
+
+
+class NotAuthentic(Rejected):
+    """A callback is not proven to be a provider's. ``reason`` is for the operator: its sender is not told."""
+
+    def __init__(self, reason: RefusalReason) -> None:
+        super().__init__(
+            ProblemType.NOT_AUTHENTIC, "The callback URL is not one that this receiver gave out."
+        )
+        self.reason = reason
+
+
+class OverBudget(Rejected):
+    """An order would cost more than a hard budget has left, or has no price that could be held against it."""
+
+    def __init__(self, scope: BudgetScope, period: BudgetPeriod, *, has_price: bool) -> None:
+        which = f"the budget of this {scope}" if scope is not BudgetScope.ALL else "the budget of all orders"
+        span = "in all" if period is BudgetPeriod.TOTAL else f"for this {period}"
+        says = "has no room for this order" if has_price else "takes no order without a known price"
+        super().__init__(ProblemType.BUDGET_USED_UP, f"{which} {span} {says}; nothing was ordered")
+        self.scope = scope
+        self.period = period
 
 
 class Unavailable(ReceiverError):

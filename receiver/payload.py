@@ -8,10 +8,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
 from receiver.errors import Rejected
+from receiver.links import base64_in, inline_link, is_data_url
 from receiver.models import RemoteFile, Report, ReportState
 from receiver.problem_types import ProblemType
 
@@ -21,6 +23,8 @@ MOST_VALUES = 50_000  # in one document and the texts in it; the longest callbac
 
 # The most files any documented model returns is 15; a report that names more than these is not believed.
 MOST_FILES = 100
+MOST_CREDITS = 1_000_000  # of one task: more is another unit, or no charge
+MAX_CREDITS_CHARS = 24
 
 _BEFORE_VALUES = (b",", b"[", b"{")
 _ESCAPED_BEFORE_VALUES = (b"\\u002c", b"\\u002C", b"\\u005b", b"\\u005B", b"\\u007b", b"\\u007B")
@@ -37,17 +41,25 @@ _KINDS = {
 _KIND_OF_EXTENSION = {extension: kind for kind, names in _KINDS.items() for extension in names}
 
 
-# Nobody asks for a fraction, and msgspec can take 8 us to read one: here they all read as null.
-_NO_NUMBERS: dict[str, None] = {}
-_as_null: Callable[[str], None] = _NO_NUMBERS.get  # half the price of a function
-_decoder = msgspec.json.Decoder(float_hook=_as_null)
+def _fraction(text: str) -> Decimal | None:
+    """A short one, such as a charge; msgspec can take 8 us to read a long one, and nobody asks for those."""
+    if len(text) > MAX_CREDITS_CHARS:
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent that not even a decimal number has
+        return None
+
+
+_decoder = msgspec.json.Decoder(float_hook=_fraction)
 
 
 def decode(body: bytes) -> object:
     """The JSON value in ``body``, whatever its Content-Type said. Raises Rejected (NOT_JSON) if it is none.
 
     What is JSON and yet too wide or too deep to be read at a bounded price reads as null, so that it is
-    kept. Fractions read as null, too, and whole numbers that Python refuses to convert as their digits.
+    kept. Fractions read as decimal numbers, long ones as null, and whole numbers that Python refuses to
+    convert as their digits.
     """
     try:
         return _read(body)
@@ -72,7 +84,7 @@ def decode_whole(body: bytes) -> object:
     For documents of backends, which may hold anything. Raises ValueError, also where there is too much to
     be read at a bounded price, and RecursionError.
     """
-    if _is_wide(body):
+    if is_wide(body):
         raise ValueError("more values than are read")
     return json.loads(body.decode(), parse_constant=_refuse)
 
@@ -91,7 +103,7 @@ def storable(value: object) -> object:
 
 
 def _read(body: bytes) -> object:
-    if _is_wide(body):
+    if is_wide(body):
         _check_ends(body)
         return None
     try:
@@ -101,10 +113,11 @@ def _read(body: bytes) -> object:
         return None
     except ValueError:
         # Half a surrogate pair in escapes and thousands of digits are JSON all the same.
-        return json.loads(body.decode(), parse_int=str, parse_float=_as_null, parse_constant=_refuse)
+        return json.loads(body.decode(), parse_int=str, parse_float=_fraction, parse_constant=_refuse)
 
 
-def _is_wide(body: bytes) -> bool:
+def is_wide(body: bytes) -> bool:
+    """Whether it has too many values to be read at a bounded price."""
     if len(body) <= MOST_VALUES:
         return False
     values = sum(map(body.count, _BEFORE_VALUES))
@@ -170,6 +183,25 @@ def _decimal(value: object) -> object:
     return value
 
 
+def credits_taken(value: object) -> str | None:
+    """A provider's own charge for one task, as decimal text; None for what is no amount, or no task's."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        return None
+    if isinstance(value, int) and value.bit_length() > 64:  # longer ones refuse to be printed
+        return None
+    given = str(value)
+    if len(given) > MAX_CREDITS_CHARS:
+        return None
+    try:
+        amount = Decimal(given.strip())
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or not 0 <= amount <= MOST_CREDITS:
+        return None
+    text = f"{abs(amount).normalize():f}"
+    return text if len(text) <= MAX_CREDITS_CHARS else None
+
+
 def remote_file(url: object, kind: object = None) -> RemoteFile | None:
     """The file behind a link; None if there is no link. Whether the link may be followed is not asked here.
 
@@ -180,10 +212,26 @@ def remote_file(url: object, kind: object = None) -> RemoteFile | None:
         return None
     link = trimmed(whole)
     word = text(kind, 50)
+    if word is None and is_data_url(link):
+        word = _kind_of_media(link[len("data:") : 100]) or "unknown"
     if word is None:
         extension = link.partition("#")[0].partition("?")[0].rpartition(".")[2]
         word = _KIND_OF_EXTENSION.get(extension.lower(), "unknown")
     return RemoteFile(url=link, kind=word)
+
+
+def base64_file(value: object, kind: str | None = None) -> RemoteFile | None:
+    """The file that stands in the document as base64, or as a ``data:`` URL of it; None if none does.
+
+    A link is a link here, too. Whether anything else is base64 is not asked.
+    """
+    found = text(value, max_chars=None)
+    if found is None:
+        return None
+    link = trimmed(found)
+    if _is_link(link):
+        return remote_file(link, kind)
+    return RemoteFile(url=f"data:;base64,{link}", kind=kind or "unknown")
 
 
 def trimmed(link: str) -> str:
@@ -209,19 +257,19 @@ def named_files(value: object) -> Iterator[RemoteFile]:
     """
     waiting: list[tuple[str, object]] = [("", value)]
     while waiting:
-        match waiting.pop():
-            case name, str() as text_ if name.endswith(("url", "urls")) and trimmed(text_).startswith(_WEB):
-                file = remote_file(text_)
-                if file is not None:
-                    yield file
-            case _, dict() as node:
-                own = file_of(node, _kind_of_media(node.get("content_type")))
-                if own is not None:
-                    yield own
-                inside = reversed(node.items())
-                waiting.extend(each for each in inside if own is None or each[0] not in _OWN_LINK)
-            case _, list() as node:
-                waiting.extend(("url", inner) for inner in reversed(node))
+        name, node = waiting.pop()
+        if isinstance(node, dict):
+            own = file_of(node, _kind_of_media(node.get("content_type")))
+            if own is not None:
+                yield own
+            inside = reversed(node.items())
+            waiting.extend(inside if own is None else [each for each in inside if each[0] not in _OWN_LINK])
+        elif isinstance(node, list):
+            waiting.extend([("url", inner) for inner in reversed(node)])
+        elif isinstance(node, str) and name.endswith(("url", "urls")) and _is_link(trimmed(node)):
+            file = remote_file(node)
+            if file is not None:
+                yield file
 
 
 _OWN_LINK = ("url", "file_url")  # as ``file_of`` reads them
@@ -233,18 +281,38 @@ def _kind_of_media(media_type: object) -> str | None:
 
 
 def links(value: object) -> list[str]:
-    """Every web link found anywhere in a JSON value, in the order of the document."""
+    """Every web link and ``data:`` URL found anywhere in a JSON value, in the order of the document."""
     found: list[str] = []
     waiting = [value]  # a stack of our own: hostile nesting must not reach Python's limit
     while waiting:
         match waiting.pop():
-            case str() as leaf if (link := trimmed(leaf)).startswith(_WEB):
+            case str() as leaf if _is_link(link := trimmed(leaf)):
                 found.append(link)
             case dict() as node:
                 waiting.extend(reversed(node.values()))
             case list() as node:
                 waiting.extend(reversed(node))
     return found
+
+
+def _is_link(link: str) -> bool:
+    return link.startswith(_WEB) or is_data_url(link)
+
+
+def find_base64(document: object, link: str) -> str | None:
+    """The base64 that an inline link names, wherever it stands in a document; None where it does not."""
+    waiting = [document]
+    while waiting:
+        match waiting.pop():
+            case str() as leaf if inline_link(found := trimmed(leaf)) == link:
+                return base64_in(found)
+            case str() as leaf if leaf.lstrip().startswith(("{", "[")):
+                waiting.append(embedded(leaf))
+            case dict() as node:
+                waiting.extend(node.values())
+            case list() as node:
+                waiting.extend(node)
+    return None
 
 
 def is_empty(value: object) -> bool:
@@ -269,7 +337,7 @@ def error_of(value: object, *, number: object = None, message: object = None) ->
 
     What a provider says in fields of their own, its ``number`` and ``message``, goes before it.
     """
-    if value is None and number is None and message is None:  # the usual way
+    if not value and number is None and not message:  # the usual way
         return _NO_WORDS
     error = mapping(value)
     return ErrorWords(
@@ -286,14 +354,15 @@ def build_report(
     files: Iterable[RemoteFile | None] = (),
     named: Sequence[object] = (),
     is_fileless: Callable[[object], bool] = lambda _: False,
-    error: ErrorWords = _NO_WORDS,
+    error: ErrorWords | Callable[[], ErrorWords] = _NO_WORDS,
 ) -> Report:
     """The Report on a body; ``word`` is the state as the provider spelled it.
 
     Without a task id or a known state it is UNCLEAR, never a failure. Files count only where the task
-    completed, each link once; errors only where it failed. ``named`` holds whatever stands where files
-    belong: if something does and no link was understood, the report is UNCLEAR, too, for the files may be
-    there; unless any of it ``is_fileless``, since what was sold is not a file.
+    completed, each link once; errors only where it failed, so they may come as a function that finds them.
+    ``named`` holds whatever stands where files belong: if something does and no link was understood, the
+    report is UNCLEAR, too, for the files may be there; unless any of it ``is_fileless``, since what was sold
+    is not a file.
     """
     state = states.get(word or "", ReportState.UNCLEAR)
     found: tuple[RemoteFile, ...] = ()
@@ -311,16 +380,25 @@ def build_report(
             is_unread = not has_words and not all(map(is_empty, named))
     if note := _not_understood(task_id, word, state, is_unread=is_unread):
         return Report(task_id=task_id, state=ReportState.UNCLEAR, provider_state=word, note=note)
-    failed = state is ReportState.FAILED
+    words = _NO_WORDS
+    if state is ReportState.FAILED:
+        words = error() if callable(error) else error
     return Report(
         task_id=task_id,
         state=state,
         files=found,
         is_fileless=has_words,
-        error_code=error.code if failed else None,
-        error_message=error.message if failed else None,
+        error_code=words.code,
+        error_message=words.message,
         provider_state=word,
     )
+
+
+def with_credits(report: Report, value: object) -> Report:
+    """The same with what stands where its provider names its own charge; failures are charged for by none."""
+    if value is None or report.state is not ReportState.COMPLETED:
+        return report
+    return msgspec.structs.replace(report, credits=credits_taken(value))
 
 
 def names_no_files(report: Report) -> bool:

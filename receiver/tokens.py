@@ -12,11 +12,12 @@ both functions): its MAC, which covers the list that it is of, is the nonce of t
 import base64
 import hashlib
 import hmac
+import secrets
 from collections.abc import Sequence
 
 import msgspec
 
-from receiver.models import Proof
+from receiver.models import TOKEN_MARK, Proof
 
 MAC_BYTES = 24  # 192 bits: no guess succeeds, and the text stays short
 MAC_CHARACTERS = MAC_BYTES // 3 * 4  # in base64
@@ -87,7 +88,11 @@ class Tokens:
 
     def name_bearer(self, token: str) -> list[str]:
         """Hashes of a bearer token, one under each secret: what is kept of it. The first is today's."""
-        return [_mac(key, ("bearer", token)) for key in self._keys]
+        return self._names("bearer", token)
+
+    def name_key(self, key: str) -> list[str]:
+        """Eight hexadecimal digits of a hash of a provider's key, under each secret; today's first."""
+        return [hashlib.sha256(_encoded(mac)).hexdigest()[:8] for mac in self._names("upstream key", key)]
 
     def seal_cursor(self, list_name: str, cursor: str) -> str:
         """A cursor of one list that tells its caller nothing, of at most ``SEALED_BYTES`` of ASCII."""
@@ -112,6 +117,9 @@ class Tokens:
                 return cursor
         return None
 
+    def _names(self, *parts: str) -> list[str]:
+        return [_mac(key, parts) for key in self._keys]
+
     def _sign(self, *parts: str) -> str:
         return _mac(self._keys[0], parts)
 
@@ -119,7 +127,7 @@ class Tokens:
         return _matches(mac, self._macs(*parts))
 
     def _macs(self, *parts: str) -> list[bytes]:
-        return [_mac(key, parts).encode() for key in self._keys]
+        return [name.encode() for name in self._names(*parts)]
 
 
 def _matches(mac: str, expected: list[bytes]) -> bool:
@@ -171,3 +179,14 @@ def _masked(key: _Key, mac: str, text: bytes) -> bytes:
 def _encoded(text: str) -> bytes:
     # A forged token and a non-UTF-8 path can hold lone surrogates, which plain UTF-8 refuses.
     return text.encode("utf-8", "surrogatepass")
+
+
+def make_gateway_token() -> tuple[str, str]:
+    """A new token of the gateway, and its hash, which is what is kept of it."""
+    token = TOKEN_MARK + secrets.token_urlsafe(32)
+    return token, hash_of_token(token)
+
+
+def hash_of_token(token: str) -> str:
+    """What is kept of such a token. Under no secret: 256 random bits are not guessed."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

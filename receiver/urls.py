@@ -4,6 +4,7 @@ import re
 from urllib.parse import quote
 
 CALLBACKS = "/callbacks/"
+GATEWAY = "/gateway/"
 _PLAIN = re.compile(r"[\w-]+", re.ASCII)
 
 ASSET_PATH = "/assets/{provider}/{task_id:path}/{index}"

@@ -5,12 +5,11 @@ any key fits. Several secrets count at a time, so that one can be replaced by an
 bytes, in constant time. Cheap looks come first, so that a stranger makes us hash nothing for nothing.
 """
 
-import base64
 import binascii
 import hashlib
 import hmac
-import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from receiver.models import Callback, SigningKeys
 
@@ -19,8 +18,8 @@ MOST_CLAIMS = 8  # signatures in one header; a sender that replaces its secret h
 SHA256_BYTES = 32
 ED25519_BYTES = 64
 WHSEC = "whsec_"
-
-_SECONDS = re.compile(r"[0-9]{1,12}")
+MOST_SECONDS_DIGITS = 12
+_KEPT_KEYS = 64  # secrets of so many providers: decoding them anew takes longer than the HMAC
 
 
 # --- what is signed -------------------------------------------------------------------------------
@@ -29,14 +28,15 @@ _SECONDS = re.compile(r"[0-9]{1,12}")
 def is_fresh(callback: Callback, header: str, window_seconds: float = WINDOW_SECONDS) -> bool:
     """Whether the header has a time in whole Unix seconds that is near enough to now, before or after."""
     text = callback.headers.get(header, "")
-    if not _SECONDS.fullmatch(text):
+    if len(text) > MOST_SECONDS_DIGITS or not (text.isascii() and text.isdigit()):
         return False
     return abs(callback.received_at.timestamp() - int(text)) <= window_seconds
 
 
 def header_values(callback: Callback, names: Sequence[str]) -> list[bytes] | None:
     """The values of these headers as they were sent; None where one is missing or empty."""
-    values = [callback.headers.get(name, "").encode("latin-1", "replace") for name in names]
+    headers = callback.headers
+    values = [headers.get(name, "").encode("latin-1", "replace") for name in names]
     return values if all(values) else None
 
 
@@ -45,25 +45,30 @@ def header_values(callback: Callback, names: Sequence[str]) -> list[bytes] | Non
 
 def hex_bytes(text: str, length: int = SHA256_BYTES) -> bytes | None:
     """Hexadecimal digits of exactly so many bytes, and nothing besides; in either case."""
-    if len(text) != 2 * length or not re.fullmatch(r"[0-9a-fA-F]+", text):
+    if len(text) != 2 * length:
         return None
-    return bytes.fromhex(text)
+    try:
+        return binascii.unhexlify(text)  # which takes no white space, as ``bytes.fromhex`` does
+    except ValueError:
+        return None
 
 
 def base64_bytes(text: str, length: int = SHA256_BYTES) -> bytes | None:
     """Standard base64 of exactly so many bytes, padded, and nothing besides."""
     try:
-        found = base64.b64decode(text.encode(), validate=True)
-    except (binascii.Error, ValueError):
+        found = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
         return None
     return found if len(found) == length else None
 
 
 def listed(text: str, prefix: str, decode: Callable[[str], bytes | None]) -> list[bytes]:
     """The signatures in a list by blanks that begin with ``prefix``: others are of unknown versions."""
-    entries = text.split(" ", MOST_CLAIMS)[:MOST_CLAIMS]
-    found = (decode(entry.removeprefix(prefix)) for entry in entries if entry.startswith(prefix))
-    return [signature for signature in found if signature is not None]
+    return [
+        signature
+        for entry in text.split(" ", MOST_CLAIMS)[:MOST_CLAIMS]
+        if entry.startswith(prefix) and (signature := decode(entry[len(prefix) :])) is not None
+    ]
 
 
 # --- whether a key fits ---------------------------------------------------------------------------
@@ -90,23 +95,32 @@ def secret_fits(secrets: Iterable[str], given: str) -> bool:
     return fits
 
 
-def text_keys(keys: SigningKeys) -> list[bytes]:
-    """Secrets that are keys as they are written."""
-    return [secret.encode() for secret in keys.secrets]
+def text_keys(keys: SigningKeys, prefix: str = "") -> tuple[bytes, ...]:
+    """Secrets that are keys as they are written, without what may stand before them."""
+    return _text_keys(keys.secrets, prefix)
 
 
-def whsec_keys(keys: SigningKeys) -> list[bytes]:
+@lru_cache(_KEPT_KEYS)
+def _text_keys(secrets: tuple[str, ...], prefix: str) -> tuple[bytes, ...]:
+    return tuple(secret.removeprefix(prefix).encode() for secret in secrets)
+
+
+def whsec_keys(keys: SigningKeys) -> tuple[bytes, ...]:
     """Secrets that are base64 behind ``whsec_``; what is none of that fits nothing."""
-    found = map(whsec_key, keys.secrets)
-    return [key for key in found if key is not None]
+    return _whsec_keys(keys.secrets)
+
+
+@lru_cache(_KEPT_KEYS)
+def _whsec_keys(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(key for key in map(whsec_key, secrets) if key is not None)
 
 
 def whsec_key(secret: str) -> bytes | None:
     """The key in a secret of Standard Webhooks, with prefix and padding or without; None if broken."""
     text = secret.removeprefix(WHSEC)
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True) or None
-    except (binascii.Error, ValueError):
+        return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True) or None
+    except ValueError:
         return None
 
 
