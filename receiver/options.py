@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from receiver.clock import Clock
-from receiver.models import MessageFormat, Proof, Route
+from receiver.models import CreditPrice, MessageFormat, Proof, Route
 
 if TYPE_CHECKING:
     import httpx2
@@ -71,7 +71,9 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     unpolled: Mapping[str, str] = {}  # providers that cannot be asked, and why: for ``Task.waiting_on``
     connections: int = CONNECTIONS  # to a database server, at most
     early_limit: int = 10_000  # of deliveries without an owner: early and unrecognised ones each
+    link_copies: bool = False  # remember what is in files, for ``find_copy``
     metadata_keys: Sequence[str] | None = None  # tasks are found by these; None leaves them as they are
+    credit_prices: Mapping[str, CreditPrice] = {}  # by provider: of orders that it names its own charge for
     observe: Callable[[int, float], None] | None = None  # told of every commit: rows, seconds
 
 

@@ -32,8 +32,10 @@ SET = "set"
 HIDDEN = "…"  # in the place of what is not told of a URL
 FINGERPRINT_CHARACTERS = 8
 
-# What the command line alone goes by.
-_OF_A_SHELL = frozenset({"RECEIVER_URL", "RECEIVER_ALLOW_PLAIN_HTTP", "RECEIVER_TOKEN"})
+# What the command line alone goes by, or a backend.
+_OF_A_SHELL = frozenset(
+    {"RECEIVER_URL", "RECEIVER_ALLOW_PLAIN_HTTP", "RECEIVER_TOKEN", "RECEIVER_WEBHOOK_SECRET"}
+)
 _FILES = frozenset({"sqlite", "file", "jsonl"})  # behind these schemes there is a path and nothing else
 
 Seal = Callable[[str, str], str]  # of a variable and its secret: what is shown of it
@@ -45,7 +47,8 @@ def disclose(settings: Settings, key: str | None) -> dict[str, str]:
     Fingerprints are made with ``key``; without one there are none.
     """
     weak = {*guessable_secrets(settings)}
-    weak |= {key_variable(name) for name, each in settings.providers.items() if is_weak(each.api_key or "")}
+    accesses = settings.providers.items()
+    weak |= {key_variable(name) for name, access in accesses if any(map(is_weak, access.api_keys))}
     seal = partial(_sealed, key, weak)
     shown = {
         field.variable: _shown(field, field.variable, getattr(settings, field.attribute), seal)

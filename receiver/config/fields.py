@@ -1,12 +1,22 @@
 """Every variable in one table: what it may hold, its default, what it means."""
 
+import functools
 import re
 
 import msgspec
 
 from receiver.config import parsers
 from receiver.config.parsers import Accepts
-from receiver.models import AssetLinks, Confirm, MessageFormat
+from receiver.models import (
+    AssetLinks,
+    Confirm,
+    GatewayCallbacks,
+    GatewayCheck,
+    GatewayKeys,
+    GatewayLinks,
+    MessageFormat,
+    SinkOrder,
+)
 from receiver.options import CONNECTIONS, LEAST_CONNECTIONS
 
 
@@ -107,6 +117,17 @@ FIELDS = (
         shown="none",
     ),
     Field("RECEIVER_PAGES", parsers.FLAG, "true", "have the admin pages, at `/admin/`"),
+    Field(
+        "RECEIVER_PROVIDERS",
+        parsers.FILE,
+        "",
+        "providers of your own, declared in TOML: one table makes one (see `receiver docs extending`)",
+        shown="none",
+        name="providers_file",
+    ),
+    Field(
+        "RECEIVER_VIEWER_IMAGES", parsers.FLAG, "true", "let viewers see small pictures of the stored images"
+    ),
     Field("RECEIVER_ALLOW_UNTOKENED", parsers.FLAG, "false", "take callbacks without a token"),
     Field("RECEIVER_MAX_BODY_BYTES", parsers.whole(1024, MAX_BODY_BYTES), "2097152", "largest callback"),
     Field(
@@ -179,6 +200,13 @@ FIELDS = (
     Field("RECEIVER_ASSET_TIMEOUT_SECONDS", parsers.seconds(1, 3600), "120", "longest download"),
     Field("RECEIVER_ASSET_CONCURRENCY", parsers.whole(1, 256), "8", "downloads at a time"),
     Field(
+        "RECEIVER_ASSET_LINK_COPIES",
+        parsers.FLAG,
+        "true",
+        "link a file whose bytes its owner has stored already to those, instead of storing them again:"
+        " a second name in a folder, the first one's object in a bucket",
+    ),
+    Field(
         "RECEIVER_LINK_TTL_SECONDS",
         parsers.whole(60, 3650 * DAY_SECONDS),
         "604800",
@@ -235,6 +263,104 @@ FIELDS = (
         "auto is text on a terminal and json elsewhere",
     ),
     Field(
+        "RECEIVER_GATEWAY",
+        parsers.FLAG,
+        "false",
+        "take orders at `/gateway/PROVIDER/…` in the provider's own form, and pass them on",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_HOSTS",
+        parsers.HOSTS,
+        "",
+        "host names of ours at whose root a provider is, for clients that drop the path of a base URL",
+        shown="none",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_KEYS",
+        parsers.one_of(*GatewayKeys),
+        GatewayKeys.PASS,
+        "what its callers show: pass is the provider's own key, one of `<PROVIDER>_API_KEY`; hold is"
+        " a gateway token or one of `RECEIVER_API_TOKENS`, for which the first of them goes on",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_OWNER",
+        parsers.OWNER,
+        "default",
+        "whose an order is that names no owner",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_OWNER_HEADERS",
+        parsers.HEADERS,
+        "",
+        "headers that name the owner, besides `X-Receiver-Owner`",
+        shown="none",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_CALLBACKS",
+        parsers.one_of(*GatewayCallbacks),
+        GatewayCallbacks.RELAY,
+        "what becomes of an order's own `callback_url`: relay has us call it once the task has ended here;"
+        " keep leaves it to the provider, and the end is learnt by asking; drop has nobody call it",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_CALLBACK_SECRET",
+        parsers.SECRET,
+        "",
+        "what relayed callbacks are signed with, as webhooks are: `whsec_` and the base64 of 24 random bytes"
+        " or more",
+        secret=True,
+        shown="unsigned",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_LINKS",
+        parsers.one_of(*GatewayLinks),
+        GatewayLinks.OURS,
+        "links to files in its status answers: to our copies, or the provider's",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_CHECK",
+        parsers.one_of(*GatewayCheck),
+        GatewayCheck.WARN,
+        "what becomes of an order that breaks a rule of its provider's: warn sends it and names the rule;"
+        " refuse does not send what the provider says it refuses, nor strict what it draws or bills otherwise"
+        " than asked; off does not look",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_CATALOG",
+        parsers.PLACE,
+        "",
+        "rules and prices of your own in place of those that came with this release:"
+        " `vidgo.toml` or the like, or a folder of such files",
+        shown="none",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_COST_HEADER",
+        parsers.HEADER,
+        "",
+        "a header that tells an order's cost in US dollars, besides `X-Receiver-Cost-Usd`, to a proxy in"
+        " front that books by it: `x-litellm-response-cost`",
+        shown="none",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_ANSWER_SECONDS",
+        parsers.seconds(1, 120),
+        "25",
+        "how long the caller of an order waits at most; the order itself goes on for up to 120 seconds",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_MAX_BODY_BYTES",
+        parsers.whole(1024, 64 * 2**20),
+        "33554432",
+        "largest order; all that wait at a time have 64 MiB together",
+    ),
+    Field(
+        "RECEIVER_GATEWAY_KEEP_REQUESTS",
+        parsers.FLAG,
+        "true",
+        "keep what was ordered (64 KiB at most, without images in it) as long as raw bodies; false keeps only"
+        " what its price goes by",
+    ),
+    Field(
         "RECEIVER_ALERT_URL",
         parsers.HOOK,
         "",
@@ -283,6 +409,14 @@ FIELDS = (
         "bearer token for the command line",
         secret=True,
         shown="an admin token from here or the data folder",
+    ),
+    Field(
+        "RECEIVER_WEBHOOK_SECRET",
+        parsers.OTHERS,
+        "",
+        "what `receiver.client` verifies webhooks by, in a backend's environment; the service does without",
+        secret=True,
+        shown="none",
     ),
 )
 
@@ -346,13 +480,14 @@ AWS_FIELDS = (
 PROVIDER_FIELDS = (
     Field(
         "<PROVIDER>_API_KEY",
-        parsers.KEY,
+        parsers.API_KEYS,
         "",
         "with what a provider's API is asked about tasks, as in `VIDGO_API_KEY`, `APIDOT_API_KEY`,"
-        " `APIXO_API_KEY`, `REAPI_API_KEY`",
+        " `APIXO_API_KEY`, `REAPI_API_KEY`; of several, the first asks about all that none of the others"
+        " ordered through the gateway",
         secret=True,
         shown="none: it is not asked",
-        name="api_key",
+        name="api_keys",
     ),
     Field(
         "<PROVIDER>_BASE_URL",
@@ -419,6 +554,13 @@ SINK_FIELDS = (
         name="filter",
     ),
     Field(
+        "RECEIVER_SINK_<NAME>_ORDER",
+        parsers.one_of(*SinkOrder),
+        SinkOrder.NONE,
+        "which notifications it gets one after the other: those of one task, or of one owner",
+        name="order",
+    ),
+    Field(
         "RECEIVER_SINK_<NAME>_SECRET",
         parsers.SECRET,
         "",
@@ -466,7 +608,12 @@ ALL_FIELDS = (*FIELDS, *AWS_FIELDS, *PROVIDER_FIELDS, *SINK_FIELDS)
 
 def variable_of(template: str, provider: str) -> str:
     """A variable of ``PROVIDER_FIELDS`` as it is written for one provider."""
-    return template.replace("<PROVIDER>", re.sub(r"[^A-Z0-9]", "_", provider.upper()))
+    return template.replace("<PROVIDER>", _prefix_of(provider))
+
+
+@functools.cache
+def _prefix_of(provider: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "_", provider.upper())
 
 
 def key_variable(provider: str) -> str:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver import plugins
 from receiver.config.bearer import parse_bearer
 from receiver.errors import Misconfigured
 from receiver.models import EventType, Route
@@ -159,12 +158,27 @@ def _hosts(text: str) -> dict[str, tuple[str, ...]]:
         provider, _, names = part.partition("=")
         if not (provider and _items(names)) or provider in hosts:
             raise ValueError
-        if plugins.complaint(
-            "providers", provider
-        ):  # a misspelt one would leave the real one without its list
-            raise ValueError
         hosts[provider] = tuple(sorted(frozenset(_items(names))))
     return hosts
+
+
+def _headers(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(item.lower() for item in _items(text)))
+    if not all(re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}", name) for name in names):
+        raise ValueError
+    return names
+
+
+def _own_header(text: str) -> str:
+    if not re.fullmatch(r"x-[a-z0-9-]{1,62}", text.lower()):
+        raise ValueError
+    return text.lower()
+
+
+def _owner(text: str) -> str:
+    if not 0 < len(text) <= 200 or not text.isprintable():
+        raise ValueError
+    return text
 
 
 _FLAGS = {
@@ -180,6 +194,8 @@ _FLAGS = {
 
 FLAG = Accepts("true or false", lambda text: _FLAGS[text.lower()])
 FOLDER = Accepts("the path of a folder (~NAME: the home of a user of this machine)", _folder)
+FILE = optional(Accepts("the path of a file", Path))
+PLACE = optional(Accepts("the path of a file or a folder", Path))
 HOST = Accepts("a host name or address to listen on", _matching(r"[A-Za-z0-9.:_-]+"))
 LOCATION = Accepts("a URL such as scheme:path", _location)
 WEB_ADDRESS = Accepts("an http(s) URL without user, password, query and fragment", _web_address)
@@ -189,7 +205,12 @@ API_ADDRESS = Accepts(
     " without user, password, query and fragment",
     _api_address,
 )
+OTHERS = optional(Accepts("text for another program", str))
 KEY = optional(Accepts("printable characters without blanks", _matching(r"[!-~]+")))
+API_KEYS = Accepts(
+    "printable characters without blanks; several, separated by commas",
+    lambda text: tuple(dict.fromkeys(map(_matching(r"[!-~]+"), _items(text)))),
+)
 KEYS = Accepts(
     f"up to {MOST_KEYS} names of at most 64 letters, digits, dots, - and _, separated by commas", _keys
 )
@@ -216,6 +237,9 @@ NETWORKS = Accepts(
     lambda text: tuple(ipaddress.ip_network(item) for item in _items(text)),
 )
 HOSTS = Accepts("provider=host,host pairs of known providers, separated by spaces", _hosts)
+HEADER = optional(Accepts("the name of an HTTP header that begins with x-", _own_header))
+HEADERS = Accepts("names of HTTP headers, separated by commas", _headers)
+OWNER = Accepts("1 to 200 printable characters", _owner)
 FILTER = Accepts(
     "key=value,value terms; the keys are provider, type, owner", str
 )  # read by relay.route, which names what is wrong

@@ -2,9 +2,10 @@
 
 import difflib
 import os
+import pkgutil
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,22 @@ from receiver.config.fields import (
     variable_of,
 )
 from receiver.config.guessing import is_guessable
-from receiver.config.parsers import Network, is_here, parse_route
+from receiver.config.parsers import HOSTS, Network, is_here, parse_route
 from receiver.errors import Misconfigured
-from receiver.models import Access, AssetLinks, Confirm, MessageFormat, ProviderFacts, Route, Signing
+from receiver.models import (
+    Access,
+    AssetLinks,
+    Confirm,
+    GatewayCallbacks,
+    GatewayCheck,
+    GatewayKeys,
+    GatewayLinks,
+    MessageFormat,
+    ProviderFacts,
+    Route,
+    Signing,
+    SinkOrder,
+)
 from receiver.options import AwsAccess
 from receiver.ports import Provider
 from receiver.signing import whsec_key
@@ -48,6 +62,10 @@ class SinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     def scheme(self) -> str:
         return _scheme(self.url)
 
+    @property
+    def order(self) -> SinkOrder:
+        return self.route.order
+
     def __repr__(self) -> str:
         return f"SinkSettings(name={self.name!r}, scheme={self.scheme!r})"  # the URL may hold a password
 
@@ -67,6 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_tokens: tuple[str, ...]
     viewer_tokens: tuple[str, ...]
     pages: bool
+    providers_file: Path | None
+    viewer_images: bool
     allow_untokened: bool
     max_body_bytes: int
     body_timeout_seconds: float
@@ -83,12 +103,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     asset_max_pixels: int
     asset_timeout_seconds: float
     asset_concurrency: int
+    asset_link_copies: bool
     asset_links: AssetLinks
     asset_base_url: str | None  # without a slash at its end; of public links
     link_ttl_seconds: int
     retention_days: int
     metadata_index: tuple[str, ...]
     metrics_private: bool
+    gateway: bool
+    gateway_hosts: Mapping[str, tuple[str, ...]]  # provider -> names under which it is at the root
+    gateway_keys: GatewayKeys
+    gateway_owner: str
+    gateway_owner_headers: tuple[str, ...]  # in lower case
+    gateway_callbacks: GatewayCallbacks
+    gateway_callback_secret: str | None
+    gateway_links: GatewayLinks
+    gateway_check: GatewayCheck
+    gateway_catalog: Path | None  # the operator's own, a file or a folder
+    gateway_cost_header: str | None
+    gateway_answer_seconds: float
+    gateway_max_body_bytes: int
+    gateway_keep_requests: bool
     alert_url: str | None
     alert_secret: str | None
     alert_format: str
@@ -99,9 +134,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # of the running service, for the command line
     allow_plain_http: bool
     token: str | None
+    webhook_secret: str | None  # a backend's, which may share a shell with the service
     aws: AwsAccess
     sinks: tuple[SinkSettings, ...]
     providers: Mapping[str, Access]  # every provider there is, with a key or without
+    own_providers: Mapping[str, Provider]  # those that the operator declared, by name
     ephemeral_disk: bool  # the host wipes its disk at every restart
 
     @property
@@ -126,6 +163,8 @@ LARGE_FILES = 5
 
 MOST_PRESIGNED_SECONDS = 604_800  # S3's own limit
 
+PROVIDERS_FILE = "RECEIVER_PROVIDERS"
+CATALOG_PLACE = "RECEIVER_GATEWAY_CATALOG"
 _SINK = "RECEIVER_SINK_"
 # Of sinks whose messages say what type they have.
 _FORMATS = dict.fromkeys(("http", "https"), tuple(MessageFormat)) | dict.fromkeys(
@@ -165,9 +204,13 @@ _ANY = "0.0.0.0"  # noqa: S104 - a container host routes to no other address
 
 
 def load_settings(
-    environ: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None
+    environ: Mapping[str, str] | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    providers_file: Path | None = None,
 ) -> Settings:
-    """Read the environment (the process's own by default); ``host`` and ``port`` win over it.
+    """Read the environment (the process's own by default); what is given besides wins over it.
 
     Raises Misconfigured with every problem at once. Empty variables count as unset.
     """
@@ -180,18 +223,30 @@ def load_settings(
     }
     if "DATABASE_URL" in given:
         given.setdefault("RECEIVER_DATABASE_URL", given["DATABASE_URL"])
-    problems = _unknown(given) + _misspelt(given)
+    if providers_file is not None:
+        given[PROVIDERS_FILE] = str(providers_file)
+    problems: list[str] = []
+    own = _own_providers(given, problems)
+    names = list(plugins.load_providers(own))
+    problems += _unknown(given, names) + _misspelt(given, names)
     values = {field.attribute: _read(field, field.variable, given, problems) for field in FIELDS}
     values |= _addresses(values, given, host, port)
     values["task_max_bytes"] = values["task_max_bytes"] or LARGE_FILES * values["asset_max_bytes"]
     settings = Settings(
         **values,
         aws=_aws(given, problems),
-        sinks=_sinks(given, problems),
-        providers=_providers(given, problems),
+        sinks=_sinks(given, names, problems),
+        providers=_providers(given, plugins.load_providers(own), own, problems),
+        own_providers=own,
         ephemeral_disk="DYNO" in given,
     )
-    problems += _missing_parts(settings, given) + _wrong_links(settings) + _wrong_alerts(settings)
+    problems += (
+        _missing_parts(settings, given)
+        + _wrong_hosts(settings)
+        + _wrong_links(settings)
+        + _wrong_alerts(settings)
+        + _wrong_catalogs(settings)
+    )
     problems += _vanishing_disk(settings) + shared_secrets(settings)
     if problems:
         raise Misconfigured(*problems)
@@ -209,10 +264,10 @@ _OF_A_BACKEND = {
 }
 
 
-def _unknown(given: Mapping[str, str]) -> list[str]:
+def _unknown(given: Mapping[str, str], providers: Sequence[str]) -> list[str]:
     known = [field.variable for field in FIELDS]
     # Some variables are not ours alone and have no prefix: PORT, VIDGO_API_KEY.
-    unprefixed = {*known, *_variables_of_providers()}
+    unprefixed = {*known, *_variables_of_providers(providers)}
     problems = []
     for name in sorted(given):
         if not name.startswith("RECEIVER_") or name in known or name.startswith(_SINK):
@@ -231,28 +286,31 @@ def _unknown(given: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _variables_of_providers() -> dict[str, str]:
+def _variables_of_providers(providers: Sequence[str]) -> dict[str, str]:
     """Every variable of a provider by its name, with the part behind the provider's prefix."""
     return {
         variable_of(field.variable, provider): field.variable.removeprefix("<PROVIDER>_")
-        for provider in plugins.names("providers")
+        for provider in providers
         for field in PROVIDER_FIELDS
     }
 
 
-def _misspelt(given: Mapping[str, str]) -> list[str]:
+def _misspelt(given: Mapping[str, str], providers: Sequence[str]) -> list[str]:
     """Variables of providers that nearly have our name, where the one with our name is not set.
 
     Other programs read variables of such names, too, so all others are left alone.
     """
-    known = _variables_of_providers()
+    known = _variables_of_providers(providers)
+    others = sorted(given.keys() - known.keys())
     return [
         f"{name} is not a setting; did you mean {variable}?"
-        for variable, option in known.items()
-        if variable not in given
-        for name in sorted(given.keys() - known.keys())
-        if name.startswith(prefix := variable.removesuffix(option))
-        if _means(name.removeprefix(prefix), option)
+        for provider in providers
+        for prefix in [variable_of("<PROVIDER>_", provider)]
+        for name in others
+        if name.startswith(prefix)
+        for field in PROVIDER_FIELDS
+        for variable in [variable_of(field.variable, provider)]
+        if variable not in given and _means(name.removeprefix(prefix), variable.removeprefix(prefix))
     ]
 
 
@@ -314,46 +372,58 @@ def _aws(given: Mapping[str, str], problems: list[str]) -> AwsAccess:
     return AwsAccess(**values, has_role=any(name in given for name in _ROLES))
 
 
-def _providers(given: Mapping[str, str], problems: list[str]) -> dict[str, Access]:
+def _own_providers(given: Mapping[str, str], problems: list[str]) -> Mapping[str, Provider]:
+    if (path := given.get(PROVIDERS_FILE)) is None:
+        return {}
+    try:
+        return plugins.declare_providers(Path(path))
+    except Misconfigured as exc:
+        problems += exc.problems
+        return {}
+
+
+def _providers(
+    given: Mapping[str, str], providers: Mapping[str, Provider], own: Collection[str], problems: list[str]
+) -> dict[str, Access]:
+    """What is set of each; made are only others' and those of which something needs to be known."""
     accesses = {}
-    for name in plugins.names("providers"):
+    for name in providers:
+        values: dict[str, Any] = {
+            field.attribute: _read(field, variable, given, problems)
+            for field in PROVIDER_FIELDS
+            if (variable := variable_of(field.variable, name)) in given
+        }
+        accesses[name] = Access(**values)
         try:
-            provider: Provider = plugins.load("providers", name)()
+            if name not in own and plugins.origin(name) == "a package":
+                _ = providers[name]  # somebody else's may not even be there to be imported
+            if values.keys() & {"webhook_secrets", "webhook_keys_url"}:
+                problems += _wrong_signing(providers[name].facts, accesses[name])
         except Misconfigured as exc:
             problems += exc.problems
-            continue
-        values: dict[str, Any] = {
-            field.attribute: _read(field, variable_of(field.variable, name), given, problems)
-            for field in PROVIDER_FIELDS
-        }
-        problems += _wrong_signing(provider.facts, values)
-        own = {
-            "base_url": provider.facts.base_url.rstrip("/"),
-            "polls_per_minute": provider.facts.polls_per_minute,
-            "first_poll_seconds": float(provider.facts.first_poll_seconds),
-        }
-        accesses[name] = Access(**values | {key: value for key, value in own.items() if values[key] is None})
     return accesses
 
 
-def _wrong_signing(facts: ProviderFacts, values: Mapping[str, Any]) -> list[str]:
+def _wrong_signing(facts: ProviderFacts, access: Access) -> list[str]:
     """A setting that would check nothing, though it looks as if it did."""
     secret = variable_of("<PROVIDER>_WEBHOOK_SECRET", facts.name)
     address = variable_of("<PROVIDER>_WEBHOOK_KEYS_URL", facts.name)
     by_secret = facts.signing in {Signing.TEXT, Signing.BASE64}
     problems = []
-    if values["webhook_secrets"] and not by_secret:
+    if access.webhook_secrets and not by_secret:
         instead = f"; set {address}" if facts.signing is Signing.KEYS else ""
         problems.append(f"{secret} is of no use: {facts.title} signs nothing with a secret{instead}")
-    elif facts.signing is Signing.BASE64 and None in map(whsec_key, values["webhook_secrets"]):
+    elif facts.signing is Signing.BASE64 and None in map(whsec_key, access.webhook_secrets):
         problems.append(f"{secret} must be base64, behind whsec_ or without, as {facts.title} shows it")
-    if values["webhook_keys_url"] and facts.signing is not Signing.KEYS:
+    if access.webhook_keys_url and facts.signing is not Signing.KEYS:
         instead = f"; set {secret}" if by_secret else ""
         problems.append(f"{address} is of no use: {facts.title} publishes no keys{instead}")
     return problems
 
 
-def _sinks(given: Mapping[str, str], problems: list[str]) -> tuple[SinkSettings, ...]:
+def _sinks(
+    given: Mapping[str, str], providers: Sequence[str], problems: list[str]
+) -> tuple[SinkSettings, ...]:
     names: dict[str, str] = {}  # as used -> as written
     for variable in sorted(given):
         if variable.startswith(_SINK):
@@ -368,8 +438,8 @@ def _sinks(given: Mapping[str, str], problems: list[str]) -> tuple[SinkSettings,
         for written in names.values()
         if _SINK + written not in given
     ]
-    sinks = tuple(_sink(name, written, given, problems) for name, written in names.items())
-    return sinks or (_sink("jsonl", "", {}, problems),)
+    sinks = tuple(_sink(name, written, given, providers, problems) for name, written in names.items())
+    return sinks or (_sink("jsonl", "", {}, providers, problems),)
 
 
 def _sink_problem(variable: str, written: str, option: str, names: Mapping[str, str]) -> str | None:
@@ -389,7 +459,9 @@ def _sink_problem(variable: str, written: str, option: str, names: Mapping[str, 
     return None
 
 
-def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]) -> SinkSettings:
+def _sink(
+    name: str, written: str, given: Mapping[str, str], providers: Sequence[str], problems: list[str]
+) -> SinkSettings:
     values = {
         field.attribute: _read(field, field.variable.replace("<NAME>", written), given, problems)
         for field in SINK_FIELDS
@@ -399,12 +471,13 @@ def _sink(name: str, written: str, given: Mapping[str, str], problems: list[str]
         problems.append(
             f"{_SINK}{written}_FORMAT: this kind of sink gets {' or '.join(formats)}, not {values['format']}"
         )
+    order = values.pop("order")
     try:
-        route = parse_route(name, values.pop("filter") or "", providers=plugins.names("providers"))
+        route = parse_route(name, values.pop("filter") or "", providers=providers)
     except Misconfigured as exc:
         problems += exc.problems
         route = Route(sink=name)
-    return SinkSettings(name=name, route=route, **values)
+    return SinkSettings(name=name, route=msgspec.structs.replace(route, order=order), **values)
 
 
 def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
@@ -424,6 +497,24 @@ def _missing_parts(settings: Settings, given: Mapping[str, str]) -> list[str]:
         if (complaint := plugins.complaint("sinks", sink.scheme))
     ]
     return problems
+
+
+def _wrong_hosts(settings: Settings) -> list[str]:
+    """Complaints about hosts of providers that there are not: a misspelt one leaves the real one's open."""
+    known = ", ".join(settings.providers)
+    return [
+        f"RECEIVER_ASSET_HOSTS must be {HOSTS.words}; provider {name} is not known (known: {known})"
+        for name in settings.asset_hosts
+        if name not in settings.providers
+    ]
+
+
+def _wrong_catalogs(settings: Settings) -> list[str]:
+    """Complaints about catalogs of the operator's own."""
+    if settings.gateway_catalog is None:
+        return []
+    check: Callable[[Path], list[str]] = pkgutil.resolve_name("receiver.gateway.catalog:check_catalogs")
+    return check(settings.gateway_catalog)
 
 
 def _wrong_links(settings: Settings) -> list[str]:
@@ -477,12 +568,17 @@ def _secrets(settings: Settings) -> list[tuple[str, str]]:
             for secret in (sink.secret or "").split(",")
             if secret
         ),
+        *(
+            ("RECEIVER_GATEWAY_CALLBACK_SECRET", each)
+            for each in (settings.gateway_callback_secret or "").split(",")
+            if each
+        ),
         *(("RECEIVER_ALERT_SECRET", each) for each in (settings.alert_secret or "").split(",") if each),
         *([("AWS_SECRET_ACCESS_KEY", key)] if (key := settings.aws.secret_access_key) else []),
         *(
-            (key_variable(name), access.api_key)
+            (key_variable(name), key)
             for name, access in settings.providers.items()
-            if access.api_key
+            for key in access.api_keys
         ),
         *(
             (variable_of("<PROVIDER>_WEBHOOK_SECRET", name), secret)
