@@ -14,12 +14,14 @@ from receiver.models import (
     AnnouncedAsset,
     Announcement,
     AssetState,
+    Cost,
     MessageFormat,
     Notification,
     OutboxWork,
     SinkTest,
 )
 from receiver.times import to_text
+from receiver.usd import to_usd
 
 CONTENT_TYPE = "application/cloudevents+json"
 
@@ -50,6 +52,7 @@ class _Data(msgspec.Struct, gc=False):
     via: str
     assets: "list[_StoredAsset | _FailedAsset]"
     error: "_Error | None"
+    cost: "_Cost | msgspec.UnsetType"
 
 
 class _StoredAsset(msgspec.Struct, gc=False):
@@ -68,6 +71,14 @@ class _FailedAsset(msgspec.Struct, gc=False):
     index: int
     state: str
     outcome: str | None
+
+
+class _Cost(msgspec.Struct, gc=False):
+    usd: str | None
+    credits: str | None
+    state: str
+    basis: str | None
+    as_of: str | None
 
 
 class _Error(msgspec.Struct, gc=False):
@@ -149,7 +160,13 @@ def _data(event: Announcement, links: Mapping[int, str]) -> _Data:
         event.via,
         [_asset(asset, links) for asset in event.assets],
         None if code is None and text is None else _Error(code, text),
+        msgspec.UNSET if event.cost is None else _cost(event.cost),
     )
+
+
+def _cost(cost: Cost) -> _Cost:
+    usd = None if cost.micros is None else to_usd(cost.micros)
+    return _Cost(usd, cost.credits, cost.state, cost.basis, cost.as_of)
 
 
 def _asset(asset: AnnouncedAsset, links: Mapping[int, str]) -> _StoredAsset | _FailedAsset:

@@ -1,6 +1,11 @@
-"""Which links lead to the same file: providers sign it anew for every answer, and list it anywhere."""
+"""Which links lead to the same file: providers sign it anew for every answer, and list it anywhere.
+
+A file that stands in the body itself, as base64, has no link. On record it has one of ours, ``inline:`` and
+the SHA-256 of that base64, by which it is found in the body again.
+"""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -10,7 +15,31 @@ MOST_PARAMETERS = 40
 
 HASHES = 1 << 62  # as many as a database's number holds, and a float can be spread over
 
+INLINE = "inline:"
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
 _Places = dict[str, list[int]]
+
+
+def is_data_url(link: str) -> bool:
+    """Whether it is no link but a file, as base64 (RFC 2397)."""
+    # Nearly all are web links, and are told by their first letters at a quarter of the price.
+    return not link.startswith("http") and _DATA_URL.match(link) is not None
+
+
+def base64_in(text: str) -> str:
+    """The base64 in a text that is nothing else, or a ``data:`` URL of it."""
+    return text.partition(",")[2] if is_data_url(text) else text
+
+
+def inline_link(text: str) -> str:
+    """Our link to a file that stands in a body as this text, base64 or a ``data:`` URL of it."""
+    return INLINE + hashlib.sha256(base64_in(text).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_inline(link: str) -> bool:
+    """Whether it is such a link."""
+    return link.startswith(INLINE)
 
 
 def link_name(link: str) -> str:

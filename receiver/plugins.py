@@ -8,11 +8,15 @@ and ``receiver.sinks``; our own names cannot be taken over.
 import functools
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from receiver.errors import Misconfigured
+from receiver.lazy_map import LazyMap
 from receiver.ports import Provider
 
 Kind = Literal["providers", "stores", "blobs", "sinks"]
@@ -27,14 +31,19 @@ _OURS: dict[Kind, dict[str, str]] = {
         "fal": "receiver.providers.fal:Fal",
         "kie": "receiver.providers.kie:Kie",
         "wavespeed": "receiver.providers.wavespeed:Wavespeed",
-        "bfl": "receiver.providers.bfl:Bfl",
+        "bfl": "receiver.providers:bfl.toml",
         "ideogram": "receiver.providers.ideogram:Ideogram",
         "piapi": "receiver.providers.piapi:Piapi",
         "leonardo": "receiver.providers.leonardo:Leonardo",
         "luma": "receiver.providers.luma:Luma",
-        "evolink": "receiver.providers.evolink:Evolink",
-        "apimart": "receiver.providers.apimart:Apimart",
-        "runway": "receiver.providers.runway:Runway",
+        "evolink": "receiver.providers:evolink.toml",
+        "apimart": "receiver.providers:apimart.toml",
+        "runway": "receiver.providers:runway.toml",
+        "runware": "receiver.providers.runware:Runware",
+        "openai": "receiver.providers.openai:Openai",
+        "kling": "receiver.providers.kling:Kling",
+        "midjourney": "receiver.providers.midjourney:Midjourney",
+        "runblob": "receiver.providers.runblob:Runblob",
     },
     "stores": {
         "sqlite": "receiver.stores.sqlite:SqliteStore",
@@ -69,6 +78,9 @@ _OURS: dict[Kind, dict[str, str]] = {
     },
 }
 
+# Of the providers above, those whose facts say that they send no callbacks.
+POLLED_ONLY = frozenset({"reapi", "apimart", "runway"})
+
 _WORDS: dict[Kind, str] = {
     "providers": "provider",
     "stores": "database",
@@ -92,9 +104,12 @@ def complaint(kind: Kind, name: str) -> str | None:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The class behind a name or scheme. Raises Misconfigured when it is unknown or lacks its driver."""
+    """The class behind a name or scheme. Raises Misconfigured when it is unknown or lacks its driver.
+
+    A provider that is declared in TOML has no class: what comes back makes one all the same.
+    """
     if path := _OURS[kind].get(name):
-        return _ours(path, _describe(kind, name))
+        return _declared(path, name) if path.endswith(".toml") else _ours(path, _describe(kind, name))
     if point := _third_party(kind, name):
         try:
             return point.load()
@@ -118,9 +133,46 @@ def load_public_key() -> Callable[[bytes], Callable[[bytes, bytes], bool]]:
     return made
 
 
-def load_providers() -> dict[str, Provider]:
-    """One of every provider, by name."""
-    return {name: load("providers", name)() for name in names("providers")}
+def load_providers(own: Mapping[str, Provider] = MappingProxyType({})) -> LazyMap[Provider]:
+    """One of every provider, by name; each is imported and made when it is first asked for.
+
+    ``own`` are those that the operator declared, which may stand in for some of this release.
+    """
+    return LazyMap(
+        (*names("providers"), *own),
+        lambda name: own[name] if name in own else load("providers", name)(),
+    )
+
+
+def sends_callbacks(name: str, own: Mapping[str, Provider]) -> bool:
+    """What a provider's facts say of it, known without importing those of this release."""
+    if name in own or name not in _OURS["providers"]:
+        return load_providers(own)[name].facts.pushes
+    return name not in POLLED_ONLY
+
+
+def origin(name: str) -> Literal["code", "TOML", "a package"]:
+    """Where one of the ``names("providers")`` is from."""
+    path = _OURS["providers"].get(name)
+    if path is None:
+        return "a package"
+    return "TOML" if path.endswith(".toml") else "code"
+
+
+def declare_providers(path: Path) -> Mapping[str, Provider]:
+    """The providers of an operator's file. Raises Misconfigured with every problem in it."""
+    read: Callable[..., Mapping[str, Provider]] = pkgutil.resolve_name("receiver.declared:read_file")
+    return read(path, names("providers"))
+
+
+def _declared(path: str, name: str) -> Callable[[], Provider]:
+    folder, file = path.split(":")
+    read: Callable[[Path], Mapping[str, Provider]] = pkgutil.resolve_name("receiver.declared:read_file")
+    return partial(read(_folder_of(folder) / file).__getitem__, name)
+
+
+def _folder_of(package: str) -> Path:
+    return Path(pkgutil.resolve_name(package).__path__[0])
 
 
 def _ours(path: str, described: str) -> Any:

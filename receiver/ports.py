@@ -20,24 +20,47 @@ from receiver.models import (
     NO_LOAD,
     Alert,
     AnnouncedPage,
+    Asset,
     AssetWork,
     Attempt,
+    AuditEntry,
+    AuditFilter,
+    AuditPage,
+    AuditRow,
     Backlog,
+    Budget,
+    BudgetPeriod,
+    BudgetScope,
+    BudgetStanding,
     Callback,
+    CostBy,
+    CostFilter,
+    CostSum,
     DeadLetterPage,
     Delivery,
     Event,
     FetchLoad,
     FileRow,
     FoundDead,
+    GatewayToken,
     HistoryPage,
+    KeptBody,
     KeptDelivery,
     Lane,
     LaneClaim,
+    Mark,
     Matches,
     Moved,
+    NewOrder,
     Notification,
+    OddDelivery,
     OddPage,
+    OpenTask,
+    Order,
+    OrderEnd,
+    OrderFacts,
+    OrderFilter,
+    OrderPage,
     OutboxEntry,
     OutboxWork,
     PollWork,
@@ -45,12 +68,19 @@ from receiver.models import (
     Receipt,
     RecordCopy,
     Recording,
+    Refusal,
+    RefusalFilter,
+    RefusalPage,
+    RelayWork,
     Replay,
     ReplayState,
     ReplayWork,
     Replica,
     Report,
     Route,
+    Sample,
+    SeriesRead,
+    SeriesWanted,
     ServerSeen,
     Session,
     Settlement,
@@ -62,10 +92,12 @@ from receiver.models import (
     SubmissionFilter,
     SubmissionPage,
     TableCopy,
+    Tally,
     Task,
     TaskFilter,
     TaskKey,
     TaskPage,
+    TaskStanding,
     Verdict,
     WorkFilter,
 )
@@ -88,14 +120,22 @@ class Provider(Protocol):
         """
 
     def parse(self, document: object) -> Report:
-        """What a decoded JSON document (callback or status answer) says. Never raises.
+        """What a decoded document says, a status answer's or a callback's. Never raises.
 
+        It is JSON, or of a callback that is a form its fields, which are text (see ``forms``).
         Unknown fields are passed over, missing ones tolerated. What is not understood is a Report in
         state UNCLEAR with a ``note``, never a guess: an unknown state is not a failure.
         """
 
     def status_request(self, task_id: str, model: str | None) -> StatusRequest | None:
         """How to ask about a task; None where that needs a model and none is known."""
+
+
+@runtime_checkable
+class OrderProvider(Provider, Protocol):
+    """What a provider offers besides, where clients may order from it through the gateway."""
+
+    orders: OrderFacts
 
 
 class ReplayStore(Protocol):
@@ -111,8 +151,16 @@ class ReplayStore(Protocol):
         Added up from several short reads: what changes meanwhile may be counted as it was or as it is.
         """
 
-    async def start_replay(self, replay: Replay) -> None:
-        """Keep a new replay, with its count as it is; it will touch nothing that comes later."""
+    async def start_replay(self, replay: Replay, audit: AuditEntry | None = None) -> Replay:
+        """Keep a new replay, with its count as it is; it will touch nothing that comes later.
+
+        Where one has its id, that is given back as it is, whatever it is about, and nothing is changed.
+        """
+
+    async def tally_matches(
+        self, stage: Stage, wanted: WorkFilter, asked_at: datetime, most_seconds: float
+    ) -> Tally:
+        """What ``count_matches`` counts, in parts, and no longer than so many seconds."""
 
     async def lease_replays(
         self, now: datetime, lease_until: datetime, limit: int, *, ahead: Mapping[str, int] = NO_AHEAD
@@ -150,7 +198,9 @@ class ReplayStore(Protocol):
         the replay has looked at everything.
         """
 
-    async def change_replay(self, replay_id: str, state: ReplayState, now: datetime) -> Replay:
+    async def change_replay(
+        self, replay_id: str, state: ReplayState, now: datetime, audit: AuditEntry | None = None
+    ) -> Replay:
         """Pause, resume (``running``) or cancel.
 
         A cancelled one queues nothing more at once, and what it queued is leased no more. Some hundred pieces
@@ -183,24 +233,47 @@ class DeadLetterStore(Protocol):
     ) -> DeadLetterPage:
         """A page of dead letters; Rejected (BAD_CURSOR) for a cursor that is not ours."""
 
-    async def count_dead(self, wanted: WorkFilter, sinks: Sequence[str]) -> int:
+    async def count_dead(
+        self, wanted: WorkFilter, sinks: Sequence[str], died_by: datetime | None = None
+    ) -> int:
         """How many dead letters a requeue would revive; no ``sinks`` means every one.
 
         Added up from several short reads, as ``ReplayStore.count_matches`` is.
         """
 
+    async def tally_dead(
+        self, wanted: WorkFilter, sinks: Sequence[str], died_by: datetime, most_seconds: float
+    ) -> Tally:
+        """What had died by then, in parts, and counted no longer than so many seconds."""
+
     async def find_dead(
-        self, wanted: WorkFilter, sinks: Sequence[str], limit: int, *, after: str | None = None
+        self,
+        wanted: WorkFilter,
+        sinks: Sequence[str],
+        limit: int,
+        *,
+        after: str | None = None,
+        died_by: datetime | None = None,
     ) -> FoundDead:
         """Up to ``limit`` dead letters for ``revive_dead``, the oldest first, behind the cursor ``after``.
+
+        With ``died_by`` those that had died by then, and neither were sent nor died again since.
 
         Raises Rejected (BAD_CURSOR) for a cursor that is not ours.
         """
 
-    async def revive_dead(self, keys: Sequence[str], now: datetime) -> int:
+    async def revive_dead(
+        self,
+        keys: Sequence[str],
+        now: datetime,
+        act: str | None = None,
+        *,
+        died_by: datetime | None = None,
+    ) -> int:
         """Make those due again that are dead letters still, with all their time before them; how many.
 
-        They are as if made now, so that the links in them live.
+        They are as if made now, so that the links in them live. ``act`` is the key of the entry in the audit
+        that has done so many more then; here and in the two that move and drop.
         """
 
     async def count_unset_sinks(self) -> Mapping[str, Mapping[str, int]]:
@@ -212,36 +285,200 @@ class DeadLetterStore(Protocol):
         What is delivered, or is another sink's, by the time of those is left alone by them.
         """
 
-    async def move_undelivered(self, entries: Sequence[str], sink: str, to: str, now: datetime) -> Moved:
+    async def move_undelivered(
+        self, entries: Sequence[str], sink: str, to: str, now: datetime, act: str | None = None
+    ) -> Moved:
         """Give the entries of a sink to another one, due and as if made now.
 
         Those that the other one has (the same event, revision and replay, in whatever state) are dropped.
         """
 
-    async def drop_undelivered(self, entries: Sequence[str], sink: str) -> int:
+    async def drop_undelivered(self, entries: Sequence[str], sink: str, act: str | None = None) -> int:
         """Forget those of the entries that are the sink's; how many."""
+
+    async def move_dead(self, keys: Sequence[str], to: str, now: datetime, act: str | None = None) -> Moved:
+        """Give those of ``find_dead`` that are dead letters still to another sink, due and as if made now.
+
+        Those that the other one has (the same event, revision and replay, in whatever state) are dropped.
+        """
+
+    async def drop_dead(self, keys: Sequence[str], act: str | None = None) -> int:
+        """Forget those that are dead letters still; how many."""
 
 
 class SessionStore(Protocol):
     """Log-ins to the admin pages, the same for every process on the record; part of a Store."""
 
-    async def open_session(self, session: Session, most: int) -> None:
+    async def open_session(self, session: Session, most: int, audit: AuditEntry | None = None) -> None:
         """Keep a new one. Of its token's others the newest stay, so that there are ``most`` in all."""
 
     async def note_seen(self, session_id: str, now: datetime) -> None:
         """Somebody asked for something with it."""
 
-    async def end_sessions(self, ids: Sequence[str]) -> int:
+    async def end_sessions(self, ids: Sequence[str], audit: AuditEntry | None = None) -> int:
         """End these for good; how many of them there were."""
 
-    async def end_all_sessions(self, now: datetime) -> int:
+    async def end_all_sessions(self, now: datetime, audit: AuditEntry | None = None) -> int:
         """The same for every one there is, and for codes that could open more; how many were not over."""
 
-    async def keep_code(self, code: str, token: str, expires_at: datetime, now: datetime) -> None:
+    async def keep_code(
+        self, code: str, token: str, expires_at: datetime, now: datetime, audit: AuditEntry | None = None
+    ) -> None:
         """Let a code stand for a token once, both given by their hashes; or for another act of once."""
 
     async def use_code(self, code: str, now: datetime) -> str | None:
         """The hash of the token that a code stands for; None for one that is over, used up or unknown."""
+
+
+class GatewayTokenStore(Protocol):
+    """Tokens of the gateway, the same for every process on the record; part of a Store."""
+
+    async def add_gateway_token(self, token: GatewayToken, audit: AuditEntry | None = None) -> bool:
+        """Keep a new one; False, and nothing is kept, where its name was given before."""
+
+    async def list_gateway_tokens(self) -> list[GatewayToken]:
+        """All of them, the oldest first, with those that are over or revoked.
+
+        Raises Unavailable where one cannot be read: it is not passed over.
+        """
+
+    async def revoke_gateway_token(self, name: str, now: datetime, audit: AuditEntry | None = None) -> bool:
+        """Let nobody in by it any more; False where there is none of this name that was not revoked yet."""
+
+
+class AuditStore(Protocol):
+    """What people did by hand: who, when, by which door, why, and how much it touched; part of a Store.
+
+    An act that is a write of the record is noted in that write's transaction, by its ``audit``: both are
+    there or neither is. Nothing is noted where nothing was changed (it was so already), and where an entry
+    with the same ``key`` is there; what a method counts becomes the entry's ``done``.
+
+    For an act that is many writes, ``note_act`` comes first (``key`` set, ``done`` 0), each write raises
+    ``done`` by its ``act``, and ``end_act`` comes last. For one that is none (a prompt is shown, a sink is
+    sent a test), ``note_act`` comes first and the act only if it did not raise: what was not noted is not
+    done. An entry is made by ``models.audit_entry`` of an ``Actor``, which the doors know.
+    """
+
+    async def note_act(self, entry: AuditEntry) -> bool:
+        """Keep an entry; False where its ``key`` was there, and then that one stays as it is."""
+
+    async def count_act(self, entry: AuditEntry) -> None:
+        """Keep an entry; where its ``key`` was there, that one has ``done`` so many more."""
+
+    async def end_act(self, key: str, result: str) -> AuditRow | None:
+        """Say how an act ended that is many writes; its entry then."""
+
+    async def get_act(self, key: str) -> AuditRow | None: ...
+
+    async def list_audit(self, wanted: AuditFilter, limit: int, cursor: str | None) -> AuditPage:
+        """A page of entries, the newest first; Rejected (BAD_CURSOR) for a cursor that is not ours."""
+
+
+class TimeSeriesStore(Protocol):
+    """What happened over time, for plots, and what was turned away. Each method is one transaction.
+
+    Counters of minutes are added up, whoever of several processes counted; of a gauge the last is kept. Times
+    are in seconds of Unix.
+    """
+
+    async def add_time_series(
+        self, samples: Sequence[Sample], refusals: Sequence[Refusal], marks: Sequence[Mark] = ()
+    ) -> None:
+        """Add what was counted since the last time: each sample and each refusal to its row, and marks.
+
+        That a version was started is no mark where the one before it was the same.
+        """
+
+    async def list_aged_series(
+        self, after: int, minutes_before: int, hours_before: int, limit: int
+    ) -> list[int]:
+        """The next series behind the number ``after`` that have minutes or hours from before these times."""
+
+    async def sum_up_series(self, numbers: Sequence[int], minutes_before: int, hours_before: int) -> None:
+        """Make hours of these series' minutes from before, which must end with one, and drop older hours."""
+
+    async def forget_marks(self, before: datetime) -> None: ...
+
+    async def list_refusals(self, wanted: RefusalFilter, limit: int, cursor: str | None) -> RefusalPage:
+        """A page of what was turned away; Rejected (BAD_CURSOR) for a cursor that is not ours."""
+
+    async def forget_refusals(self, before: datetime) -> None:
+        """Drop the rows of hours that began before."""
+
+
+class OrderStore(Protocol):
+    """Orders that pass through the gateway; part of a Store. Each method is one transaction.
+
+    An order's submission says whether it is bound, whoever bound it; then its state is ``bound``.
+    """
+
+    async def reserve_order(self, new: NewOrder) -> tuple[Order, bool]:
+        """Keep a submission and its order, which is being sent from now on; (order, True).
+
+        Where its guard has another that was sent since ``guard_since``, (that one, False): nothing is kept.
+        Whoever reserved it and is gone leaves it ``unknown``, as what was leased (see ``Store``).
+        """
+
+    async def settle_order(self, submission_id: str, end: OrderEnd, now: datetime) -> tuple[Order, bool]:
+        """Keep how sending a reserved order ended; the order as it is now, and whether anything may be due.
+
+        It may be where what had come for its task before has found its owner by this.
+
+        One that is bound gets its task, unless it has one already (then both are kept) or another submission
+        has that; one that is refused or unsent is withdrawn.
+        """
+
+    async def sweep_orders(self, now: datetime, lost_before: datetime, limit: int) -> int:
+        """Make unknown what nobody can still be sending, and unresolved what was sent before ``lost_before``.
+
+        Those that were bound by something else than their answer are noted as bound.
+
+        Up to ``limit`` of each; how many there were of the more frequent.
+        """
+
+    async def lease_relays(self, now: datetime, lease_until: datetime, limit: int) -> list[RelayWork]:
+        """Take up to ``limit`` callers' URLs that are due to be told; an attempt is counted now.
+
+        A lease that ran out makes the work due again.
+        """
+
+    async def settle_relay(self, submission_id: str, outcome: str, retry_at: datetime | None) -> None:
+        """Keep how telling ended; without ``retry_at`` it is over."""
+
+    async def get_order(self, submission_id: str) -> Order | None: ...
+
+    async def list_orders(self, wanted: OrderFilter, limit: int, cursor: str | None) -> OrderPage:
+        """A page of orders, the newest first; Rejected (BAD_CURSOR) for a cursor that is not ours."""
+
+    async def get_standing(self, provider: str, task_id: str) -> TaskStanding | None:
+        """What a status document of a task is made of; None where nobody logged it."""
+
+
+class CostStore(Protocol):
+    """What orders cost, and the budgets that bound it; part of a Store. Each method is one transaction.
+
+    An order's price is held by ``reserve_order`` and settled by whatever ends the order or its task.
+    """
+
+    async def sum_costs(self, wanted: CostFilter, by: Sequence[CostBy], limit: int) -> list[CostSum]:
+        """Sums of the orders that are wanted: one of all, or one for each that ``by`` tells apart.
+
+        They come in the order of day, owner, provider, model and token.
+        """
+
+    async def set_budget(self, budget: Budget, audit: AuditEntry | None = None) -> BudgetStanding:
+        """Keep a budget, in the place of the one of its scope, name and period; how it stands.
+
+        What its present period has used already counts.
+        """
+
+    async def remove_budget(
+        self, scope: BudgetScope, name: str, period: BudgetPeriod, audit: AuditEntry | None = None
+    ) -> bool:
+        """Forget a budget; whether there was one."""
+
+    async def list_budgets(self, now: datetime) -> list[BudgetStanding]:
+        """All budgets, and how much of the periods that run ``now`` is used."""
 
 
 class PageReads(Protocol):
@@ -251,6 +488,10 @@ class PageReads(Protocol):
     a second or when whoever asks leaves, and raises Unavailable then. What has the name of a method of the
     Store does the same.
     """
+
+    async def sum_costs(self, wanted: CostFilter, by: Sequence[CostBy], limit: int) -> list[CostSum]: ...
+
+    async def list_budgets(self, now: datetime) -> list[BudgetStanding]: ...
 
     async def get_session(self, session_id: str) -> Session | None:
         """One session, over or not."""
@@ -279,8 +520,18 @@ class PageReads(Protocol):
     ) -> list[TaskKey]:
         """Some of the tasks that a replay would be about that is asked for at that time, the newest first."""
 
+    async def list_dead_examples(
+        self, wanted: WorkFilter, sinks: Sequence[str], died_by: datetime, limit: int
+    ) -> list[TaskKey]:
+        """Some of the tasks that a requeue would be about, the newest first."""
+
     async def list_odd(self, verdict: Verdict, limit: int, cursor: str | None) -> OddPage:
         """A page of deliveries of a verdict by which they changed nothing, or nothing yet."""
+
+    async def list_likely(
+        self, provider: str, since: datetime, until: datetime, limit: int
+    ) -> list[OddDelivery]:
+        """Early callbacks of a provider that came in that time, of the newest 5,000 early ones."""
 
     async def count_odd(self, verdicts: Sequence[Verdict], most: int) -> dict[Verdict, int]:
         """How many deliveries there are of each of these verdicts; ``most`` stands for so many and more."""
@@ -291,18 +542,59 @@ class PageReads(Protocol):
         Where more than 5,000 wait, they are the first of some 5,000 of them.
         """
 
+    async def list_first_files(self, submission_ids: Sequence[str]) -> dict[str, list[Asset]]:
+        """The stored ones among the first four files of each of these tasks, by their submissions' ids."""
+
+    async def list_failures(self, submission_ids: Sequence[str]) -> dict[str, str | None]:
+        """Of those that failed the provider's code, or else a file's outcome; None where there is neither."""
+
     async def list_dead(self, sink: str | None, limit: int, cursor: str | None) -> DeadLetterPage:
         """A page of dead letters, found among 5,000 of them at most."""
 
     async def count_dead_outcomes(self, sink: str | None, most: int) -> dict[str, int]:
         """What the newest ``most`` dead letters ended with, the most frequent first."""
 
+    async def count_waiting_outcomes(self, sink: str, most: int) -> dict[str, int]:
+        """What the last tries came to of ``most`` events that wait for a sink; '' for those not tried."""
+
+    async def list_open_tasks(self, provider: str, limit: int) -> list[OpenTask]:
+        """Tasks of a provider that have not ended, the oldest of the 5,000 that are asked about next."""
+
+    async def list_bodies(self, provider: str, task_id: str, limit: int, most_bytes: int) -> list[KeptBody]:
+        """What came last about a task, the newest first; without bodies that are larger."""
+
     async def list_replays(self, limit: int) -> list[Replay]: ...
 
     async def get_replay(self, replay_id: str) -> Replay | None: ...
 
+    async def list_audit(self, wanted: AuditFilter, limit: int, cursor: str | None) -> AuditPage: ...
 
-class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
+    async def read_series(
+        self, wanted: Sequence[SeriesWanted], since: int, until: int, step: int
+    ) -> list[list[SeriesRead]]:
+        """The series of each that is wanted, from one time to another, in stretches of ``step`` seconds.
+
+        What is kept by the hour only comes in stretches of an hour at least; of a stretch that is kept both
+        ways in part there are two buckets.
+        """
+
+    async def list_marks(self, since: datetime, until: datetime, limit: int) -> list[Mark]:
+        """The newest marks of that time, the latest first."""
+
+    async def list_refusals(self, wanted: RefusalFilter, limit: int, cursor: str | None) -> RefusalPage: ...
+
+
+class Store(
+    ReplayStore,
+    DeadLetterStore,
+    SessionStore,
+    GatewayTokenStore,
+    AuditStore,
+    TimeSeriesStore,
+    OrderStore,
+    CostStore,
+    Protocol,
+):
     """Where the record lives. Every method is one transaction; what returned has been fsynced.
 
     Those that count what may be a great deal, and ``list_kept``, read in several short transactions: what
@@ -358,10 +650,13 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         """Keep a submission; (row, True) when new, (existing row, False) when logged before.
 
         "Before" means the same provider and task id; the caller compares the owner. Early deliveries
-        of the task are matched in the same transaction.
+        of the task are matched in the same transaction. A reservation is also known by its ``key``: one
+        that was withdrawn is new once more. Raises Rejected: KEY_REUSED where the key has another order.
         """
 
-    async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
+    async def bind_submission(
+        self, submission_id: str, task_id: str, now: datetime, audit: AuditEntry | None = None
+    ) -> Submission:
         """Tie a reserved submission to its task; the same task again changes nothing.
 
         Returns the row as it then is: when its ``task_id`` differs from the one asked for, it was
@@ -369,7 +664,9 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         submission has the task. Early deliveries are matched in the same transaction.
         """
 
-    async def withdraw_submission(self, submission_id: str, now: datetime) -> Submission:
+    async def withdraw_submission(
+        self, submission_id: str, now: datetime, audit: AuditEntry | None = None
+    ) -> Submission:
         """Note that the order of a reservation failed: nobody waits for its task. Again changes nothing.
 
         A callback to its URL binds it all the same, for then the order had not failed, and so does
@@ -407,6 +704,13 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         Settling an event's last asset ends the event and writes its outbox entries. An event that had
         ended and has more of its files now is sent again, its revision raised: to a sink that is told of it,
         nothing is sent any more of the revisions before, dead letters among them; but what people replay is.
+        """
+
+    async def find_copy(self, owner: str, sha256: str) -> str | None:
+        """The key of a stored file of the same owner with these bytes; None where none is known.
+
+        Known are the files that were settled with ``StoreOptions.link_copies``, of equal ones the newest.
+        Outcome LINKED says of a file that it was stored under the key of such a one, or with its bytes.
         """
 
     async def lease_outbox(
@@ -476,11 +780,14 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
         """
 
     async def purge(self, before: datetime, limit: int) -> int:
-        """Drop up to ``limit`` of each: raw bodies, requests and attempts from before ``before``.
+        """Drop up to ``limit`` of each from before ``before``: how ended tasks came to their ends.
 
-        How many were looked at; 0 when nothing is left. The keys that dedupe stay for ever. What was not
-        understood and has no submission becomes unowned with it. What was not understood, or waits, of a task
-        that has not ended is spared until it has: a replay may end the task with it.
+        That is deliveries that counted, notifications that were delivered, attempts, and requests and the
+        links of stored files. How many were looked at; 0 when nothing is left. A task, its event and its
+        files stay for ever, so a very late repeat is a repeat still. Of what did not count the row stays
+        without its body; what was not understood and has no submission becomes unowned with it. What was not
+        understood, or waits, of a task that has not ended is spared until it has: a replay may end the task
+        with it.
         """
 
     async def get_submission(self, submission_id: str) -> Submission | None: ...
@@ -528,6 +835,9 @@ class Store(ReplayStore, DeadLetterStore, SessionStore, Protocol):
 
     async def list_links(self, provider: str, task_id: str) -> list[str]:
         """The links of a task's files as they are on record now, in the order of the files."""
+
+    async def list_end_bodies(self, provider: str, task_id: str) -> list[bytes]:
+        """The bodies that ended a task, as far as they are kept."""
 
     async def list_tasks(self, wanted: TaskFilter, limit: int, cursor: str | None) -> TaskPage:
         """A page of tasks; Rejected (BAD_CURSOR) for a cursor that is not ours."""
@@ -734,6 +1044,20 @@ class SigningBlobs(Protocol):
 
     async def sign(self, keys: Sequence[str], seconds: float) -> Sequence[str]:
         """A link for each key, good for so long, in their order. Raises Unavailable."""
+
+
+@runtime_checkable
+class LinkingBlobs(Protocol):
+    """What a blob store offers besides, where equal files need no second copy of their bytes."""
+
+    async def link(self, stored: str, key: str, source: Path) -> str | None:
+        """Let ``key`` name what ``stored`` does, which has the bytes of ``source``, and as durably.
+
+        The key under which it is from now on: ``key``, or ``stored`` where one object has one key; then
+        ``source`` is gone. None where that cannot be, as what is stored is gone, is another file or may be
+        removed much earlier than this one: then nothing was done, and ``put`` stores the file. Raises
+        Unavailable.
+        """
 
 
 class Sink(Protocol):
