@@ -79,14 +79,16 @@ WHERE event = :event AND position = :position
 """
 
 _LEASED = """
-SELECT a.event AS event, e.id AS event_id, s.provider, s.task_id, a.position AS "index", a.url, a.kind,
+SELECT a.event AS event, e.id AS event_id, s.provider, s.task_id, s.owner, a.position AS "index", l.url,
+    a.kind,
     a.host_hash, a.attempts AS attempt, a.outcome AS last, a.alike, a.deadline_at, s.model, a.renewed,
-    a.replay_id,
+    a.replay_id, e.received_at,
     (SELECT coalesce(sum(bytes), 0) FROM assets WHERE event = a.event AND state = 'stored') AS stored_bytes
 """
 LEASED = ByKeys(
     _LEASED,
-    "assets a CROSS JOIN events e ON e.number = a.event CROSS JOIN submissions s ON s.number = a.event",
+    "assets a CROSS JOIN events e ON e.number = a.event CROSS JOIN submissions s ON s.number = a.event"
+    " CROSS JOIN links l ON l.event = a.event AND l.position = a.position",
     ["a.event", "a.position"],
 )
 

@@ -4,24 +4,26 @@ A lease is a name on the row plus a ``due_at`` moved into the future. When it ru
 due again, and the name, checked when the work is settled, keeps a late finisher from changing anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import msgspec
 
-from receiver.links import host_hash
+from receiver.links import host_hash, is_inline
 from receiver.models import AssetWork, Outcome, Route, Settlement, StoredFile
 from receiver.record.attempts import Try, keep_attempts
+from receiver.record.contents import Content, remember
 from receiver.record.cursor import Cursor
 from receiver.record.ends import end_if_last
 from receiver.record.leases import HELD
 from receiver.record.replays import WITHDRAWN, count_settled, is_cancelled
 from receiver.record.rows import ByKeys, Row, find_rows, parameters, parameters_of
+from receiver.record.rules import LARGE_BYTES
 
 FREE_ASSETS = f"UPDATE assets SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
 LEASED_NOW = ByKeys(
-    "SELECT s.provider, s.task_id, a.position, a.event, a.lease, a.outcome, a.alike",
+    "SELECT s.provider, s.task_id, s.owner, a.position, a.event, a.lease, a.outcome, a.alike",
     "submissions s CROSS JOIN assets a ON a.event = s.number",
     ["s.provider", "s.task_id", "a.position"],
 )
@@ -39,13 +41,24 @@ SPEND_RENEWAL = "UPDATE assets SET renewed = 1 WHERE event = :event AND position
 
 # It named another link than before: a new start for the event's other files that wait, each of which may
 # still ask for itself. The one that asked has tried it already.
-RENEW_LINK = """
-UPDATE assets SET url = :url, host_hash = :host, deadline_at = :dies_at,
+RENEW_ASSET = """
+UPDATE assets SET host_hash = :host, deadline_at = :dies_at,
     due_at = CASE position WHEN :asked_for THEN due_at ELSE :now END,
     alike = CASE position WHEN :asked_for THEN alike ELSE 0 END
-WHERE event = :event AND position = :position AND state = 'pending' AND lease IS NULL AND url <> :url
+WHERE event = :event AND position = :position AND state = 'pending' AND lease IS NULL
     AND (renewed = 0 OR position = :asked_for)
+    AND EXISTS (SELECT 1 FROM links l
+        WHERE l.event = assets.event AND l.position = assets.position AND l.url <> :url)
 """
+RENEW_LINK = "UPDATE links SET url = :url WHERE event = :event AND position = :position"
+
+# The files in it are stored, all of them: of a large body the rest is kept as little as they are. The plus is
+# for SQLite: by its task it is found at once.
+LEAVE_OUT_FILES = f"""
+UPDATE deliveries SET body = :left_out
+WHERE provider = :provider AND task_id = :task_id AND +verdict = 'accepted' AND length(body) > {LARGE_BYTES}
+    AND NOT EXISTS (SELECT 1 FROM assets a WHERE a.event = :event AND a.state <> 'stored')
+"""  # noqa: S608
 
 NO_FILE = dict.fromkeys(StoredFile.__struct_fields__)
 
@@ -58,6 +71,7 @@ def free_assets(db: Cursor, now: datetime, holder: str) -> None:
 class _LeasedRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     provider: str
     task_id: str
+    owner: str
     position: int
     event: int
     lease: str | None
@@ -76,9 +90,16 @@ class _Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settle_assets(
-    db: Cursor, ended: Sequence[tuple[AssetWork, Settlement]], routes: Sequence[Route]
+    db: Cursor,
+    ended: Sequence[tuple[AssetWork, Settlement]],
+    routes: Sequence[Route],
+    *,
+    link_copies: bool = False,
 ) -> list[bool]:
-    """Record how downloads ended, and events with their last ones; see ``ports.Store.settle_asset``."""
+    """Record how downloads ended, and events with their last ones; see ``ports.Store.settle_asset``.
+
+    With ``link_copies`` what is in the files is kept for ``contents.find_copy``.
+    """
     keys = [(work.provider, work.task_id, work.index) for work, _ in ended]
     rows = find_rows(db.execute(*LEASED_NOW.of(keys)), _LeasedRow)
     leased = {(row.provider, row.task_id, row.position): row for row in rows}
@@ -97,7 +118,17 @@ def settle_assets(
             )
     if settled:
         _settle(db, settled, routes)
+        if link_copies:
+            remember(db, _own_files(settled))
     return ours
+
+
+def _own_files(settled: Sequence[_Settled]) -> Iterator[Content]:
+    """What is stored now and was not linked to what was there."""
+    for each in settled:
+        file, row = each.settlement.file, each.row
+        if file is not None and each.settlement.outcome is Outcome.STORED:
+            yield Content(event=row.event, position=row.position, owner=row.owner, sha256=file.sha256)
 
 
 def _settle(db: Cursor, settled: Sequence[_Settled], routes: Sequence[Route]) -> None:
@@ -121,9 +152,19 @@ def _settle(db: Cursor, settled: Sequence[_Settled], routes: Sequence[Route]) ->
     over = [each for each in settled if each.retry_at is None]
     end_if_last(db, {each.row.event: each.settlement.settled_at for each in over}, routes)
     for each in over:
+        if each.settlement.file is not None and is_inline(each.work.url):
+            _leave_out_files(db, each)
         if each.work.replay_id is not None:
             outcome = WITHDRAWN if each.is_withdrawn else each.settlement.outcome.value
             count_settled(db, each.work.replay_id, outcome, each.settlement.settled_at)
+
+
+def _leave_out_files(db: Cursor, settled: _Settled) -> None:
+    """Ours stands in for a body that is kept no longer than its files needed it."""
+    work = settled.work
+    left_out = msgspec.json.encode({"task_id": work.task_id, "left_out": "its files, which are stored"})
+    values = parameters(provider=work.provider, task_id=work.task_id, event=settled.row.event)
+    db.execute(LEAVE_OUT_FILES, {**values, "left_out": left_out})
 
 
 def _values(settled: _Settled) -> Row:
@@ -148,4 +189,6 @@ def _renew(db: Cursor, event: int, asked_for: int, settlement: Settlement, dies_
     shared = parameters(event=event, asked_for=asked_for, dies_at=dies_at, now=settlement.settled_at)
     db.execute(SPEND_RENEWAL, shared)
     for position, url in settlement.links.items():
-        db.execute(RENEW_LINK, {**shared, "position": position, "url": url, "host": host_hash(url)})
+        renewed = {**shared, "position": position, "url": url, "host": host_hash(url)}
+        if db.execute(RENEW_ASSET, renewed).rowcount:
+            db.execute(RENEW_LINK, {name: renewed[name] for name in ("url", "event", "position")})

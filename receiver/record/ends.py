@@ -5,9 +5,10 @@ from datetime import datetime
 
 import msgspec
 
-from receiver.models import EventType, Route
-from receiver.record import rules
+from receiver.models import CostState, EventType, Route
+from receiver.record import costs, rules
 from receiver.record.cursor import Cursor
+from receiver.record.lines import line_of
 from receiver.record.outbox import INSERT_OUTBOX, SUPERSEDE
 from receiver.record.rows import ByKeys, parameters, read_all
 from receiver.times import to_text
@@ -15,7 +16,7 @@ from receiver.times import to_text
 # Events and how their files stand.
 STANDING = ByKeys(
     """
-    SELECT e.number AS event, e.type, e.announced, e.revision, s.provider, s.owner,
+    SELECT e.number AS event, e.type, e.announced, e.revision, s.provider, s.owner, s.has_charge,
         (SELECT count(*) FROM assets a WHERE a.event = e.number AND a.state = 'pending') AS pending,
         (SELECT count(*) FROM assets a WHERE a.event = e.number AND a.state = 'stored') AS stored,
         (SELECT count(*) FROM assets a WHERE a.event = e.number) AS total,
@@ -52,6 +53,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     owner: str
     revision: int = 1
+    cost: CostState | None = None  # of its order, where that holds money
 
 
 class _Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ class _Standing(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     provider: str
     owner: str
+    has_charge: int | None
     pending: int
     stored: int
     total: int
@@ -98,6 +101,7 @@ def end_if_last(db: Cursor, at: Mapping[int, datetime], routes: Sequence[Route])
             provider=row.provider,
             owner=row.owner,
             revision=row.revision + row.has_more,
+            cost=CostState.CHARGED if row.has_charge else None,  # whatever of it could be had here
         )
         for row in over
     ]
@@ -115,6 +119,7 @@ def end_all(db: Cursor, ends: Sequence[End], routes: Sequence[Route]) -> None:
         ],
     )
     _address(db, ends, routes)
+    costs.settle(db, [(end.event, end.cost, end.ended_at) for end in ends if end.cost is not None])
     for end in ends:
         if end.revision > 1:
             db.execute(SUPERSEDE, (end.event, to_text(end.ended_at)))
@@ -122,7 +127,7 @@ def end_all(db: Cursor, ends: Sequence[End], routes: Sequence[Route]) -> None:
 
 def _address(db: Cursor, ends: Sequence[End], routes: Sequence[Route]) -> None:
     entries = [
-        (end.event, route.sink, end.revision, moment, moment)
+        (end.event, route.sink, end.revision, moment, moment, line_of(route.order, end.event, end.owner))
         for end in ends
         for moment in (to_text(end.ended_at),)
         for route in routes

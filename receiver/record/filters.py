@@ -1,14 +1,15 @@
 """What a filter matches, as SQL: only the clauses that are set, every value bound, by the shortest way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from receiver.models import EventType, Replay, ReplayWork, Stage, TaskState, WorkFilter
 from receiver.record.cursor import Cursor
+from receiver.record.logged import logged_between
 from receiver.record.rows import Row, fetch_all, parameters
-from receiver.record.windows import LAST_NUMBER, Walk, windows
+from receiver.record.windows import LAST_NUMBER, Walk, Window, windows
 from receiver.times import to_text
 
 
@@ -40,28 +41,62 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     walk: Walk
     source: str  # ends in a WHERE clause
     values: Mapping[str, object]
+    low: int = 0  # no row that matches has a lesser number,
+    high: int = LAST_NUMBER  # or a greater one
 
     def query(self, columns: str, tail: str = "") -> str:
         """What to ask of the rows of one window."""
         number = self.walk.number
         return f"SELECT {columns} {self.source} AND {number} BETWEEN :low AND :high {tail}"
 
+    def windows(
+        self,
+        db: Cursor,
+        *,
+        low: int = 0,
+        high: int = LAST_NUMBER,
+        newest_first: bool = False,
+        most_rows: int | None = None,
+    ) -> Iterator[Window]:
+        """The parts in which its rows are looked through; see ``windows``."""
+        return windows(
+            db,
+            self.walk,
+            self.values,
+            low=max(low, self.low),
+            high=min(high, self.high),
+            newest_first=newest_first,
+            most_rows=most_rows,
+        )
+
 
 OF_OWNER = Walk(
-    table="submissions s INDEXED BY submissions_owner", number="s.number", only="s.owner = :owner"
+    table="submissions s INDEXED BY submissions_owner",
+    number="s.number",
+    only="s.owner = :owner",
+    is_of_tasks=True,
 )
 OF_TASKS = Walk(
     table="submissions s NOT INDEXED",
     number="s.number",
     only="s.number IN (SELECT value FROM json_each(:numbers))",
+    is_of_tasks=True,
 )
-OF_TYPE = Walk(table="events e INDEXED BY events_type", number="e.number", only="e.type = :type")
+OF_TYPE = Walk(
+    table="events e INDEXED BY events_type", number="e.number", only="e.type = :type", is_of_tasks=True
+)
 
 WITH_EVENT = "CROSS JOIN events e ON e.number = s.number"
 WITH_EVENT_IF_ANY = "LEFT JOIN events e ON e.number = s.number"
 WITH_SUBMISSION = "CROSS JOIN submissions s ON s.number = e.number"
 
-_WAY_TO_EVENTS = Way(walk=Walk(table="events e NOT INDEXED", number="e.number"), joins=WITH_SUBMISSION)
+_WAY_TO_EVENTS = Way(
+    walk=Walk(table="events e NOT INDEXED", number="e.number", is_of_tasks=True), joins=WITH_SUBMISSION
+)
+WAY_TO_UNENDED = Way(
+    walk=Walk(table="unended u", number="u.number", is_of_tasks=True),
+    joins=f"CROSS JOIN submissions s ON s.number = u.number {WITH_EVENT_IF_ANY}",
+)
 _WAYS_TO_EVENTS = {
     "task_ids": Way(walk=OF_TASKS, joins=WITH_EVENT),
     "owner": Way(walk=OF_OWNER, joins=WITH_EVENT),
@@ -91,10 +126,7 @@ INCOMPLETE = Rows(
 
 # Tasks without an end.
 OPEN = Rows(
-    way=Way(
-        walk=Walk(table="unended u", number="u.number"),
-        joins=f"CROSS JOIN submissions s ON s.number = u.number {WITH_EVENT_IF_ANY}",
-    ),
+    way=WAY_TO_UNENDED,
     by={
         "task_ids": Way(walk=OF_TASKS, joins=WITH_EVENT_IF_ANY),
         "owner": Way(walk=OF_OWNER, joins=WITH_EVENT_IF_ANY),
@@ -187,7 +219,11 @@ def search(db: Cursor, rows: Rows, wanted: WorkFilter, *more: str, **bound: obje
     if "task_ids" in values and way is not rows.way:
         tasks = {"provider": wanted.provider, "task_ids": json_list(wanted.task_ids)}
         values["numbers"] = json_list([number for (number,) in db.execute(NUMBERS, tasks)])
-    return _search(rows, way, values | bound, more)
+    found = _search(rows, way, values | bound, more)
+    if not way.walk.is_of_tasks:
+        return found
+    low, high = logged_between(db, wanted.logged_since, wanted.logged_until)
+    return msgspec.structs.replace(found, low=low, high=high)
 
 
 def _search(rows: Rows, way: Way, values: Mapping[str, object], more: Sequence[str]) -> Search:
@@ -199,6 +235,8 @@ def _search(rows: Rows, way: Way, values: Mapping[str, object], more: Sequence[s
         "type": "+e.type = :type",
         "since": f"+{rows.since} >= :since",
         "until": f"+{rows.since} < :until",
+        "logged_since": "+s.created_at >= :logged_since",
+        "logged_until": "+s.created_at < :logged_until",
         "task_ids": f"+{rows.task_id} IN (SELECT value FROM json_each(:task_ids))",  # noqa: S608
     }
     conditions = [rows.only, *(text for name, text in clauses.items() if name in values), *more]
@@ -218,6 +256,8 @@ def _values(wanted: WorkFilter) -> dict[str, object]:
         type=named,
         since=wanted.since,
         until=wanted.until,
+        logged_since=wanted.logged_since,
+        logged_until=wanted.logged_until,
         task_ids=wanted.task_ids or None,
     )
     return {name: value for name, value in values.items() if value is not None}
@@ -232,7 +272,7 @@ def count_on(db: Cursor, found: Search, *, low: int, high: int = LAST_NUMBER) ->
     """How many rows match from ``low`` on, and where counting has to go on, if it has to."""
     total, reached = 0, None
     sql = found.query("count(*)")
-    for window in windows(db, found.walk, found.values, low=low, high=high):
+    for window in found.windows(db, low=low, high=high):
         (number,) = db.execute(sql, {**found.values, "low": window.low, "high": window.high}).fetchone()
         total += number
         reached = None if window.is_last else window.high + 1
@@ -246,7 +286,7 @@ def find_on(
     rows: list[Row] = []
     sql = found.query(_with_place(found, columns), f"ORDER BY {found.walk.number} LIMIT :limit")
     reached = None
-    for window in windows(db, found.walk, found.values, low=low, high=high):
+    for window in found.windows(db, low=low, high=high):
         place = {"low": window.low, "high": window.high, "limit": limit - len(rows)}
         rows += fetch_all(db.execute(sql, {**found.values, **place}))
         if len(rows) == limit:
@@ -269,9 +309,7 @@ def find_newest(
     rows: list[Row] = []
     sql = found.query(_with_place(found, columns), f"ORDER BY {found.walk.number} DESC LIMIT :limit")
     reached = None
-    for window in windows(
-        db, found.walk, found.values, low=low, high=high, newest_first=True, most_rows=most_rows
-    ):
+    for window in found.windows(db, low=low, high=high, newest_first=True, most_rows=most_rows):
         place = {"low": window.low, "high": window.high, "limit": limit + 1 - len(rows)}
         rows += fetch_all(db.execute(sql, {**found.values, **place}))
         if len(rows) > limit:

@@ -8,6 +8,7 @@ import msgspec
 from receiver.models import MOST_SHOWN, Attempt, Delivery, HistoryPage, OutboxEntry
 from receiver.record.cursor import Cursor
 from receiver.record.ids import delivery_id, notification_id
+from receiver.record.lines import PARKED
 from receiver.record.rows import Row, fetch_all, to_values
 from receiver.record.windows import cursor_at, number_below
 
@@ -74,8 +75,9 @@ DELIVERIES = Kind(
 )
 NOTIFICATIONS = Kind(
     type=OutboxEntry,
-    columns="""
-    sink, state, revision, nullif(replay_id, '') AS replay_id, attempts, outcome, detail, due_at, settled_at
+    columns=f"""
+    sink, state, revision, nullif(replay_id, '') AS replay_id, attempts, outcome, detail,
+    CASE due_at WHEN '{PARKED}' THEN created_at ELSE due_at END AS due_at, settled_at
     """,
     table="outbox",
     only="event = :event",

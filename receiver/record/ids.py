@@ -62,3 +62,8 @@ def read_notification_id(id_: str) -> NamedNotification | None:
         sink=said[3],
         replay_id=f"rpl_{said[4]}" if said[4] else "",
     )
+
+
+def hash63(text: str) -> int:
+    """A number that both engines keep, for a text: two texts may have one."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]) >> 1

@@ -1,7 +1,7 @@
 """Pages of tasks and of submissions, the newest first, each by the index that comes closest to its filter."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from receiver.models import (
     Submission,
@@ -19,6 +19,7 @@ from receiver.record.filters import (
     OF_TASKS,
     OF_TYPE,
     STATE,
+    WAY_TO_UNENDED,
     WITH_EVENT_IF_ANY,
     WITH_SUBMISSION,
     Search,
@@ -26,28 +27,17 @@ from receiver.record.filters import (
     find_newest,
     json_list,
 )
+from receiver.record.logged import logged_between
 from receiver.record.rows import Row, fetch_all, parameters, to_values
-from receiver.record.views import SUBMISSION_COLUMNS
-from receiver.record.windows import LAST_NUMBER, Walk, cursor_at, number_below
-from receiver.times import from_text, to_text
+from receiver.record.views import SUBMISSION_COLUMNS, submission_columns
+from receiver.record.windows import Walk, cursor_at, number_below
+from receiver.times import from_text
 
 OF_PROVIDER = Walk(
     table="submissions s INDEXED BY submissions_provider", number="s.number", only="s.provider = :provider"
 )
 ALL = Walk(table="submissions s NOT INDEXED", number="s.number")
-UNENDED = Walk(table="unended u", number="u.number")
-
-# Numbers rise in the order in which tasks are logged, and a clock is set back by less than this. So what was
-# logged before a task that is so much older than a time is older than it, too; and the other way round.
-CLOCK_MARGIN = timedelta(hours=1)
-LAST_BEFORE = """
-SELECT number FROM submissions INDEXED BY submissions_created
-WHERE created_at < :moment ORDER BY created_at DESC, number DESC LIMIT 1
-"""
-FIRST_AFTER = """
-SELECT number FROM submissions INDEXED BY submissions_created
-WHERE created_at >= :moment ORDER BY created_at, number LIMIT 1
-"""
+FAILURES = Walk(table="failures f", number="f.number", only="f.provider = :provider AND f.type = :type")
 
 TASK_COLUMNS = f"""
 s.provider, s.task_id, {STATE} AS state, s.owner, s.model, s.id AS submission_id,
@@ -67,7 +57,6 @@ WHERE task_id IS NULL AND withdrawn_at IS NULL
 ORDER BY created_at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 
-
 LOGGED_AT = "SELECT created_at FROM submissions WHERE number >= :number ORDER BY number LIMIT 1"
 
 
@@ -76,7 +65,7 @@ def list_tasks(
 ) -> TaskPage:
     """A page of tasks; see ``ports.Store.list_tasks``, and of ``most_rows`` ``ports.PageReads``."""
     before = number_below(cursor)
-    low, high = _span(db, wanted.since, wanted.until)
+    low, high = logged_between(db, wanted.since, wanted.until)
     numbers = references.numbers(db, wanted.reference, wanted.provider) if wanted.reference else ()
     rows, reached = find_newest(
         db,
@@ -162,37 +151,15 @@ def _rarest(wanted: TaskFilter) -> Way:
     if wanted.owner is not None:
         return Way(walk=OF_OWNER, joins=WITH_EVENT_IF_ANY)
     if wanted.state in {TaskState.SUBMITTED, TaskState.FETCHING}:
-        joins = f"CROSS JOIN submissions s ON s.number = u.number {WITH_EVENT_IF_ANY}"
-        return Way(walk=UNENDED, joins=joins)
-    if wanted.state in {TaskState.PARTIAL, TaskState.FAILED}:
+        return WAY_TO_UNENDED
+    ends_badly = wanted.state in {TaskState.PARTIAL, TaskState.FAILED}
+    if ends_badly and wanted.provider is not None:
+        return Way(walk=FAILURES, joins=f"CROSS JOIN events e ON e.number = f.number {WITH_SUBMISSION}")
+    if ends_badly or (wanted.state is TaskState.COMPLETED and wanted.provider is None):
         return Way(walk=OF_TYPE, joins=WITH_SUBMISSION)
     if wanted.provider is not None:
         return Way(walk=OF_PROVIDER, joins=WITH_EVENT_IF_ANY)
-    if wanted.state is TaskState.COMPLETED:
-        return Way(walk=OF_TYPE, joins=WITH_SUBMISSION)
     return Way(walk=ALL, joins=WITH_EVENT_IF_ANY)
-
-
-def _span(db: Cursor, since: datetime | None, until: datetime | None) -> tuple[int, int]:
-    """The numbers between which the tasks of a time lie."""
-    low, high = 0, LAST_NUMBER
-    if since is not None:
-        low = _number(db, LAST_BEFORE, _moved(since, -CLOCK_MARGIN), low - 1) + 1
-    if until is not None:
-        high = _number(db, FIRST_AFTER, _moved(until, CLOCK_MARGIN), high + 1) - 1
-    return low, high
-
-
-def _number(db: Cursor, query: str, moment: str, otherwise: int) -> int:
-    (number,) = db.execute(query, {"moment": moment}).fetchone() or (otherwise,)
-    return int(number)
-
-
-def _moved(moment: datetime, by: timedelta) -> str:
-    try:
-        return to_text(moment + by)
-    except OverflowError:  # at either end of the calendar
-        return to_text(moment)
 
 
 def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: str | None) -> SubmissionPage:
@@ -203,7 +170,7 @@ def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: s
         rows = fetch_all(db.execute(UNBOUND, values))
         rows, reached = rows[:limit], rows[limit - 1]["place"] - 1 if len(rows) > limit else None
     else:
-        low, high = _span(db, wanted.since, wanted.until)
+        low, high = logged_between(db, wanted.since, wanted.until)
         rows, reached = find_newest(
             db, submission_search(wanted), _SUBMISSION_COLUMNS, limit, high=min(high, before - 1), low=low
         )
@@ -213,7 +180,7 @@ def list_submissions(db: Cursor, wanted: SubmissionFilter, limit: int, cursor: s
     )
 
 
-_SUBMISSION_COLUMNS = ", ".join(f"s.{name}" for name in SUBMISSION_COLUMNS.split(", "))
+_SUBMISSION_COLUMNS = submission_columns("s")
 
 
 def submission_search(wanted: SubmissionFilter) -> Search:

@@ -16,6 +16,7 @@ from receiver.models import (
     AnnouncedPage,
     Announcement,
     AssetState,
+    Cost,
     EventType,
     OutboxWork,
     Outcome,
@@ -24,9 +25,11 @@ from receiver.models import (
     Via,
 )
 from receiver.record.attempts import Try, keep_attempts
+from receiver.record.costs import costs_of
 from receiver.record.cursor import Cursor
 from receiver.record.ids import notification_id
 from receiver.record.leases import HELD
+from receiver.record.lines import IS_BEHIND, PARK
 from receiver.record.replays import WITHDRAWN, count_settled, is_being_withdrawn, is_cancelled
 from receiver.record.revisions import as_announced
 from receiver.record.rows import ByKeys, Row, fetch_all, find_rows, parameters
@@ -35,7 +38,7 @@ from receiver.record.windows import cursor_at
 FREE_OUTBOX = f"UPDATE outbox SET lease = NULL, due_at = :now WHERE state = 'pending' AND {HELD}"  # noqa: S608
 
 INSERT_OUTBOX = """
-INSERT INTO outbox (event, sink, revision, due_at, created_at) VALUES (?, ?, ?, ?, ?)
+INSERT INTO outbox (event, sink, revision, due_at, created_at, line) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (event, sink, revision, replay_id) DO NOTHING
 """
 
@@ -53,9 +56,9 @@ WHERE event = ? AND state <> 'delivered' AND (lease IS NULL OR due_at <= ?) AND 
 """  # noqa: S608
 
 _MESSAGES = """SELECT due.number, due.event, due.attempt, due.due_at, due.created_at, due.revision,
-    due.replay_id, due.is_superseded, due.content, e.id, s.provider, s.task_id, s.id, s.owner, s.model,
-    s.metadata, s.created_at, e.received_at, e.via, e.type, e.ended_at, e.error_code, e.error_message,
-    s.traceparent
+    due.replay_id, due.is_superseded, due.is_behind, due.content, e.id, s.provider, s.task_id, s.id, s.owner,
+    s.model, s.metadata, s.created_at, e.received_at, e.via, e.type, e.ended_at, e.error_code,
+    e.error_message, s.traceparent, s.has_charge
 FROM due CROSS JOIN events e ON e.number = due.event CROSS JOIN submissions s ON s.number = due.event"""
 
 # The due entries of one sink, in order of age, with what their messages say, and what their revisions said
@@ -64,7 +67,7 @@ FROM due CROSS JOIN events e ON e.number = due.event CROSS JOIN submissions s ON
 DUE_OUTBOX = f"""
 WITH due AS (
     SELECT number, event, attempts + 1 AS attempt, due_at, created_at, revision,
-        nullif(replay_id, '') AS replay_id, {_NEWER} AS is_superseded,
+        nullif(replay_id, '') AS replay_id, {_NEWER} AS is_superseded, {IS_BEHIND} AS is_behind,
         (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision) AS content
     FROM outbox o WHERE state = 'pending' AND sink = :sink AND due_at <= :now
     ORDER BY due_at {{order}} LIMIT :limit
@@ -80,6 +83,7 @@ WITH due AS (
         nullif(replay_id, '') AS replay_id,
         EXISTS (SELECT 1 FROM outbox n WHERE n.event = o.event AND n.revision = o.revision
             AND n.replay_id = o.replay_id AND n.number < o.number) AS is_superseded,
+        false AS is_behind,
         (SELECT content FROM revisions r WHERE r.event = o.event AND r.revision = o.revision) AS content
     FROM outbox o WHERE number > :after ORDER BY number LIMIT :limit
 )
@@ -134,6 +138,10 @@ RETURNING replay_id, revived
 
 DROP_OUTBOX = "DELETE FROM outbox WHERE number = :number"
 
+# Where all that is due is behind others of its line, more is looked at, so often and so much at once.
+MOST_LOOKS = 8
+LEAST_LOOKED_AT, MOST_LOOKED_AT = 64, 512
+
 
 def free_outbox(db: Cursor, now: datetime, holder: str) -> None:
     """Notifications that a holder who is gone was sending are due again."""
@@ -149,6 +157,7 @@ class _DueRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     revision: int
     replay_id: str | None
     is_superseded: bool | int  # as the engine has truths
+    is_behind: bool | int
     content: str | None
     id: str
     provider: str
@@ -165,8 +174,9 @@ class _DueRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     error_code: str | None
     error_message: str | None
     traceparent: str | None
+    has_charge: int | None
 
-    def announcement(self, assets: Sequence[AnnouncedAsset]) -> Announcement:
+    def announcement(self, assets: Sequence[AnnouncedAsset], cost: Cost | None) -> Announcement:
         event = Announcement(
             id=self.id,
             provider=self.provider,
@@ -184,6 +194,7 @@ class _DueRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
             error_message=self.error_message,
             traceparent=self.traceparent,
             assets=tuple(assets),
+            cost=cost,
         )
         return as_announced(event, self.content)
 
@@ -225,19 +236,42 @@ def lease_outbox(
     newest_first: bool,
 ) -> list[OutboxWork]:
     """Take due entries of one sink with all they carry; see ``ports.Store.lease_outbox``."""
-    values = parameters(sink=sink, now=now, limit=limit)
-    due = find_rows(db.execute(NEWEST_OUTBOX if newest_first else OLDEST_OUTBOX, values), _DueRow)
-    db.executemany(DROP_OUTBOX, [{"number": row.number} for row in due if row.is_superseded])
-    replayed = {row.replay_id for row in due if row.replay_id}
-    withdrawing = {replay_id for replay_id in replayed if is_being_withdrawn(db, replay_id)}
-    rows = [row for row in due if not row.is_superseded and row.replay_id not in withdrawing]
+    rows: list[_DueRow] = []
+    at_once = limit
+    for _ in range(MOST_LOOKS):
+        values = parameters(sink=sink, now=now, limit=at_once)
+        due = find_rows(db.execute(NEWEST_OUTBOX if newest_first else OLDEST_OUTBOX, values), _DueRow)
+        db.executemany(DROP_OUTBOX, [{"number": row.number} for row in due if row.is_superseded])
+        behind = [row.number for row in due if row.is_behind and not row.is_superseded]
+        if behind:
+            db.execute(PARK, parameters(numbers=behind))
+        replayed = {row.replay_id for row in due if row.replay_id}
+        withdrawing = {replay_id for replay_id in replayed if is_being_withdrawn(db, replay_id)}
+        rows = [
+            row
+            for row in due
+            if not (row.is_superseded or row.is_behind) and row.replay_id not in withdrawing
+        ]
+        if rows or not behind:
+            break
+        at_once = min(max(4 * at_once, LEAST_LOOKED_AT), MOST_LOOKED_AT)
     if not rows:
         return []
     rows.sort(key=attrgetter("due_at"), reverse=newest_first)  # a join keeps no order
+    del rows[limit:]
     numbers = [row.number for row in rows]
     db.execute(LEASE_OUTBOX, parameters(lease=lease, until=lease_until, numbers=numbers))
     assets = _assets_of(db, {row.event for row in rows})
-    return [_leased(row, row.announcement(assets[row.event]), sink, lease) for row in rows]
+    costs = _costs_of(db, rows)
+    return [
+        _leased(row, row.announcement(assets[row.event], costs.get(row.event)), sink, lease) for row in rows
+    ]
+
+
+def _costs_of(db: Cursor, rows: Sequence[_DueRow]) -> Mapping[int, Cost]:
+    """What those of the tasks cost that were ordered through the gateway."""
+    charged = [row.event for row in rows if row.has_charge]
+    return costs_of(db, charged) if charged else {}
 
 
 def _assets_of(db: Cursor, events: Collection[int]) -> Mapping[int, Sequence[AnnouncedAsset]]:
@@ -397,7 +431,10 @@ def give_up_outbox(
         settled_at=settlement.settled_at,
         limit=limit,
     )
-    given_up = fetch_all(db.execute(GIVE_UP_OUTBOX, values))
+    given_up: list[Row] = []
+    # The next one of a line falls due when the one before it is given up.
+    while len(given_up) < limit and (rows := fetch_all(db.execute(GIVE_UP_OUTBOX, values))):
+        given_up += rows
     replays = Counter(row["replay_id"] for row in given_up if row["replay_id"] and not row["revived"])
     for replay_id, pieces in replays.items():
         count_settled(db, replay_id, settlement.outcome.value, settlement.settled_at, pieces=pieces)
@@ -417,5 +454,9 @@ def list_announced(db: Cursor, after: int | None, last: int, limit: int, wanted:
         if row.type is not None and not row.is_superseded and wanted.wants(row.provider, row.type, row.owner)
     ]
     assets = _assets_of(db, {row.event for row in shown}) if shown else {}
-    works = tuple(_leased(row, row.announcement(assets.get(row.event, ())), "", "") for row in shown)
+    costs = _costs_of(db, shown)
+    works = tuple(
+        _leased(row, row.announcement(assets.get(row.event, ()), costs.get(row.event)), "", "")
+        for row in shown
+    )
     return AnnouncedPage(works=works, cursor=cursor_at(rows[-1].number if rows else after) or "")

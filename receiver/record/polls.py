@@ -15,7 +15,7 @@ from receiver.record.leases import HELD
 from receiver.record.replays import count_settled
 from receiver.record.rows import (
     Row,
-    fetch_each,
+    fetch_all,
     fetch_one,
     parameters,
     parameters_of,
@@ -53,8 +53,10 @@ DELETE_POLL = "DELETE FROM polls WHERE number = :number"
 _DUE = """
 SELECT p.number AS number, s.id AS submission_id, s.provider AS provider, s.task_id AS task_id,
     s.model AS model, coalesce(s.bound_at, s.created_at) AS submitted_at, p.asked + 1 AS attempt,
-    p.held AS held, p.replay_id AS replay_id, e.number IS NOT NULL AS has_ended
+    p.held AS held, p.replay_id AS replay_id, o.upstream_key AS upstream_key,
+    e.number IS NOT NULL AS has_ended
 FROM polls p JOIN submissions s USING (number) LEFT JOIN events e USING (number)
+    LEFT JOIN orders o USING (number)
 WHERE p.provider = :provider AND p.due_at <= :now AND p.held = {held} ORDER BY p.due_at LIMIT :most
 """
 # A result that waits for the provider's word goes before all those that may be there.
@@ -106,6 +108,7 @@ Task = tuple[int, str, str]  # the number of its submission, its provider and it
 
 # The most polls of ended tasks that one lease drops: callbacks wait behind it.
 MOST_DROPPED = 500
+LEAST_SPARE = 8  # of polls that are read beside those that are wanted, at first
 
 
 class Polls:
@@ -161,24 +164,31 @@ def lease_polls(
     """Take due polls of one provider; see ``ports.Store.lease_polls``."""
     due: list[Row] = []
     for query in (DUE_HELD,) if held_only else (DUE_HELD, DUE_OTHERS):
-        # The first of tasks without an end; those of others before them are dropped.
-        most = limit - len(due)
-        open_: list[Row] = []
-        ended: list[Row] = []
-        for row in fetch_each(
-            db.execute(query, parameters(provider=provider, now=now, most=most + MOST_DROPPED))
-        ):
-            if row["has_ended"]:
-                ended.append(row)
-            elif len(open_) < most:
-                open_.append(row)
-            else:
-                break
-        drop(db, [(row["number"], provider, row["task_id"]) for row in ended], now)
-        due += open_
+        due += _first_open(db, query, provider, now, limit - len(due))
     leased = [parameters(lease=lease, lease_until=lease_until, number=row["number"]) for row in due]
     db.executemany(LEASE_POLL, leased)
     return to_values(due, PollWork, lease=lease)
+
+
+def _first_open(db: Cursor, query: str, provider: str, now: datetime, limit: int) -> list[Row]:
+    """The first due polls of tasks without an end; those of others before them are dropped.
+
+    Others are few as a rule, so little more is read than is wanted: a server sends all that it is asked for.
+    """
+    open_: list[Row] = []
+    most, dropped = limit + LEAST_SPARE, 0
+    while len(open_) < limit and dropped < MOST_DROPPED:
+        rows = fetch_all(db.execute(query, parameters(provider=provider, now=now, most=most)))
+        places = [place for place, row in enumerate(rows) if not row["has_ended"]][:limit]
+        open_ = [rows[place] for place in places]
+        before = rows[: places[-1]] if len(places) == limit else rows
+        ended = [(row["number"], provider, row["task_id"]) for row in before if row["has_ended"]]
+        drop(db, ended, now)
+        dropped += len(ended)
+        if len(rows) < most:
+            break
+        most = limit + MOST_DROPPED
+    return open_
 
 
 def settle_poll(db: Cursor, work: PollWork, settlement: Settlement) -> bool:

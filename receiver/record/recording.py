@@ -62,7 +62,7 @@ class Batch:
         self._db = db
         self._options = options
         self.submissions = Submissions(db)
-        self.events = Events(db, options.routes)
+        self.events = Events(db, options)
         self.deliveries = Deliveries(db)
         self._polls: Polls | None = None
         self._answered: list[tuple[str, datetime]] = []  # replays whose question a callback answered
@@ -172,14 +172,14 @@ class Batch:
         owner = self.submissions.of_task(recording.provider, recording.report.task_id)
         if owner is None:
             return Verdict.EARLY, None
-        is_open = owner.fingerprint is None and self._is_open(recording, proof, now)
+        is_open = owner.fingerprint is None and self._is_open(recording, owner, proof, now)
         verdict = rules.verdict_of(recording, owner, is_open=is_open)
         if verdict is Verdict.ACCEPTED:
             self.events.add(recording, owner, now)
             self.submissions.end(owner, recording.fingerprint)
         return verdict, owner.number
 
-    def _is_open(self, recording: Recording, proof: Proof, now: datetime) -> bool:
+    def _is_open(self, recording: Recording, owner: SubmissionRow, proof: Proof, now: datetime) -> bool:
         """Whether an end is none yet: it must be confirmed first, or files are still waited for."""
         if rules.must_confirm(recording, proof, self._options):
             return True
@@ -189,19 +189,26 @@ class Batch:
         if recording.report.task_id is not None:
             held = self.deliveries.open_of_task(recording.provider, recording.report.task_id)
             said = [row for row in held if rules.says(row, recording.fingerprint)]
-        return rules.awaits_files(recording, said, now, self._options)
+        return rules.awaits_files(recording, owner, said, now, self._options)
 
     def _keep_accepted(
         self, recording: Recording, known: DeliveryRow | None, place: FilingKey, owner: int | None
     ) -> None:
-        """File the delivery that ended its task. Usually it is new, and there is nothing more to do."""
+        """File the delivery that ended its task. Usually it is the first, and there is nothing more to do.
+
+        Its poll is left to whoever meets it; but what was held is told now whether it lied, as that may be
+        long after.
+        """
         self.deliveries.file(recording, Verdict.ACCEPTED, place, owner)
+        provider, task_id, _ = place
+        submission = self.submissions.of_task(provider, task_id)
+        if submission is not None and submission.held:
+            self.deliveries.settle_held(submission)
         if known is None:
             return
         if known.body_bytes is None:
             self.deliveries.renew(recording, place)
         # Its row is an old one: upkeep, which follows new ones to the polls they end, may be past it.
-        provider, task_id, _ = place
         self.tell_polls(Verdict.ACCEPTED, owner, provider, task_id, recording.received_at)
 
     def _keep(
@@ -269,17 +276,18 @@ class Batch:
         poll = self.polls.find(owner.number) if verdict is Verdict.UNCONFIRMED else None
         if poll is not None:
             self.polls.put(replace(poll, held=True))
+            self.submissions.hold(owner)
 
     # --- its submission and its poll ------------------------------------------------------------------
 
-    def match_early(self, provider: str, task_id: str) -> None:
-        """Give early deliveries their owner now; whoever reads the log next sees both or neither.
+    def match_early(self, provider: str, task_id: str) -> bool:
+        """Give early deliveries their owner now, if there are any; whoever reads next sees both or neither.
 
         What has to be confirmed is decided now, too: a key may have been set since they came.
         """
         rows = self.deliveries.open_of_task(provider, task_id)
         if not rows:
-            return
+            return False
         now = self._options.clock.now()
         for row in rows:
             if row.submission is not None or row.verdict not in rules.OWNERLESS:
@@ -295,6 +303,7 @@ class Batch:
             self.deliveries.change(row, replace(row, verdict=known, submission=owner, waiting=waits))
             if said is not None:
                 self.tell_polls(known, owner, provider, task_id, now)  # one before it may have been held
+        return True
 
     def schedule(self, provider: str, task_id: str, since: datetime) -> None:
         """Ask about a task its provider's usual time after ``since``, unless it has ended or is asked about.
@@ -315,11 +324,13 @@ class Batch:
         if owner is None or not task_id:
             return
         poll = self.polls.find(owner)
+        submission = self.submissions.of_task(provider, task_id)
         if verdict is Verdict.UNCONFIRMED:
             self.polls.put(rules.held_poll(poll, owner, provider, now))
+            if submission is not None:
+                self.submissions.hold(submission)
         elif verdict is Verdict.ACCEPTED and poll is not None:
             self.polls.drop(owner)
-            submission = self.submissions.of_task(provider, task_id)
             if poll.held and submission is not None:
                 self.deliveries.settle_held(submission)
             if poll.replay_id is not None:

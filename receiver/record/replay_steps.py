@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from receiver.errors import Rejected
 from receiver.models import (
+    AuditEntry,
     KeptDelivery,
     Matches,
     PollWork,
@@ -30,6 +31,7 @@ from receiver.models import (
 from receiver.options import StoreOptions, why_not_asked
 from receiver.problem_types import ProblemType
 from receiver.record import polls, replays, rules
+from receiver.record.audit import note
 from receiver.record.cursor import Cursor, change_each
 from receiver.record.ends import end_if_last
 from receiver.record.filters import json_list, next_matches, still_matching
@@ -269,7 +271,12 @@ def _apply_again(batch: Batch, kept: KeptDelivery, expected: Verdict, now: datet
 
 
 def change_replay(
-    db: Cursor, replay_id: str, state: ReplayState, now: datetime, options: StoreOptions
+    db: Cursor,
+    replay_id: str,
+    state: ReplayState,
+    now: datetime,
+    options: StoreOptions,
+    audit: AuditEntry | None = None,
 ) -> Replay:
     """Pause, resume or cancel; see ``ports.ReplayStore.change_replay``."""
     replay = replays.get_replay(db, replay_id)
@@ -284,6 +291,8 @@ def change_replay(
             replays.withdraw_on(db, replay_id, withdrawn, due_at=now if withdrawn == MOST_WITHDRAWN else None)
     elif state is not replay.state:
         replays.change(db, replay_id, state, now)
+    if audit is not None and state is not replay.state:
+        note(db, audit)
     changed = replays.get_replay(db, replay_id)
     assert changed is not None, "replays are never deleted"  # noqa: S101
     return changed
@@ -310,8 +319,9 @@ def _withdraw(db: Cursor, replay_id: str, now: datetime, options: StoreOptions) 
     values["most"] -= withdrawn
     polls = db.execute(POLLS_OF_REPLAY, values).fetchall()
     due = {
-        provider: to_text(now + timedelta(seconds=seconds))
-        for provider, seconds in options.first_poll_seconds.items()
+        provider: to_text(now + timedelta(seconds=options.first_poll_seconds[provider]))
+        for provider in {provider for _, provider in polls}
+        if provider in options.first_poll_seconds
     }
     db.executemany(WITHDRAW_POLL, [(due.get(provider), number) for number, provider in polls])
     withdrawn += len(polls)

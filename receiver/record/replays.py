@@ -97,9 +97,13 @@ def free_leases(db: Cursor, now: datetime, holder: str) -> None:
     db.execute(FREE_REPLAYS, parameters(now=now, holder=holder))
 
 
-def start(db: Cursor, replay: Replay) -> None:
-    """Keep a new replay; see ``ports.ReplayStore.start_replay``."""
+def start(db: Cursor, replay: Replay) -> Replay:
+    """Keep a new replay, or find it; see ``ports.ReplayStore.start_replay``."""
+    known = get_replay(db, replay.id)
+    if known is not None:
+        return known
     db.execute(INSERT_REPLAY, parameters_of(replay, up_to=newest_number(db, replay.stage)))
+    return replay
 
 
 def lease_replays(

@@ -1,16 +1,18 @@
-"""What retention drops: raw bodies, requests and attempts; never a key that dedupes."""
+"""What retention drops: how a task came to its end, once that is old; never the key that dedupes it."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
+from receiver.links import INLINE
 from receiver.record.cursor import Cursor
+from receiver.record.orders import DROP_ANSWER
 from receiver.record.rows import Row, fetch_all, read_all
 from receiver.times import to_text
 
 # How far retention has come: everything up to here has been dropped already.
-RETENTION = "SELECT deliveries_to, submissions_to FROM retention"
+RETENTION = "SELECT deliveries_to, submissions_to, outbox_to FROM retention"
 
 # The next rows behind the mark, old enough or not: numbers rise with time, so looking stops at the
 # first that is young, and a round with nothing to do reads a few rows however long the history is.
@@ -20,15 +22,24 @@ SELECT number, received_at AS at FROM deliveries WHERE number > :mark ORDER BY n
 NEXT_SUBMISSIONS = """
 SELECT number, created_at AS at FROM submissions WHERE number > :mark ORDER BY number LIMIT :limit
 """
+NEXT_NOTIFICATIONS = """
+SELECT number, created_at AS at FROM outbox WHERE number > :mark ORDER BY number LIMIT :limit
+"""
 NEXT_ATTEMPTS = """
 SELECT number, started_at AS at FROM attempts WHERE number > :mark ORDER BY number LIMIT :limit
 """
 
 # A replay may still end these tasks: what was not understood, or waits, is kept as long as they are open.
-_MAY_COUNT = """
-verdict IN ('unrecognised', 'unconfirmed') AND submission IS NOT NULL
-    AND NOT EXISTS (SELECT 1 FROM events e WHERE e.number = submission)
-"""
+# Nor does a body go from which files are still to be unpacked.
+_MAY_COUNT = f"""
+submission IS NOT NULL AND CASE
+    WHEN verdict = 'accepted' THEN EXISTS (SELECT 1 FROM links l JOIN assets a USING (event, position)
+        WHERE l.event = submission AND substr(l.url, 1, {len(INLINE)}) = '{INLINE}'
+            AND a.state = 'pending')
+    ELSE verdict IN ('unrecognised', 'unconfirmed')
+        AND NOT EXISTS (SELECT 1 FROM events e WHERE e.number = submission)
+END
+"""  # noqa: S608
 SPARE_BODY = f"""
 INSERT INTO spared SELECT number FROM deliveries WHERE number = :number AND {_MAY_COUNT}
 ON CONFLICT DO NOTHING
@@ -38,17 +49,37 @@ SELECT number FROM spared JOIN deliveries USING (number) WHERE NOT ({_MAY_COUNT}
 """  # noqa: S608
 FORGET_SPARED = "DELETE FROM spared WHERE number = :number"
 
-# The row stays, so that a very late repeat is still a repeat. What was not understood and is nobody's can no
-# longer be read again.
+# Of what did not count the row stays. What was not understood and is nobody's can no longer be read again.
 DROP_BODY = """
 UPDATE deliveries SET body = NULL,
     verdict = CASE WHEN submission IS NULL AND verdict = 'unrecognised' THEN 'unowned' ELSE verdict END
 WHERE number = :number AND NOT EXISTS (SELECT 1 FROM spared s WHERE s.number = deliveries.number)
 """
-DROP_REQUEST = "UPDATE submissions SET request = NULL WHERE number = :number"
+# What led to an end goes with its row: the event knows its task, so a very late repeat is still a repeat. But
+# upkeep has followed it (see ``polls``), and the newest stays while it is that: SQLite would give its number
+# to the next.
+DROP_DELIVERY = """
+DELETE FROM deliveries WHERE number = :number AND verdict IN ('accepted', 'duplicate', 'progress')
+    AND number <= (SELECT polls_to FROM retention) AND number < (SELECT max(number) FROM deliveries)
+    AND EXISTS (SELECT 1 FROM events e WHERE e.number = submission AND e.ended_at IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM spared s WHERE s.number = deliveries.number)
+"""
+DROP_NOTIFICATION = """
+DELETE FROM outbox WHERE number = :number AND state = 'delivered'
+    AND number < (SELECT max(number) FROM outbox)
+"""
+DROP_REQUEST = "DELETE FROM requests WHERE number = :number"
+# What is stored is not fetched again, and by now its link is dead. It goes with the body that it stands in.
+DROP_LINKS = """
+DELETE FROM links
+WHERE event = (SELECT submission FROM deliveries WHERE number = :number AND verdict = 'accepted')
+    AND EXISTS (SELECT 1 FROM assets a
+        WHERE a.event = links.event AND a.position = links.position AND a.state = 'stored')
+"""
 DROP_ATTEMPT = "DELETE FROM attempts WHERE number = :number"
 MARK_DELIVERIES = "UPDATE retention SET deliveries_to = :number"
 MARK_SUBMISSIONS = "UPDATE retention SET submissions_to = :number"
+MARK_NOTIFICATIONS = "UPDATE retention SET outbox_to = :number"
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,22 +89,35 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 
 def purge(db: Cursor, before: datetime, limit: int, *, now: datetime) -> int:
     """Drop what only people debugging would miss; see ``ports.Store.purge``."""
-    deliveries_to, submissions_to = db.execute(RETENTION).fetchone()
+    deliveries_to, submissions_to, outbox_to = db.execute(RETENTION).fetchone()
     span = (to_text(before), to_text(now))
     deliveries = _old(db, NEXT_DELIVERIES, deliveries_to, limit, span)
     submissions = _old(db, NEXT_SUBMISSIONS, submissions_to, limit, span)
+    notifications = _old(db, NEXT_NOTIFICATIONS, outbox_to, limit, span)
     attempts = _old(db, NEXT_ATTEMPTS, 0, limit, span)
     spared = fetch_all(db.execute(SPARED_NO_MORE, {"limit": limit}))
     db.executemany(FORGET_SPARED, spared)
     db.executemany(SPARE_BODY, deliveries)
+    db.executemany(DROP_LINKS, deliveries)
+    db.executemany(DROP_DELIVERY, _with_marked(deliveries_to, deliveries))
     db.executemany(DROP_BODY, [*spared, *deliveries])
-    db.executemany(DROP_REQUEST, submissions)
+    for statement in (DROP_REQUEST, DROP_ANSWER):
+        db.executemany(statement, submissions)
+    db.executemany(DROP_NOTIFICATION, _with_marked(outbox_to, notifications))
     db.executemany(DROP_ATTEMPT, attempts)
-    if deliveries:
-        db.execute(MARK_DELIVERIES, deliveries[-1])
-    if submissions:
-        db.execute(MARK_SUBMISSIONS, submissions[-1])
-    return len(deliveries) + len(submissions) + len(attempts) + len(spared)
+    for mark, rows in (
+        (MARK_DELIVERIES, deliveries),
+        (MARK_SUBMISSIONS, submissions),
+        (MARK_NOTIFICATIONS, notifications),
+    ):
+        if rows:
+            db.execute(mark, rows[-1])
+    return sum(map(len, (deliveries, submissions, notifications, attempts, spared)))
+
+
+def _with_marked(mark: int, rows: Sequence[Row]) -> Sequence[Row]:
+    """These, and the last of the time before, which was the newest then."""
+    return [{"number": mark}, *rows] if rows else rows
 
 
 def _old(db: Cursor, next_rows: str, mark: int, limit: int, span: tuple[str, str]) -> Sequence[Row]:

@@ -10,7 +10,7 @@ import msgspec
 
 from receiver import payload
 from receiver.errors import Unavailable
-from receiver.models import EventType, Outcome, Proof, Recording, Report, ReportState, Verdict, Via
+from receiver.models import CostState, EventType, Outcome, Proof, Recording, Report, ReportState, Verdict, Via
 from receiver.options import StoreOptions
 
 # What one token may pile up on one task, of each verdict for itself: so no amount of progress crowds out a
@@ -62,6 +62,8 @@ class SubmissionRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     owner: str
     task_id: str | None
     fingerprint: str | None = None  # of the end that its task has
+    has_charge: int | None = None  # 1 for an order of the gateway's
+    held: int | None = None  # 1 where its provider is asked about a callback that waits for its word
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -171,11 +173,16 @@ def ends_alone(recording: Recording, options: StoreOptions) -> bool:
 
 
 def awaits_files(
-    recording: Recording, said: Sequence[DeliveryRow], now: datetime, options: StoreOptions
+    recording: Recording,
+    owner: SubmissionRow,
+    said: Sequence[DeliveryRow],
+    now: datetime,
+    options: StoreOptions,
 ) -> bool:
     """Whether a success without files is no end yet; ``said`` are those of its task that say it and wait.
 
-    A provider that can be asked says so itself, and for a while it may still think better of it.
+    A provider that can be asked says so itself, and for a while it may still think better of it: since it
+    was first said by somebody who is believed about this task.
     """
     if recording.via is not Via.POLL and recording.provider not in options.unpolled:
         return True
@@ -183,11 +190,16 @@ def awaits_files(
         (
             row.received_at
             for row in said
-            if row.via is Via.POLL or not options.confirms(recording.provider, row.proof)
+            if row.via is Via.POLL or not options.confirms(recording.provider, _proof_about(owner, row))
         ),
         default=now,
     )
     return now < since + FILES_WAIT
+
+
+def _proof_about(owner: SubmissionRow, row: DeliveryRow) -> Proof:
+    """What a filed callback proves about a task; see ``proof_beyond_token`` of one that came by another's."""
+    return row.proof if row.claim in {"", owner.id} else Proof.PROVIDER
 
 
 def told_to_sender(*, is_repeat: bool, must_confirm: bool) -> Verdict:
@@ -351,6 +363,15 @@ def end_of(report: Report) -> EventType | None:
     if report.state is ReportState.COMPLETED and report.files:
         return None
     return EventType.COMPLETED if report.is_fileless else EventType.FAILED
+
+
+def cost_of(recording: Recording) -> CostState:
+    """What a task without files to fetch, by how it ends, makes of the money that its order holds."""
+    report = recording.report
+    if report.state is not ReportState.FAILED:
+        return CostState.CHARGED
+    is_lost = recording.via is Via.POLL and report.error_code == Outcome.LOST
+    return CostState.UNCERTAIN if is_lost else CostState.RELEASED
 
 
 def error_of(report: Report) -> tuple[str | None, str | None]:

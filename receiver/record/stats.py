@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from receiver.models import NOT_SET, OutboxState, Stats
+from receiver.record.cost_sums import sum_spent
 from receiver.record.cursor import Cursor, snapshot
 from receiver.record.rows import parameters
 from receiver.times import from_text, from_text_if_any
@@ -20,6 +21,7 @@ NEXT_DUE: Mapping[str, str] = {
     """,
 }
 
+MOST_MODELS = 200  # whose costs are told apart: each is four series of the metrics
 UNBOUND_AGES = ("under_1h", "under_24h", "older")
 
 # What only grows, by triggers of the schema.
@@ -48,6 +50,14 @@ COUNT_UNBOUND = """
 SELECT CASE WHEN created_at > :hour_ago THEN 'under_1h' WHEN created_at > :day_ago THEN 'under_24h'
     ELSE 'older' END AS age, count(*)
 FROM submissions WHERE task_id IS NULL AND withdrawn_at IS NULL GROUP BY age
+"""
+
+# Orders through the gateway of which nobody knows whether their providers took them.
+COUNT_UNKNOWN_ORDERS = """
+SELECT CASE WHEN o.sent_at > :hour_ago THEN 'under_1h' WHEN o.sent_at > :day_ago THEN 'under_24h'
+    ELSE 'older' END AS age, count(*)
+FROM orders o JOIN submissions s USING (number)
+WHERE o.state IN ('unknown', 'unresolved') AND o.state <> 'bound' AND s.task_id IS NULL GROUP BY age
 """
 
 NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
@@ -89,13 +99,16 @@ def count_stats(db: Cursor, now: datetime, sinks: Collection[str]) -> Stats:
             tasks=_without_none({"submitted": submitted, "fetching": fetching, **ended}),
             deliveries=deliveries,
             assets=_without_none({"pending": unfetched, **_by_state(kept["assets"])}),
+            linked=kept["linked"]["", ""],
             outbox=_by_name(outbox),
             unbound=(dict.fromkeys(UNBOUND_AGES, 0) | dict(db.execute(COUNT_UNBOUND, marks).fetchall())),
+            unknown_orders=dict(db.execute(COUNT_UNKNOWN_ORDERS, marks).fetchall()),
             polls=_by_name({(provider, last): number for provider, last, number in db.execute(COUNT_POLLS)}),
             oldest_undelivered_at=min(oldest.values(), default=None),
             oldest_waiting_at=oldest,
             oldest_undownloaded_at=_only_moment(db, OLDEST_UNDOWNLOADED),
             next_deadline_at=_only_moment(db, NEXT_DEADLINE),
+            costs=sum_spent(db, MOST_MODELS),
         )
 
 

@@ -46,7 +46,27 @@ HAPPENED = (
     _table(
         "submissions",
         "number",
-        "id provider owner task_id model request metadata created_at bound_at withdrawn_at traceparent",
+        "id provider owner task_id model metadata created_at bound_at withdrawn_at traceparent key"
+        " has_charge",
+    ),
+    _table("requests", "number", "request"),
+    _table(
+        "orders",
+        "number",
+        "state credential upstream_key guard digest callback_url sent_at lease due_at settled_at said_task_id"
+        " outcome status media_type answer relay_due_at relay_attempts relay_outcome",
+    ),
+    _table(
+        "charges",
+        "number",
+        "provider owner model token images micros credits basis as_of state held_at settled_at",
+    ),
+    _table("budgets", "scope name period", "micros is_hard unpriced set_at"),
+    _table("budget_sums", "scope name period start", "micros"),
+    _table(
+        "cost_sums",
+        "day owner provider model token",
+        "orders images unpriced held charged released uncertain as_of",
     ),
     _table(
         "deliveries",
@@ -65,14 +85,16 @@ HAPPENED = (
     _table(
         "assets",
         "event position",
-        "url kind state outcome attempts due_at lease deadline_at key media_type bytes width height sha256"
+        "kind state outcome attempts due_at lease deadline_at key media_type bytes width height sha256"
         " settled_at renewed replay_id alike provider host_hash",
     ),
+    _table("links", "event position", "url"),
+    _table("contents", "digest", "event position"),
     _table(
         "outbox",
         "number",
         "event sink revision replay_id state outcome attempts due_at lease created_at settled_at revived"
-        " detail",
+        " detail line",
     ),
     _table(
         "attempts",
@@ -86,15 +108,27 @@ HAPPENED = (
         "stage state requested_by created_at finished_at rate due_at lease matched looked_at queued settled"
         " cursor up_to results filter sinks",
     ),
+    _table("gateway_tokens", "name", "hash providers models owner created_at expires_at revoked_at"),
+    _table("audit", "number", "at act who role door said_name target filter planned done reason result key"),
 )
 
-# What is kept of it besides, by triggers and by upkeep. A new record has rows of these already.
+# What is kept of it besides, by triggers, by upkeep and for plots. A new record has rows of these already.
 KEPT = (
     _table("unended", "number"),
+    _table("failures", "provider type number"),
     _table("counts", "kind name state", "number"),
+    _table(
+        "cost_totals",
+        "period start owner provider model token",
+        "orders images unpriced held charged released uncertain as_of",
+    ),
     _table("ownerless", "verdict", "kept"),
-    _table("retention", "id", "deliveries_to submissions_to polls_to"),
+    _table("retention", "id", "deliveries_to submissions_to polls_to outbox_to"),
     _table("heartbeat", "id", "beats"),
+    _table("series", "number", "name labels"),
+    _table("buckets", "series width start", "value"),
+    _table("refusals", "number", "hour provider status reason scheme count first_at last_at"),
+    _table("marks", "at kind what"),
 )
 
 TABLES = HAPPENED + KEPT

@@ -6,16 +6,17 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from receiver.links import host_hash
-from receiver.models import Recording, Route
-from receiver.record import rules
+from receiver.models import Price, Recording
+from receiver.options import StoreOptions
+from receiver.record import costs, rules
 from receiver.record.cursor import Cursor
 from receiver.record.ends import End, end_all
 from receiver.record.rows import ByKeys, find_rows, insert_into
 from receiver.record.rules import SubmissionRow, TaskKey
 from receiver.times import to_text
 
-SELECT_TASK = "SELECT s.number, s.id, s.provider, s.owner, s.task_id, e.fingerprint"
-TASKS = "submissions s LEFT JOIN events e ON e.number = s.number"
+SELECT_TASK = "SELECT s.number, s.id, s.provider, s.owner, s.task_id, e.fingerprint, s.has_charge, p.held"
+TASKS = "submissions s LEFT JOIN events e ON e.number = s.number LEFT JOIN polls p ON p.number = s.number"
 BY_ID = ByKeys(SELECT_TASK, TASKS, ["s.id"])
 BY_TASK = ByKeys(SELECT_TASK, TASKS, ["s.provider", "s.task_id"])
 
@@ -26,8 +27,9 @@ INSERT_EVENT = insert_into(
     "events", "number", "id", "via", "fingerprint", "received_at", "error_code", "error_message"
 )
 INSERT_ASSET = insert_into(
-    "assets", "event", "position", "provider", "url", "host_hash", "kind", "due_at", "deadline_at"
+    "assets", "event", "position", "provider", "host_hash", "kind", "due_at", "deadline_at"
 )
+INSERT_LINK = insert_into("links", "event", "position", "url")
 
 
 class Submissions:
@@ -80,6 +82,10 @@ class Submissions:
         self.put(replace(row, task_id=task_id))
         self._bound.append((task_id, to_text(now), row.number))
 
+    def hold(self, row: SubmissionRow) -> None:
+        """A callback about its task waits for the provider's word."""
+        self.put(replace(row, held=1))
+
     def end(self, row: SubmissionRow, fingerprint: str) -> None:
         """Its task has ended so."""
         self.put(replace(row, fingerprint=fingerprint))
@@ -97,12 +103,15 @@ class Submissions:
 class Events:
     """The events and files that a batch adds; ``write`` saves them."""
 
-    def __init__(self, db: Cursor, routes: Sequence[Route]) -> None:
+    def __init__(self, db: Cursor, options: StoreOptions) -> None:
         self._db = db
-        self._routes = routes
+        self._routes = options.routes
+        self._credit_prices = options.credit_prices
         self._events: list[tuple[object, ...]] = []
         self._assets: list[tuple[object, ...]] = []
+        self._links: list[tuple[object, ...]] = []
         self._ends: list[End] = []
+        self._charges: list[tuple[int, Price, datetime]] = []  # that providers name themselves
 
     def add(self, recording: Recording, owner: SubmissionRow, now: datetime) -> None:
         """Bring the end of a task that has none; without files it ends ``now``."""
@@ -114,20 +123,34 @@ class Events:
         id_ = f"evt_{owner.id[4:]}"
         event = number, id_, recording.via.value, recording.fingerprint, received_at, code, message
         self._events.append(event)
+        if owner.has_charge and report.credits is not None and provider in self._credit_prices:
+            price = self._credit_prices[provider].charge(report.credits)
+            self._charges.append((number, price, now))
         told = rules.end_of(report)
         if told is not None:
-            end = End(event=number, type=told, ended_at=now, provider=provider, owner=owner.owner)
+            end = End(
+                event=number,
+                type=told,
+                ended_at=now,
+                provider=provider,
+                owner=owner.owner,
+                cost=rules.cost_of(recording) if owner.has_charge else None,
+            )
             self._ends.append(end)
             return
         deadline_at = to_text(recording.links_die_at)
         for position, file in enumerate(report.files):
-            link = file.url, host_hash(file.url), file.kind
-            self._assets.append((number, position, provider, *link, received_at, deadline_at))
+            host = host_hash(file.url)
+            self._assets.append((number, position, provider, host, file.kind, received_at, deadline_at))
+            self._links.append((number, position, file.url))
 
     def write(self) -> None:
         if self._events:
             self._db.executemany(INSERT_EVENT, self._events)
         if self._assets:
             self._db.executemany(INSERT_ASSET, self._assets)
+            self._db.executemany(INSERT_LINK, self._links)
+        if self._charges:
+            costs.correct(self._db, self._charges)
         if self._ends:
             end_all(self._db, self._ends, self._routes)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from receiver.models import Moved
 from receiver.record.cursor import Cursor, change_each
+from receiver.record.dead_letters import HAD, MOVED
 from receiver.record.filters import json_list
 from receiver.record.rows import parameters
 
@@ -34,15 +35,9 @@ SELECT number FROM outbox WHERE state = 'dead' AND sink = :sink
 LIMIT :limit
 """
 
-# They are as if made now, so that the links in them live. What the other sink has already stays where it is.
-MOVE = """
-UPDATE outbox SET sink = :to, state = 'pending', attempts = 0, lease = NULL, outcome = NULL,
-    detail = NULL, settled_at = NULL, revived = CASE state WHEN 'dead' THEN 1 ELSE revived END,
-    due_at = :now, created_at = :now
-WHERE number = :number AND sink = :sink AND state <> 'delivered' AND NOT EXISTS (SELECT 1 FROM outbox h
-    WHERE h.event = outbox.event AND h.sink = :to AND h.revision = outbox.revision
-        AND h.replay_id = outbox.replay_id)
-"""
+MOVE = f"""
+UPDATE outbox SET {MOVED} WHERE number = :number AND sink = :sink AND state <> 'delivered' AND NOT {HAD}
+"""  # noqa: S608
 DROP = "DELETE FROM outbox WHERE number = :number AND sink = :sink AND state <> 'delivered'"
 
 

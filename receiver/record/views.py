@@ -21,6 +21,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions, why_not_asked
 from receiver.record import history
+from receiver.record.costs import cost_of
 from receiver.record.cursor import Cursor, snapshot
 from receiver.record.rows import (
     fetch_one,
@@ -32,11 +33,22 @@ from receiver.record.rows import (
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-SUBMISSION_COLUMNS = (
-    "id, provider, owner, task_id, model, request, metadata, created_at, bound_at, withdrawn_at, traceparent"
+# What is in the rows of submissions themselves.
+OWN_COLUMNS = (
+    "id, provider, owner, task_id, model, metadata, created_at, bound_at, withdrawn_at, traceparent, key"
 )
 
+
+def submission_columns(table: str) -> str:
+    """All that there is of a submission, where its table goes by such a name."""
+    request = f"(SELECT request FROM requests r WHERE r.number = {table}.number) AS request"  # noqa: S608
+    return ", ".join([*(f"{table}.{name}" for name in OWN_COLUMNS.split(", ")), request])
+
+
+SUBMISSION_COLUMNS = submission_columns("submissions")
+
 ONE_SUBMISSION = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE id = :id"  # noqa: S608
+SUBMISSION_OF_KEY = f"SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE key = :key"  # noqa: S608
 SUBMISSION_OF_TASK = f"""
 SELECT {SUBMISSION_COLUMNS} FROM submissions WHERE provider = :provider AND task_id = :task_id
 """  # noqa: S608
@@ -71,9 +83,16 @@ SELECT number FROM submissions JOIN events USING (number) WHERE provider = :prov
 TRACE_OF_TASK = "SELECT traceparent FROM submissions WHERE provider = :provider AND task_id = :task_id"
 
 LINKS_OF_TASK = """
-SELECT url FROM assets
+SELECT coalesce(url, '') FROM assets LEFT JOIN links USING (event, position)
 WHERE event = (SELECT number FROM submissions WHERE provider = :provider AND task_id = :task_id)
 ORDER BY position
+"""
+
+# The plus is for SQLite: by its task it is found at once.
+END_BODIES = """
+SELECT body FROM deliveries
+WHERE provider = :provider AND task_id = :task_id AND +verdict = 'accepted' AND body IS NOT NULL
+ORDER BY number DESC
 """
 
 PENDING_SINKS = """
@@ -101,6 +120,10 @@ def get_submission(db: Cursor, submission_id: str) -> Submission | None:
 def submission_of_task(db: Cursor, provider: str, task_id: str) -> Submission | None:
     task = {"provider": provider, "task_id": task_id}
     return read_one(db.execute(SUBMISSION_OF_TASK, task), Submission)
+
+
+def submission_of_key(db: Cursor, key: str) -> Submission | None:
+    return read_one(db.execute(SUBMISSION_OF_KEY, {"key": key}), Submission)
 
 
 def list_unbound(
@@ -149,6 +172,12 @@ def list_links(db: Cursor, provider: str, task_id: str) -> list[str]:
     return [url for (url,) in db.execute(LINKS_OF_TASK, {"provider": provider, "task_id": task_id})]
 
 
+def list_end_bodies(db: Cursor, provider: str, task_id: str) -> list[bytes]:
+    """What ended a task; see ``ports.Store.list_end_bodies``."""
+    values = {"provider": provider, "task_id": task_id}
+    return [bytes(body) for (body,) in db.execute(END_BODIES, values)]
+
+
 def get_verdicts(db: Cursor, provider: str, task_id: str) -> frozenset[Verdict] | None:
     """What came for a task that has not ended; see ``ports.Store.get_verdicts``."""
     rows = db.execute(VERDICTS_OF_UNENDED, {"provider": provider, "task_id": task_id}).fetchall()
@@ -193,6 +222,7 @@ def get_task(db: Cursor, provider: str, task_id: str, options: StoreOptions) -> 
             left_out=LeftOut(
                 deliveries=more_deliveries, notifications=more_notifications, attempts=more_attempts
             ),
+            cost=cost_of(db, submission.id),
         )
 
 

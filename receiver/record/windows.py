@@ -28,6 +28,7 @@ class Walk(msgspec.Struct, frozen=True, kw_only=True):
     table: str  # with its alias and, where it is not the table's own key, its index
     number: str
     only: str = "true"  # what the index finds them by
+    is_of_tasks: bool = False  # whether the numbers are those of tasks, which rise as these are logged
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
