@@ -15,6 +15,7 @@ _ADVICE = (
     (re.compile(r"(?<=[\s(])\+(?=[a-z])"), ""),
     (re.compile(r"CROSS JOIN (\w+ \w+)(?=\s+ON)"), r"JOIN \1"),
 )
+_WAITS = "b.state <> 'delivered' AND b.state <> 'dead'"
 _WORDS = (
     # A list in one value: the cursor hands it over as an array.
     (re.compile(r" NOT IN \(SELECT value FROM json_each\(:(\w+)\)\)"), r" <> ALL(:\1)"),
@@ -29,6 +30,13 @@ _WORDS = (
     # What is asked of a value alone does not tell its type.
     (re.compile(r"(:\w+)(?= IS (?:NOT )?NULL)"), r"CAST(\1 AS text)"),
     (re.compile(r"(?<=SELECT )(:\w+)(?= WHERE)"), r"CAST(\1 AS text)"),
+    # Whether another of its line is before it: the schema says why in these words (``_TURNS``).
+    (
+        re.compile(
+            r"EXISTS \(SELECT 1 (FROM outbox b\s+WHERE .*) AND b\.state = 'pending' AND b\.number < o.number"
+        ),
+        rf"o.number > (SELECT b.number \1 AND {_WAITS} ORDER BY b.number + 0 LIMIT 1",
+    ),
     # A number behind all others: the sequence must know of it.
     (re.compile(r"\(SELECT max\(number\) \+ 1 FROM \w+\)"), "DEFAULT"),
 )

@@ -4,6 +4,7 @@ store        how the file is opened, closed and looked at
 connections  the one that writes, and those that read
 wal          the write-ahead log, kept short
 migrations   the schema
+steps        which of them a file has, and what applies the rest
 backup       a copy, and whether a record is sound
 """
 

@@ -9,15 +9,18 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-
-from sqlite_utils import Database, Migrations
+from typing import TYPE_CHECKING
 
 from receiver.errors import Misconfigured
 from receiver.links import host_hash
 from receiver.stores.sqlite.backup import unopened
 from receiver.stores.sqlite.connections import connect_read_only
+from receiver.stores.sqlite.steps import Steps
 
-migrations = Migrations("receiver")
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+migrations = Steps("receiver")
 
 BUSY_TIMEOUT_SECONDS = 30.0
 
@@ -29,132 +32,132 @@ ORDER BY rowid LIMIT 1
 """
 
 
-@migrations()
-def m001_the_record(db: Database) -> None:
+@migrations
+def m001_the_record(db: "Database") -> None:
     """The six tables, and the keys that prevent doubles."""
     for statement in _M001:
         db.execute(statement)
 
 
-@migrations()
-def m002_numbers(db: Database) -> None:
+@migrations
+def m002_numbers(db: "Database") -> None:
     """What follows from a task, keyed by its submission's number."""
     for statement in _M002:
         db.execute(statement)
 
 
-@migrations()
-def m003_polls(db: Database) -> None:
+@migrations
+def m003_polls(db: "Database") -> None:
     """Questions to providers, links asked for anew, and how much of an event was told."""
     for statement in _M003:
         db.execute(statement)
 
 
-@migrations()
-def m004_replays(db: Database) -> None:
+@migrations
+def m004_replays(db: "Database") -> None:
     """Replays, and ways to the few rows that they and dead letters are about."""
     for statement in _M004:
         db.execute(statement)
 
 
-@migrations()
-def m005_ways_to_the_few(db: Database) -> None:
+@migrations
+def m005_ways_to_the_few(db: "Database") -> None:
     """Ways to the files that are to be tried next, and to large bodies that nobody owns."""
     for statement in _M005:
         db.execute(statement)
 
 
-@migrations()
-def m006_unbound_reservations(db: Database) -> None:
+@migrations
+def m006_unbound_reservations(db: "Database") -> None:
     """Reservations that are withdrawn, and a way to those that wait for a task."""
     for statement in _M006:
         db.execute(statement)
 
 
-@migrations()
-def m007_runs_of_attempts(db: Database) -> None:
+@migrations
+def m007_runs_of_attempts(db: "Database") -> None:
     """Attempts that ended alike, one after the other, as one row."""
     for statement in _M007:
         db.execute(statement)
 
 
-@migrations()
-def m008_revisions(db: Database) -> None:
+@migrations
+def m008_revisions(db: "Database") -> None:
     """What events said in each revision, where their files have said something else since."""
     for statement in _M008:
         db.execute(statement)
 
 
-@migrations()
-def m009_kept_count_of_what_nobody_owns(db: Database) -> None:
+@migrations
+def m009_kept_count_of_what_nobody_owns(db: "Database") -> None:
     """How many deliveries nobody owns, kept instead of counted for each that comes."""
     for statement in _M009:
         db.execute(statement)
 
 
-@migrations()
-def m010_pieces_of_replays(db: Database) -> None:
+@migrations
+def m010_pieces_of_replays(db: "Database") -> None:
     """Ways to what a replay has queued, for when it is cancelled."""
     for statement in _M010:
         db.execute(statement)
 
 
-@migrations()
-def m011_lists(db: Database) -> None:
+@migrations
+def m011_lists(db: "Database") -> None:
     """Ways to every page of a list, and counts that are kept."""
     for statement in _M011:
         db.execute(statement)
 
 
-@migrations()
-def m012_why_notifications_wait(db: Database) -> None:
+@migrations
+def m012_why_notifications_wait(db: "Database") -> None:
     """What the last try at a sink said, whether it is a line of the history or not."""
     db.execute("ALTER TABLE outbox ADD COLUMN detail TEXT")
 
 
-@migrations()
-def m013_fair_shares(db: Database) -> None:
+@migrations
+def m013_fair_shares(db: "Database") -> None:
     """Ways to the files that are to be tried next, by provider and host."""
     db.register_function(host_hash, deterministic=True)
     for statement in _M013:
         db.execute(statement)
 
 
-@migrations()
-def m014_spared_bodies(db: Database) -> None:
+@migrations
+def m014_spared_bodies(db: "Database") -> None:
     """Deliveries that retention passed by and whose bodies it left, as their tasks had not ended."""
     db.execute("CREATE TABLE spared (number INTEGER PRIMARY KEY REFERENCES deliveries (number)) STRICT")
 
 
-@migrations()
-def m015_views_for_terminals(db: Database) -> None:
+@migrations
+def m015_views_for_terminals(db: "Database") -> None:
     """The two views, with nothing in them that a terminal would obey; the tables keep what came."""
     for statement in _M015:
         db.execute(statement)
 
 
-@migrations()
-def m016_earlier_event_ids(db: Database) -> None:
+@migrations
+def m016_earlier_event_ids(db: "Database") -> None:
     """A way to the events that are not named after their submissions, as 0.4.0 names them."""
     for statement in _M016:
         db.execute(statement)
 
 
-@migrations()
-def m017_traces(db: Database) -> None:
+@migrations
+def m017_traces(db: "Database") -> None:
     """The trace that a submission belongs to, where its backend named one."""
     db.execute("ALTER TABLE submissions ADD COLUMN traceparent TEXT")
 
 
-@migrations()
-def m018_sessions(db: Database) -> None:
+@migrations
+def m018_sessions(db: "Database") -> None:
     """Log-ins to the admin pages."""
     for statement in _M018:
         db.execute(statement)
 
 
-@migrations()
-def m019_alerts(db: Database) -> None:
+@migrations
+def m019_alerts(db: "Database") -> None:
     """What was told of lines of health."""
     db.execute(
         "CREATE TABLE alerts (key TEXT PRIMARY KEY, severity TEXT NOT NULL, since TEXT NOT NULL,"
@@ -162,8 +165,8 @@ def m019_alerts(db: Database) -> None:
     )
 
 
-@migrations()
-def m020_odd_deliveries(db: Database) -> None:
+@migrations
+def m020_odd_deliveries(db: "Database") -> None:
     """A way to deliveries that did not count, for people."""
     db.execute(
         """
@@ -171,6 +174,108 @@ def m020_odd_deliveries(db: Database) -> None:
         WHERE verdict IN ('early', 'unowned', 'refused', 'conflict', 'unrecognised', 'unconfirmed')
         """
     )
+
+
+@migrations
+def m021_keys(db: "Database") -> None:
+    """What callers name their reservations by, so that a repeat finds the one there is."""
+    db.execute("ALTER TABLE submissions ADD COLUMN key TEXT")
+    db.execute("CREATE UNIQUE INDEX submissions_key ON submissions (key) WHERE key IS NOT NULL")
+
+
+@migrations
+def m022_audit(db: "Database") -> None:
+    """What people did by hand."""
+    for statement in _M022:
+        db.execute(statement)
+
+
+@migrations
+def m023_time_series(db: "Database") -> None:
+    """What happened over time, for plots, and what was turned away."""
+    for statement in _M023:
+        db.execute(statement)
+
+
+@migrations
+def m024_orders(db: "Database") -> None:
+    """Orders that pass through the gateway, each with its submission's number."""
+    for statement in _M024:
+        db.execute(statement)
+
+
+@migrations
+def m025_rows_that_retention_drops(db: "Database") -> None:
+    """Retention drops whole rows, from the beginning: those of which it has dropped the bodies, too."""
+    for statement in _M025:
+        db.execute(statement)
+
+
+@migrations
+def m026_tables_of_what_retention_drops(db: "Database") -> None:
+    """Requests and links in tables of their own: rows that shrink leave their pages half empty for ever."""
+    for statement in _M026:
+        db.execute(statement)
+
+
+@migrations
+def m027_failures(db: "Database") -> None:
+    """A way to the few tasks of a provider that ended badly."""
+    for statement in _M027:
+        db.execute(statement)
+
+
+@migrations
+def m028_relays(db: "Database") -> None:
+    """Callers' own URLs that the gateway tells of the end of their tasks."""
+    for statement in _M028:
+        db.execute(statement)
+
+
+@migrations
+def m028_dead_letters_by_outcome(db: "Database") -> None:
+    """What dead letters ended with is summed up from their index alone."""
+    db.execute("DROP INDEX outbox_dead")
+    db.execute("CREATE INDEX outbox_dead ON outbox (number, sink, outcome) WHERE state = 'dead'")
+
+
+@migrations
+def m029_contents(db: "Database") -> None:
+    """Where each owner's files are by what is in them, so that none is stored twice."""
+    for statement in _M029:
+        db.execute(statement)
+
+
+@migrations
+def m030_lines(db: "Database") -> None:
+    """Notifications that a sink gets one after the other."""
+    for statement in _M030:
+        db.execute(statement)
+
+
+@migrations
+def m031_gateway_tokens(db: "Database") -> None:
+    """Tokens of the gateway, by their hashes; their lists are JSON, and an empty one is every one."""
+    db.execute(
+        "CREATE TABLE gateway_tokens (name TEXT PRIMARY KEY, hash TEXT NOT NULL,"
+        " providers TEXT NOT NULL, models TEXT NOT NULL, owner TEXT, created_at TEXT NOT NULL,"
+        " expires_at TEXT, revoked_at TEXT) STRICT, WITHOUT ROWID"
+    )
+    db.execute("CREATE UNIQUE INDEX gateway_tokens_hash ON gateway_tokens (hash)")
+
+
+@migrations
+def m032_costs(db: "Database") -> None:
+    """What orders cost, sums of it by day, and the budgets that bound it."""
+    for statement in _M032:
+        db.execute(statement)
+
+
+@migrations
+def m033_cost_totals(db: "Database") -> None:
+    """What the sums of costs come to, so that wide ones are read off few rows."""
+    for statement in _M033:
+        db.execute(statement)
 
 
 def migrate(path: Path) -> list[str]:
@@ -185,13 +290,11 @@ def migrate(path: Path) -> list[str]:
     except sqlite3.Error as exc:
         raise unopened(path, exc) from exc
     try:
-        _refuse_others(Database(connection), path)
+        _refuse_others(connection, path)
         _use_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
-        db = Database(connection)
-        _refuse_newer(db, path)
-        names = [migration.name for migration in migrations.pending(db)]
-        migrations.apply(db)
+        _refuse_newer(connection, path)
+        names = migrations.apply(connection)
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as exc:
         raise unopened(path, exc) from exc
@@ -209,10 +312,9 @@ def pending(path: Path) -> list[str] | None:
         if not path.stat().st_size:
             return None
         with closing(connect_read_only(path, BUSY_TIMEOUT_SECONDS)) as connection:
-            db = Database(connection)
-            _refuse_others(db, path)
-            _refuse_newer(db, path)
-            return [migration.name for migration in migrations.pending(db)]
+            _refuse_others(connection, path)
+            _refuse_newer(connection, path)
+            return migrations.pending(connection)
     except FileNotFoundError:
         return None
     except OSError as exc:
@@ -221,19 +323,18 @@ def pending(path: Path) -> list[str] | None:
         raise unopened(path, exc) from exc
 
 
-def _refuse_others(db: Database, path: Path) -> None:
+def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
     # All of ours is made in one transaction: there is no moment at which a file of ours looks like this.
-    kept = db.execute(SOMETHING_KEPT).fetchall()
-    if kept and not migrations.applied(db):
+    kept = connection.execute(SOMETHING_KEPT).fetchall()
+    if kept and not migrations.applied(connection):
         raise Misconfigured(
             f"{path} is another program's (it holds {kept[0][0]}, and nothing of a receiver):"
             " set RECEIVER_DATABASE_URL or RECEIVER_DATA_DIR to another place"
         )
 
 
-def _refuse_newer(db: Database, path: Path) -> None:
-    ours = {name for name in globals() if name.startswith("m0")}
-    if newer := sorted({migration.name for migration in migrations.applied(db)} - ours):
+def _refuse_newer(connection: sqlite3.Connection, path: Path) -> None:
+    if newer := sorted(set(migrations.applied(connection)).difference(migrations.names)):
         raise Misconfigured(f"{path} was made by a newer receiver ({newer[0]}): upgrade this one, or restore")
 
 
@@ -1084,4 +1185,317 @@ _M018 = (
     CREATE TABLE login_codes (code TEXT PRIMARY KEY, token TEXT NOT NULL, expires_at TEXT NOT NULL)
     STRICT, WITHOUT ROWID
     """,
+)
+
+_M022 = (
+    """
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,
+        act TEXT NOT NULL,
+        who TEXT NOT NULL,
+        role TEXT NOT NULL,
+        door TEXT NOT NULL,
+        said_name TEXT NOT NULL,
+        target TEXT,
+        filter TEXT,            -- JSON
+        planned INTEGER,
+        done INTEGER,
+        reason TEXT,
+        result TEXT,
+        key TEXT                -- of what is done once
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX audit_key ON audit (key)",
+    # Each ends in the number, by which a page is a range of keys.
+    "CREATE INDEX audit_act ON audit (act)",
+    "CREATE INDEX audit_who ON audit (who)",
+    "CREATE INDEX audit_target ON audit (target) WHERE target IS NOT NULL",
+)
+
+_M023 = (
+    # A measure and its labels, all of known words.
+    """
+    CREATE TABLE series (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        labels TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX series_name ON series (name, labels)",
+    # What was counted in a stretch of time, or the worst that a gauge showed in it.
+    """
+    CREATE TABLE buckets (
+        series INTEGER NOT NULL,
+        width INTEGER NOT NULL,  -- seconds: a minute or an hour
+        start INTEGER NOT NULL,  -- seconds of Unix
+        value REAL NOT NULL,
+        PRIMARY KEY (series, width, start)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # Requests that were turned away, by hour and reason; nothing in it is a sender's.
+    """
+    CREATE TABLE refusals (
+        number INTEGER PRIMARY KEY,
+        hour TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        scheme TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        first_at TEXT NOT NULL,
+        last_at TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX refusals_hour ON refusals (hour, provider, status, reason, scheme)",
+    # What happened once, and may be why a plot changes there.
+    """
+    CREATE TABLE marks (
+        at TEXT NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, PRIMARY KEY (at, kind, what)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+_M024 = (
+    """
+    CREATE TABLE orders (
+        number INTEGER PRIMARY KEY,  -- its submission's
+        state TEXT NOT NULL,         -- what sending it came to; one whose submission has a task is bound
+        credential TEXT NOT NULL,    -- a keyed hash of what the caller showed
+        upstream_key TEXT NOT NULL,  -- a keyed hash of the provider's key that it went out with
+        guard TEXT,                  -- of orders with the same one, none is sent while this one may count
+        digest TEXT NOT NULL,        -- of path and body as they came
+        callback_url TEXT,           -- the caller's own
+        sent_at TEXT NOT NULL,
+        lease TEXT,                  -- while it is being sent: by whom, and until when at most
+        due_at TEXT,
+        settled_at TEXT,
+        said_task_id TEXT,           -- what the provider's answer named
+        outcome TEXT,
+        status INTEGER,
+        media_type TEXT,
+        answer BLOB
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX orders_guard ON orders (guard) WHERE guard IS NOT NULL",
+    "CREATE INDEX orders_state ON orders (state, number) WHERE state <> 'bound'",
+)
+
+_M025 = (
+    "ALTER TABLE retention ADD COLUMN outbox_to INTEGER NOT NULL DEFAULT 0",
+    "UPDATE retention SET deliveries_to = 0, submissions_to = 0",
+    """
+    CREATE TRIGGER deliveries_gone AFTER DELETE ON deliveries
+    WHEN OLD.number <= (SELECT polls_to FROM retention) BEGIN
+        UPDATE counts SET number = number - 1 WHERE kind = 'deliveries' AND name = '' AND state = OLD.verdict;
+    END
+    """,
+)
+
+_M026 = (
+    """
+    CREATE TABLE requests (
+        number INTEGER PRIMARY KEY REFERENCES submissions (number),
+        request TEXT NOT NULL -- JSON, as the backend gave it
+    ) STRICT
+    """,
+    "INSERT INTO requests SELECT number, request FROM submissions WHERE request IS NOT NULL",
+    "ALTER TABLE submissions DROP COLUMN request",
+    """
+    CREATE TABLE links (
+        event INTEGER NOT NULL REFERENCES events (number),
+        position INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        PRIMARY KEY (event, position)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "INSERT INTO links SELECT event, position, url FROM assets",
+    "ALTER TABLE assets DROP COLUMN url",
+)
+
+_M027 = (
+    # Kept by the trigger, so that no event that ends well costs more. A later revision may end better.
+    """
+    CREATE TABLE failures (
+        provider TEXT NOT NULL,
+        type TEXT NOT NULL,     -- task.failed or task.partial
+        number INTEGER NOT NULL REFERENCES events (number),
+        PRIMARY KEY (provider, type, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO failures SELECT s.provider, e.type, e.number FROM events e JOIN submissions s USING (number)
+    WHERE e.type = 'task.failed' OR e.type = 'task.partial'
+    """,
+    """
+    CREATE TRIGGER events_failed AFTER UPDATE OF type ON events
+    WHEN OLD.type IS NOT NEW.type AND (OLD.type IN ('task.failed', 'task.partial')
+        OR NEW.type IN ('task.failed', 'task.partial'))
+    BEGIN
+        DELETE FROM failures WHERE type = OLD.type AND number = NEW.number
+            AND provider = (SELECT provider FROM submissions WHERE number = NEW.number);
+        INSERT INTO failures SELECT provider, NEW.type, number FROM submissions
+            WHERE number = NEW.number AND NEW.type IN ('task.failed', 'task.partial');
+    END
+    """,
+)
+
+_M028 = (
+    "ALTER TABLE orders ADD COLUMN relay_due_at TEXT",  # unset where nobody is to be told, or was
+    "ALTER TABLE orders ADD COLUMN relay_attempts INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE orders ADD COLUMN relay_outcome TEXT",
+    "CREATE INDEX orders_relay ON orders (relay_due_at, number) WHERE relay_due_at IS NOT NULL",
+)
+
+_M029 = (
+    # By the first 63 bits of a hash of the owner and the file's SHA-256. Whoever finds a row looks at both.
+    """
+    CREATE TABLE contents (
+        digest INTEGER PRIMARY KEY,
+        event INTEGER NOT NULL,
+        position INTEGER NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO counts VALUES ('linked', '', '', 0)",
+    """
+    CREATE TRIGGER assets_linked AFTER UPDATE OF state ON assets
+    WHEN OLD.state <> NEW.state AND NEW.outcome = 'linked' BEGIN
+        UPDATE counts SET number = number + 1 WHERE kind = 'linked' AND name = '' AND state = '';
+    END
+    """,
+)
+
+# In a line it is the turn of the lowest number that is pending; see ``record.lines`` for those behind it.
+_NEXT_IN_LINE = """
+    UPDATE outbox SET due_at = created_at
+    WHERE due_at = '9999-12-31T23:59:59.999Z' AND number =
+        (SELECT min(number) FROM outbox WHERE sink = OLD.sink AND line = OLD.line AND state = 'pending');
+"""
+_M030 = (
+    "ALTER TABLE outbox ADD COLUMN line INTEGER",  # unset where a sink has no order
+    "CREATE INDEX outbox_line ON outbox (sink, line, number) WHERE state = 'pending' AND line IS NOT NULL",
+    f"""
+    CREATE TRIGGER outbox_turn_over AFTER UPDATE OF state, sink, line ON outbox
+    WHEN OLD.line IS NOT NULL AND OLD.state = 'pending'
+        AND (NEW.state <> 'pending' OR NEW.sink <> OLD.sink OR NEW.line IS NULL)
+    BEGIN {_NEXT_IN_LINE} END
+    """,
+    f"""
+    CREATE TRIGGER outbox_turn_gone AFTER DELETE ON outbox
+    WHEN OLD.line IS NOT NULL AND OLD.state = 'pending'
+    BEGIN {_NEXT_IN_LINE} END
+    """,
+)
+
+_M032 = (
+    "ALTER TABLE submissions ADD COLUMN has_charge INTEGER",  # 1, or unset, which takes no room
+    """
+    CREATE TABLE charges (
+        number INTEGER PRIMARY KEY,  -- its submission's
+        provider TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        model TEXT NOT NULL,         -- empty where the order named none
+        token TEXT NOT NULL,         -- the name of the token that it was ordered with, if it has one
+        images INTEGER NOT NULL,     -- how many it asked for
+        micros INTEGER,              -- millionths of a US dollar; unset where its model has no price
+        credits TEXT,                -- a decimal
+        basis TEXT,
+        as_of TEXT,                  -- the day of the catalog's row
+        state TEXT NOT NULL,
+        held_at TEXT NOT NULL,
+        settled_at TEXT
+    ) STRICT
+    """,
+    """
+    CREATE TABLE cost_sums (
+        day TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        token TEXT NOT NULL,
+        orders INTEGER NOT NULL,
+        images INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
+        held INTEGER NOT NULL,
+        charged INTEGER NOT NULL,
+        released INTEGER NOT NULL,
+        uncertain INTEGER NOT NULL,
+        as_of TEXT,
+        PRIMARY KEY (day, owner, provider, model, token)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX cost_sums_owner ON cost_sums (owner, day)",
+    """
+    CREATE TABLE budgets (
+        scope TEXT NOT NULL,
+        name TEXT NOT NULL,
+        period TEXT NOT NULL,
+        micros INTEGER NOT NULL,
+        is_hard INTEGER NOT NULL,
+        unpriced INTEGER,
+        set_at TEXT NOT NULL,
+        PRIMARY KEY (scope, name, period)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # How much of a period is used: charged, held and uncertain.
+    """
+    CREATE TABLE budget_sums (
+        scope TEXT NOT NULL,
+        name TEXT NOT NULL,
+        period TEXT NOT NULL,
+        start TEXT NOT NULL,
+        micros INTEGER NOT NULL,
+        PRIMARY KEY (scope, name, period, start)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+# What a row of ``cost_sums`` counts in: the period, how much of the day names it, and if it is one owner's.
+_TOTALS = "(VALUES ('day', 10, 0), ('total', 0, 0), ('month', 7, 1), ('total', 0, 1)) t"
+_SUMMED = ("orders", "images", "unpriced", "held", "charged", "released", "uncertain")
+
+
+def _keep_totals(name: str, when: str, changes: str) -> str:
+    added = ", ".join(f"{each} = {each} + excluded.{each}" for each in _SUMMED)
+    return f"""
+    CREATE TRIGGER {name} AFTER {when} ON cost_sums BEGIN
+        INSERT INTO cost_totals
+        SELECT t.column1, substr(NEW.day, 1, t.column2), CASE t.column3 WHEN 1 THEN NEW.owner ELSE '' END,
+            NEW.provider, NEW.model, NEW.token, {changes}, NEW.as_of
+        FROM {_TOTALS} WHERE true
+        ON CONFLICT (period, start, owner, provider, model, token) DO UPDATE SET {added},
+            as_of = CASE WHEN excluded.as_of IS NULL OR as_of < excluded.as_of
+                THEN as_of ELSE excluded.as_of END;
+    END
+    """  # noqa: S608
+
+
+_M033 = (
+    """
+    CREATE TABLE cost_totals (
+        period TEXT NOT NULL,  -- day, month or total
+        start TEXT NOT NULL,   -- the day, the month as YYYY-MM, or nothing
+        owner TEXT NOT NULL,   -- empty: of all together
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        token TEXT NOT NULL,
+        orders INTEGER NOT NULL,
+        images INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
+        held INTEGER NOT NULL,
+        charged INTEGER NOT NULL,
+        released INTEGER NOT NULL,
+        uncertain INTEGER NOT NULL,
+        as_of TEXT,
+        PRIMARY KEY (period, start, owner, provider, model, token)
+    ) STRICT, WITHOUT ROWID
+    """,
+    f"""
+    INSERT INTO cost_totals
+    SELECT t.column1, substr(day, 1, t.column2), CASE t.column3 WHEN 1 THEN owner ELSE '' END,
+        provider, model, token, {", ".join(f"sum({each})" for each in _SUMMED)}, min(as_of)
+    FROM cost_sums, {_TOTALS} GROUP BY 1, 2, 3, 4, 5, 6
+    """,  # noqa: S608
+    _keep_totals("cost_sums_added", "INSERT", ", ".join(f"NEW.{each}" for each in _SUMMED)),
+    _keep_totals("cost_sums_moved", "UPDATE", ", ".join(f"NEW.{each} - OLD.{each}" for each in _SUMMED)),
 )
