@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 from receiver.asset_keys import INCOMING, key_parts
 from receiver.errors import Misconfigured, Unavailable
@@ -32,6 +34,15 @@ PUTS_AT_ONCE = 8  # more of them wait; those that wait for the disk together are
 PART_BYTES = 64 * 1024  # of a file that is sent: a reader that takes nothing holds two of them
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+# The errors of file systems without links, of those that allow a file no more of them (ext4: 65,000), and of
+# what has gone meanwhile.
+_CANNOT_LINK = frozenset(
+    {
+        errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EXDEV,
+        errno.EMLINK, errno.ENOENT,
+    }
+)  # fmt: skip
 
 
 class LocalBlobs:
@@ -50,7 +61,11 @@ class LocalBlobs:
         if place.scheme != "file" or place.netloc or place.query or place.fragment:
             raise Misconfigured(f"{options.name}: write file:folder or file:///absolute/folder")
         root = options.data_dir / (unquote(place.path) or "assets")
-        if root.exists() and not root.is_dir():
+        try:
+            is_taken = root.exists() and not root.is_dir()
+        except OSError as exc:
+            raise Misconfigured(f"{options.name}: {root} cannot be reached: {exc.strerror}") from exc
+        if is_taken:
             raise Misconfigured(f"{options.name}: there is something at {root}, and it is no folder")
         return cls(root)
 
@@ -85,6 +100,45 @@ class LocalBlobs:
                 raise
             source.unlink()
         self._names.sync(path.parent)
+
+    async def link(self, stored: str, key: str, source: Path) -> str | None:
+        """See ``ports.LinkingBlobs``: a second name of the file, which goes when its last name does."""
+        original, path = self._path(stored), self._path(key)
+        with _translated():
+            is_linked = await asyncio.get_running_loop().run_in_executor(
+                self._puts, self._link, original, path, source
+            )
+        return key if is_linked else None
+
+    def _link(self, original: Path, path: Path, source: Path) -> bool:
+        # A file that was changed or damaged since must not spread; equal ones are few, so reading is cheap.
+        if not _are_equal(original, source):
+            return False
+        self._names.make_folder(path.parent)
+        try:
+            try:
+                os.link(original, path, follow_symlinks=False)
+            except FileExistsError:  # of an attempt that was not settled
+                self._replace_by_link(original, path)
+        except OSError as exc:
+            if exc.errno not in _CANNOT_LINK:
+                raise
+            return False
+        self._names.sync(path.parent)
+        source.unlink()
+        return True
+
+    def _replace_by_link(self, original: Path, path: Path) -> None:
+        if original.samefile(path):
+            return  # renaming one name of a file to another of it would leave both
+        self.staging.mkdir(parents=True, exist_ok=True)
+        name = self.staging / f"tmp{uuid4().hex[:8]}"  # a sweep removes it once this process is gone
+        os.link(original, name, follow_symlinks=False)
+        try:
+            name.replace(path)
+        except BaseException:
+            name.unlink(missing_ok=True)
+            raise
 
     async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         # One handle from first to last: a file that is replaced meanwhile is not mixed with its successor.
@@ -189,6 +243,21 @@ def _translated(*absent: type[OSError]) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, "no such asset") from exc
     except OSError as exc:
         raise Unavailable(f"the disk refused: {exc.strerror}", outcome=Outcome.STORAGE_FAILED) from exc
+
+
+def _are_equal(stored: Path, source: Path) -> bool:
+    """Whether there is such a file, and the same is in both."""
+    try:
+        with _open(stored) as one, _open(source) as other:
+            facts = os.fstat(one.fileno())
+            if not stat.S_ISREG(facts.st_mode) or facts.st_size != os.fstat(other.fileno()).st_size:
+                return False
+            while part := one.read(CHUNK_BYTES):
+                if part != other.read(len(part)):
+                    return False
+    except OSError:
+        return False  # if it is the new one, putting it says so
+    return True
 
 
 def _open(path: Path) -> FileIO:

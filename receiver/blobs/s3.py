@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -33,6 +33,8 @@ READS_AT_ONCE = 16  # of the next piece each: a reader that takes nothing holds 
 PIECE_BYTES = 64 * 1024
 CONNECT_SECONDS, SILENCE_SECONDS = 5, 30
 RETRIES = 2
+# A rule of the bucket that removes objects by their age takes a linked file by so much too early at most.
+LINKED_WITHIN = timedelta(days=1)
 PROBE = ".receiver"  # in keys of pings; no key of a file begins so
 
 # What S3's codes of errors mean to whoever set it up (its API reference, "Error responses").
@@ -89,6 +91,20 @@ class S3Blobs:
         key_parts(key)  # refuses what is none
         await self._upload(key, source, headers)
         await asyncio.to_thread(source.unlink, missing_ok=True)
+
+    async def link(self, stored: str, key: str, source: Path) -> str | None:
+        """See ``ports.LinkingBlobs``: an object has one key, so it is had under that one."""
+        for each in (stored, key):
+            key_parts(each)  # refuses what is none
+        size = (await asyncio.to_thread(source.stat)).st_size
+        try:
+            there = await self._read(lambda: obstore.head(self._store, stored))
+        except FileNotFoundError:
+            return None
+        if there["size"] != size or datetime.now(UTC) - there["last_modified"] > LINKED_WITHIN:
+            return None
+        await asyncio.to_thread(source.unlink, missing_ok=True)
+        return stored
 
     async def open(self, key: str, start: int, length: int) -> AsyncIterator[bytes]:
         key_parts(key)  # refuses what is none

@@ -11,9 +11,10 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 
+import h11
 import httpcore2
 import httpx2
 
@@ -30,6 +31,7 @@ from receiver.fetching.addresses import (
     is_literal,
 )
 from receiver.fetching.connection import SocketStream, dial_directly
+from receiver.fetching.exchange import Answer, ask
 from receiver.fetching.heads import TidyStream
 from receiver.models import Outcome
 
@@ -73,41 +75,51 @@ class GuardedClient:
     ) -> None:
         self._opened = tuple(opened)
         self.read_seconds = read_seconds
-        self._timeouts = {"connect": connect_seconds, "read": read_seconds, "write": read_seconds}
-        _hush()
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_strict(tls) if tls else _authorities(strict=True),
-            max_connections=None,  # whoever leases the work decides how much runs at once
-            max_keepalive_connections=0,
-            network_backend=_GuardedBackend(
-                self._opened,
-                resolve_seconds,
-                resolve or SystemResolver(),
-                dial or dial_directly,
-                is_ours or is_our_address,
-            ),
+        self._connect_seconds = connect_seconds
+        self._tls = _strict(tls) if tls else None  # None: nobody was asked by https so far
+        self._dialler = _GuardedDialler(
+            self._opened,
+            resolve_seconds,
+            resolve or SystemResolver(),
+            dial or dial_directly,
+            is_ours or is_our_address,
         )
+        self._streams: set[TidyStream] = set()  # of what is under way
 
     def check(self, url: str, hosts: Sequence[str] = ()) -> Target:
         """``check_url`` with this client's opened networks."""
         return check_url(url, opened=self._opened, hosts=hosts)
 
-    @asynccontextmanager
-    async def get(self, target: Target) -> AsyncIterator[httpcore2.Response]:
-        """Send the request and hand out the response, its body still to come, undecoded.
+    def get(self, target: Target) -> AbstractAsyncContextManager[Answer]:
+        """Send the request and hand out the answer, its body still to come, undecoded.
 
         Whatever goes wrong on the wire until the block is left is raised as FetchFailed.
         """
-        url = httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-        headers = [("Host", target.authority), *_HEADERS]
-        extensions = {"timeout": self._timeouts}
+        return self._asked("GET", target, _HEADERS, b"")
+
+    async def post(self, target: Target, headers: Mapping[str, str], body: bytes) -> int:
+        """Send a body; the status of the answer, of which nothing else is read. Raises FetchFailed.
+
+        A redirect is followed by nobody.
+        """
+        own = {"User-Agent": USER_AGENT, "Content-Length": str(len(body))}
+        async with self._asked("POST", target, tuple({**own, **headers}.items()), body) as answer:
+            return answer.status
+
+    @asynccontextmanager
+    async def _asked(
+        self, method: str, target: Target, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> AsyncIterator[Answer]:
         try:
-            async with self._pool.stream("GET", url, headers=headers, extensions=extensions) as response:
-                yield response
+            request = h11.Request(
+                method=method, target=target.path, headers=[("Host", target.authority), *headers]
+            )
+            async with self._connected(target) as stream:
+                yield await ask(stream, request, body, self.read_seconds)
         except httpcore2.TimeoutException as exc:
             raise FetchFailed(Outcome.TIMEOUT, "the host did not answer in time") from exc
         except httpcore2.ConnectError as exc:
-            # The driver wraps a failed handshake too, and its pool drops ``__cause__``; the argument remains.
+            # A failed handshake is one, too, and says so by its argument.
             if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in exc.args):
                 raise _tls_failed(exc, "the host's certificate is not accepted") from exc
             if any(isinstance(cause, ssl.SSLError) for cause in exc.args):
@@ -115,14 +127,38 @@ class GuardedClient:
             raise FetchFailed(Outcome.CONNECT_FAILED, "the host took no connection") from exc
         except ssl.SSLError as exc:
             raise _tls_failed(exc, "the encrypted connection failed") from exc
-        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
+        except (h11.LocalProtocolError, UnicodeError) as exc:
             raise bad_url("it makes no valid request") from exc
-        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as exc:
+        except (
+            httpcore2.NetworkError,
+            httpcore2.ProtocolError,
+            h11.ProtocolError,
+            OSError,
+            ValueError,
+        ) as exc:
             # ValueError: what a parser beneath lets through when a host sends nonsense.
             raise FetchFailed(Outcome.INTERRUPTED, "the host broke off, or sent no valid HTTP") from exc
 
+    @asynccontextmanager
+    async def _connected(self, target: Target) -> AsyncIterator[TidyStream]:
+        tls = None
+        if target.scheme == "https":
+            tls = self._tls = self._tls or await _read_authorities()
+        connection = await self._dialler.connect(target.host, target.port, self._connect_seconds)
+        if tls is not None:
+            connection = await connection.start_tls(tls, target.host, self._connect_seconds)
+        stream = TidyStream(connection)
+        self._streams.add(stream)
+        try:
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            await stream.aclose()
+
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        """Break off what is under way."""
+        for stream in tuple(self._streams):
+            await stream.aclose()
 
 
 def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
@@ -131,17 +167,8 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
     It may reach internal hosts; it follows no redirects and takes no proxy from the environment.
     """
     _hush()
-    # How much runs at once is for whoever leases the work: a bound here would let one consumer that never
-    # answers use up the connections of all others.
-    pool = httpcore2.AsyncConnectionPool(
-        ssl_context=_authorities(strict=False),
-        max_connections=None,
-        max_keepalive_connections=100,
-        keepalive_expiry=5.0,
-        network_backend=_PlainBackend(),
-    )
     return httpx2.AsyncClient(
-        transport=_PlainTransport(pool),
+        transport=_PlainTransport(),
         timeout=timeout_seconds,
         trust_env=False,
         follow_redirects=False,
@@ -149,17 +176,33 @@ def open_plain_client(*, timeout_seconds: float = 10.0) -> httpx2.AsyncClient:
     )
 
 
+async def _read_authorities() -> ssl.SSLContext:
+    """What media hosts are checked by. Raises FetchFailed where it cannot be read."""
+    try:
+        return await asyncio.to_thread(authorities, strict=True)
+    except OSError as exc:  # ssl.SSLError is one
+        words = "this machine's certificate authorities cannot be read: see SSL_CERT_FILE"
+        raise FetchFailed(Outcome.TLS_FAILED, words) from exc
+
+
 @functools.cache
-def _authorities(*, strict: bool) -> ssl.SSLContext:
-    # The system's certificate authorities are many, so they are read once for all clients.
+def authorities(*, strict: bool) -> ssl.SSLContext:
+    """The system's certificate authorities: 50 ms of processor time and 3 MiB.
+
+    So they are read once for all clients, when the first host is to be checked by them.
+    """
     tls = httpx2.create_ssl_context()
-    return _strict(tls) if strict else tls
+    if strict:
+        return _strict(tls)
+    tls.set_alpn_protocols(["http/1.1"])
+    return tls
 
 
 def _strict(tls: ssl.SSLContext) -> ssl.SSLContext:
     # RFC 9110, section 4.3.4: a certificate is for the names it lists as such, and its free-text common
     # name is none. OpenSSL would fall back on that.
     tls.hostname_checks_common_name = False
+    tls.set_alpn_protocols(["http/1.1"])
     return tls
 
 
@@ -248,7 +291,7 @@ def _can_bind(family: socket.AddressFamily, address: str) -> bool:
     return True
 
 
-class _GuardedBackend(httpcore2.AsyncNetworkBackend):
+class _GuardedDialler:
     """Opens every connection of the guarded client, after judging every address it could go to."""
 
     def __init__(
@@ -265,14 +308,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         self._dial = dial
         self._is_ours = is_ours
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
-        local_address: str | None = None,  # noqa: ARG002 - the driver's signature
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the driver's signature
-    ) -> httpcore2.AsyncNetworkStream:
+    async def connect(self, host: str, port: int, seconds: float) -> SocketStream:
         addresses = [host] if is_literal(host) else await self._look_up(host, port)
         for address in addresses:
             is_public = admit(address, host, port, self._opened) is Standing.PUBLIC
@@ -282,26 +318,15 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
                 raise FetchFailed(Outcome.PRIVATE_ADDRESS, "the address is this machine's own")
         addresses = addresses[:MAX_DIALS]
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + (timeout or 10.0)
+        give_up_at = loop.time() + seconds
         for place, address in enumerate(addresses[:-1]):
             # A dead first address must leave the others their share of the time.
             share = (give_up_at - loop.time()) / (len(addresses) - place)
             try:
-                return TidyStream(await self._dial(address, port, share))
+                return await self._dial(address, port, share)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
-        return TidyStream(await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1)))
-
-    async def connect_unix_socket(
-        self,
-        path: str,  # noqa: ARG002 - the driver's signature
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - the driver's signature
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the driver's signature
-    ) -> httpcore2.AsyncNetworkStream:
-        raise bad_url("it names a local socket")
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        return await self._dial(addresses[-1], port, max(give_up_at - loop.time(), 0.1))
 
     async def _look_up(self, host: str, port: int) -> list[str]:
         try:
@@ -316,7 +341,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         return addresses
 
 
-class _PlainBackend(httpcore2.AsyncNetworkBackend):
+class PlainBackend(httpcore2.AsyncNetworkBackend):
     """Opens connections to any host, without judging its addresses."""
 
     def __init__(self) -> None:
@@ -329,7 +354,7 @@ class _PlainBackend(httpcore2.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
+    ) -> TidyStream:
         return TidyStream(await self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
 
     async def sleep(self, seconds: float) -> None:
@@ -337,10 +362,14 @@ class _PlainBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _PlainTransport(httpx2.AsyncBaseTransport):
-    """The client's own transport, but over our connection pool: the client's takes none from outside."""
+    """The client's own transport, but over our connection pool: the client's takes none from outside.
 
-    def __init__(self, pool: httpcore2.AsyncConnectionPool) -> None:
-        self._pool = pool
+    The pool is made for the first request. Many services have nobody to send one to, and reading the
+    certificate authorities is a tenth of a start.
+    """
+
+    def __init__(self) -> None:
+        self._pool: httpcore2.AsyncConnectionPool | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
@@ -351,8 +380,8 @@ class _PlainTransport(httpx2.AsyncBaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        with _as_the_clients_own():
-            answer = await self._pool.handle_async_request(asked)
+        with as_the_clients_own():
+            answer = await (await self._open_pool()).handle_async_request(asked)
         return httpx2.Response(
             answer.status,
             headers=answer.headers,
@@ -360,8 +389,23 @@ class _PlainTransport(httpx2.AsyncBaseTransport):
             extensions=answer.extensions,
         )
 
+    async def _open_pool(self) -> httpcore2.AsyncConnectionPool:
+        if self._pool is None:
+            tls = await asyncio.to_thread(authorities, strict=False)
+            # Another request may have been quicker. How much runs at once is for whoever leases the work: a
+            # bound here would let one consumer that never answers use up the connections of all others.
+            self._pool = self._pool or httpcore2.AsyncConnectionPool(
+                ssl_context=tls,
+                max_connections=None,
+                max_keepalive_connections=100,
+                keepalive_expiry=5.0,
+                network_backend=PlainBackend(),
+            )
+        return self._pool
+
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
 
 
 class _PlainBody(httpx2.AsyncByteStream):
@@ -369,7 +413,7 @@ class _PlainBody(httpx2.AsyncByteStream):
         self._answer = answer
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_the_clients_own():
+        with as_the_clients_own():
             async with aclosing(self._answer.aiter_stream()) as parts:
                 async for part in parts:
                     yield part
@@ -379,7 +423,7 @@ class _PlainBody(httpx2.AsyncByteStream):
 
 
 @contextmanager
-def _as_the_clients_own() -> Iterator[None]:
+def as_the_clients_own() -> Iterator[None]:
     """Raise the pool's errors as the client's errors of the same names."""
     try:
         yield

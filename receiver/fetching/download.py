@@ -9,9 +9,9 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urljoin
@@ -26,6 +26,7 @@ from receiver.fetching.addresses import Target, tidy
 from receiver.fetching.client import GuardedClient
 from receiver.fetching.codings import Unpacker, coding_of
 from receiver.fetching.connection import BUFFER_BYTES
+from receiver.fetching.exchange import Answer
 from receiver.fetching.heads import TidyStream
 from receiver.models import Outcome
 from receiver.threads import yielding_pool
@@ -97,11 +98,21 @@ async def download(  # noqa: PLR0913 - by keyword, each a thing of its own
     is told of the size of each piece before it is kept, and may refuse it. ``look`` is called with the whole
     file in the thread that wrote its end, and what it returns comes back. Raises FetchFailed.
     """
-    spool = _Spool(target, threads)
+    async with spooling(target, limits, threads) as spool:
+        await _follow(client, url, spool, limits, clock, take, hosts)
+        return await spool.finish(look)
+
+
+@asynccontextmanager
+async def spooling(target: Path, limits: DownloadLimits, threads: DownloadThreads) -> AsyncIterator["Spool"]:
+    """The growing file ``target``, which is gone unless the block ends well, and in time.
+
+    Raises FetchFailed where it takes too long.
+    """
+    spool = Spool(target, threads)
     try:
         async with asyncio.timeout(limits.deadline_seconds):
-            await _follow(client, url, spool, limits, clock, take, hosts)
-            return await spool.finish(look)
+            yield spool
     except TimeoutError as exc:
         spool.discard()
         detail = f"not finished within {limits.deadline_seconds:g} s"
@@ -114,7 +125,7 @@ async def download(  # noqa: PLR0913 - by keyword, each a thing of its own
 async def _follow(
     client: GuardedClient,
     url: str,
-    spool: "_Spool",
+    spool: "Spool",
     limits: DownloadLimits,
     clock: Clock,
     take: Take,
@@ -152,7 +163,7 @@ def _next_place(client: GuardedClient, place: Target, location: str, hosts: tupl
     return following
 
 
-def _check_status(response: httpcore2.Response, clock: Clock) -> None:
+def _check_status(response: Answer, clock: Clock) -> None:
     status = response.status
     if status in WHOLE:
         return
@@ -170,27 +181,27 @@ def _check_status(response: httpcore2.Response, clock: Clock) -> None:
 
 
 async def _receive(
-    response: httpcore2.Response, spool: "_Spool", limits: DownloadLimits, take: Take, read_seconds: float
+    response: Answer, spool: "Spool", limits: DownloadLimits, take: Take, read_seconds: float
 ) -> None:
     coding = coding_of(",".join(_values(response, b"content-encoding")))  # several lines are one list
     declared = _declared(response)
     if declared is not None:
-        _check_bytes(declared, limits)
+        check_bytes(declared, limits)
         if coding is None:
-            body = _Body(response.extensions["network_stream"], declared, limits, read_seconds)
+            body = _Body(response.stream, declared, limits, read_seconds)
             await _copy(body, spool, take)
             return
     pieces = _watched(response, declared, limits)
     async with aclosing(pieces if coding is None else _unpacked(pieces, Unpacker(coding))) as plain:
         async for piece in plain:
-            _check_bytes(spool.bytes + len(piece), limits)
+            check_bytes(spool.bytes + len(piece), limits)
             take(len(piece))
             spool.hold(piece)
             if spool.held >= BUFFER_BYTES:
                 await spool.flush()
 
 
-def _declared(response: httpcore2.Response) -> int | None:
+def _declared(response: Answer) -> int | None:
     text = _header(response, b"content-length")
     # RFC 9112, section 6.3: chunks override a length.
     if not text or _header(response, b"transfer-encoding"):
@@ -237,7 +248,7 @@ class _Body:
         return part
 
 
-async def _copy(body: _Body, spool: "_Spool", take: Take) -> None:
+async def _copy(body: _Body, spool: "Spool", take: Take) -> None:
     part: bytes | memoryview = body.begin()
     take(len(part))
     spool.hold(part)
@@ -249,18 +260,16 @@ async def _copy(body: _Body, spool: "_Spool", take: Take) -> None:
             await spool.flush()
 
 
-async def _watched(
-    response: httpcore2.Response, declared: int | None, limits: DownloadLimits
-) -> AsyncGenerator[bytes]:
+async def _watched(response: Answer, declared: int | None, limits: DownloadLimits) -> AsyncGenerator[bytes]:
     """The body as the driver makes it out, held to its limits and to the length it declared."""
     watch, pieces = _SpeedWatch(limits), PieceWatch()
     received = 0
-    async with aclosing(response.aiter_stream()) as chunks:
+    async with aclosing(response.parts()) as chunks:
         async for chunk in chunks:
             pieces.count(len(chunk))
             watch.count(len(chunk))
             received += len(chunk)
-            _check_bytes(received, limits)
+            check_bytes(received, limits)
             yield chunk
     # The driver holds hosts to what they declared; should that ever change, nothing torn gets in.
     if declared is not None and received != declared:
@@ -277,16 +286,16 @@ async def _unpacked(body: AsyncGenerator[bytes], unpacker: Unpacker) -> AsyncGen
     yield unpacker.finish()
 
 
-def _check_bytes(count: int, limits: DownloadLimits) -> None:
+def check_bytes(count: int, limits: DownloadLimits) -> None:
     if count > limits.max_bytes:
         raise FetchFailed(Outcome.TOO_LARGE, f"more than {limits.max_bytes} bytes")
 
 
-def _header(response: httpcore2.Response, wanted: bytes) -> str:
+def _header(response: Answer, wanted: bytes) -> str:
     return next(_values(response, wanted), "")
 
 
-def _values(response: httpcore2.Response, wanted: bytes) -> Iterator[str]:
+def _values(response: Answer, wanted: bytes) -> Iterator[str]:
     for name, value in response.headers:
         if name.lower() == wanted:
             yield value.decode("utf-8", "surrogateescape").strip()
@@ -327,7 +336,7 @@ class _SpeedWatch:
         self._began, self._bytes = self._now(), 0
 
 
-class _Spool:
+class Spool:
     """The growing file: what is held for it is hashed and written in a thread, and so is all else about it.
 
     A cancelled download leaves its thread at work for a moment. Whoever of the two is the last removes the

@@ -4,8 +4,8 @@ import asyncio
 import shutil
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,11 @@ from receiver.clock import Clock
 from receiver.errors import FetchFailed, NoFileYet, Unavailable
 from receiver.fetching import media
 from receiver.fetching.client import GuardedClient
-from receiver.fetching.download import DownloadLimits, DownloadThreads, download
+from receiver.fetching.copies import Copies
+from receiver.fetching.download import Downloaded, DownloadLimits, DownloadThreads, Take, download
+from receiver.fetching.inline import Bodies, unpack
 from receiver.fetching.quota import Quotas
+from receiver.links import is_inline
 from receiver.models import AssetWork, Outcome, Renewal, Settlement, StoredFile
 from receiver.ports import BlobStore, Store
 from receiver.times import to_text
@@ -49,6 +52,8 @@ RETRIED = frozenset(
         Outcome.CRASHED,
     }
 )
+# Of a file that stands in a kept body, which stays as it is, only what has nothing to do with that.
+UNPACKED_AGAIN = frozenset({Outcome.TIMEOUT, Outcome.UNAVAILABLE, Outcome.CRASHED})
 LOOK_EVERY = timedelta(seconds=1)  # at the disk: what a second brings, the reserve has room for
 # A disk that is full stays so for a while. The wait cannot grow: such a try does not count as an attempt.
 STORAGE_WAIT_SECONDS = 30.0
@@ -100,7 +105,7 @@ class AssetFetcher:
             )
         self._running[file] = work
         try:
-            with self._fetcher.quotas.hold(work):  # until it is settled
+            with self._fetcher.quotas.hold(work), self._fetcher.turn(work):  # until it is settled
                 settlement = await self._fetcher.fetch(work)
                 if settlement.link_may_be_dead and not work.renewed:
                     settlement = await self._fetch_anew(work, settlement)
@@ -112,10 +117,6 @@ class AssetFetcher:
                 return settlement
         finally:
             del self._running[file]
-
-    def under_way(self) -> Mapping[tuple[str, int], int]:
-        """How many files are being fetched, by provider and the hash of the host in their links."""
-        return Counter((work.provider, work.host_hash) for work in self._running.values())
 
     def disk_problem(self) -> str | None:
         """Why our own disk takes no files, if it does not."""
@@ -170,10 +171,12 @@ class Fetcher:
     """Gets files and stores them; knows nothing of the record.
 
     ``hosts`` lists, by provider, the only hosts its links may name; a provider without an entry may name
-    any public one. ``staging`` holds what is being downloaded, best on the blob store's file system.
+    any public one. ``staging`` holds what is being downloaded, best on the blob store's file system. Without
+    ``copies`` every file is stored, whatever is there already.
+    ``bodies`` gives what files are unpacked from that came without a link.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
         self,
         *,
         client: GuardedClient,
@@ -181,20 +184,30 @@ class Fetcher:
         clock: Clock,
         staging: Path,
         limits: AssetLimits,
+        bodies: Bodies,
         backoff: Backoff | None = None,
         hosts: Mapping[str, tuple[str, ...]] | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._client = client
         self._blobs = blobs
         self._clock = clock
         self._staging = staging
         self._limits = limits
+        self._bodies = bodies
+        self._unpacking = asyncio.Lock()  # one body at a time is in memory: it may be large
         self.quotas = Quotas(limits.max_task_bytes)
         self._backoff = backoff or Backoff()
         self._hosts = hosts or {}
+        self._copies = copies
         self._threads = DownloadThreads()
+        self._look = partial(media.inspect, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels)
         self._room_seen_at: timedelta | None = None  # in uptime
         self._disk_trouble: tuple[str, timedelta] | None = None  # what it was, and when in uptime
+
+    def turn(self, work: AssetWork) -> AbstractContextManager[None]:
+        """A block by whose end a file is settled: what is equal to it waits until then."""
+        return nullcontext() if self._copies is None else self._copies.turn(work)
 
     def disk_problem(self) -> str | None:
         """Why our own disk takes no files, if it did not when it was last tried, a moment ago."""
@@ -210,9 +223,9 @@ class Fetcher:
         Every failure is an outcome; a retry is planned only where one can help, the last at the deadline.
         """
         started_at = self._clock.now()
-        file, failure = None, None
+        file, failure, good = None, None, Outcome.STORED
         try:
-            file = await self._fetch(work)
+            file, good = await self._fetch(work)
         except (FetchFailed, Unavailable) as exc:
             failure = exc
         except Exception as exc:  # noqa: BLE001 - bytes that find a bug of ours must not go round for ever
@@ -226,7 +239,7 @@ class Fetcher:
         elif failure.outcome is Outcome.STORAGE_FAILED:
             self._disk_trouble = f"{failure.outcome}: {failure}", self._clock.uptime()
         return Settlement(
-            outcome=failure.outcome if failure else Outcome.STORED,
+            outcome=failure.outcome if failure else good,
             started_at=started_at,
             settled_at=settled_at,
             retry_at=self._retry_at(work, failure, settled_at) if failure else None,
@@ -234,42 +247,68 @@ class Fetcher:
             file=file,
             # A host may have words of its own for a link that died: any refusal may mean that.
             link_may_be_dead=failure is not None
-            and (_is_missing(failure) or failure.outcome is Outcome.REFUSED),
+            and (_is_missing(failure) or failure.outcome is Outcome.REFUSED)
+            and not is_inline(work.url),
         )
 
-    async def _fetch(self, work: AssetWork) -> StoredFile:
+    async def _fetch(self, work: AssetWork) -> tuple[StoredFile, Outcome]:
         if work.kind in media.KINDS - self._limits.kinds:
             raise FetchFailed(Outcome.NOT_AN_IMAGE, f"the provider calls it {work.kind}, which is not stored")
         with self.quotas.share(work) as share:
             await self._look_at_disk()
             path = self._staging / self._clock.new_id("tmp")
             try:
-                limits = self._limits
-                got, info = await download(
-                    self._client,
-                    work.url,
-                    path,
-                    limits.download,
-                    clock=self._clock,
-                    take=share.take,
-                    look=partial(media.inspect, allowed_kinds=limits.kinds, max_pixels=limits.max_pixels),
-                    threads=self._threads,
-                    hosts=self._hosts.get(work.provider, ()),
+                got, info = await (self._unpack if is_inline(work.url) else self._download)(
+                    work, path, share.take
                 )
-                self._check_still_ours(work)
-                key = asset_key(work.provider, work.task_id, work.index, info.extension)
-                await self._blobs.put(key, path, info.media_type)
-                return StoredFile(
-                    key=key,
+                file = StoredFile(
+                    key=asset_key(work.provider, work.task_id, work.index, info.extension),
                     media_type=info.media_type,
                     bytes=got.bytes,
                     width=info.width,
                     height=info.height,
                     sha256=got.sha256,
                 )
+                return await self._keep(work, file, path)
             except BaseException:  # else the blob store has taken it
                 path.unlink(missing_ok=True)
                 raise
+
+    async def _download(self, work: AssetWork, path: Path, take: Take) -> tuple[Downloaded, media.MediaInfo]:
+        return await download(
+            self._client,
+            work.url,
+            path,
+            self._limits.download,
+            clock=self._clock,
+            take=take,
+            look=self._look,
+            threads=self._threads,
+            hosts=self._hosts.get(work.provider, ()),
+        )
+
+    async def _unpack(self, work: AssetWork, path: Path, take: Take) -> tuple[Downloaded, media.MediaInfo]:
+        async with self._unpacking:
+            return await unpack(
+                await self._bodies(work.provider, work.task_id),
+                work.url,
+                path,
+                self._limits.download,
+                take=take,
+                look=self._look,
+                threads=self._threads,
+            )
+
+    async def _keep(self, work: AssetWork, file: StoredFile, source: Path) -> tuple[StoredFile, Outcome]:
+        """Link a file to an equal one, or store it; under which key it is then."""
+        if self._copies is not None:
+            check = partial(self._check_still_ours, work)
+            linked = await self._copies.link(work, file, source, check)
+            if linked is not None:
+                return linked, Outcome.LINKED
+        self._check_still_ours(work)
+        await self._blobs.put(file.key, source, file.media_type)
+        return file, Outcome.STORED
 
     def _check_still_ours(self, work: AssetWork) -> None:
         if work.void_at is not None and self._clock.uptime() >= work.void_at:
@@ -307,7 +346,9 @@ class Fetcher:
             wait_seconds = STORAGE_WAIT_SECONDS * (0.5 + self._clock.random())  # not all at once
             return min(now + timedelta(seconds=wait_seconds), work.deadline_at)
         # How many attempts in a row may end alike before the file is given up.
-        if _is_missing(failure):
+        if is_inline(work.url) and failure.outcome not in UNPACKED_AGAIN:
+            most_alike = 1
+        elif _is_missing(failure):
             most_alike = len(GONE_WAITS_SECONDS) + 1
         elif failure.outcome is Outcome.CRASHED:
             most_alike = MOST_CRASHES

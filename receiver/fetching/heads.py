@@ -90,6 +90,11 @@ class TidyStream(httpcore2.AsyncNetworkStream):
                 return self._take(len(self._held))
         return self.take_rest() or await self._stream.read(max_bytes, timeout)
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether something has come that nobody has read."""
+        return bool(self._held)
+
     def take_rest(self) -> bytes:
         """What has come of a body behind its head; the driver has seen nothing of it yet."""
         return self._take(len(self._held))
@@ -116,7 +121,7 @@ class TidyStream(httpcore2.AsyncNetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the driver's signature
-    ) -> httpcore2.AsyncNetworkStream:
+    ) -> "TidyStream":
         return TidyStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     @property

@@ -98,7 +98,7 @@ class KeySet:
         async with asyncio.timeout(FETCH_SECONDS), self._client.get(target) as response:
             if response.status != 200:
                 raise FetchFailed(Outcome.HTTP_ERROR, f"the host answered {response.status}")
-            async with aclosing(response.aiter_stream()) as chunks:
+            async with aclosing(response.parts()) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) > MOST_BYTES:
