@@ -6,7 +6,8 @@ documents' shape are in ``receiver.unified``.
 """
 
 from receiver import unified
-from receiver.models import Callback, ProviderFacts, SigningKeys
+from receiver.models import Callback, Passage, ProviderFacts, SigningKeys
+from receiver.unified_orders import order_facts
 
 
 class Apidot:
@@ -25,6 +26,18 @@ class Apidot:
         first_poll_seconds=300,  # assumption: the callback has normally come by then
         poll_spacing_seconds=10,  # apidot-examples, polling/task-status.md: 5 to 10 s
         polls_per_minute=30,  # assumption: a limit exists (429 rate_limited), its value is not given
+    )
+
+    orders = order_facts(
+        (
+            # Assumption: a sibling with the same paths has these.
+            Passage(method="POST", path="/api/common/upload/stream"),
+            Passage(method="POST", path="/api/common/upload/base64"),
+            Passage(method="POST", path="/api/common/upload/url"),
+            Passage(method="GET", path="/api/user/balance"),
+        ),
+        nests_files=True,
+        callback_is_status=False,  # its receivers and its examples of answers differ
     )
 
     def verify(self, callback: Callback, keys: SigningKeys) -> bool:  # noqa: ARG002 - it documents none

@@ -56,7 +56,7 @@ class Fal:
             files=payload.named_files(result),
             named=(result,),
             is_fileless=_is_words,
-            error=payload.error_of(
+            error=lambda: payload.error_of(
                 answer.get("error"),
                 number=fields.get("error_type") or answer.get("error_type"),
                 message=_reason(fields.get("detail")),

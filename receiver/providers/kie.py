@@ -3,10 +3,9 @@
 Documented at https://docs.kie.ai ; the page behind each fact is named beside it.
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
 
-from receiver import payload
+from receiver import forms, payload
 from receiver.errors import Rejected
 from receiver.models import (
     Callback,
@@ -84,19 +83,14 @@ class Kie:
     def parse(self, document: object) -> Report:
         outer = payload.mapping(document)
         data = payload.mapping(outer.get("data"))
-        # Beside a state the outer ``code`` and ``msg`` say success, of a failure, too.
-        said = {} if "state" in data or "successFlag" in data else outer
+        places = [*map(data.get, _PLACES)]
         return payload.build_report(
             task_id=_task_id(outer),
-            word=_word(outer, data),
+            word=_word(outer, data, places),
             states=_STATES,
             files=_files(data),
-            named=[data.get(place) for place in _PLACES],
-            error=payload.error_of(
-                data.get("error"),
-                number=data.get("failCode") or data.get("errorCode") or said.get("code"),
-                message=data.get("failMsg") or data.get("errorMessage") or said.get("msg"),
-            ),
+            named=places,
+            error=lambda: _error(outer, data),
         )
 
     def status_request(self, task_id: str, model: str | None) -> StatusRequest:
@@ -107,36 +101,50 @@ class Kie:
 def _task_id(outer: Mapping[str, object]) -> str | None:
     """Its documentation and its samples differ in where it is."""
     data = payload.mapping(outer.get("data"))
-    given = (data.get("taskId"), data.get("task_id"), outer.get("taskId"), outer.get("task_id"))
-    return next((found for found in map(payload.task_id, given) if found is not None), None)
+    for place in (data, outer):
+        for name in ("taskId", "task_id"):
+            if (found := payload.task_id(place.get(name))) is not None:
+                return found
+    return None
 
 
 def _task_id_in(body: bytes) -> str | None:
     try:
-        return _task_id(payload.mapping(payload.decode(body)))
+        return _task_id(payload.mapping(forms.peek(body)))
     except Rejected:
         return None
 
 
-def _word(outer: Mapping[str, object], data: Mapping[str, object]) -> str | None:
-    if state := payload.text(data.get("state"), 100):
+def _word(outer: Mapping[str, object], data: Mapping[str, object], places: Iterable[object]) -> str | None:
+    if "state" in data and (state := payload.text(data["state"], 100)):
         return state
-    if (flag := payload.code(data.get("successFlag"))) is not None:
+    if "successFlag" in data and (flag := payload.code(data["successFlag"])) is not None:
         return f"flag {flag}"
     code = payload.code(outer.get("code"))
-    if code is None or (code == "200" and all(payload.is_empty(data.get(place)) for place in _PLACES)):
+    if code is None or (code == "200" and all(map(payload.is_empty, places))):
         return None
     return f"code {code}"
 
 
 def _files(data: Mapping[str, object]) -> Iterator[RemoteFile | None]:
-    for place in (payload.mapping(data.get("info")), payload.mapping(data.get("response"))):
-        # ``originImageUrl`` is what was edited.
-        listed = chain(payload.items(place.get("result_urls")), payload.items(place.get("resultUrls")))
-        yield from map(payload.file_of, listed)
-        yield payload.remote_file(place.get("resultImageUrl"), "image")
-    market = payload.mapping(payload.embedded(data.get("resultJson")))
-    yield from map(payload.file_of, payload.items(market.get("resultUrls")))
+    for place in (data.get("info"), data.get("response")):
+        if isinstance(place, dict):  # ``originImageUrl`` in it is what was edited
+            for name in ("result_urls", "resultUrls"):
+                yield from map(payload.file_of, payload.items(place.get(name)))
+            yield payload.remote_file(place.get("resultImageUrl"), "image")
+    market = payload.embedded(data.get("resultJson"))
+    if isinstance(market, dict):
+        yield from map(payload.file_of, payload.items(market.get("resultUrls")))
     film = payload.mapping(data.get("videoInfo"))  # Runway's: the same names with other letters
     yield payload.remote_file(data.get("video_url") or film.get("videoUrl"), "video")
     yield payload.remote_file(data.get("image_url") or film.get("imageUrl"), "image")
+
+
+def _error(outer: Mapping[str, object], data: Mapping[str, object]) -> payload.ErrorWords:
+    # Beside a state the outer ``code`` and ``msg`` say success, of a failure, too.
+    said = {} if "state" in data or "successFlag" in data else outer
+    return payload.error_of(
+        data.get("error"),
+        number=data.get("failCode") or data.get("errorCode") or said.get("code"),
+        message=data.get("failMsg") or data.get("errorMessage") or said.get("msg"),
+    )

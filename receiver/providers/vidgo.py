@@ -5,7 +5,8 @@ documents' shape in ``receiver.unified``.
 """
 
 from receiver import unified
-from receiver.models import Callback, ProviderFacts, SigningKeys
+from receiver.models import Callback, Passage, ProviderFacts, SigningKeys
+from receiver.unified_orders import order_facts
 
 
 class Vidgo:
@@ -24,6 +25,17 @@ class Vidgo:
         first_poll_seconds=300,  # assumption: the callback has normally come by then
         poll_spacing_seconds=15,  # assumption: not documented
         polls_per_minute=30,  # assumption: not documented
+    )
+
+    orders = order_facts(
+        (
+            Passage(method="POST", path="/api/common/upload/stream"),  # file-series/upload-stream
+            Passage(method="POST", path="/api/common/upload/base64"),  # file-series/upload-base64
+            Passage(method="POST", path="/api/common/upload/url"),  # file-series/upload-url
+            Passage(method="GET", path="/api/user/balance"),  # assumption: a sibling has it
+        ),
+        nests_files=False,
+        callback_is_status=True,  # task-management/webhooks
     )
 
     def verify(self, callback: Callback, keys: SigningKeys) -> bool:  # noqa: ARG002 - it documents none

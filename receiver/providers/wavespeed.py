@@ -5,7 +5,7 @@ Documented at https://wavespeed.ai/docs ; the page behind each fact is named bes
 
 from receiver import payload
 from receiver.models import Callback, ProviderFacts, Report, ReportState, Signing, SigningKeys, StatusRequest
-from receiver.signing import WHSEC, hex_bytes, hmac_fits, listed, standard_message
+from receiver.signing import WHSEC, hex_bytes, hmac_fits, listed, standard_message, text_keys
 from receiver.urls import path_part
 
 # what-are-predictions
@@ -41,7 +41,7 @@ class Wavespeed:
         claims = listed(callback.headers.get("webhook-signature", ""), "v3,", hex_bytes)
         if not claims or (message := standard_message(callback)) is None:
             return False
-        return hmac_fits([secret.removeprefix(WHSEC).encode() for secret in keys.secrets], message, claims)
+        return hmac_fits(text_keys(keys, WHSEC), message, claims)
 
     def parse(self, document: object) -> Report:
         outer = payload.mapping(document)
