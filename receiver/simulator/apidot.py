@@ -5,8 +5,11 @@ with two accents. How APIDot repeats callbacks is not documented: Vidgo's schedu
 balance. The company's site (https://github.com/coolhackboy/apidot) shows what its documentation does not.
 """
 
+from collections.abc import Mapping
+
 from receiver.clock import Clock
 from receiver.simulator import music
+from receiver.simulator.gpt_image import price_at_apidot
 from receiver.simulator.model import Order, Refusal, Snapshot, kind_of
 from receiver.simulator.vidgo import VidgoDialect, error_type, naive
 
@@ -18,6 +21,9 @@ class ApidotDialect(VidgoDialect):
     uploads: str | None = None  # not documented
     price = 1.5  # credits; the site reckons with fractions
     music_models = music.APIDOT
+
+    def price_of(self, wanted: Mapping[str, object]) -> float:
+        return price_at_apidot(wanted)
 
     def new_id(self, order: Order, clock: Clock) -> str:
         task_id = super().new_id(order, clock)

@@ -7,6 +7,7 @@ import msgspec
 from receiver import payload
 from receiver.clock import Clock
 from receiver.simulator.faults import Failure
+from receiver.simulator.gpt_image import price_at_apixo
 from receiver.simulator.model import Order, Question, Refusal, Retries, Snapshot
 from receiver.simulator.requests import (
     invalid,
@@ -29,7 +30,7 @@ class ApixoDialect:
     name = "apixo"
     submit_path = "/api/v1/generateTask/{model:path}"
     status_paths: tuple[str, ...] = ("/api/v1/statusTask/{model:path}?taskId={task_id}",)
-    balance_path = "/api/v1/apikeys/current-balance"  # .../api-reference/system
+    balance_path: str | None = "/api/v1/apikeys/current-balance"  # .../api-reference/system
     uploads: str | None = None
     # Up to three retries with growing delays, of which the first begins with "30": the unit and the rest
     # of the table are assumed.
@@ -49,11 +50,13 @@ class ApixoDialect:
         callback_url = read_callback_url(body)
         if kind == "callback" and callback_url is None:
             raise invalid("Missing required field: callback_url")
+        model, makes = path["model"], _makes(path["model"], wanted)
         return Order(
-            model=path["model"],
-            makes=_makes(path["model"], wanted),
+            model=model,
+            makes=makes,
             callback_url=callback_url if kind == "callback" else None,
             simulate=read_simulate(body),
+            price=price_at_apixo(wanted) * len(makes) if model == "gpt-image-2" else None,
         )
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:

@@ -16,17 +16,34 @@ from receiver.clock import Clock
 from receiver.errors import Misconfigured
 from receiver.simulator.apidot import ApidotDialect
 from receiver.simulator.apixo import ApixoDialect
+from receiver.simulator.bfl import BflDialect
 from receiver.simulator.desk import ProviderDesk
 from receiver.simulator.directory import DirectoryDoor, Door
 from receiver.simulator.engine import Stage
+from receiver.simulator.fal import FalDialect
+from receiver.simulator.kie import KieDialect
 from receiver.simulator.media import Draw
 from receiver.simulator.model import Dialect, Media, SimulatorOptions
+from receiver.simulator.piapi import PiapiDialect
 from receiver.simulator.reapi import ReapiDialect
+from receiver.simulator.replicate import ReplicateDialect
 from receiver.simulator.uploads import Uploads
 from receiver.simulator.vidgo import VidgoDialect
 from receiver.simulator.visitors import NoPages
+from receiver.simulator.wavespeed import WavespeedDialect
 
-DIALECTS: tuple[Dialect, ...] = (VidgoDialect(), ApidotDialect(), ApixoDialect(), ReapiDialect())
+DIALECTS: tuple[Dialect, ...] = (
+    VidgoDialect(),
+    ApidotDialect(),
+    ApixoDialect(),
+    ReapiDialect(),
+    ReplicateDialect(),
+    WavespeedDialect(),
+    KieDialect(),
+    BflDialect(),
+    PiapiDialect(),
+    FalDialect(),
+)
 
 
 def create_simulator(
@@ -37,14 +54,16 @@ def create_simulator(
     """The simulator as an ASGI app; its lifespan must run, for it ends what is still playing.
 
     Every provider is below its name; what comes in at one of ``own_ports`` is for that provider alone, at the
-    root. Raises Misconfigured if Pillow is missing.
+    root. Raises Misconfigured if Pillow or PyNaCl is missing.
     """
     options = options or SimulatorOptions()
     try:
         drawing = importlib.import_module("receiver.simulator.images")
+        importlib.import_module("receiver.simulator.private_keys")
     except ImportError as exc:
         raise Misconfigured(
-            "The simulator draws its images with Pillow: pip install 'callback-receiver[demo]'"
+            "The simulator draws its images with Pillow, and signs for fal with PyNaCl:"
+            " pip install 'callback-receiver[demo]'"
         ) from exc
     stage = Stage(options, clock or Clock(), cast("Draw", drawing.draw))
     uploads = Uploads(stage)

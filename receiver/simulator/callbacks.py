@@ -9,6 +9,7 @@ import msgspec
 from receiver.clock import Clock
 from receiver.simulator.model import CallAttempt, Dialect, PlayedTask, Retries, Snapshot
 from receiver.simulator.sender import Caller
+from receiver.simulator.signing import signer_of
 
 OVERTAKEN_WITHIN_SECONDS = 2.0  # so long a reordered callback waits to be overtaken by a later task's
 LIAR = Retries(waits_seconds=(), timeout_seconds=10.0)  # a forged callback is sent once
@@ -23,8 +24,8 @@ class Teller:
         self._held: dict[int, asyncio.Event] = {}  # by number: those that wait to be overtaken
 
     async def lie(self, dialect: Dialect, task: PlayedTask) -> None:
-        """Send a forged callback, as somebody who knows the URL would: it says that the task is done."""
-        url, retries = task.order.callback_url, dialect.retries
+        """Send a forged callback, as who knows the URL alone would: it says that the task is done."""
+        url, retries = task.order.simulate.forge_url or task.order.callback_url, dialect.retries
         if url is None or retries is None:
             return
         body = msgspec.json.encode(dialect.callback(task.lie(self._clock.now())))
@@ -51,7 +52,7 @@ class Teller:
         await self._send_copies(task, url, body, retries)
         if fate.reorder:
             late = msgspec.json.encode(dialect.callback(before))
-            await self._caller.call(url, late, retries, task.late_progress.append)
+            await self._caller.call(url, late, retries, task.late_progress.append, sign=signer_of(task))
 
     async def _send_copies(self, task: PlayedTask, url: str, body: bytes, retries: Retries) -> None:
         """Send every copy: at once, or after the first retry wait, as if the provider had got no answer."""
@@ -68,7 +69,9 @@ class Teller:
         waits = ((copy, later_seconds if copy > at_once else 0.0) for copy in range(1, last + 1))
         await asyncio.gather(
             *(
-                self._caller.call(url, body, retries, note, copy=copy, wait_seconds=seconds)
+                self._caller.call(
+                    url, body, retries, note, sign=signer_of(task), copy=copy, wait_seconds=seconds
+                )
                 for copy, seconds in waits
             )
         )

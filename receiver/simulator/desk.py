@@ -1,14 +1,16 @@
 """One provider's API: checks who asks, reads what is asked, and answers in the provider's words."""
 
+import asyncio
 import hmac
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from receiver.simulator.directory import Door
 from receiver.simulator.engine import Stage
+from receiver.simulator.lost_answers import faulty
 from receiver.simulator.model import (
     BROKEN,
     INVALID,
@@ -20,11 +22,14 @@ from receiver.simulator.model import (
     NOT_FOUND,
     TOO_MANY,
     WRONG_KEY,
+    Account,
     Dialect,
+    KeyedDialect,
     Refusal,
     SimulatorOptions,
 )
 from receiver.simulator.requests import read_body
+from receiver.simulator.signing import key_set_of
 from receiver.simulator.throttle import Throttle
 from receiver.simulator.uploads import WAYS, Uploads
 
@@ -47,7 +52,8 @@ class ProviderDesk:
         self._dialect = dialect
         self._stage = stage
         self._uploads = uploads
-        self._key = options.keys.get(dialect.name)
+        keys = options.keys.get(dialect.name, ())
+        self._keys = (keys,) if isinstance(keys, str) else keys
         self._has_credit = dialect.name not in options.out_of_credit
         self._submissions = Throttle(options.submit_rate_limit)
         self._questions = Throttle(options.faults.rate_limit)
@@ -61,7 +67,11 @@ class ProviderDesk:
         dialect = self._dialect
         submit = Door(method="POST", path=dialect.submit_path, answer=self.submit, words=dialect.path_words())
         questions = [Door(method="GET", path=path, answer=self.status) for path in dialect.status_paths]
-        doors = [submit, *questions, Door(method="GET", path=dialect.balance_path, answer=self.balance)]
+        doors = [submit, *questions]
+        if isinstance(dialect, KeyedDialect):
+            doors.append(Door(method="GET", path=dialect.keys_path, answer=self.keys))
+        if dialect.balance_path:
+            doors.append(Door(method="GET", path=dialect.balance_path, answer=self.balance))
         if dialect.uploads:
             path = f"{dialect.uploads}/{{way}}"
             doors.append(Door(method="POST", path=path, answer=self.upload, words={"way": WAYS}))
@@ -70,7 +80,8 @@ class ProviderDesk:
     def app(self) -> Starlette:
         """For the root of a host, or below a prefix."""
         routes = [door.route() for door in self.doors()]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: self._no_route})
+        handlers = {HTTPException: self._no_route, ClientDisconnect: _half_sent}
+        app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
         return app
 
@@ -78,24 +89,29 @@ class ProviderDesk:
         """Take an order."""
         as_200 = False
         try:
-            self._check_key(request)
+            account = self._account_of(request)
             _pass(self._submissions)
-            order = self._dialect.read_order(read_body(await request.body()), request.path_params)
+            where = {**request.query_params, **request.path_params}
+            order = self._dialect.read_order(read_body(await request.body()), where)
             as_200 = bool(order.simulate.error_in_200)
             if refused := order.simulate.refuse:
                 raise TooMany(1) if refused == 429 else Refusal(refused, _REFUSALS[refused], "As you asked.")
             origin = f"{request.url.scheme}://{request.url.netloc}"
-            task = self._stage.start(self._dialect, order, origin)
+            task = self._stage.start(
+                self._dialect, order, origin, account, request.headers.get("x-request-id")
+            )
         except Refusal as problem:
             return self._refuse(problem, as_200=as_200)
         if order.simulate.call_before_answer:
             await task.called.wait()
-        return JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
+        answer = JSONResponse(self._dialect.submitted(task.snapshot(self._stage.now())))
+        await asyncio.sleep(order.simulate.late_answer)
+        return faulty(order.simulate.answer, answer) if order.simulate.answer else answer
 
     async def status(self, request: Request) -> Response:
         """Say how a task stands."""
         try:
-            self._check_key(request)
+            account = self._account_of(request)
             _pass(self._questions)
         except Refusal as problem:
             return self._refuse(problem)
@@ -103,9 +119,11 @@ class ProviderDesk:
             return self._refuse(Refusal(402, NO_CREDIT, "The balance of this account is used up."))
         asked = self._dialect.asked_for(request.path_params, request.query_params)
         task = self._stage.find(self.name, asked.task_id)
-        # Where the path names a model, or is for music alone, it must be the task's own.
+        # Where keys are known, a task is its account's; where the path names a model, or is for music alone,
+        # it must be the task's own.
         if (
             task is None
+            or (self._keys and task.account != account)
             or asked.model not in {None, task.order.model}
             or asked.music not in {None, task.order.music}
         ):
@@ -113,21 +131,29 @@ class ProviderDesk:
         task.asked += 1
         if task.fate.error_in_200 and task.asked == 1:
             return self._refuse(Refusal(500, BROKEN, "Something went wrong: try again."), as_200=True)
-        return JSONResponse(self._dialect.status(task.snapshot(self._stage.now())))
+        now = task.snapshot(self._stage.now())
+        if asked.results and isinstance(self._dialect, KeyedDialect):
+            status, results = self._dialect.results(now)
+            return JSONResponse(results, status_code=status)
+        return JSONResponse(self._dialect.status(now))
+
+    async def keys(self, _: Request) -> Response:
+        """Show its public keys."""
+        return JSONResponse(key_set_of(self.name))
 
     async def balance(self, request: Request) -> Response:
         """Say what the account has."""
         try:
-            self._check_key(request)
+            account = self._account_of(request)
         except Refusal as problem:
             return self._refuse(problem)
-        left = self._stage.accounts.left(self.name) if self._has_credit else 0.0
+        left = self._stage.accounts.shown(account) if self._has_credit else 0.0
         return JSONResponse(self._dialect.balance(left))
 
     async def upload(self, request: Request) -> Response:
         """Keep an image to work from."""
         try:
-            self._check_key(request)
+            self._account_of(request)
             _pass(self._uploads.rate)
             return JSONResponse(await self._uploads.take(request))
         except Refusal as problem:
@@ -140,17 +166,21 @@ class ProviderDesk:
         answer.headers.update(error.headers or {})
         return answer
 
-    def _check_key(self, request: Request) -> None:
-        if self._key is None:
-            return
-        given = request.headers.get("authorization")
-        if given is None:
-            raise Refusal(401, NO_KEY, "Send your key as Authorization: Bearer KEY.")
+    def _account_of(self, request: Request) -> Account:
+        """Whose request it is. Raises Refusal (401) for a key that is not known, where some are."""
+        given = request.headers.get("authorization", "")
         scheme, _, key = given.partition(" ")
-        if scheme.lower() != "bearer":
-            raise Refusal(401, NOT_BEARER, "Send your key as Authorization: Bearer KEY.")
-        if not hmac.compare_digest(key.strip().encode(), self._key.encode()):
+        account = Account(provider=self.name, key=key.strip() or None)
+        if not self._keys:
+            return account
+        wanted = self._dialect.key_word if isinstance(self._dialect, KeyedDialect) else "Bearer"
+        if not given:
+            raise Refusal(401, NO_KEY, f"Send your key as Authorization: {wanted} KEY.")
+        if scheme.lower() != wanted.lower():
+            raise Refusal(401, NOT_BEARER, f"Send your key as Authorization: {wanted} KEY.")
+        if not any(hmac.compare_digest(key.strip().encode(), each.encode()) for each in self._keys):
             raise Refusal(401, WRONG_KEY, "The key is not valid.")
+        return account
 
     def _refuse(self, problem: Refusal, *, as_200: bool = False) -> Response:
         answer = JSONResponse(self._dialect.refusal(problem), status_code=200 if as_200 else problem.status)
@@ -158,6 +188,11 @@ class ProviderDesk:
             # As it is usually written: clients look for it by exact case. Starlette would write it small.
             answer.raw_headers.append((b"Retry-After", str(problem.wait_seconds).encode()))
         return answer
+
+
+async def _half_sent(_: Request, _error: Exception) -> Response:
+    """What came of an order whose sender left, or was killed, in the middle of it: nothing."""
+    return Response(status_code=400)  # nobody is there to read it
 
 
 def _pass(throttle: Throttle) -> None:

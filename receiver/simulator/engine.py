@@ -10,11 +10,13 @@ from receiver.clock import Clock
 from receiver.simulator.accounts import Accounts
 from receiver.simulator.callbacks import Teller
 from receiver.simulator.faults import decide
+from receiver.simulator.gpt_image import MICROS_PER_UNIT
 from receiver.simulator.links import Links
 from receiver.simulator.media import Draw, make
 from receiver.simulator.model import (
     ANY_IMAGE,
     NO_CREDIT,
+    Account,
     Dialect,
     MadeFile,
     Media,
@@ -53,10 +55,17 @@ class Stage:
     def now(self) -> datetime:
         return self._clock.now()
 
-    def start(self, dialect: Dialect, order: Order, origin: str) -> PlayedTask:
-        """Accept an order; from now on the task plays by itself. Raises Refusal (402)."""
-        price = dialect.price * max(1, len(order.makes))
-        if not self.accounts.take(dialect.name, price):
+    def start(
+        self, dialect: Dialect, order: Order, origin: str, account: Account, request_id: str | None = None
+    ) -> PlayedTask:
+        """Accept an order; from now on the task plays by itself. Raises Refusal (402).
+
+        By a fault it is taken for the one before, whose task is returned, and nothing more is billed.
+        """
+        if order.simulate.same_id_again and (before := self._last_of(dialect.name)):
+            return before
+        price = dialect.price * max(1, len(order.makes)) if order.price is None else order.price
+        if not self.accounts.set_aside(account, price):
             raise Refusal(402, NO_CREDIT, "The balance of this account does not cover it.")
         number, faults = len(self._tasks), self._options.faults
         fate = decide(order.simulate, faults, number, self._options.task_seconds, dialect.failure)
@@ -68,8 +77,11 @@ class Stage:
             fate=fate,
             origin=origin,
             created_at=self._clock.now(),
+            account=account,
+            request_id=request_id,
         )
         task.turn, task.price = self._turns[dialect.name], price
+        task.unit_micros = MICROS_PER_UNIT.get(dialect.name)
         if faults.dying_links or fate.dead_links:
             task.links = self._links
         self._tasks[task.provider, task.id] = task
@@ -78,6 +90,9 @@ class Stage:
         self._running.add(playing)
         playing.add_done_callback(self._running.discard)
         return task
+
+    def _last_of(self, provider: str) -> PlayedTask | None:
+        return next((task for task in reversed(self._tasks.values()) if task.provider == provider), None)
 
     def find(self, provider: str, task_id: str) -> PlayedTask | None:
         return self._tasks.get((provider, task_id))
@@ -108,8 +123,7 @@ class Stage:
             before = task.snapshot(self._clock.now())
             if task.fate.outcome == "completed":
                 task.files = tuple([await self._make(task, index) for index in range(len(task.order.makes))])
-            else:
-                self.accounts.give_back(task.provider, task.price)
+            self.accounts.settle(task.account, task.price, is_billed=task.fate.outcome == "completed")
             task.ended_at = self._clock.now()
             await self._teller.tell(dialect, task, before)
         finally:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from receiver.errors import Misconfigured
+from receiver.simulator.lost_answers import AnswerFault
 
-SHARES = ("drop", "duplicate", "reorder", "fail", "forge", "dead_links", "error_in_200")
+SHARES = ("drop", "duplicate", "reorder", "fail", "forge", "dead_links", "error_in_200", "bad_signatures")
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -28,6 +29,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     forge: float = 0.0
     dead_links: float = 0.0
     error_in_200: float = 0.0
+    bad_signatures: float = 0.0
     dying_links: float = 0.0  # seconds; 0: links live for ever
     rate_limit: int = 0  # status questions a minute, for each provider; 0: no limit
 
@@ -51,10 +53,15 @@ class Simulate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     drop_callback: bool | None = None
     reorder: bool | None = None
     forge: bool | None = None
+    forge_url: str | None = None
     dead_links: bool | None = None
     error_in_200: bool | None = None
+    bad_signature: bool | None = None
     refuse: Literal[400, 402, 429, 500, 503] | None = None
     call_before_answer: bool = False
+    answer: AnswerFault | None = None
+    late_answer: Seconds = 0.0
+    same_id_again: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +86,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     forge: bool
     dead_links: bool
     error_in_200: bool
+    bad_signature: bool
     call_before_answer: bool
 
 
@@ -107,9 +115,10 @@ def decide(asked: Simulate, faults: Faults, number: int, task_seconds: float, fa
         # Whoever asks for an early callback asks for a callback.
         drop_callback=dice.hits("drop", faults.drop, False if early else asked.drop_callback),
         reorder=dice.hits("reorder", faults.reorder, asked.reorder),
-        forge=dice.hits("forge", faults.forge, asked.forge),
+        forge=dice.hits("forge", faults.forge, True if asked.forge_url else asked.forge),
         dead_links=dice.hits("dead_links", faults.dead_links, asked.dead_links),
         error_in_200=dice.hits("error_in_200", faults.error_in_200, asked.error_in_200),
+        bad_signature=dice.hits("bad_signatures", faults.bad_signatures, asked.bad_signature),
         call_before_answer=early,
     )
 

@@ -1,9 +1,10 @@
 """A simulated task: what was ordered, what became of it, and which callbacks were sent."""
 
 import asyncio
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,14 +40,22 @@ class Refusal(ReceiverError):
         self.detail = detail
 
 
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """Who orders and pays: a key at a provider."""
+
+    provider: str
+    key: str | None  # None: an order without one, where any will do
+
+
 class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How the whole simulator behaves; ``simulate`` in a submission decides about one task."""
 
-    keys: Mapping[str, str] = {}  # by provider; one that is not named here takes any key, or none
+    keys: Mapping[str, str | tuple[str, ...]] = {}  # by provider; one that is not named takes any, or none
     credits: float = 1_000_000.0  # what each account begins with; see ``Dialect.price``
     submit_rate_limit: int = 0  # submissions a minute that each provider takes; 0: no limit
     out_of_credit: frozenset[str] = frozenset()  # providers that take orders, but refuse to be asked for them
     task_seconds: float = 2.0  # from submission to end
+    close_idle_after: float = 5.0  # seconds without a request, after which a connection is closed
     retry_factor: float = 1.0  # multiplies the waits between callback attempts
     picture_pixels: int = 1024  # the longest edge; a small picture takes a fiftieth of a large one's time
     faults: Faults = Faults()
@@ -59,7 +68,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     makes: tuple[str, ...]  # ANY_IMAGE or an extension for each file, in the order of the links
     callback_url: str | None
     simulate: Simulate
+    secret: str | None = None  # which it brought, to sign its callback with
     music: bool = False  # it is asked about, and told of, as music is
+    price: float | None = None  # in the unit of the balance; None: ``Dialect.price`` for each file
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +79,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     task_id: str
     model: str | None = None
     music: bool | None = None
+    results: bool = False  # it is asked for these, where a provider has them apart
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +158,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class PlayedTask:
     """One task on the stage; all other values here are frozen."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
         self,
         *,
         number: int,
@@ -156,6 +168,8 @@ class PlayedTask:
         fate: Fate,
         origin: str,
         created_at: datetime,
+        account: Account,
+        request_id: str | None = None,
     ) -> None:
         self.number = number  # in this run, from 0
         self.id = task_id
@@ -164,8 +178,11 @@ class PlayedTask:
         self.fate = fate
         self.origin = origin  # where its files are served from
         self.created_at = created_at
+        self.account = account
+        self.request_id = request_id  # as its order had it
         self.turn = 0  # how many tasks its provider had before
         self.price = 0.0
+        self.unit_micros: int | None = None  # what a unit of the price is worth, where that is known
         self.links: Links | None = None  # None: they live for ever
         self.ended_at: datetime | None = None
         self.files: tuple[MadeFile, ...] = ()
@@ -179,6 +196,11 @@ class PlayedTask:
     @property
     def state(self) -> Literal["running", "completed", "failed"]:
         return "running" if self.ended_at is None else self.fate.outcome
+
+    @property
+    def billed(self) -> float:
+        """What it costs: nothing if it failed."""
+        return 0.0 if self.state == "failed" else self.price
 
     def snapshot(self, now: datetime) -> Snapshot:
         """The task as it is at ``now``, with links whose life begins then."""
@@ -213,18 +235,22 @@ class PlayedTask:
         return msgspec.structs.replace(self.snapshot(now), state="completed", links=links, ended_at=now)
 
     def truth(self) -> dict[str, object]:
-        """What ``GET /truth`` tells; the callback URL is left out because it holds a token."""
+        """What ``GET /truth`` tells; callback URL and key are not shown, as each opens a door."""
         error = Failure(code=self.fate.error_code, message=self.fate.error or "")
         return {
             "number": self.number,
             "provider": self.provider,
             "task_id": self.id,
             "model": self.order.model,
+            "callback_sha256": _sha256(self.order.callback_url),
             "state": self.state,
             "error": msgspec.to_builtins(error) if self.state == "failed" else None,
             "submitted_at": to_text(self.created_at),
             "ended_at": to_text(self.ended_at) if self.ended_at else None,
-            "credits": 0.0 if self.state == "failed" else self.price,
+            "request_id": self.request_id,
+            "key_sha256": _sha256(self.account.key),
+            "credits": self.billed,
+            "billed_micros": None if self.unit_micros is None else round(self.billed * self.unit_micros),
             "simulate": msgspec.to_builtins(self.fate),
             "files": msgspec.to_builtins(self.files),
             "callbacks": msgspec.to_builtins(self.calls),
@@ -233,6 +259,10 @@ class PlayedTask:
             "forgeries": msgspec.to_builtins(self.forgeries),
             "forged_fetches": self.forged_fetches,
         }
+
+
+def _sha256(text: str | None) -> str | None:
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
 
 
 def kind_of(extension: str) -> str:
@@ -246,17 +276,20 @@ class Dialect(Protocol):
     name: str
     submit_path: str
     status_paths: tuple[str, ...]  # with the query that one wants
-    balance_path: str
+    balance_path: str | None
     uploads: str | None  # the path that its uploads hang below
     retries: Retries | None  # None: it never calls back
     failure: Failure  # of a task that has to fail, if nobody asks for another
-    price: float  # of a file, in the unit of its balance: credits or US dollars
+    price: float  # of a file without a price of its own, in the unit of the balance: credits or US dollars
 
     def path_words(self) -> Mapping[str, Iterable[str]]:
         """The words that a part of the submit path may be, where they are few."""
 
     def read_order(self, body: Mapping[str, object], path: Mapping[str, str]) -> Order:
-        """The order in a submission. Raises Refusal (400, INVALID) where the provider would refuse it."""
+        """The order in a submission; ``path`` has what stands in the path, and behind it in the query.
+
+        Raises Refusal (400, INVALID) where the provider would refuse it.
+        """
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
         """Read what a status question asks about."""
@@ -272,3 +305,14 @@ class Dialect(Protocol):
     def callback(self, task: Snapshot) -> object: ...
 
     def refusal(self, problem: Refusal) -> object: ...
+
+
+@runtime_checkable
+class KeyedDialect(Dialect, Protocol):
+    """What a provider has besides that signs by a private key and tells its results apart from the status."""
+
+    keys_path: str  # of its public keys
+    key_word: str  # what stands before a caller's key in place of ``Bearer``
+
+    def results(self, task: Snapshot) -> tuple[int, object]:
+        """The status and the body of the answer about what a task made."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from receiver.clock import Clock
 from receiver.simulator.faults import Failure
+from receiver.simulator.gpt_image import price_at_reapi
 from receiver.simulator.model import (
     BROKEN,
     INVALID,
@@ -45,6 +46,7 @@ _CODES = {
 }
 # https://reapi.ai/docs/gpt-image-2 : ``n`` is fixed at 1; gpt-image-2-official takes up to 4.
 _MOST_IMAGES = {"gpt-image-2": 1}
+_PRICED = ("gpt-image-2", "gpt-image-2-official")
 
 
 class ReapiDialect:
@@ -53,7 +55,7 @@ class ReapiDialect:
     name = "reapi"
     submit_path = "/api/v1/{kind}/generations"
     status_paths: tuple[str, ...] = ("/api/v1/tasks/{task_id}",)
-    balance_path = "/api/v1/balance"  # not documented; clients read ``balance``
+    balance_path: str | None = "/api/v1/balance"  # not documented; clients read ``balance``
     uploads: str | None = None
     retries: Retries | None = None
     failure = Failure(code=80006, message="Request violates content policy")
@@ -68,7 +70,13 @@ class ReapiDialect:
         if makes is None:
             raise Refusal(404, NO_PATH, "There is no such path.")
         model = read_text(body, "model")
-        return Order(model=model, makes=makes(model, body), callback_url=None, simulate=read_simulate(body))
+        return Order(
+            model=model,
+            makes=makes(model, body),
+            callback_url=None,
+            simulate=read_simulate(body),
+            price=price_at_reapi(body, is_official=model != "gpt-image-2") if model in _PRICED else None,
+        )
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:  # noqa: ARG002 - the id is in the path
         return Question(task_id=path["task_id"])

@@ -63,13 +63,13 @@ def read_image_urls(fields: Mapping[str, object], *, most: int = 16) -> int:
     return len(named)
 
 
-def read_callback_url(body: Mapping[str, object]) -> str | None:
+def read_callback_url(fields: Mapping[str, object], key: str = "callback_url") -> str | None:
     """The callback URL; None if there is none, or null. Only loopback addresses are accepted."""
-    value = body.get("callback_url")
+    value = fields.get(key)
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > 2048:
-        raise invalid("callback_url must be a URL of at most 2048 characters")
+        raise invalid(f"{key} must be a URL of at most 2048 characters")
     elsewhere = invalid("the simulator calls only http(s) URLs on loopback addresses")
     try:
         parsed = httpx2.URL(value)
@@ -93,6 +93,8 @@ def is_loopback(host: str) -> bool:
 def read_simulate(body: Mapping[str, object]) -> Simulate:
     """The fate that the submission asks for. Unknown fields are refused: a typing error must not pass."""
     try:
-        return msgspec.convert(body.get("simulate", {}), Simulate)
+        asked = msgspec.convert(body.get("simulate", {}), Simulate)
     except msgspec.ValidationError as exc:
         raise invalid(f"simulate: {exc}") from exc
+    read_callback_url({"forge_url": asked.forge_url}, "forge_url")
+    return asked

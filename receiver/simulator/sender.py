@@ -9,6 +9,7 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.errors import Rejected
 from receiver.simulator.model import CallAttempt, Retries
+from receiver.simulator.signing import Sign, unsigned
 
 MAX_ANSWER_BYTES = 10_000
 MAX_AT_ONCE = 256  # callbacks under way; the rest wait, so that a burst does not use up the descriptors
@@ -36,10 +37,11 @@ class Caller:
         retries: Retries,
         note: Callable[[CallAttempt], None],
         *,
+        sign: Sign = unsigned,
         copy: int = 1,
         wait_seconds: float = 0.0,
     ) -> None:
-        """Send ``body`` until ``retries`` is satisfied or used up; every attempt is noted.
+        """Send ``body`` until ``retries`` is satisfied or used up; every attempt is signed anew, and noted.
 
         ``wait_seconds`` comes before the first, and is a provider's wait like those between attempts.
         """
@@ -50,7 +52,7 @@ class Caller:
                 status, error, answer = None, None, None
                 try:
                     async with asyncio.timeout(retries.timeout_seconds):
-                        headers = {"Content-Type": "application/json"}
+                        headers = {"Content-Type": "application/json", **sign(body, sent_at)}
                         async with self._http.stream("POST", url, content=body, headers=headers) as response:
                             status, answer = response.status_code, await _read_answer(response)
                 except TimeoutError:

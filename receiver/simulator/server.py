@@ -4,12 +4,16 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
 
 import msgspec
 import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receiver.errors import Misconfigured, Unavailable
 from receiver.simulator.app import DIALECTS, create_simulator
+from receiver.simulator.lost_answers import HANG_UP
 from receiver.simulator.model import SimulatorOptions
 from receiver.simulator.requests import is_loopback
 
@@ -50,11 +54,12 @@ async def serve_providers(
         app = create_simulator(options, own_ports=dict(zip(ports[1:], names, strict=True)))
         config = uvicorn.Config(
             app,
-            http="h11",  # the one that writes names of headers as they are given
+            http=_Protocol,
             log_config=None,
             access_log=False,
             lifespan="on",
             ws="none",
+            timeout_keep_alive=(options or SimulatorOptions()).close_idle_after,  # type: ignore[arg-type] # uvicorn takes fractions, too
             timeout_graceful_shutdown=2,
         )
         server = _Server(config)
@@ -85,6 +90,18 @@ def _listen(host: str, port: int) -> socket.socket:
     # Connections inherit it; asyncio sets it only on sockets that name their protocol, and this one does not.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+class _Protocol(H11Protocol):
+    """Writes names of headers as they are given, and can be told to close a connection unanswered."""
+
+    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.app = self._with_way_out
+
+    async def _with_way_out(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("extensions", {})[HANG_UP] = self.transport.close
+        await self.config.loaded_app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

@@ -7,6 +7,7 @@ from receiver import payload
 from receiver.clock import Clock
 from receiver.simulator import music
 from receiver.simulator.faults import Failure
+from receiver.simulator.gpt_image import price_at_vidgo
 from receiver.simulator.model import Order, Question, Refusal, Retries, Snapshot
 from receiver.simulator.requests import (
     invalid,
@@ -36,11 +37,11 @@ class VidgoDialect:
         "/api/generate/status/{task_id}",
         "/api/generate/detail/music?task_id={task_id}",
     )
-    balance_path = "/api/user/balance"  # .../account-management/user-balance
+    balance_path: str | None = "/api/user/balance"  # .../account-management/user-balance
     uploads: str | None = "/api/common/upload"  # .../file-series
     retries: Retries | None = Retries(waits_seconds=(1.0, 2.0, 4.0), timeout_seconds=10.0)
     failure = Failure(code=None, message="The prompt violates our content policy")
-    price = 2.0  # credits; gpt-image-2 in low quality at 1K
+    price = 2.0  # credits
     music_models = music.VIDGO
 
     def path_words(self) -> Mapping[str, Iterable[str]]:
@@ -58,7 +59,12 @@ class VidgoDialect:
             callback_url=read_callback_url(body),
             simulate=read_simulate(body),
             music=items is not None,
+            price=self.price_of(wanted) if model in ONE_IMAGE_MODELS else None,
         )
+
+    def price_of(self, wanted: Mapping[str, object]) -> float:
+        """What one image of gpt-image-2 costs. Raises Refusal."""
+        return price_at_vidgo(wanted)
 
     def asked_for(self, path: Mapping[str, str], query: Mapping[str, str]) -> Question:
         """Music has a status path of its own; that it is found at no other is assumed."""
