@@ -95,7 +95,7 @@ def read(document: object) -> Report:
     # flat, in ``files`` (webhooks/express-webhook/server.mjs).
     output, flat_output = payload.mapping(data.get("output")), payload.mapping(outer.get("output"))
     places = data.get("files"), output.get("files"), outer.get("files"), flat_output.get("files")
-    return payload.build_report(
+    report = payload.build_report(
         task_id=payload.task_id(fields.get("task_id")),
         word=payload.text(fields.get("status"), 100),
         states=_STATES,
@@ -104,6 +104,7 @@ def read(document: object) -> Report:
         is_fileless=_is_fileless,
         error=payload.error_of(fields.get("error"), message=fields.get("error_message")),
     )
+    return payload.with_credits(report, fields.get("credits_amount"))  # APIDot's site, in status answers
 
 
 def status_request(task_id: str, model: str | None) -> StatusRequest:

@@ -58,6 +58,11 @@ def is_ours(outcome: Outcome) -> bool:
     return PROVIDER_FAILURES[outcome] is _OURS
 
 
+def is_of_a_key(outcome: Outcome) -> bool:
+    """Whether it is said of the key that was shown, so that another one may do better."""
+    return is_ours(outcome) or outcome is Outcome.RATE_LIMITED
+
+
 class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
     """Open until ``until``, and half-open from then on. A closed circuit has no state (None)."""
 

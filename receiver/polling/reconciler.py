@@ -3,7 +3,7 @@
 A poll result enters by the same door as a callback, so that both at once make one event.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -64,13 +64,24 @@ MOST_ATTEMPTS_UNASKED = 50
 _WEAK = frozenset({Proof.PROVIDER, Proof.NONE})
 
 
-def confirmation(policy: Confirm, status_client: StatusClient) -> Callable[[str, Proof], bool]:
+def told_in_parts(providers: Mapping[str, Provider], status_client: StatusClient) -> frozenset[str]:
+    """The providers whose callbacks have a part of a result, and that can be asked for the whole."""
+    asked = filter(status_client.can_ask, providers)
+    return frozenset(name for name in asked if not providers[name].facts.tells_all)
+
+
+def confirmation(
+    policy: Confirm, status_client: StatusClient, in_parts: Collection[str] = ()
+) -> Callable[[str, Proof], bool]:
     """Whether a callback with some proof counts only once the provider's status answer says the same.
 
-    Where the provider cannot be asked, ``weak`` trusts the callback; ``always`` holds it until it can.
+    Where the provider cannot be asked, ``weak`` trusts the callback; ``always`` holds it until it can. What
+    providers ``in_parts`` say is never all, whatever proves it: they can be asked.
     """
 
     def confirms(provider: str, proof: Proof) -> bool:
+        if provider in in_parts:
+            return True
         if policy is Confirm.WEAK:
             return proof in _WEAK and status_client.can_ask(provider)
         return policy is Confirm.ALWAYS
@@ -129,7 +140,7 @@ class Reconciler:
         started_at = self._clock.now()
         if work.held and await self._counts(await self._store.list_held(work)):
             return await self._settle_judged(work, started_at)
-        answer = await self._status_client.ask(work.provider, work.task_id, work.model)
+        answer = await self._status_client.ask(work.provider, work.task_id, work.model, work.upstream_key)
         now = self._clock.now()
         settlement = Settlement(
             outcome=answer.outcome,
@@ -210,7 +221,7 @@ class Reconciler:
         """
         if not found:
             return False
-        read = await read_again(self._providers, found)
+        read = await read_again(self._providers, found, self._ingest.in_parts)
         return await self._ingest.judge_held(read, self._clock.now())
 
     async def _settle_judged(self, work: PollWork, started_at: datetime) -> Settlement:
@@ -256,12 +267,13 @@ class Reconciler:
         # time, as leaps are told from one look to the next.
         if not self._leaps.lived(patience) or now < work.submitted_at + patience:
             return False
-        if answer.outcome in _TOLD:
+        if answer.outcome in _TOLD or answer.outcome is Outcome.KEY_GONE:
             return False
+        lasting, key = self._status_client.lasting, work.upstream_key
         if answer.outcome in MENDABLE:  # by the operator
-            return self._status_client.lasting(work.provider, MENDABLE) is None
+            return lasting(work.provider, MENDABLE, key) is None
         # A provider that was not asked may answer in a little while.
-        away_for = None if answer.asked else self._status_client.lasting(work.provider, {answer.outcome})
+        away_for = None if answer.asked else lasting(work.provider, {answer.outcome}, key)
         return away_for is None or away_for >= UNASKED_LOSS
 
     async def renew(self, work: AssetWork) -> Renewal | None:
@@ -275,7 +287,11 @@ class Reconciler:
         if again_at is not None:
             detail = "a new link will be asked for when the provider's pace allows"
             return Renewal(at=self._clock.now(), detail=detail, retry_at=again_at)
-        answer = await self._status_client.ask(work.provider, work.task_id, work.model)
+        key = None
+        if self._status_client.has_several_keys(work.provider):
+            standing = await self._store.get_standing(work.provider, work.task_id)
+            key = standing.order.upstream_key if standing is not None and standing.order is not None else None
+        answer = await self._status_client.ask(work.provider, work.task_id, work.model, key)
         if answer.outcome in PROVIDER_FAILURES:
             if self._turns:
                 await self._turns.close(work.provider)
