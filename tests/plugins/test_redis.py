@@ -17,6 +17,7 @@ from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.sinks.redis import RedisSink
 from receiver.sinks.redis.answers import code_of
+from receiver.sinks.redis.server import LiveConnection
 from receiver.testing import sample_notification as notification
 from receiver.testing.sinks import OpenSink, ServerBatchSinkContract, batch_outcomes, failure
 from tests.support.manual import section
@@ -83,6 +84,20 @@ class TestRedisSink(ServerBatchSinkContract):
         ends = await batch_outcomes(sink, messages)
         assert [place for place, end in enumerate(ends) if end is not None] == [50]
         assert server.received() == [message.body for message in messages[:50] + messages[51:]]
+
+    async def test_a_connection_that_was_just_lost_holds_up_no_other(self, server: RedisServer) -> None:
+        server.start()
+        connection = LiveConnection(port=server.port, protocol=2)
+        await connection.send_command("PING")
+        assert await connection.read_response() == b"PONG"
+        assert connection._writer is not None
+        connection._writer.transport.abort()  # as when the server's reset arrives between look and write
+        with pytest.raises(exceptions.ConnectionError):
+            await connection.send_command("PING")
+        async with asyncio.timeout(5):  # the next socket has the number of the lost one
+            await connection.send_command("PING")
+            assert await connection.read_response() == b"PONG"
+        await connection.disconnect()
 
     @pytest.mark.parametrize("lacking", ["eval", "exists", "set", "xadd"])
     async def test_of_a_batch_of_a_user_without_a_permission_nothing_is_added_however_often_it_is_tried(

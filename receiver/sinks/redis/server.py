@@ -1,12 +1,12 @@
 """A Redis server that a sink sends to: its URL, its connections, one deadline for all that is asked of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -19,6 +19,24 @@ CONNECTIONS = 16
 DEDUPE_SECONDS = 7 * 86_400  # longer than retries go on, so that none of them is told twice
 MOST_DEDUPE_SECONDS = 10 * 365 * 86_400
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs")
+
+
+class LiveConnection(Connection):
+    """The driver's connection, but nothing is written once it is known to be lost.
+
+    Python 3.12 and the first releases of 3.13 keep waiting for such a write, by the number of a socket that
+    is closed by then; who connects next is given that number, and never told of being connected (cpython
+    issue 136234). So a server that ends a connection could cost the next publish all of its time. TLS is
+    not concerned: it writes in another way.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        if self._writer is not None and self._writer.is_closing():
+            await self.disconnect(nowait=True)
+            raise exceptions.ConnectionError("the server ended the connection")
+        await super().send_packed_command(command, check_health)
 
 
 class RedisServer:
@@ -86,6 +104,7 @@ def _pool(url: SinkUrl, options: PluginOptions) -> ConnectionPool:
     return ConnectionPool.from_url(
         # Without the query, in which the driver would look for options of its own.
         scheme + url.location.removeprefix(url.scheme),
+        connection_class=LiveConnection,  # for rediss the driver puts its own in this place
         max_connections=10_000,  # bounded by the server's places
         protocol=2,  # also spoken by servers before Redis 6, and nothing here needs more
         # There is one deadline for all of it. The driver's own for a write goes through wait_for,
