@@ -73,7 +73,7 @@ class Alerter:
     is away, what was told is remembered here, and kept when it is back.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each a part of what it tells
         self,
         *,
         store: Store,
@@ -82,15 +82,20 @@ class Alerter:
         clock: Clock,
         is_mine: Callable[[str], bool],
         service: str,
+        overview: str | None,
         as_slack: bool,
     ) -> None:
-        """``service`` names this one in what is told; ``as_slack``: as Slack's incoming webhooks take it."""
+        """``service`` names this one in what is told; ``as_slack``: as Slack's incoming webhooks take it.
+
+        ``overview`` is the address of the page that shows the lines, where there are pages.
+        """
         self._store = store
         self._sink = sink
         self._look = look
         self._clock = clock
         self._is_mine = is_mine
         self._service = service
+        self._overview = overview
         self._as_slack = as_slack
         self._begun = clock.uptime()
         self._met: set[str] = set()  # lines that were there since
@@ -136,7 +141,11 @@ class Alerter:
     async def _tell(self, told: Told, now: datetime) -> bool:
         """Whether it arrived. Of a receiver of alerts that fails one line is logged, and no alert made."""
         id_ = self._clock.new_id("alert")
-        body = slack_text(told, self._service) if self._as_slack else document(told, self._service, now)
+        page = f"{self._overview}#{told.alert.key}" if self._overview else None
+        if self._as_slack:
+            body = slack_text(told, self._service, page)
+        else:
+            body = document(told, self._service, page, now)
         message = Notification(
             event_id=id_, dedupe_key=id_, type=told.change, subject=told.alert.key, body=body
         )
@@ -159,7 +168,7 @@ class Alerter:
             log.warning("alerts.failed", outcome=outcome, reason="RECEIVER_ALERT_URL does not take it")
 
 
-def document(told: Told, service: str, now: datetime) -> bytes:
+def document(told: Told, service: str, page: str | None, now: datetime) -> bytes:
     """As JSON, in the shape that Standard Webhooks recommends: type, timestamp, data."""
     line, alert = told.line, told.alert
     data = {
@@ -171,11 +180,12 @@ def document(told: Told, service: str, now: datetime) -> bytes:
         "images": line.images if line else None,
         "step": line.step if line else None,
         "command": line.command if line else None,
+        "page": page if line else None,
     }
     return msgspec.json.encode({"type": told.change, "timestamp": to_text(now), "data": data})
 
 
-def slack_text(told: Told, service: str) -> bytes:
+def slack_text(told: Told, service: str, page: str | None) -> bytes:
     """As one text, which Slack and what speaks like it show."""
     line, alert = told.line, told.alert
     if line is None:
@@ -185,6 +195,7 @@ def slack_text(told: Told, service: str) -> bytes:
         command = f": `{line.command}`" if line.command else ""
         mark = _MARKS.get(line.severity, ":information_source:")
         text = f"{mark} {service}, {line.severity}: {line.cause}{images}\nto do: {line.step}{command}"
+        text += f"\n{page}" if page else ""
     return msgspec.json.encode({"text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")})
 
 

@@ -79,6 +79,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     loops: Mapping[str, str] = {}  # by name its state, wherever it runs
     crashes: Mapping[str, Crash] = {}
     disk: Disk | None = None
+    is_disk_known: bool = True
     sinks: Mapping[str, SinkSeen] = {}
     providers: Mapping[str, ProviderSeen] = {}
     unauthorised: Burst | None = None  # callbacks without a good token

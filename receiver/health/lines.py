@@ -56,10 +56,11 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_order(lines: Iterable[Line]) -> list[Line]:
-    """Those that touch most images first; of equal ones the oldest, and one without a time last."""
+    """The most severe first, of those what touches most images, then the oldest; without a time last."""
     return sorted(
         lines,
         key=lambda line: (
+            line.severity.rank,
             -(MOST_COUNTED * 2 if line.images is None else line.images),
             line.since is None,
             line.since.timestamp() if line.since else 0.0,

@@ -2,9 +2,10 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from receiver.clock import Clock
 from receiver.config.fields import key_variable
@@ -12,6 +13,7 @@ from receiver.errors import Unavailable
 from receiver.fetching.fetcher import reserved_bytes
 from receiver.health.facts import Disk, Facts, Limits, ProviderSeen, SinkSeen
 from receiver.health.lines import HealthReport, rule_of
+from receiver.health.one_look import OneLook
 from receiver.health.rules import RULES, is_known, judge
 from receiver.health.watch import Watch
 from receiver.lanes import NOWHERE
@@ -22,9 +24,10 @@ from receiver.polling.status_client import StatusClient
 from receiver.polling.turns import poll_lane
 from receiver.ports import Provider
 from receiver.relay import Relay
+from receiver.threads import beside
 from receiver.worker import RUNNING
 
-PATIENCE_SECONDS = 1.0  # for the record: what takes longer is not known now
+PATIENCE_SECONDS = 1.0  # for the record and the disk: what takes longer is not known now
 
 
 class HealthLook:
@@ -62,6 +65,7 @@ class HealthLook:
         self._providers = providers
         self._sinks = tuple(sinks)
         self._data_dir = data_dir
+        self._disk_look: OneLook[Disk | None] = OneLook()
         self._told_since: Mapping[str, datetime] = {}  # lanes of others that are not well
         self._lines_since: Mapping[str, datetime] = {}
 
@@ -81,7 +85,9 @@ class HealthLook:
         )
 
     async def _facts(self) -> Facts:
-        found, backlog = await asyncio.gather(self._check_store(), self._counted())
+        found, backlog, (disk, is_disk_known) = await asyncio.gather(
+            self._check_store(), self._counted(), self._disk_seen()
+        )
         now, elsewhere = self._clock.now(), self._elsewhere()
         told = {name for name, state in elsewhere.items() if state not in {RUNNING, NOWHERE}}
         self._told_since = _noticed(self._told_since, told, now)
@@ -91,9 +97,10 @@ class HealthLook:
             store_problem=None if found == "ok" else found,
             loops={**self._states(), **elsewhere},
             crashes=dict(self._watch.crashes),
-            disk=_disk(self._data_dir),
-            sinks={name: self._sink(name, elsewhere, now) for name in self._sinks},
-            providers={name: self._provider(name, elsewhere, now) for name in self._providers},
+            disk=disk,
+            is_disk_known=is_disk_known,
+            sinks={name: self.sink(name) for name in self._sinks},
+            providers={name: self.provider(name) for name in self._providers},
             unauthorised=self._watch.unauthorised,
             refused=self._watch.refused,
             clock_move=self._watch.clock_move,
@@ -107,14 +114,26 @@ class HealthLook:
         except (TimeoutError, Unavailable):
             return None
 
-    def _sink(self, name: str, elsewhere: Mapping[str, str], now: datetime) -> SinkSeen:
-        lane = sink_lane(name)
-        told = elsewhere.get(lane, RUNNING)
+    async def _disk_seen(self) -> tuple[Disk | None, bool]:
+        """The disk, and whether it answered in time."""
+
+        def look() -> Coroutine[Any, Any, Disk | None]:
+            return beside(lambda: _disk(self._data_dir), "disk")
+
+        try:
+            return await self._disk_look.within(PATIENCE_SECONDS, look), True
+        except TimeoutError:
+            return None, False
+
+    def sink(self, name: str) -> SinkSeen:
+        """How a sink takes events, here or where another process sends to it."""
+        lane, now = sink_lane(name), self._clock.now()
+        told = self._elsewhere().get(lane, RUNNING)
         if told == NOWHERE:  # a line of its loop says so
             return SinkSeen(state=SinkState.OK)
         if told != RUNNING:
             return SinkSeen(
-                state=sink_state_told(told), outcome=_outcome_told(told), since=self._told_since[lane]
+                state=sink_state_told(told), outcome=_outcome_told(told), since=self._told_since.get(lane)
             )
         last, failing = self._relay.answers.get(name), self._relay.failing_for(name)
         return SinkSeen(
@@ -123,12 +142,13 @@ class HealthLook:
             since=now - failing if failing else None,
         )
 
-    def _provider(self, name: str, elsewhere: Mapping[str, str], now: datetime) -> ProviderSeen:
+    def provider(self, name: str) -> ProviderSeen:
+        """Whether a provider can be asked, here or where another process does it."""
         facts, lane, client = self._providers[name].facts, poll_lane(name), self._status_client
-        told = elsewhere.get(lane, RUNNING)
+        told, now = self._elsewhere().get(lane, RUNNING), self._clock.now()
         outcome, since = None, None
         if told not in {RUNNING, NOWHERE}:
-            outcome, since = _outcome_told(told), self._told_since[lane]
+            outcome, since = _outcome_told(told), self._told_since.get(lane)
         elif problem := client.problem(name):
             outcome = _outcome_told(problem)
             since = now - (client.lasting(name, PROVIDER_FAILURES) or timedelta())

@@ -42,7 +42,8 @@ def judge(facts: Facts, noticed: Mapping[str, datetime]) -> list[Line]:
 
 def is_known(rule: Rule, facts: Facts) -> bool:
     """Whether what a rule looks at could be read."""
-    return facts.backlog is not None or not rule.of_record
+    is_readable = facts.backlog is not None or not rule.of_record
+    return is_readable and (facts.is_disk_known or rule.find is not _disk)
 
 
 # --- this service -----------------------------------------------------------------------------------
@@ -410,8 +411,8 @@ def _lost(facts: Facts) -> Iterator[Line]:
             since=lost.first_at,
             cause=f"Tasks were given up as lost within a day, as nobody told their end: {number(lost.count)}",
             images=lost.count,
-            step="ask the provider about them once more, then its support",
-            command="receiver replay --stage poll",
+            step="ask the provider's support about them: they have ended, and are not asked about again",
+            command="receiver tasks list --state failed",
         )
 
 
