@@ -7,7 +7,9 @@ sink.fail_with = Unavailable("away")
 body = sample_callback("vidgo", "task-1", files=["https://media.example/0.png"])
 message = sample_notification("evt_1")
 
-What every sink must do is in ``receiver.testing.sinks``, which needs pytest and pytest-asyncio.
+What every sink must do is in ``receiver.testing.sinks``, which needs pytest and pytest-asyncio. To a test run
+that names this module in ``pytest_plugins`` it gives the fixtures of ``receiver.testing.fixtures``. (Nothing
+here asserts: PYTEST_DONT_REWRITE.)
 """
 
 import itertools
@@ -33,6 +35,8 @@ from receiver.models import (
 )
 from receiver.options import PluginOptions
 from receiver.times import to_text
+
+pytest_plugins = ("receiver.testing.fixtures",)  # which pytest alone reads
 
 # Counted over all clocks of the process: a test that makes a second clock for a second run on the same
 # store must not get the ids of the first.
@@ -162,8 +166,8 @@ def sample_callback(
     """The body by which a provider says that a task is done, or with ``error`` that it failed.
 
     Shaped as each provider documents it, unsigned; of one that sends no callbacks as its status answer, and
-    so is a failure of Ideogram's. Black Forest Labs have one file, the first, and Luma two at most. Raises
-    ValueError for a provider it has no sample of.
+    so is a failure of Ideogram's. Black Forest Labs, Midjourney and Runblob have one file, the
+    first, Luma two at most, and OpenAI none. Raises ValueError for a provider it has no sample of.
     """
     if provider not in _SAMPLES:
         raise ValueError(f"no sample for {provider!r}; there are {', '.join(_SAMPLES)}")
@@ -285,6 +289,41 @@ def _runway(task_id: str, files: list[str], error: str | None) -> dict[str, Any]
     return {"id": task_id, "status": "SUCCEEDED", "output": files}
 
 
+def _runware(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    item = {"taskType": "imageInference", "taskUUID": task_id}
+    if error:
+        said = {"code": "providerError", "message": error}
+        return {"data": [{**item, "status": "error"}], "errors": [said]}
+    return {"data": [{**item, "imageURL": url, "cost": 0.0013} for url in files] or [item]}
+
+
+def _openai(task_id: str, _files: list[str], error: str | None) -> dict[str, Any]:
+    task: dict[str, Any] = {"id": task_id}
+    if error:  # which only its status answer has
+        task["error"] = {"code": "server_error", "message": error}
+    kind = "response.failed" if error else "response.completed"
+    return {"id": "evt_1", "object": "event", "type": kind, "data": task}
+
+
+def _kling(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    state = {"task_status": "failed" if error else "succeed", "task_status_msg": error or ""}
+    images = [] if error else [{"index": index, "url": url} for index, url in enumerate(files)]
+    return {"task_id": task_id, **state, "created_at": 1767225600000, "task_result": {"images": images}}
+
+
+def _midjourney(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    state = "FAILURE" if error else "SUCCESS"
+    image = "" if error or not files else files[0]
+    task = {"id": task_id, "action": "IMAGINE", "status": state, "progress": "100%"}
+    return {**task, "imageUrl": image, "failReason": error or ""}
+
+
+def _runblob(task_id: str, files: list[str], error: str | None) -> dict[str, Any]:
+    image = None if error or not files else files[0]
+    state = "failed" if error else "completed"
+    return {"task_uuid": task_id, "status": state, "result_image_url": image, "message": error}
+
+
 _SAMPLES: Mapping[str, Callable[[str, list[str], str | None], dict[str, Any]]] = {
     "vidgo": _unified,
     "apidot": _unified,
@@ -302,4 +341,9 @@ _SAMPLES: Mapping[str, Callable[[str, list[str], str | None], dict[str, Any]]] =
     "evolink": _evolink,
     "apimart": _apimart,
     "runway": _runway,
+    "runware": _runware,
+    "openai": _openai,
+    "kling": _kling,
+    "midjourney": _midjourney,
+    "runblob": _runblob,
 }
