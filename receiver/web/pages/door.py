@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.errors import Rejected, Unavailable
+from receiver.metrics import RecentCount
 from receiver.models import PageRole
 from receiver.runtime import Runtime
 from receiver.web import problems
@@ -19,9 +20,12 @@ from receiver.web.endpoints import unless_left
 from receiver.web.limits import BodyLimiter, Limits, announces_body
 from receiver.web.pages.forms import MAX_BYTES, check_form, read_form, read_query
 from receiver.web.pages.log_ins import LogIns
+from receiver.web.pages.pauses import Pauses
 from receiver.web.pages.refusals import Refusal, not_allowed
 from receiver.web.pages.rendering import render, respond
 from receiver.web.pages.security import (
+    HEADERS,
+    NEVER_KEPT,
     cookie_policy,
     is_marked,
     is_same_origin,
@@ -30,11 +34,16 @@ from receiver.web.pages.security import (
 )
 from receiver.web.pages.static import show_static
 from receiver.web.pages.visits import Access, MenuItem, Page, Visit
+from receiver.web.pages.wrongs import count_wrongs
 
 log = structlog.get_logger()
 
 # Forms are few and small, and strangers may send one: they get no share of what callbacks have.
 INTAKE = {"max_requests": 64, "max_token_requests": 32, "max_waiting_bytes": 2**22, "max_token_bytes": 2**21}
+_UNROUTED = {
+    404: ("No such page", "There is nothing at this address."),
+    405: ("Not possible", "This address does not take what was sent to it, so nothing was done."),
+}
 REFRESHED = "refreshed"  # marks a URL that was asked for once more, for its cookie
 
 
@@ -44,14 +53,17 @@ class PageDoor:
     def __init__(self, runtime: Runtime, log_ins: LogIns, pages: Sequence[Page]) -> None:
         self._runtime = runtime
         self._log_ins = log_ins
-        self._pages = pages
+        has_gateway = runtime.settings.gateway
+        self._pages = [page for page in pages if has_gateway or not page.is_of_gateway]
+        self._health = RecentCount(runtime.health.look, time.monotonic)
+        self._pauses = Pauses(runtime.clock)
         self._intake = BodyLimiter(
             Limits(body_timeout_seconds=runtime.settings.body_timeout_seconds, **INTAKE)
         )
         self._prefix = urlsplit(runtime.settings.public_url).path
         self._cookies = cookie_policy(runtime.settings)
         self._menu = tuple(
-            MenuItem(title=page.menu, path=page.path, access=page.access) for page in pages if page.menu
+            MenuItem(title=page.menu, path=page.path, access=page.access) for page in self._pages if page.menu
         )
 
     def routes(self) -> list[Route]:
@@ -65,6 +77,22 @@ class PageDoor:
             Route("/admin/static/{hash}/{name}", show_static, methods=["GET"]),
             *(self._route(path, methods) for path, methods in by_path.items()),
         ]
+
+    async def answer_unrouted(self, request: Request, error: Exception) -> Response:
+        """No such page, or not by this method: as a page to people, and to programs as everywhere."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return await problems.for_unrouted(request, error)
+        status, headers = 404, None
+        if isinstance(error, HTTPException):
+            status, headers = error.status_code, error.headers
+
+        async def refuse(_visit: Visit) -> Response:
+            raise Refusal(status, *_UNROUTED.get(status, _UNROUTED[404]))
+
+        page = Page(path="(no page)", answer=refuse, access=Access.ANYONE)
+        response = await self._answer(page, request)
+        response.headers.update(headers or {})
+        return response
 
     def _route(self, path: str, by_method: dict[str, Page]) -> Route:
         async def answer(request: Request) -> Response:
@@ -80,7 +108,7 @@ class PageDoor:
         return self._visit(request).redirect("/admin/")
 
     def _visit(self, request: Request) -> Visit:
-        return Visit(self._runtime, self._log_ins, request, self._menu, self._prefix)
+        return Visit(self._runtime, self._log_ins, self._pauses, request, self._menu, self._prefix)
 
     async def _answer(self, page: Page, request: Request) -> Response:
         started = time.perf_counter()
@@ -128,13 +156,22 @@ class PageDoor:
             raise not_allowed("This form was not sent by a page of this service, so nothing was done.")
         visit.query = read_query(visit.request.scope["query_string"])
         cookie = visit.request.cookies.get(self._cookies.name) if self._cookies else None
-        visit.visitor = await self._log_ins.find(cookie)
+        visit.visitor = await self._log_ins.find(
+            cookie, is_there=not page.is_part, is_to_look=page.method == "GET"
+        )
         if visit.visitor is None and page.access is not Access.ANYONE:
             return self._to_log_in(visit)
         _check_role(page, visit.role)
+        if visit.visitor is not None and not page.is_file and not page.is_part:
+            report = await self._health.get()
+            visit.wrongs = count_wrongs(report.lines)
         if page.method == "GET":
             answering = page.answer(visit)
-            return await (answering if page.is_file else unless_left(visit.request, answering))
+            response = await (answering if page.is_file else unless_left(visit.request, answering))
+            if visit.visitor is not None and visit.visitor.is_remembered and response.status_code == 200:
+                response.status_code = 503  # it shows what memory knows
+                response.headers["retry-after"] = str(problems.RETRY_AFTER_SECONDS)
+            return response
         check_form(headers)
         self._intake.check(headers, MAX_BYTES)
         with self._intake.reserve(visit.caller, MAX_BYTES) as waiting:
@@ -146,6 +183,8 @@ class PageDoor:
     def _to_log_in(self, visit: Visit) -> Response:
         """Ask a browser that may have kept its cookie back to ask again, by itself; all others to log in."""
         request, place = visit.request, visit.place
+        if request.headers.get("hx-request") == "true":  # the whole page asks for a log-in, not a part of it
+            return Response(status_code=401, headers={**HEADERS, **NEVER_KEPT, "hx-refresh": "true"})
         if request.method not in {"GET", "HEAD"}:
             return visit.redirect("/admin/login")
         if not visit.query.get(REFRESHED) and may_lack_cookie(request.headers):

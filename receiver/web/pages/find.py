@@ -109,6 +109,8 @@ def _only_place(found: Found) -> str | None:
         return f"/admin/tasks/{path_part(task.provider)}/{path_part(task.task_id)}"
     if found.replay:
         return f"/admin/replays/{path_part(found.replay)}"
+    if found.reservation:
+        return f"/admin/submissions/{path_part(found.reservation.id)}"
     return f"/admin/tasks?owner={path_part(found.owner)}" if found.owner else None
 
 
