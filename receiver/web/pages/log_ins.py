@@ -19,7 +19,7 @@ from receiver.clock import Clock
 from receiver.config.bearer import parse_bearer
 from receiver.config.settings import Settings
 from receiver.errors import Unavailable
-from receiver.models import PageRole, Session
+from receiver.models import Act, Actor, Door, PageRole, Session, audit_entry
 from receiver.ports import Store
 from receiver.tokens import Tokens
 
@@ -27,6 +27,8 @@ SESSION = timedelta(hours=12)
 IDLE = timedelta(minutes=60)
 SEEN_EVERY = timedelta(minutes=1)
 MOST_SESSIONS = 20  # of a token
+REMEMBERED = timedelta(minutes=10)  # without the record, for whoever was just looking
+MOST_REMEMBERED = 500
 CODE_SECONDS = 60
 MOST_NAME_CHARACTERS = 64
 
@@ -49,6 +51,7 @@ class Visitor(msgspec.Struct, frozen=True, kw_only=True):
     secret: str  # the session's id as the cookie has it
     session: Session
     name: str
+    is_remembered: bool = False  # the record is away, and had it a while ago
 
     @property
     def role(self) -> PageRole:
@@ -70,6 +73,7 @@ class LogIns:
         roles = ((PageRole.VIEWER, settings.viewer_tokens), (PageRole.ADMIN, settings.admin_tokens))
         for role, texts in roles:
             self._know(role, texts)
+        self._remembered: dict[str, tuple[datetime, Session]] = {}  # as they were read, the latest last
         self.wrong = WrongTokens(clock)
 
     def _know(self, role: PageRole, texts: Iterable[str]) -> None:
@@ -105,29 +109,55 @@ class LogIns:
             seen_at=now,
             expires_at=expires_at,
         )
-        await self._store.open_session(session, MOST_SESSIONS)
+        actor = Actor(who=person.name, role=person.role, door=Door.PAGE, said_name=session.said_name)
+        await self._store.open_session(session, MOST_SESSIONS, audit_entry(Act.LOGGED_IN, actor, now))
         return self._signed("session", secret, expires_at), int(SESSION.total_seconds())
 
-    async def find(self, cookie: str | None) -> Visitor | None:
-        """The session that a cookie leads to, if it is not over. Raises Unavailable."""
+    async def find(
+        self, cookie: str | None, *, is_there: bool = True, is_to_look: bool = True
+    ) -> Visitor | None:
+        """The session that a cookie leads to, if it is not over. Raises Unavailable.
+
+        ``is_there``: a person asked, and no page by itself. While the record is away, whoever is there only
+        ``is_to_look`` and was seen a few minutes ago stays in: that is when the overview is wanted most.
+        """
         now = self._clock.now()
         secret = self._opened("session", cookie, now)
-        session = await self._store.pages.get_session(_hashed(secret)) if secret else None
-        if secret is None or session is None:
+        if secret is None:
+            return None
+        session_id, is_remembered = _hashed(secret), False
+        try:
+            session = await self._store.pages.get_session(session_id)
+        except Unavailable:
+            at, session = self._remembered.get(session_id, (now, None))
+            if session is None or not is_to_look or now - at >= REMEMBERED:
+                raise
+            is_remembered = True
+        else:
+            self._remember(session_id, session, now)
+        if session is None:
             return None
         name = self.name_of(session)
         if name is None or now >= min(session.expires_at, session.seen_at + IDLE):
             return None
-        if now - session.seen_at >= SEEN_EVERY:
+        if is_there and not is_remembered and now - session.seen_at >= SEEN_EVERY:
             with suppress(Unavailable):  # a disk that is full keeps nobody from looking
                 await self._store.note_seen(session.id, now)
-        return Visitor(secret=secret, session=session, name=name)
+        return Visitor(secret=secret, session=session, name=name, is_remembered=is_remembered)
 
-    async def make_code(self, person: Person) -> tuple[str, datetime]:
+    def _remember(self, session_id: str, session: Session | None, now: datetime) -> None:
+        self._remembered.pop(session_id, None)
+        if session is not None:
+            self._remembered[session_id] = now, session
+        while len(self._remembered) > MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+    async def make_code(self, person: Person, actor: Actor) -> tuple[str, datetime]:
         """A code that opens one session for whoever has this token, and when it dies. Raises Unavailable."""
         now = self._clock.now()
         secret, expires_at = secrets.token_urlsafe(16), now + timedelta(seconds=CODE_SECONDS)
-        await self._store.keep_code(_hashed(secret), person.mark, expires_at, now)
+        entry = audit_entry(Act.LOGIN_LINK_MADE, actor, now)
+        await self._store.keep_code(_hashed(secret), person.mark, expires_at, now, entry)
         return self._signed("code", secret, expires_at), expires_at
 
     async def use_code(self, code: str) -> Person | None:
@@ -136,6 +166,13 @@ class LogIns:
         secret = self._opened("code", code, now)
         mark = await self._store.use_code(_hashed(secret), now) if secret else None
         return self._by_mark.get(mark) if mark else None
+
+    async def note_failed(self, now: datetime) -> None:
+        """Count a log-in that failed, those of an hour in one entry; whoever calls bounds how many."""
+        stranger = Actor(who="stranger", role="stranger", door=Door.PAGE)
+        key = f"{Act.LOGIN_FAILED} {now:%Y-%m-%dT%H}"
+        with suppress(Unavailable):  # whoever tries learns nothing of that
+            await self._store.count_act(audit_entry(Act.LOGIN_FAILED, stranger, now, done=1, key=key))
 
     def _signed(self, kind: str, secret: str, expires_at: datetime) -> str:
         expires = int(expires_at.timestamp())

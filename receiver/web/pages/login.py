@@ -54,6 +54,7 @@ async def log_in(visit: Visit) -> Response:
     person = visit.log_ins.recognise(visit.form.get("token"))
     if person is None:
         visit.log_ins.wrong.note(visit.peer)
+        await visit.log_ins.note_failed(visit.now)
         problem = "No token like this opens these pages. Backends' tokens do not."
         return _failed(visit, 403, problem, wanted)
     return await _let_in(visit, cookies, person, wanted)

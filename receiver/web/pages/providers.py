@@ -6,8 +6,11 @@ from starlette.responses import Response
 from receiver.config.fields import key_variable
 from receiver.models import ProviderFacts
 from receiver.polling.turns import poll_lane
+from receiver.web.pages.charts import read_charts
 from receiver.web.pages.visits import Access, Page, Visit
 from receiver.worker import RUNNING
+
+PLOTS = ("callbacks", "questions", "files", "unended_tasks")
 
 
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +22,10 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     polls_per_minute: int
     unended: dict[str, int] | None  # tasks without an end, by what the last question came to
+
+    @property
+    def is_used(self) -> bool:
+        return self.has_key or bool(self.unended)
 
 
 async def show(visit: Visit) -> Response:
@@ -36,11 +43,12 @@ async def show(visit: Visit) -> Response:
                 has_key=has_key,
                 key_variable=key_variable(name),
                 problem=told if told != RUNNING else here,
-                polls_per_minute=runtime.settings.providers[name].polls_per_minute,
+                polls_per_minute=runtime.settings.providers[name].per_minute(provider.facts),
                 unended=dict(stats.polls.get(name, {})) if stats else None,
             )
         )
-    return visit.page("providers.html", rows=rows)
+    charts = await read_charts(visit, *PLOTS)
+    return visit.page("providers.html", charts=charts, rows=rows)
 
 
 PAGES = (Page(path="/admin/providers", answer=show, access=Access.VIEWER, menu="Providers"),)

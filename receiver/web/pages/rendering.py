@@ -45,6 +45,7 @@ def environment() -> Environment:
         "span": in_words,
         "size": size,
         "outside": outside,
+        "kind": kind,
     }
     return made
 
@@ -110,6 +111,11 @@ def outside(text: str) -> str:
     """What somebody else wrote: no link, and not for long."""
     plain = redact_text(text)
     return plain if len(plain) <= MOST_OF_OTHERS else f"{plain[:MOST_OF_OTHERS]}…"
+
+
+def kind(media_type: str | None) -> str:
+    """``JPEG`` of ``image/jpeg``, as people name it."""
+    return (media_type or "file").rpartition("/")[2].upper()
 
 
 def size(value: int) -> str:

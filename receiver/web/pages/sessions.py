@@ -3,6 +3,7 @@
 import structlog
 from starlette.responses import Response
 
+from receiver.models import Act, audit_entry
 from receiver.web.pages.visits import Access, Page, Visit
 
 log = structlog.get_logger()
@@ -20,10 +21,11 @@ async def show(visit: Visit) -> Response:
 
 async def end(visit: Visit) -> Response:
     """End one, or all."""
+    entry = audit_entry(Act.SESSIONS_ENDED, visit.actor, visit.now)
     if visit.form.get("all") == "true":
-        ended = await visit.runtime.store.end_all_sessions(visit.now)
+        ended = await visit.runtime.store.end_all_sessions(visit.now, entry)
     else:
-        ended = await visit.runtime.store.end_sessions(visit.form.get_all("id"))
+        ended = await visit.runtime.store.end_sessions(visit.form.get_all("id"), entry)
     log.info("sessions.ended", who=visit.visitor.name if visit.visitor else None, ended=ended)
     return visit.redirect("/admin/sessions")
 
