@@ -1,11 +1,12 @@
 """The app: every endpoint's route over one open runtime, with the callbacks in front."""
 
 import asyncio
+import importlib
 import traceback
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -22,16 +23,22 @@ from receiver.errors import ReceiverError
 from receiver.models import Work
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime, open_runtime
-from receiver.urls import CALLBACKS
+from receiver.urls import CALLBACKS, GATEWAY
 from receiver.web import (
     assets,
+    audit,
+    costs,
     dead_letters,
     docs,
     events,
+    gateway_tokens,
     health,
     history,
     openapi,
+    orders,
+    plans,
     problems,
+    refusals,
     replays,
     sessions,
     settings,
@@ -39,12 +46,16 @@ from receiver.web import (
     stats,
     submissions,
     tasks,
+    time_series,
 )
 from receiver.web.callbacks import CallbackDoor
 from receiver.web.direct import DirectDoor
 from receiver.web.endpoints import Audience, Endpoint, Nothing, Reception
 from receiver.web.limits import BodyLimiter, Limits
-from receiver.web.pages.all_pages import page_routes
+from receiver.web.pages.later import LaterPages
+
+if TYPE_CHECKING:
+    from receiver.web.gateway import GatewayDoor
 
 log = structlog.get_logger()
 
@@ -56,16 +67,23 @@ async def show_openapi(_runtime: Runtime, _request: Request, _: Nothing) -> Resp
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     *submissions.ENDPOINTS,
+    *orders.ENDPOINTS,
+    *costs.ENDPOINTS,
     *tasks.ENDPOINTS,
     *history.ENDPOINTS,
     *events.ENDPOINTS,
     *stats.ENDPOINTS,
+    *refusals.ENDPOINTS,
+    *time_series.ENDPOINTS,
     *assets.ENDPOINTS,
+    *plans.ENDPOINTS,
     *replays.ENDPOINTS,
     *dead_letters.ENDPOINTS,
     *sinks.ENDPOINTS,
     *settings.ENDPOINTS,
+    *gateway_tokens.ENDPOINTS,
     *sessions.ENDPOINTS,
+    *audit.ENDPOINTS,
     *health.ENDPOINTS,
     *docs.ENDPOINTS,
     Endpoint(
@@ -81,7 +99,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
 
 # The first parts of all paths there are.
 _FIRST_SEGMENTS = frozenset(
-    path.split("/")[1] for path in ("/", "/admin/", CALLBACKS, *(endpoint.path for endpoint in ENDPOINTS))
+    path.split("/")[1]
+    for path in ("/", "/admin/", CALLBACKS, GATEWAY, *(endpoint.path for endpoint in ENDPOINTS))
 )
 
 OPENAPI = msgspec.json.encode(openapi.document(ENDPOINTS))
@@ -194,21 +213,33 @@ class Doors:
         reception = Reception(runtime, intake)
         by_path: defaultdict[str, list[Endpoint[Any]]] = defaultdict(list)
         for endpoint in ENDPOINTS:
-            by_path[endpoint.path].append(endpoint)
+            if runtime.gateway is not None or endpoint not in gateway_tokens.ENDPOINTS:
+                by_path[endpoint.path].append(endpoint)
+        pages = LaterPages(runtime)
         self._rest = Starlette(
             routes=[
+                *pages.shared_routes(),  # before those of the API, to which they give way by themselves
                 *(_route(reception, path, endpoints) for path, endpoints in by_path.items()),
-                *page_routes(runtime),
+                *pages.routes(),
             ],
             exception_handlers={HTTPException: problems.for_unrouted},
         )
         # A task id may end in a slash; nobody is sent elsewhere because of one.
         self._rest.router.redirect_slashes = False
+        self._gateway: GatewayDoor | None = None
+        if runtime.gateway is not None:  # imported where it is wanted only
+            door = importlib.import_module("receiver.web.gateway")
+            opened: GatewayDoor = door.GatewayDoor(runtime, runtime.gateway)
+            self._gateway = opened
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         scope = from_root(scope, self._public_path)
-        is_callback = scope["type"] == "http" and scope["path"].startswith(CALLBACKS)
-        return (self._callbacks if is_callback else self._rest)(scope, receive, send)
+        is_http = scope["type"] == "http"
+        if is_http and scope["path"].startswith(CALLBACKS):
+            return self._callbacks(scope, receive, send)
+        if is_http and self._gateway is not None and self._gateway.takes(scope):
+            return self._gateway(scope, receive, send)
+        return self._rest(scope, receive, send)
 
 
 def from_root(scope: Scope, public_path: str) -> Scope:

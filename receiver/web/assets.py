@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 import structlog
@@ -9,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from receiver.asset_keys import disposition
+from receiver.asset_keys import disposition, own_key
 from receiver.errors import Rejected
 from receiver.models import Asset, AssetState, Event
 from receiver.problem_types import ProblemType
@@ -23,27 +25,40 @@ from receiver.web.etags import names_tag
 from receiver.web.streams import STREAMS, Stream
 
 MAX_AGE_SECONDS = 86_400
+_NAME = re.compile(r"[0-9]{1,6}\.[A-Za-z0-9]{1,8}")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 log = structlog.get_logger()
 
 
+class Width(StrEnum):
+    """The edges of small pictures, as they are asked for."""
+
+    SMALL = "320"
+    LARGE = "1280"
+
+
 class LinkQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What a signed link carries; a wrong one is wrong as a whole, so nothing is checked here."""
+    """What a signed link carries; a wrong one is wrong as a whole, so nothing of it is checked here.
+
+    ``width`` is no part of it: whoever may have the file may have it smaller.
+    """
 
     expires: str | None = None
     signature: str | None = None
+    width: Width | None = None
 
 
 async def show(runtime: Runtime, request: Request, query: LinkQuery) -> Response:
     """The file, or the part of it that is asked for."""
+    _leave_name_out(request.path_params)
     params = request.path_params
     provider, task_id, index = params["provider"], params["task_id"], _index(params["index"])
     has_token = request.state.role >= Role.BACKEND
     remaining = 0 if has_token else _remaining_seconds(runtime, query, provider, task_id, index)
     # Before anything is looked up, so that those who are too many cost next to nothing.
     shares = [f"file {provider}/{task_id}/{index}", *([f"token {request.state.caller}"] if has_token else [])]
-    return await streamed(request, shares, lambda stream: _answer(runtime, request, remaining, stream))
+    return await streamed(request, shares, lambda stream: _answer(runtime, request, query, remaining, stream))
 
 
 async def streamed(
@@ -69,7 +84,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path=ASSET_PATH,
-        summary="Fetch one stored file",
+        summary="Fetch one stored file, or a small picture of it",
         audience=Audience.LINK,
         takes=LinkQuery,
         gives={200: "*/*", 206: "*/*", 304: None},
@@ -79,11 +94,17 @@ ENDPOINTS = (
 )
 
 _HEADERS = {
-    "accept-ranges": "bytes",
     "content-security-policy": "default-src 'none'; sandbox",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+
+
+def _leave_name_out(params: dict[str, Any]) -> None:
+    """Take ``0/0.png`` for ``0``: clients that read a file's type from its path get links that end so."""
+    task_id, _, number = params["task_id"].rpartition("/")
+    if task_id and _NAME.fullmatch(params["index"]) and params["index"].partition(".")[0] == number:
+        params |= {"task_id": task_id, "index": number}
 
 
 def _index(text: str) -> int:
@@ -107,7 +128,9 @@ def _remaining_seconds(runtime: Runtime, query: LinkQuery, provider: str, task_i
     return int(remaining)
 
 
-async def _answer(runtime: Runtime, request: Request, remaining: int, stream: Stream) -> Response:
+async def _answer(
+    runtime: Runtime, request: Request, query: LinkQuery, remaining: int, stream: Stream
+) -> Response:
     params = request.path_params
     provider, task_id = params["provider"], params["task_id"]
     has_token = request.state.role >= Role.BACKEND
@@ -118,7 +141,31 @@ async def _answer(runtime: Runtime, request: Request, remaining: int, stream: St
     cache_control = "no-store"  # nobody keeps what a token fetched
     if remaining:  # a copy lives no longer than the link that fetched it
         cache_control = f"private, max-age={min(remaining, MAX_AGE_SECONDS)}, immutable"
+    if query.width is not None:
+        return await send_thumbnail(runtime, request, event, int(query.width), cache_control)
     return await send_asset(runtime, request, event, cache_control, stream)
+
+
+async def send_thumbnail(
+    runtime: Runtime, request: Request, event: Event, edge: int, cache_control: str
+) -> Response:
+    """A small picture of the file that the request's path names, no side longer than ``edge``.
+
+    Raises Rejected where the file is not there or has none, Unavailable where it cannot be made now.
+    """
+    asset = stored_asset(request, event)
+    headers = {
+        **_HEADERS,
+        "cache-control": cache_control,
+        "etag": f'"{asset.sha256}-{edge}"',
+        "content-disposition": disposition(
+            f"{_name(event, asset).rpartition('.')[0]}-{edge}.webp", "image/webp"
+        ),
+    }
+    if names_tag(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    image = await runtime.thumbnails.get(asset, edge)
+    return Response(image, headers=headers, media_type="image/webp")
 
 
 async def send_asset(
@@ -128,20 +175,15 @@ async def send_asset(
 
     Raises Rejected where it is not there. Whoever asks has been found to be allowed to.
     """
-    index = _index(request.path_params["index"])
     stream.join(f"owner {event.submission.owner}", most_streams())
-    asset = next((asset for asset in event.assets if asset.index == index), None)
-    if asset is None:
-        raise _unknown_file()
-    if asset.state is not AssetState.STORED or asset.key is None:
-        why = f", because of {asset.outcome}" if asset.outcome else ""
-        raise Rejected(ProblemType.FILE_NOT_STORED, f"This file is {asset.state}{why}.")
+    asset = stored_asset(request, event)
     etag, size = f'"{asset.sha256}"', asset.bytes or 0
     headers = {
         **_HEADERS,
+        "accept-ranges": "bytes",
         "cache-control": cache_control,
         "etag": etag,
-        "content-disposition": disposition(asset.key, asset.media_type),
+        "content-disposition": disposition(_name(event, asset), asset.media_type),
     }
     if names_tag(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
@@ -150,6 +192,24 @@ async def send_asset(
         beyond = {"content-range": f"bytes */{size}"}
         return problems.problem(ProblemType.RANGE_NOT_SATISFIABLE, f"The file has {size} bytes.", beyond)
     return await _send(runtime, request, asset, span, headers, stream)
+
+
+def _name(event: Event, asset: Asset) -> str:
+    """What says how people's copy of a file is called: its own task, though it be linked to another's."""
+    task = event.submission
+    return own_key(task.provider, task.task_id or "", asset.index, asset.key or "")
+
+
+def stored_asset(request: Request, event: Event) -> Asset:
+    """The file of an event that the request's path names. Raises Rejected where it is not stored."""
+    index = _index(request.path_params["index"])
+    asset = next((asset for asset in event.assets if asset.index == index), None)
+    if asset is None:
+        raise _unknown_file()
+    if asset.state is not AssetState.STORED or asset.key is None:
+        why = f", because of {asset.outcome}" if asset.outcome else ""
+        raise Rejected(ProblemType.FILE_NOT_STORED, f"This file is {asset.state}{why}.")
+    return asset
 
 
 def _unknown_file() -> Rejected:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from receiver.config.bearer import acts_for, parse_bearer
 from receiver.errors import Rejected
+from receiver.models import CLI_AGENT, Actor, Door
 from receiver.problem_types import ProblemType
 
 
@@ -53,6 +54,13 @@ class Guard:
         if not matches or scheme.lower() != "bearer":
             return _STRANGER
         return max(matches, key=lambda caller: caller.role)
+
+
+def actor_of(request: Request) -> Actor:
+    """Who acts by the API, for the audit."""
+    agent = request.headers.get("user-agent", "")
+    door = Door.CLI if agent.startswith(f"{CLI_AGENT}/") else Door.API
+    return Actor(who=request.state.caller, role=request.state.role.name.lower(), door=door)
 
 
 def require(role: Role, needed: Role) -> None:

@@ -9,9 +9,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from receiver.errors import ReceiverError, Rejected, Unavailable
+from receiver.errors import NotAuthentic, ReceiverError, Rejected, Unavailable
 from receiver.escapes import encode_harmless
-from receiver.models import Proof, Receipt
+from receiver.models import NO_SCHEME, Proof, Receipt, RefusalReason
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.urls import CALLBACKS
@@ -25,6 +25,17 @@ log = structlog.get_logger()
 Headers = Sequence[tuple[bytes, bytes]]  # names in lower case
 Read = Callable[[BodyReader], Awaitable[bytes]]
 Answer = Callable[[int, Headers, bytes], Awaitable[None]]  # status, headers, body
+
+_OF_SIGNATURES = frozenset({RefusalReason.SIGNATURE_WRONG, RefusalReason.SIGNATURE_WRONG_TOKEN_RIGHT})
+# What else is no request to look at is a bad one.
+_REASONS = {
+    ProblemType.BODY_TOO_LARGE: RefusalReason.TOO_LARGE,
+    ProblemType.BODY_TOO_SLOW: RefusalReason.TOO_SLOW,
+    ProblemType.METHOD_NOT_ALLOWED: RefusalReason.METHOD,
+    ProblemType.NOT_JSON: RefusalReason.NOT_JSON,
+    ProblemType.TOKEN_OF_ANOTHER_TASK: RefusalReason.TOKEN_OF_ANOTHER_TASK,
+    ProblemType.UNKNOWN_PROVIDER: RefusalReason.UNKNOWN_PROVIDER,
+}
 
 _JSON = (b"content-type", b"application/json")
 
@@ -64,6 +75,7 @@ class CallbackDoor:
             # The last line of defence: the sender gets a 500 and tries again, the log gets the rest.
             log.exception("callback.failed", provider=request.provider, bytes=request.bytes)
             self._runtime.metrics.rejected(500)
+            self._runtime.time_series.refuse(request.provider, 500, RefusalReason.INTERNAL_ERROR)
             await _send(answer, problems.internal())
         else:
             try:
@@ -117,6 +129,7 @@ class CallbackDoor:
             case _:
                 status, title = 500, type(error).__name__
         self._runtime.metrics.rejected(status)
+        self._runtime.time_series.refuse(request.provider, status, *self._reason(request, error))
         log.warning(
             "callback.rejected",
             provider=request.provider,
@@ -128,6 +141,20 @@ class CallbackDoor:
         answer = problems.answer(error, {"allow": "POST"} if status == 405 else None)
         is_unread = request.bytes is None and announces_body(request.headers())
         return problems.closing(answer) if is_unread else answer
+
+    def _reason(self, request: "CallbackRequest", error: ReceiverError) -> tuple[RefusalReason, str]:
+        """Why a callback is turned away, and by which kind of signature; not for its sender."""
+        match error:
+            case NotAuthentic() if error.reason in _OF_SIGNATURES and request.provider is not None:
+                return error.reason, self._runtime.providers[request.provider].facts.signing.value
+            case NotAuthentic():
+                return error.reason, NO_SCHEME
+            case Rejected():
+                return _REASONS.get(error.kind, RefusalReason.BAD_REQUEST), NO_SCHEME
+            case Unavailable():
+                return RefusalReason.UNAVAILABLE, NO_SCHEME
+            case _:
+                return RefusalReason.INTERNAL_ERROR, NO_SCHEME
 
 
 class CallbackRequest:

@@ -73,7 +73,7 @@ class LineShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HealthShown(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is wrong at ``as_of``, what touches most images first.
+    """All that is wrong at ``as_of``, the most severe first, and of that what touches most images.
 
     ``status`` is the worst severity of a line, or ``ok``; ``looked_at`` names the rules, ``unknown`` those
     whose facts could not be read in time.
