@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
-from receiver.models import PageRole
+from receiver.models import Act, PageRole, audit_entry
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
+from receiver.web.auth import actor_of
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.pages.log_ins import LogIns
 from receiver.web.pages.security import cookie_policy
@@ -62,7 +63,7 @@ async def make_link(runtime: Runtime, request: Request, _: Nothing) -> Response:
     person = log_ins.recognise(request.headers["authorization"].partition(" ")[2])
     if person is None:  # the token is an admin's, as the endpoint has seen to
         raise AssertionError("an admin's token that opens no page")
-    code, expires_at = await log_ins.make_code(person)
+    code, expires_at = await log_ins.make_code(person, actor_of(request))
     log.info("login.link_made", who=request.state.caller)
     url = f"{runtime.settings.public_url}/admin/login?code={quote(code, safe='')}"
     return reply(LoginLink(url=url, expires_at=text_or_none(expires_at) or ""), 201)
@@ -78,7 +79,8 @@ async def list_sessions(runtime: Runtime, _request: Request, _: Nothing) -> Resp
 
 async def end_all(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """End every log-in, and take every link's code away."""
-    ended = await runtime.store.end_all_sessions(runtime.clock.now())
+    now = runtime.clock.now()
+    ended = await runtime.store.end_all_sessions(now, audit_entry(Act.SESSIONS_ENDED, actor_of(request), now))
     log.info("sessions.ended", who=request.state.caller, ended=ended)
     return reply(SessionsEnded(ended=ended))
 

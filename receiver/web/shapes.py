@@ -18,6 +18,13 @@ TaskId = Id
 # How many rows a list has at most.
 Limit = Annotated[int, msgspec.Meta(ge=1, le=200)]
 
+Rate = Annotated[float, msgspec.Meta(ge=0.001, le=100_000)]  # a second
+
+# Of what is done once: as ``POST /plans`` gives it, or made alike, with the milliseconds since 1970 in front.
+ReplayId = Annotated[str, msgspec.Meta(pattern="^rpl_[0-9a-f]{32}$")]
+RequeueId = Annotated[str, msgspec.Meta(pattern="^rqe_[0-9a-f]{32}$")]
+Reason = Annotated[str, msgspec.Meta(max_length=200)]
+
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 

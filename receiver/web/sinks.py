@@ -8,9 +8,11 @@ from starlette.responses import Response
 from receiver.config.parsers import filter_text
 from receiver.health.look import sink_state_told
 from receiver.loops import sink_lane
-from receiver.models import OutboxState, Outcome, SinkState, Stats
+from receiver.models import Act, Actor, OutboxState, Outcome, SinkState, Stats, audit_entry
 from receiver.problem_types import ProblemType
+from receiver.relay import SinkAnswer
 from receiver.runtime import Runtime
+from receiver.web.auth import actor_of
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.problems import UnknownInPath
 from receiver.web.shapes import Moment, reply, shape, text_or_none
@@ -85,19 +87,33 @@ def sink_rows(runtime: Runtime, stats: Stats) -> list[SinkRow]:
 async def test(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """Send a test event, and wait for what comes back."""
     name = request.path_params["name"]
-    if name not in runtime.sinks:
-        known = ", ".join(runtime.sinks)
-        raise UnknownInPath(ProblemType.UNKNOWN_SINK, f"No sink of this name is set; there are {known}.")
+    answer = await send_test(runtime, name, actor_of(request))
+    return reply(shape(SinkTested, answer, sink=name))
+
+
+async def send_test(runtime: Runtime, name: str, actor: Actor) -> SinkAnswer:
+    """The same for whoever may do it. Raises Rejected (404) for a sink that is not set."""
+    check_is_set(runtime, name)
+    await runtime.store.note_act(
+        audit_entry(Act.SINK_TESTED, actor, runtime.clock.now(), target=f"sink {name}")
+    )
     answer = await runtime.relay.test(name)
     log.info(
         "sink.tested",
-        who=request.state.caller,
+        who=actor.who,
         sink=name,
         event_id=answer.event_id,
         outcome=answer.outcome.value,
         detail=answer.detail,
     )
-    return reply(shape(SinkTested, answer, sink=name))
+    return answer
+
+
+def check_is_set(runtime: Runtime, name: str) -> None:
+    """Raises Rejected (404) for a sink that is not set."""
+    if name not in runtime.sinks:
+        known = ", ".join(runtime.sinks)
+        raise UnknownInPath(ProblemType.UNKNOWN_SINK, f"No sink of this name is set; there are {known}.")
 
 
 ENDPOINTS = (

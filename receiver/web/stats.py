@@ -22,11 +22,13 @@ class StatsShown(msgspec.Struct, frozen=True, kw_only=True):
     tasks: dict[str, int]
     deliveries: dict[str, int]
     assets: dict[str, int]
+    linked: int
     outbox: dict[str, dict[str, int]]
     oldest_undelivered_at: Moment | None
     oldest_undownloaded_at: Moment | None
     next_deadline_at: Moment | None
     unbound: dict[str, int]
+    unknown_orders: dict[str, int]
     polls: dict[str, dict[str, int]]
     wal_bytes: int | None
 

@@ -1,5 +1,6 @@
 """Backends log what they asked providers for: reserve, bind, look up."""
 
+import hashlib
 import unicodedata
 from typing import Annotated, Any
 
@@ -9,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Rejected
-from receiver.models import Submission, SubmissionFilter
+from receiver.models import Act, Actor, Submission, SubmissionFilter, audit_entry
 from receiver.payload import task_id as usable_task_id
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.traceparent import read_traceparent
 from receiver.urls import callback_url
-from receiver.web.auth import listed_owner, may_act_for, require_owner
+from receiver.web.auth import Role, actor_of, listed_owner, may_act_for, require_owner
 from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint, Nothing
 from receiver.web.filters import When, check_provider, check_span
@@ -40,8 +41,11 @@ class NewSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     task_id: TaskId | None = None
     request: Any = None  # any JSON value, at most 64 KiB
     metadata: dict[str, Any] = {}  # at most 4 KiB, handed on to consumers
+    key: Name | None = None  # the caller's own: the same key again is the same reservation
 
     def __post_init__(self) -> None:
+        if self.key is not None and self.task_id is not None:
+            raise ValueError("`key` is for a reservation; what has a `task_id` is known by that")
         _check_printable("owner", self.owner)
         _check_printable("model", self.model)
         _check_task_id(self.task_id)
@@ -106,22 +110,25 @@ class SubmissionList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def add(runtime: Runtime, request: Request, new: NewSubmission) -> Response:
-    """Log a submission; the same task of the same owner again changes nothing."""
+    """Log a submission; the same task of the same owner, or the same key, again changes nothing."""
     check_provider(runtime, new.provider)
     require_owner(request, new.owner)
+    caller = request.state.caller
     traceparent = read_traceparent(request.headers.getlist("traceparent"))
     if runtime.traces is None:
-        row, created = await _log(runtime, new, traceparent)
+        row, created = await _log(runtime, new, caller, traceparent)
     else:
         with runtime.traces.submission(new.provider, traceparent) as span:
-            row, created = await _log(runtime, new, span.traceparent)
+            row, created = await _log(runtime, new, caller, span.traceparent)
             span.task_id, span.outcome = row.task_id, "logged" if created else "known"
     if created and row.task_id is not None:
-        runtime.worker.wake()  # an early delivery may have found its owner
+        runtime.ingest.wake_for_early(row.provider)
     return reply(_shown(runtime, row), 201 if created else 200)
 
 
-async def _log(runtime: Runtime, new: NewSubmission, traceparent: str | None) -> tuple[Submission, bool]:
+async def _log(
+    runtime: Runtime, new: NewSubmission, caller: str, traceparent: str | None
+) -> tuple[Submission, bool]:
     now = runtime.clock.now()
     submission = Submission(
         id=runtime.clock.new_id("sub"),
@@ -134,6 +141,7 @@ async def _log(runtime: Runtime, new: NewSubmission, traceparent: str | None) ->
         created_at=now,
         bound_at=now if new.task_id is not None else None,
         traceparent=traceparent,
+        key=None if new.key is None else _key_of(caller, new.key),
     )
     row, created = await runtime.store.log_submission(submission)
     if not created and row.owner != new.owner:
@@ -143,12 +151,23 @@ async def _log(runtime: Runtime, new: NewSubmission, traceparent: str | None) ->
 
 async def bind(runtime: Runtime, request: Request, binding: Binding) -> Response:
     """Tie a reserved submission to its task; the same task again changes nothing."""
-    await _find(runtime, request)
-    row = await runtime.store.bind_submission(request.path_params["id"], binding.task_id, runtime.clock.now())
-    if row.task_id != binding.task_id:
+    found = await _find(runtime, request)
+    actor = actor_of(request) if request.state.role is Role.ADMIN else None  # to backends it is everyday work
+    return reply(_shown(runtime, await bind_task(runtime, found.id, binding.task_id, actor)))
+
+
+async def bind_task(
+    runtime: Runtime, submission_id: str, task_id: str, actor: Actor | None, reason: str = ""
+) -> Submission:
+    """The same for whoever may do it; noted in the audit where there is an actor. Raises Rejected."""
+    now, entry = runtime.clock.now(), None
+    if actor is not None:
+        entry = audit_entry(Act.SUBMISSION_BOUND, actor, now, target=submission_id, reason=reason)
+    row = await runtime.store.bind_submission(submission_id, task_id, now, entry)
+    if row.task_id != task_id:
         raise Rejected(ProblemType.ALREADY_BOUND, "This submission is bound to another task.")
-    runtime.worker.wake()  # an early delivery may have found its owner
-    return reply(_shown(runtime, row))
+    runtime.ingest.wake_for_early(row.provider)
+    return row
 
 
 async def show(runtime: Runtime, request: Request, _: Nothing) -> Response:
@@ -177,10 +196,21 @@ async def list_page(runtime: Runtime, request: Request, query: SubmissionsQuery)
 
 async def withdraw(runtime: Runtime, request: Request, _: Nothing) -> Response:
     """Wait for no task of a reservation any more: its order failed."""
-    await _find(runtime, request)
-    row = await runtime.store.withdraw_submission(request.path_params["id"], runtime.clock.now())
-    log.info("submission.withdrawn", submission_id=row.id, provider=row.provider, who=request.state.caller)
+    found = await _find(runtime, request)
+    actor = actor_of(request) if request.state.role is Role.ADMIN else None  # to backends it is everyday work
+    await withdraw_one(runtime, found.id, actor, request.state.caller)
     return Response(status_code=204)
+
+
+async def withdraw_one(
+    runtime: Runtime, submission_id: str, actor: Actor | None, who: str, reason: str = ""
+) -> None:
+    """The same for whoever may do it; noted in the audit where there is an actor. Raises Rejected."""
+    now, entry = runtime.clock.now(), None
+    if actor is not None:
+        entry = audit_entry(Act.SUBMISSION_WITHDRAWN, actor, now, target=submission_id, reason=reason)
+    row = await runtime.store.withdraw_submission(submission_id, now, entry)
+    log.info("submission.withdrawn", submission_id=row.id, provider=row.provider, who=who)
 
 
 ENDPOINTS = (
@@ -191,7 +221,7 @@ ENDPOINTS = (
         audience=Audience.BACKEND,
         takes=NewSubmission,
         gives={201: SubmissionShown, 200: SubmissionShown},
-        refuses=(400, 401, 408, 409, 413, 415, 503),
+        refuses=(400, 401, 408, 409, 413, 415, 422, 503),
         answer=add,
         max_body_bytes=MAX_BODY_BYTES,
         headers={"traceparent": "W3C Trace Context: the trace that goes on with the task's events."},
@@ -251,6 +281,11 @@ def _shown(runtime: Runtime, row: Submission) -> SubmissionShown:
     token = runtime.tokens.for_submission(row.provider, row.id)
     url = callback_url(runtime.settings.public_url, row.provider, token)
     return shape(SubmissionShown, row, metadata=dict(row.metadata), callback_url=url)
+
+
+def _key_of(caller: str, key: str) -> str:
+    """A caller's key as it is kept: of a fixed length, and another one than any other caller's."""
+    return hashlib.sha256(msgspec.json.encode([caller, key])).hexdigest()
 
 
 def _check_printable(name: str, text: str | None) -> None:

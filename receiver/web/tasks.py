@@ -22,6 +22,7 @@ from receiver.models import (
 from receiver.runtime import Runtime
 from receiver.task_waiters import MOST_SECONDS
 from receiver.web.auth import bound_owners, listed_owner, may_act_for
+from receiver.web.costs import CostShown, cost_shown
 from receiver.web.cursors import opened, sealed
 from receiver.web.endpoints import Audience, Endpoint
 from receiver.web.filters import When, check_metadata, check_provider, check_span, unknown_task
@@ -156,6 +157,7 @@ class TaskShown(msgspec.Struct, frozen=True, kw_only=True):
     type: EventType | None
     revision: int | None
     error: ErrorShown | None
+    cost: CostShown | None
     poll: PollShown | None
     assets: list[AssetShown]
     deliveries: list[DeliveryShown]
@@ -260,6 +262,7 @@ def shown(runtime: Runtime, task: Task, links: Mapping[int, str]) -> TaskShown:
         type=event.type if event else None,
         revision=event.revision if event else None,
         error=_error(event) if event else None,
+        cost=cost_shown(task.cost),
         poll=shape(PollShown, task.poll, due_at=text_or_none(due_at)) if task.poll else None,
         assets=[shape(AssetShown, asset, url=links.get(asset.index)) for asset in assets],
         deliveries=[shape(DeliveryShown, delivery) for delivery in task.deliveries],
