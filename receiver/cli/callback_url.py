@@ -3,13 +3,13 @@
 import click
 
 from receiver import urls
-from receiver.cli.keys import consequence
-from receiver.cli.reachability import REMEDY, obstacles
 from receiver.cli.terminal import say
 from receiver.config.credentials import read_credentials
 from receiver.config.fields import key_variable
 from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
+from receiver.health.keys import consequence
+from receiver.health.reachability import REMEDY, obstacles
 from receiver.models import Confirm
 from receiver.plugins import load_providers
 from receiver.tokens import Tokens
@@ -23,10 +23,10 @@ def callback_url(*, provider: str) -> None:
     Warns on stderr about what would keep the provider from calling it. Who reserves a submission first gets
     a URL of its own, which is stronger: see `receiver submissions add`.
     """
-    providers = load_providers()
+    settings = load_settings()
+    providers = load_providers(settings.own_providers)
     if provider not in providers:
         raise click.BadParameter(f"unknown provider; known: {', '.join(providers)}", param_hint="PROVIDER")
-    settings = load_settings()
     url = provider_url(settings, Tokens(_secrets(settings)), provider)
     click.echo(url)
     facts = providers[provider].facts
@@ -37,7 +37,8 @@ def callback_url(*, provider: str) -> None:
         why, rules = "; ".join(found), facts.callback_rules
         warnings.append(f"{facts.title} may not call this URL ({why}): {REMEDY}. Its rules: {rules}")
     if settings.confirm is Confirm.ALWAYS and facts.pushes and not settings.providers[provider].api_key:
-        warnings.append(f"no {key_variable(provider)}: {consequence(settings.confirm, facts)}")
+        follows = consequence(settings.confirm, facts.title, pushes=facts.pushes)
+        warnings.append(f"no {key_variable(provider)}: {follows}")
     for warning in warnings:
         say(f"receiver: {warning}", err=True)
 

@@ -74,9 +74,11 @@ class Service:
             answer = self.get(path, {**query, "cursor": page["next_cursor"]})
         return answer
 
-    def get_all(self, path: str, rows: str) -> Iterator[dict[str, Any]]:
-        """All ``rows`` of every page. Raises as ``get`` does."""
-        query: dict[str, object] = {"limit": MOST_ROWS}
+    def get_all(
+        self, path: str, rows: str, wanted: Mapping[str, object] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """All ``rows`` of every page of what is ``wanted``. Raises as ``get`` does."""
+        query: dict[str, object] = {**(wanted or {}), "limit": MOST_ROWS}
         while True:
             page = self.get(path, query).document
             yield from page[rows]
@@ -89,6 +91,14 @@ class Service:
     ) -> Reply:
         """POST a JSON document. Raises Refused, or Unavailable when nobody answers."""
         return self._ask("POST", path, timeout_seconds, json=dict(document))
+
+    def patch(self, path: str, document: Mapping[str, object]) -> Reply:
+        """PATCH a JSON document. Raises Refused, or Unavailable when nobody answers."""
+        return self._ask("PATCH", path, json=dict(document))
+
+    def put(self, path: str, document: Mapping[str, object]) -> Reply:
+        """PUT a JSON document. Raises Refused, or Unavailable when nobody answers."""
+        return self._ask("PUT", path, json=dict(document))
 
     def delete(self, path: str) -> Reply:
         """DELETE. Raises Refused, or Unavailable when nobody answers."""

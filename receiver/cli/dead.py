@@ -13,10 +13,10 @@ from receiver.cli.filters import (
     cursor_option,
     filter_document,
     filter_options,
-    filter_words,
     limit_option,
 )
 from receiver.cli.output import as_json, count, print_json
+from receiver.cli.plans import Will, carry_out, plan_options
 from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable, printable_lines
@@ -55,30 +55,24 @@ def list_(*, as_json: bool, **query: Any) -> None:
 @dead.command()
 @filter_options
 @click.option("--sink", "sinks", metavar="NAME", multiple=True, help="Only this one's; may be repeated.")
-@dry_run_option
-@yes_option
+@plan_options
 @as_json
-def requeue(*, sinks: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool, **clauses: Any) -> None:
+def requeue(*, sinks: tuple[str, ...], will: Will, as_json: bool, **clauses: Any) -> None:
     """Send dead letters again, with all their time before them.
 
-    Shows how many there are and asks. Exits 3 when there are none.
+    Shows how many there are and asks; above 100, the number and a reason are typed. Exits 3 when there are
+    none.
     """
-    asked: dict[str, Any] = {"filter": filter_document(clauses), "sinks": sinks}
+    asked = {"act": "requeue", "filter": filter_document(clauses), "sinks": sinks}
     with connect() as service:
-        answer = service.post("/dead-letters/requeue", asked | {"dry_run": True})
-        plan = answer.document
-        if plan["matched"] and not dry_run:
-            ask(_plan(plan["matched"], asked), yes=yes)
-            answer = service.post("/dead-letters/requeue", asked)
+        answer = carry_out(service, asked, will, noun="dead letters", as_json=as_json)
+    if answer is None:
+        return
     if as_json:
         print_json(answer)
-    elif plan["matched"] and dry_run:
-        say(printable_lines(_plan(plan["matched"], asked)))
-    elif plan["matched"]:
-        requeued = answer.document["requeued"]
-        say(f"{count(requeued, 'dead letter')} {'is' if requeued == 1 else 'are'} due again.")
-    if not plan["matched"]:
-        nothing_found("dead letters")
+        return
+    requeued = answer.document["requeued"]
+    say(f"{count(requeued, 'dead letter')} {'is' if requeued == 1 else 'are'} due again.")
 
 
 @dead.command()
@@ -156,9 +150,3 @@ def _found(found: dict[str, Any]) -> str:
         count(found["dead"], "dead letter") if found["dead"] else "",
     ]
     return " and ".join(part for part in parts if part)
-
-
-def _plan(matched: int, asked: dict[str, Any]) -> str:
-    sinks = f" to {printable(', '.join(asked['sinks']))}" if asked["sinks"] else ""
-    filter_ = printable(filter_words(asked["filter"]))
-    return f"This sends {count(matched, 'dead letter')} again{sinks}.\nThe filter: {filter_}."

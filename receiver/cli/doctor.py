@@ -10,16 +10,18 @@ import click
 import msgspec
 from structlog.testing import capture_logs
 
-from receiver.cli import checks, probes
-from receiver.cli.checks import Check, State
+from receiver.cli import checks as of_shell
+from receiver.cli import probes
 from receiver.cli.exit_codes import Exit
 from receiver.cli.output import paint, print_document
 from receiver.cli.terminal import columns, hang
-from receiver.cli.views import Difference, Outlook, View, by_service, by_shell
+from receiver.cli.views import Difference, Outlook, by_service, by_shell
 from receiver.clock import Clock
-from receiver.config.settings import Settings, load_settings
+from receiver.config.settings import Settings, guessable_secrets, load_settings
 from receiver.errors import Misconfigured
 from receiver.escapes import printable
+from receiver.health import checks
+from receiver.health.checks import Check, State, View
 from receiver.privileges import become_owner, keep_from_others
 
 _BELOW = "By the settings of the service that runs:"
@@ -95,7 +97,7 @@ async def _collect() -> Found:
             users.append((outlook.settings.data_dir, become_owner(outlook.settings.data_dir)))
     except Misconfigured as exc:
         return [checks.fail("user", str(exc), checks.SAME_USER)], None
-    at_first = [checks.check_untold(untold)] if untold else checks.check_settings(outlook, settings.url)
+    at_first = [of_shell.check_untold(untold)] if untold else of_shell.check_settings(outlook, settings.url)
     found = [
         *at_first,
         *(checks.ok("user", f"{user}, to whom {folder} belongs") for folder, user in users if user),
@@ -119,16 +121,18 @@ async def _examine(
     outlook: Outlook, heard: probes.ServiceHeard, exposed: list[Check]
 ) -> AsyncIterator[Check]:
     settings, told = outlook.settings, outlook.told
-    secrets = exposed or checks.check_secrets(settings, told)
+    secrets = exposed or of_shell.check_secrets(settings, told)
     version = tuple(map(int, told.sqlite.split("."))) if told else sqlite3.sqlite_version_info
     data_dir, folder = settings.data_dir, list[Check]()
     if not outlook.is_elsewhere:
         folder = [*checks.check_rights(data_dir), *checks.check_owner(data_dir), checks.check_disk(data_dir)]
     for check in (
         *secrets,
-        *checks.check_guessable(settings, told),
+        *checks.check_guessable(told.guessable if told else guessable_secrets(settings)),
         *folder,
-        *checks.check_public_url(settings),
+        checks.check_public_url(settings),
+        *of_shell.check_callback_urls(settings),
+        *checks.check_catalogs(settings, Clock().now()),
         *([checks.check_sqlite(version)] if settings.embedded and not outlook.has_other_record else []),
     ):
         yield check
@@ -146,7 +150,7 @@ async def _parts(outlook: Outlook, heard: probes.ServiceHeard) -> AsyncIterator[
     """The record, the files and the sinks: all that this process can reach."""
     settings = outlook.settings
     if outlook.is_elsewhere:
-        yield checks.ok("data folder", f"{settings.data_dir} {checks.OUT_OF_REACH}")
+        yield checks.ok("data folder", f"{settings.data_dir} {of_shell.OUT_OF_REACH}")
     if outlook.has_other_record:
         yield checks.ok("record", "not tried: where it is is not known here; see `service store`")
     elif not (outlook.is_elsewhere and settings.embedded):
@@ -156,7 +160,7 @@ async def _parts(outlook: Outlook, heard: probes.ServiceHeard) -> AsyncIterator[
         async for check in _pinged(outlook, settings, heard):
             yield check
         return
-    yield checks.check_new_folder(settings.data_dir)
+    yield of_shell.check_new_folder(settings.data_dir)
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = msgspec.structs.replace(settings, data_dir=Path(folder))
         async for check in _pinged(outlook, elsewhere, heard):
@@ -168,6 +172,8 @@ async def _pinged(outlook: Outlook, settings: Settings, heard: probes.ServiceHea
         yield checks.ok("assets", "not tried: RECEIVER_ASSETS_URL is the service's own")
     elif not outlook.is_elsewhere:
         yield await probes.check_assets(settings)
+    if settings.pages and not outlook.is_elsewhere:
+        yield checks.check_thumbnails()
     async for check in probes.check_sinks(settings, heard.answers):
         yield check
     if settings.alert_url is not None:

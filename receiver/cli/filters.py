@@ -66,6 +66,10 @@ _FILTER = (
     click.option("--type", type=click.Choice([kind.value for kind in EventType]), help="Only such events."),
     since_option,
     until_option,
+    click.option(
+        "--logged-since", metavar="TIME", type=moment, help="Of tasks logged then or later: like --since."
+    ),
+    click.option("--logged-until", metavar="TIME", type=moment, help="Of tasks logged before: like --since."),
     click.option("--task", "task_ids", metavar="ID", multiple=True, help="Only this task; may be repeated."),
 )
 
@@ -84,15 +88,17 @@ def filter_document(clauses: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_order(clauses: Mapping[str, Any]) -> None:
-    """Raises a usage error where ``since`` is not before ``until``."""
-    since, until = clauses["since"], clauses["until"]
-    if since and until and since >= until:  # as texts, which sort by time
-        raise click.UsageError("nothing can match: --since must be before --until")
+    """Raises a usage error where a ``since`` is not before its ``until``."""
+    for prefix in ("", "logged_"):
+        since, until = clauses.get(f"{prefix}since"), clauses.get(f"{prefix}until")
+        if since and until and since >= until:  # as texts, which sort by time
+            name = prefix.replace("_", "-")
+            raise click.UsageError(f"nothing can match: --{name}since must be before --{name}until")
 
 
 def filter_words(document: Mapping[str, Any]) -> str:
     """A filter in a sentence for people: ``provider vidgo, since 2026-11-21T10:00:00.000Z``."""
-    named = [f"{name} {value}" for name, value in document.items() if name != "task_ids"]
+    named = [f"{name.replace('_', ' ')} {value}" for name, value in document.items() if name != "task_ids"]
     tasks = [f"task {task_id}" for task_id in document.get("task_ids", ())]
     if len(tasks) > 3:
         tasks = [f"{len(tasks)} tasks by id"]

@@ -13,7 +13,7 @@ from receiver.cli.tables import print_table
 from receiver.cli.terminal import bar, say, shorten
 from receiver.errors import ReceiverError, Unavailable
 from receiver.escapes import printable
-from receiver.models import Outcome, Stage, Verdict
+from receiver.models import GOOD_OUTCOMES, Stage, Verdict
 
 PATIENCE_SECONDS = 30.0  # a replay outlives a restart of the service, and so does whoever follows it
 LINE_SECONDS = 5.0  # between two lines where there is no terminal
@@ -37,13 +37,14 @@ _IDLE = {
     Stage.POLL: "they have ended meanwhile, or another replay asks about them already",
 }
 
-_GOOD = frozenset(
-    {
-        Outcome.DELIVERED, Outcome.STORED, Outcome.ANSWERED, Outcome.IN_PROGRESS,
-        Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.PROGRESS, Verdict.EARLY, Verdict.UNCONFIRMED,
-        Verdict.CONFLICT,
-    }
-)  # fmt: skip
+_GOOD = GOOD_OUTCOMES | {
+    Verdict.ACCEPTED,
+    Verdict.DUPLICATE,
+    Verdict.PROGRESS,
+    Verdict.EARLY,
+    Verdict.UNCONFIRMED,
+    Verdict.CONFLICT,
+}
 
 
 def follow(service: Service, replay: Reply) -> Reply:

@@ -18,7 +18,7 @@ from receiver.cli.demo.backend import Backend, open_backend
 from receiver.cli.demo.evidence import Evidence, ask_truth, gather
 from receiver.cli.demo.expectations import check, judge
 from receiver.cli.demo.folder import RunFolder, make_run_folder
-from receiver.cli.demo.plan import Job, make_plan
+from receiver.cli.demo.plan import PROVIDERS, Job, make_plan
 from receiver.cli.demo.service import (
     STOP_SECONDS,
     Service,
@@ -105,9 +105,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 def demo(context: click.Context, /, **typed: Any) -> None:
     """Show everything at work: no keys, no network.
 
-    Starts the service and a simulator of the providers, submits tasks with several images, repeated and
-    early callbacks, some that never come, a lie and a failure, waits for the notifications, and checks
-    every promise against what really happened. Exits 0 only if all of them held.
+    Starts the service and a simulator of the providers, orders tasks with several images, most of them
+    through the gateway, with repeated and early callbacks, some that never come or are signed wrongly, lies
+    and a failure, waits for the notifications, and checks every promise against what really happened. Exits 0
+    only if all of them held.
     """
     own = {name: typed.pop(name) for name in Options.__struct_fields__ if name != "faults"}
     report = asyncio.run(_until_interrupted(_tell(Options(**own, faults=seeded(typed)))))
@@ -146,7 +147,9 @@ async def _tell(options: Options) -> Report:
     async with simulator.serve_simulator(options=rules) as providers_url:
         port = find_port(options.port)
         folder = make_run_folder(options.folder)  # last, so that nothing is left where one cannot start
-        environment = service_environment(os.environ, folder.data, port) | asking(providers_url)
+        environment = service_environment(os.environ, folder.data, port) | asking(
+            providers_url, simulator.SECRETS
+        )
         if options.database:
             environment |= await keep_elsewhere(options.database, load_settings(environment))
         settings = load_settings(environment)
@@ -256,7 +259,7 @@ Everything keeps running until Ctrl-C:
   service    {settings.url}  (process {service.pid})
   pages      {await open_pages(settings)}
              opens the admin pages once, within a minute; `receiver admin open` prints another link
-  providers  {providers_url}/vidgo, /apidot, /apixo and /reapi
+  providers  {providers_url}/vidgo, /{", /".join(PROVIDERS[1:])}
              {providers_url}/truth tells what really happened
   tokens     {credentials_path(settings.data_dir)}
 

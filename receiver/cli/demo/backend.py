@@ -1,15 +1,17 @@
-"""What a user's backend does: log a submission, order images at the provider, bind the two."""
+"""What a user's backend does: order through the gateway, or log a submission, order, and bind the two."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import msgspec
 
 from receiver.cli.callback_url import provider_url
-from receiver.cli.demo.plan import SILENT, Job
-from receiver.cli.simulate import PROVIDERS
+from receiver.cli.demo.plan import PROVIDERS, Job
+from receiver.cli.demo.service import KEY
 from receiver.config.credentials import read_credentials
 from receiver.config.settings import Settings
 from receiver.errors import Unavailable
@@ -32,7 +34,7 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backend:
-    """Submits jobs, in both orders of logging and ordering, and asks about them.
+    """Submits jobs in every way that there is, and asks about them.
 
     Every method raises Unavailable for a bad answer, and the HTTP client's own errors for none.
     """
@@ -51,7 +53,9 @@ class Backend:
         self._callback_urls = callback_urls
 
     async def submit(self, job: Job) -> Handed:
-        """Log first, then order, which is the stronger way; early and silent jobs the other way round."""
+        """Order through the gateway; else log first, then order, and early jobs the other way round."""
+        if job.by_gateway:
+            return await self._order_by_gateway(job)
         new = {
             "provider": job.provider,
             "owner": job.owner,
@@ -59,7 +63,7 @@ class Backend:
             "metadata": job.metadata,
             "request": {"prompt": job.prompt, "images": job.images},
         }
-        if job.early or job.provider == SILENT:
+        if job.early:
             task_id = await self._order(job, self._callback_urls[job.provider])
             submission = await self._ask("POST", "/submissions", json=new | {"task_id": task_id})
         else:
@@ -68,19 +72,24 @@ class Backend:
             await self._ask("PATCH", f"/submissions/{submission['id']}", json={"task_id": task_id})
         return Handed(job=job, task_id=task_id, submission_id=submission["id"])
 
+    async def _order_by_gateway(self, job: Job) -> Handed:
+        """Order as from the provider itself: no callback URL, and nothing to log.
+
+        The lie about a task comes from whoever knows its provider's URL, which names no task.
+        """
+        path, body = _order_for(job)
+        fate = job.simulate | ({"forge_url": self._callback_urls[job.provider]} if job.forged else {})
+        whose = {"x-receiver-owner": job.owner, "x-receiver-metadata": json.dumps(job.metadata)}
+        answer = await self._service.post(
+            f"/gateway{path}", json=body | {"simulate": fate}, headers=_bearer(KEY) | whose
+        )
+        task_id = _task_id(job, answer)
+        return Handed(job=job, task_id=task_id, submission_id=answer.headers["x-receiver-submission"])
+
     async def _order(self, job: Job, callback_url: str) -> str:
-        path, body = _order_for(job, callback_url)
+        path, body = _order_by_hand(job, callback_url)
         answer = await self._providers.post(path, json=body | {"simulate": job.simulate})
-        document = _document(answer, f"an order at {job.provider}")
-        task_id: str
-        match job.provider:
-            case "reapi":
-                task_id = document["id"]
-            case "apixo":
-                task_id = document["data"]["taskId"]
-            case _:
-                task_id = document["data"]["task_id"]
-        return task_id
+        return _task_id(job, answer)
 
     async def forge(self, victim: Handed) -> int:
         """Say that a Vidgo task failed, as a stranger with another provider's token; the answer's status."""
@@ -140,24 +149,46 @@ def _bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def _order_for(job: Job, callback_url: str) -> tuple[str, dict[str, object]]:
-    """Path and body as the provider documents them."""
-    if job.provider == "apixo":
-        wanted = {"mode": "text-to-image", "prompt": job.prompt, "num_images": job.images}
-        return f"/apixo/api/v1/generateTask/{job.model}", {
-            "request_type": "callback",
-            "callback_url": callback_url,
-            "input": wanted,
-        }
-    if job.provider == "reapi":
-        wanted = {"model": job.model, "prompt": job.prompt, "n": job.images}
-        return "/reapi/api/v1/images/generations", wanted
-    wanted = {"prompt": job.prompt} | ({"n": job.images} if job.images > 1 else {})
-    return f"/{job.provider}/api/generate/submit", {
-        "model": job.model,
-        "callback_url": callback_url,
-        "input": wanted,
-    }
+def _order_for(job: Job) -> tuple[str, dict[str, object]]:
+    """Path and body as the provider documents them, without a callback."""
+    wanted: dict[str, object]
+    match job.provider:
+        case "apixo":
+            wanted = {"mode": "text-to-image", "prompt": job.prompt, "num_images": job.images}
+            return f"/apixo/api/v1/generateTask/{job.model}", {"request_type": "async", "input": wanted}
+        case "reapi":
+            wanted = {"model": job.model, "prompt": job.prompt, "n": job.images}
+            return "/reapi/api/v1/images/generations", wanted
+        case _:
+            wanted = {"prompt": job.prompt} | ({"n": job.images} if job.images > 1 else {})
+            return f"/{job.provider}/api/generate/submit", {"model": job.model, "input": wanted}
+
+
+def _order_by_hand(job: Job, callback_url: str) -> tuple[str, dict[str, object]]:
+    """The same for a provider that is called back at a URL of ours."""
+    wanted: dict[str, object]
+    if job.provider == "replicate":
+        wanted = {"prompt": job.prompt, "num_outputs": job.images}
+        hook = {"webhook": callback_url, "webhook_events_filter": ["completed"]}
+        return "/replicate/v1/predictions", {"version": job.model, "input": wanted, **hook}
+    wanted = {"prompt": job.prompt, "num_images": job.images}
+    return f"/wavespeed/api/v3/{job.model}?webhook={quote(callback_url, safe='')}", wanted
+
+
+def _task_id(job: Job, answer: httpx2.Response) -> str:
+    """The id in a provider's answer to an order."""
+    document = _document(answer, f"an order at {job.provider}")
+    task_id: str
+    match job.provider:
+        case "reapi" | "replicate":
+            task_id = document["id"]
+        case "wavespeed":
+            task_id = document["data"]["id"]
+        case "apixo":
+            task_id = document["data"]["taskId"]
+        case _:
+            task_id = document["data"]["task_id"]
+    return task_id
 
 
 def _document(answer: httpx2.Response, what: str) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import msgspec
 
 from receiver.cli.demo.backend import Backend, Handed
 from receiver.cli.demo.folder import RunFolder
-from receiver.cli.demo.plan import SILENT
+from receiver.cli.demo.plan import SIGNED, SILENT
+from receiver.models import CostState
+from receiver.usd import from_usd
 
 ImageKey = tuple[str, int]  # "provider/task_id" and the image's index
 
@@ -24,6 +26,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     duplicate: int = 1
     drop_callback: bool = False
+    bad_signature: bool = False
 
 
 class TrueImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +60,9 @@ class TrueTask(msgspec.Struct, frozen=True, kw_only=True):
     simulate: Fate
     files: tuple[TrueImage, ...]
     callbacks: tuple[TrueCall, ...]
-    forged: bool = False
+    forgeries: tuple[TrueCall, ...] = ()
     forged_fetches: int = 0
+    billed_micros: int | None = None  # millionths of a dollar, where its provider's credits are known as such
 
     @property
     def name(self) -> str:
@@ -66,9 +70,13 @@ class TrueTask(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def calls(self) -> int:
-        """How many callbacks its provider means to send."""
-        silent = self.provider == SILENT or self.simulate.drop_callback
+        """How many callbacks its provider means to send and to see acknowledged."""
+        silent = self.provider == SILENT or self.simulate.drop_callback or self.is_signed_wrongly
         return 0 if silent else self.simulate.duplicate
+
+    @property
+    def is_signed_wrongly(self) -> bool:
+        return self.provider in SIGNED and self.simulate.bad_signature
 
 
 # --- what the service says: its API, and its events -------------------------------------------------
@@ -96,6 +104,11 @@ class SeenAsset(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None
 
 
+class SeenCost(msgspec.Struct, frozen=True, kw_only=True):
+    usd: str | None  # None: its model has no price
+    state: str
+
+
 class SeenTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task as ``GET /tasks`` shows it."""
 
@@ -106,10 +119,18 @@ class SeenTask(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str | None
     assets: tuple[SeenAsset, ...]
     deliveries: tuple[SeenDelivery, ...]
+    cost: SeenCost | None = None  # of an order through the gateway
 
     @property
     def name(self) -> str:
         return f"{self.provider}/{self.task_id}"
+
+    @property
+    def booked_micros(self) -> int | None:
+        """What is booked for it; None where it has no price."""
+        if self.cost is None or self.cost.usd is None:
+            return None
+        return 0 if self.cost.state == CostState.RELEASED else from_usd(self.cost.usd)
 
 
 class ToldImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from receiver.cli.demo.backend import Handed
 from receiver.cli.demo.evidence import (
     Copy,
     Evidence,
     ImageKey,
+    SeenDelivery,
+    SeenTask,
     ToldImage,
     TrueImage,
     TrueTask,
@@ -31,8 +34,11 @@ def check(evidence: Evidence) -> list[Expectation]:
     """Every promise that the evidence can show, once nothing is under way any more."""
     handed, truth = evidence.handed, evidence.truth
     tasks, images = len(handed), sum(len(task.files) for task in truth)
-    calls, lies = sum(len(task.callbacks) for task in truth), sum(task.forged for task in truth)
-    silent = sum(not _heard_of(task) for task in truth)
+    wrong = sum(task.is_signed_wrongly for task in truth)
+    calls = sum(len(task.callbacks) for task in truth if not task.is_signed_wrongly)
+    lies = len(_lied_about(evidence))
+    silent = sum(not (_heard_of(task) or task.is_signed_wrongly) for task in truth)
+    priced = sum(task.booked_micros is not None for task in evidence.seen)
     early, repeated = sum(each.job.early for each in handed), sum(each.job.repeats > 1 for each in handed)
     promises: list[tuple[str, int, Callable[[Evidence], Iterator[str]]]] = [
         ("Every task ended as its provider ended it", tasks, _ends),
@@ -42,16 +48,18 @@ def check(evidence: Evidence) -> list[Expectation]:
         ("Every signed link leads to these very bytes", images, _links),
         ("The images folder holds these files and no others", images, _files),
         ("A repeated callback raised a counter and changed nothing else", repeated, _repeats),
-        ("A callback before its submission waited for it and was matched", early, _early),
+        ("A callback before its submission, or its order's answer, was matched", early, _early),
         ("A task without a callback was asked about and ended all the same", silent, _silent),
         ("A lie told with a leaked token was seen through: nothing of it was fetched", lies, _lies),
+        ("A callback with a wrong signature was refused, and its provider asked", wrong, _signatures),
         ("A forged callback was refused and left no trace", 1, _forgery),
+        ("What a provider billed is what is booked here, order by order", priced, _costs),
     ]
     return [judge(promise, checked, find(evidence)) for promise, checked, find in promises]
 
 
-_ANSWERED = "Every callback was answered with 200"
-_ANSWERED_AWAKE = "Every callback that found the service awake was answered with 200"
+_ANSWERED = "Every true callback was answered with 200"
+_ANSWERED_AWAKE = "Every true callback that found the service awake was answered with 200"
 
 
 def judge(promise: str, checked: int, problems: Iterable[str]) -> Expectation:
@@ -76,7 +84,7 @@ def _ends(evidence: Evidence) -> Iterator[str]:
 
 def _answers(evidence: Evidence) -> Iterator[str]:
     for task in evidence.truth:
-        for call in task.callbacks:
+        for call in () if task.is_signed_wrongly else task.callbacks:
             if call.status != 200 and not (evidence.outage and call.status is None):
                 yield f"{task.name}: answered with {call.status or 'nothing'}"
         if len(task.callbacks) < task.calls:
@@ -180,21 +188,29 @@ def _repeats(evidence: Evidence) -> Iterator[str]:
 
 
 def _early(evidence: Evidence) -> Iterator[str]:
+    """Checks what came before a submission; an order's URL names it, so what comes before its answer counts.
+
+    The simulator sends such a callback before it answers, and answers once it has been acknowledged.
+    """
     answers = {task.name: {call.verdict for call in task.callbacks} for task in evidence.truth}
     seen = {task.name: task for task in evidence.seen}
     for handed in evidence.handed:
         was_early = "early" in answers.get(handed.name, set())
-        if was_early != handed.job.early:
+        if was_early != (handed.job.early and not handed.job.by_gateway):
             yield f"{handed.name}: its callback was {'early' if was_early else 'not early'}"
-        elif was_early:
+        elif handed.job.early:
             task = seen.get(handed.name)
-            # With the provider's token, from before the submission, it is accepted by now.
-            if task is None or not any(
-                (delivery.verdict, delivery.proof) == ("accepted", "provider")
-                and delivery.received_at <= task.submitted_at
-                for delivery in task.deliveries
-            ):
+            if task is None or not any(_is_matched(each, task, handed) for each in task.deliveries):
                 yield f"{handed.name}: its early callback was not matched"
+
+
+def _is_matched(delivery: SeenDelivery, task: SeenTask, handed: Handed) -> bool:
+    """Whether it is an early callback that was accepted, by now or at once."""
+    if delivery.verdict != "accepted" or delivery.via != "callback":
+        return False
+    if handed.job.by_gateway:
+        return delivery.proof == "submission"
+    return delivery.proof in {"provider", "signature"} and delivery.received_at <= task.submitted_at
 
 
 def _silent(evidence: Evidence) -> Iterator[str]:
@@ -211,9 +227,37 @@ def _lies(evidence: Evidence) -> Iterator[str]:
     for task in evidence.truth:
         if task.forged_fetches:
             yield f"{task.name}: a forged link was fetched {task.forged_fetches} times"
-        found = seen.get(task.name)
-        if task.forged and not (found and any(each.verdict == "conflict" for each in found.deliveries)):
-            yield f"{task.name}: the lie is not on record as one"
+    for name in _lied_about(evidence):
+        found = seen.get(name)
+        if not (found and any(each.verdict == "conflict" for each in found.deliveries)):
+            yield f"{name}: the lie is not on record as one"
+
+
+def _lied_about(evidence: Evidence) -> list[str]:
+    """Tasks whose lie the service has heard. A lie is told once, and may find nobody in an outage."""
+    unheard = {
+        task.name
+        for task in evidence.truth
+        if evidence.outage and task.forgeries and all(call.status != 200 for call in task.forgeries)
+    }
+    return [each.name for each in evidence.handed if each.job.forged and each.name not in unheard]
+
+
+def _signatures(evidence: Evidence) -> Iterator[str]:
+    """Checks that they were refused; ``_silent`` checks that an answer ended their tasks."""
+    for task in evidence.truth:
+        for call in task.callbacks if task.is_signed_wrongly else ():
+            if call.status != 401 and not (evidence.outage and call.status is None):
+                yield f"{task.name}: a wrong signature was answered with {call.status or 'nothing'}"
+
+
+def _costs(evidence: Evidence) -> Iterator[str]:
+    """Checked on all orders whose model has a price here; a task that failed costs nothing on either side."""
+    billed = {task.name: task.billed_micros for task in evidence.truth}
+    for task in evidence.seen:
+        booked = task.booked_micros
+        if booked is not None and booked != billed.get(task.name):
+            yield f"{task.name}: {booked} millionths of $ 1 are booked, {billed.get(task.name)} were billed"
 
 
 def _forgery(evidence: Evidence) -> Iterator[str]:

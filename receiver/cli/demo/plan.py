@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from receiver.cli.simulate import PROVIDERS
-
+PROVIDERS = ("vidgo", "apidot", "apixo", "reapi", "replicate", "wavespeed")
 SILENT = "reapi"  # sends no callbacks at all
+SIGNED = ("replicate", "wavespeed")  # ordered by hand; most others through the gateway
 FAILURE = "The prompt violates our content policy"
 REPEATS = 3
+# Half of it is for asking the provider, which must not say that the task is done by then.
+LIED_ABOUT_SECONDS = 2.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,11 +21,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     images: int
     owner: str
-    early: bool  # its callback comes before its submission is logged
+    early: bool  # its callback comes before its submission is logged, or its order is answered
     forged: bool  # somebody lies about it first, with a token that leaked
     lost: bool  # its callback never comes
     repeats: int  # how often its callback is sent
     fails: bool
+    bad_signature: bool = False  # it is signed with another secret than the one that was agreed on
     seconds: float | None = None  # from submission to end; None: as long as the others take
 
     @property
@@ -35,7 +38,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return {"number": self.number}
 
     @property
-    def simulate(self) -> Mapping[str, object]:
+    def by_gateway(self) -> bool:
+        return self.provider not in SIGNED
+
+    @property
+    def simulate(self) -> dict[str, object]:
         """The fate in the simulator's words; where it says nothing, the faults of the run decide."""
         fate: dict[str, object] = {}
         if self.repeats > 1:
@@ -47,18 +54,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         if self.lost and self.provider != SILENT:
             fate["drop_callback"] = True
         if self.forged:
-            fate["forge"] = True
+            fate["delay_seconds"] = LIED_ABOUT_SECONDS
+        if self.bad_signature:
+            fate["bad_signature"] = True
         if self.seconds is not None:
             fate["delay_seconds"] = self.seconds
         return fate
 
 
 def make_plan(count: int) -> list[Job]:
-    """Jobs of every kind among the first four, and at every provider from sixteen on."""
+    """Jobs of every kind among the first four, and at every provider among 24; signed ones from five on."""
     jobs = []
     for number in range(count):
-        turn = number + number // 4
-        provider, images = PROVIDERS[number % 4], 4 - turn % 4
+        turn = number + number // len(PROVIDERS)
+        provider, images = PROVIDERS[number % len(PROVIDERS)], 4 - turn % 4
         calls = provider != SILENT
         job = Job(
             number=number,
@@ -67,22 +76,29 @@ def make_plan(count: int) -> list[Job]:
             images=images,
             owner=f"user-{number % 5 + 1}",
             early=calls and turn % 4 == 1,
-            forged=calls and turn % 8 == 1,
+            forged=calls and turn % 4 == 2 and provider not in SIGNED,
             lost=not calls or turn % 4 == 0,
             repeats=REPEATS if calls and turn % 4 == 2 else 1,
             fails=number % 24 == 3,
+            bad_signature=provider in SIGNED and turn % 4 == 3,
         )
         jobs.append(job)
     return jobs
 
 
+_MODELS = {
+    "apixo": "gpt-image-2",
+    "reapi": "gpt-image-2-official",
+    "replicate": "black-forest-labs/flux-schnell",
+    "wavespeed": "wavespeed-ai/flux-dev",
+}
+
+
 def _model(provider: str, images: int) -> str:
     """A model that makes so many images at once. Vidgo's seedream answers with ids of another form."""
     match provider, images:
-        case "apixo", _:
-            return "gpt-image-1"
-        case "reapi", _:
-            return "gpt-image-2-official"
+        case _, _ if provider in _MODELS:
+            return _MODELS[provider]
         case _, 1:
             return "gpt-image-2"
         case "apidot", _:

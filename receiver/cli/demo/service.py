@@ -9,12 +9,13 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx2
 
 from receiver import plugins
 from receiver.cli.client import admin_token
-from receiver.cli.simulate import PROVIDERS
+from receiver.cli.demo.plan import PROVIDERS, SIGNED
 from receiver.config.credentials import ensure_credentials
 from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, Unavailable
@@ -23,12 +24,13 @@ from receiver.ports import Store
 HOST = "127.0.0.1"
 FIRST_POLL_SECONDS = 3.0  # minutes in earnest
 POLLS_PER_MINUTE = 1200  # likewise: the providers' own limits would make it a long demo
+KEY = "any-key-will-do-here"  # of every provider: the backend orders with it, and the service asks
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0  # what the service promises
 TAIL_LINES = 15
 
 # What the caller's shell may have set for a real service, and what hosts set: none of it is meant for ours.
-_PREFIXES = ("RECEIVER_", "VIDGO_", "APIDOT_", "APIXO_", "REAPI_", "UVICORN_")
+_PREFIXES = ("RECEIVER_", "UVICORN_", *(f"{name.upper()}_" for name in plugins.names("providers")))
 _NAMES = {"DATABASE_URL", "PORT", "DYNO", "WEB_CONCURRENCY"}
 
 
@@ -47,12 +49,13 @@ def service_environment(inherited: Mapping[str, str], data: Path, port: int) -> 
     }
 
 
-def asking(providers_url: str) -> dict[str, str]:
-    """Settings with which the service asks the played providers about tasks that stay silent."""
-    settings: dict[str, str] = {}
+def asking(providers_url: str, secrets: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Settings with which the service orders from the played providers, asks them, and checks signatures."""
+    settings = {f"{name.upper()}_WEBHOOK_SECRET": secrets[name] for name in SIGNED if name in secrets}
+    settings["RECEIVER_GATEWAY"] = "true"
     for name in PROVIDERS:
         settings |= {
-            f"{name.upper()}_API_KEY": "any-key-will-do-here",
+            f"{name.upper()}_API_KEY": KEY,
             f"{name.upper()}_BASE_URL": f"{providers_url}/{name}",
             f"{name.upper()}_FIRST_POLL_SECONDS": f"{FIRST_POLL_SECONDS:g}",
             f"{name.upper()}_POLLS_PER_MINUTE": str(POLLS_PER_MINUTE),

@@ -10,9 +10,9 @@ import msgspec
 from receiver.cli.demo.evidence import Evidence, SeenTask
 from receiver.cli.demo.expectations import Expectation
 from receiver.cli.demo.folder import RunFolder
+from receiver.cli.demo.plan import PROVIDERS
 from receiver.cli.exit_codes import Exit
 from receiver.cli.output import print_document, print_heading
-from receiver.cli.simulate import PROVIDERS
 from receiver.cli.tables import print_lines
 from receiver.cli.terminal import columns, hang, say
 from receiver.config.disclosure import shown_location
@@ -36,6 +36,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     early: int
     polled: int
     notifications: int
+    micros: int  # what its orders cost, in millionths of a US dollar
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +93,7 @@ def _account(provider: str, evidence: Evidence) -> Account:
         early=sum(any(call.verdict == "early" for call in task.callbacks) for task in true),
         polled=sum(any(each.ended_by_poll for each in task.deliveries) for task in seen),
         notifications=sum(event.data.provider == provider for event in evidence.told),
+        micros=sum(task.booked_micros or 0 for task in seen),
     )
 
 
@@ -109,7 +111,13 @@ def print_report(report: Report, *, as_json: bool) -> None:
     rows = [["", *titles, "all"]]
     for name in [field for field in Account.__struct_fields__ if field != "provider"]:
         numbers = [getattr(account, name) for account in report.providers]
-        rows.append([name, *(f"{number:,}" for number in [*numbers, sum(numbers)])])
+        numbers.append(sum(numbers))
+        if name == "bytes":  # in full they would make the table wider than a terminal
+            name, numbers = "kilobytes", [round(number / 1000) for number in numbers]  # noqa: PLW2901
+        if name == "micros":
+            rows.append(["US cents", *(f"{number / 10_000:,.1f}" for number in numbers)])
+        else:
+            rows.append([name, *(f"{number:,}" for number in numbers)])
     print_lines(rows, right=range(1, len(rows[0])))
     print_heading("What was promised")
     for expectation in report.expectations:
