@@ -1,7 +1,6 @@
 """The command line: what people type; each command is imported when it is called."""
 
 import io
-import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +8,9 @@ from typing import Any
 
 import click
 
-from receiver import __version__
+from receiver import __version__, licences
 from receiver.cli.exit_codes import report
+from receiver.cli.resolving import resolve
 from receiver.cli.terminal import columns, hang
 from receiver.errors import Misconfigured, ReceiverError
 
@@ -27,9 +27,15 @@ COMMANDS = {
     "replays": ("receiver.cli.replay:replays", "List, show, follow, pause, resume and cancel replays."),
     "dead": ("receiver.cli.dead:dead", "List dead letters, and have them sent after all."),
     "sinks": ("receiver.cli.sinks:sinks", "List sinks, send one a test event, make a secret."),
+    "providers": ("receiver.cli.providers:providers", "List providers, and try one of your own."),
+    "gateway": ("receiver.cli.gateway:gateway", "Rules, prices and tokens of the gateway's orders."),
     "admin": ("receiver.cli.admin:admin", "Open the admin pages, and see who is logged in."),
+    "audit": ("receiver.cli.audit:audit", "List who did what by hand, and why."),
+    "costs": ("receiver.cli.costs:costs", "Sum up what orders through the gateway cost."),
+    "budgets": ("receiver.cli.costs:budgets", "Set, list and remove what orders may cost."),
     "tail": ("receiver.cli.tail:tail", "Show events as they happen."),
     "listen": ("receiver.cli.listen:listen", "Hand events on to a consumer while it is developed."),
+    "consume": ("receiver.cli.consume:consume", "Handle the events of a Redis stream with a function."),
     "health": ("receiver.cli.health:health", "Say what is wrong now, and what to do about it."),
     "stats": ("receiver.cli.stats:stats", "Count what the service holds."),
     "callback-url": ("receiver.cli.callback_url:callback_url", "Print a provider's callback URL."),
@@ -58,7 +64,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = pkgutil.resolve_name(COMMANDS[cmd_name][0])
+        command: click.Command = resolve(COMMANDS[cmd_name][0])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -96,6 +102,13 @@ def escape_the_unencodable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def show_licences(ctx: click.Context) -> None:
+    """Each file of others with the text of its licence."""
+    for each in licences.vendored():
+        click.echo(f"{each.file}: {each.name} {each.version}, {each.licence}\n\n{licences.licence_of(each)}")
+    ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -103,6 +116,14 @@ def escape_the_unencodable() -> None:
     " checks them.",
 )
 @click.version_option(__version__, prog_name="receiver")
+@click.option(
+    "--licences",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda ctx, _, asked: show_licences(ctx) if asked else None,
+    help="Show the licences of the files of others that are shipped, and exit.",
+)
 def main() -> None:
     """Receive callbacks of asynchronous image APIs: record, verify, store, pass on.
 

@@ -20,7 +20,7 @@ from receiver.times import from_text, in_words
 def health(*, as_json: bool) -> None:
     """Say what is wrong now, since when, how many images it touches, and what to do about it.
 
-    What touches most images comes first. Exits 1 where any of it is critical.
+    The most severe comes first, and of that what touches most images. Exits 1 where any of it is critical.
     """
     with connect() as service:
         answer = service.get("/admin/health.json")
@@ -33,7 +33,7 @@ def health(*, as_json: bool) -> None:
     else:
         say(printable(f"Nothing is wrong. Looked at: {', '.join(found['looked_at'])}{_last(found, now)}."))
     if found["unknown"]:
-        say(f"Not known now, as the record does not answer: {', '.join(found['unknown'])}.", err=True)
+        say(f"Not known now, as what tells it does not answer: {', '.join(found['unknown'])}.", err=True)
     if found["status"] == Severity.CRITICAL:
         click.get_current_context().exit(Exit.FAILED)
 

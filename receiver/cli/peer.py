@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
+from receiver import __version__
 from receiver.challenge import Challenge, is_proven, make_challenge, place_of
 from receiver.cli.exit_codes import Refused
 from receiver.errors import Unavailable, tls_words, wire_outcome
-from receiver.models import Outcome
+from receiver.models import CLI_AGENT, Outcome
 from receiver.problem_types import ProblemType
 
 CONNECT_SECONDS = 10.0
@@ -59,7 +60,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 def open_client(url: str) -> httpx2.AsyncClient:
     """A client for ``url``, which is mostly on this machine, so no proxy is used."""
     timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)  # each exchange has a time of its own
-    return httpx2.AsyncClient(base_url=url, timeout=timeout, trust_env=False)
+    headers = {"user-agent": f"{CLI_AGENT}/{__version__}"}  # the audit tells by which door somebody came
+    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=False)
 
 
 async def exchange(

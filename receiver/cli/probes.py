@@ -13,9 +13,7 @@ import msgspec
 
 from receiver import plugins
 from receiver.challenge import make_challenge
-from receiver.cli.checks import SAME_USER, Check, State, fail, ok, size, warn
 from receiver.cli.client import admin_token, asks_for_proof, check_way
-from receiver.cli.keys import bottleneck, consequence
 from receiver.cli.migrate import open_and_close
 from receiver.cli.output import count
 from receiver.cli.peer import (
@@ -27,7 +25,6 @@ from receiver.cli.peer import (
     exchange,
     open_client,
 )
-from receiver.cli.remedies import remedy
 from receiver.cli.views import Outlook, ServiceSettings
 from receiver.clock import Clock
 from receiver.config.fields import key_variable, variable_of
@@ -35,11 +32,15 @@ from receiver.config.settings import Settings
 from receiver.errors import Misconfigured, ReceiverError, Unavailable, tls_words
 from receiver.fetching.client import GuardedClient, open_plain_client
 from receiver.fetching.key_sets import KeySet
+from receiver.health.checks import SAME_USER, Check, State, check_unasked, fail, ok, size, warn
+from receiver.health.key_probe import KeyState, judge_key, key_remedy, probe_keys
+from receiver.health.keys import bottleneck
 from receiver.health.lines import Severity, rule_of
+from receiver.health.remedies import remedy
 from receiver.health.rules import LONG_LOG_BYTES
 from receiver.lanes import NOWHERE
-from receiver.models import Outcome, ProviderFacts, Replica
-from receiver.polling.status_client import StatusClient
+from receiver.models import Outcome, Replica
+from receiver.polling.answers import Answer
 from receiver.ports import BlobStore, FileRecord, Provider, ServerRecord, Sink, Store
 from receiver.runtime import make_alert_sink, make_blobs, make_sink
 from receiver.urls import callback_url
@@ -47,27 +48,10 @@ from receiver.urls import callback_url
 SinkAnswers = Mapping[str, Outcome | None]  # of each sink the last one, where there was any
 
 READY_TIMEOUT_SECONDS = 10.0
-ASK_TIMEOUT_SECONDS = 10.0
 RECORD_SECONDS = 30.0
 # Litestream takes a change within a second, and keeps it for five minutes after it is in the bucket.
 BEHIND_SECONDS = 60.0
 UNSENT_SECONDS = 1200.0
-
-# What every provider is asked about: no task has this id; some want to know the model, too.
-NO_TASK_ID = "receiver-doctor"
-NO_TASKS_MODEL = "gpt-image-2"
-
-_KEY_WORKS = frozenset({Outcome.UNKNOWN_TASK, Outcome.IN_PROGRESS, Outcome.ANSWERED})
-# It is there, and that is all that can be said: an odd id, a busy hour or a wrong base URL all look so.
-_NOT_SURE = frozenset(
-    {
-        Outcome.REFUSED,
-        Outcome.UNREADABLE,
-        Outcome.RATE_LIMITED,
-        Outcome.HTTP_ERROR,
-        Outcome.NO_MODEL,
-    }
-)
 
 _SEE = "what it says of it is below"
 _ELSEWHERE = (
@@ -87,30 +71,28 @@ async def check_keys(outlook: Outlook) -> list[Check]:
 
     Nobody is asked without a key, or with another key than the service's.
     """
-    settings, providers = outlook.settings, plugins.load_providers()
-    async with open_plain_client() as http:
-        status_client = StatusClient(
-            providers=providers,
-            accesses=settings.providers,
-            http=http,
-            clock=Clock(),
-            timeout_seconds=ASK_TIMEOUT_SECONDS,
-        )
-
-        async def ask(name: str) -> Check:
-            if name in outlook.other_keys:
-                return ok(f"asking {name}", f"not tried: {key_variable(name)} is the service's own; {_SEE}")
-            answer = await status_client.ask(name, NO_TASK_ID, NO_TASKS_MODEL)
-            detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
-            if answer.outcome in _KEY_WORKS:
-                return ok(f"asking {name}", f"{key_variable(name)} works ({detail})")
-            judge = warn if answer.outcome in _NOT_SURE else fail
-            return judge(f"asking {name}", detail, _todo_about(name, answer.outcome))
-
-        names = [name for name in providers if name in outlook.other_keys or settings.providers[name].api_key]
-        asked = await asyncio.gather(*map(ask, names))
+    settings = outlook.settings
+    providers = plugins.load_providers(settings.own_providers)
+    asked = [
+        name for name in providers if settings.providers[name].api_key and name not in outlook.other_keys
+    ]
+    answers = await probe_keys(providers, settings.providers, asked)
+    names = [name for name in providers if name in outlook.other_keys or name in answers]
+    found = [_asked(name, answers.get(name)) for name in names]
     without = {name: provider.facts for name, provider in providers.items() if name not in names}
-    return [*asked, *_unasked(settings, without), *_slow(settings, providers)]
+    return [*found, *check_unasked(settings, without), *_slow(settings, providers)]
+
+
+def _asked(name: str, answer: Answer | None) -> Check:
+    """What a provider said of its key; None: the key is not known here."""
+    if answer is None:
+        return ok(f"asking {name}", f"not tried: {key_variable(name)} is the service's own; {_SEE}")
+    detail = f"{answer.outcome}: {answer.detail}" if answer.detail else answer.outcome.value
+    state = judge_key(answer.outcome)
+    if state is KeyState.WORKS:
+        return ok(f"asking {name}", f"{key_variable(name)} works ({detail})")
+    judge = warn if state is KeyState.NOT_SURE else fail
+    return judge(f"asking {name}", detail, key_remedy(name, answer.outcome))
 
 
 async def check_key_sets(settings: Settings) -> list[Check]:
@@ -139,39 +121,13 @@ async def check_key_sets(settings: Settings) -> list[Check]:
     ]
 
 
-def _unasked(settings: Settings, without_key: Mapping[str, ProviderFacts]) -> Iterator[Check]:
-    """Those without a key together, for nobody uses all of them."""
-    for some, pushes in (("others", True), ("silent ones", False)):
-        names = [name for name, facts in without_key.items() if facts.pushes == pushes]
-        if names:
-            variables = ", ".join(map(key_variable, names))
-            follows = consequence(settings.confirm, without_key[names[0]])
-            if not pushes and len(names) > 1:
-                follows = "they send no callbacks, so their tasks never end"
-            todo = "set the key of each one that you use"
-            yield warn(f"asking {some}", f"no {variables}: {follows}", todo)
-
-
 def _slow(settings: Settings, providers: Mapping[str, Provider]) -> Iterator[Check]:
     for name, provider in providers.items():
         access = settings.providers[name]
-        limit = bottleneck(settings.confirm, provider.facts, access.polls_per_minute)
+        limit = bottleneck(settings.confirm, provider.facts, access.per_minute(provider.facts))
         if access.api_key is not None and limit:
             variable = variable_of("<PROVIDER>_POLLS_PER_MINUTE", name)
             yield warn(f"confirming {name}", limit, f"set {variable} to what your plan allows")
-
-
-def _todo_about(provider: str, outcome: Outcome) -> str:
-    key, address = key_variable(provider), variable_of("<PROVIDER>_BASE_URL", provider)
-    match outcome:
-        case Outcome.KEY_REFUSED:
-            return f"set {key} to a key that is good at {address}"
-        case Outcome.OUT_OF_CREDIT:
-            return f"pay the provider, or set {key} to a key of an account with credit"
-        case Outcome.RATE_LIMITED:
-            return "look again in a minute; something else may be asking with the same key"
-        case _:
-            return f"check {address} and this machine's way there, or look again later"
 
 
 # Rules of health whose lines say what the parts of readiness, or checks of ours, say.

@@ -6,14 +6,14 @@ from typing import Any
 import click
 
 from receiver.cli.client import Reply, connect, segment
-from receiver.cli.confirm import ask, dry_run_option, yes_option
 from receiver.cli.exit_codes import nothing_found
 from receiver.cli.filters import filter_document, filter_options, filter_words, limit_option
 from receiver.cli.follow import NOUNS, exit_code, follow, how_to_follow, print_results
-from receiver.cli.output import as_json, count, print_heading, print_json
+from receiver.cli.output import as_json, print_heading, print_json
+from receiver.cli.plans import Will, carry_out, plan_options
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
-from receiver.escapes import printable, printable_lines
+from receiver.escapes import printable
 from receiver.models import EventType, Stage, TaskState
 from receiver.replay import check_can_match
 
@@ -29,8 +29,7 @@ from receiver.replay import check_can_match
 @filter_options
 @click.option("--sink", "sinks", metavar="NAME", multiple=True, help="Only to this one; may be repeated.")
 @click.option("--rate", type=click.FloatRange(0.001, 100_000), help="At most so many a second.")
-@dry_run_option
-@yes_option
+@plan_options
 @click.option("--no-wait", is_flag=True, help="Start it, and do not wait for its end.")
 @as_json
 def replay(
@@ -38,15 +37,15 @@ def replay(
     stage: str,
     sinks: tuple[str, ...],
     rate: float | None,
-    dry_run: bool,
-    yes: bool,
+    will: Will,
     no_wait: bool,
     as_json: bool,
     **clauses: Any,
 ) -> None:
     """Do a stage again for everything that matches the filter.
 
-    Shows what it would do and asks, then follows it to its end. The replay is the service's own: Ctrl-C
+    Shows what it would do and asks, then follows it to its end; above 100, the number and a reason are
+    typed. The replay is the service's own: Ctrl-C
     here leaves it running. Exits 0 when all went well, 1 when anything failed, 3 when nothing matched.
     """
     if rate is not None and math.isnan(rate):  # it lies in every range
@@ -56,20 +55,12 @@ def replay(
         check_can_match(Stage(stage), TaskState(state) if state else None, EventType(kind) if kind else None)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    asked = {"stage": stage, "filter": filter_document(clauses), "sinks": sinks, "rate": rate}
+    asked = {"act": stage, "filter": filter_document(clauses), "sinks": sinks, "rate": rate}
+    noun = f"matching {NOUNS[Stage(stage)][0]}"
     with connect() as service:
-        plan = service.post("/replays", asked | {"dry_run": True})
-        matched = plan.document["matched"]
-        if dry_run or not matched:
-            if as_json:
-                print_json(plan)
-            elif matched:
-                say(printable_lines(_plan(plan.document)))
-            if not matched:
-                nothing_found(f"matching {NOUNS[Stage(plan.document['stage'])][0]}")
+        started = carry_out(service, asked, will, noun=noun, as_json=as_json)
+        if started is None:
             return
-        ask(_plan(plan.document), yes=yes)
-        started = service.post("/replays", asked)
         ended = started if no_wait else follow(service, started)
     if as_json:
         print_json(ended)
@@ -161,21 +152,6 @@ def resume(*, replay_id: str, as_json: bool) -> None:
 def cancel(*, replay_id: str, as_json: bool) -> None:
     """End a replay for good, and take back what it queued and nobody has begun."""
     _change(replay_id, "cancel", as_json=as_json)
-
-
-def _plan(plan: dict[str, Any]) -> str:
-    matched = plan["matched"]
-    match Stage(plan["stage"]):
-        case Stage.NOTIFY:
-            deed = f"This sends {count(matched, 'event')} again to {printable(', '.join(plan['sinks']))}"
-        case Stage.FETCH:
-            deed = f"This downloads what is missing of {count(matched, 'task')} again"
-        case Stage.REPROCESS:
-            deed = f"This reads {count(matched, 'kept delivery', 'kept deliveries')} with today's adapters"
-        case Stage.POLL:
-            deed = f"This asks the providers now about {count(matched, 'task')} without an end"
-    pace = f", at most {plan['rate']:g} a second" if plan["rate"] else ""
-    return f"{deed}{pace}.\nThe filter: {printable(filter_words(plan['filter']))}."
 
 
 def _path(replay_id: str) -> str:

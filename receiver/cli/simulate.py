@@ -1,4 +1,4 @@
-"""`receiver simulate`: four providers' APIs on loopback, until it is told to stop."""
+"""`receiver simulate`: ten providers' APIs on loopback, until it is told to stop."""
 
 import asyncio
 import pkgutil
@@ -13,7 +13,8 @@ import httpx2
 import msgspec
 
 SIMULATOR = "receiver.simulator"  # one door starts another by name only
-PROVIDERS = ("vidgo", "apidot", "apixo", "reapi")
+PROVIDERS = ("vidgo", "apidot", "apixo", "reapi", "replicate", "wavespeed", "kie", "bfl", "piapi", "fal")
+KEYS_PATH = "/fal/.well-known/jwks.json"
 MAX_SEED = 999_999_999
 MAX_PORT = 65_535
 
@@ -42,6 +43,7 @@ _SHARES = {
     "forge": "Tasks for which a forged callback comes before the end.",
     "dead_links": "Tasks whose callback has links that are dead already.",
     "error_in_200": "Tasks whose first status answer is an error with HTTP 200.",
+    "bad_signatures": "Tasks whose callback has a wrong signature, of the providers that sign.",
 }
 _AMOUNTS: dict[str, tuple[Any, str, str]] = {
     "delay": (click.FloatRange(0, 3600), "SECONDS", "Callbacks come up to so much later than the end."),
@@ -83,6 +85,19 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=0, show_default=True, **more)
 
 
+def _read_keys(
+    _context: click.Context, _option: click.Parameter, typed: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The keys of each provider."""
+    keys: dict[str, tuple[str, ...]] = {}
+    for text in typed:
+        provider, _, key = text.partition("=")
+        if provider not in PROVIDERS or not key:
+            raise click.BadParameter(f"say PROVIDER=KEY, with one of {', '.join(PROVIDERS)}.")
+        keys[provider] = (*keys.get(provider, ()), key)
+    return keys
+
+
 @click.command()
 @click.option(
     "--port",
@@ -95,7 +110,7 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
     "--own-ports",
     type=click.IntRange(0, MAX_PORT - len(PROVIDERS) + 1),
     metavar="FIRST",
-    help="The first of four ports in a row, one for each provider at its root; 0: any free ones."
+    help="The first of ten ports in a row, one for each provider at its root; 0: any free ones."
     "  [default: the one after --port, or any where that is taken]",
 )
 @click.option(
@@ -120,6 +135,23 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
     help="What each account has; submissions beyond it get 402.",
 )
 @click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="PROVIDER=KEY",
+    callback=_read_keys,
+    help="A key that this provider knows, with an account of its own; may be repeated. All others get 401; a"
+    " provider without any takes every key.",
+)
+@click.option(
+    "--close-idle-after",
+    type=click.FloatRange(0.1, 3600),
+    default=5,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a connection without a request is kept.",
+)
+@click.option(
     "--submit-rate-limit",
     type=click.IntRange(0, 1_000_000),
     default=0,
@@ -131,12 +163,13 @@ def _option(name: str, kind: Any, **more: Any) -> Callable[[Command], Command]:
 @click.option(
     "--out-of-credit",
     type=click.Choice(PROVIDERS),
+    metavar="PROVIDER",
     multiple=True,
     help="This provider answers status questions with 402; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Say where it plays as one line of JSON.")
 def simulate(*, port: int, own_ports: int | None, as_json: bool, **chosen: Any) -> None:
-    """Play four providers' APIs on loopback, until SIGTERM or Ctrl-C.
+    """Play ten providers' APIs on loopback, until SIGTERM or Ctrl-C.
 
     Each provider has a port of its own, at whose root it is; and all are below their names at --port.
 
@@ -176,7 +209,13 @@ async def _simulate(
         some = any(amount for name, amount in faults.items() if name != "seed")
         seed = faults["seed"] if some else None
         if as_json:
-            told = {"url": places.combined, "providers": places.roots, "seed": seed}
+            told = {
+                "url": places.combined,
+                "providers": places.roots,
+                "seed": seed,
+                "secrets": simulator.SECRETS,
+                "keys_urls": {"fal": f"{places.combined}{KEYS_PATH}"},
+            }
             click.echo(msgspec.json.encode(told))
         else:
             click.echo(f"The providers play at {places.combined}, and each at a port of its own.")
@@ -185,4 +224,9 @@ async def _simulate(
             async with httpx2.AsyncClient(trust_env=False) as http:
                 answer = await http.get(places.combined, headers={"accept": "text/plain"})
             click.echo(f"\n{answer.text}", nl=False)
+            click.echo("\nThree sign with secrets of their own, bfl and piapi with one of the order:\n")
+            for name, secret in simulator.SECRETS.items():
+                click.echo(f"  {name.upper()}_WEBHOOK_SECRET={secret}")
+            click.echo("\nfal signs by a private key, and its public keys are here:\n")
+            click.echo(f"  FAL_WEBHOOK_KEYS_URL={places.combined}{KEYS_PATH}")
         await stopping.wait()

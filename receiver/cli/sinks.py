@@ -8,11 +8,11 @@ import click
 from receiver.cli.client import connect, segment
 from receiver.cli.exit_codes import Exit
 from receiver.cli.output import as_json, paint, print_json
-from receiver.cli.remedies import remedy
 from receiver.cli.tables import print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.clock import Clock
 from receiver.escapes import printable
+from receiver.health.remedies import remedy
 from receiver.models import Outcome, SinkState
 from receiver.times import from_text, in_words
 

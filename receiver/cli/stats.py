@@ -20,8 +20,12 @@ def stats(*, as_json: bool) -> None:
     times = ("counted_at", "oldest_undelivered_at", "oldest_undownloaded_at", "next_deadline_at")
     print_pairs([("submissions", held["submissions"]), *((name, held[name]) for name in times)])
     counts = {name: held[name] for name in ("tasks", "deliveries", "assets")}
+    if held.get("linked"):
+        counts["assets"] |= {"stored without a copy": held["linked"]}
     if any(held.get("unbound", {}).values()):
         counts["reservations without a task"] = held["unbound"]
+    if held.get("unknown_orders"):
+        counts["orders without an answer"] = held["unknown_orders"]
     counts |= {f"sink {name}": states for name, states in held["outbox"].items()}
     counts |= {f"polls {name}": outcomes for name, outcomes in held["polls"].items()}
     for name, states in counts.items():

@@ -20,6 +20,7 @@ from receiver.cli.output import as_json, print_json
 from receiver.cli.tables import print_pairs, print_table, wide_option
 from receiver.cli.terminal import say
 from receiver.escapes import printable
+from receiver.models import OrderState
 from receiver.payload import decode_whole, storable
 
 
@@ -110,3 +111,52 @@ def withdraw(*, submission_id: str, yes: bool) -> None:
             ask(f"This withdraws the reservation at {of}: it is listed and warned of no more.", yes=yes)
         service.delete(path)
     say("It is withdrawn.", err=True)
+
+
+@submissions.command(short_help="Say what became of an order whose outcome is unknown.")
+@click.argument("submission_id", metavar="ID")
+@click.option("--task-id", help="The provider took it: this is its task.")
+@click.option("--not-sent", is_flag=True, help="The provider never got it.")
+@yes_option
+def resolve(*, submission_id: str, task_id: str | None, not_sent: bool, yes: bool) -> None:
+    """Say what became of an order through the gateway without an answer, as its provider's pages tell."""
+    if (task_id is None) is not not_sent:
+        raise click.UsageError("Say either --task-id or --not-sent.")
+    order_path, path = f"/orders/{segment(submission_id)}", f"/submissions/{segment(submission_id)}"
+    with connect() as service:
+        row = service.get(order_path).document
+        of = printable(f"{row['provider']} for {row['owner']}, sent at {row['sent_at']}")
+        what = f"is the task {printable(task_id)}" if task_id else "never arrived, and counts as withdrawn"
+        ask(f"This says that the order at {of} ({row['state']}) {what}.", yes=yes)
+        if task_id is not None:
+            service.patch(path, {"task_id": task_id})
+        else:
+            service.delete(path)
+    say("It is resolved.", err=True)
+
+
+@submissions.command("orders")
+@provider_option
+@owner_option
+@click.option("--state", type=click.Choice([each.value for each in OrderState]), help="Only in this state.")
+@since_option
+@until_option
+@limit_option
+@cursor_option
+@wide_option
+@as_json
+def orders(*, as_json: bool, **query: str | int | None) -> None:
+    """List orders that went through the gateway, the newest first."""
+    check_order(query)
+    with connect() as service:
+        answer = service.get_page("/orders", "orders", query)
+    page = answer.document
+    if as_json:
+        print_json(answer)
+    elif page["orders"]:
+        columns = ("submission_id", "provider", "state", "task_id", "owner", "sent_at")
+        print_table(page["orders"], columns, ("sent_at", "owner"))
+        if page["next_cursor"]:
+            say(f"More: --cursor {printable(page['next_cursor'])}", err=True)
+    if not page["orders"]:
+        nothing_found("orders")

@@ -3,31 +3,23 @@
 import os
 import socket
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from receiver import plugins
 from receiver.config import parsers
 from receiver.config.credentials import read_credentials
 from receiver.config.disclosure import HIDDEN, disclose
 from receiver.config.fields import FIELDS, PROVIDER_FIELDS, SINK_FIELDS, key_variable, variable_of
 from receiver.config.parsers import is_here
-from receiver.config.settings import Settings, SinkSettings, load_settings
+from receiver.config.settings import CATALOG_PLACE, PROVIDERS_FILE, Settings, SinkSettings, load_settings
 from receiver.errors import Misconfigured
+from receiver.health.checks import View
 
 MOST_SHOWN = 6
 _RECORD, _FILES = "RECEIVER_DATABASE_URL", "RECEIVER_ASSETS_URL"
 _SINK = "RECEIVER_SINK_"
-
-
-class View(StrEnum):
-    """Whose settings a check went by."""
-
-    SHELL = "shell"
-    SERVICE = "service"
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,17 +156,21 @@ def _adopted(
     options = [field for field in PROVIDER_FIELDS if not field.secret]
     variables = [
         *(field.variable for field in fields),
-        *(variable_of(field.variable, name) for name in plugins.names("providers") for field in options),
+        *(variable_of(field.variable, name) for name in settings.providers for field in options),
     ]
     environ = {name: theirs[name] for name in variables if HIDDEN not in theirs.get(name, HIDDEN)}
+    for name in (PROVIDERS_FILE, CATALOG_PLACE):
+        if not os.access(environ.get(name, ""), os.R_OK):  # on another machine
+            environ.pop(name, None)
     adopted, other_keys, providers = load_settings(environ), set(), {}
+    keys: tuple[str, ...]
     for name, access in adopted.providers.items():
-        variable, key = key_variable(name), None
+        variable, keys = key_variable(name), ()
         if theirs.get(variable) and variable in differing:
             other_keys.add(name)
         elif theirs.get(variable):
-            key = settings.providers[name].api_key
-        providers[name] = msgspec.structs.replace(access, api_key=key)
+            keys = settings.providers[name].api_keys if name in settings.providers else ()
+        providers[name] = msgspec.structs.replace(access, api_keys=keys)
     adopted = msgspec.structs.replace(adopted, providers=providers, url=settings.url, token=settings.token)
     return adopted, frozenset(other_keys)
 
