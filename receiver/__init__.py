@@ -8,7 +8,8 @@ What other programs may rely on; everything else may change with any release:
 - ``receiver.ports``: the contracts of providers, sinks, blob stores and stores, for plug-ins; with
   ``receiver.models``, ``receiver.errors`` and ``receiver.options``, and what a provider reads documents with,
   ``receiver.payload`` and ``receiver.urls``.
-- ``receiver.testing``: a clock that tests turn, and callbacks as providers send them.
+- ``receiver.client``: what a backend needs of a running receiver; it imports nothing of the service.
+- ``receiver.testing``: a clock that tests turn, callbacks as providers send them, and fixtures for pytest.
 
 The command line is ``receiver``, the distribution ``callback-receiver``.
 """

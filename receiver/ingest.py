@@ -4,7 +4,7 @@ Nothing slow happens here and nothing is fetched: when ``accept`` returns, the f
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -12,9 +12,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from receiver import payload
-from receiver.errors import Rejected
-from receiver.links import link_name
+from receiver import forms, payload
+from receiver.errors import NotAuthentic, Rejected
+from receiver.links import inline_link, is_data_url, link_name
 from receiver.models import (
     MAX_URL_LENGTH,
     Callback,
@@ -23,6 +23,7 @@ from receiver.models import (
     Proof,
     Receipt,
     Recording,
+    RefusalReason,
     Report,
     ReportState,
     SigningKeys,
@@ -80,9 +81,10 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 class Ingest:
     """The one way in, for callbacks and poll answers alike.
 
-    ``signed`` has the providers whose callbacks must be signed, with a token or without, and by what.
-    ``wake`` is told which loops may have work now, by the beginning of their names: ``assets``, ``sink``,
-    ``poll PROVIDER``, or all by an empty one.
+    ``signed`` has the providers whose callbacks must be signed, with a token or without, and by what;
+    ``in_parts`` those whose callbacks have a part of a result, and that are asked for the whole.
+    ``wake`` is told which loops may have work now, by the beginning of their names: ``assets``, ``sink`` or
+    ``poll PROVIDER``.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
@@ -95,6 +97,7 @@ class Ingest:
         wake: Callable[[str], None],
         signed: Mapping[str, KeySource] = {},
         count_unsigned: CountUnsigned | None = None,
+        in_parts: Collection[str] = (),
         task_ended: Callable[[str, str | None], None] = lambda _provider, _task_id: None,
     ) -> None:
         self._store = store
@@ -104,6 +107,7 @@ class Ingest:
         self._wake = wake
         self._signed = signed
         self._count_unsigned = count_unsigned
+        self.in_parts = in_parts
         self._tell_end = task_ended
 
     def authorize(self, provider: str, token: str | None) -> Admission:
@@ -115,10 +119,10 @@ class Ingest:
         if token is not None:
             claim = self._tokens.check(provider, token)
             if claim is None:
-                raise _not_authentic()
+                raise NotAuthentic(RefusalReason.TOKEN_WRONG)
         elif provider not in self._signed:
             if not self._allow_untokened:
-                raise _not_authentic()
+                raise NotAuthentic(RefusalReason.TOKEN_MISSING)
             claim = _UNTOKENED
         return Admission(provider=provider, token=token, claim=claim, is_signed=provider in self._signed)
 
@@ -127,12 +131,12 @@ class Ingest:
     ) -> tuple[Receipt, Proof]:
         """Verify, parse and record one callback; return the receipt and the proof that it is authentic.
 
-        Raises Rejected (NOT_AUTHENTIC, NOT_JSON, TOKEN_OF_ANOTHER_TASK) and Unavailable
-        (nothing was recorded).
+        What an authentic sender sends is recorded whatever it is. Raises Rejected (NOT_AUTHENTIC,
+        TOKEN_OF_ANOTHER_TASK; NOT_JSON for what proves nothing) and Unavailable (nothing was recorded).
         """
         verified = await self.verify(admission, body=body, headers=headers, received_at=received_at)
         provider = self._providers[verified.provider]
-        report = read_report(provider, verified.body)
+        report = _read_verified(provider, verified)
         recording = self._recording(
             verified.provider,
             report,
@@ -149,7 +153,7 @@ class Ingest:
             self._hand_on(verified.provider, report)
             self._wake(f"poll {verified.provider}")  # it may have to be confirmed
         elif verified.submission_id is not None:
-            self._wake("")  # it may have bound the task, and so matched an early callback
+            self.wake_for_early(verified.provider)  # it may have bound the task
         return receipt, verified.proof
 
     async def accept_answer(
@@ -218,7 +222,11 @@ class Ingest:
                 log.warning("callback.unsigned", provider=admission.provider, by_token=claim is not None)
                 if self._count_unsigned is not None:
                     self._count_unsigned(admission.provider, by_token=claim is not None)
-                raise _not_authentic()
+                raise NotAuthentic(
+                    RefusalReason.SIGNATURE_WRONG
+                    if claim is None
+                    else RefusalReason.SIGNATURE_WRONG_TOKEN_RIGHT
+                )
             if claim is None or claim.submission_id is None:
                 signs_body = self._providers[admission.provider].facts.signs_body
                 claim = _SIGNED if signs_body else _SIGNED_BY_SENDER
@@ -240,6 +248,14 @@ class Ingest:
                 "callback.unverified", provider=callback.provider, reason=f"crashed: {type(exc).__name__}"
             )
             return False
+
+    def wake_for_early(self, provider: str) -> None:
+        """A task is known from now on: an early delivery may have found its owner, and so be worked on.
+
+        Not every loop is woken: each that is asks the record, and a provider with a key has one of its own.
+        """
+        for kind in ("assets", "sink", f"poll {provider}"):
+            self._wake(kind)
 
     def _hand_on(self, provider: str, report: Report) -> None:
         """Wake the loops that go on with an accepted report; with files, its last file ends the task."""
@@ -268,7 +284,7 @@ class Ingest:
             submission_id=submission_id,
             body=body,
             digest=hashlib.sha256(body).hexdigest()[:32],
-            fingerprint=fingerprint(report),
+            fingerprint=fingerprint(report, with_files=provider not in self.in_parts),
             report=report,
             received_at=received_at,
             links_die_at=links_die_at(self._providers[provider], received_at),
@@ -276,19 +292,36 @@ class Ingest:
 
 
 def read_report(provider: Provider, body: bytes) -> Report:
-    """What a body says. Raises Rejected (400) when it is not JSON at all.
+    """What a status answer says. Raises Rejected (NOT_JSON) when it is not JSON at all."""
+    return _report(provider, payload.decode(body))
 
-    An adapter may be anybody's code: what makes one crash is kept raw until it is mended.
-    """
-    document = payload.decode(body)
+
+def read_callback(provider: Provider, body: bytes) -> Report:
+    """What a callback says, as JSON or as a form. Raises Rejected (NOT_JSON) when it is neither."""
+    return _report(provider, forms.decode(body))
+
+
+def _read_verified(provider: Provider, verified: VerifiedCallback) -> Report:
+    try:
+        return read_callback(provider, verified.body)
+    except Rejected:
+        if verified.proof is Proof.NONE:  # it may be anybody's
+            raise
+        return Report(task_id=None, state=ReportState.UNCLEAR, note="neither JSON nor a form")
+
+
+def _report(provider: Provider, document: object) -> Report:
+    """An adapter may be anybody's code: what makes one crash is kept raw until it is mended."""
     try:
         report = provider.parse(document)
         if len(report.files) > payload.MOST_FILES:
             note = f"names more than {payload.MOST_FILES} files"
             return msgspec.structs.replace(report, state=ReportState.UNCLEAR, files=(), note=note)
-        if any(len(file.url) > MOST_LINK_CHARS for file in report.files):
-            files = [msgspec.structs.replace(file, url=file.url[:MOST_LINK_CHARS]) for file in report.files]
-            report = msgspec.structs.replace(report, files=tuple(files))
+        links = [file.url for file in report.files]
+        if (kept := [_kept_link(link) for link in links]) != links:
+            pairs = zip(report.files, kept, strict=True)
+            files = tuple(msgspec.structs.replace(file, url=link) for file, link in pairs)
+            report = msgspec.structs.replace(report, files=files)
     except Exception as exc:  # noqa: BLE001 - the sender is authentic, and the bug is ours
         # Only the type: what it says may be the body it choked on.
         note = f"the adapter crashed: {type(exc).__name__}"
@@ -296,21 +329,22 @@ def read_report(provider: Provider, body: bytes) -> Report:
     return report
 
 
-def fingerprint(report: Report) -> str:
+def _kept_link(link: str) -> str:
+    """What of a link goes on record: its bytes stand in the body already where it is a ``data:`` URL."""
+    return inline_link(link) if is_data_url(link) else link[:MOST_LINK_CHARS]
+
+
+def fingerprint(report: Report, *, with_files: bool = True) -> str:
     """Equal for two reports that mean the same end of a task.
 
     The query of a link is left out: providers sign the same file anew for every answer. So are the
-    order of the files and the words of a failure.
+    order of the files and the words of a failure; and without ``with_files`` the files themselves, for who
+    tells of one at a time means the same end each time.
     """
-    files = sorted([link_name(file.url) for file in report.files])
+    files = sorted([link_name(file.url) for file in report.files]) if with_files else []
     return hashlib.sha256(msgspec.json.encode([report.state, files])).hexdigest()[:32]
 
 
 def links_die_at(provider: Provider, received_at: datetime) -> datetime:
     """Until when the files of a result can be had."""
     return received_at + timedelta(0, provider.facts.link_life_seconds)
-
-
-def _not_authentic() -> Rejected:
-    # The same words for a missing and a wrong token: the answer tells a stranger nothing.
-    return Rejected(ProblemType.NOT_AUTHENTIC, "The callback URL is not one that this receiver gave out.")

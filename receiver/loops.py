@@ -13,19 +13,32 @@ from receiver.config.settings import Settings, SinkSettings
 from receiver.fetching.fetcher import AssetFetcher
 from receiver.health.alerts import ALERT_SECONDS, Alerter
 from receiver.metrics import Metrics
-from receiver.models import AssetWork, FetchLoad, FetchShare, OutboxWork, Outcome, PollWork, ReplayWork
+from receiver.models import (
+    AssetWork,
+    FetchLoad,
+    FetchShare,
+    OutboxWork,
+    Outcome,
+    PollWork,
+    ReplayWork,
+    Settlement,
+    SinkOrder,
+)
 from receiver.polling.reconciler import Reconciler
 from receiver.polling.status_client import StatusClient
 from receiver.polling.turns import poll_lane
 from receiver.ports import SharedRecord, Store
 from receiver.relay import Relay
 from receiver.replay import Replayer
+from receiver.time_series import WRITE_SECONDS, TimeSeries
+from receiver.times import from_text
 from receiver.tracing import Traces
 from receiver.upkeep import Upkeep
-from receiver.worker import LeaseLoop, PeriodicLoop
+from receiver.worker import BREATH_SECONDS, EMPTY_SECONDS, LeaseLoop, PeriodicLoop
 
 # Names of loops, by which they are woken, shown, and had by one process of several (but for files).
 FILES, HELD, REPLAY, UPKEEP, ALERTS = "assets", "held", "replay", "upkeep", "alerts"
+HISTORY = "history"
 # A process that was frozen stores no file in the last part of its lease: it may freeze again while it does.
 KEPT_FOR = 3 / 4
 LEASE_GRACE_SECONDS = 30.0  # beyond the longest a piece of work may take
@@ -39,6 +52,7 @@ RECENT_TURNS = 256  # of those who fetch files, so many are told apart by when t
 MOST_PROVEN = 32  # hosts that sent a whole file lately
 POLLS_AT_ONCE = 4  # questions to one provider
 REPLAYS_AT_ONCE = 4
+ORDERED_SECONDS = 0.001  # between two looks at a sink that has an order
 # To one sink: while one is on its way, the one before is settled and the next one claimed. More would only
 # make them smaller, and repeat more after a crash.
 BATCHES_AT_ONCE = 2
@@ -59,12 +73,15 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
         turns = itertools.cycle([False] * (TURNS - 1) + [True])
         is_shared = isinstance(self.store, SharedRecord)
         recent: deque[FetchShare] = deque(maxlen=RECENT_TURNS)
+        running = Counter[FetchShare]()  # from the lease on: a look may come before what was leased has begun
         proven = ProvenHosts()
 
         async def lease(now: datetime, until: datetime, limit: int) -> list[AssetWork]:
             void_at = self.clock.uptime() + KEPT_FOR * (until - now) if is_shared else None
             works = await self.store.lease_assets(now, until, limit, retries_first=next(turns), load=load())
-            recent.extend((work.provider, work.host_hash) for work in works)
+            shares = [(work.provider, work.host_hash) for work in works]
+            recent.extend(shares)
+            running.update(shares)
             return [msgspec.structs.replace(work, void_at=void_at) for work in works]
 
         async def next_due_at() -> datetime | None:
@@ -72,13 +89,21 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
 
         def load() -> FetchLoad:
             places = self.settings.asset_concurrency
-            return fetch_load(assets.under_way(), tuple(recent), places, proven=tuple(proven))
+            return fetch_load(running.copy(), tuple(recent), places, proven=tuple(proven))
 
         async def fetch(work: AssetWork) -> None:
-            settlement = await assets.run(work)
-            proven.learn((work.provider, work.host_hash), settlement.outcome)
-            size = settlement.file.bytes if settlement.file else 0
+            share = work.provider, work.host_hash
+            try:
+                settlement = await assets.run(work)
+            finally:
+                running[share] -= 1
+                if not running[share]:
+                    del running[share]
+            proven.learn(share, settlement.outcome)
+            size = settlement.file.bytes if settlement.file and settlement.outcome is Outcome.STORED else 0
             self.metrics.asset(work.provider, settlement.outcome, size)
+            if settlement.file and work.received_at and work.replay_id is None:
+                self.metrics.stored((settlement.settled_at - work.received_at).total_seconds())
             self.wake("sink")  # it may have been the event's last
             self.task_ended(work.provider, work.task_id)
             if self.traces is not None:
@@ -127,11 +152,17 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             settlements = await relay.run(works)
             for outcome, count in Counter(each.outcome for each in settlements).items():
                 self.metrics.notifications(sink.name, outcome, count)
+            self.metrics.sent(sink.name, sent_seconds(works, settlements))
 
         def stopped() -> str | None:
             reason = relay.stopped.get(sink.name)
             return f"stopped: {reason}" if reason else None
 
+        breath_seconds, empty_seconds = BREATH_SECONDS, EMPTY_SECONDS
+        if sink.order is not SinkOrder.NONE:
+            # The next of a line is due once the one before it has ended. A look that finds only such as wait
+            # for others finds none of them again, so it is no reason to wait.
+            breath_seconds = empty_seconds = ORDERED_SECONDS
         return LeaseLoop(
             sink_lane(sink.name),
             lease=partial(relay.lease, sink.name),
@@ -144,6 +175,8 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             clock=self.clock,
             stopped=stopped,
             note=partial(relay.problem, sink.name),
+            breath_seconds=breath_seconds,
+            empty_seconds=empty_seconds,
         )
 
     def replays(self, replayer: Replayer) -> LeaseLoop[ReplayWork]:
@@ -173,6 +206,11 @@ def alert_loop(alerter: Alerter) -> PeriodicLoop:
     return PeriodicLoop(ALERTS, run=alerter.run, every_seconds=ALERT_SECONDS)
 
 
+def history_loop(time_series: TimeSeries) -> PeriodicLoop:
+    """Each process runs it, whatever else it does, for what it counts itself."""
+    return PeriodicLoop(HISTORY, run=time_series.write, every_seconds=WRITE_SECONDS)
+
+
 def sink_lane(sink: str) -> str:
     """The name of the lane, and of the loop, on which a sink is sent to."""
     return f"sink {sink}"
@@ -192,13 +230,22 @@ class ProvenHosts:
 
     def learn(self, share: FetchShare, outcome: Outcome) -> None:
         """How fetching a file ended; by what a link is to blame for, the host is no less proven."""
-        if outcome is Outcome.STORED:
+        if outcome in {Outcome.STORED, Outcome.LINKED}:
             self._shares.pop(share, None)
             self._shares[share] = None
             if len(self._shares) > MOST_PROVEN:
                 del self._shares[next(iter(self._shares))]
         elif outcome in {Outcome.TIMEOUT, Outcome.TOO_SLOW}:
             self._shares.pop(share, None)
+
+
+def sent_seconds(works: Sequence[OutboxWork], settlements: Sequence[Settlement]) -> list[float]:
+    """How long after its callback each event was delivered; what is sent again says nothing of that."""
+    return [
+        (settlement.settled_at - from_text(work.event.received_at)).total_seconds()
+        for work, settlement in zip(works, settlements, strict=True)
+        if settlement.outcome is Outcome.DELIVERED and work.revision == 1 and work.replay_id is None
+    ]
 
 
 def fetch_load(

@@ -11,6 +11,8 @@ from markdown_it.token import Token
 # In the order in which people need them. Each is a file in ``receiver/docs``.
 NAMES = (
     "backend",
+    "client",
+    "gateway",
     "walks",
     "simulator",
     "promises",
@@ -44,6 +46,16 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     purpose: str
     text: str  # all of it, title and purpose too
+
+
+PICTURES = re.compile(r"pictures/([a-z-]+\.webp)")  # as a chapter names one
+
+
+@cache
+def pictures() -> dict[str, bytes]:
+    """The chapters' pictures by their names, as WebP."""
+    folder = files("receiver") / "docs" / "pictures"
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

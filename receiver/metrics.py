@@ -4,7 +4,7 @@ import asyncio
 import math
 import platform
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate, product
 from typing import Generic, TypeVar
@@ -24,7 +24,23 @@ from prometheus_client.utils import floatToGoString
 from receiver import __version__
 from receiver.health.lines import Line
 from receiver.health.watch import CallbackCounts
-from receiver.models import NOT_SET, OutboxState, Stats, TaskState, Verdict
+from receiver.models import (
+    NOT_SET,
+    BrokenRule,
+    BudgetPeriod,
+    BudgetScope,
+    CostState,
+    Measure,
+    OrderState,
+    OutboxState,
+    RuleClass,
+    SeriesName,
+    Stats,
+    TaskState,
+    Verdict,
+    series_name,
+)
+from receiver.usd import MICROS
 
 T = TypeVar("T")
 
@@ -41,8 +57,14 @@ UNKNOWN = "unknown"  # a label's value where a stranger could make up the real o
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, with its time of birth, that nobody asks for
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SENT_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def bound_name(bound: float) -> str:
+    """A bucket's upper bound as the label ``le`` has it."""
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -72,14 +94,63 @@ class Metrics:
         self._notifications = Counter(
             "receiver_notifications", "Attempts at sinks.", ["sink", "outcome"], registry=registry
         )
+        self._stored_seconds = Histogram(
+            "receiver_stored_seconds",
+            "From a callback until a file of its task was stored, replays left out.",
+            buckets=SENT_BOUNDS,
+            registry=registry,
+        )
+        self._sent_seconds = Histogram(
+            "receiver_sent_seconds",
+            "From a callback until a sink had its event, replays left out.",
+            ["sink"],
+            buckets=SENT_BOUNDS,
+            registry=registry,
+        )
         self._polls = Counter(
             "receiver_polls", "Questions to providers.", ["provider", "outcome"], registry=registry
+        )
+        self._orders = Counter(
+            "receiver_orders",
+            "Orders through the gateway, by what sending them came to.",
+            ["provider", "state"],
+            registry=registry,
+        )
+        self._broken_rules = Counter(
+            "receiver_gateway_broken_rules",
+            "Rules of their providers that orders break.",
+            ["provider", "model", "rule"],
+            registry=registry,
+        )
+        self._rule_verdicts = Counter(
+            "receiver_gateway_rule_verdicts",
+            "What providers said to orders that break a rule: whether it was as the rule has it.",
+            ["rule", "agreed"],
+            registry=registry,
+        )
+        self._unknown_models = Counter(
+            "receiver_gateway_unknown_models",
+            "Orders of models that no catalog knows: neither checked nor priced.",
+            ["provider"],
+            registry=registry,
+        )
+        self._budget_refusals = Counter(
+            "receiver_budget_refusals",
+            "Orders that a hard budget had no room for.",
+            ["scope", "period"],
+            registry=registry,
+        )
+        self._budget_warnings = Counter(
+            "receiver_budget_warnings",
+            "Orders that went beyond a soft budget.",
+            ["scope", "period"],
+            registry=registry,
         )
         self._restarts = Counter(
             "receiver_loop_restarts", "Loops started again after a crash.", ["loop"], registry=registry
         )
         self._commit_seconds = Histogram(
-            "receiver_commit_seconds", "Time of a group commit.", buckets=_SECONDS, registry=registry
+            "receiver_commit_seconds", "Time of a group commit.", buckets=ANSWER_BOUNDS, registry=registry
         )
         self._commit_rows = Histogram(
             "receiver_commit_rows", "Writes that shared a commit.", buckets=_ROWS, registry=registry
@@ -108,9 +179,45 @@ class Metrics:
         """Attempts at a sink ended."""
         self._notifications.labels(sink, outcome).inc(count)
 
+    def stored(self, seconds: float) -> None:
+        """A file was stored for the first time, so long after the callback of its task came."""
+        self._stored_seconds.observe(max(0.0, seconds))
+
+    def sent(self, sink: str, seconds: Iterable[float]) -> None:
+        """A sink has events for the first time, so long after their callbacks came."""
+        series = self._sent_seconds.labels(sink)
+        for each in seconds:
+            series.observe(max(0.0, each))
+
     def poll(self, provider: str, outcome: str) -> None:
         """A question to a provider ended."""
         self._polls.labels(self._provider(provider), outcome).inc()
+
+    def order(self, provider: str, state: OrderState, broken: Sequence[BrokenRule]) -> None:
+        """An order was sent through the gateway, or could not be, though it breaks these rules."""
+        self._orders.labels(self._provider(provider), state.value).inc()
+        if state not in {OrderState.BOUND, OrderState.REFUSED}:
+            return  # the provider said nothing of it
+        for rule in broken:
+            is_as_said = (state is OrderState.REFUSED) is not (rule.rule_class is RuleClass.SOFT)
+            self._rule_verdicts.labels(rule.name, str(is_as_said).lower()).inc()
+
+    def quoted(self, provider: str, model: str, broken: Sequence[BrokenRule]) -> None:
+        """An order of a model that a catalog knows was looked at: it breaks these rules."""
+        for rule in broken:
+            self._broken_rules.labels(provider, model, rule.name).inc()
+
+    def unknown_model(self, provider: str) -> None:
+        """An order named a model that no catalog knows."""
+        self._unknown_models.labels(provider).inc()
+
+    def over_budget(self, scope: BudgetScope, period: BudgetPeriod) -> None:
+        """A hard budget had no room for an order."""
+        self._budget_refusals.labels(scope.value, period.value).inc()
+
+    def over_soft_budget(self, scope: BudgetScope, period: BudgetPeriod) -> None:
+        """An order went beyond a soft budget."""
+        self._budget_warnings.labels(scope.value, period.value).inc()
 
     def commit(self, rows: int, seconds: float) -> None:
         """A group of writes was committed. May be called from any thread."""
@@ -134,6 +241,26 @@ class Metrics:
             refused=int(rejected.get("409", 0)),
         )
 
+    def totals(self) -> dict[SeriesName, float]:
+        """The counters that are kept as series: by their labels, and all of a provider or a sink together."""
+        totals: dict[SeriesName, float] = dict(self._callbacks.totals())
+        for measure, counter in (
+            (Measure.TURNED_AWAY, self._rejected),
+            (Measure.FILES, self._assets),
+            (Measure.FILE_BYTES, self._asset_bytes),
+            (Measure.NOTIFICATIONS, self._notifications),
+            (Measure.QUESTIONS, self._polls),
+        ):
+            for labels, value in _values_of(counter):
+                _add_up(totals, measure, labels, value)
+        for measure, histogram in (
+            (Measure.STORED_SECONDS, self._stored_seconds),
+            (Measure.SENT_SECONDS, self._sent_seconds),
+        ):
+            for labels, value in _buckets_of(histogram):
+                _add_up(totals, measure, labels, value)
+        return totals
+
     def render(
         self,
         stats: Stats | None,
@@ -156,6 +283,34 @@ class Metrics:
         return name if name in self._providers else UNKNOWN
 
 
+def _values_of(counter: Counter) -> Iterator[tuple[dict[str, str], float]]:
+    for metric in counter.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_total"):
+                yield sample.labels, sample.value
+
+
+def _buckets_of(histogram: Histogram) -> Iterator[tuple[dict[str, str], float]]:
+    """How many there are of each bucket alone: the library tells how many there are up to its bound."""
+    for metric in histogram.collect():
+        below = 0.0
+        for sample in metric.samples:
+            if sample.name.endswith("_bucket"):
+                yield sample.labels, sample.value - below
+                below = 0.0 if sample.labels["le"] == bound_name(math.inf) else sample.value
+
+
+def _add_up(
+    totals: dict[SeriesName, float], measure: Measure, labels: Mapping[str, str], value: float
+) -> None:
+    """Add a counter to its own series, and to that of all providers, or of all sinks, together."""
+    totals[series_name(measure, **labels)] = value
+    of_all = {name: word for name, word in labels.items() if name not in {"provider", "sink"}}
+    if len(of_all) < len(labels):
+        all_together = series_name(measure, **of_all)
+        totals[all_together] = totals.get(all_together, 0.0) + value
+
+
 class _Callbacks(Collector):
     """Callbacks by verdict, and their time: plain numbers, for every callback waits until it is counted.
 
@@ -165,12 +320,12 @@ class _Callbacks(Collector):
     def __init__(self, providers: Collection[str]) -> None:
         self._verdicts = dict.fromkeys(product(providers, Verdict), 0)
         self._seconds_sum = 0.0
-        self._in_bucket = [0] * (len(_SECONDS) + 1)
+        self._in_bucket = [0] * (len(ANSWER_BOUNDS) + 1)
 
     def count(self, provider: str, verdict: Verdict, seconds: float) -> None:
         self._verdicts[provider, verdict] += 1
         self._seconds_sum += seconds
-        self._in_bucket[bisect_left(_SECONDS, seconds)] += 1
+        self._in_bucket[bisect_left(ANSWER_BOUNDS, seconds)] += 1
 
     def by_provider(self) -> dict[str, int]:
         """All that were recorded, whatever became of them."""
@@ -179,6 +334,18 @@ class _Callbacks(Collector):
             counts[provider] = counts.get(provider, 0) + number
         return counts
 
+    def totals(self) -> Iterator[tuple[SeriesName, float]]:
+        """All by provider and verdict, by verdict, and by the bound of their time."""
+        of_all: dict[Verdict, int] = dict.fromkeys(Verdict, 0)
+        for (provider, verdict), number in self._verdicts.items():
+            of_all[verdict] += number
+            yield series_name(Measure.CALLBACKS, provider=provider, verdict=verdict.value), number
+        for verdict, number in of_all.items():
+            yield series_name(Measure.CALLBACKS, verdict=verdict.value), number
+        bounds = map(bound_name, (*ANSWER_BOUNDS, math.inf))
+        for bound, number in zip(bounds, self._in_bucket, strict=True):
+            yield series_name(Measure.ANSWER_SECONDS, le=bound), number
+
     def collect(self) -> Iterator[Metric]:
         verdicts = CounterMetricFamily(
             "receiver_callbacks", "Callbacks recorded.", labels=["provider", "verdict"]
@@ -186,7 +353,7 @@ class _Callbacks(Collector):
         for labels, number in self._verdicts.items():
             verdicts.add_metric(labels, number)
         yield verdicts
-        bounds = map(floatToGoString, (*_SECONDS, math.inf))
+        bounds = map(bound_name, (*ANSWER_BOUNDS, math.inf))
         yield HistogramMetricFamily(
             "receiver_callback_seconds",
             "From request to answer.",
@@ -274,6 +441,22 @@ def _counts(stats: Stats, sinks: Collection[str]) -> Iterator[Metric]:
     for age, count in stats.unbound.items():
         unbound.add_metric([age], count)
     yield unbound
+    unknown = GaugeMetricFamily(
+        "receiver_unknown_orders", "Orders through the gateway without an answer.", labels=["age"]
+    )
+    for age in stats.unbound:
+        unknown.add_metric([age], stats.unknown_orders.get(age, 0))
+    yield unknown
+    costs = CounterMetricFamily(
+        "receiver_cost_usd",
+        "What orders cost, by where their money stands; what is held goes down as they end.",
+        labels=["provider", "model", "state"],
+    )
+    for each in stats.costs:
+        for cost_state in CostState:
+            micros: int = getattr(each, cost_state.value)
+            costs.add_metric([each.provider or "", each.model or "", cost_state], micros / MICROS)
+    yield costs
     early = stats.deliveries.get(Verdict.EARLY, 0)
     yield GaugeMetricFamily("receiver_early_deliveries", "Deliveries without a submission yet.", early)
     held = stats.deliveries.get(Verdict.UNCONFIRMED, 0)

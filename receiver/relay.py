@@ -95,6 +95,11 @@ class Relay:
         again = f"in {seconds:.0f} s" if seconds > 0 else "when an event is due"
         return f"{outage.outcome}: {outage.detail}, tried again {again}"
 
+    def tried_again_at(self, sink: str) -> datetime | None:
+        """From when on a sink that is down is tried with one event; None where it is not down."""
+        outage = self._circuits[sink].outage
+        return None if outage is None else self._clock.now() + (outage.until - self._clock.uptime())
+
     def is_down(self, sink: str) -> bool:
         """Whether a sink takes nothing now: it is down, or asked us to stop."""
         return sink in self.stopped or self._circuits[sink].outage is not None
@@ -152,10 +157,10 @@ class Relay:
     async def next_due_at(self, sink: str) -> datetime | None:
         """When the next entry is due and the sink may get it."""
         due_at = await self._store.next_due_at("outbox", sink)
-        outage = self._circuits[sink].outage
-        if due_at is None or outage is None:
+        again_at = self.tried_again_at(sink)
+        if due_at is None or again_at is None:
             return due_at
-        return max(due_at, self._clock.now() + (outage.until - self._clock.uptime()))
+        return max(due_at, again_at)
 
     async def run(self, works: Sequence[OutboxWork]) -> list[Settlement]:
         """Publish entries of one sink together, settle them, and return how each ended.

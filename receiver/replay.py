@@ -1,7 +1,7 @@
 """One step of a leased replay: queue matching work again, or read kept deliveries again."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -9,7 +9,7 @@ import structlog
 
 from receiver.clock import Clock
 from receiver.errors import Rejected
-from receiver.ingest import fingerprint, links_die_at, read_report
+from receiver.ingest import fingerprint, links_die_at, read_callback, read_report
 from receiver.models import (
     EventType,
     KeptDelivery,
@@ -52,7 +52,10 @@ _STATES = {
 
 
 class Replayer:
-    """Makes the steps of replays. ``wake`` is told which loops may have work now."""
+    """Makes the steps of replays. ``wake`` is told which loops may have work now.
+
+    ``in_parts`` are the providers whose callbacks have a part of a result, as for ``Ingest``.
+    """
 
     def __init__(
         self,
@@ -61,11 +64,13 @@ class Replayer:
         providers: Mapping[str, Provider],
         clock: Clock,
         wake: Callable[[str], None],
+        in_parts: Collection[str] = (),
     ) -> None:
         self._store = store
         self._providers = providers
         self._clock = clock
         self._wake = wake
+        self._in_parts = in_parts
         self._paces: dict[str, Pace] = {}
 
     async def lease(self, now: datetime, until: datetime, limit: int) -> list[ReplayWork]:
@@ -111,7 +116,8 @@ class Replayer:
         now = self._clock.now()
         next_at = now + timedelta(seconds=wait_seconds)
         if replay.stage is Stage.REPROCESS:
-            read = await read_again(self._providers, await self._store.list_kept(work, limit))
+            kept = await self._store.list_kept(work, limit)
+            read = await read_again(self._providers, kept, self._in_parts)
             moved = await self._store.reprocess(work, read, now, next_at)
         else:
             matches = await self._store.find_matches(work, limit)
@@ -142,21 +148,25 @@ class Pace:
         self.events_at_once = EVENTS_PACE.next_rows(self.events_at_once, time.total_seconds())
 
 
-async def read_again(providers: Mapping[str, Provider], found: Sequence[KeptDelivery]) -> list[KeptDelivery]:
-    """Kept deliveries as today's adapters read them."""
+async def read_again(
+    providers: Mapping[str, Provider], found: Sequence[KeptDelivery], in_parts: Collection[str]
+) -> list[KeptDelivery]:
+    """Kept deliveries as today's adapters read them, and as they would be filed if they came today."""
     read = []
     for kept in found:
-        provider = providers.get(kept.recording.provider)
-        again = _understood(provider, kept.recording) if provider else kept.recording
+        name, again = kept.recording.provider, kept.recording
+        if (provider := providers.get(name)) is not None:
+            again = _understood(provider, again, is_part=name in in_parts)
         read.append(msgspec.structs.replace(kept, recording=again))
         await asyncio.sleep(0)  # a body may be large, and callbacks wait for the same loop
     return read
 
 
-def _understood(provider: Provider, came: Recording) -> Recording:
+def _understood(provider: Provider, came: Recording, *, is_part: bool) -> Recording:
     """The recording with today's meaning; unchanged where it is still not understood."""
     try:
-        report = read_report(provider, came.body)
+        read = read_report if came.via is Via.POLL else read_callback
+        report = read(provider, came.body)
     except Rejected:  # not even JSON
         return came
     if came.via is Via.POLL and report.task_id != came.report.task_id:
@@ -164,7 +174,7 @@ def _understood(provider: Provider, came: Recording) -> Recording:
     return msgspec.structs.replace(
         came,
         report=report,
-        fingerprint=fingerprint(report),
+        fingerprint=fingerprint(report, with_files=not is_part),
         links_die_at=links_die_at(provider, came.received_at),
     )
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import importlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -10,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import msgspec
@@ -23,37 +26,84 @@ from receiver.config.fields import key_variable
 from receiver.config.settings import Settings, SinkSettings
 from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import GuardedClient, open_plain_client
+from receiver.fetching.copies import Copies
 from receiver.fetching.download import DownloadLimits
 from receiver.fetching.fetcher import AssetFetcher, AssetLimits, Fetcher
 from receiver.fetching.key_sets import KeySet
 from receiver.folders import take_folder
 from receiver.health.alerts import Alerter, service_name
+from receiver.health.examination import Examination
 from receiver.health.facts import Limits
 from receiver.health.lines import rule_of
 from receiver.health.look import HealthLook
 from receiver.health.watch import LOOK_SECONDS, Watch
 from receiver.ingest import Ingest, KeySource, Secrets
 from receiver.lanes import LEFT, LaneLoop, Lanes
-from receiver.loops import ALERTS, ASK_SECONDS, FILES, HELD, REPLAY, UPKEEP, Loops, alert_loop, sink_lane
+from receiver.lazy_map import LazyMap
+from receiver.loops import (
+    ALERTS,
+    ASK_SECONDS,
+    FILES,
+    HELD,
+    HISTORY,
+    REPLAY,
+    UPKEEP,
+    Loops,
+    alert_loop,
+    history_loop,
+    sink_lane,
+)
 from receiver.metrics import Metrics, RecentCount
-from receiver.models import AssetLinks, Backlog, MessageFormat, Route, Stats, Work
+from receiver.models import (
+    AssetLinks,
+    Backlog,
+    CreditPrice,
+    GatewayCallbacks,
+    GatewayLinks,
+    MessageFormat,
+    Route,
+    SeriesName,
+    SinkState,
+    Stats,
+    Work,
+)
 from receiver.options import PluginOptions, StoreOptions
-from receiver.polling.reconciler import Reconciler, confirmation
+from receiver.polling.reconciler import Reconciler, confirmation, told_in_parts
 from receiver.polling.status_client import StatusClient
 from receiver.polling.turns import SharedTurns, poll_lane
-from receiver.ports import EVERY_KIND, MISSED, BlobStore, Provider, SharedRecord, SigningBlobs, Sink, Store
+from receiver.ports import (
+    EVERY_KIND,
+    MISSED,
+    BlobStore,
+    LinkingBlobs,
+    Provider,
+    SharedRecord,
+    SigningBlobs,
+    Sink,
+    Store,
+)
 from receiver.relay import Relay, SinkPolicy
 from receiver.replay import Replayer
+from receiver.settings_audit import note_settings
 from receiver.task_waiters import TaskWaiters
+from receiver.thumbnails.cache import ThumbnailCache
+from receiver.thumbnails.thumbnailer import Thumbnailer
+from receiver.time_series import PROVIDER, SINK, TimeSeries, gauges_of
 from receiver.tokens import Tokens
 from receiver.tracing import Traces
 from receiver.worker import Loop, Worker
 
+if TYPE_CHECKING:
+    from receiver.gateway.gateway import Gateway
+
 # What each process runs that is to run it at all, whoever else does.
-_EVERYWHERE = frozenset({FILES, ALERTS})
+_EVERYWHERE = frozenset({FILES, ALERTS, HISTORY})
+
+_OF_NO_LANE = frozenset({FILES, HISTORY})  # nobody has to know who runs it
 
 ENDED = "ended "  # with a task's mark, the word that tells other processes of its end
 ALERT_TIMEOUT_SECONDS = 10.0
+PROMPT = timedelta(seconds=1)  # within which all is drained where nothing hangs
 TRY_SECONDS = 10.0  # of the asset store, at a start
 DRAIN_SECONDS = 4.0  # after as long for requests: the platforms give 10 s at least
 FLUSH_SECONDS = 0.5  # for spans where draining took all of that
@@ -73,14 +123,17 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     work: Collection[Work]  # what this process does besides answering requests
     clock: Clock
     metrics: Metrics
+    time_series: TimeSeries
     stats: RecentCount[Stats]
     health: HealthLook
+    examination: Examination
     watch: Watch  # of what only whoever looks again and again knows
     commit_probe: CommitProbe
     providers: Mapping[str, Provider]
     tokens: Tokens
     store: Store
     blobs: BlobStore
+    thumbnails: Thumbnailer
     links: LinkMaker
     sinks: Mapping[str, Sink]
     status_client: StatusClient
@@ -89,6 +142,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     worker: Worker
     task_waiters: TaskWaiters
     traces: Traces | None  # None: nobody wants any
+    gateway: "Gateway | None"  # None: nothing is ordered through this process
     elsewhere: Callable[[], Mapping[str, str]]  # how the loops are that others on this record run
 
 
@@ -102,7 +156,12 @@ async def open_runtime(
     ``credentials``).
     """
     async with AsyncExitStack() as stack:
-        runtime = _assemble(await _open_parts(settings, work, clock or Clock(), stack), work)
+        parts = await _open_parts(settings, work, clock or Clock(), stack)
+        runtime = _assemble(parts, work)
+        if settings.gateway:
+            gateway = await _open_gateway(parts, runtime, stack)
+            runtime = msgspec.structs.replace(runtime, gateway=gateway)
+        await note_settings(runtime.store, settings, runtime.clock.now())
         runtime.worker.start()
         watching = asyncio.create_task(_keep_watching(runtime.watch), name="watch")
         try:
@@ -110,8 +169,15 @@ async def open_runtime(
         finally:
             watching.cancel()
             runtime.task_waiters.stop()
-            end_at = runtime.clock.uptime() + timedelta(seconds=DRAIN_SECONDS)
-            await runtime.worker.drain(DRAIN_SECONDS)
+            stopped_at = runtime.clock.uptime()
+            end_at = stopped_at + timedelta(seconds=DRAIN_SECONDS)
+            drains = [runtime.worker.drain(DRAIN_SECONDS)]
+            if runtime.gateway is not None:
+                drains.append(runtime.gateway.orders.drain(DRAIN_SECONDS))
+            await asyncio.gather(*drains)
+            if runtime.clock.uptime() - stopped_at < PROMPT:  # else the store may be silent, too
+                with suppress(Unavailable):
+                    await runtime.time_series.write()
             if runtime.traces is not None:
                 left_seconds = (end_at - runtime.clock.uptime()).total_seconds()
                 await runtime.traces.aclose(max(left_seconds, FLUSH_SECONDS))
@@ -135,6 +201,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     status_client: StatusClient
     store: Store
     blobs: BlobStore
+    thumbnails: Thumbnailer
     sinks: Mapping[str, Sink]
     links: LinkMaker
     traces: Traces | None
@@ -145,22 +212,33 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
 async def _open_parts(
     settings: Settings, work: Collection[Work], clock: Clock, stack: AsyncExitStack
 ) -> _Parts:
-    providers = plugins.load_providers()
+    providers = plugins.load_providers(settings.own_providers)
     metrics = Metrics(providers, [sink.name for sink in settings.sinks])
     http = await stack.enter_async_context(open_plain_client())
     signed = _key_sources(settings, clock, stack)
+    tokens = Tokens(settings.secrets)
     status_client = StatusClient(
-        providers=providers, accesses=settings.providers, http=http, clock=clock, timeout_seconds=ASK_SECONDS
+        providers=providers,
+        accesses=settings.providers,
+        http=http,
+        clock=clock,
+        timeout_seconds=ASK_SECONDS,
+        keys={
+            name: {each: key for key in access.api_keys for each in tokens.name_key(key)}
+            for name, access in settings.providers.items()
+            if access.api_keys
+        },
     )
     store = await _open_store(settings, clock, metrics, status_client, providers, stack)
     blobs = make_blobs(settings, http)
     stack.push_async_callback(blobs.aclose)
+    thumbnails = Thumbnailer(blobs, ThumbnailCache(settings.data_dir / "thumbs"))
+    stack.push_async_callback(thumbnails.aclose)
     fetcher = None
     if Work.ASSETS in work:
         await blobs.sweep()
         await _try_blobs(blobs)
-        fetcher = await _open_fetcher(settings, clock, blobs, stack)
-    tokens = Tokens(settings.secrets)
+        fetcher = await _open_fetcher(settings, clock, blobs, store, stack)
     sinks: dict[str, Sink] = {}
     for wanted in settings.sinks:
         sinks[wanted.name] = make_sink(settings, wanted, http)
@@ -178,6 +256,7 @@ async def _open_parts(
         status_client=status_client,
         store=store,
         blobs=blobs,
+        thumbnails=thumbnails,
         links=make_links(settings, tokens, blobs, clock),
         sinks=sinks,
         traces=Traces(plugins.load_tracer()(), store, clock) if settings.tracing == "otlp" else None,
@@ -220,23 +299,27 @@ async def _open_store(
     providers: Mapping[str, Provider],
     stack: AsyncExitStack,
 ) -> Store:
-    accesses, unpolled = settings.providers, {}
-    for name in accesses:
-        if not status_client.can_ask(name):
-            unpolled[name] = f"no {key_variable(name)} is set"
-            if name in providers and not providers[name].facts.pushes:
-                unpolled[name] += f", and {providers[name].facts.title} sends no callbacks"
+    accesses = settings.providers
+
+    def why_unpolled(name: str) -> str:
+        said, facts = f"no {key_variable(name)} is set", providers[name].facts
+        return said if facts.pushes else f"{said}, and {facts.title} sends no callbacks"
+
     options = StoreOptions(
         data_dir=settings.data_dir,
         clock=clock,
         routes=[sink.route for sink in settings.sinks],
         connections=settings.database_connections,
         early_limit=settings.early_limit,
-        first_poll_seconds={name: access.first_poll_seconds for name, access in accesses.items()},
-        link_life_seconds={name: provider.facts.link_life_seconds for name, provider in providers.items()},
-        confirms=confirmation(settings.confirm, status_client),
-        unpolled=unpolled,
+        link_copies=settings.asset_link_copies,
+        first_poll_seconds=LazyMap(
+            accesses, lambda name: accesses[name].first_seconds(providers[name].facts)
+        ),
+        link_life_seconds=LazyMap(providers, lambda name: providers[name].facts.link_life_seconds),
+        confirms=confirmation(settings.confirm, status_client, told_in_parts(providers, status_client)),
+        unpolled=LazyMap([name for name in accesses if not status_client.can_ask(name)], why_unpolled),
         metadata_keys=settings.metadata_index,
+        credit_prices=_credit_prices(settings),
         observe=metrics.commit,
     )
     kind: type[Store] = plugins.load("stores", settings.database_scheme)
@@ -245,7 +328,20 @@ async def _open_store(
     return store
 
 
-async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stack: AsyncExitStack) -> Fetcher:
+def _credit_prices(settings: Settings) -> Mapping[str, CreditPrice]:
+    """What orders cost by what their providers say that they took; none where nothing is ordered."""
+    if not settings.gateway:
+        return {}
+    catalogs = importlib.import_module("receiver.gateway.catalog").load_catalogs(settings.gateway_catalog)
+    found: Mapping[str, CreditPrice] = importlib.import_module("receiver.gateway.prices").credit_prices(
+        catalogs
+    )
+    return found
+
+
+async def _open_fetcher(
+    settings: Settings, clock: Clock, blobs: BlobStore, store: Store, stack: AsyncExitStack
+) -> Fetcher:
     client = GuardedClient(opened=settings.allow_networks)
     stack.push_async_callback(client.aclose)
     staging = await asyncio.to_thread(_take_staging, settings.data_dir, stack)
@@ -263,7 +359,13 @@ async def _open_fetcher(settings: Settings, clock: Clock, blobs: BlobStore, stac
             max_pixels=settings.asset_max_pixels,
             kinds=settings.asset_types,
         ),
+        bodies=store.list_end_bodies,
         hosts=settings.asset_hosts,
+        copies=(
+            Copies(store.find_copy, blobs)
+            if settings.asset_link_copies and isinstance(blobs, LinkingBlobs)
+            else None
+        ),
     )
 
 
@@ -298,6 +400,7 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         wake=wake,
         signed=parts.signed,
         count_unsigned=parts.metrics.unsigned,
+        in_parts=told_in_parts(parts.providers, parts.status_client),
         task_ended=task_waiters.notify,
     )
     relay = _relay(parts)
@@ -318,8 +421,17 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
     loops = _loops(parts, work, ingest, relay, wake, task_waiters, turns)
     if alerter is not None and Work.UPKEEP in work:
         loops = [*loops, alert_loop(alerter)]
+    gauges = (
+        partial(_gauges, parts, RecentCount(parts.store.count_stats, time.monotonic))
+        if Work.UPKEEP in work
+        else None
+    )
+    time_series = TimeSeries(
+        parts.store, parts.clock, parts.metrics.totals, gauges, partial(_downs, parts, relay)
+    )
+    loops = [*loops, history_loop(time_series)]
     if shared is not None and turns is not None:
-        names = [loop.name for loop in loops if loop.name != FILES]
+        names = [loop.name for loop in loops if loop.name not in _OF_NO_LANE]
         lanes = Lanes(shared, names, parts.clock, turns, states)
         loops = [lanes, *(loop if loop.name in _EVERYWHERE else LaneLoop(loop, lanes) for loop in loops)]
 
@@ -335,14 +447,17 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         work=work,
         clock=parts.clock,
         metrics=parts.metrics,
+        time_series=time_series,
         stats=RecentCount(parts.store.count_stats, time.monotonic),
         health=health,
+        examination=Examination(),
         watch=watch,
         commit_probe=commit_probe,
         providers=parts.providers,
         tokens=parts.tokens,
         store=parts.store,
         blobs=parts.blobs,
+        thumbnails=parts.thumbnails,
         links=parts.links,
         sinks=parts.sinks,
         status_client=parts.status_client,
@@ -351,8 +466,40 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         worker=worker,
         task_waiters=task_waiters,
         traces=parts.traces,
+        gateway=None,
         elsewhere=elsewhere,
     )
+
+
+async def _open_gateway(parts: _Parts, runtime: Runtime, stack: AsyncExitStack) -> "Gateway":
+    # Imported where it is wanted only: without it nothing is there, and nothing is slower.
+    module = importlib.import_module("receiver.gateway.gateway")
+    settings = parts.settings
+    gateway: Gateway = await stack.enter_async_context(
+        module.open_gateway(
+            options=module.GatewayOptions(
+                public_url=settings.public_url,
+                answer_seconds=settings.gateway_answer_seconds,
+                gives_own_links=settings.gateway_links is GatewayLinks.OURS,
+                relays=settings.gateway_callbacks is GatewayCallbacks.RELAY and Work.RELAY in runtime.work,
+                callback_secrets=(settings.gateway_callback_secret or "").split(","),
+                catalog=settings.gateway_catalog,
+                check=settings.gateway_check,
+            ),
+            relay_client=GuardedClient(opened=settings.allow_networks),
+            providers=parts.providers,
+            accesses=settings.providers,
+            store=parts.store,
+            status_client=parts.status_client,
+            ingest=runtime.ingest,
+            links=parts.links,
+            tokens=parts.tokens,
+            clock=parts.clock,
+            wake=runtime.worker.wake,
+            count=parts.metrics.order,
+        )
+    )
+    return gateway
 
 
 def _health(
@@ -400,8 +547,29 @@ def _alerter(parts: _Parts, health: HealthLook, is_mine: Callable[[str], bool]) 
         clock=parts.clock,
         is_mine=is_mine,
         service=service_name(parts.settings.public_url),
+        overview=f"{parts.settings.public_url}/admin/" if parts.settings.pages else None,
         as_slack=parts.settings.alert_format == "slack",
     )
+
+
+def _downs(parts: _Parts, relay: Relay) -> Mapping[tuple[str, str], bool]:
+    """Which circuits are open, as far as this process knows."""
+    closed = {SinkState.OK, SinkState.FAILING}
+    asked = [name for name in parts.providers if parts.status_client.can_ask(name)]
+    return {
+        **{(SINK, name): relay.state(name) not in closed for name in parts.sinks},
+        **{(PROVIDER, name): parts.status_client.problem(name) is not None for name in asked},
+    }
+
+
+async def _gauges(parts: _Parts, stats: RecentCount[Stats]) -> Mapping[SeriesName, float]:
+    counted = await stats.get()
+    now = parts.clock.now()
+    try:
+        free = shutil.disk_usage(parts.settings.data_dir).free
+    except OSError:
+        free = None
+    return gauges_of(counted, stats.counted_at(now), free)
 
 
 def _all_lanes(parts: _Parts) -> list[str]:
@@ -469,7 +637,10 @@ def _loops(
     if Work.RELAY in work:
         wanted += loops.sinks(relay)
     if Work.UPKEEP in work:
-        wanted.append(loops.replays(Replayer(store=store, providers=providers, clock=clock, wake=wake)))
+        replayer = Replayer(
+            store=store, providers=providers, clock=clock, wake=wake, in_parts=ingest.in_parts
+        )
+        wanted.append(loops.replays(replayer))
         wanted.append(loops.upkeep())
     return wanted
 

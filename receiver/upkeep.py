@@ -11,6 +11,7 @@ from receiver.clock import Clock, Leaps
 from receiver.models import OutboxState
 from receiver.ports import Store
 from receiver.step_pace import StepPace
+from receiver.time_series import SeriesUpkeep
 
 log = structlog.get_logger()
 
@@ -38,6 +39,8 @@ class Upkeep:
         self._expire = Steps(store.expire_early, clock, pace)
         self._forget = Steps(store.follow_deliveries, clock, pace)
         self._purge = Steps(store.purge, clock, pace)
+        self._series = SeriesUpkeep(store)
+        self._sweep = Steps(self._sweep_orders, clock, pace)
         self._leaps = Leaps(clock)
         self._early_ttl = timedelta(seconds=early_ttl_seconds)
         self._retention = timedelta(days=retention_days)
@@ -72,12 +75,18 @@ class Upkeep:
             if self._leaps.lived(self._early_ttl):
                 expired += (await self._expire.run(now - self._early_ttl))[0]
             await self._forget.run(now)
+            await self._sweep.run(now)
             dropped, is_done = 0, True
             if self._leaps.lived(TIME_TO_MEND):
                 dropped, is_done = await self._purge.run(now - self._retention, seconds=TURN_SECONDS)
+                await self._series.run(now)
             purged += dropped
         if expired or purged:
             log.info("upkeep.done", expired_early=expired, purged=purged)
+
+    async def _sweep_orders(self, now: datetime, limit: int) -> int:
+        """Orders whose sender is gone, and those that stayed unknown too long."""
+        return await self._store.sweep_orders(now, now - self._lost_after, limit)
 
     async def _warn_of_unbound(self, logged_before: datetime) -> None:
         """Warn once of each reservation without a task, after the time in which a task counts as lost.

@@ -66,9 +66,11 @@ class LeaseLoop(Generic[T]):
         stopped: Callable[[], str | None] = lambda: None,
         note: Callable[[], str | None] = lambda: None,
         breath_seconds: float = BREATH_SECONDS,
+        empty_seconds: float = EMPTY_SECONDS,
     ) -> None:
         self.name = name
         self._breath_seconds = breath_seconds
+        self._empty_seconds = empty_seconds
         self._lease = lease
         self._run = run
         self._next_due_at = next_due_at
@@ -128,7 +130,7 @@ class LeaseLoop(Generic[T]):
             return min(FALLBACK_SECONDS, wait_seconds + 0.001)
         leased = await self._lease(now + late, now + timedelta(seconds=self._lease_seconds), room)
         if not leased:  # due, yet not to be had: looking again at once could go on for ever
-            await asyncio.sleep(EMPTY_SECONDS)
+            await asyncio.sleep(self._empty_seconds)
         for work in leased:
             self._start(work)
         return FALLBACK_SECONDS if self._is_full() else 0.0

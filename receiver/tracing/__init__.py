@@ -98,7 +98,7 @@ class Traces:
         """An attempt at a file has ended."""
         size = settlement.file.bytes if settlement.file else None
         more = {"receiver.asset": work.index, "receiver.attempt": work.attempt, "receiver.bytes": size}
-        is_good = settlement.outcome is Outcome.STORED
+        is_good = settlement.file is not None
         await self._past("fetch", work, settlement, more, is_good=is_good)
 
     async def poll(self, work: PollWork, settlement: Settlement) -> None:
