@@ -2,13 +2,13 @@
 
 from typing import ClassVar
 
+from receiver.plugins import load_providers
 from receiver.ports import Provider
-from receiver.providers.apimart import Apimart
 from tests.contracts.provider import ProviderContract
 
 
 class TestApimart(ProviderContract):
-    provider: ClassVar[Provider] = Apimart()
+    provider: ClassVar[Provider] = load_providers()["apimart"]
     task_ids_in_samples = frozenset({"task_01KA040M0HP1GJWBJYZMKX1XS1", "task-unified-1757156493-k9m2xpvw"})
 
     def success(self, items: object) -> object:

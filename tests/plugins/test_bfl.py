@@ -6,14 +6,14 @@ import pytest
 
 from receiver import payload
 from receiver.models import ReportState, SigningKeys, StatusRequest
+from receiver.plugins import load_providers
 from receiver.ports import Provider
-from receiver.providers.bfl import Bfl
 from tests.contracts.provider import ProviderContract
 from tests.support.signatures import BY_SECRETS, OLD_SECRET, SECRET, bfl, callback, forgeries
 
 
 class TestBfl(ProviderContract):
-    provider: ClassVar[Provider] = Bfl()
+    provider: ClassVar[Provider] = load_providers()["bfl"]
     task_ids_in_samples = frozenset({"gen_abc123xyz"})
 
     def success(self, items: object) -> object:

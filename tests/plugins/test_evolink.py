@@ -2,13 +2,13 @@
 
 from typing import ClassVar
 
+from receiver.plugins import load_providers
 from receiver.ports import Provider
-from receiver.providers.evolink import Evolink
 from tests.contracts.provider import ProviderContract
 
 
 class TestEvolink(ProviderContract):
-    provider: ClassVar[Provider] = Evolink()
+    provider: ClassVar[Provider] = load_providers()["evolink"]
     task_ids_in_samples = frozenset({"task-unified-1757156493-imcg5zqt"})
 
     def success(self, items: object) -> object:

@@ -14,6 +14,7 @@ import pytest
 
 from receiver import plugins
 from receiver.config.settings import load_settings
+from receiver.declared.files import read_text
 from receiver.errors import Misconfigured
 from receiver.models import Outcome
 from receiver.ports import Provider, Sink
@@ -21,11 +22,14 @@ from receiver.runtime import Runtime, open_runtime
 from receiver.testing.sinks import OpenSink, SinkContract, failure
 from receiver.web.app import build_app
 from tests.contracts.provider import ProviderContract
+from tests.e2e.reader import reading, steps
 from tests.support.manual import section
+from tests.support.media_host import picture
 from tests.support.messages import cloud_event
 from tests.support.waiting import until
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, callback_path, caller
 
+READING_SECONDS = 60.0
 MOST_LINES = 40  # of code, as the heading says
 
 
@@ -165,3 +169,50 @@ async def test_a_service_takes_the_providers_callback_and_tells_the_sink(
     event = cloud_event(told)
     assert (event.get_type(), event.get_subject()) == ("task.failed", "lumen/t1")
     assert event.get_data()["error"]["message"] == "too dark"
+
+
+# --- a provider in TOML ---------------------------------------------------------------------------
+
+IN_TOML = "## A provider in 20 lines of TOML"
+
+
+def declared() -> str:
+    (toml,) = re.findall(r"^```toml\n(.*?)^```$", section("extending", IN_TOML), re.DOTALL | re.MULTILINE)
+    return str(toml)
+
+
+def test_the_declared_provider_is_as_short_as_it_says() -> None:
+    assert len([line for line in declared().splitlines() if line.strip()]) <= 20
+
+
+class TestAurora(ProviderContract):
+    provider: ClassVar[Provider] = read_text(declared(), "providers.toml")["aurora"]
+    task_ids_in_samples: ClassVar[frozenset[str]] = frozenset({"t"})
+
+    @classmethod
+    def samples(cls) -> dict[str, bytes]:
+        documents: dict[str, dict[str, object]] = {
+            "aurora-callback-completed-image": {
+                "status": "done",
+                "images": [{"url": "https://m.test/0.png"}],
+            },
+            "aurora-callback-failed": {"status": "broken", "error": {"message": "too dark"}},
+            "aurora-status-pending": {"status": "drawing"},
+        }
+        return {name: json.dumps({"task": {"id": "t", **task}}).encode() for name, task in documents.items()}
+
+    def success(self, items: object) -> object:
+        return {"task": {"id": "t", "status": "done", "images": items}}
+
+    def failure(self, error: object) -> object:
+        return {"task": {"id": "t", "status": "broken", "error": error}}
+
+
+def test_a_newcomer_goes_from_the_file_to_the_image_by_the_manual_alone(tmp_path: Path) -> None:
+    made_by_the_demo = tmp_path / "receiver-demo/run-1/data/assets/vidgo/task-1/0.jpg"
+    made_by_the_demo.parent.mkdir(parents=True)
+    made_by_the_demo.write_bytes(picture("JPEG", (320, 200)))
+    with reading(tmp_path, READING_SECONDS) as reader:
+        reader.save("receiver-demo/providers.toml", declared())
+        for step in steps("extending", "### From the file to an image"):
+            reader.follow(step)

@@ -31,6 +31,12 @@ class TestKie(ProviderContract):
         kinds = [file.kind for file in self.read("kie-callback-runway-success-video").files]
         assert kinds == ["video", "image"]
 
+    def test_one_that_comes_as_a_form_is_signed_like_any_other(self) -> None:
+        body = b"code=200&msg=success&taskId=t1&data=%7B%22taskId%22%3A%22t1%22%7D"
+        keys = SigningKeys(secrets=(SECRET,))
+        assert self.provider.verify(callback(kie("t1"), body), keys)
+        assert not self.provider.verify(callback(kie("t2"), body), keys)
+
     def test_the_outer_code_counts_only_where_nothing_names_a_state(self) -> None:
         failed = self.read("kie-status-market-failed")
         assert (failed.error_code, failed.error_message) == ("422", "The prompt was refused")

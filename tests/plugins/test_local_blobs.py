@@ -16,7 +16,7 @@ from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
 from receiver.options import PluginOptions
 from receiver.ports import BlobStore
-from tests.contracts.blobs import BlobContract, read
+from tests.contracts.blobs import BlobContract, LinkingContract, read
 from tests.support.disk_faults import folders_that_cannot_be_synced
 
 
@@ -44,7 +44,7 @@ def elsewhere() -> Iterator[Path]:
     folder.rmdir()
 
 
-class TestLocalBlobs(BlobContract):
+class TestLocalBlobs(LinkingContract, BlobContract):
     pass
 
 
@@ -269,3 +269,29 @@ async def test_a_source_that_vanished_is_unavailable(local: LocalBlobs, tmp_path
     with pytest.raises(Unavailable):
         await local.put("p/t/0", tmp_path / "missing", "image/png")
     assert not (local.root / "p/t/0").exists()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EXDEV])
+async def test_where_a_file_can_have_no_more_names_it_is_stored_again(
+    local: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(error, "no")
+
+    first, again = tmp_path / "first", tmp_path / "again"
+    for path in (first, again):
+        path.write_bytes(b"bytes")
+    await local.put("p/t1/0.png", first, "image/png")
+    monkeypatch.setattr(os, "link", refuse)
+    assert await local.link("p/t1/0.png", "p/t2/0.png", again) is None
+    assert again.exists()
+
+
+async def test_a_link_in_a_files_place_is_not_linked_to(local: LocalBlobs, tmp_path: Path) -> None:
+    first, again, elsewhere = tmp_path / "first", tmp_path / "again", tmp_path / "elsewhere"
+    for path in (first, again, elsewhere):
+        path.write_bytes(b"bytes")
+    await local.put("p/t1/0.png", first, "image/png")
+    (local.root / "p/t1/0.png").unlink()
+    (local.root / "p/t1/0.png").symlink_to(elsewhere)
+    assert await local.link("p/t1/0.png", "p/t2/0.png", again) is None

@@ -27,6 +27,7 @@ from tests.contracts.store_lists import ListsContract, OpenWith
 from tests.contracts.store_polls import PollsContract
 from tests.contracts.store_replays import ReplaysContract
 from tests.contracts.store_shares import SharesContract
+from tests.contracts.store_time_series import TimeSeriesContract
 from tests.support.factories import completed, recording, submission
 from tests.support.pooler import pooler
 from tests.support.postgres import ScratchRecord, scratch_database, slow_down_flushes
@@ -80,6 +81,10 @@ class TestPostgresAnnounced(AnnouncedContract):
 
 class TestPostgresBacklog(BacklogContract):
     """What waits is counted."""
+
+
+class TestPostgresTimeSeries(TimeSeriesContract):
+    """What happened over time adds up."""
 
 
 @pytest.mark.slow

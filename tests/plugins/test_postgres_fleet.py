@@ -12,7 +12,20 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver.clock import Clock
-from receiver.models import Lane, LaneClaim, Outcome
+from receiver.models import (
+    MINUTE,
+    NO_SCHEME,
+    Lane,
+    LaneClaim,
+    Measure,
+    Outcome,
+    Refusal,
+    RefusalFilter,
+    RefusalReason,
+    Sample,
+    SeriesWanted,
+    series_name,
+)
 from receiver.options import StoreOptions
 from receiver.polling.turns import SharedTurns
 from receiver.ports import EVERY_KIND, MISSED, SharedRecord
@@ -24,6 +37,7 @@ from tests.support.postgres import ScratchRecord
 from tests.support.status_host import asking, tells
 from tests.support.waiting import until
 
+START = datetime(2026, 11, 30, 12, tzinfo=UTC)
 AT_ONCE_SECONDS = 1.0  # far below the time after which a connection is looked at anyway
 
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%' AND datname = current_database()"
@@ -229,3 +243,30 @@ async def test_a_store_that_is_closed_while_it_begins_to_listen_leaves_no_connec
         async with stores(postgres_record.url, tmp_path, Clock()) as (store,):
             store.listen(lambda _word: None)
             await asyncio.sleep(moment / 1000)
+
+
+async def test_what_several_processes_count_adds_up(pair: Pair) -> None:
+    names = [series_name(Measure.QUESTIONS, outcome=word) for word in ("answered", "timeout", "gone")]
+    samples = [Sample(name, 1_800_000_000, 1.0) for name in names]
+    refused = Refusal(
+        hour=START,
+        provider="vidgo",
+        status=401,
+        reason=RefusalReason.TOKEN_WRONG,
+        scheme=NO_SCHEME,
+        count=1,
+        first_at=START,
+        last_at=START,
+    )
+    await asyncio.gather(
+        *(
+            store.add_time_series(each, [refused])
+            for store, each in ((pair.one, samples), (pair.other, samples[::-1]))  # in either order
+            for _ in range(25)
+        )
+    )
+    wanted = SeriesWanted(measure=Measure.QUESTIONS, by="outcome")
+    (found,) = await pair.one.pages.read_series([wanted], 1_800_000_000, 1_800_000_060, MINUTE)
+    assert [bucket.value for series in found for bucket in series.buckets] == [50.0] * 3
+    (row,) = (await pair.other.list_refusals(RefusalFilter(), 10, None)).refusals
+    assert row.count == 50

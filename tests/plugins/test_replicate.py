@@ -45,9 +45,10 @@ class TestReplicate(ProviderContract):
         report = self.provider.parse(self.success(output))
         assert (report.state, report.files, report.is_fileless) == (ReportState.COMPLETED, (), True)
 
-    def test_a_file_inside_the_answer_is_kept_open_as_it_has_no_link(self) -> None:
+    def test_a_file_inside_the_answer_is_one_of_the_task(self) -> None:
         report = self.provider.parse(self.success("data:image/png;base64,iVBORw0KGgo="))
-        assert report.state is ReportState.UNCLEAR
+        assert report.state is ReportState.COMPLETED
+        assert [file.url for file in report.files] == ["data:image/png;base64,iVBORw0KGgo="]
 
     def test_an_output_so_far_ends_nothing(self) -> None:
         running = {"id": "t", "status": "processing", "output": [LINK]}

@@ -2,13 +2,13 @@
 
 from typing import ClassVar
 
+from receiver.plugins import load_providers
 from receiver.ports import Provider
-from receiver.providers.runway import Runway
 from tests.contracts.provider import ProviderContract
 
 
 class TestRunway(ProviderContract):
-    provider: ClassVar[Provider] = Runway()
+    provider: ClassVar[Provider] = load_providers()["runway"]
     task_ids_in_samples = frozenset({"d2e3d1f4-1b3c-4b5c-8d46-1c1d7ee86892"})
 
     def success(self, items: object) -> object:

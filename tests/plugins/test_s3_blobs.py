@@ -5,6 +5,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.fetching.client import open_plain_client
 from receiver.models import Outcome
 from receiver.options import AwsAccess, PluginOptions
-from tests.contracts.blobs import BlobContract, read
+from tests.contracts.blobs import BlobContract, LinkingContract, read
 from tests.support.s3 import BUCKET, S3Server, moto, seaweedfs
 
 pytestmark = pytest.mark.slow  # a server has to start
@@ -48,11 +49,11 @@ async def blobs(seaweed: S3Server, tmp_path: Path) -> AsyncIterator[S3Blobs]:
     await blobs.aclose()
 
 
-class TestSeaweedBlobs(BlobContract):
+class TestSeaweedBlobs(LinkingContract, BlobContract):
     pass
 
 
-class TestMotoBlobs(BlobContract):
+class TestMotoBlobs(LinkingContract, BlobContract):
     @pytest.fixture
     async def blobs(self, moto_server: S3Server, tmp_path: Path) -> AsyncIterator[S3Blobs]:
         blobs = await opened(moto_server.access, f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
@@ -73,6 +74,17 @@ def fetched(url: str, headers: dict[str, str] | None = None) -> tuple[int, Any, 
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as exc:
         return exc.code, exc.headers, exc.read()
+
+
+async def test_an_object_that_a_rule_may_soon_remove_is_not_linked_to(
+    blobs: S3Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(blobs, tmp_path, "vidgo/t1/0.png", b"bytes")
+    source = tmp_path / "again"
+    source.write_bytes(b"bytes")
+    monkeypatch.setattr("receiver.blobs.s3.LINKED_WITHIN", timedelta(seconds=-60))  # as if it were older
+    assert await blobs.link("vidgo/t1/0.png", "vidgo/t2/0.png", source) is None
+    assert source.exists()
 
 
 # --- links --------------------------------------------------------------------------------------------

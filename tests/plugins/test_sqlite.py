@@ -37,6 +37,7 @@ from tests.contracts.store_announced import AnnouncedContract
 from tests.contracts.store_backlog import BacklogContract
 from tests.contracts.store_polls import PollsContract, end_with, fetch_again
 from tests.contracts.store_shares import SharesContract
+from tests.contracts.store_time_series import TimeSeriesContract
 from tests.support.blank_record import lay_blank_record
 from tests.support.factories import (
     NOW,
@@ -69,6 +70,10 @@ class TestSqliteAnnounced(AnnouncedContract):
 
 class TestSqliteBacklog(BacklogContract):
     """What waits is counted."""
+
+
+class TestSqliteTimeSeries(TimeSeriesContract):
+    """What happened over time adds up."""
 
 
 class TestSqliteShares(SharesContract):
@@ -343,8 +348,8 @@ async def test_files_that_are_due_are_found_without_a_look_at_those_that_wait(
     def fill(db: Any) -> None:
         db.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO assets (event, position, provider, host_hash, url, kind, outcome, attempts, due_at,"
-            f" deadline_at) SELECT 1000 + i, 0, 'apixo', i % ?, '', 'image', ?, {attempts}, ?, '2020' FROM n",
+            " INSERT INTO assets (event, position, provider, host_hash, kind, outcome, attempts, due_at,"
+            f" deadline_at) SELECT 1000 + i, 0, 'apixo', i % ?, 'image', ?, {attempts}, ?, '2020' FROM n",
             (FEW_OF_MANY, hosts, outcome, due_at),
         )
 
@@ -418,12 +423,12 @@ async def test_files_on_more_hosts_than_one_look_considers_have_their_turn_all_t
 
 def words_of(statement: str) -> str:
     """What a statement does, and to which table."""
-    table = re.search(r"\b(submissions|events|assets|deliveries)\b", statement)
+    table = re.search(r"\b(submissions|events|assets|links|deliveries)\b", statement)
     assert table is not None
     return f"{statement.split(maxsplit=1)[0].replace('WITH', 'SELECT')} {table[0]}"
 
 
-async def test_a_callback_that_ends_its_task_costs_one_read_and_three_writes(store: SqliteStore) -> None:
+async def test_a_callback_that_ends_its_task_costs_one_read_and_four_writes(store: SqliteStore) -> None:
     await store.log_submission(submission("t1"))
 
     statements = await traced(store, recording(completed("t1")))
@@ -432,6 +437,7 @@ async def test_a_callback_that_ends_its_task_costs_one_read_and_three_writes(sto
         "SELECT submissions",
         "INSERT events",
         "INSERT assets",
+        "INSERT links",
         "INSERT deliveries",
     ]
 
@@ -446,6 +452,7 @@ async def test_callbacks_that_come_together_are_read_about_together(store: Sqlit
         "SELECT submissions": 1,
         "INSERT events": 50,
         "INSERT assets": 50,
+        "INSERT links": 50,
         "INSERT deliveries": 50,
     }
 
@@ -480,9 +487,20 @@ def test_parallel_first_starts_agree_on_the_schema(tmp_path: Path) -> None:
     assert max(applied) >= 1
 
 
+def test_sqlite_utils_is_imported_where_something_is_to_be_migrated_and_nowhere_else(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from receiver.stores.sqlite.migrations import migrate;"
+        "print(len(migrate(Path(sys.argv[1]))) > 0, 'sqlite_utils' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "receiver.db")]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
+
+    assert (first.stdout, second.stdout) == ("True True\n", "False False\n")
+
+
 async def test_tasks_of_a_file_from_before_there_were_polls_are_asked_about(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "receiver.db")
-    migrations.apply(Database(connection), stop_before="m003_polls")
+    migrations.apply(connection, stop_before="m003_polls")
     connection.executescript(
         """
         INSERT INTO submissions (number, id, provider, owner, task_id, metadata, created_at) VALUES

@@ -22,7 +22,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Store
-from receiver.record import backlog, filters, lists, metadata, references, replays, stats, windows
+from receiver.record import backlog, filters, lists, logged, metadata, references, replays, stats, windows
 from receiver.record.filters import DEAD, ROWS, Search
 from receiver.stores.sqlite import SqliteStore
 from tests.contracts.opening import store_options
@@ -32,7 +32,10 @@ from tests.contracts.store_lists import ListsContract, OpenWith
 from tests.support.factories import later
 
 # What has a row for each task, callback or try; all else is small, or named by the one who asks.
-GROWING = {"submissions", "deliveries", "events", "assets", "outbox", "attempts", "polls", "unended"}
+GROWING = {
+    "submissions", "deliveries", "events", "assets", "outbox", "attempts", "polls", "unended", "cost_sums",
+    "cost_totals",
+}  # fmt: skip
 ALIASES = {"s": "submissions", "d": "deliveries", "e": "events", "a": "assets", "o": "outbox", "u": "unended"}
 
 
@@ -90,7 +93,7 @@ def test_no_list_of_tasks_scans_whatever_it_is_filtered_by(
 ) -> None:
     for wanted in combinations(provider="vidgo", owner="ann", since=later(0), until=later(9)):
         check_search(db, lists.task_search(TaskFilter(state=state, **wanted)))
-    for sql in (lists.FIRST_AFTER, lists.LAST_BEFORE):
+    for sql in (logged.FIRST_AFTER, logged.LAST_BEFORE):
         assert plan(db, sql, {"moment": "2026"}) == [
             f"SEARCH submissions USING COVERING INDEX submissions_created (created_at{'><'['<' in sql]}?)"
         ]
@@ -171,8 +174,10 @@ def test_what_a_filter_matches_is_found_and_counted_without_a_scan(
         "until": later(9),
         "task_ids": ("t1", "t2"),
     }
+    logged_between: dict[str, Any] = {"logged_since": later(0), "logged_until": later(9)}
     for wanted in combinations(**clauses):
         check_search(db, filters.search(db, rows, WorkFilter(state=state, **wanted)))
+        check_search(db, filters.search(db, rows, WorkFilter(state=state, **wanted, **logged_between)))
 
 
 @pytest.mark.parametrize("provider", [None, "vidgo"])
