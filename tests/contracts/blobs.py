@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.ports import BlobStore
+from receiver.ports import BlobStore, LinkingBlobs
 
 KEYS = [
     "vidgo/task-1/0.png",
@@ -26,12 +26,53 @@ async def read(blobs: BlobStore, key: str, start: int = 0, length: int = 1 << 40
     return b"".join([part async for part in blobs.open(key, start, length)])
 
 
+class LinkingContract:
+    """Inherited by one test class per blob store that links equal files."""
+
+    async def test_a_linked_file_is_read_under_its_key_and_the_new_one_is_gone(
+        self, blobs: BlobStore, tmp_path: Path
+    ) -> None:
+        assert isinstance(blobs, LinkingBlobs)
+        first, again = _file(tmp_path, b"bytes"), _file(tmp_path, b"bytes")
+        await blobs.put("p/t1/0.png", first, "image/png")
+        key = await blobs.link("p/t1/0.png", "p/t2/1.png", again)
+        assert key == ("p/t1/0.png" if blobs.root is None else "p/t2/1.png")
+        assert await read(blobs, key) == await read(blobs, "p/t1/0.png") == b"bytes"
+        assert not again.exists()
+
+    @pytest.mark.parametrize("data", [b"longer bytes", b"", None])
+    async def test_what_is_gone_or_another_file_is_not_linked_to(
+        self, blobs: BlobStore, tmp_path: Path, data: bytes | None
+    ) -> None:
+        assert isinstance(blobs, LinkingBlobs)
+        if data is not None:
+            await blobs.put("p/t1/0.png", _file(tmp_path, data), "image/png")
+        source = _file(tmp_path, b"bytes")
+        assert await blobs.link("p/t1/0.png", "p/t2/0.png", source) is None
+        assert source.read_bytes() == b"bytes"
+        with pytest.raises(FileNotFoundError):
+            await read(blobs, "p/t2/0.png")
+
+    @pytest.mark.parametrize(("stored", "key"), [("../x", "p/t/0"), ("p/t/0", "../x")])
+    async def test_no_key_of_a_link_climbs_out(
+        self, blobs: BlobStore, tmp_path: Path, stored: str, key: str
+    ) -> None:
+        assert isinstance(blobs, LinkingBlobs)
+        with pytest.raises(ValueError, match="key"):
+            await blobs.link(stored, key, _file(tmp_path, b"bytes"))
+
+
+def _file(folder: Path, data: bytes) -> Path:
+    path = folder / f"source-{os.urandom(4).hex()}"
+    path.write_bytes(data)
+    return path
+
+
 class BlobContract:
     """Inherited by one test class per blob store."""
 
     async def put(self, blobs: BlobStore, folder: Path, key: str, data: bytes) -> Path:
-        source = folder / f"source-{os.urandom(4).hex()}"
-        source.write_bytes(data)
+        source = _file(folder, data)
         await blobs.put(key, source, "image/png")
         return source
 

@@ -35,6 +35,7 @@ from tests.support.factories import (
     completed,
     failed,
     indexes,
+    inline,
     later,
     progress,
     recording,
@@ -224,6 +225,36 @@ class StoreContract:
         event = await store.get_event("vidgo", "t1")
         assert event is not None
         assert (event.type, event.error_code, event.error_message) == (EventType.FAILED, "nsfw", "refused")
+
+    async def test_the_same_key_finds_its_reservation_and_the_callback_that_bound_it(
+        self, store: Store
+    ) -> None:
+        reserved = msgspec.structs.replace(submission(None), key="a-hash")
+        assert await store.log_submission(reserved) == (reserved, True)
+        assert await store.log_submission(msgspec.structs.replace(reserved, id="sub_2")) == (reserved, False)
+        await store.bind_submission(reserved.id, "t1", NOW)
+
+        row, is_new = await store.log_submission(msgspec.structs.replace(reserved, id="sub_3"))
+
+        assert (row.id, row.task_id, is_new) == (reserved.id, "t1", False)
+
+    async def test_a_key_with_another_order_is_refused(self, store: Store) -> None:
+        reserved = msgspec.structs.replace(submission(None), key="a-hash")
+        await store.log_submission(reserved)
+
+        with pytest.raises(Rejected):
+            await store.log_submission(msgspec.structs.replace(submission(None, owner="x"), key="a-hash"))
+        assert (await store.count_stats()).submissions == 1
+
+    async def test_a_withdrawn_reservation_is_new_once_more_by_its_key(self, store: Store) -> None:
+        reserved = msgspec.structs.replace(submission(None), key="a-hash")
+        await store.log_submission(reserved)
+        await store.withdraw_submission(reserved.id, later(1))
+
+        again = await store.log_submission(msgspec.structs.replace(reserved, id="sub_2", created_at=later(2)))
+
+        assert again == (reserved, True)
+        assert await store.get_submission(reserved.id) == reserved
 
     async def test_early_callbacks_are_bounded_but_a_known_one_may_repeat(self, store: Store) -> None:
         for number in range(EARLY_LIMIT):
@@ -1285,21 +1316,110 @@ class StoreContract:
 
         assert refused.value.kind is ProblemType.BAD_CURSOR
 
-    async def test_retention_drops_bodies_but_a_late_repeat_is_still_a_repeat(self, store: Store) -> None:
-        await store.log_submission(submission("t1"))
-        await store.record(recording(failed("t1")))
+    async def test_retention_drops_how_a_task_ended_but_a_late_repeat_is_still_a_repeat(
+        self, store: Store
+    ) -> None:
+        for task_id in ("t1", "newest"):
+            await store.log_submission(submission(task_id))
+            await store.record(recording(failed(task_id)))
         for sink in ("all", "failures"):
-            (work,) = await store.lease_outbox(sink, later(1), later(60), 10)
-            await settle_outbox(store, work, settlement(Outcome.DELIVERED))
+            for work in await store.lease_outbox(sink, later(1), later(60), 10):
+                await settle_outbox(store, work, settlement(Outcome.DELIVERED))
+        await store.follow_deliveries(later(1), 10)
 
         assert await store.purge(NOW, 10) == 0
-        assert await store.purge(later(1), 10) == 4  # a delivery, a submission and two attempts
+        # Of each task a delivery, a submission, two notifications and two attempts.
+        assert await store.purge(later(1), 10) == 2 * 6
         assert await store.purge(later(1), 10) == 0
 
         task = await store.get_task("vidgo", "t1")
         assert task is not None
-        assert (task.deliveries[0].bytes, task.submission.request, task.attempts) == (0, None, ())
+        assert (task.deliveries, task.notifications, task.attempts) == ((), (), ())
+        assert (task.state, task.submission.request) == (TaskState.FAILED, None)
         assert (await store.record(recording(failed("t1")))).status is Verdict.DUPLICATE
+        assert await store.lease_outbox("all", later(9), later(60), 10) == []
+        stats = await store.count_stats()
+        assert stats.deliveries == {"accepted": 1, "duplicate": 1}
+        assert stats.tasks == {"failed": 2}
+
+    async def test_retention_keeps_rows_of_what_did_not_count_and_of_what_is_not_delivered(
+        self, store: Store
+    ) -> None:
+        for task_id in ("t1", "newest"):
+            await store.log_submission(submission(task_id))
+            await store.record(recording(failed(task_id)))
+        await store.record(recording(completed("t1")))
+        for entry in await store.lease_outbox("failures", later(1), later(60), 10):
+            await settle_outbox(store, entry, settlement(Outcome.REFUSED))
+        await store.follow_deliveries(later(1), 10)
+
+        while await store.purge(later(1), 10):
+            pass
+
+        task = await store.get_task("vidgo", "t1")
+        assert task is not None
+        assert [(each.verdict, each.bytes) for each in task.deliveries] == [(Verdict.CONFLICT, 0)]
+        assert {(each.sink, each.state.value) for each in task.notifications} == {
+            ("all", "pending"),
+            ("failures", "dead"),
+        }
+
+    async def test_retention_goes_on_when_it_has_dropped_all_that_there_was(self, store: Store) -> None:
+        for number in range(4):
+            await store.log_submission(submission(f"t{number}"))
+            await store.record(recording(failed(f"t{number}"), received_at=later(number)))
+            for work in await store.lease_outbox("all", later(9), later(60), 10):
+                await settle_outbox(store, work, settlement(Outcome.DELIVERED))
+            await store.follow_deliveries(later(9), 10)
+            while await store.purge(later(99), 10):
+                pass
+
+        left = [await store.get_task("vidgo", f"t{number}") for number in range(4)]
+        assert [len(task.deliveries) if task else None for task in left] == [0, 0, 0, 1]
+        notifications = [len(task.notifications) if task else None for task in left]
+        assert notifications == [1, 1, 1, 1]  # of the other sink, which was not told
+
+    async def test_a_stored_files_link_goes_with_the_callback_that_it_stands_in(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1"), received_at=later(100)))
+        (work,) = await store.lease_assets(later(100), later(160), 10)
+        await store.settle_asset(work, stored(work))
+
+        for before, links in ((50, [work.url]), (200, [""])):
+            while await store.purge(later(before), 10):
+                pass
+            assert await store.list_links("vidgo", "t1") == links
+
+    async def test_retention_takes_no_link_of_a_file_that_may_still_be_fetched(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(completed("t1", files=2)))
+        first, second = await store.lease_assets(later(1), later(60), 10)
+        await store.settle_asset(first, stored(first))
+        while await store.purge(later(1), 10):
+            pass
+
+        assert await store.list_links("vidgo", "t1") == ["", second.url]
+
+    async def test_a_body_is_kept_until_the_files_in_it_are_stored(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        whole, event = b"{" + b"x" * 100_000, b'{"large": "%s"}' % (b"y" * 100_000)
+        await store.record(answer(inline("t1", "first", "second"), body=whole))
+        assert await store.list_end_bodies("vidgo", "t1") == [whole]
+        first, second = await store.lease_assets(later(1), later(60), 10)
+        await store.settle_asset(first, stored(first))
+        while await store.purge(later(99), 10):
+            pass
+        assert await store.list_end_bodies("vidgo", "t1") == [whole]  # the second is still to be unpacked
+
+        await store.settle_asset(second, stored(second))
+        (left,) = await store.list_end_bodies("vidgo", "t1")
+        assert json.loads(left) == {"task_id": "t1", "left_out": "its files, which are stored"}
+
+        await store.log_submission(submission("t2"))
+        await store.record(recording(completed("t2"), body=event))  # with a link
+        (work,) = await store.lease_assets(later(1), later(60), 10)
+        await store.settle_asset(work, stored(work))
+        assert await store.list_end_bodies("vidgo", "t2") == [event]
 
     async def test_a_late_repeat_of_an_unowned_callback_does_not_stop_retention(self, store: Store) -> None:
         await store.record(recording(completed("stranger")))

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected
-from receiver.models import DeadLetter, EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
+from receiver.models import DeadLetter, EventType, Moved, Outcome, ReplayState, Stage, TaskState, WorkFilter
 from receiver.ports import Store
 from receiver.problem_types import ProblemType
 from tests.contracts.replaying import (
@@ -265,3 +265,62 @@ class DeadLettersContract:
         assert await settle_outbox(store, work, settlement(Outcome.DELIVERED, at=later(13)))
         assert await store.revive_dead(found.keys, later(14)) == 0
         assert await store.lease_outbox("all", later(15), later(60), 10) == []
+
+    async def test_dead_letters_of_a_sink_that_is_set_are_moved_to_another_as_if_made_now(
+        self, store: Store
+    ) -> None:
+        wanted = WorkFilter(owner="ann")
+        for number, owner in enumerate(("ann", "bob", "ann")):
+            await store.log_submission(submission(f"t{number}", owner=owner))
+            await store.record(recording(failed(f"t{number}")))
+        await publish(store, "failures", at=1)
+        await publish(store, "all", at=1, outcome=Outcome.REFUSED)
+        found = await store.find_dead(wanted, ["all"], 10)
+        await store.drop_dead(found.keys[:1])
+
+        moved = await store.move_dead(found.keys, "failures", later(500))
+
+        assert moved == Moved(moved=0, had=1)  # the other sink has it already
+        assert [letter.task_id for letter in await dead_letters(store)] == ["t1"]
+        assert await store.move_dead(found.keys, "failures", later(501)) == Moved(moved=0, had=0)
+
+    async def test_a_dead_letter_that_the_other_sink_never_had_is_due_there(self, store: Store) -> None:
+        await end_task(store, "t1")
+        started = await start_replay(store, replay(Stage.NOTIFY, sinks=("all",)))
+        await make_step(store, 200)
+        await publish(store, "all", at=201, outcome=Outcome.REFUSED)
+        found = await store.find_dead(WorkFilter(), [], 10)
+
+        assert await store.move_dead(found.keys, "failures", later(500)) == Moved(moved=1, had=0)
+
+        assert await dead_letters(store) == []
+        (work,) = await store.lease_outbox("failures", later(500), later(560), 10)
+        assert (work.event.task_id, work.attempt, work.created_at) == ("t1", 1, later(500))
+        assert await settle_outbox(store, work, settlement(Outcome.DELIVERED, at=later(501)))
+        assert (await get(store, started.id)).results == {"refused": 1}
+
+    async def test_what_is_no_dead_letter_any_more_is_neither_moved_nor_dropped(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        await publish(store, "all", at=1, outcome=Outcome.REFUSED)
+        found = await store.find_dead(WorkFilter(), [], 10)
+        await store.revive_dead(found.keys, later(10))
+        (work,) = await store.lease_outbox("all", later(11), later(60), 10)
+
+        assert await store.move_dead(found.keys, "failures", later(12)) == Moved(moved=0, had=0)
+        assert await store.drop_dead(found.keys) == 0
+
+        assert await settle_outbox(store, work, settlement(Outcome.DELIVERED, at=later(13)))
+
+    async def test_dropped_dead_letters_are_gone_and_their_events_stay(self, store: Store) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(recording(failed("t1")))
+        await publish(store, "all", at=1, outcome=Outcome.REFUSED)
+        found = await store.find_dead(WorkFilter(), [], 10)
+
+        assert await store.drop_dead(found.keys) == 1
+        assert await store.drop_dead(found.keys) == 0
+
+        assert await dead_letters(store) == []
+        assert (await store.count_stats()).outbox.get("all", {}).get("dead", 0) == 0
+        assert await store.get_event("vidgo", "t1") is not None

@@ -244,6 +244,20 @@ class PollsContract:
         assert await store.next_due_at("polls", "vidgo") == later(360)
         assert (await task_of(store, "ended")).poll is None
 
+    async def test_an_open_task_is_asked_about_however_many_have_ended_before_it(self, store: Store) -> None:
+        ended = [f"ended {number}" for number in range(20)]
+        for task_id in (*ended, "open", "open too"):
+            await store.log_submission(submission(task_id))
+        for task_id in ended:
+            await store.record(recording(failed(task_id)))
+
+        works = await store.lease_polls("vidgo", later(300), later(360), 1)
+
+        assert [work.task_id for work in works] == ["open"]
+        assert {(await task_of(store, task_id)).poll for task_id in ended} == {None}
+        works = await store.lease_polls("vidgo", later(300), later(360), 5)
+        assert [work.task_id for work in works] == ["open too"]
+
     async def test_an_answer_that_comes_after_the_callback_ends_the_asking(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
         work = await lease_one(store, 300)
@@ -424,9 +438,15 @@ class PollsContract:
         assert task.event is not None
         assert task.event.error_message == "refused"
 
-    async def test_a_lie_about_missing_files_makes_no_true_word_count_sooner(self, store: Store) -> None:
+    @pytest.mark.parametrize("by", ["the provider's token", "a lost one's", "another reservation's"])
+    async def test_a_lie_about_missing_files_makes_no_true_word_count_sooner(
+        self, store: Store, by: str
+    ) -> None:
         await store.log_submission(submission("t1"))
-        await store.record(recording(completed("t1", files=0), weak=True))
+        other = submission(None)  # of the same owner
+        await store.log_submission(other)
+        token = {"the provider's token": None, "a lost one's": "sub_lost"}.get(by, other.id)
+        await store.record(recording(completed("t1", files=0), submission_id=token, weak=token is None))
         told = await store.record(answer(completed("t1", files=0), received_at=later(3600)))
         assert told.status is Verdict.UNCONFIRMED
 
@@ -536,6 +556,56 @@ class PollsContract:
         assert verdicts(task) == [Verdict.CONFLICT, Verdict.ACCEPTED]
         assert indexes(await store.lease_assets(later(1), later(60), 10)) == [0]
         assert await store.next_due_at("polls", "vidgo") is None
+
+    @pytest.mark.parametrize("asked", ["never", "on its way", "in progress"])
+    @pytest.mark.parametrize("files", [0, 1])
+    async def test_a_lie_is_a_conflict_as_soon_as_a_callback_with_proof_ends_its_task(
+        self, store: Store, asked: str, files: int
+    ) -> None:
+        mine = submission(None)
+        await store.log_submission(mine)
+        await store.bind_submission(mine.id, "t1", NOW)
+        lie = failed("t1") if files else completed("t1", files=2)
+        await store.record(recording(lie, weak=True))
+        if asked != "never":
+            work = await lease_one(store, 0)
+        if asked == "in progress":
+            await store.settle_poll(work, settlement(Outcome.IN_PROGRESS, retry_at=later(900)))
+
+        true = completed("t1", files=1) if files else failed("t1")
+        await store.record(recording(true, submission_id=mine.id))
+
+        assert verdicts(await task_of(store)) == [Verdict.CONFLICT, Verdict.ACCEPTED]
+        if asked == "on its way":
+            assert (await store.record(answer(true))).status is Verdict.DUPLICATE
+            assert await store.settle_poll(work, settlement(Outcome.ANSWERED))
+
+    @pytest.mark.parametrize("at_once", [False, True])
+    async def test_an_early_lie_is_a_conflict_as_soon_as_its_tasks_own_callback_binds_and_ends_it(
+        self, store: Store, at_once: bool
+    ) -> None:
+        mine = submission(None)
+        await store.log_submission(mine)
+        lie = store.record(recording(completed("t1", files=3), weak=True))
+        true = store.record(recording(completed("t1"), submission_id=mine.id))
+        if at_once:
+            await asyncio.gather(lie, true)
+        else:
+            await lie
+            await true
+        assert verdicts(await task_of(store)) == [Verdict.CONFLICT, Verdict.ACCEPTED]
+
+    async def test_what_waits_is_told_apart_when_all_of_a_task_comes_at_once(self, store: Store) -> None:
+        mine = submission(None)
+        await store.log_submission(mine)
+        await store.bind_submission(mine.id, "t1", NOW)
+        lie, same = completed("t1", files=3), completed("t1")
+        await asyncio.gather(
+            store.record(recording(lie, weak=True)),
+            store.record(recording(same, weak=True)),
+            store.record(recording(same, submission_id=mine.id)),
+        )
+        assert verdicts(await task_of(store)) == [Verdict.CONFLICT, Verdict.ACCEPTED, Verdict.ACCEPTED]
 
     async def test_a_callback_that_the_provider_confirms_is_accepted(self, store: Store) -> None:
         await store.log_submission(submission("t1"))
@@ -674,9 +744,7 @@ class PollsContract:
         assert await store.next_due_at("polls", "vidgo") is None
         assert indexes(await store.lease_assets(later(1), later(60), 10)) == [0]
 
-    async def test_a_held_callback_that_comes_again_after_the_end_is_judged_at_once(
-        self, store: Store
-    ) -> None:
+    async def test_a_held_callback_that_comes_again_after_the_end_is_a_repeat(self, store: Store) -> None:
         mine = submission("t1")
         await store.log_submission(mine)
         same, other = (
@@ -691,7 +759,7 @@ class PollsContract:
         await forget_all(store)
 
         assert [receipt.status for receipt in receipts] == [Verdict.DUPLICATE, Verdict.CONFLICT]
-        assert verdicts(await task_of(store)) == [Verdict.DUPLICATE, Verdict.CONFLICT, Verdict.ACCEPTED]
+        assert verdicts(await task_of(store)) == [Verdict.ACCEPTED, Verdict.CONFLICT, Verdict.ACCEPTED]
 
     async def test_what_must_be_confirmed_is_a_repeat_once_the_task_has_ended(self, store: Store) -> None:
         await store.log_submission(submission("t1"))

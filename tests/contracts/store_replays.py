@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from receiver.errors import Rejected
-from receiver.models import EventType, Outcome, ReplayState, Stage, TaskState, WorkFilter
+from receiver.models import HOUR, EventType, Outcome, ReplayState, Stage, TaskFilter, TaskState, WorkFilter
 from receiver.ports import Store
 from receiver.problem_types import ProblemType
 from tests.contracts.replaying import (
@@ -99,6 +99,55 @@ class ReplaysContract(
 
         assert await store.count_matches(stage, WorkFilter(since=later(40)), later(10**6)) == matched
         assert await store.count_matches(stage, WorkFilter(until=later(40)), later(10**6)) == 1 - matched
+
+    @pytest.mark.parametrize(
+        ("wanted", "task_ids"),
+        [
+            (WorkFilter(logged_since=later(4 * HOUR)), ["back", "third", "last"]),
+            (WorkFilter(logged_since=later(4 * HOUR + 1)), ["third", "last"]),
+            (WorkFilter(logged_until=later(4 * HOUR)), ["first", "second"]),
+            (WorkFilter(logged_since=later(HOUR), logged_until=later(5 * HOUR)), ["second", "back", "third"]),
+            (WorkFilter(logged_since=later(HOUR), logged_until=later(2 * HOUR)), []),
+            (WorkFilter(logged_since=later(HOUR), owner="bob"), ["last"]),
+            (WorkFilter(logged_since=later(HOUR), task_ids=("first", "back")), ["back"]),
+            (WorkFilter(logged_until=later(4.5 * HOUR), provider="vidgo"), ["first", "second", "back"]),
+        ],
+    )
+    async def test_times_of_logging_are_those_of_lists_whatever_is_done(
+        self, store: Store, wanted: WorkFilter, task_ids: list[str]
+    ) -> None:
+        """All ends at once, long after. One was logged when a clock had been set back by half an hour."""
+        logged = {"first": 0, "second": 3, "third": 4.5, "back": 4, "last": 8}
+        for task_id, hours in logged.items():
+            made = submission(task_id, owner="bob" if task_id == "last" else "ann")
+            at = later(hours * HOUR)
+            await store.log_submission(msgspec.structs.replace(made, created_at=at, bound_at=at))
+        now, then = later(9 * HOUR), later(10 * HOUR)
+        listed = TaskFilter(owner=wanted.owner, since=wanted.logged_since, until=wanted.logged_until)
+        page = await store.list_tasks(listed, 10, None)
+        expected = [task_id for task_id in logged if task_id in task_ids]
+        assert {task.task_id for task in page.tasks} & {*(wanted.task_ids or logged)} == {*expected}
+
+        assert await store.count_matches(Stage.POLL, wanted, then) == len(expected)
+        for task_id in (*logged, "of no task"):
+            await store.record(recording(unclear(task_id), received_at=now))
+        assert await store.count_matches(Stage.REPROCESS, wanted, then) == len(expected)
+        for task_id in logged:
+            await store.record(recording(failed(task_id), received_at=now))
+        await publish(store, "all", at=9 * HOUR, outcome=Outcome.REFUSED)
+        assert await store.count_dead(wanted, ["all"]) == len(expected)
+        letters = (await store.list_dead(wanted, "all", 10, None)).dead_letters
+        assert [letter.task_id for letter in reversed(letters)] == expected
+        tally = await store.tally_matches(Stage.NOTIFY, wanted, then, 10)
+        assert (tally.count, tally.is_whole) == (len(expected), True)
+        examples = await store.pages.list_examples(Stage.NOTIFY, wanted, then, 10)
+        assert [task.task_id for task in reversed(examples)] == expected
+
+        asked = replay(Stage.NOTIFY, wanted, sinks=("all",), created_at=then)
+        assert (await start_replay(store, asked)).matched == len(expected)
+        await make_step(store, 11 * HOUR)
+        works = await publish(store, "all", at=12 * HOUR)
+        assert [work.event.task_id for work in works] == expected
 
     # --- what happens between looking and doing -------------------------------------------------------
 

@@ -12,7 +12,16 @@ from tests.contracts.replaying import (
     start_replay,
     task_of,
 )
-from tests.support.factories import completed, later, recording, settlement, stored, submission
+from tests.support.factories import (
+    answer,
+    completed,
+    inline,
+    later,
+    recording,
+    settlement,
+    stored,
+    submission,
+)
 from tests.support.settling import settle_outbox
 
 
@@ -73,6 +82,26 @@ class FetchContract:
 
         assert await publish(store, "all", at=203) == []
         assert (await get(store, started.id)).results == {"timeout": 1}
+
+    async def test_a_body_is_spared_by_retention_while_a_replay_unpacks_a_file_from_it(
+        self, store: Store
+    ) -> None:
+        await store.log_submission(submission("t1"))
+        await store.record(answer(inline("t1", "first"), body=b"{whole}"))
+        (work,) = await store.lease_assets(later(1), later(60), 10)
+        await store.settle_asset(work, settlement(Outcome.TOO_LARGE))
+        await store.follow_deliveries(later(9), 10)
+        await start_replay(store, replay(Stage.FETCH))
+        await make_step(store, 200)
+        while await store.purge(later(300), 10):
+            pass
+        assert await store.list_end_bodies("vidgo", "t1") == [b"{whole}"]
+
+        (work,) = await store.lease_assets(later(201), later(260), 10)
+        await store.settle_asset(work, settlement(Outcome.TOO_LARGE))
+        while await store.purge(later(300), 10):
+            pass
+        assert await store.list_end_bodies("vidgo", "t1") == []
 
     async def test_a_cancelled_fetch_leaves_files_as_failed_and_tells_what_it_got(self, store: Store) -> None:
         await end_with_files(store, "t1", Outcome.GONE, Outcome.GONE, Outcome.GONE)

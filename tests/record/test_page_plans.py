@@ -8,20 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from receiver.record import lists, page_lists, sessions
+from receiver.models import Act, AuditFilter
+from receiver.record import audit, lists, page_lists, refusals, sessions, time_series
 from receiver.stores.sqlite.migrations import migrate
 
 # What may be walked from one end: an index of the few rows that are in a state, read up to a limit.
 SHORT = re.compile(
-    r"SCAN (assets USING INDEX assets_pending|outbox USING INDEX outbox_dead|[mwp]\b|providers\b|\(subquery-)"
+    r"SCAN (assets USING INDEX assets_pending|outbox USING INDEX outbox_dead|[mwp]\b|json_each\b|providers\b"
+    r"|\(subquery-)"
 )
 
 STATEMENTS = {
     name: sql
-    for module in (page_lists, sessions)
+    for module in (audit, page_lists, refusals, sessions, time_series)
     for name, sql in vars(module).items()
     if name.isupper() and isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|DELETE|UPDATE)", sql)
-} | {"LOGGED_AT": lists.LOGGED_AT}
+} | {
+    "LOGGED_AT": lists.LOGGED_AT,
+    "AUDIT": audit.list_query(AuditFilter()),
+    "AUDIT_OF_AN_ACT": audit.list_query(AuditFilter(act=Act.REPLAY_STARTED)),
+    "AUDIT_OF_SOMEBODY": audit.list_query(AuditFilter(who="admin root")),
+    "AUDIT_ABOUT_SOMETHING": audit.list_query(AuditFilter(target="rpl_1")),
+}
 WHOLE = {"END_ALL", "END_CODES", "DELETE_OLD_CODES"}  # all of what is short: log-ins, and codes of a minute
 
 

@@ -18,6 +18,7 @@ from receiver.record import (
     filters,
     history,
     lists,
+    logged,
     metadata,
     outbox,
     polls,
@@ -33,13 +34,16 @@ from receiver.stores.sqlite.migrations import migrate
 from tests.support.postgres import scratch_database
 
 TYPES = {"INTEGER": "bigint", "TEXT": "text", "REAL": "double precision", "BLOB": "bytea"}
-CHOSEN_BY_THE_TABLE = {"submissions", "deliveries", "outbox", "attempts"}
+CHOSEN_BY_THE_TABLE = {"submissions", "deliveries", "outbox", "attempts", "audit", "series", "refusals"}
 COUNTED = ("counts", "ownerless", "unended", "retention", "heartbeat")
 SHOWN = ("tasks", "task_timeline")
 
 # Indexes by which the record goes in the order of numbers, with which an index of SQLite ends anyway.
 WALKED = {
     "attempts_event",
+    "audit_act",
+    "audit_target",
+    "audit_who",
     "events_type",
     "submissions_created",
     "submissions_owner",
@@ -148,6 +152,8 @@ def test_indexes_are_the_same(postgres: psycopg.Connection, sqlite: sqlite3.Conn
         translated = in_postgres(sql)
         run(postgres, translated.replace(")", ", number)", 1) if name in WALKED else translated)
     theirs = dict(query(postgres, named, ["other"]))
+    # The same rows in the same order, in words that keep PostgreSQL's planner from other indexes.
+    assert ours.pop("outbox_line") != theirs.pop("outbox_line")
     assert ours == {name: sql.replace(" ON other.", " ON public.") for name, sql in theirs.items()}
 
 
@@ -171,8 +177,8 @@ def test_triggers_and_views_have_the_same_names(
             " last_seen_at) VALUES ('p', 't', '', 'd', 'else', 'token', 'early', 'now', 'now')"
         ),
         (
-            "INSERT INTO assets (event, position, url, kind, state, due_at, deadline_at)"
-            " VALUES (1, 0, 'u', 'image', 'else', 'now', 'now')"
+            "INSERT INTO assets (event, position, kind, state, due_at, deadline_at)"
+            " VALUES (1, 0, 'image', 'else', 'now', 'now')"
         ),
         (
             "INSERT INTO outbox (event, sink, revision, state, due_at, created_at)"
@@ -186,7 +192,7 @@ def test_triggers_and_views_have_the_same_names(
             "INSERT INTO replays (id, stage, rate, requested_by, created_at, matched, up_to, filter, sinks)"
             " VALUES ('r', 'notify', 0.0009, 'admin', 'now', 1, 1, '{}', '[]')"
         ),
-        "INSERT INTO retention VALUES (2, 0, 0, 0)",
+        "INSERT INTO retention VALUES (2, 0, 0, 0, 0)",
         "INSERT INTO heartbeat VALUES (2, 0)",
     ],
 )
@@ -281,7 +287,6 @@ def changes(chance: random.Random, most: int) -> Iterator[tuple[str, Sequence[An
                     "UPDATE submissions SET task_id = ?, bound_at = ? WHERE number = ? AND task_id IS NULL",
                     (f"{text}{number}", at, number),
                 ),
-                ("UPDATE submissions SET request = NULL WHERE number = ?", (number,)),
                 ("DELETE FROM submissions WHERE number = ?", (number,)),
                 (
                     (
@@ -328,8 +333,8 @@ def changes(chance: random.Random, most: int) -> Iterator[tuple[str, Sequence[An
                 ("UPDATE retention SET polls_to = ?", (number,)),
                 (
                     (
-                        "INSERT INTO assets (event, position, url, kind, due_at, deadline_at)"
-                        " VALUES (?, ?, 'u', 'image', ?, ?) ON CONFLICT DO NOTHING"
+                        "INSERT INTO assets (event, position, kind, due_at, deadline_at)"
+                        " VALUES (?, ?, 'image', ?, ?) ON CONFLICT DO NOTHING"
                     ),
                     (number, other, at, at),
                 ),
@@ -489,8 +494,8 @@ QUERIES: list[tuple[str, str | history.Kind[Any]]] = [
     ("polls_of_replays", replay_steps.QUEUED_POLLS),
     ("polls_of_replays", replay_steps.POLLS_OF_REPLAY),
     ("replays_due", replays.DUE_REPLAYS),
-    ("submissions_created", lists.LAST_BEFORE),
-    ("submissions_created", lists.FIRST_AFTER),
+    ("submissions_created", logged.LAST_BEFORE),
+    ("submissions_created", logged.FIRST_AFTER),
     ("submissions_task", views.SUBMISSION_OF_TASK),
     ("submissions_task", filters.NUMBERS),
     ("submissions_unbound", lists.UNBOUND),
@@ -522,9 +527,10 @@ ALTER TABLE deliveries DISABLE TRIGGER USER;
 CREATE TEMPORARY VIEW n AS SELECT i, CASE WHEN i % 50 = 7 THEN 'vidgo' ELSE 'apixo' END AS provider,
     to_char(timestamp '2026-11-01' + i * interval '1 minute', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS at
     FROM generate_series(1, 20000) i;
-INSERT INTO submissions (id, provider, owner, task_id, request, metadata, created_at)
+INSERT INTO submissions (id, provider, owner, task_id, metadata, created_at)
     SELECT 'sub_' || i, provider, 'user-' || i % 400,
-        CASE WHEN i % 100 > 0 THEN 'task-' || i END, repeat('x', 500), '{"key":"' || i || '"}', at FROM n;
+        CASE WHEN i % 100 > 0 THEN 'task-' || i END, '{"key":"' || i || '"}', at FROM n;
+INSERT INTO requests SELECT i, repeat('x', 500) FROM n;
 INSERT INTO events (number, id, via, fingerprint, received_at, type, ended_at)
     SELECT i, 'evt_' || i, 'callback', 'f', at,
         CASE WHEN i % 50 > 0 THEN 'task.completed' ELSE 'task.failed' END, at FROM n WHERE i < 19000;
@@ -533,12 +539,13 @@ INSERT INTO deliveries (provider, task_id, claim, digest, submission, via, proof
     SELECT 'vidgo', 'task-' || i, '', 'd' || i, CASE WHEN i % 100 > 0 THEN i END, 'callback', 'token',
         CASE WHEN i % 100 > 1 THEN 'accepted' WHEN i % 200 = 0 THEN 'early' ELSE 'unrecognised' END, at, at,
         CASE WHEN i % 1000 = 0 THEN decode(repeat('00', 70000), 'hex') ELSE '{}' END FROM n;
-INSERT INTO assets (event, position, url, kind, state, outcome, attempts, due_at, deadline_at, provider,
+INSERT INTO assets (event, position, kind, state, outcome, attempts, due_at, deadline_at, provider,
         host_hash, replay_id)
-    SELECT i, 0, 'https://cdn.example.com/' || i, 'image',
+    SELECT i, 0, 'image',
         CASE WHEN i < 19000 THEN 'stored' ELSE 'pending' END,
         CASE WHEN i < 19000 THEN 'stored' WHEN i % 4 = 0 THEN 'timeout' END, (i % 8 / 4) * 2, at, at,
         provider, i % 10, CASE WHEN i % 50 = 0 THEN 'rep_' || i END FROM n;
+INSERT INTO links SELECT i, 0, 'https://cdn.example.com/' || i FROM n;
 INSERT INTO outbox (event, sink, revision, state, due_at, created_at, replay_id)
     SELECT i, sink, 1,
         CASE WHEN i % 100 = 0 THEN 'dead' WHEN i < 18500 THEN 'delivered' ELSE 'pending' END, at, at,

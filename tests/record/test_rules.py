@@ -137,22 +137,28 @@ class TestFiles:
     said = replace(delivery(Verdict.UNCONFIRMED), proof=Proof.SIGNATURE)
 
     def test_a_callback_waits_where_the_provider_can_be_asked(self) -> None:
-        assert rules.awaits_files(self.empty, [self.said], later(10**6), OPTIONS)
+        assert rules.awaits_files(self.empty, row_of(), [self.said], later(10**6), OPTIONS)
 
     def test_it_counts_once_it_was_said_for_ten_minutes(self) -> None:
         end = NOW + rules.FILES_WAIT
-        assert rules.awaits_files(self.empty, [self.said], end - timedelta(seconds=1), KEYLESS)
-        assert not rules.awaits_files(self.empty, [self.said], end, KEYLESS)
+        assert rules.awaits_files(self.empty, row_of(), [self.said], end - timedelta(seconds=1), KEYLESS)
+        assert not rules.awaits_files(self.empty, row_of(), [self.said], end, KEYLESS)
 
     def test_so_does_an_answer(self) -> None:
         told = answer(completed(files=0))
-        assert rules.awaits_files(told, [], later(10**6), OPTIONS)
-        assert not rules.awaits_files(told, [self.said], later(10**6), OPTIONS)
+        assert rules.awaits_files(told, row_of(), [], later(10**6), OPTIONS)
+        assert not rules.awaits_files(told, row_of(), [self.said], later(10**6), OPTIONS)
 
     def test_what_must_be_confirmed_has_said_nothing(self) -> None:
         weak = replace(self.said, proof=Proof.PROVIDER)
-        assert rules.awaits_files(self.empty, [weak], later(10**6), KEYLESS)
-        assert not rules.awaits_files(self.empty, [replace(weak, via=Via.POLL)], later(10**6), KEYLESS)
+        assert rules.awaits_files(self.empty, row_of(), [weak], later(10**6), KEYLESS)
+        polled = replace(weak, via=Via.POLL, claim="poll")
+        assert not rules.awaits_files(self.empty, row_of(), [polled], later(10**6), KEYLESS)
+
+    def test_nor_has_what_came_by_another_tasks_token(self) -> None:
+        own, others = (replace(self.said, claim=each, proof=Proof.SUBMISSION) for each in ("sub_1", "sub_2"))
+        assert not rules.awaits_files(self.empty, row_of(), [own], later(10**6), KEYLESS)
+        assert rules.awaits_files(self.empty, row_of(), [others], later(10**6), KEYLESS)
 
 
 class TestRoom:

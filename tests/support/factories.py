@@ -7,7 +7,7 @@ import msgspec
 
 from receiver.clock import Clock
 from receiver.ingest import fingerprint
-from receiver.links import host_hash
+from receiver.links import host_hash, inline_link
 from receiver.models import (
     AssetWork,
     Outcome,
@@ -32,6 +32,7 @@ EMPTY_RECORD = Stats(
     tasks={},
     deliveries={},
     assets={},
+    linked=0,
     outbox={},
     oldest_undelivered_at=None,
     oldest_undownloaded_at=None,
@@ -61,6 +62,12 @@ def submission(
 def completed(task_id: str | None = "t1", *, files: int = 1) -> Report:
     links = tuple(RemoteFile(url=f"https://cdn.test/{task_id}/{n}.png", kind="image") for n in range(files))
     return Report(task_id=task_id, state=ReportState.COMPLETED, files=links, provider_state="finished")
+
+
+def inline(task_id: str, *texts: str) -> Report:
+    """A success whose files stand in the body as these texts."""
+    links = tuple(RemoteFile(url=inline_link(text), kind="image") for text in texts)
+    return Report(task_id=task_id, state=ReportState.COMPLETED, files=links)
 
 
 def failed(task_id: str = "t1") -> Report:
@@ -128,12 +135,14 @@ def asset_work(
     provider: str = "vidgo",
     task_id: str = "t/1",
     stored_bytes: int = 0,
+    owner: str = "user-17",
 ) -> AssetWork:
     """A leased file, whose deadline is told from the first moment of a turnable clock."""
     return AssetWork(
         event_id="evt_1",
         provider=provider,
         task_id=task_id,
+        owner=owner,
         index=0,
         url=url,
         kind=kind,
@@ -170,6 +179,11 @@ def renewed(*links: str, at: datetime = NOW, retry_at: datetime | None = None) -
     """A dead link, and what the first files are called now; a new link lives for a day."""
     gone = settlement(Outcome.GONE, at=at, retry_at=retry_at or at)
     return msgspec.structs.replace(gone, links=dict(enumerate(links)), links_die_at=at + timedelta(days=1))
+
+
+async def no_bodies(_provider: str, _task_id: str) -> list[bytes]:
+    """What is kept for files without links, where all have links."""
+    return []
 
 
 def later(seconds: float) -> datetime:

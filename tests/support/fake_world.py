@@ -47,6 +47,7 @@ class Trust(NamedTuple):
 
     server: ssl.SSLContext
     client: ssl.SSLContext
+    certificate: bytes
 
 
 def make_trust(folder: Path, names: Sequence[str] = ("DNS:files.example.com",)) -> Trust:
@@ -60,4 +61,5 @@ def make_trust(folder: Path, names: Sequence[str] = ("DNS:files.example.com",)) 
     subprocess.run([*command.split(), *given, *out], check=True, capture_output=True)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(certificate, key)
-    return Trust(server=server, client=ssl.create_default_context(cafile=str(certificate)))
+    client = ssl.create_default_context(cafile=str(certificate))
+    return Trust(server=server, client=client, certificate=certificate.read_bytes())

@@ -8,12 +8,24 @@ from datetime import timedelta
 from urllib.parse import quote
 
 import httpx2
+import msgspec
 from PIL import Image
 from starlette.types import Receive, Scope, Send
 
-from receiver.models import Outcome, Settlement
+from receiver.models import (
+    Basis,
+    Budget,
+    BudgetPeriod,
+    BudgetScope,
+    NewOrder,
+    Outcome,
+    Price,
+    Quote,
+    Settlement,
+)
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
+from tests.support.factories import submission
 from tests.support.loopback import serving
 from tests.support.waiting import until
 from tests.support.web_callers import callback_path, log_task
@@ -30,6 +42,7 @@ IN_METADATA = {
     "prompt": PROMPT,
 }
 ENVIRONMENT = {
+    "RECEIVER_GATEWAY": "true",
     "RECEIVER_ALLOW_NETWORKS": "127.0.0.0/8",
     "RECEIVER_SINK_APP": f"http://127.0.0.1:9/hook?token={SINK_TOKEN}",
     "RECEIVER_SINK_APP_SECRET": SINK_SECRET,
@@ -45,6 +58,7 @@ MARKUP = "<script>alert(1)</script>"
 HOSTILE_TASK = "a/b\"'><svg onload=alert(2)>&amp;{{7*7}}%2e%2e"
 HOSTILE_OWNER = f"{MARKUP}\u202egnp.exe"
 HOSTILE_MODEL = '"><img src=x onerror=alert(3)> javascript:alert(4)'
+MICROS = 12_345_678  # of an order: as wide as a sum gets
 DONE = "task-unified-1757165031-uyujaw3d"
 
 
@@ -75,7 +89,7 @@ async def media() -> AsyncIterator[str]:
 
 
 async def fill(runtime: Runtime, backend: httpx2.AsyncClient, admin: httpx2.AsyncClient) -> None:
-    """Tasks in every state, callbacks that did not count, a reservation, dead letters and a replay."""
+    """Tasks in every state, callbacks that did not count, a reservation, costs, dead letters and a replay."""
     async with media() as host:
         where = callback_path(runtime)
         request = {"prompt": PROMPT}
@@ -101,6 +115,7 @@ async def fill(runtime: Runtime, backend: httpx2.AsyncClient, admin: httpx2.Asyn
     asked = {"stage": "notify", "filter": {"state": "failed"}, "sinks": ["log"]}
     (await admin.post("/replays", json=asked)).raise_for_status()
     await _give_up(runtime)
+    await _spend(runtime)
 
 
 async def _ended(backend: httpx2.AsyncClient, task_id: str) -> None:
@@ -137,3 +152,36 @@ async def _give_up(runtime: Runtime) -> None:
         return bool(await runtime.store.give_up_outbox("app", later, settlement, 100))
 
     await until(given_up)
+
+
+async def _spend(runtime: Runtime) -> None:
+    """Orders with a price and without, of hostile names too, and a budget that one of them uses up."""
+    now = runtime.clock.now()
+    price = Price(micros=MICROS, credits="8", basis=Basis.EXACT, tier="4K", as_of="2026-11-28")
+    for number, (owner, model, priced) in enumerate(
+        (("user-17", "gpt-image-2", price), (HOSTILE_OWNER, HOSTILE_MODEL, None))
+    ):
+        row = msgspec.structs.replace(
+            submission(None, id_=f"sub_priced{number}", owner=owner), model=model, created_at=now
+        )
+        new = NewOrder(
+            submission=row,
+            credential="c",
+            upstream_key="k",
+            guard=None,
+            digest="d",
+            guard_since=now,
+            lease_until=now + timedelta(seconds=150),
+            quote=Quote(price=priced),
+        )
+        await runtime.store.reserve_order(new)
+    for name in ("user-17", HOSTILE_OWNER):
+        bound = Budget(
+            scope=BudgetScope.OWNER,
+            name=name,
+            period=BudgetPeriod.MONTH,
+            micros=MICROS,
+            is_hard=True,
+            set_at=now,
+        )
+        await runtime.store.set_budget(bound)

@@ -16,6 +16,7 @@ from receiver.ingest import Admission, Ingest, read_report
 from receiver.models import (
     NO_LOAD,
     AssetWork,
+    AuditEntry,
     FetchLoad,
     OutboxWork,
     Outcome,
@@ -130,10 +131,12 @@ class ForgetsWhatWasEarly(RecordStore):
 
         return await self._writer.write(log)
 
-    async def bind_submission(self, submission_id: str, task_id: str, now: datetime) -> Submission:
+    async def bind_submission(
+        self, submission_id: str, task_id: str, now: datetime, audit: AuditEntry | None = None
+    ) -> Submission:
         def bind(db: Cursor) -> Submission:
             hide_early(db)
-            row = submissions.bind_submission(db, submission_id, task_id, now, self._options)
+            row = submissions.bind_submission(db, submission_id, task_id, now, self._options, audit)
             show_early(db)
             return row
 
@@ -207,7 +210,7 @@ class AddressesAfterwards(RecordStore):
         for number, type_, revision, moment, provider, owner in ended:
             for route in self._options.routes:
                 if route.wants(provider, type_, owner):
-                    db.execute(outbox.INSERT_OUTBOX, (number, route.sink, revision, moment, moment))
+                    db.execute(outbox.INSERT_OUTBOX, (number, route.sink, revision, moment, moment, None))
 
 
 class VerifiesAfterRecording(Ingest):
@@ -274,8 +277,9 @@ def forget(db: Cursor, record: Recording) -> None:
     row = Submissions(db).of_task(record.provider, record.report.task_id)
     if row is None:
         return
-    for table in ("outbox", "attempts", "assets"):
+    for table in ("outbox", "attempts", "assets", "links"):
         db.execute(f"DELETE FROM {table} WHERE event = ?", (row.number,))
+    db.execute("DELETE FROM failures WHERE number = ?", (row.number,))
     db.execute("DELETE FROM events WHERE number = ?", (row.number,))
 
 

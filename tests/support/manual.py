@@ -36,6 +36,11 @@ def first_cells(name: str, heading: str) -> list[str]:
     return [line.split("`")[1] for line in section(name, heading).splitlines() if line.startswith("| `")]
 
 
+def python_examples(text: str) -> list[str]:
+    """The code in Python that stands in a chapter."""
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
 @contextmanager
 def printing(folder: Path, script: str, program: str = sys.executable, **environ: str) -> Iterator[Path]:
     """A script that runs until it is killed; the file has what it prints."""

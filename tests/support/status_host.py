@@ -18,7 +18,12 @@ MODEL = "vendor/gpt-image-2"  # with an owner, as some providers want it
 
 
 def access(host: MediaHost, *, key: str | None = KEY, per_minute: int = PER_MINUTE) -> Access:
-    return Access(api_key=key, base_url=host.url(""), polls_per_minute=per_minute, first_poll_seconds=300.0)
+    return Access(
+        api_keys=(key,) if key else (),
+        base_url=host.url(""),
+        polls_per_minute=per_minute,
+        first_poll_seconds=300.0,
+    )
 
 
 @asynccontextmanager
