@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -18,6 +19,7 @@ from receiver.fetching.client import (
     MAX_ADDRESSES,
     GuardedClient,
     SystemResolver,
+    authorities,
     is_our_address,
     open_plain_client,
 )
@@ -30,7 +32,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 async def fetch(client: GuardedClient, url: str) -> bytes:
     async with client.get(client.check(url)) as response:
-        return b"".join([part async for part in response.aiter_stream()])
+        return b"".join([part async for part in response.parts()])
 
 
 async def outcome_of(client: GuardedClient, url: str) -> Outcome:
@@ -375,6 +377,25 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tls: Trust) -> N
         world = FakeWorld({"files.example.com": [[PUBLIC]]}, host.port)
         async with closing(guarded(world)) as client:
             assert await outcome_of(client, "https://files.example.com/x") is Outcome.TLS_FAILED
+
+
+async def test_authorities_are_read_for_the_first_host_and_again_where_that_failed(
+    tls: Trust, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authorities.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authorities.pem"))
+    try:
+        async with media_host(tls.server) as host:
+            host.put("/x", says(200, b"bytes"))
+            world = FakeWorld({"files.example.com": [[PUBLIC]] * 2}, host.port)
+            async with closing(guarded(world)) as client:
+                with pytest.raises(FetchFailed, match="see SSL_CERT_FILE") as caught:
+                    await fetch(client, "https://files.example.com/x")
+                assert caught.value.outcome is Outcome.TLS_FAILED
+                (tmp_path / "authorities.pem").write_bytes(tls.certificate)
+                assert await fetch(client, "https://files.example.com/x") == b"bytes"
+    finally:
+        authorities.cache_clear()
 
 
 async def test_a_host_that_does_not_speak_tls_is_an_outcome() -> None:

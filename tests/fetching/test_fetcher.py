@@ -38,7 +38,7 @@ from receiver.testing import TurnableClock
 from tests.contracts.replaying import replay, start_replay, step_replay
 from tests.support.blank_record import lay_blank_record
 from tests.support.factories import asset_work as work
-from tests.support.factories import completed, recording, submission
+from tests.support.factories import completed, no_bodies, recording, submission
 from tests.support.media_host import Answer, MediaHost, picture, redirects, repeats, says, writes
 from tests.support.waiting import until
 
@@ -62,7 +62,9 @@ def clock() -> TurnableClock:
 
 @pytest.fixture
 def fetcher(client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock) -> Fetcher:
-    return Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=LIMITS)
+    return Fetcher(
+        client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=LIMITS, bodies=no_bodies
+    )
 
 
 def claims_to_be(width: int, height: int) -> bytes:
@@ -157,7 +159,13 @@ async def test_a_provider_with_a_list_of_hosts_is_held_to_it(
 ) -> None:
     hosts = {"vidgo": ("storage.vidgo.ai",), "apixo": ("127.0.0.1",)}
     fetcher = Fetcher(
-        client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=LIMITS, hosts=hosts
+        client=client,
+        blobs=blobs,
+        clock=clock,
+        staging=blobs.staging,
+        limits=LIMITS,
+        hosts=hosts,
+        bodies=no_bodies,
     )
     url = host.put("/x", says(200, picture()))
     outcomes = {
@@ -189,7 +197,9 @@ async def test_another_kind_is_stored_where_it_is_allowed(
     host: MediaHost, client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock
 ) -> None:
     limits = msgspec.structs.replace(LIMITS, kinds=frozenset({media.IMAGE, media.AUDIO}))
-    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=limits)
+    fetcher = Fetcher(
+        client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=limits, bodies=no_bodies
+    )
     url = host.put("/x", says(200, b"ID3\x04" + b"x" * 100))
     settlement = await fetcher.fetch(work(url, kind="audio"))
     assert settlement.file is not None
@@ -215,7 +225,9 @@ async def test_cancelling_leaves_nothing_behind(
         max_pixels=1_000_000,
         kinds=frozenset({media.IMAGE}),
     )
-    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=large)
+    fetcher = Fetcher(
+        client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=large, bodies=no_bodies
+    )
     begun = asyncio.Event()
 
     async def answer(writer: asyncio.StreamWriter) -> None:
@@ -403,6 +415,7 @@ async def test_attempts_come_to_an_end(
         staging=blobs.staging,
         limits=LIMITS,
         backoff=Backoff(max_attempts=4),
+        bodies=no_bodies,
     )
     url = host.put("/x", says(500))
     assert (await retry_of(fetcher, work(url, attempt=3)))[1] is not None
@@ -422,6 +435,7 @@ class TestStorageThatFails:
             staging=tmp_path / "staging",
             limits=LIMITS,
             backoff=Backoff(max_attempts=4),
+            bodies=no_bodies,
         )
 
     async def test_it_uses_up_no_attempts(
@@ -454,6 +468,7 @@ class TestStorageThatFails:
             clock=clock,
             staging=tmp_path / "file" / "staging",
             limits=LIMITS,
+            bodies=no_bodies,
         )
         assert (await fetcher.fetch(work(host.put("/x", says(200))))).outcome is Outcome.STORAGE_FAILED
         assert host.requests == []
@@ -462,14 +477,16 @@ class TestStorageThatFails:
 async def test_a_bug_of_ours_is_an_outcome_that_tells_no_secret(
     client: GuardedClient, blobs: LocalBlobs, clock: TurnableClock
 ) -> None:
-    # A url that is no text: what a bug elsewhere might hand over.
-    fetcher = Fetcher(client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=LIMITS)
-    broken = msgspec.structs.replace(work("x"), url=7)
+    # A kind that is no text: what a bug elsewhere might hand over.
+    fetcher = Fetcher(
+        client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=LIMITS, bodies=no_bodies
+    )
+    broken = msgspec.structs.replace(work("x"), kind=[])
     settlement = await fetcher.fetch(broken)
     assert settlement.outcome is Outcome.CRASHED
     assert settlement.retry_at is not None
     assert settlement.detail is not None
-    assert settlement.detail.startswith("AttributeError in payload.py, line ")
+    assert settlement.detail.startswith("TypeError in fetcher.py, line ")
     again = msgspec.structs.replace(broken, attempt=3, last=Outcome.CRASHED, alike=2)
     assert (await fetcher.fetch(again)).retry_at is None
 
@@ -495,7 +512,14 @@ async def test_a_task_may_have_so_many_bytes_and_not_one_more(
     client: GuardedClient, blobs: LocalBlobs, host: MediaHost, stored_bytes: int, outcome: Outcome
 ) -> None:
     limits = msgspec.structs.replace(LIMITS, max_task_bytes=len(LARGE))
-    fetcher = Fetcher(client=client, blobs=blobs, clock=TurnableClock(), staging=blobs.staging, limits=limits)
+    fetcher = Fetcher(
+        client=client,
+        blobs=blobs,
+        clock=TurnableClock(),
+        staging=blobs.staging,
+        limits=limits,
+        bodies=no_bodies,
+    )
     url = host.put("/x", says(200, LARGE))
     assert (await fetcher.fetch(work(url, stored_bytes=stored_bytes))).outcome is outcome
     assert left_behind(blobs) == []
