@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -94,6 +95,21 @@ async def test_a_backend_gets_the_bytes_and_all_that_keeps_them_harmless(
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-disposition"] == 'inline; filename="a-b-0.png"'
+
+
+async def test_a_file_under_another_tasks_key_has_its_own_name(
+    backend: httpx2.AsyncClient, runtime: Runtime, task: dict[str, Any]
+) -> None:
+    place = runtime.settings.data_dir / "receiver.db"
+    with closing(sqlite3.connect(place, isolation_level=None)) as record:
+        record.execute("UPDATE assets SET key = 'vidgo/first/3.png' WHERE state = 'stored'")
+    (runtime.settings.data_dir / "assets/vidgo/first").mkdir()
+    (runtime.settings.data_dir / f"assets/{task['assets'][0]['key']}").rename(
+        runtime.settings.data_dir / "assets/vidgo/first/3.png"
+    )
+    answer = await backend.get(PATH)
+    assert answer.content == PNG
     assert answer.headers["content-disposition"] == 'inline; filename="a-b-0.png"'
 
 

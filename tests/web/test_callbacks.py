@@ -119,13 +119,27 @@ class TestUntokened:
 # --- 4xx --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+NO_DOCUMENT = pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"task=t1", b"\xef\xbb\xbf{}", b"[NaN]", b"\xff\xfe{}", b'"\xed\xa0\x80"', b"[" * 60_000],
-    ids=["empty", "cut", "form", "bom", "nan", "utf-16", "surrogate", "deep"],
+    [b"", b"{", b"task t1", b"\xef\xbb\xbf{}", b"[NaN]", b"\xff\xfe{}", b'"\xed\xa0\x80"', b"[" * 60_000],
+    ids=["empty", "cut", "words", "bom", "nan", "utf-16", "surrogate", "deep"],
 )
-async def test_what_is_not_json_is_refused_and_not_recorded(port: int, runtime: Runtime, body: bytes) -> None:
-    answer = await deliver(port, callback_path(runtime), body)
+
+
+@NO_DOCUMENT
+async def test_what_is_not_json_is_kept_where_its_sender_is_known(
+    port: int, runtime: Runtime, body: bytes
+) -> None:
+    assert status_of(await deliver(port, callback_path(runtime), body)) == "unrecognised"
+    assert await verdicts(runtime) == {"unrecognised": 1}
+
+
+@NO_DOCUMENT
+@pytest.mark.parametrize("environment", [{"RECEIVER_ALLOW_UNTOKENED": "true"}])
+async def test_what_is_not_json_and_proves_nothing_is_refused_and_not_recorded(
+    port: int, runtime: Runtime, body: bytes
+) -> None:
+    answer = await deliver(port, "/callbacks/vidgo", body)
     assert title_of(answer, 400) == "Not JSON"
     assert await verdicts(runtime) == {}
 
@@ -426,15 +440,16 @@ async def test_every_request_leaves_one_line_without_its_token(
     await deliver(port, f"/callbacks/vidgo/{token}x", body)
     await deliver(port, "/callbacks/nobody%0aforged/secret-token", body)
     lines = [line for line in log_lines if line["event"].startswith("callback.")]
-    assert [line["event"] for line in lines] == ["callback.received", *["callback.rejected"] * 3]
-    received = lines[0]
+    assert [line["event"] for line in lines] == [*["callback.received"] * 2, *["callback.rejected"] * 2]
+    received, unread = lines[:2]
+    assert (unread["task_id"], unread["verdict"]) == (None, "unrecognised")
     assert received["provider"] == "vidgo"
     assert received["task_id"] == "t1"
     assert received["verdict"] == "early"
     assert received["proof"] == "provider"
     assert received["bytes"] == len(body)
     assert received["seconds"] > 0
-    assert [line["status"] for line in lines[1:]] == [400, 401, 404]
+    assert [line["status"] for line in lines[2:]] == [401, 404]
     text = repr(log_lines)
     assert token not in text
     assert quote(token) not in text

@@ -121,7 +121,7 @@ async def test_a_requeued_dead_letter_arrives(
     await until(partial(counted, runtime, dead=1))
     answers.append((200, {}))
     answer = await admin.post("/dead-letters/requeue", json={"filter": {"owner": "user-17"}})
-    assert (answer.status_code, answer.json()) == (200, {"requeued": 1})
+    assert (answer.status_code, answer.json()["requeued"]) == (200, 1)
     await until(partial(counted, runtime, dead=0, delivered=1))
     (line,) = (line for line in log_lines if line["event"] == "dead_letters.requeued")
     assert line["who"].startswith("admin ")
@@ -150,7 +150,7 @@ async def test_many_are_requeued_batch_by_batch_and_only_once_where_they_die_aga
 ) -> None:
     monkeypatch.setattr(dead_letters, "BATCH", 2)
     answer = await admin.post("/dead-letters/requeue", json={"filter": {}, "sinks": ["hook"]})
-    assert answer.json() == {"requeued": 5}
+    assert answer.json()["requeued"] == 5
     await until(partial(counted, runtime, dead=5))
     assert len(sink.asked) == 10
 

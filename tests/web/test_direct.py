@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote_plus
 
 import msgspec
 import pytest
@@ -32,6 +33,9 @@ AT_ONCE = 24
 QUIET_SECONDS = 0.2
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 SHORT = b"POST /callbacks/a/b HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]"
+PARTS = b'--x\r\nContent-Disposition: form-data; name="json"\r\n\r\n%b\r\n--x--\r\n' % sample_callback(
+    "vidgo", "parts"
+)
 DATE = re.compile(rb"\r\ndate: [^\r]+")
 
 
@@ -127,6 +131,8 @@ def usual(path: str, submission: str) -> dict[str, Sequence[bytes]]:
         "body behind its head": sent("late").partition(b"{")[::2],
         "in three pieces": [sent("three")[:20], sent("three")[20:200], sent("three")[200:]],
         "not JSON": [sent("text", body=b"hello")],
+        "a form": [sent("form", body=b"payload=" + quote_plus(sample_callback("vidgo", "form")).encode())],
+        "parts": [sent("parts", "Content-Type: multipart/form-data; boundary=x", body=PARTS)],
         "empty": [sent("empty", body=b"")],
         "a list": [sent("list", body=b"[1, 2]")],
         "big": [sent("big", body=big)],

@@ -19,13 +19,14 @@ from receiver.config.settings import Settings
 from receiver.problem_types import ProblemType
 from receiver.runtime import Runtime
 from receiver.web.app import build_app
-from tests.support.manual import CHAPTERS, LINK
+from tests.support.manual import CHAPTERS, LINK, README
 from tests.support.web_callers import caller
 
 HARMLESS = {
     *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "a", "ul", "ol", "li"),
-    *("strong", "em", "code", "pre", "table", "thead", "tbody", "tr", "th", "td"),
+    *("strong", "em", "code", "pre", "img", "table", "thead", "tbody", "tr", "th", "td"),
 }
+MOST_BYTES = 300_000  # of all pictures: they are in the package
 ALL = ("/docs", *(f"/docs/{name}" for name in CHAPTERS))
 
 
@@ -53,7 +54,19 @@ async def test_a_page_is_html_that_can_do_nothing(path: str, stranger: httpx2.As
     page = Read(answer.text)
     assert page.tags <= HARMLESS
     assert len(set(page.attributes["id"])) == len(page.attributes["id"])
-    assert page.attributes.keys() <= {"lang", "charset", "name", "content", "href", "id", "class", "start"}
+    assert page.attributes.keys() <= {
+        "lang",
+        "charset",
+        "name",
+        "content",
+        "href",
+        "id",
+        "class",
+        "start",
+    } | {
+        "src",
+        "alt",
+    }
     assert all(re.match(r"#|https://|[\w./-]+(#|$)", link) for link in page.attributes["href"])
 
 
@@ -66,6 +79,7 @@ async def test_a_page_may_use_its_own_style_and_nothing_else(path: str, stranger
         each.strip().split(" ", 1) for each in answer.headers["content-security-policy"].split(";")
     )
     assert allowed.pop("style-src") == f"'sha256-{digest}'"
+    assert allowed.pop("img-src") == "'self'"
     assert allowed.keys() == {"default-src", "base-uri", "form-action", "frame-ancestors"}
     assert set(allowed.values()) == {"'none'"}
 
@@ -111,8 +125,38 @@ async def test_every_link_leads_to_a_page_and_a_place_in_it(
 @pytest.mark.parametrize("name", CHAPTERS)
 async def test_a_page_has_every_link_to_another_chapter(name: str, stranger: httpx2.AsyncClient) -> None:
     page = Read((await stranger.get(f"/docs/{name}")).text)
-    within = [link for link in LINK.findall(CHAPTERS[name]) if not link.startswith("../")]
+    within = [link for link in LINK.findall(CHAPTERS[name]) if not link.startswith(("../", "pictures/"))]
     assert page.attributes["href"] == ["../docs", *(link.replace(".md", "") for link in within)]
+
+
+@pytest.mark.parametrize("make", [build_app, behind_a_path, mounted])
+async def test_every_picture_of_a_page_is_there_and_every_picture_is_on_a_page(
+    make: Callable[[Runtime], ASGIApp], runtime: Runtime
+) -> None:
+    prefix = "" if make is build_app else "/a/b"
+    shown = set()
+    async with caller(make(runtime)) as client:
+        for path in (prefix + each for each in ALL):
+            page = Read((await client.get(path)).text)
+            assert len(page.attributes["alt"]) == len(page.attributes["src"])
+            assert all(page.attributes["alt"])
+            for place in page.attributes["src"]:
+                answer = await client.get(urljoin(path, place))
+                assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                tag = {"if-none-match": answer.headers["etag"]}
+                assert (await client.get(urljoin(path, place), headers=tag)).status_code == 304
+                shown.add(place.removeprefix("pictures/"))
+        assert (await client.get(f"{prefix}/docs/pictures/none.webp")).status_code == 404
+    front_page = set(re.findall(r"receiver/docs/pictures/([a-z-]+\.webp)", README))
+    assert shown | front_page == manual.pictures().keys()
+    assert sum(map(len, manual.pictures().values())) <= MOST_BYTES
+
+
+def test_a_picture_from_elsewhere_would_not_be_shown() -> None:
+    assert manual.PICTURES.fullmatch("pictures/overview.webp")
+    for place in ("https://example.test/x.webp", "../pictures/x.webp", "pictures/../x.webp", "data:x"):
+        assert manual.PICTURES.fullmatch(place) is None
 
 
 @pytest.mark.parametrize("path", ALL[:2])

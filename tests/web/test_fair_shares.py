@@ -9,7 +9,8 @@ import httpx2
 import pytest
 
 from receiver.loops import MOST_PROVEN, VERY_MANY_PLACES, ProvenHosts, fetch_load
-from receiver.models import Outcome
+from receiver.models import AssetWork, Outcome
+from receiver.record.store import RecordStore
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.support.media_host import Answer, MediaHost, media_host, picture, says
@@ -116,6 +117,24 @@ async def test_what_hung_is_fetched_once_its_host_is_back(hosts: Hosts, orders: 
     await orders.are_done("vidgo", *MANY)
     await orders.are_done("apixo", *FEW)
     assert len(hosts.dead.requests) == len(MANY)
+
+
+async def test_what_has_just_been_leased_has_its_place_at_the_next_look(
+    hosts: Hosts, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the loop would lease in vain, and rest for it, whenever a host has all the files it may have."""
+    lease, leased = RecordStore.lease_assets, list[int]()
+
+    async def lease_and_count(self: RecordStore, *args: Any, **options: Any) -> list[AssetWork]:
+        works = await lease(self, *args, **options)
+        leased.append(len(works))
+        return works
+
+    monkeypatch.setattr(RecordStore, "lease_assets", lease_and_count)
+    await orders.add("vidgo", hosts.good, *MANY)
+    await orders.are_done("vidgo", *MANY)
+    assert sum(leased) == len(MANY)
+    assert 0 not in leased
 
 
 async def test_with_several_providers_all_places_are_used(hosts: Hosts, orders: Orders) -> None:

@@ -1,8 +1,11 @@
 """What is wrong is told in the same lines everywhere: as JSON, in readiness, in metrics, on the terminal."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from receiver.errors import Unavailable
-from receiver.health.facts import Limits
-from receiver.health.lines import HealthReport
+from receiver.health import look
+from receiver.health.facts import Disk, Limits
 from receiver.health.look import HealthLook
 from receiver.lanes import NOWHERE
 from receiver.models import Backlog
@@ -111,17 +114,17 @@ async def test_nothing_of_a_task_or_a_link_is_in_them(
         assert secret not in told
 
 
-async def look(
+def made_look(
     runtime: Runtime, *, elsewhere: Mapping[str, str] | None = None, is_readable: bool = True
-) -> HealthReport:
-    """A look at a runtime beside other processes, or at a record that cannot be read."""
+) -> HealthLook:
+    """What looks at a runtime beside other processes, or at a record that cannot be read."""
 
     async def backlog() -> Backlog:
         if is_readable:
             return Backlog()
         raise Unavailable("the database is away")
 
-    looking = HealthLook(
+    return HealthLook(
         clock=runtime.clock,
         limits=Limits(lost_after_seconds=1, early_limit=1, retention_days=1),
         watch=runtime.watch,
@@ -135,11 +138,10 @@ async def look(
         sinks=runtime.sinks,
         data_dir=runtime.settings.data_dir,
     )
-    return await looking.look()
 
 
 async def test_what_cannot_be_read_is_not_known_and_not_well(runtime: Runtime) -> None:
-    found = await look(runtime, is_readable=False)
+    found = await made_look(runtime, is_readable=False).look()
     assert "early" in found.unknown
     assert "store" in found.looked_at
     broken = replace(runtime, health=runtime.health)
@@ -147,15 +149,41 @@ async def test_what_cannot_be_read_is_not_known_and_not_well(runtime: Runtime) -
         assert (await stranger.get("/metrics")).status_code == 200
 
 
+async def test_a_disk_that_hangs_is_not_known_and_holds_nobody_up(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on, begun = threading.Event(), []
+
+    def hang(folder: Path) -> Disk | None:
+        begun.append(folder)
+        going_on.wait(30)
+        return None
+
+    monkeypatch.setattr(look, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(look, "_disk", hang)
+    looking = made_look(runtime)
+    try:
+        first, second = await asyncio.gather(looking.look(), looking.look())
+        third = await looking.look()
+    finally:
+        going_on.set()
+    assert all("disk" in found.unknown for found in (first, second, third))
+    assert len(begun) == 1
+    monkeypatch.setattr(look, "PATIENCE_SECONDS", 4.0)
+    assert "disk" in (await looking.look()).looked_at
+
+
 async def test_what_other_processes_say_of_a_sink_counts_but_not_in_their_words(runtime: Runtime) -> None:
     told = {"sink jsonl": "stopped: gone: see https://app.example/hook?token=secret", "upkeep": NOWHERE}
-    found = await look(runtime, elsewhere=told)
+    found = await made_look(runtime, elsewhere=told).look()
     assert {line.key for line in found.lines} == {"sink:jsonl", "loop:upkeep"}
     assert "secret" not in repr(found)
 
 
 async def test_a_sink_that_is_down_elsewhere_is_told_of_once_it_has_lasted(runtime: Runtime) -> None:
-    found = await look(runtime, elsewhere={"sink jsonl": "running, but refused: 401, tried again in 30 s"})
+    found = await made_look(
+        runtime, elsewhere={"sink jsonl": "running, but refused: 401, tried again in 30 s"}
+    ).look()
     assert found.lines == ()
     assert runtime.relay.failing_for("jsonl") == timedelta()
 
@@ -170,7 +198,7 @@ def test_the_command_prints_what_is_wrong_since_when_and_what_to_do() -> None:
     assert "it touches 412 images" in result.output
     assert "to do: let its consumer take events again: receiver sinks list\n" in result.output
     assert "it touches every image that comes" in result.output
-    assert "Not known now, as the record does not answer: early." in result.output
+    assert "Not known now, as what tells it does not answer: early." in result.output
 
 
 @pytest.mark.usefixtures("plain_environment")

@@ -31,6 +31,7 @@ def environment(host: MediaHost) -> dict[str, str]:
         "BFL_WEBHOOK_SECRET": SECRET,
         "LEONARDO_WEBHOOK_SECRET": SECRET,
         "KIE_WEBHOOK_SECRET": SECRET,
+        "OPENAI_WEBHOOK_SECRET": SECRET,
         "KIE_API_KEY": "a-key-of-the-operator",
         "KIE_BASE_URL": host.url("/kie"),
         "FAL_WEBHOOK_KEYS_URL": jwks,
@@ -119,6 +120,25 @@ async def test_at_one_url_for_a_whole_account_each_task_is_its_owners_and_a_stra
         assert (task["state"], task["owner"]) == ("completed", owner)
     assert (await verdicts(runtime)) == {"accepted": 2, "early": 1}
     assert (await deliver(port, "/callbacks/leonardo", body, {"authorization": "Bearer no"})).status == 401
+
+
+async def test_a_thin_event_to_one_url_for_a_whole_project_ends_its_owners_task_without_files(
+    port: int, runtime: Runtime, backend: httpx2.AsyncClient
+) -> None:
+    """No token tells whose it is, nor which task: the id in the signed body does, logged before or after."""
+    await log_task(backend, "resp_1", provider="openai", owner="ann")
+    for task_id, error in (("resp_1", None), ("resp_2", "refused"), ("resp_of_nobody", None)):
+        body = sample_callback("openai", task_id, error=error)
+        headers = signatures.standard(body, SECRET, now())
+        assert (await deliver(port, "/callbacks/openai", body, headers)).status == 200
+    await log_task(backend, "resp_2", provider="openai", owner="bob")
+
+    for task_id, owner, state in (("resp_1", "ann", "completed"), ("resp_2", "bob", "failed")):
+        task = (await backend.get(f"/tasks/openai/{task_id}?wait=10")).json()
+        assert (task["state"], task["owner"], task["assets"]) == (state, owner, [])
+    assert await verdicts(runtime) == {"accepted": 2, "early": 1}
+    wrong = signatures.wavespeed(body)  # the same names of headers
+    assert (await deliver(port, "/callbacks/openai", body, wrong)).status == 401
 
 
 @pytest.mark.parametrize("provider", ["replicate", "bfl", "kie", "fal"])
