@@ -155,7 +155,9 @@ def test_other_asgi_servers_run_receiver_asgi_app(tmp_path: Path, server: str) -
     data = str(tmp_path / "data")
     with started(server, port, RECEIVER_DATA_DIR=data, RECEIVER_API_TOKENS=API_TOKEN) as process:
         wait_until(lambda: listens(port), 20)
-        answer = httpx2.get(f"http://127.0.0.1:{port}/tasks", headers=BACKEND)
+        answer = httpx2.get(
+            f"http://127.0.0.1:{port}/tasks", headers=BACKEND, timeout=20
+        )  # it may still import
         assert (answer.status_code, answer.json()["tasks"]) == (200, [])
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=20)

@@ -8,11 +8,13 @@ import pytest
 
 from receiver.config.bearer import acts_for, parse_bearer
 from receiver.config.settings import Settings, load_settings
+from receiver.models import NewOrder
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web.app import ENDPOINTS, build_app
 from receiver.web.endpoints import Audience
 from tests.support.engines import on_both_engines
+from tests.support.factories import NOW, later, submission
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, LogLines, callback_path, caller
 
 ANN, BOB, GROUP = "the-token-of-ann-1", "the-token-of-bob-1", "the-token-of-many-1"
@@ -79,9 +81,23 @@ async def test_another_owners_things_are_not_there_at_any_door(
     await bob.post("/submissions", json={"provider": "vidgo", "owner": "bob", "task_id": "t2"})
     reserved = (await bob.post("/submissions", json={"provider": "vidgo", "owner": "bob"})).json()
     await backend.post(callback_path(runtime), content=sample_callback("vidgo", "t1", error="no"))
+    order, _ = await runtime.store.reserve_order(
+        NewOrder(
+            submission=submission(None, owner="bob"),
+            credential="hash",
+            upstream_key="hash",
+            guard=None,
+            digest="digest",
+            guard_since=NOW,
+            lease_until=later(60),
+        )
+    )
     doors: dict[tuple[str, str], list[tuple[str, dict[str, object] | None]]] = {
         ("GET", "/submissions"): [],
         ("GET", "/tasks"): [],
+        ("GET", "/orders"): [],
+        ("GET", "/costs"): [],
+        ("GET", "/orders/{id}"): [(f"/orders/{order.submission_id}", None)],
         ("POST", "/submissions"): [],
         ("GET", "/submissions/{id}"): [(f"/submissions/{logged['id']}", None)],
         ("PATCH", "/submissions/{id}"): [(f"/submissions/{reserved['id']}", {"task_id": "t9"})],
@@ -107,6 +123,11 @@ async def test_another_owners_things_are_not_there_at_any_door(
     assert (await ann.post("/submissions", json=mine)).status_code == 403
     assert (await ann.get("/tasks?owner=bob")).status_code == 403
     assert (await ann.get("/submissions?owner=bob")).status_code == 403
+    assert (await ann.get("/orders?owner=bob")).status_code == 403
+    assert (await ann.get("/orders")).json()["orders"] == []
+    assert (await ann.get("/costs?owner=bob")).status_code == 403
+    assert [(await each.get("/costs")).json()["total"]["orders"] for each in (ann, bob)] == [0, 1]
+    assert [each["owner"] for each in (await bob.get("/orders")).json()["orders"]] == ["bob"]
     assert (await ann.get("/tasks")).json()["tasks"] == []
     assert (await ann.get("/submissions")).json()["submissions"] == []
     task = (await bob.get("/tasks/vidgo/t1")).json()
@@ -122,7 +143,7 @@ async def test_another_owners_things_are_not_there_at_any_door(
         assert len((await bob.get("/tasks", params={name: value})).json()["tasks"]) == 1, name
     for noun in ("tasks", "deliveries", "notifications", "attempts"):
         assert (await bob.get(f"/{noun}/vidgo/t1")).status_code == 200
-    assert len((await bob.get("/submissions")).json()["submissions"]) == 3
+    assert len((await bob.get("/submissions")).json()["submissions"]) == 4  # one of them an order
     assert (await bob.get(f"/submissions/{reserved['id']}")).json()["task_id"] is None
 
 

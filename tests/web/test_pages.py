@@ -1,59 +1,43 @@
 """What the admin pages show, to whom, and what they never show."""
 
+import json
 import re
-from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from urllib.parse import quote
 
 import httpx2
+import msgspec
 import pytest
-from starlette.types import ASGIApp
 
 from receiver.errors import Unavailable
-from receiver.models import TaskState
+from receiver.models import KeptBody, SubmissionFilter, TaskState, Verdict, Via
 from receiver.record import page_lists, readers
 from receiver.record.readers import Purpose
 from receiver.runtime import Runtime
+from receiver.web.pages import log_ins
 from receiver.web.pages.all_pages import PAGES
+from receiver.web.pages.raw import draw
 from receiver.web.pages.redaction import redact, redact_text
 from receiver.web.pages.visits import Access
 from tests.support import filled_pages
 from tests.support.engines import on_both_engines
 from tests.support.filled_pages import CANARIES, DONE, HOSTILE_OWNER, HOSTILE_TASK, PROMPT, fill
-from tests.support.page_callers import OURS, VIEWER_TOKEN, browser, log_in, submit
+from tests.support.page_callers import VIEWER_TOKEN, mark_in, submit
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN
+
+pytestmark = pytest.mark.usefixtures("busy_machine")
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 OTHERS = ("task-partial-1", "task-failed-1", "task-open-0")
+# Markup of others; a script of ours and a plot are none.
+STRANGE = r'<(script(?! src="/admin/static/)|svg(?! class="chart" viewBox)|img src=x)[ >]'
 HOSTILE = quote(HOSTILE_TASK, safe="")
 
 
 @pytest.fixture
 def environment() -> dict[str, str]:
     return {**filled_pages.ENVIRONMENT, "RECEIVER_VIEWER_TOKENS": VIEWER_TOKEN}
-
-
-@pytest.fixture(autouse=True)
-def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of pages have time here, whatever else runs; what they do when they have none is a test's own."""
-    monkeypatch.setattr(readers, "PAGE_SECONDS", 4.0)
-
-
-@pytest.fixture
-async def viewer(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
-    async with browser(app) as client:
-        await log_in(client, VIEWER_TOKEN)
-        client.headers.update(OURS)
-        yield client
-
-
-@pytest.fixture
-async def person(app: ASGIApp) -> AsyncIterator[httpx2.AsyncClient]:
-    """An admin at a browser."""
-    async with browser(app) as client:
-        await log_in(client, ADMIN_TOKEN)
-        client.headers.update(OURS)
-        yield client
 
 
 @pytest.fixture
@@ -64,7 +48,8 @@ async def filled(runtime: Runtime, backend: httpx2.AsyncClient, admin: httpx2.As
 async def every_page(runtime: Runtime) -> list[str]:
     """An address of each page, and of lists with each filter."""
     replays = await runtime.store.list_replays(1)
-    verdicts = ("early", "unowned", "refused", "conflict", "unrecognised", "unconfirmed")
+    verdicts = ("early", "unowned", "refused", "conflict", "unrecognised", "unconfirmed", "turned-away")
+    unbound = await runtime.store.list_submissions(SubmissionFilter(bound=False), 1, None)
     return [
         *(page.path for page in PAGES if page.method == "GET" and "{" not in page.path and page.menu),
         *(f"/admin/tasks?state={state.value}" for state in TaskState),
@@ -73,7 +58,16 @@ async def every_page(runtime: Runtime) -> list[str]:
         f"/admin/tasks?owner={quote(HOSTILE_OWNER)}",
         *(f"/admin/deliveries?verdict={verdict}" for verdict in verdicts),
         "/admin/dead-letters?sink=app",
+        "/admin/costs?by=owner,model,day,token",
+        f"/admin/costs?owner={quote(HOSTILE_OWNER)}&since=6d",
+        *(f"/admin/sinks/{name}" for name in runtime.sinks),
+        *(f"/admin/submissions/{each.id}" for each in unbound.submissions),
+        *(f"/admin/providers/{name}" for name in ("vidgo", "reapi")),
         *(f"/admin/tasks/vidgo/{quote(each, safe='')}" for each in (DONE, HOSTILE_TASK, *OTHERS)),
+        *(
+            f"/admin/tasks/vidgo/{quote(each, safe='')}?callbacks=1"
+            for each in (DONE, HOSTILE_TASK, OTHERS[2])
+        ),
         *(f"/admin/replays/{replay.id}" for replay in replays),
     ]
 
@@ -86,7 +80,7 @@ async def test_no_page_holds_a_secret_or_runs_what_others_wrote(
     for who in (person, viewer):
         for place in await every_page(runtime):
             answer = await who.get(place)
-            if who is viewer and place == "/admin/settings":
+            if who is viewer and place in {"/admin/doctor", "/admin/settings", "/admin/audit"}:
                 assert answer.status_code == 403
                 continue
             assert answer.status_code == 200, place
@@ -95,7 +89,7 @@ async def test_no_page_holds_a_secret_or_runs_what_others_wrote(
                 assert canary not in page, place
             if who is viewer or "task-failed-1" not in place:
                 assert said not in page, place
-            assert not re.search(r"<(script|svg|img src=x)[ >]", page), place
+            assert not re.search(STRANGE, page), place
             assert "\u202e" not in page, place
             assert "49" not in re.findall(r"a/b[^<]{0,80}", unescape(page)), place
             assert "/callbacks/" not in page, place
@@ -117,6 +111,8 @@ async def test_every_page_of_an_empty_record_says_that_there_is_nothing(
     assert "Every reservation is bound" in texts["/admin/submissions"]
     assert "No dead letters" in texts["/admin/dead-letters"]
     assert "Nothing was ever replayed" in texts["/admin/replays"]
+    assert "No order went through" in texts["/admin/costs"]
+    assert "No budget is set" in texts["/admin/costs"]
     assert "Nothing came yet" in texts["/admin/"]
 
 
@@ -172,6 +168,45 @@ async def test_one_task_is_told_whole_to_admins_and_without_others_words_to_view
     assert PROMPT not in seen
     assert (await person.get("/admin/tasks/vidgo/nothing")).status_code == 404
     assert (await person.get("/admin/tasks/nobody/nothing")).status_code == 404
+
+
+@on_both_engines
+async def test_what_a_provider_sent_is_drawn_anew_for_admins_alone(
+    filled: None, person: httpx2.AsyncClient, viewer: httpx2.AsyncClient
+) -> None:
+    place = f"/admin/tasks/vidgo/{DONE}"
+    assert "?callbacks=1" in (await person.get(place)).text
+    drawn = unescape((await person.get(f"{place}?callbacks=1")).text)
+    assert f'"task_id": "{DONE}"' in drawn
+    assert '"[link: 127.0.0.1, .png]"' in drawn
+    failed = unescape((await person.get("/admin/tasks/vidgo/task-failed-1?callbacks=1")).text)
+    section = failed[failed.index('id="callbacks"') :]
+    assert "characters]" in section
+    assert PROMPT not in section
+    seen = (await viewer.get(f"{place}?callbacks=1")).text
+    assert "What the provider sent" not in seen
+    assert "[link" not in seen
+
+
+def test_what_is_no_document_is_said_to_be_none() -> None:
+    kept = KeptBody(
+        via=Via.CALLBACK,
+        verdict=Verdict.UNRECOGNISED,
+        digest="ab" * 32,
+        size=4,
+        received_at=datetime(2026, 11, 29, tzinfo=UTC),
+        body=b"\xff\x00\x01\x02",
+    )
+    assert "abababab" in draw(kept).why
+    assert draw(kept).text is None
+    assert "not kept" in draw(msgspec.structs.replace(kept, body=None, size=0)).why
+    assert "too large" in draw(msgspec.structs.replace(kept, body=None, size=10**7)).why
+    long = json.dumps([1] * 1000).encode()
+    drawn = draw(msgspec.structs.replace(kept, body=long))
+    assert (len((drawn.text or "").splitlines()), drawn.left_out) == (200, 802)
+    form = draw(msgspec.structs.replace(kept, body=b"id=7&token=abc&scale=1.5"))
+    assert '"token": "[hidden]"' in (form.text or "")
+    assert "1.5" in (draw(msgspec.structs.replace(kept, body=b'{"scale": 1.5}')).text or "")
 
 
 @on_both_engines
@@ -239,8 +274,8 @@ async def test_a_reservation_is_found_though_it_has_no_task(
 ) -> None:
     (row, *_) = (await backend.get("/submissions?bound=false")).json()["submissions"]
     answer = await submit(viewer, "/admin/find", {"q": row["id"]})
-    assert answer.status_code == 200
-    assert "no task was bound" in answer.text
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/admin/submissions/{row['id']}")
+    assert "was bound to it since" in (await viewer.get(answer.headers["location"])).text
 
 
 async def test_a_part_that_is_late_says_so_and_the_rest_stands(
@@ -269,6 +304,25 @@ async def test_a_store_that_is_away_is_a_503_without_anything_in_it(
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert "Log out" not in answer.text
+
+
+async def test_while_the_store_is_away_whoever_was_looking_sees_what_memory_knows(
+    runtime: Runtime, person: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise Unavailable("away")
+
+    mark = mark_in((await person.get("/admin/")).text)
+    monkeypatch.setattr(type(runtime.store.pages), "_read", away)
+    answer = await person.get("/admin/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "What runs" in answer.text
+    assert "Log out" in answer.text
+    assert "Not known now" in answer.text
+    done = await person.post("/admin/sessions/end", data={"mark": mark, "all": "true"})
+    assert done.status_code == 503  # whoever acts is looked up
+    monkeypatch.setattr(log_ins, "REMEMBERED", timedelta())
+    assert "Log out" not in (await person.get("/admin/")).text
 
 
 async def test_each_part_is_ended_after_a_quarter_of_a_second(
@@ -326,6 +380,11 @@ def test_a_document_from_outside_loses_links_secrets_and_long_texts() -> None:
         "flag": True,
         "none": None,
         "size": 3,
+        "resultJson": '{"token": "abc", "files": ["https://cdn.example/x.png"], "scale": 1}',
+        "input": {"scene": "a cat in the rain", "seed": 4},
+        "auth": [{"user": "ann"}],
+        "inline": "data:image/png;base64,iVBORw0KGgo=",
+        "x" * 300: 1,
     }
     assert redact(document) == {
         "url": "[link: cdn.example, .png]",
@@ -335,5 +394,13 @@ def test_a_document_from_outside_loses_links_secrets_and_long_texts() -> None:
         "flag": True,
         "none": None,
         "size": 3,
+        "resultJson": {"token": "[hidden]", "files": ["[link: cdn.example, .png]"], "scale": 1},
+        "input": {"scene": "[17 characters]", "seed": 4},
+        "auth": [{"user": "[hidden]"}],
+        "inline": "[data]",
+        "[300 characters]": 1,
     }
     assert redact_text("at https://[::1/x and ftp://h/y.tar") == "at [link] and [link: h, .tar]"
+    assert redact_text("no answer from https://h/y?k=1: refused. See http://h/z.") == (
+        "no answer from [link: h]: refused. See [link: h]."
+    )

@@ -14,10 +14,10 @@ import httpx2
 import pytest
 from standardwebhooks import Webhook
 
-from receiver.cli.remedies import remedy
 from receiver.cli.sinks import SECRET_BYTES
 from receiver.config.parsers import filter_text, parse_route
 from receiver.config.settings import load_settings
+from receiver.health.remedies import remedy
 from receiver.models import Outcome
 from receiver.runtime import Runtime
 from receiver.times import in_words

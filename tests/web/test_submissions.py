@@ -14,7 +14,7 @@ from receiver.worker import FALLBACK_SECONDS
 from tests.support.engines import on_both_engines
 from tests.support.messages import TRACEPARENT
 from tests.support.waiting import until
-from tests.support.web_callers import API_TOKEN, PROVIDERS, callback_path, caller, log_task
+from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, PROVIDERS, callback_path, caller, log_task
 
 FULL = {
     "provider": "vidgo",
@@ -24,6 +24,7 @@ FULL = {
     "request": {"prompt": "a lighthouse", "n": [1, 2.5, None, True]},
     "metadata": {"order": 7},
 }
+KEYED = {"provider": "vidgo", "owner": "user-17", "key": "job-7"}
 
 
 async def refused(client: httpx2.AsyncClient, status: int, document: Any) -> str:
@@ -82,6 +83,58 @@ async def test_every_reservation_is_a_new_one(backend: httpx2.AsyncClient) -> No
     assert len({answer.json()["id"] for answer in answers}) == 3
 
 
+@on_both_engines
+async def test_the_same_key_is_the_same_reservation_also_once_it_is_bound(
+    backend: httpx2.AsyncClient,
+) -> None:
+    first = await backend.post("/submissions", json=KEYED)
+    again = await backend.post("/submissions", json=KEYED)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    await backend.patch(f"/submissions/{first.json()['id']}", json={"task_id": "t1"})
+    bound = await backend.post("/submissions", json=KEYED)
+    assert (bound.status_code, bound.json()["task_id"]) == (200, "t1")
+    assert bound.json()["id"] == first.json()["id"]
+
+
+@on_both_engines
+async def test_a_key_given_twenty_times_at_once_makes_one_reservation(backend: httpx2.AsyncClient) -> None:
+    answers = await asyncio.gather(*(backend.post("/submissions", json=KEYED) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"model": "b"}, {"owner": "x"}, {"provider": "apixo"}, {"request": [1]}, {"metadata": {"a": 1}}]
+)
+async def test_a_key_with_another_order_is_refused_and_changes_nothing(
+    backend: httpx2.AsyncClient, other: dict[str, Any]
+) -> None:
+    first = (await backend.post("/submissions", json=KEYED)).json()
+    await backend.delete(f"/submissions/{first['id']}")
+    assert "key" in await refused(backend, 422, KEYED | other)
+    assert (await backend.get(f"/submissions/{first['id']}")).json()["withdrawn_at"] is not None
+
+
+@on_both_engines
+async def test_a_withdrawn_reservation_waits_for_its_task_again_when_its_key_comes_again(
+    backend: httpx2.AsyncClient,
+) -> None:
+    first = (await backend.post("/submissions", json=KEYED)).json()
+    await backend.delete(f"/submissions/{first['id']}")
+    again = await backend.post("/submissions", json=KEYED)
+    assert (again.status_code, again.json()) == (201, first)
+    (row,) = (await backend.get("/submissions", params={"bound": "false"})).json()["submissions"]
+    assert (row["id"], row["withdrawn_at"]) == (first["id"], None)
+
+
+async def test_two_callers_may_use_the_same_key(backend: httpx2.AsyncClient, app: ASGIApp) -> None:
+    async with caller(app, ADMIN_TOKEN) as other:
+        mine, theirs = [await each.post("/submissions", json=KEYED) for each in (backend, other)]
+    assert (mine.status_code, theirs.status_code) == (201, 201)
+    assert mine.json()["id"] != theirs.json()["id"]
+
+
 async def test_the_same_task_of_the_same_owner_again_is_the_same_submission(
     backend: httpx2.AsyncClient,
 ) -> None:
@@ -126,6 +179,9 @@ async def test_logging_at_the_same_instant_makes_one_submission(backend: httpx2.
         ({"request": "y" * 65_536}, "request"),
         ({"request": json.loads("[" * 40 + "]" * 40)}, "request"),
         ({"metadata": json.loads('{"a":' * 40 + "1" + "}" * 40)}, "metadata"),
+        ({"key": ""}, "key"),
+        ({"key": "x" * 201}, "key"),
+        ({"key": "k1"}, "task_id"),
         ({"ownr": "typo"}, "ownr"),
     ],
 )
