@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from receiver.cli.demo.service import asking
+from receiver.simulator import SECRETS
 from tests.e2e.reader import reading, steps
 from tests.e2e.service import API_TOKEN, Receiver, receiver
 from tests.e2e.test_simulate import simulator
@@ -37,16 +38,16 @@ def consumer(folder: Path, port: int, secret: str = SECRET) -> Iterator[Path]:
     """The manual's webhook, once it listens on this port."""
     assert "9000" in HOOKS
     (folder / "hooks.py").write_text(HOOKS.replace("9000", str(port)))
-    with printing(folder, "hooks.py", WEBHOOK_SECRET=secret) as printed:
+    with printing(folder, "hooks.py", RECEIVER_WEBHOOK_SECRET=secret) as printed:
         wait_until(lambda: accepts(port), SECONDS)
         yield printed
 
 
 def order(folder: Path, service: Receiver, providers: str) -> subprocess.CompletedProcess[str]:
     """The manual's order, as a backend with these settings runs it."""
-    assert "http://127.0.0.1:8080" in ORDER
-    (folder / "order.py").write_text(ORDER.replace("http://127.0.0.1:8080", service.url))
+    (folder / "order.py").write_text(ORDER)
     own = {
+        "RECEIVER_URL": service.url,
         "RECEIVER_TOKEN": API_TOKEN,
         "VIDGO_API_KEY": "any-key-will-do",
         "VIDGO_BASE_URL": f"{providers}/vidgo",
@@ -62,7 +63,7 @@ async def test_a_backend_that_does_as_the_manual_says_is_told_of_its_task(tmp_pa
     port = free_port()
     hook = {"RECEIVER_SINK_APP": f"http://127.0.0.1:{port}", "RECEIVER_SINK_APP_SECRET": SECRET}
     with simulator("--port", "0", "--own-ports", "0") as (_, providers), consumer(tmp_path, port) as printed:
-        async with receiver(tmp_path, hook | asking(providers)) as service:
+        async with receiver(tmp_path, hook | asking(providers, SECRETS)) as service:
             ordered = order(tmp_path, service, providers)
             assert ordered.returncode == 0, ordered.stderr
             task_id = ordered.stdout.strip()

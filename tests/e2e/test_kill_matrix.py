@@ -93,7 +93,7 @@ FILES = {
     "in the lease's transaction": Cost(fault=fault("after", "receiver.record.asset_leases:lease_assets")),
     "after the lease": Cost(fault=fault("before", "receiver.fetching.fetcher:download")),
     "half-way through the download": Cost(
-        fault=fault("halfway", "receiver.fetching.download:_Spool._append"), fetched=2
+        fault=fault("halfway", "receiver.fetching.download:Spool._append"), fetched=2
     ),
     "after the download": Cost(fault=fault("before", "receiver.fetching.media:inspect"), fetched=2),
     "before it is made durable": Cost(
@@ -402,7 +402,9 @@ async def test_a_replay_of_notifications_goes_on_where_a_kill_met_it(tmp_path: P
     ids=[*AT_THE_SECOND_STEP, "while it downloads"],
 )
 async def test_a_replay_of_downloads_goes_on_where_a_kill_met_it(tmp_path: Path, killed: Fault) -> None:
-    async with media_host() as host, faulty_receiver(tmp_path) as service:
+    # All files are equal: linked, they would be had one after the other, each told while the next is fetched.
+    settings = {"RECEIVER_ASSET_LINK_COPIES": "false"}
+    async with media_host() as host, faulty_receiver(tmp_path, settings=settings) as service:
         host.otherwise = says(451)
         await service.start()
         for task_id in TASKS:

@@ -231,8 +231,9 @@ async def test_a_service_without_its_server_ends_in_time(cluster: Cluster, case:
             refusal = asyncio.create_task(service.http.get("/tasks", headers=bearer(API_TOKEN)))
             await asyncio.sleep(0.5)
             service.signal(signal.SIGTERM)
-            # A silent one is told that nobody waits any more, which it does not hear.
-            assert await service.ended(10.0 if case == "stopped" else 15.0) in {0, -signal.SIGTERM}
+            # A silent one is told that nobody waits any more, which it does not hear: requests, the loops,
+            # the writer and the lanes wait for it one after the other, 16 seconds at the worst.
+            assert await service.ended(10.0 if case == "stopped" else 20.0) in {0, -signal.SIGTERM}
             await asyncio.gather(refusal, return_exceptions=True)
             assert "Traceback" not in service.output()
         finally:

@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from receiver.time_series import WRITE_SECONDS
 from tests.e2e.aftermath import burst, recorded, stored_files, temporary_files
-from tests.e2e.service import API_TOKEN, STOP_SECONDS, Receiver, bearer, consumer, receiver
+from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, STOP_SECONDS, Receiver, bearer, consumer, receiver
 from tests.support.loopback import Answer
 from tests.support.media_host import MediaHost, media_host, picture, says
 from tests.support.waiting import until
@@ -220,3 +221,23 @@ async def test_whoever_waits_for_a_task_is_answered_at_once_when_the_service_sto
         # What is cut short after the grace for requests gets 503.
         assert (answer.status_code, answer.json()["state"]) == (200, "submitted")
         assert_calm(service)
+
+
+async def test_a_kill_loses_at_most_the_last_seconds_of_a_plot_and_no_row_of_the_record(
+    tmp_path: Path,
+) -> None:
+    async def counted() -> float:
+        asked = await service.http.get("/history/callbacks?span=1h", headers=bearer(ADMIN_TOKEN))
+        return float(sum(column["value"] or 0 for column in asked.json()["columns"]))
+
+    async def is_counted() -> bool:
+        return await counted() == 1.0
+
+    async with receiver(tmp_path) as service:
+        await service.finish("t1")
+        await until(is_counted, WRITE_SECONDS + 5)
+        await service.finish("t2")
+        await service.kill()
+        assert recorded(service) == {"t1", "t2"}
+        await service.start()
+        assert await counted() in {1.0, 2.0}

@@ -3,11 +3,15 @@
 import asyncio
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from receiver.clock import Clock
+from receiver.options import StoreOptions
+from receiver.stores.sqlite import SqliteStore
 from tests.e2e.service import API_TOKEN, Receiver, bearer, receiver
 from tests.support.media_host import media_host, picture, says
 from tests.support.s3 import BUCKET, S3Server, seaweedfs
@@ -35,7 +39,7 @@ async def completed(service: Receiver, task_id: str) -> dict[str, Any]:
     """A task with one file, once it is stored and told."""
     async with media_host() as host:
         await service.finish(task_id, host.put("/a.png", says(200, PNG)))
-        await until(lambda: task_id in service.told(), 20)
+        await until_told(service, task_id)
     return await service.task(task_id)
 
 
@@ -99,3 +103,47 @@ async def test_a_wrong_key_is_said_at_the_start_and_files_come_when_it_is_right(
         async with receiver(tmp_path, settings(server, tmp_path)) as service:
             await until(lambda: service.told() == ["t1"], 60)
             assert (await service.task("t1"))["state"] == "completed"
+
+
+async def test_equal_files_of_one_owner_have_one_object_and_another_owner_has_its_own(
+    server: S3Server, tmp_path: Path
+) -> None:
+    in_bucket = settings(server, tmp_path)
+    one, other = (f"{tmp_path.name}/vidgo/{task_id}/0.png" for task_id in ("t1", "t3"))
+    async with media_host() as host, receiver(tmp_path, in_bucket) as service:
+        for number, owner in enumerate(("user-17", "user-17", "user-18"), start=1):
+            await service.submit(f"t{number}", owner=owner)
+            await service.call_back(f"t{number}", host.put(f"/{number}.png", says(200, PNG)))
+            await until_told(service, f"t{number}")
+        assert sorted(server.keys(tmp_path.name)) == [one, other]
+        files = [(await service.task(f"t{number}"))["assets"][0] for number in (1, 2, 3)]
+        assert [each["key"] for each in files] == ["vidgo/t1/0.png", "vidgo/t1/0.png", "vidgo/t3/0.png"]
+        assert [each["outcome"] for each in files] == ["stored", "linked", "stored"]
+        assert await service.stop() < 10
+
+    # What retention drops of the first takes nothing from the second.
+    options = StoreOptions(data_dir=service.data, clock=Clock(), routes=[])
+    store = await SqliteStore.open("sqlite:receiver.db", options)
+    assert await store.purge(Clock().now() + timedelta(days=1), 100) > 0
+    await store.aclose()
+    async with media_host() as host, receiver(tmp_path, in_bucket) as service:
+        assert await content(service, "t2") == PNG
+
+        # An operator removes the object that both have: the next equal file has one of its own again.
+        await asyncio.to_thread(server.store().delete, [one])
+        await service.finish("t4", host.put("/t4.png", says(200, PNG)))
+        await until_told(service, "t4")
+        assert await content(service, "t4") == await content(service, "t3") == PNG
+        assert sorted(server.keys(tmp_path.name)) == [other, f"{tmp_path.name}/vidgo/t4/0.png"]
+
+
+async def until_told(service: Receiver, task_id: str) -> None:
+    await until(lambda: task_id in service.told(), 20)
+
+
+async def content(service: Receiver, task_id: str) -> bytes:
+    """A task's file, by the link that its answer has."""
+    (file,) = (await service.task(task_id))["assets"]
+    answer = await service.http.get(file["url"])
+    answer.raise_for_status()
+    return answer.content

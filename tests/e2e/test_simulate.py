@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from receiver.cli.simulate import share, simulate
+from receiver.cli.simulate import PROVIDERS, share, simulate
 
 SIMULATE = (sys.executable, "-m", "receiver", "simulate")
 TIMEOUT_SECONDS = 30
@@ -97,13 +97,14 @@ def test_it_says_where_each_provider_is_alone_at_the_root_and_at_which_paths() -
         alone = [
             found for each in lines if (found := re.match(r"(\w+)  (http://127\.0\.0\.1:\d+)  http:", each))
         ]
-        assert [found[1] for found in alone] == ["vidgo", "apidot", "apixo", "reapi"]
+        assert [found[1] for found in alone] == list(PROVIDERS)
         answers = {
             found[1]: httpx2.get(f"{found[2]}/nothing", trust_env=False, verify=False).json()
             for found in alone
         }
     assert set(answers["reapi"]) == {"error"}
     assert {answers[name]["code"] for name in ("vidgo", "apidot", "apixo")} == {404}
+    assert {answers[name]["code"] for name in ("wavespeed", "kie", "piapi")} == {404}
     paths = {tuple(each.split()[:2]) for each in lines if each.startswith("  ")}
     assert {("POST", "/api/generate/submit"), ("POST", "/api/v1/generateTask/{model}")} <= paths
     assert {("POST", "/api/v1/images/generations"), ("GET", "/truth")} <= paths
@@ -111,14 +112,14 @@ def test_it_says_where_each_provider_is_alone_at_the_root_and_at_which_paths() -
 
 
 def test_it_says_where_it_plays_in_json_and_on_ports_that_were_typed() -> None:
-    first = free_ports(5)
+    first = free_ports(1 + len(PROVIDERS))
     typed = ("--port", str(first), "--own-ports", str(first + 1), "--fail", "1", "--seed", "7", "--json")
     with started(*typed) as (_, line):
         places = json.loads(line)
         assert places["seed"] == 7
         urls = [places["url"], *places["providers"].values()]
-        assert urls == [f"http://127.0.0.1:{first + number}" for number in range(5)]
-        assert list(places["providers"]) == ["vidgo", "apidot", "apixo", "reapi"]
+        assert urls == [f"http://127.0.0.1:{first + number}" for number in range(1 + len(PROVIDERS))]
+        assert list(places["providers"]) == list(PROVIDERS)
 
 
 def test_a_port_nobody_typed_is_another_where_it_is_taken() -> None:
@@ -131,7 +132,7 @@ def test_a_port_nobody_typed_is_another_where_it_is_taken() -> None:
 
 def free_ports(count: int) -> int:
     """The first of so many in a row that nobody listens on, below those that the kernel hands out."""
-    for first in range(20_000 + os.getpid() % 500 * 10, 32_000, 10):  # tests run beside each other
+    for first in range(20_000 + os.getpid() % 500 * 20, 32_000, 20):  # tests run beside each other
         try:
             for port in range(first, first + count):
                 socket.create_server(("127.0.0.1", port)).close()
@@ -217,3 +218,36 @@ def test_a_share_out_of_range_is_refused_with_the_range(typed: str) -> None:
 )
 def test_a_share_is_a_number_or_a_percentage(typed: str, meant: float) -> None:
     assert share(typed) == pytest.approx(meant)
+
+
+def test_only_known_keys_order_and_each_has_its_own_balance() -> None:
+    order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
+    options = (
+        "--port",
+        "0",
+        "--credits",
+        "2",
+        "--key",
+        "vidgo=one",
+        "--key",
+        "vidgo=two",
+        "--picture-pixels",
+        "64",
+    )
+    with simulator(*options) as (_, url), httpx2.Client(base_url=url, trust_env=False) as http:
+
+        def submit(provider: str, key: str) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            path = f"/{provider}/api/generate/submit"
+            return http.post(path, json=order, headers=headers).status_code
+
+        asked = [submit("vidgo", key) for key in ("one", "one", "two", "three")]
+        assert asked == [200, 402, 200, 401]
+        assert submit("apidot", "any") == 200
+
+
+@pytest.mark.parametrize("typed", ["vidgo", "vidgo=", "nobody=key"])
+def test_a_key_without_its_provider_is_explained(typed: str) -> None:
+    done = CliRunner().invoke(simulate, ["--key", typed])
+    assert done.exit_code == 2
+    assert "PROVIDER=KEY" in done.output
