@@ -305,6 +305,7 @@ def receiver_process(
     *,
     is_pinned: bool = True,
     tree: Path = ROOT,
+    python: str = sys.executable,
 ) -> Iterator[Server]:
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
@@ -319,7 +320,7 @@ def receiver_process(
         "RECEIVER_LOG_LEVEL": log_level,
     }
     environ |= settings
-    command = [sys.executable, "-m", "receiver", "serve"]
+    command = [python, "-m", "receiver", "serve"]
     with served(command, environ, port, is_pinned=is_pinned, cwd=tree) as pid:
         yield Server(f"http://127.0.0.1:{port}", pid)
 

@@ -64,17 +64,22 @@ FILL = """
 CREATE TEMPORARY TABLE n AS SELECT i, at, i > {tasks} - 2000 AS waits,
     CASE WHEN i % 50 = 7 THEN 'vidgo' ELSE 'apixo' END AS provider FROM ({series}) AS series;
 INSERT INTO submissions (id, provider, owner, task_id, metadata, created_at, bound_at)
-    SELECT 'sub_' || i, provider, CASE WHEN i % 400000 = 5 THEN 'rare' ELSE 'user-' || i % 400 END,
+    SELECT 'sub_' || i, provider, CASE WHEN i % 400000 = 5 THEN 'rare' ELSE 'user-' || (i % 400) END,
         'task-' || i, '{{"key":"' || i || '"}}', at, at FROM n;
 INSERT INTO events (number, id, via, fingerprint, received_at, type, ended_at)
     SELECT i, 'evt_' || i, 'callback', 'f', at,
         CASE WHEN i % 50 > 0 THEN 'task.completed' ELSE 'task.failed' END, at FROM n;
+INSERT INTO failures SELECT provider, 'task.failed', i FROM n WHERE i % 50 = 0;
 INSERT INTO deliveries (provider, task_id, claim, digest, submission, via, proof, verdict, received_at,
         last_seen_at, body)
     SELECT provider, 'task-' || i, '', 'd' || i, i, 'callback', 'provider', 'accepted', at, at, {body} FROM n;
-INSERT INTO assets (event, position, url, kind, state, outcome, due_at, deadline_at, provider, host_hash)
-    SELECT i, 0, 'https://cdn.example.com/' || i, 'image', CASE WHEN waits THEN 'pending' ELSE 'stored' END,
-        CASE WHEN NOT waits THEN 'stored' END, at, at, provider, i % 10 FROM n;
+INSERT INTO assets (event, position, kind, state, outcome, due_at, deadline_at, provider, host_hash, key,
+        media_type, bytes)
+    SELECT i, 0, 'image', CASE WHEN waits THEN 'pending' ELSE 'stored' END,
+        CASE WHEN NOT waits THEN 'stored' END, at, at, provider, i % 10,
+        CASE WHEN NOT waits THEN provider || '/task-' || i || '/0.png' END,
+        CASE WHEN NOT waits THEN 'image/png' END, CASE WHEN NOT waits THEN 14000 END FROM n;
+INSERT INTO links SELECT i, 0, 'https://cdn.example.com/' || i FROM n WHERE waits;
 INSERT INTO outbox (event, sink, revision, state, outcome, due_at, created_at, settled_at)
     SELECT i, 'all', 1, CASE WHEN waits THEN 'pending' WHEN i % 100 = 0 THEN 'dead' ELSE 'delivered' END,
         CASE WHEN NOT waits THEN 'refused' END, at, at, CASE WHEN NOT waits THEN at END FROM n;
@@ -133,18 +138,27 @@ def percentile_95(spent: list[float]) -> float:
 
 
 async def filled(stack: ExitStack, engine: str, folder: Path, tasks: int) -> RecordStore:
+    return await opened(await filled_record(stack, engine, folder, tasks), folder)
+
+
+async def filled_record(stack: ExitStack, engine: str, folder: Path, tasks: int) -> str:
+    """The URL of a new record with so many tasks, which has its files in this folder."""
     folder.mkdir()
+    url = "sqlite:receiver.db" if engine == "SQLite" else stack.enter_context(scratch_database())
+    await (await opened(url, folder)).aclose()
+    if engine == "SQLite":
+        await asyncio.to_thread(fill_file, folder / "receiver.db", tasks)
+    else:
+        await asyncio.to_thread(fill_server, url, tasks)
+    return url
+
+
+async def opened(url: str, folder: Path) -> RecordStore:
     options = StoreOptions(
         data_dir=folder, clock=Clock(), routes=(Route(sink="all"),), metadata_keys=("key",)
     )
-    if engine == "SQLite":
-        await (await SqliteStore.open("sqlite:receiver.db", options)).aclose()
-        await asyncio.to_thread(fill_file, folder / "receiver.db", tasks)
-        return await SqliteStore.open("sqlite:receiver.db", options)
-    url = stack.enter_context(scratch_database())
-    store = await PostgresStore.open(url, options)
-    await asyncio.to_thread(fill_server, url, tasks)
-    return store
+    store = SqliteStore if url.startswith("sqlite:") else PostgresStore
+    return await store.open(url, options)
 
 
 def statements(engine: str, tasks: int) -> list[str]:
@@ -155,11 +169,14 @@ def statements(engine: str, tasks: int) -> list[str]:
 
 def fill_file(path: Path, tasks: int) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA temp_store = MEMORY")
+    # Nothing of it has to last: a journal would be as large as the record, and be written twice.
+    for pragma in ("temp_store = MEMORY", "journal_mode = OFF", "synchronous = OFF", "cache_size = -500000"):
+        connection.execute(f"PRAGMA {pragma}")
     with without_triggers(connection):
         for statement in statements("SQLite", tasks):
             connection.execute(statement)
     connection.execute("ANALYZE")
+    connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
 
 
