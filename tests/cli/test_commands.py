@@ -20,10 +20,10 @@ from click.testing import CliRunner
 
 from receiver import plugins
 from receiver.cli import COMMANDS, main
-from receiver.cli.reachability import obstacles
 from receiver.config.credentials import credentials_path, ensure_credentials
 from receiver.config.fields import ALL_FIELDS
 from receiver.config.settings import load_settings
+from receiver.health.reachability import obstacles
 from receiver.models import Proof
 from receiver.tokens import Tokens
 from tests.support.cli_callers import run
@@ -392,7 +392,7 @@ def test_callback_url_warns_where_callbacks_would_never_count() -> None:
 
 
 def test_callback_url_of_an_unknown_provider_lists_the_known_ones() -> None:
-    result = run("callback-url", "midjourney", **PUBLIC)
+    result = run("callback-url", "nobody", **PUBLIC)
     assert result.exit_code == 2
     assert "known: vidgo, apidot, apixo, reapi" in result.stderr
 
@@ -596,7 +596,7 @@ def test_serve_says_what_to_do_next_only_once(tmp_path: Path) -> None:
     assert unasked["level"] == "warning"
     assert unasked["providers"] == plugins.names("providers")
     assert "trusted on the submission log alone" in unasked["consequence"]
-    assert "reAPI sends no callbacks, so its tasks never end" in unasked["consequence"]
+    assert "reapi sends no callbacks, so its tasks never end" in unasked["consequence"]
 
 
 def served_until_ctrl_c(folder: Path) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from receiver.cli.checks import State, check_clock, check_disk, check_sqlite
 from receiver.config.credentials import credentials_path, ensure_credentials, read_credentials
 from receiver.config.settings import load_settings
+from receiver.health.checks import State, check_clock, check_disk, check_sqlite
 from tests.support.cli_callers import run
 from tests.support.cli_stub import TOKEN, answering
 from tests.support.sink_hosts import HttpServer, free_port

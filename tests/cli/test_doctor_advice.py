@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from receiver.cli import checks, probes
-from receiver.cli.checks import State
+from receiver.cli import probes
 from receiver.clock import Clock
 from receiver.config.credentials import credentials_path, ensure_credentials
 from receiver.config.fields import ALL_FIELDS
 from receiver.config.settings import load_settings
 from receiver.errors import Unavailable
 from receiver.fetching import fetcher
+from receiver.health import checks
+from receiver.health.checks import State
+from receiver.health.key_probe import key_remedy
 from receiver.models import Outcome
 from receiver.options import StoreOptions
 from receiver.plugins import load
@@ -356,7 +358,7 @@ def test_a_disk_that_fills_up_is_told_before_downloads_stop_and_callbacks_after_
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_of_a_question_has_something_to_do(outcome: Outcome) -> None:
-    assert "VIDGO_" in probes._todo_about("vidgo", outcome) or outcome is Outcome.RATE_LIMITED
+    assert "VIDGO_" in key_remedy("vidgo", outcome) or outcome is Outcome.RATE_LIMITED
 
 
 def test_every_variable_that_is_named_is_one(old: Path) -> None:

@@ -54,14 +54,14 @@ CASES: list[tuple[str, list[str], Exit]] = [
     (
         "a service",
         [
-            "tasks list --provider midjourney",
-            "tasks show midjourney t1",
-            "submissions add --provider midjourney --owner x",
-            "submissions list --provider midjourney",
-            "replay --stage notify --provider midjourney",
-            "dead list --provider midjourney",
-            "dead requeue --provider midjourney",
-            "callback-url midjourney",
+            "tasks list --provider nobody",
+            "tasks show nobody t1",
+            "submissions add --provider nobody --owner x",
+            "submissions list --provider nobody",
+            "replay --stage notify --provider nobody",
+            "dead list --provider nobody",
+            "dead requeue --provider nobody",
+            "callback-url nobody",
             "docs none",
         ],
         MISCONFIGURED,
@@ -84,6 +84,7 @@ CASES: list[tuple[str, list[str], Exit]] = [
             "tasks show vidgo none",
             "submissions show sub_0",
             "submissions withdraw sub_0 --yes",
+            "submissions resolve sub_0 --not-sent --yes",
             *(f"replays {verb} rpl_0" for verb in ("show", "follow", "pause", "resume", "cancel")),
         ],
         NOTHING_FOUND,
@@ -100,6 +101,10 @@ CASES: list[tuple[str, list[str], Exit]] = [
             "dead drop --sink old --yes",
             "replay --stage notify --yes",
             "replay --stage poll --dry-run",
+            "gateway tokens list",
+            "budgets list",
+            "costs",
+            "audit --act gateway_token.added",
         ],
         NOTHING_FOUND,
     ),
@@ -113,6 +118,7 @@ def service() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         environ = {"RECEIVER_DATA_DIR": f"{folder}/data", "PORT": str(port), "RECEIVER_HOST": "127.0.0.1"}
+        environ["RECEIVER_GATEWAY"] = "true"
         with started("serve", environ=environ):
             wait_for(port)
             yield environ

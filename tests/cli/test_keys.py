@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from receiver.cli import probes
-from receiver.cli.checks import State
-from receiver.cli.keys import bottleneck
 from receiver.cli.views import by_shell
 from receiver.config.settings import load_settings
+from receiver.health.checks import State
+from receiver.health.keys import bottleneck
 from receiver.models import Confirm
 from receiver.plugins import load_providers
 from tests.support.sink_hosts import free_port

@@ -48,13 +48,33 @@ DONE = REPLAY | {
     "settled": 264,
     "results": {"delivered": 264},
 }
-PLAN = {
-    "dry_run": True,
-    "matched": 132,
-    "stage": "notify",
+PLAN: dict[str, Any] = {
+    "id": "rpl_1",
+    "act": "notify",
     "filter": {"provider": "vidgo"},
     "sinks": ["jsonl", "redis"],
     "rate": None,
+    "up_to": "2026-11-21T10:00:00.000Z",
+    "expires_at": "2026-11-21T10:15:00.000Z",
+    "count": 132,
+    "is_exact": True,
+    "by": {"provider": {"vidgo": 132}, "state": {"failed": 132}, "sink": {"jsonl": 132, "redis": None}},
+    "down": ["redis"],
+    "examples": [{"provider": "vidgo", "task_id": "t1"}, {"provider": "vidgo", "task_id": "t2"}],
+    "expected_seconds": 66.0,
+    "command": "receiver replay --stage notify --provider vidgo",
+    "then": {"method": "POST", "path": "/replays", "body": {"id": "rpl_1", "stage": "notify"}},
+}
+REQUEUE: dict[str, Any] = PLAN | {
+    "act": "requeue",
+    "filter": {},
+    "sinks": ["hook"],
+    "count": 1,
+    "by": {},
+    "down": [],
+    "examples": [],
+    "expected_seconds": None,
+    "then": {"method": "POST", "path": "/dead-letters/requeue", "body": {"id": "rqe_1"}},
 }
 LETTER = {
     "id": "out_1.1.hook",
@@ -72,7 +92,7 @@ LETTER = {
     "created_at": "2026-11-21T10:00:00.000Z",
     "settled_at": "2026-11-22T10:00:00.000Z",
 }
-NO_MATCH = PLAN | {"matched": 0}
+NO_MATCH = PLAN | {"count": 0}
 
 
 @pytest.fixture
@@ -83,9 +103,10 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answers(*looks: dict[str, Any] | Answer, plan: dict[str, Any] = PLAN) -> Answers:
-    """What the service says to a dry run, to the start, and to one look at the replay after the other."""
+    """What the service says to a plan, to the start, and to one look at the replay after the other."""
     return {
-        "POST /replays": [(200, plan), (202, REPLAY)],
+        "POST /plans": (200, plan),
+        "POST /replays": (202, REPLAY),
         "GET /replays/rpl_1": [look if isinstance(look, tuple) else (200, look) for look in looks],
     }
 
@@ -120,31 +141,43 @@ def test_a_replay_shows_its_plan_and_what_came_of_it() -> None:
     assert "This sends 132 events again to jsonl, redis.\nThe filter: provider vidgo." in result.stderr
     assert "Replay rpl_1 is done: 132 of 132 events looked at." in result.stderr
     assert result.stdout.split() == ["outcome", "count", "delivered", "264"]
-    dry, real = stub.bodies
-    assert dry == {
-        "stage": "notify", "filter": {"provider": "vidgo"}, "sinks": [], "rate": None, "dry_run": True,
-    }  # fmt: skip
-    assert isinstance(real, dict)
-    assert "dry_run" not in real
+    planned, done = stub.bodies
+    assert planned == {"act": "notify", "filter": {"provider": "vidgo"}, "sinks": [], "rate": None}
+    assert done == PLAN["then"]["body"]
+
+
+def test_a_plan_says_by_what_it_counts_for_example_which_how_long_and_what_waits() -> None:
+    with answering(answers(DONE)) as stub:
+        result = run(stub, "replay", "--stage", "notify", "--yes", "--reason", "INC-77")
+    assert result.stderr.startswith(
+        "This sends 132 events again to jsonl, redis.\n"
+        "The filter: provider vidgo.\n"
+        "By provider vidgo 132; by state failed 132; by sink jsonl 132, redis some.\n"
+        "For example: vidgo/t1, vidgo/t2.\n"
+        "It takes about 66 s.\n"
+        "What is for redis waits, as that takes nothing now.\n"
+    )
+    assert stub.bodies[1] == {"id": "rpl_1", "stage": "notify", "reason": "INC-77"}
 
 
 def test_every_clause_of_the_filter_goes_to_the_service_by_its_name_there() -> None:
     options = {
         "--provider": "vidgo", "--owner": "user-17", "--state": "partial", "--type": "task.partial",
         "--since": "2026-11-21T12:00:00+02:00", "--until": "1h", "--task": "a/b", "--sink": "redis",
-        "--rate": "2.5",
+        "--rate": "2.5", "--logged-since": "2026-11-21T10:00:00Z", "--logged-until": "2026-11-21T11:00:00Z",
     }  # fmt: skip
     arguments = [word for pair in options.items() for word in pair]
     with answering(answers(DONE)) as stub:
         run(stub, "replay", "--stage", "notify", *arguments, "--task", "c", "--sink", "jsonl", "--yes")
-    asked: Any = stub.bodies[-1]
+    asked: Any = stub.bodies[0]
     until = from_text(asked["filter"].pop("until"))
     assert abs(datetime.now(UTC) - timedelta(hours=1) - until) < timedelta(minutes=1)
     assert asked == {
-        "stage": "notify",
+        "act": "notify",
         "filter": {
             "provider": "vidgo", "owner": "user-17", "state": "partial", "type": "task.partial",
             "since": "2026-11-21T10:00:00.000Z", "task_ids": ["a/b", "c"],
+            "logged_since": "2026-11-21T10:00:00.000Z", "logged_until": "2026-11-21T11:00:00.000Z",
         },
         "sinks": ["redis", "jsonl"],
         "rate": 2.5,
@@ -161,14 +194,15 @@ def test_every_clause_of_the_filter_goes_to_the_service_by_its_name_there() -> N
     ],
 )
 def test_a_dry_run_says_what_each_stage_would_do_and_starts_nothing(stage: str, said: str) -> None:
-    plan = PLAN | {"stage": stage, "matched": 1, "filter": {}, "rate": 2.0}
+    few = {"count": 1, "filter": {}, "rate": 2.0, "by": {}, "down": [], "examples": []}
+    plan = PLAN | few | {"act": stage, "expected_seconds": None}
     with answering(answers(plan=plan)) as stub:
         result = run(stub, "replay", "--stage", stage, "--dry-run")
-        as_json = run(stub, "replay", "--stage", stage, "--dry-run", "--json")
+        as_json = run(stub, "replay", "--stage", stage, "--plan-only", "--json")
     assert result.stdout == f"{said}\nThe filter: everything.\n"
     assert result.exit_code == as_json.exit_code == 0
-    assert [body["dry_run"] for body in stub.bodies if isinstance(body, dict)] == [True, True]
-    assert stub.asked == ["POST /replays"] * 2
+    assert json.loads(as_json.stdout) == plan
+    assert stub.asked == ["POST /plans"] * 2
 
 
 @pytest.mark.parametrize(
@@ -186,7 +220,7 @@ def test_a_replay_with_failures_fails(results: dict[str, int]) -> None:
 
 def test_a_replay_that_had_nothing_to_do_says_why() -> None:
     idle = DONE | {"stage": "poll", "queued": 0, "settled": 0, "results": {}}
-    with answering(answers(idle, plan=PLAN | {"stage": "poll"})) as stub:
+    with answering(answers(idle, plan=PLAN | {"act": "poll"})) as stub:
         result = run(stub, "replay", "--stage", "poll", "--yes")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "is done: 132 of 132 tasks looked at; they have ended meanwhile" in result.stderr
@@ -205,7 +239,7 @@ def test_where_nothing_matches_nothing_is_asked_and_nothing_starts(extra: list[s
         result = run(stub, "replay", "--stage", "notify", *extra)
     assert result.exit_code == 3
     assert result.stderr == "receiver: no matching events found\n"
-    assert stub.asked == ["POST /replays"]
+    assert stub.asked == ["POST /plans"]
 
 
 def test_json_is_the_last_answer_and_nothing_else_on_stdout() -> None:
@@ -219,7 +253,7 @@ def test_without_waiting_the_id_is_printed_and_how_to_go_on() -> None:
         result = run(stub, "replay", "--stage", "notify", "--yes", "--no-wait")
     assert (result.exit_code, result.stdout) == (0, "rpl_1\n")
     assert "`receiver replays follow rpl_1`" in result.stderr
-    assert stub.asked == ["POST /replays"] * 2
+    assert stub.asked == ["POST /plans", "POST /replays"]
 
 
 def test_a_stage_must_be_named_and_known() -> None:
@@ -237,6 +271,7 @@ def test_a_stage_must_be_named_and_known() -> None:
         (["replay", "--stage", "poll", "--since", "1h", "--until", "2h"], "--since must be before --until"),
         (["dead", "requeue", "--since", "1h", "--until", "2h"], "--since must be before --until"),
         (["dead", "list", "--since", "1h", "--until", "2h"], "--since must be before --until"),
+        (["dead", "list", "--logged-since", "1h", "--logged-until", "2h"], "--logged-since must be before"),
     ],
 )
 def test_a_filter_that_can_match_nothing_is_a_usage_error(arguments: list[str], said: str) -> None:
@@ -256,7 +291,7 @@ def test_a_rate_that_would_never_end_is_a_usage_error(rate: str) -> None:
 
 def test_what_the_service_refuses_is_told_in_its_words() -> None:
     problem = {"title": "Unknown sink", "detail": "A sink must be one of: jsonl."}
-    with answering({"POST /replays": (400, problem)}) as stub:
+    with answering({"POST /plans": (400, problem)}) as stub:
         result = run(stub, "replay", "--stage", "notify", "--sink", "nope", "--yes")
     assert result.exit_code == 2
     assert result.stderr == "receiver: Unknown sink: A sink must be one of: jsonl.\n"
@@ -267,8 +302,7 @@ def test_what_the_service_refuses_is_told_in_its_words() -> None:
 
 @pytest.mark.parametrize("command", [["replay", "--stage", "notify"], ["dead", "requeue"]])
 def test_without_a_terminal_nothing_is_done_unless_told_yes(command: list[str]) -> None:
-    dead = {"POST /dead-letters/requeue": (200, {"dry_run": True, "matched": 3})}
-    with answering({**answers(), **dead}) as stub:
+    with answering(answers()) as stub:
         result = run(stub, *command)
     assert result.exit_code == 2
     assert "add --yes" in result.stderr
@@ -276,10 +310,10 @@ def test_without_a_terminal_nothing_is_done_unless_told_yes(command: list[str]) 
 
 
 def test_a_person_at_a_terminal_is_asked_and_sees_a_bar() -> None:
-    with answering(answers(HALFWAY, DONE)) as stub:
+    with answering(answers(HALFWAY, DONE, plan=PLAN | {"count": 100})) as stub:
         code, seen = at_a_terminal(stub, "y\n", "replay", "--stage", "notify")
     assert code == 0, seen
-    assert "This sends 132 events again" in seen
+    assert "This sends 100 events again" in seen
     assert "Go ahead? [y/N]: " in seen
     assert "100 of 132 events looked at, 66 of 200 settled" in seen
     assert "100%" in seen
@@ -287,11 +321,24 @@ def test_a_person_at_a_terminal_is_asked_and_sees_a_bar() -> None:
 
 
 def test_a_no_leaves_everything_as_it_is() -> None:
-    with answering(answers()) as stub:
+    with answering(answers(plan=PLAN | {"count": 100})) as stub:
         code, seen = at_a_terminal(stub, "n\n", "replay", "--stage", "notify")
     assert code == 1
     assert "Nothing was done." in seen
-    assert stub.asked == ["POST /replays"]
+    assert stub.asked == ["POST /plans"]
+
+
+@pytest.mark.parametrize(("more", "typed"), [({}, "132"), ({"is_exact": False}, "all")])
+def test_above_a_hundred_a_person_types_the_number_and_why(more: dict[str, Any], typed: str) -> None:
+    with answering(answers(DONE, plan=PLAN | more)) as stub:
+        code, seen = at_a_terminal(stub, f"{typed}\nINC-77\n", "replay", "--stage", "notify")
+        assert code == 0, seen
+        assert f"Type {typed}, so that it is meant" in seen
+        assert stub.bodies[-1] == {"id": "rpl_1", "stage": "notify", "reason": "INC-77"}
+        asked = len(stub.asked)
+        for other in ("y", "", "133"):
+            assert at_a_terminal(stub, f"{other}\n", "replay", "--stage", "notify")[0] == 1
+        assert stub.asked[asked:] == ["POST /plans"] * 3
 
 
 # --- on the way -------------------------------------------------------------------------------------
@@ -413,8 +460,8 @@ def test_dead_letters_are_listed_by_filter_and_page() -> None:
 
 def test_no_dead_letters_are_nothing_found() -> None:
     none: dict[str, Any] = {"dead_letters": [], "next_cursor": None}
-    requeue = {"dry_run": True, "matched": 0}
-    with answering({"GET /dead-letters": (200, none), "POST /dead-letters/requeue": (200, requeue)}) as stub:
+    requeue = REQUEUE | {"count": 0}
+    with answering({"GET /dead-letters": (200, none), "POST /plans": (200, requeue)}) as stub:
         assert run(stub, "dead", "list").exit_code == 3
         assert run(stub, "dead", "requeue", "--yes").exit_code == 3
         assert run(stub, "dead", "requeue", "--dry-run").exit_code == 3
@@ -422,22 +469,24 @@ def test_no_dead_letters_are_nothing_found() -> None:
 
 
 def test_requeueing_shows_its_plan_and_how_many_are_due_again() -> None:
-    plan: Answer = (200, {"dry_run": True, "matched": 1203})
-    with answering({"POST /dead-letters/requeue": [plan, (200, {"requeued": 1203})]}) as stub:
+    plan = REQUEUE | {"count": 1203, "filter": {"owner": "user-17"}}
+    done: Answer = (200, {"id": "rqe_1", "requeued": 1203})
+    with answering({"POST /plans": (200, plan), "POST /dead-letters/requeue": done}) as stub:
         result = run(stub, "dead", "requeue", "--owner", "user-17", "--sink", "hook", "--yes")
     assert (result.exit_code, result.stdout) == (0, "1,203 dead letters are due again.\n")
     assert "This sends 1,203 dead letters again to hook.\nThe filter: owner user-17." in result.stderr
-    assert stub.bodies[1] == {"filter": {"owner": "user-17"}, "sinks": ["hook"]}
+    assert stub.bodies == [
+        {"act": "requeue", "filter": {"owner": "user-17"}, "sinks": ["hook"]}, {"id": "rqe_1"},
+    ]  # fmt: skip
 
 
 def test_a_dry_run_of_a_requeue_changes_nothing() -> None:
-    plan = {"dry_run": True, "matched": 1}
-    with answering({"POST /dead-letters/requeue": (200, plan)}) as stub:
+    with answering({"POST /plans": (200, REQUEUE)}) as stub:
         result = run(stub, "dead", "requeue", "--dry-run")
-        as_json = run(stub, "dead", "requeue", "--dry-run", "--json")
-    assert result.stdout == "This sends 1 dead letter again.\nThe filter: everything.\n"
-    assert json.loads(as_json.stdout) == plan
-    assert stub.bodies == [{"filter": {}, "sinks": [], "dry_run": True}] * 2
+        as_json = run(stub, "dead", "requeue", "--plan-only", "--json")
+    assert result.stdout == "This sends 1 dead letter again to hook.\nThe filter: everything.\n"
+    assert json.loads(as_json.stdout) == REQUEUE
+    assert stub.asked == ["POST /plans"] * 2
 
 
 FOUND: Answer = (200, {"dry_run": True, "waiting": 1203, "dead": 1})
@@ -505,3 +554,53 @@ def test_what_is_no_time_is_a_usage_error_that_says_what_is(text: str) -> None:
             assert result.exit_code == 2
             assert "30m, 1h or 7d before now" in " ".join(result.stderr.split())
     assert stub.asked == []
+
+
+# --- who did it -------------------------------------------------------------------------------------
+
+
+ENTRY = {
+    "number": 7,
+    "at": "2026-11-29T17:20:04.000Z",
+    "who": "admin oncall",
+    "said_name": "",
+    "role": "admin",
+    "door": "cli",
+    "act": "replay.started",
+    "target": "rpl_1",
+    "filter": {"stage": "notify", "state": "failed"},
+    "planned": 132,
+    "done": None,
+    "reason": "INC-77",
+    "result": None,
+}
+
+
+def test_the_audit_says_who_did_what_and_why() -> None:
+    requeue = ENTRY | {"act": "dead_letters.requeued", "done": 3, "planned": 4, "target": "rqe_1"}
+    settings = ENTRY | {"act": "settings.changed", "result": "RECEIVER_EARLY_LIMIT", "reason": None}
+    page = {"audit": [ENTRY, requeue, settings], "next_cursor": "c2"}
+    with answering({"GET /audit": (200, page)}) as stub:
+        shown = run(stub, "audit", "--act", "replay.started", "--about", "rpl_1", "--since", "1h")
+        as_json = run(stub, "audit", "--json")
+    assert shown.exit_code == 0, shown.stderr
+    for words in ("admin oncall", "rpl_1 stage notify, state failed", "132 planned", "3 of 4", "INC-77"):
+        assert words in shown.stdout
+    assert "RECEIVER_EARLY_LIMIT" in shown.stdout
+    assert "--cursor c2" in shown.stderr
+    assert json.loads(as_json.stdout) == page
+    for part in ("act=replay.started", "target=rpl_1", "since=20"):
+        assert part in stub.asked[0]
+
+
+def test_all_of_the_audit_is_printed_as_json_lines() -> None:
+    pages = [
+        (200, {"audit": [ENTRY], "next_cursor": "c2"}),
+        (200, {"audit": [ENTRY | {"number": 6}], "next_cursor": None}),
+    ]
+    with answering({"GET /audit": pages}) as stub:
+        result = run(stub, "audit", "--all")
+        empty: Answer = (200, {"audit": [], "next_cursor": None})
+    assert [json.loads(line)["number"] for line in result.stdout.splitlines()] == [7, 6]
+    with answering({"GET /audit": empty}) as stub:
+        assert run(stub, "audit").exit_code == 3

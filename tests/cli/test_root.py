@@ -86,10 +86,12 @@ def test_root_refuses_a_folder_that_its_owner_cannot_reach(arguments: list[str])
     assert "cannot reach it from here" in " ".join((said + complaints).decode().split())
 
 
-def test_links_that_were_planted_lead_root_nowhere() -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_links_that_were_planted_lead_root_nowhere(mode: int) -> None:
     with folder_of_another() as data:
         elsewhere = data.parent / "elsewhere"
-        elsewhere.mkdir(mode=0o755)
+        elsewhere.mkdir()
+        elsewhere.chmod(mode)
         (elsewhere / "shadow").write_text("root's own")
         (elsewhere / "shadow").chmod(0o644)
         for name in ("assets", "events.jsonl", "receiver.db", "receiver.db.lock"):

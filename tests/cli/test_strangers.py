@@ -25,6 +25,8 @@ ASKING = {
     "show": "sub_1",
     "submissions add": "--provider vidgo --owner user-17",
     "submissions list": "",
+    "submissions orders": "",
+    "submissions resolve": "sub_1 --not-sent --yes",
     "submissions show": "sub_1",
     "submissions withdraw": "sub_1 --yes",
     "tasks list": "",
@@ -43,15 +45,24 @@ ASKING = {
     "sinks list": "",
     "sinks test": "app",
     "stats": "",
+    "gateway tokens add": "ci",
+    "gateway tokens list": "",
+    "gateway tokens revoke": "ci --yes",
     "admin open": "",
     "admin sessions": "",
+    "audit": "",
+    "costs": "",
+    "budgets list": "",
+    "budgets set": "all month 5",
+    "budgets remove": "all month --yes",
     "health": "",
     "tail": "",
     "listen": "--forward-to http://127.0.0.1:9/hook",
 }
 ALONE = {
     "demo", "serve", "work", "simulate", "callback-url", "backup", "migrate", "move", "doctor", "docs",
-    "sinks secret",
+    "sinks secret", "consume", "providers list", "providers check",
+    "gateway check", "gateway catalog",
 }  # fmt: skip
 
 Connection = socket.socket

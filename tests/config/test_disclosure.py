@@ -87,7 +87,7 @@ def test_what_is_no_secret_is_told_as_it_is_written() -> None:
     assert again == told  # so that what a service tells can be read
 
 
-def test_every_variable_is_there_but_those_of_the_command_line_alone() -> None:
-    left_out = {"RECEIVER_URL", "RECEIVER_ALLOW_PLAIN_HTTP", "RECEIVER_TOKEN"}
+def test_every_variable_is_there_but_those_of_the_command_line_and_backends() -> None:
+    left_out = {"RECEIVER_URL", "RECEIVER_ALLOW_PLAIN_HTTP", "RECEIVER_TOKEN", "RECEIVER_WEBHOOK_SECRET"}
     assert {field.variable for field in FIELDS} - left_out <= shown().keys()
     assert not left_out & shown().keys()

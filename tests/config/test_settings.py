@@ -56,10 +56,12 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 
 def test_every_field_of_the_table_is_a_setting_and_every_setting_is_in_the_table() -> None:
     in_table = {field.attribute for field in FIELDS}
-    assert in_table | {"aws", "sinks", "providers", "ephemeral_disk"} == set(Settings.__struct_fields__)
+    assert in_table | {"aws", "sinks", "providers", "ephemeral_disk", "own_providers"} == set(
+        Settings.__struct_fields__
+    )
     assert {field.attribute for field in AWS_FIELDS} | {"has_role"} == set(AwsAccess.__struct_fields__)
     assert {field.attribute for field in PROVIDER_FIELDS} == set(Access.__struct_fields__)
-    in_sink_table = {field.attribute for field in SINK_FIELDS} - {"filter"} | {"name", "route"}
+    in_sink_table = {field.attribute for field in SINK_FIELDS} - {"filter", "order"} | {"name", "route"}
     assert in_sink_table == set(SinkSettings.__struct_fields__)
 
 
@@ -200,7 +202,6 @@ def test_an_empty_variable_counts_as_unset(text: str) -> None:
         ("RECEIVER_ASSET_TYPES", "text"),
         ("RECEIVER_ASSET_TYPES", ","),
         ("RECEIVER_ASSET_HOSTS", "vidgo"),
-        ("RECEIVER_ASSET_HOSTS", "vdgo=cdn.example.com"),
         ("RECEIVER_PUBLIC_URL", "hooks.example.com"),
         ("RECEIVER_PUBLIC_URL", "https://hooks.example.com/?a=b"),
         ("RECEIVER_PUBLIC_URL", "https://hooks.example.com:99999"),
@@ -216,6 +217,12 @@ def test_a_value_out_of_range_is_refused_and_shown(variable: str, text: str) -> 
     problem = only_problem_of({variable: text, "RECEIVER_SINK_A": "jsonl:a.jsonl"})
     assert problem.startswith(f"{variable} must be ")
     assert repr(text) in problem
+
+
+def test_hosts_of_a_provider_that_there_is_not_are_refused() -> None:
+    problem = only_problem_of({"RECEIVER_ASSET_HOSTS": "vdgo=cdn.example.com"})
+    assert problem.startswith("RECEIVER_ASSET_HOSTS must be ")
+    assert "provider vdgo is not known (known: vidgo, " in problem
 
 
 @pytest.mark.parametrize("text", ["provider=vdgo", "type=task.done", "colour=red"])
@@ -284,15 +291,17 @@ def test_a_port_from_the_command_line_opens_nothing_to_the_network() -> None:
 
 def test_without_variables_of_its_own_a_provider_is_as_its_adapter_says_and_has_no_key() -> None:
     accesses = load_settings({}).providers
-    for name, provider in load_providers().items():
-        facts = provider.facts
-        assert accesses[name] == Access(
-            api_key=None,
-            base_url=facts.base_url,
-            polls_per_minute=facts.polls_per_minute,
-            first_poll_seconds=facts.first_poll_seconds,
-        )
     assert list(accesses) == plugins.names("providers")
+    assert all(access == Access() for access in accesses.values())
+    facts = load_providers()["vidgo"].facts
+    access = accesses["vidgo"]
+    assert (access.url(facts), access.per_minute(facts), access.first_seconds(facts)) == (
+        "https://api.vidgo.ai",
+        facts.polls_per_minute,
+        facts.first_poll_seconds,
+    )
+    own = Access(base_url="https://a.test", polls_per_minute=7, first_poll_seconds=0.0)
+    assert (own.url(facts), own.per_minute(facts), own.first_seconds(facts)) == ("https://a.test", 7, 0.0)
 
 
 def test_each_provider_has_its_own_key_address_and_pace() -> None:
@@ -371,7 +380,8 @@ def test_a_provider_of_a_third_party_has_these_variables_too(
 
     register_providers(tmp_path / "second", working, monkeypatch)
     farm = load_settings({"PIXEL_FARM_API_KEY": "k"}).providers["pixel-farm"]
-    assert (farm.api_key, farm.base_url) == ("k", "https://farm.test")
+    url = farm.url(load_providers()["pixel-farm"].facts)
+    assert (farm.api_key, url) == ("k", "https://farm.test")
 
 
 def register_providers(folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,7 +453,7 @@ def test_each_sink_has_its_own_options() -> None:
     ("environ", "said"),
     [
         ({"RECEIVER_SINK_A_FILTER": "provider=vidgo"}, "RECEIVER_SINK_A is not set"),
-        ({"RECEIVER_SINK_A_FLITER": "x", "RECEIVER_SINK_A": "jsonl:a"}, "its options are _FILTER, _SECRET"),
+        ({"RECEIVER_SINK_A_FLITER": "x", "RECEIVER_SINK_A": "jsonl:a"}, "its options are _FILTER, _ORDER"),
         (
             {"RECEIVER_SINK_A_MAX_ATTEMPTS": "5", "RECEIVER_SINK_A": "jsonl:a"},
             "what ends a notification is its age; set RECEIVER_SINK_A_MAX_AGE_SECONDS",

@@ -79,13 +79,16 @@ def test_a_line_that_could_not_be_looked_at_does_not_end() -> None:
 class World:
     """An alerter over a real record, and what it sees."""
 
-    def __init__(self, store: Store, *, as_slack: bool = False, is_mine: bool = True) -> None:
+    def __init__(
+        self, store: Store, *, as_slack: bool = False, is_mine: bool = True, has_pages: bool = True
+    ) -> None:
         self.clock = TurnableClock(NOW)
         self.sink = MemorySink()
         self.store = store
         self.lines: list[Line] = []
         self.unknown: tuple[str, ...] = ()
         self._as_slack = as_slack
+        self._has_pages = has_pages
         self._is_mine = is_mine
         self.restart()
 
@@ -97,6 +100,7 @@ class World:
             clock=self.clock,
             is_mine=lambda _: self._is_mine,
             service=service_name("https://receiver.example/hooks"),
+            overview="https://receiver.example/hooks/admin/" if self._has_pages else None,
             as_slack=self._as_slack,
         )
 
@@ -151,8 +155,16 @@ async def test_an_alert_says_all_that_the_line_says(store: Store) -> None:
             "images": 412,
             "step": "do something",
             "command": "receiver sinks list",
+            "page": "https://receiver.example/hooks/admin/#sink:app",
         },
     }
+
+
+async def test_without_pages_an_alert_leads_to_none(store: Store) -> None:
+    world = World(store, has_pages=False)
+    world.lines = [line()]
+    (alert,) = await world.rounds()
+    assert alert["data"]["page"] is None
 
 
 async def test_slack_gets_one_text_that_it_does_not_take_for_markup(store: Store) -> None:
@@ -162,6 +174,7 @@ async def test_slack_gets_one_text_that_it_does_not_take_for_markup(store: Store
     assert alert == {
         "text": ":large_yellow_circle: receiver.example, warning: sink:app &amp; its &lt;cause&gt;"
         " (412 images)\nto do: do something: `receiver sinks list`"
+        "\nhttps://receiver.example/hooks/admin/#sink:app"
     }
     world.lines = []
     assert await world.rounds() == [{"text": ":white_check_mark: receiver.example: sink:app is over"}]

@@ -194,7 +194,17 @@ def test_every_rule_is_in_the_table() -> None:
     assert {wrong[1].partition(":")[0] for wrong in WRONG} == {rule.name for rule in RULES}
 
 
-def test_most_images_come_first_then_what_is_oldest() -> None:
+def test_what_is_critical_comes_before_all_that_touches_more_images() -> None:
+    seen = facts(
+        disk=Disk(free_bytes=GIB, floor_bytes=2 * GIB),
+        backlog=Backlog(dying=waits(1, HOUR), unbound=waits(5000, 2 * DAY)),
+    )
+    lines = judge(seen, {})
+    assert [line.severity.rank for line in lines] == sorted(line.severity.rank for line in lines)
+    assert [line.key for line in lines][-1] == "unbound"
+
+
+def test_of_what_is_equally_severe_most_images_come_first_then_what_is_oldest() -> None:
     seen = facts(
         store_problem="away",
         backlog=Backlog(

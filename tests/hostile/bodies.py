@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from receiver import plugins
 from receiver.testing import sample_callback
+from tests.support.own_providers import SAMPLES
 
 PROVIDERS = tuple(plugins.names("providers"))
 MEGABYTE = 10**6
@@ -21,7 +22,7 @@ Way = tuple[str | int, ...]
 EARLY = frozenset({"early"})
 PROGRESS = frozenset({"progress"})
 UNRECOGNISED = frozenset({"unrecognised"})
-NOT_JSON = frozenset({"400"})
+NOT_JSON = UNRECOGNISED  # kept raw, for its sender is authentic
 TOO_LARGE = frozenset({"413"})
 UNDERSTOOD_OR_NOT = EARLY | PROGRESS | UNRECOGNISED
 
@@ -53,6 +54,11 @@ TASK: Mapping[str, Way] = {
     "evolink": ("id",),
     "apimart": ("data", "id"),
     "runway": ("id",),
+    "runware": ("data", 0, "taskUUID"),
+    "openai": ("data", "id"),
+    "kling": ("task_id",),
+    "midjourney": ("id",),
+    "runblob": ("task_uuid",),
 }
 STATE: Mapping[str, Way] = {
     "vidgo": ("data", "status"),
@@ -71,9 +77,15 @@ STATE: Mapping[str, Way] = {
     "evolink": ("status",),
     "apimart": ("data", "status"),
     "runway": ("status",),
+    "runware": (),  # a post names a file or an error, and no state
+    "openai": ("type",),
+    "kling": ("task_status",),
+    "midjourney": ("status",),
+    "runblob": ("status",),
 }
 # Their results have any shape, and only a link is a file.
 ANY_SHAPE = {"replicate", "piapi", "apimart"}
+NO_LINKS = {"openai"}
 
 
 def document(provider: str, task_id: Any, *, error: str | None = None) -> Any:
@@ -109,26 +121,28 @@ def encoded(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+_WRONG: Mapping[str, object] = {
+    "null": None,
+    "true": True,
+    "number": -1,
+    "fraction": 1.5,
+    "huge": 10**40,
+    "empty": "",
+    "word": "x",
+    "blank": " ",
+    "list": [],
+    "lists": [[[]], None, 0],
+    "object": {},
+    "prototype": {"__proto__": {"a": 1}},
+}
+
+
 def _wrong_types() -> Iterator[HostileBody]:
     """Each field of each provider's two ends, replaced by every type that it should not have."""
-    wrong: Mapping[str, object] = {
-        "null": None,
-        "true": True,
-        "number": -1,
-        "fraction": 1.5,
-        "huge": 10**40,
-        "empty": "",
-        "word": "x",
-        "blank": " ",
-        "list": [],
-        "lists": [[[]], None, 0],
-        "object": {},
-        "prototype": {"__proto__": {"a": 1}},
-    }
     for provider in PROVIDERS:
         for end, error in (("done", None), ("failed", "no")):
             for path in paths(document(provider, "x", error=error)):
-                for kind, value in wrong.items():
+                for kind, value in _WRONG.items():
                     name = f"{end} {provider} {'.'.join(map(str, path)) or 'all'} {kind}"
                     whole = document(provider, name, error=error)
                     yield HostileBody(
@@ -143,6 +157,35 @@ def _wrong_types() -> Iterator[HostileBody]:
                         encoded(_without(document(provider, name, error=error), path)),
                         _wrong(provider, path, "null"),
                     )
+
+
+def declared_bodies() -> Iterator[HostileBody]:
+    """The same of what made-up providers send that are declared in TOML, and what is costly at a path."""
+    deep, many = b"[" * 100_000 + b"]" * 100_000, b",".join([b'"QQ=="'] * 30_000)
+    links = json.dumps({"urls": [["https://m.test/0"] * 9_000] * 4}).replace('"', '\\"').encode()
+    of_ember = b'{"data":{"id":"%d","state":"success","result":"%b"}}'
+    of_coral = b'{"job":{"id":"%d","state":"ready","images":[{"b64_json":%b}]}}'
+    costly = (
+        ("ember", of_ember % (1, deep)),
+        ("ember", of_ember % (2, links)),
+        ("zinc", b'[{"id":"t","status":"succeeded","output":[%b]}]' % many),
+        ("coral", of_coral % (1, b"[%b]" % many)),
+        ("coral", of_coral % (2, b'"%b"' % (b"QUFB" * (MEGABYTE // 4)))),
+        ("coral", of_coral % (3, rb'"\ud800,;"')),
+    )
+    for number, (provider, body) in enumerate(costly):
+        yield HostileBody(f"{provider} costly {number}", provider, body, UNDERSTOOD_OR_NOT)
+    for provider, documents in SAMPLES.items():
+        for sample, found in documents.items():
+            places = list(paths(found))
+            task = next((path for path in places if _at(found, path) == "t"), None)
+            if task is None:
+                continue
+            for path in places:
+                for kind in ("null", "huge", "lists", "prototype"):
+                    name = f"{sample} {'.'.join(map(str, path)) or 'all'} {kind}"
+                    whole = put(put(found, task, name), path, _WRONG[kind])
+                    yield HostileBody(name, provider, encoded(whole), UNDERSTOOD_OR_NOT | {"duplicate"})
 
 
 def _without(document: Any, path: Way) -> Any:
@@ -249,7 +292,6 @@ def _encodings() -> Iterator[HostileBody]:
         "UTF-7": text.encode("utf-7") + b"+",
         "EBCDIC": text.encode("cp500"),
         "gzip": b"\x1f\x8b\x08\x00" + text.encode(),
-        "form": b"task_id=x&status=finished",
         "multipart": b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n',
         "XML": b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
         "YAML": b"task_id: x\n",
@@ -264,6 +306,7 @@ def _encodings() -> Iterator[HostileBody]:
         "JSONP": b"f(" + text.encode() + b")",
     }.items():
         yield HostileBody(name, "vidgo", body, NOT_JSON)
+    yield HostileBody("form", "vidgo", b"task_id=x&status=finished", EARLY)
     for value in ("null", "true", "0", '"text"', "[]", "{}", "[[]]", '{"data": []}', '{"": {}}', "[{}]"):
         yield HostileBody(f"only {value}", "vidgo", value.encode(), UNRECOGNISED)
     again = json.dumps(document("vidgo", "re-serialised"), indent=8, sort_keys=True) + "\n"
@@ -391,7 +434,7 @@ def _files() -> Iterator[HostileBody]:
     }.items():
         for provider in _takers(link):
             task = f"link {name} {provider}"
-            answers = EARLY if link.strip() else UNRECOGNISED
+            answers = EARLY if link.strip() or provider in NO_LINKS else UNRECOGNISED
             if provider in ANY_SHAPE and not link.startswith("http"):
                 answers = EARLY | UNRECOGNISED
             yield HostileBody(task, provider, sample_callback(provider, task, files=[link]), answers)

@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 from starlette.types import ASGIApp
 
+from receiver.models import Verdict
 from receiver.runtime import Runtime
 from tests.e2e.service import ADMIN_TOKEN, API_TOKEN, bearer
-from tests.hostile.bodies import BODIES, TEXTS, HostileBody
+from tests.hostile.bodies import BODIES, TEXTS, HostileBody, declared_bodies
 from tests.hostile.service import MAX_BODY_BYTES, Target, running, token
 from tests.support.loopback import Answer, post, talk
+from tests.support.own_providers import write_own
 from tests.support.waiting import until
 from tests.support.web_callers import callback_path, caller
 
@@ -27,8 +30,12 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    return {"RECEIVER_MAX_BODY_BYTES": str(MAX_BODY_BYTES), "RECEIVER_EARLY_LIMIT": "100000"}
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "RECEIVER_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+        "RECEIVER_EARLY_LIMIT": "100000",
+        "RECEIVER_PROVIDERS": str(write_own(tmp_path)),
+    }
 
 
 def test_there_are_enough_of_them() -> None:
@@ -40,6 +47,15 @@ async def test_each_is_answered_as_the_contract_says_and_costs_little(app: ASGIA
     async with caller(app) as client:
         found = [each for body in BODIES if (each := await _judge(client, runtime, body))]
     assert found == []
+
+
+async def test_what_declared_providers_are_sent_is_answered_so_too(app: ASGIApp, runtime: Runtime) -> None:
+    async with caller(app) as client:
+        found = [each for body in declared_bodies() if (each := await _judge(client, runtime, body))]
+    assert found == []
+    odd = (await runtime.store.pages.list_odd(Verdict.UNRECOGNISED, 2_000, None)).deliveries
+    assert len(odd) > 100
+    assert not [row.note for row in odd if "crashed" in (row.note or "")]
 
 
 async def _judge(client: httpx2.AsyncClient, runtime: Runtime, hostile: HostileBody) -> str:

@@ -43,7 +43,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with running(tmp_path_factory.mktemp("openapi")) as target:
+    with running(tmp_path_factory.mktemp("openapi"), {"RECEIVER_GATEWAY": "true"}) as target:
         yield target
 
 

@@ -24,7 +24,7 @@ from receiver.models import Outcome
 from receiver.testing import TurnableClock
 from tests.hostile.certificates import CERTIFICATES, make_authority, make_server
 from tests.hostile.corpus import NO_TRUST
-from tests.support.factories import asset_work
+from tests.support.factories import asset_work, no_bodies
 from tests.support.fake_world import PUBLIC, FakeWorld
 from tests.support.media_host import Answer, MediaHost, media_host, picture, repeats, says, writes
 
@@ -50,7 +50,12 @@ async def fetcher(tmp_path: Path) -> AsyncIterator[Fetcher]:
 def fetcher_of(client: GuardedClient, folder: Path) -> Fetcher:
     blobs = LocalBlobs(folder / "assets")
     return Fetcher(
-        client=client, blobs=blobs, clock=TurnableClock(), staging=folder / "staging", limits=LIMITS
+        client=client,
+        blobs=blobs,
+        clock=TurnableClock(),
+        staging=folder / "staging",
+        limits=LIMITS,
+        bodies=no_bodies,
     )
 
 
@@ -323,8 +328,8 @@ ERRORS: list[tuple[Exception, Outcome]] = [
     (httpcore2.ConnectError("secret"), Outcome.CONNECT_FAILED),
     (httpcore2.ReadError("secret"), Outcome.INTERRUPTED),
     (httpcore2.PoolTimeout("secret"), Outcome.TIMEOUT),
-    (httpcore2.UnsupportedProtocol("secret"), Outcome.BAD_URL),
-    (h11.RemoteProtocolError("secret"), Outcome.CRASHED),
+    (h11.LocalProtocolError("secret"), Outcome.BAD_URL),
+    (h11.RemoteProtocolError("secret"), Outcome.INTERRUPTED),
     (anyio.BrokenResourceError("secret"), Outcome.CRASHED),
     (EOFError("secret"), Outcome.CRASHED),
     (RuntimeError("secret"), Outcome.CRASHED),

@@ -45,6 +45,7 @@ from receiver.polling.reconciler import (
     Reconciler,
     confirmation,
     rare_wait_seconds,
+    told_in_parts,
     wait_seconds,
 )
 from receiver.polling.status_client import StatusClient
@@ -54,7 +55,7 @@ from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import Tokens
 from tests.contracts.replaying import replay, start_replay, step_replay
 from tests.support.blank_record import lay_blank_record
-from tests.support.factories import NOW, completed, later, recording, submission
+from tests.support.factories import NOW, completed, later, no_bodies, recording, submission
 from tests.support.media_host import Answer, MediaHost, picture, says
 from tests.support.status_host import asking, running, status_path, tells
 
@@ -700,6 +701,18 @@ async def test_the_policy_says_which_proof_is_enough(
         assert {proof for proof in Proof if proof is not Proof.POLL and confirms("vidgo", proof)} == confirmed
 
 
+@pytest.mark.parametrize("policy", Confirm)
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_what_is_told_in_parts_is_asked_for_as_a_whole_whatever_proves_it(
+    host: MediaHost, policy: Confirm, key: str | None
+) -> None:
+    async with asking(host, TurnableClock(NOW), key=key) as status_client:
+        in_parts = told_in_parts(load_providers(), status_client)
+        assert in_parts == (frozenset({"runware", "openai"}) if key else frozenset())
+        if key:
+            assert confirmation(policy, status_client, in_parts)("runware", Proof.SUBMISSION)
+
+
 async def test_nothing_is_fetched_before_the_provider_has_confirmed_it(world: World) -> None:
     await world.call_back(files=["https://evil.test/1.png"])
     assert await world.store.lease_assets(world.clock.now(), world.clock.now(), 10) == []
@@ -899,7 +912,14 @@ class Depot:
     def __init__(self, world: World, client: GuardedClient, folder: Path) -> None:
         self.world = world
         blobs = LocalBlobs(folder / "assets")
-        fetcher = Fetcher(client=client, blobs=blobs, clock=world.clock, staging=blobs.staging, limits=LIMITS)
+        fetcher = Fetcher(
+            client=client,
+            blobs=blobs,
+            clock=world.clock,
+            staging=blobs.staging,
+            limits=LIMITS,
+            bodies=no_bodies,
+        )
         self.assets = AssetFetcher(store=world.store, fetcher=fetcher, renew=world.reconciler.renew)
 
     async def add(self, *links: str, task_id: str = "t1", kind: str = "image") -> None:

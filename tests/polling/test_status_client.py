@@ -10,13 +10,13 @@ from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
-import httpx2
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from receiver.fetching.client import open_plain_client
-from receiver.models import Access, Outcome, Report, ReportState, StatusRequest
+from receiver.links import inline_link
+from receiver.models import Access, Outcome, RemoteFile, Report, ReportState, StatusRequest
 from receiver.plugins import load_providers, names
 from receiver.polling.status_client import StatusClient
 from receiver.providers.vidgo import Vidgo
@@ -26,6 +26,7 @@ from tests.support.factories import NOW
 from tests.support.fake_world import make_trust
 from tests.support.media_host import Answer as Told
 from tests.support.media_host import MediaHost, media_host, redirects, repeats, writes
+from tests.support.samples import links_in_sample
 from tests.support.status_host import KEY, MODEL, access, asking, running, status_path, tells
 from tests.support.waiting import until
 
@@ -70,12 +71,22 @@ async def test_every_provider_is_asked_where_it_says_and_understood(
 
     assert (answer.outcome, answer.body) == (Outcome.ANSWERED, body)
     assert answer.report is not None
-    assert [file.url for file in answer.report.files] == [LINK]
+    assert [file.url for file in answer.report.files] == links_in_sample(provider, [LINK])
     (head,) = host.requests
     facts = load_providers()[provider].facts
     assert f"{facts.key_header}: {facts.key_prefix}{KEY}\r\n".lower() in head.lower()
     assert "accept-encoding: identity\r\n" in head.lower()
     assert "cookie" not in head.lower()
+
+
+async def test_a_provider_that_is_asked_by_post_gets_the_id_in_a_body(
+    host: MediaHost, status_client: StatusClient
+) -> None:
+    host.put("/v1", tells(sample_callback("runware", "t1", files=[LINK])))
+    assert (await status_client.ask("runware", "t1", MODEL)).outcome is Outcome.ANSWERED
+    (head,) = host.requests
+    assert head.startswith("POST /v1 ")
+    assert "content-type: application/json\r\n" in head.lower()
 
 
 FAL_STATUS = "/vendor/gpt-image-2/requests/t1/status"
@@ -119,6 +130,39 @@ async def test_results_that_are_a_failure_end_the_task_where_they_are_about_its_
     assert (await status_client.ask("fal", "t1", MODEL)).outcome is outcome
 
 
+async def test_an_answer_that_holds_its_images_is_kept_whole_for_them(
+    host: MediaHost, status_client: StatusClient
+) -> None:
+    image = {"type": "image_generation_call", "result": "iVBORw0KGgo" * 1_000}
+    whole = {"id": "resp_1", "object": "response", "status": "completed", "output": [image]}
+    host.put("/v1/responses/resp_1", tells(whole))
+
+    answer = await status_client.ask("openai", "resp_1", None)
+
+    assert answer.outcome is Outcome.ANSWERED
+    assert answer.report is not None
+    (file,) = answer.report.files
+    assert file == RemoteFile(url=inline_link("iVBORw0KGgo" * 1_000), kind="image")
+    assert json.loads(answer.body) == whole
+
+
+async def test_a_large_answer_without_files_is_read_and_not_kept(
+    host: MediaHost, status_client: StatusClient
+) -> None:
+    text = {"type": "message", "content": "a word of it" * 1_000}
+    whole = {"id": "resp_1", "object": "response", "status": "completed", "output": [text]}
+    host.put("/v1/responses/resp_1", tells(whole))
+
+    answer = await status_client.ask("openai", "resp_1", None)
+
+    assert answer.outcome is Outcome.ANSWERED
+    assert answer.report is not None
+    assert answer.report.is_fileless
+    size = len(json.dumps(whole))
+    assert json.loads(answer.body) == {"task_id": "resp_1", "state": "completed", "left_out": size}
+    assert size > 10_000  # more than any other answer may have
+
+
 async def test_the_simulated_providers_answer(clock: TurnableClock) -> None:
     options = SimulatorOptions(task_seconds=0.0, picture_pixels=64, keys={"vidgo": KEY})
     async with serve_simulator(options=options) as url, open_plain_client() as http:
@@ -141,7 +185,9 @@ ORDER = {"model": "gpt-image-2", "input": {"prompt": "a lighthouse"}}
 
 
 def at(base_url: str, *, key: str = KEY) -> Access:
-    return Access(api_key=key, base_url=base_url, polls_per_minute=60, first_poll_seconds=300.0)
+    return Access(
+        api_keys=(key,) if key else (), base_url=base_url, polls_per_minute=60, first_poll_seconds=300.0
+    )
 
 
 async def test_a_failure_is_an_answer(host: MediaHost, status_client: StatusClient) -> None:
@@ -739,4 +785,4 @@ async def test_a_question_that_is_cancelled_leaves_the_provider_to_others(
 def test_an_access_shows_no_key(tmp_path: Path) -> None:
     shown = at("https://api.test")
     assert KEY not in f"{shown} {shown!r} {msgspec.structs.replace(shown, first_poll_seconds=1.0)!r}"
-    assert httpx2.URL(shown.base_url).host == "api.test"
+    assert shown.base_url == "https://api.test"

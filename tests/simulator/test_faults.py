@@ -155,6 +155,19 @@ async def test_a_forged_callback_comes_before_the_end_and_its_files_are_counted_
         assert [task["forged_fetches"] for task in await truths(backend)] == [0, 0, 2]
 
 
+async def test_a_forged_callback_may_come_to_another_url_than_the_orders_own() -> None:
+    async with playing(options(Faults())) as backend:
+        order = {"model": "gpt-4o-image", "input": {"prompt": "hills"}}
+        wrong = order | {"simulate": {"forge_url": "https://example.com/"}}
+        assert (await backend.http.post("/vidgo/api/generate/submit", json=wrong)).status_code == 400
+        lied_to = order | {"simulate": {"forge_url": backend.callback_url}}
+        await backend.http.post("/vidgo/api/generate/submit", json=lied_to)
+        [lie] = await backend.called(1)
+        assert told(lie).state is ReportState.COMPLETED
+        truth = await backend.truth(lambda task: task["ended_at"])
+        assert (truth["forged"], truth["callbacks"]) == (True, [])
+
+
 async def test_without_a_callback_url_nothing_is_forged() -> None:
     async with playing(options(Faults(forge=1.0))) as backend:
         await backend.ended("reapi", id_in("reapi", await backend.submit("reapi")))
