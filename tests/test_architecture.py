@@ -9,11 +9,11 @@ RANKS = {
     module: rank
     for rank, modules in enumerate(
         [
-            " models times errors problem_types",
+            " models times errors problem_types client",
             "ports options asset_keys envelope payload unified tokens urls links clock backoff step_pace",
             "record",
             "ingest relay asset_links sink_circuit replay upkeep fetching polling task_waiters testing",
-            "runtime health loops lanes worker plugins config logs metrics commit_probe",
+            "runtime health loops lanes worker plugins config logs metrics commit_probe settings_audit",
             "web cli simulator __main__ asgi",
         ]
     )
@@ -23,22 +23,30 @@ RANKS |= dict.fromkeys(
     (
         "batches",
         "challenge",
+        "declared",
         "folders",
+        "lazy_map",
+        "forms",
         "escapes",
+        "licences",
         "manual",
         "timeline",
         "privileges",
         "signing",
         "sink_urls",
         "threads",
+        "toml_lines",
         "jobs",
         "celery_message",
         "traceparent",
         "tracing",
+        "unified_orders",
+        "usd",
     ),
     RANKS["ports"],
 )
-RANKS |= dict.fromkeys(("providers", "stores", "blobs", "sinks"), RANKS["ingest"])
+RANKS["time_series"] = RANKS["ingest"]
+RANKS |= dict.fromkeys(("providers", "stores", "blobs", "sinks", "thumbnails", "gateway"), RANKS["ingest"])
 PLUG_INS = {"providers", "stores", "blobs", "sinks"}
 DOORS = {"web", "cli", "simulator"}
 
@@ -118,9 +126,13 @@ def test_only_settings_reads_the_environment() -> None:
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
         or (isinstance(node, ast.ImportFrom) and node.module == "os")
     }
-    assert readers - {"cli.demo"} == {
-        "config.settings"
-    }  # the demo hands an environment to the processes it starts
+    # The client is a part of other programs. The demo and the fixtures hand an environment to processes.
+    others = {"cli.demo", "testing.fixtures"}
+    assert {name for name in readers if top(name) != "client"} - others == {"config.settings"}
+
+
+def test_the_client_imports_nothing_of_the_service() -> None:
+    assert [(a, b) for a, b in EDGES if top(a) == "client" and top(b) != "client"] == []
 
 
 def test_there_are_no_import_cycles() -> None:

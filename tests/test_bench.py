@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.bench.plot import draw
+from tests.bench.plot import curves, draw
 from tests.bench.rows import Result, Row, lines, report
 
 
@@ -54,3 +54,9 @@ def test_the_plot_is_an_image_with_a_bar_for_each_row_that_has_a_target() -> Non
     image = ET.fromstring(draw([row([8], [10], target=0.5), row([8], [10]), row([1], [10], target=0.5)]))
     titles = [title.text for title in image.iter("{http://www.w3.org/2000/svg}title")]
     assert titles == ["1.60 of its target", "0.20 of its target"]
+
+
+def test_the_plot_of_growth_has_every_figure_over_its_size() -> None:
+    image = ET.fromstring(curves([10_000, 5_000_000], {"bytes <a task>": [1040, 874], "ms": [0, 0]}))
+    texts = [text.text for text in image.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["bytes <a task>", "1,040", "10k", "874", "5M", "ms", "0", "10k", "0", "5M"]

@@ -12,12 +12,13 @@ import receiver
 from receiver import plugins
 from receiver.cli import main
 from receiver.config.fields import ALL_FIELDS, settings_table
+from receiver.declared import keys_table
 from receiver.metrics import Metrics
 from receiver.models import EventType, Outcome, SinkTest, TaskState, Verdict
 from receiver.web.app import ENDPOINTS
 from receiver.web.openapi import plain_path
 from tests.support.factories import EMPTY_RECORD, NOW
-from tests.support.manual import CHAPTERS, FOLDER, LINK, README, first_cells
+from tests.support.manual import CHAPTERS, FOLDER, LINK, README, first_cells, python_examples
 from tests.support.places import ROOT
 
 MOST_BYTES = 9 * 1024  # of the front page
@@ -47,6 +48,11 @@ COMMANDS = dict(commands(main, "receiver"))
 def test_the_table_of_settings_is_the_generated_one() -> None:
     between = CHAPTERS["settings"].partition("<!-- settings -->\n")[2].partition("<!-- /settings -->")[0]
     assert between == settings_table()
+
+
+def test_the_table_of_what_a_declared_provider_may_say_is_the_generated_one() -> None:
+    inside = CHAPTERS["extending"].partition("<!-- provider keys -->\n")[2]
+    assert inside.partition("<!-- /provider keys -->")[0] == keys_table()
 
 
 def test_every_setting_is_in_the_table() -> None:
@@ -107,10 +113,6 @@ def test_every_python_example_is_python() -> None:
 def test_the_front_page_is_short_and_its_examples_are_those_of_the_chapter() -> None:
     assert len(README.encode()) <= MOST_BYTES
     assert python_examples(README) == python_examples(CHAPTERS["backend"])[:3]
-
-
-def python_examples(text: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

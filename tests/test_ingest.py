@@ -2,10 +2,11 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from receiver import payload
 from receiver.errors import FetchFailed, Rejected
 from receiver.fetching.addresses import check_url
-from receiver.ingest import Ingest, Secrets, fingerprint
+from receiver.ingest import Ingest, Secrets, fingerprint, read_report
 from receiver.models import (
     MAX_URL_LENGTH,
     Callback,
@@ -40,6 +41,7 @@ from receiver.testing import TurnableClock, sample_callback
 from receiver.tokens import TokenClaim, Tokens
 from tests.support.blank_record import lay_blank_record
 from tests.support.factories import NOW, completed, confirms_weak, failed, submission
+from tests.support.samples import links_in_sample
 
 TOKENS = Tokens(["a-secret-of-enough-length"])
 LINK = "https://cdn.test/1.png"
@@ -62,6 +64,7 @@ class Door:
         provider: Provider | None = None,
         tokens: Tokens = TOKENS,
         signed: bool = False,
+        in_parts: Collection[str] = (),
     ) -> Ingest:
         return Ingest(
             store=self.store,
@@ -70,6 +73,7 @@ class Door:
             allow_untokened=allow_untokened,
             wake=self.woken.append,
             signed={"vidgo": Secrets(SECRETS)} if signed else {},
+            in_parts=in_parts,
         )
 
     async def post(self, body: bytes, token: str | None, provider: str = "vidgo") -> Receipt:
@@ -136,7 +140,8 @@ async def test_every_providers_callback_is_accepted_once(door: Door, provider: s
     second = await door.post(body, token, provider)
 
     assert (first.status, second.status) == (Verdict.ACCEPTED, Verdict.DUPLICATE)
-    assert door.woken == ["assets", f"poll {provider}"]
+    first_work = "assets" if links_in_sample(provider, [LINK]) else "sink"
+    assert door.woken == [first_work, f"poll {provider}"]
 
 
 async def test_music_of_apidot_is_its_files_each_of_its_kind(door: Door) -> None:
@@ -194,6 +199,21 @@ async def test_a_submissions_token_binds_its_task(door: Door) -> None:
     )
 
     assert receipt == Receipt(status=Verdict.ACCEPTED, task_id="t1")
+
+
+async def test_a_task_that_a_first_word_of_it_binds_wakes_what_its_early_callbacks_need_and_nothing_else(
+    door: Door,
+) -> None:
+    reserved = submission(None)
+    await door.store.log_submission(reserved)
+    early = await door.post(sample_callback("vidgo", "t1", files=[LINK]), TOKENS.for_provider("vidgo"))
+    progress = encode({"code": 200, "data": {"task_id": "t1", "status": "running", "progress": 40}})
+
+    said = await door.post(progress, TOKENS.for_submission("vidgo", reserved.id))
+
+    assert (early.status, said.status) == (Verdict.EARLY, Verdict.PROGRESS)
+    assert door.woken == ["assets", "sink", "poll vidgo"]
+    assert await door.store.next_due_at("assets") == NOW
 
 
 async def test_a_submissions_token_for_another_task_is_refused(door: Door) -> None:
@@ -346,13 +366,39 @@ async def test_a_signed_body_is_believed_and_a_signed_sender_confirmed(
         assert (await door.store.count_stats()).deliveries == {verdict: 1}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}"])
-async def test_what_is_not_json_is_rejected_and_leaves_nothing(door: Door, body: bytes) -> None:
-    with pytest.raises(Rejected) as rejected:
-        await door.post(body, TOKENS.for_provider("vidgo"))
+NO_DOCUMENT = [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b"NaN", b"\xef\xbb\xbf{}", b"hello"]
 
-    assert rejected.value.kind is ProblemType.NOT_JSON
-    assert (await door.store.count_stats()).deliveries == {}
+
+@pytest.mark.parametrize("body", NO_DOCUMENT)
+async def test_what_is_neither_json_nor_a_form_is_kept_raw_as_unrecognised(door: Door, body: bytes) -> None:
+    receipt = await door.post(body, TOKENS.for_provider("vidgo"))
+
+    assert (receipt.status, receipt.task_id) == (Verdict.UNRECOGNISED, None)
+    assert (await door.store.count_stats()).deliveries == {"unrecognised": 1}
+    page = await door.store.pages.list_odd(Verdict.UNRECOGNISED, 10, None)
+    assert [(row.note, row.bytes) for row in page.deliveries] == [("neither JSON nor a form", len(body))]
+
+
+async def test_a_form_ends_a_task_as_json_does(door: Door) -> None:
+    await door.store.log_submission(submission("t1"))
+    body = b"payload=" + quote_plus(sample_callback("vidgo", "t1", files=[LINK])).encode()
+    receipt = await door.post(body, TOKENS.for_provider("vidgo"))
+
+    assert (receipt.status, receipt.task_id) == (Verdict.ACCEPTED, "t1")
+    assert await door.store.list_links("vidgo", "t1") == [LINK]
+
+
+@pytest.mark.parametrize("body", NO_DOCUMENT)
+async def test_what_proves_nothing_and_is_not_json_is_rejected_and_leaves_nothing(
+    tmp_path: Path, body: bytes
+) -> None:
+    async with opened(tmp_path) as door:
+        ingest = door.build(allow_untokened=True)
+        with pytest.raises(Rejected) as rejected:
+            await ingest.accept(ingest.authorize("vidgo", None), body=body, headers={}, received_at=NOW)
+
+        assert rejected.value.kind is ProblemType.NOT_JSON
+        assert (await door.store.count_stats()).deliveries == {}
 
 
 @pytest.mark.parametrize(
@@ -474,6 +520,29 @@ async def test_a_submissions_token_proves_nothing_about_another_task(weak: Door,
         (Proof.SUBMISSION, Verdict.UNCONFIRMED)
     ]
     assert await weak.store.lease_assets(NOW, NOW, 10) == []
+
+
+async def test_posts_for_one_image_each_wait_for_the_answer_that_has_them_all(tmp_path: Path) -> None:
+    links = [f"https://im.test/{number}.png" for number in range(3)]
+    async with opened(tmp_path, lambda provider, _proof: provider == "runware") as door:
+        door.ingest = door.build(allow_untokened=False, in_parts={"runware"})
+        ours = submission("t1", provider="runware")
+        await door.store.log_submission(ours)
+        token = TOKENS.for_submission("runware", ours.id)
+        for link in links[:2]:  # on the strongest proof
+            part = sample_callback("runware", "t1", files=[link])
+            assert (await door.post(part, token, "runware")).status is Verdict.ACCEPTED
+        assert await door.store.get_event("runware", "t1") is None
+        assert await door.store.next_due_at("polls", "runware") == NOW
+
+        whole = sample_callback("runware", "t1", files=links)
+        report = read_report(load_providers()["runware"], whole)
+        await door.ingest.accept_answer("runware", report, whole, NOW)
+        late = sample_callback("runware", "t1", files=links[2:])
+        assert (await door.post(late, token, "runware")).status is Verdict.DUPLICATE
+
+        assert await door.store.list_links("runware", "t1") == links
+        assert (await door.store.count_stats()).deliveries == {"accepted": 3, "duplicate": 1}
 
 
 async def test_what_ends_nothing_needs_no_confirmation(weak: Door) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import receiver
-from receiver import plugins
+from receiver import manual, plugins
 from tests.support.manual import CHAPTERS
 from tests.support.places import ROOT
 
@@ -65,9 +65,16 @@ def test_the_wheel_has_a_name_of_its_own_and_types_and_nothing_of_the_tests(whee
 def test_the_wheel_brings_every_chapter_of_the_manual(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as packed:
         brought = {name for name in packed.namelist() if name.startswith("receiver/docs/")}
-        assert brought == {f"receiver/docs/{name}.md" for name in CHAPTERS}
+        chapters = {f"receiver/docs/{name}.md" for name in CHAPTERS}
+        assert brought == chapters | {f"receiver/docs/pictures/{name}" for name in manual.pictures()}
         for name, text in CHAPTERS.items():
             assert packed.read(f"receiver/docs/{name}.md").decode() == text
+
+
+def test_the_wheel_brings_the_catalogs_of_rules_and_prices(wheel: Path) -> None:
+    shipped = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("receiver/gateway/catalog/*.toml")}
+    assert len(shipped) == 4
+    assert shipped <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_what_is_installed_shows_the_manual(wheel: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from contextlib import suppress
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -50,8 +51,10 @@ def test_decoding_any_bytes_gives_a_value_or_a_rejection(body: bytes) -> None:
         payload.decode(body)
 
 
-def test_json_of_every_kind_is_decoded_but_fractions_that_nobody_asks_for() -> None:
-    assert payload.decode(b'{"a": [1, 2.5, "x", null, true]}') == {"a": [1, None, "x", None, True]}
+def test_json_of_every_kind_is_decoded_but_fractions_so_long_that_nobody_asks_for_them() -> None:
+    found = {"a": [1, Decimal("2.5"), "x", None, True]}
+    assert payload.decode(b'{"a": [1, 2.5, "x", null, true]}') == found
+    assert payload.decode(b"[2.%s, 1e99999999999999999999]" % (b"5" * 30)) == [None, None]
     assert payload.decode(b"[]") == []
     assert payload.decode(b"null") is None
 
@@ -235,6 +238,17 @@ def test_files_in_a_deep_and_wide_result_are_found_at_a_bounded_price() -> None:
         tracemalloc.stop()
 
 
+def test_a_file_in_the_document_is_found_wherever_a_link_would_be() -> None:
+    inside = "data:image/webp;base64,UklGRg=="
+    image = RemoteFile(url=inside, kind="image")
+    assert payload.links({"output": [inside, "data:text/plain,hello"]}) == [inside]
+    assert list(payload.named_files({"images": [{"url": inside}], "mask_url": inside})) == [image, image]
+    assert payload.file_of(inside) == payload.file_of({"url": inside}) == image
+    film = payload.remote_file("DATA:video/mp4;base64,AAAA")
+    assert film is not None
+    assert film.kind == "video"
+
+
 def test_links_are_found_below_any_depth() -> None:
     deep: object = "https://x/1"
     for _ in range(10_000):
@@ -316,6 +330,21 @@ def test_a_failure_has_its_words_and_no_files() -> None:
     )
     assert (report.state, report.files) == (ReportState.FAILED, ())
     assert (report.error_code, report.error_message) == ("7", "bad")
+
+
+def test_words_of_a_failure_are_looked_for_where_one_is() -> None:
+    asked: list[str] = []
+
+    def words() -> ErrorWords:
+        asked.append("asked")
+        return ErrorWords(code="7", message="bad")
+
+    for word, expected in (("done", None), ("failed", "7")):
+        report = payload.build_report(
+            task_id="t", word=word, states=STATES, files=[PICTURE], named=[PICTURE.url], error=words
+        )
+        assert report.error_code == expected
+    assert asked == ["asked"]
 
 
 @pytest.mark.parametrize("word", ["FINISHED", "succeeded", "cancelled"])

@@ -1,6 +1,8 @@
 """Plug-ins: found by name, imported when asked for, and missing drivers named with their extra."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from receiver import plugins
 from receiver.errors import Misconfigured
+from tests.support.own_providers import OWN
 
 
 @pytest.fixture
@@ -31,6 +34,42 @@ def test_all_providers_load_under_their_own_names() -> None:
     providers = plugins.load_providers()
     assert list(providers)[:4] == ["vidgo", "apidot", "apixo", "reapi"]
     assert all(name == provider.facts.name for name, provider in providers.items())
+
+
+def test_which_send_callbacks_is_known_without_importing_them() -> None:
+    known = {name: plugins.sends_callbacks(name, OWN) for name in plugins.load_providers(OWN)}
+    assert known == {name: each.facts.pushes for name, each in plugins.load_providers(OWN).items()}
+
+
+START = """
+import asyncio, sys
+from receiver.config.credentials import ensure_credentials
+from receiver.config.settings import load_settings
+from receiver.runtime import open_runtime
+
+async def main():
+    settings = ensure_credentials(load_settings())
+    async with open_runtime(settings) as runtime:
+        runtime.status_client.can_ask("vidgo")
+        print(*imported(), len(runtime.providers))
+        runtime.providers["luma"]
+        print(*imported())
+
+def imported():
+    return sorted(name for name in sys.modules if name.startswith("receiver.providers."))
+
+asyncio.run(main())
+"""
+
+
+def test_a_start_imports_only_the_providers_that_have_something_to_do(tmp_path: Path) -> None:
+    environ = {**os.environ, "RECEIVER_DATA_DIR": str(tmp_path / "data"), "KIE_API_KEY": "k"}
+    ran = subprocess.run(
+        [sys.executable, "-c", START], env=environ, capture_output=True, text=True, check=True
+    )
+    at_the_start, then = (line for line in ran.stdout.splitlines() if line.startswith("receiver."))
+    assert at_the_start == f"receiver.providers.kie {len(plugins.names('providers'))}"
+    assert then == "receiver.providers.kie receiver.providers.luma"
 
 
 @pytest.mark.parametrize(

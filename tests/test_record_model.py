@@ -272,8 +272,6 @@ class Record(RuleBasedStateMachine):
     def follow_deliveries(self) -> None:
         while self.runner.run(self.store.follow_deliveries(NOW, 2)):
             pass
-        stats = self.runner.run(self.store.count_stats())
-        assert stats.deliveries.get(Verdict.UNCONFIRMED, 0) == sum(self.held.values())
 
     @rule(outcome=st.sampled_from([Outcome.STORED, Outcome.GONE, *TRIED_AGAIN]), limit=st.integers(1, 3))
     def settle_assets(self, outcome: Outcome, limit: int) -> None:
@@ -322,6 +320,11 @@ class Record(RuleBasedStateMachine):
             assert len(event.assets) == files
             open_ = [asset for asset in event.assets if asset.state is AssetState.PENDING]
             assert (event.type is None) == bool(open_)
+
+    @invariant()
+    def nothing_is_held_of_a_task_that_has_ended(self) -> None:
+        stats = self.runner.run(self.store.count_stats())
+        assert stats.deliveries.get(Verdict.UNCONFIRMED, 0) == sum(self.held.values())
 
     @invariant()
     def what_is_counted_as_it_goes_is_what_there_is(self) -> None:

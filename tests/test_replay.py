@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from receiver.ingest import fingerprint
 from receiver.models import (
     EventType,
     Outcome,
@@ -23,6 +25,7 @@ from receiver.models import (
 )
 from receiver.options import StoreOptions
 from receiver.ports import Provider
+from receiver.providers.runware import Runware
 from receiver.providers.vidgo import Vidgo
 from receiver.record.replays import MOST_UNSETTLED
 from receiver.replay import BREATH_SECONDS, MOST_BODIES_AT_ONCE, MOST_EVENTS_AT_ONCE, Pace, Replayer
@@ -33,6 +36,7 @@ from tests.support.blank_record import lay_blank_record
 from tests.support.factories import (
     NOW,
     answer,
+    completed,
     confirms_weak,
     failed,
     recording,
@@ -384,6 +388,34 @@ async def test_a_weak_callback_read_again_must_be_confirmed_all_the_same(
     assert task is not None
     assert (task.state, task.deliveries[0].verdict) == (TaskState.SUBMITTED, Verdict.UNCONFIRMED)
     assert await store.lease_assets(clock.now(), clock.now(), 10) == []
+
+
+async def test_parts_of_one_result_that_are_read_again_mean_the_same_end(
+    store: SqliteStore, clock: TurnableClock
+) -> None:
+    links = ["https://im.test/1.png", "https://im.test/2.png"]
+    await store.log_submission(submission("t1", provider="runware"))
+    for link in links:
+        part = sample_callback("runware", "t1", files=[link])
+        await store.record(recording(unclear("t1"), provider="runware", body=part, weak=True))
+    await start_replay(store, replay(Stage.REPROCESS, created_at=clock.now()))
+    replayer = Replayer(
+        store=store,
+        providers={"runware": Runware()},
+        clock=clock,
+        wake=lambda _: None,
+        in_parts={"runware"},
+    )
+    await LeaseLoop(store, clock, replayer).run_for(1)
+
+    whole = completed("t1", files=2)
+    told = msgspec.structs.replace(answer(whole), provider="runware")
+    await store.record(msgspec.structs.replace(told, fingerprint=fingerprint(whole, with_files=False)))
+
+    task = await store.get_task("runware", "t1")
+    assert task is not None
+    assert task.state is TaskState.FETCHING
+    assert [each.verdict for each in task.deliveries] == [Verdict.ACCEPTED] * 3
 
 
 @pytest.mark.parametrize(("named", "state"), [("t1", TaskState.FAILED), ("t2", TaskState.SUBMITTED)])

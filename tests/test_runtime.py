@@ -293,7 +293,7 @@ async def test_there_is_a_loop_for_files_each_provider_with_a_key_each_sink_repl
     async with open_runtime(settings(tmp_path, **two)) as runtime:
         await until(lambda: set(runtime.worker.status().values()) == {"running"})
         assert list(runtime.worker.status()) == [
-            "assets", "poll vidgo", "held", "sink a", "sink b", "replay", "upkeep",
+            "assets", "poll vidgo", "held", "sink a", "sink b", "replay", "upkeep", "history",
         ]  # fmt: skip
 
 
