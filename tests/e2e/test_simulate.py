@@ -132,7 +132,7 @@ def test_a_port_nobody_typed_is_another_where_it_is_taken() -> None:
 
 def free_ports(count: int) -> int:
     """The first of so many in a row that nobody listens on, below those that the kernel hands out."""
-    for first in range(20_000 + os.getpid() % 500 * 20, 32_000, 20):  # tests run beside each other
+    for first in range(30_000 + os.getpid() % 100 * 20, 32_700, 20):  # tests run beside each other
         try:
             for port in range(first, first + count):
                 socket.create_server(("127.0.0.1", port)).close()

@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,11 +18,12 @@ from obstore.store import S3Store
 
 from receiver.options import AwsAccess
 from tests.support.missing import missing
+from tests.support.sink_hosts import accepts, free_port
 
 BUCKET = "images"
 KEY, SECRET_KEY = "receiver", "a-secret-key-of-some-length"
 ROOT = {"accessKey": "root", "secretKey": "the-secret-key-of-root"}
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class S3Server:
@@ -86,7 +86,7 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))
     (folder / "data").mkdir()
-    master, volume, filer, port = _free_ports(4)
+    master, volume, filer, port = (_free_port() for _ in range(4))
     command = [
         program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}",
@@ -103,7 +103,7 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
 @contextmanager
 def moto(folder: Path) -> Iterator[S3Server]:
     """One that takes any key."""
-    (port,) = _free_ports(1)
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, folder) as process:
         server = S3Server(port, process, key=KEY, secret=SECRET_KEY)
@@ -141,19 +141,6 @@ def _make_bucket(server: S3Server, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.1)
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has, nor the ones 10,000 above them, which SeaweedFS takes as well."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as low, socket.socket() as high:
-            low.bind(("127.0.0.1", 0))
-            port = low.getsockname()[1] % 20_000 + 20_000
-            try:
-                high.bind(("127.0.0.1", port + 10_000))
-                with socket.socket() as same:
-                    same.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
+def _free_port() -> int:
+    """One whose other, 10,000 above it, is free as well: SeaweedFS takes both."""
+    return next(port for port in iter(free_port, None) if not accepts(port + 10_000))

@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.util import find_spec
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,7 +149,7 @@ class RedisCluster:
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", *self._SLOTS[place])
                 for other, bus_port in zip(self.nodes, self._bus_ports, strict=True):
                     client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, bus_port)
-        wait_until(self._ready, 30)
+        wait_until(self._ready)
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -198,14 +200,24 @@ def stream_events(client: "Redis", stream: str) -> list[bytes]:
 
 
 def free_port() -> int:
-    """One that is free, below those that the kernel hands out: so it stays free until it is bound."""
-    for port in random.sample(range(12_000, 20_000), 100):
+    """One that is free and stays so: below those that the kernel hands out, and no other worker's.
+
+    Each worker of pytest-xdist has a thousand of its own, and takes one after the other.
+    """
+    for port in islice(_ports(), 1000):
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
         return port
     raise AssertionError("no port is free")
+
+
+@cache
+def _ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    begin = random.randrange(1000)  # beside another run on this machine
+    return (12_000 + worker % 8 * 1000 + number % 1000 for number in count(begin))
 
 
 def accepts(port: int, host: str = "127.0.0.1") -> bool:
