@@ -128,6 +128,12 @@ async def runtime(web_settings: Settings, engine: str) -> AsyncIterator[Runtime]
 
 
 @pytest.fixture
+def no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops look at nothing unasked: what is done was woken, however long a busy machine takes."""
+    monkeypatch.setattr("receiver.worker.FALLBACK_SECONDS", 3600.0)
+
+
+@pytest.fixture
 def app(runtime: Runtime) -> ASGIApp:
     return build_app(runtime)
 

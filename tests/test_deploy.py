@@ -61,7 +61,7 @@ def served(folder: Path, *before: str, **settings: str) -> Iterator[str]:
     ) as process:
         url = f"http://127.0.0.1:{port}"
         try:
-            wait_until(lambda: answers(url), 60)
+            wait_until(lambda: answers(url))
             yield url
             os.killpg(process.pid, signal.SIGTERM)  # whoever stands before it passes no signal on
             process.wait(30)
@@ -496,7 +496,7 @@ def proxied(folder: Path, to: str) -> Iterator[str]:
     config.write_text(NGINX.format(folder=folder, port=port, lines=lines))
     with subprocess.Popen([program("nginx"), "-c", str(config), "-p", str(folder)]) as process:
         try:
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}"), 20)
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}"))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -528,7 +528,7 @@ def proxied_without_service(folder: Path) -> Iterator[str]:
     config.write_text(re.sub(r"listen 127.0.0.1:\d+", f"listen 127.0.0.1:{port}", config.read_text()))
     with subprocess.Popen([program("nginx"), "-c", str(config), "-p", str(folder)]) as process:
         try:
-            wait_until(lambda: is_bad_gateway(f"http://127.0.0.1:{port}/"), 20)
+            wait_until(lambda: is_bad_gateway(f"http://127.0.0.1:{port}/"))
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -21,7 +21,6 @@ from receiver.errors import Misconfigured, Unavailable
 from receiver.runtime import Runtime, open_runtime
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
-from receiver.worker import FALLBACK_SECONDS
 from tests.support.sink_hosts import free_port
 from tests.support.waiting import until
 from tests.support.web_callers import API_TOKEN, callback_path, caller, log_task, progress_callback
@@ -319,6 +318,7 @@ async def test_a_crashed_loop_takes_readiness_away_until_it_runs_again(
         assert (await readiness(client, 200))["assets"] == "running"
 
 
+@pytest.mark.usefixtures("no_fallback")
 async def test_an_early_end_that_a_later_callback_binds_is_told_before_the_loops_look_by_themselves(
     tmp_path: Path,
 ) -> None:
@@ -330,7 +330,7 @@ async def test_an_early_end_that_a_later_callback_binds_is_told_before_the_loops
         answer = await client.post(urlsplit(row["callback_url"]).path, content=progress_callback("t1"))
         assert answer.json()["status"] == "progress"
         events = tmp_path / "data/events.jsonl"
-        await until(lambda: events.exists() and "t1" in events.read_text(), seconds=FALLBACK_SECONDS - 1)
+        await until(lambda: events.exists() and "t1" in events.read_text())
 
 
 ADMIN = {"authorization": "Bearer an-admin-of-the-tests"}  # who reads what is wrong with each part

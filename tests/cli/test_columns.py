@@ -76,7 +76,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> Iterator
     command = [sys.executable, "-m", "receiver", "serve"]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, env=settings, stderr=log) as service:
         try:
-            wait_until(lambda: piped("stats", settings).returncode == 0, 30)
+            wait_until(lambda: piped("stats", settings).returncode == 0)
             fill(settings, pictures)
             yield settings
         finally:
@@ -93,7 +93,7 @@ def fill(environ: Mapping[str, str], link: str) -> None:
     url = json.loads(added.stdout)["callback_url"]
     httpx2.post(url, json=callback, trust_env=False, verify=False).raise_for_status()
     piped("submissions add", environ, *order, "--owner", WIDE_OWNER, "--task-id", "t-2")
-    wait_until(lambda: TASK in piped("dead list", environ).stdout, 30)
+    wait_until(lambda: TASK in piped("dead list", environ).stdout)
     started = piped("replay --stage notify --sink lines --yes --json", environ)
     assert started.returncode == 0, started.stderr
 

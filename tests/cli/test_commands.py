@@ -461,7 +461,7 @@ def wait_for(port: int) -> None:
         except httpx2.TransportError:
             return False
 
-    wait_until(answers, 20)
+    wait_until(answers)
 
 
 def test_serve_from_first_start_to_sigterm(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def served(data: Path) -> None:
     """One start and one end of the service, by root."""
     with as_root(["serve"], data, {"PORT": str(free_port())}) as process:
         try:
-            wait_until(lambda: (data / "receiver.db-wal").exists() or process.poll() is not None, 30)
+            wait_until(lambda: (data / "receiver.db-wal").exists() or process.poll() is not None)
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=30)
         finally:

@@ -12,7 +12,7 @@ from receiver.testing import sample_notification
 from tests.support.sink_hosts import RedisServer
 from tests.support.waiting import wait_until
 
-SECONDS = 20.0
+SECONDS = 60.0
 HANDLERS = """
 def on_event(event):
     print(event.type, event.subject, event.owner, flush=True)

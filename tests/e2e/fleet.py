@@ -19,7 +19,7 @@ PROGRAM = (
     "-c",
     "import receiver.loops; receiver.loops.LEASE_GRACE_SECONDS = 0.5; from receiver.cli import main; main()",
 )
-START_SECONDS = 30.0  # four interpreters on two cores
+START_SECONDS = 90.0  # four interpreters on two cores
 
 
 class Fleet:

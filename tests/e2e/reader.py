@@ -20,9 +20,7 @@ from tests.support.missing import missing
 from tests.support.places import ROOT
 from tests.support.sink_hosts import accepts, free_port
 from tests.support.terminals import drawn, set_columns, written
-from tests.support.waiting import wait_until
-
-STOP_SECONDS = 10.0  # what the service promises
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 # What listens, and the port that the manual has for it; each gets a free one here.
 PROGRAMS = {
@@ -140,15 +138,15 @@ class Terminal:
             raise
 
     def interrupt(self) -> None:
-        """Ctrl-C; what runs in the foreground ends as the service promises."""
+        """Ctrl-C; what runs in the foreground ends."""
         self._signal(signal.SIGINT)
-        self._bash.wait(STOP_SECONDS)
+        self._bash.wait(PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Kill all that was started here, whatever it is at."""
         self._signal(signal.SIGKILL)
-        self._bash.wait(STOP_SECONDS)
-        self._watching.join(STOP_SECONDS)
+        self._bash.wait(PATIENCE_SECONDS)
+        self._watching.join(PATIENCE_SECONDS)
         if self._bash.stdin is not None:
             with suppress(BrokenPipeError):
                 self._bash.stdin.close()

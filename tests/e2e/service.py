@@ -25,7 +25,7 @@ SECRET = "CANARY-the-key-of-all-tokens"
 API_TOKEN = "CANARY-bearer-of-a-backend"
 ADMIN_TOKEN = "CANARY-bearer-of-an-admin"
 
-READY_SECONDS = 20.0
+READY_SECONDS = END_SECONDS = 60.0  # where many others run on few cores
 STOP_SECONDS = 10.0  # what the service promises
 
 
@@ -42,7 +42,7 @@ class Receiver:
         self.data = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx2.AsyncClient(base_url=self.url, trust_env=False, verify=False, timeout=15.0)
+        self.http = httpx2.AsyncClient(base_url=self.url, trust_env=False, verify=False, timeout=60.0)
         self._output = folder / f"output-{self.port}.log"
         self._process: subprocess.Popen[bytes] | Life | None = None
         self.environment = service_environment(os.environ, self.data, self.port) | {
@@ -87,7 +87,7 @@ class Receiver:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def ended(self, seconds: float = STOP_SECONDS) -> int:
+    async def ended(self, seconds: float = END_SECONDS) -> int:
         """Its exit code, which must come in time."""
         return await asyncio.to_thread(self.process.wait, seconds)
 
@@ -111,7 +111,7 @@ class Receiver:
     def discard(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(END_SECONDS)
 
     async def is_ready(self) -> bool:
         assert self.process.poll() is None, self.output()

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 EARLY_LIMIT = 5
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-PATIENCE_SECONDS = 40.0  # a look every ten seconds, at a count that stands for five
+PATIENCE_SECONDS = 90.0  # a look every ten seconds, at a count that stands for five
 ROUNDS_SECONDS = 25.0
 
 

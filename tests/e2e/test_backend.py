@@ -21,8 +21,8 @@ from tests.support.waiting import until, wait_until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 ORDER, HOOKS, STREAM = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-SECONDS = 30.0
-READING_SECONDS = 60.0
+SECONDS = 60.0
+READING_SECONDS = 240.0
 
 
 @pytest.fixture

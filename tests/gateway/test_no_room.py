@@ -58,5 +58,5 @@ async def test_trap_5_what_was_taken_is_answered_and_bound_once_there_is_room_ag
     async def bound() -> bool:
         return await state_of(runtime) is OrderState.BOUND
 
-    await until(bound, 20)
+    await until(bound)
     assert len(upstream.sent) == 1

@@ -14,7 +14,6 @@ from receiver.models import GatewayCallbacks, Order, OrderFilter, OrderState
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from receiver.web.app import build_app
-from receiver.worker import FALLBACK_SECONDS
 from tests.gateway.conftest import KEY
 from tests.support.engines import on_both_engines
 from tests.support.loopback import post
@@ -186,6 +185,7 @@ async def test_a_callback_binds_an_unknown_order(
 
 
 @on_both_engines
+@pytest.mark.usefixtures("no_fallback")
 async def test_what_came_for_a_task_before_its_order_was_answered_is_told_at_once(
     client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, upstream: OrderHost, runtime: Runtime
 ) -> None:
@@ -200,7 +200,7 @@ async def test_what_came_for_a_task_before_its_order_was_answered_is_told_at_onc
         task = await runtime.store.get_task("vidgo", TASK)
         return task is not None and task.event is not None and task.waiting_on is None
 
-    await until(is_told, FALLBACK_SECONDS / 2)
+    await until(is_told)
 
 
 @pytest.mark.parametrize("key", [None, "k1"])

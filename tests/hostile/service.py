@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.tokens import Tokens
-from tests.e2e.service import READY_SECONDS, SECRET, STOP_SECONDS, Receiver
+from tests.e2e.service import END_SECONDS, READY_SECONDS, SECRET, Receiver
 from tests.support.waiting import wait_until
 
 MAX_BODY_BYTES = 2**21  # the setting's default
@@ -91,7 +91,7 @@ def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
         _wait(f"{process.url}/readyz", process)
         yield Target(process)
         process.signal(signal.SIGTERM)
-        process.process.wait(STOP_SECONDS)
+        process.process.wait(END_SECONDS)
     finally:
         process.discard()
 

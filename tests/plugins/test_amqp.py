@@ -290,7 +290,7 @@ async def test_the_manuals_consumer_reads_json_and_loses_what_is_said_to_be_a_cl
             await sink.publish(notification(message_format))
             await sink.aclose()
         with printing(tmp_path, "consumer.py") as printed:
-            await until(lambda: "task." in printed.read_text(), 30.0)
+            await until(lambda: "task." in printed.read_text())
             lines = [line for line in printed.read_text().splitlines() if line.startswith("task.")]
             assert lines == ["task.completed vidgo/t1 user-17"]
         assert host.received() == []

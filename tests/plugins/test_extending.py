@@ -29,7 +29,7 @@ from tests.support.messages import cloud_event
 from tests.support.waiting import until
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, callback_path, caller
 
-READING_SECONDS = 60.0
+READING_SECONDS = 240.0
 MOST_LINES = 40  # of code, as the heading says
 
 

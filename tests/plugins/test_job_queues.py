@@ -178,7 +178,7 @@ class JobSinkContract(SinkContract):
             for _ in range(2):
                 await sink.publish(notification("evt_2", metadata=ODD))
             await sink.publish(notification("evt_3", revision=2))
-            await until(lambda: len(worker.printed()) >= 3, 30)
+            await until(lambda: len(worker.printed()) >= 3)
             assert sorted(worker.printed()) == [
                 "evt_1 task.completed {}",
                 f"evt_2 task.completed {ODD}",
@@ -309,7 +309,7 @@ class TestTaskiq(JobSinkContract):
         return super().worker(server, folder)
 
     async def publish_when_ready(self, sink: Sink) -> None:
-        await until(lambda: is_taken(sink), 30)
+        await until(lambda: is_taken(sink))
 
     async def test_a_stream_that_no_worker_has_ever_read_takes_nothing(self, sink: Sink, host: Queue) -> None:
         with host.client() as client:
@@ -421,7 +421,7 @@ class TestCeleryOnRabbitmq(SinkContract):
         try:
             await sink.publish(notification())
             await sink.publish(notification("evt_2", metadata=ODD, revision=2))
-            await until(lambda: len(worker.printed()) >= 2, 30)
+            await until(lambda: len(worker.printed()) >= 2)
             assert worker.printed() == ["evt_1 task.completed {}", f"evt_2.2 task.completed {ODD}"]
             worker.end()
         finally:

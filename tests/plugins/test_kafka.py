@@ -185,7 +185,7 @@ class TestKafkaSink(ServerSinkContract):
         (tmp_path / "consumer.py").write_text(code)
         await open_sink(host.url).publish(notification())
         with printing(tmp_path, "consumer.py") as printed:
-            await until(lambda: printed.read_text() == "task.completed vidgo/t1 user-17\n", 20)
+            await until(lambda: printed.read_text() == "task.completed vidgo/t1 user-17\n")
 
 
 async def test_a_queue_that_is_full_is_unavailable() -> None:

@@ -372,7 +372,7 @@ async def test_the_manual_s_consumer_reads_what_is_published(shared: SqsServer, 
     async with opened(shared.url, tmp_path) as sink:
         await sink.publish(notification())
         with printing(tmp_path, "consumer.py", **environ) as printed:
-            await until(lambda: printed.read_text() == "task.completed vidgo/t1 user-17\n", 20)
+            await until(lambda: printed.read_text() == "task.completed vidgo/t1 user-17\n")
     assert shared.received() == []
 
 

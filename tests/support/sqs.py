@@ -36,7 +36,7 @@ class SqsServer:
     def start(self) -> None:
         self._process = FORKING.Process(target=serve, args=(self.port, self._journal))
         self._process.start()
-        wait_until(lambda: accepts(self.port), 30)
+        wait_until(lambda: accepts(self.port))
         self._queue = SqsQueue(self.endpoint, "images")
 
     def stop(self) -> None:

@@ -10,17 +10,19 @@ Found = TypeVar("Found")
 # From one look, which may be a request, to the next: short at first, then a twentieth of what was waited.
 LEAST_PAUSE_SECONDS = 0.01
 MOST_PAUSE_SECONDS = 0.1
+# Only what never comes true takes so long: where many tests share few cores, anything else may take ten.
+PATIENCE_SECONDS = 60.0
 
 
 @overload
-async def until(look: Callable[[], Awaitable[Found | None]], seconds: float = 10.0) -> Found: ...
+async def until(look: Callable[[], Awaitable[Found | None]], seconds: float = PATIENCE_SECONDS) -> Found: ...
 
 
 @overload
-async def until(look: Callable[[], Found | None], seconds: float = 10.0) -> Found: ...
+async def until(look: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found: ...
 
 
-async def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
+async def until(look: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     """Look, which may take awaiting, until there is something; hand it over."""
     began = time.monotonic()
     while True:
@@ -32,7 +34,7 @@ async def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
         await asyncio.sleep(_pause(time.monotonic() - began, seconds))
 
 
-def wait_until(look: Callable[[], Found | None], seconds: float = 10.0) -> Found:
+def wait_until(look: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found:
     """The same where no loop runs."""
     began = time.monotonic()
     while not (found := look()):

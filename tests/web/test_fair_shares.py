@@ -68,7 +68,7 @@ class Orders:
 
     async def are_done(self, provider: str, *task_ids: str) -> None:
         for task_id in task_ids:
-            await until(lambda task_id=task_id: self._is_done(provider, task_id), 20)  # type: ignore[misc]
+            await until(lambda task_id=task_id: self._is_done(provider, task_id))  # type: ignore[misc]
 
     async def _is_done(self, provider: str, task_id: str) -> bool:
         shown: dict[str, Any] = (await self._backend.get(f"/tasks/{provider}/{task_id}")).json()

@@ -77,7 +77,7 @@ async def test_lines_come_and_go_with_their_cause(
         found = await health(admin)
         return found if found["lines"] else None
 
-    found = await until(told, 15)  # a count of what waits stands for some seconds
+    found = await until(told)  # a count of what waits stands for some seconds
     (line,) = found["lines"]
     assert found["status"] == "critical"
     assert (line["key"], line["severity"], line["images"]) == ("early", "critical", EARLY_LIMIT)
@@ -92,7 +92,7 @@ async def test_lines_come_and_go_with_their_cause(
     async def calm_again() -> bool:
         return not (await health(admin))["lines"]
 
-    await until(calm_again, 15)
+    await until(calm_again)
     assert "receiver_health_line{" not in (await admin.get("/metrics")).text
 
 

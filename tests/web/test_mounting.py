@@ -154,7 +154,7 @@ def test_other_asgi_servers_run_receiver_asgi_app(tmp_path: Path, server: str) -
     port = free_port()
     data = str(tmp_path / "data")
     with started(server, port, RECEIVER_DATA_DIR=data, RECEIVER_API_TOKENS=API_TOKEN) as process:
-        wait_until(lambda: listens(port), 20)
+        wait_until(lambda: listens(port))
         answer = httpx2.get(
             f"http://127.0.0.1:{port}/tasks", headers=BACKEND, timeout=20
         )  # it may still import

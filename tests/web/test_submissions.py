@@ -10,7 +10,6 @@ from starlette.types import ASGIApp
 
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
-from receiver.worker import FALLBACK_SECONDS
 from tests.support.engines import on_both_engines
 from tests.support.messages import TRACEPARENT
 from tests.support.waiting import until
@@ -326,6 +325,7 @@ async def test_an_unknown_submission_is_not_found(backend: httpx2.AsyncClient) -
 
 
 @on_both_engines
+@pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("is_reserved", [True, False])
 async def test_a_callback_that_came_early_finds_its_owner_before_the_loops_look_by_themselves(
     backend: httpx2.AsyncClient, stranger: httpx2.AsyncClient, runtime: Runtime, is_reserved: bool
@@ -343,7 +343,7 @@ async def test_a_callback_that_came_early_finds_its_owner_before_the_loops_look_
         task: dict[str, Any] = (await backend.get("/tasks/vidgo/t1")).json()
         return task if [each["state"] for each in task["notifications"]] == ["delivered"] else None
 
-    task = await until(told, seconds=FALLBACK_SECONDS - 1)
+    task = await until(told)
     assert task["state"] == "failed"
     assert [delivery["verdict"] for delivery in task["deliveries"]] == ["accepted"]
 
