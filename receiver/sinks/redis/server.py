@@ -24,10 +24,11 @@ TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs")
 class LiveConnection(Connection):
     """The driver's connection, but nothing is written once it is known to be lost.
 
-    Python 3.12, and 3.13 and 3.14 as released until October 2025, keep waiting to do such a write, by the
-    number of a socket that is closed by then; who connects next is given that number, and never told of
-    being connected (cpython issue 136234). So a server that ends a connection could cost the next publish
-    all of its time. TLS is not concerned: it writes in another way.
+    asyncio's own loop (where there is no uvloop) of Python 3.12, and of 3.13 and 3.14 as released until
+    October 2025, keeps waiting to do such a write, by the number of a socket that is closed by then; who
+    connects next is given that number, and never told of being connected (cpython issue 136234). So a server
+    that ends a connection could cost the next publish all of its time. TLS is not concerned: it writes in
+    another way.
     """
 
     async def send_packed_command(
