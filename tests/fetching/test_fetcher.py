@@ -43,7 +43,7 @@ from tests.support.media_host import Answer, MediaHost, picture, redirects, repe
 from tests.support.waiting import until
 
 LIMITS = AssetLimits(
-    download=DownloadLimits(max_bytes=100_000, deadline_seconds=2, window_seconds=0.1),
+    download=DownloadLimits(max_bytes=100_000, deadline_seconds=60),
     max_task_bytes=300_000,
     max_pixels=1_000_000,
     kinds=frozenset({media.IMAGE}),
@@ -113,7 +113,6 @@ async def test_an_image_is_stored_under_its_key_with_its_facts(
         (says(200), Outcome.TRUNCATED),
         (says(200, b"x" * 100_001), Outcome.TOO_LARGE),
         (repeats(b"x" * 10_000), Outcome.TOO_LARGE),
-        (repeats(b"x", pause_seconds=0.02), Outcome.TOO_SLOW),
         (says(200, claims_to_be(60_000, 60_000)), Outcome.TOO_MANY_PIXELS),
         (says(403), Outcome.GONE),
         (says(404), Outcome.GONE),
@@ -138,6 +137,20 @@ async def test_a_failure_is_an_outcome_and_stores_nothing(
     assert (settlement.retry_at is not None) == (outcome in RETRIED | {Outcome.GONE})
     assert left_behind(blobs) == []
     assert not (blobs.root / "vidgo").exists()
+
+
+async def test_a_host_that_trickles_is_an_outcome_and_stores_nothing(
+    client: GuardedClient, host: MediaHost, blobs: LocalBlobs, clock: TurnableClock
+) -> None:
+    short = msgspec.structs.replace(LIMITS.download, window_seconds=0.1)
+    limits = msgspec.structs.replace(LIMITS, download=short)
+    fetcher = Fetcher(
+        client=client, blobs=blobs, clock=clock, staging=blobs.staging, limits=limits, bodies=no_bodies
+    )
+    settlement = await fetcher.fetch(work(host.put("/x", repeats(b"x", pause_seconds=0.02))))
+    assert (settlement.outcome, settlement.file) == (Outcome.TOO_SLOW, None)
+    assert settlement.retry_at is not None
+    assert left_behind(blobs) == []
 
 
 @pytest.mark.parametrize(
