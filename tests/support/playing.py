@@ -119,7 +119,9 @@ async def playing(
     """The simulator on one port and a callback endpoint on another."""
     async with (
         serve_simulator(options=options) as url,
-        httpx2.AsyncClient(base_url=url, trust_env=False, verify=False, headers=headers) as http,
+        httpx2.AsyncClient(
+            base_url=url, trust_env=False, verify=False, headers=headers, timeout=60.0
+        ) as http,
     ):
         backend = Backend(http, "", list(statuses))
         async with callback_endpoint(backend) as callback_url:
