@@ -526,14 +526,18 @@ def test_a_disk_that_hangs_does_not_hold_up_exit(tmp_path: Path) -> None:
 
 
 async def test_the_thread_ends_with_the_sink(tmp_path: Path) -> None:
-    before = set(threading.enumerate())
+    before = threads()
     sink = JsonlSink(tmp_path / "events.jsonl", timeout_seconds=10)
     await sink.publish(notification())
-    (thread,) = set(threading.enumerate()) - before
+    (thread,) = threads() - before
     assert thread.daemon
     await sink.aclose()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
+
+
+def threads() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "jsonl-sink"}
 
 
 @contextmanager
