@@ -7,6 +7,7 @@ import pytest
 
 from receiver.gateway.upstream import CONNECTIONS, IDLE_SECONDS, Upstream, UpstreamAnswer, UpstreamRequest
 from tests.support.media_host import listening
+from tests.support.waiting import until
 
 AT_ONCE = 250
 ROUNDS = 1  # behind a first one: a thousand orders in all, by both hosts
@@ -45,6 +46,8 @@ async def test_trap_4_no_order_is_lost_on_a_connection_that_its_provider_closes(
 
 async def test_orders_share_connections_and_wait_for_one_where_all_are_taken() -> None:
     connections = at_once = most = 0
+    may_answer = asyncio.Event()
+    may_answer.set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections, at_once, most
@@ -54,7 +57,7 @@ async def test_orders_share_connections_and_wait_for_one_where_all_are_taken() -
                 await reader.readuntil(b"\r\n\r\n")
                 at_once += 1
                 most = max(most, at_once)
-                await asyncio.sleep(0.01)
+                await may_answer.wait()
                 at_once -= 1
                 writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\n{}")
         writer.close()
@@ -65,7 +68,12 @@ async def test_orders_share_connections_and_wait_for_one_where_all_are_taken() -
         for _ in range(20):
             assert isinstance(await upstream.send(request), UpstreamAnswer)
         assert connections == 1
-        sent = await asyncio.gather(*(upstream.send(request) for _ in range(2 * CONNECTIONS)))
+        may_answer.clear()
+        sending = asyncio.gather(*(upstream.send(request) for _ in range(2 * CONNECTIONS)))
+        await until(lambda: at_once >= CONNECTIONS)
+        await asyncio.sleep(0.05)  # one more would come now
+        may_answer.set()
+        sent = await sending
         await upstream.aclose()
     assert {type(each) for each in sent} == {UpstreamAnswer}
     assert (most, connections) == (CONNECTIONS, CONNECTIONS)

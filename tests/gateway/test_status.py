@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from typing import Any
 
 import httpx2
@@ -163,11 +164,13 @@ async def test_trap_10_a_task_that_runs_is_asked_about_at_the_providers_pace_how
     await asyncio.sleep(0.1)
     running = (SAMPLES / "vidgo-status-running.json").read_bytes()
     upstream.otherwise = tells(running)
+    began = time.monotonic()
     answers = await asyncio.gather(*(client.get(STATUS) for _ in range(100)))
+    turns = (time.monotonic() - began) / 0.05
     assert {answer.status_code for answer in answers} == {200}
     monkeypatch.setattr(type(runtime.providers["vidgo"]), "facts", facts)
     assert (await client.get(STATUS)).content == running
-    assert len([sent for sent in upstream.sent if sent.method == "GET"]) < 10
+    assert 1 <= len([sent for sent in upstream.sent if sent.method == "GET"]) <= turns + 2
 
 
 async def test_an_end_that_the_provider_tells_when_asked_enters_the_record(

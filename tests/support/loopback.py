@@ -53,7 +53,7 @@ class Answer:
         self.headers = {name.lower(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
 
 
-async def talk(port: int, *pieces: bytes, pause_seconds: float = 0.0, timeout_seconds: float = 10.0) -> bytes:
+async def talk(port: int, *pieces: bytes, pause_seconds: float = 0.0, timeout_seconds: float = 60.0) -> bytes:
     """Send the pieces, one after the other, and read until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     reading = asyncio.create_task(reader.read())

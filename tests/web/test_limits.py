@@ -288,7 +288,7 @@ async def test_each_read_has_a_deadline_of_its_own() -> None:
 
     await asyncio.gather(*(stall(number * 0.02) for number in range(6)))
     assert len(late) == 6
-    assert all(0.04 <= seconds < 1 for seconds in late)
+    assert all(0.04 <= seconds < 10 for seconds in late)
 
 
 # --- before anything is decoded ---------------------------------------------------------------------
@@ -342,8 +342,9 @@ async def test_a_stranger_has_no_long_query_read(stranger: httpx2.AsyncClient) -
 # --- over real connections --------------------------------------------------------------------------
 
 
+patient = pytest.mark.parametrize("environment", [{"RECEIVER_BODY_TIMEOUT_SECONDS": "60"}], ids=[""])
 short_head = pytest.mark.parametrize("patience", [Patience(head=0.5)])
-short_unread = pytest.mark.parametrize("patience", [Patience(unread=0.3)])
+short_unread = pytest.mark.parametrize("patience", [Patience(unread=1.0)])
 
 
 @short_head
@@ -368,7 +369,7 @@ async def test_a_second_request_on_a_connection_has_its_deadline_too(port: int) 
 
 
 @short_head
-@pytest.mark.parametrize("environment", [{"RECEIVER_BODY_TIMEOUT_SECONDS": "60"}])
+@patient
 async def test_the_deadline_for_headers_leaves_slow_bodies_alone(port: int, runtime: Runtime) -> None:
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
     answer = Answer(await talk(port, request[:-9], request[-9:], pause_seconds=0.7))
@@ -446,7 +447,7 @@ async def test_a_reader_that_takes_nothing_is_let_go(port: int) -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(reader, ("127.0.0.1", port))
         await loop.sock_sendall(reader, many)
-        await asyncio.sleep(1)
+        await asyncio.sleep(2.5)
         got = 0
         with suppress(ConnectionResetError):
             while piece := await loop.sock_recv(reader, 65_536):
@@ -462,7 +463,7 @@ async def test_a_reader_that_takes_little_is_served(port: int) -> None:
     raw = b""
     while piece := await reader.read(65_536):
         raw += piece
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.015)
     assert raw.count(b"HTTP/1.1 200 OK") == 41
     writer.close()
 
@@ -473,7 +474,7 @@ async def test_endless_headers_are_cut_off(port: int) -> None:
     assert answer.status in {0, 400}
 
 
-@pytest.mark.parametrize("environment", [{"RECEIVER_BODY_TIMEOUT_SECONDS": "60"}])
+@patient
 async def test_hundreds_of_slow_senders_do_not_stop_a_real_callback(port: int, runtime: Runtime) -> None:
     request = post(callback_path(runtime), sample_callback("vidgo", "t1"))
     before = _descriptors()
@@ -518,6 +519,7 @@ async def test_one_callback_url_with_slow_megabytes_shuts_nobody_out(port: int, 
     assert {(answer.status, answer.headers["retry-after"]) for answer in gave_way} == {(503, "1")}
 
 
+@patient
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -534,10 +536,11 @@ async def test_a_stranger_is_answered_before_the_body_and_then_cut_off(
     port: int, method: str, path: str, status: int, announced: str
 ) -> None:
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{announced}\r\n\r\n"
-    answer = Answer(await talk(port, head.encode(), timeout_seconds=0.9))  # less than a body may take
+    answer = Answer(await talk(port, head.encode()))  # less than a body may take
     assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
+@patient
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [("POST /submissions", 401), ("GET /tasks", 401), ("DELETE /tasks", 405), ("POST /nowhere", 404)],
@@ -546,7 +549,7 @@ async def test_every_other_door_cuts_off_an_unread_body_too(
     port: int, request_line: str, status: int
 ) -> None:
     head = f"{request_line} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
-    answer = Answer(await talk(port, head.encode(), timeout_seconds=0.9))
+    answer = Answer(await talk(port, head.encode()))
     assert (answer.status, answer.headers["connection"]) == (status, "close")
 
 
@@ -566,7 +569,7 @@ async def test_a_stranger_needs_no_place_and_so_takes_none(runtime: Runtime) -> 
 
 
 async def test_hundreds_of_strangers_keep_nobody_out(runtime: Runtime) -> None:
-    narrow = BodyLimiter(msgspec.structs.replace(LIMITS, max_waiting_bytes=9000))
+    narrow = BodyLimiter(msgspec.structs.replace(ROOMY, max_requests=1, max_waiting_bytes=9000))
     request = post("/callbacks/vidgo/p.wrong", b" " * 9000)[:-1]
     async with serving(CallbackDoor(runtime, narrow)) as port:
         strangers = [asyncio.create_task(talk(port, request)) for _ in range(200)]
