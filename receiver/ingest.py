@@ -84,7 +84,7 @@ class Ingest:
     ``signed`` has the providers whose callbacks must be signed, with a token or without, and by what;
     ``in_parts`` those whose callbacks have a part of a result, and that are asked for the whole.
     ``wake`` is told which loops may have work now, by the beginning of their names: ``assets``, ``sink`` or
-    ``poll PROVIDER``.
+    ``poll PROVIDER``; and ``tell_due``, or ``wake`` in its place, which ones have.
     """
 
     def __init__(  # noqa: PLR0913 - by keyword, each a thing of its own
@@ -95,6 +95,7 @@ class Ingest:
         tokens: Tokens,
         allow_untokened: bool,
         wake: Callable[[str], None],
+        tell_due: Callable[[str], None] | None = None,
         signed: Mapping[str, KeySource] = {},
         count_unsigned: CountUnsigned | None = None,
         in_parts: Collection[str] = (),
@@ -105,6 +106,7 @@ class Ingest:
         self._tokens = tokens
         self._allow_untokened = allow_untokened
         self._wake = wake
+        self._tell_due = tell_due or wake
         self._signed = signed
         self._count_unsigned = count_unsigned
         self.in_parts = in_parts
@@ -260,9 +262,9 @@ class Ingest:
     def _hand_on(self, provider: str, report: Report) -> None:
         """Wake the loops that go on with an accepted report; with files, its last file ends the task."""
         if report.files:
-            self._wake("assets")
+            self._tell_due("assets")
         else:
-            self._wake("sink")
+            self._tell_due("sink")
             self._tell_end(provider, report.task_id)
 
     def _recording(

@@ -54,7 +54,7 @@ class Lanes:
         self._asked = asyncio.Condition()
         self._awake = asyncio.Event()
 
-    def wake(self) -> None:
+    def wake(self, *, is_due: bool = False) -> None:
         pass  # work that is due makes no lane free
 
     def look(self) -> None:
@@ -141,8 +141,8 @@ class LaneLoop:
         self._loop = loop
         self._lanes = lanes
 
-    def wake(self) -> None:
-        self._loop.wake()
+    def wake(self, *, is_due: bool = False) -> None:
+        self._loop.wake(is_due=is_due)
 
     def stopped(self) -> str | None:
         return self._loop.stopped() if self._lanes.holds(self.name) else STANDBY

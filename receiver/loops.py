@@ -65,7 +65,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     metrics: Metrics
     store: Store
-    wake: Callable[[str], None]
+    tell_due: Callable[[str], None]
     task_ended: Callable[[str, str], None]
     traces: Traces | None
 
@@ -104,7 +104,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             self.metrics.asset(work.provider, settlement.outcome, size)
             if settlement.file and work.received_at and work.replay_id is None:
                 self.metrics.stored((settlement.settled_at - work.received_at).total_seconds())
-            self.wake("sink")  # it may have been the event's last
+            self.tell_due("sink")  # it may have been the event's last
             self.task_ended(work.provider, work.task_id)
             if self.traces is not None:
                 await self.traces.fetch(work, settlement)
@@ -177,6 +177,7 @@ class Loops(msgspec.Struct, frozen=True, kw_only=True):
             note=partial(relay.problem, sink.name),
             breath_seconds=breath_seconds,
             empty_seconds=empty_seconds,
+            has_more=partial(relay.has_more, sink.name),
         )
 
     def replays(self, replayer: Replayer) -> LeaseLoop[ReplayWork]:

@@ -154,6 +154,10 @@ class Relay:
         circuit.begin_probe(works[0].id, self._clock.uptime(), longest)
         return [works] if sink in self._batched else [[work] for work in works]
 
+    def has_more(self, sink: str, leased: Sequence[Sequence[OutboxWork]]) -> bool:
+        """Whether more may be due than the one batch that ``lease`` took."""
+        return sink in self._batched and len(leased[-1]) >= self._circuits[sink].batch_size
+
     async def next_due_at(self, sink: str) -> datetime | None:
         """When the next entry is due and the sink may get it."""
         due_at = await self._store.next_due_at("outbox", sink)

@@ -91,7 +91,7 @@ from receiver.thumbnails.thumbnailer import Thumbnailer
 from receiver.time_series import PROVIDER, SINK, TimeSeries, gauges_of
 from receiver.tokens import Tokens
 from receiver.tracing import Traces
-from receiver.worker import Loop, Worker
+from receiver.worker import Loop, Wake, Worker
 
 if TYPE_CHECKING:
     from receiver.gateway.gateway import Gateway
@@ -384,8 +384,8 @@ def _take_staging(data_dir: Path, stack: AsyncExitStack) -> Path:
 
 
 def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
-    def wake(kind: str) -> None:  # for the parts that the worker's own loops are made of
-        worker.wake(kind)
+    def wake(kind: str, *, is_due: bool = False) -> None:  # for what the worker's own loops are made of
+        worker.wake(kind, is_due=is_due)
 
     def states() -> Mapping[str, str]:
         return worker.status()
@@ -398,6 +398,7 @@ def _assemble(parts: _Parts, work: Collection[Work]) -> Runtime:
         tokens=parts.tokens,
         allow_untokened=parts.settings.allow_untokened,
         wake=wake,
+        tell_due=partial(wake, is_due=True),
         signed=parts.signed,
         count_unsigned=parts.metrics.unsigned,
         in_parts=told_in_parts(parts.providers, parts.status_client),
@@ -604,7 +605,7 @@ def _loops(
     work: Collection[Work],
     ingest: Ingest,
     relay: Relay,
-    wake: Callable[[str], None],
+    wake: Wake,
     task_waiters: TaskWaiters,
     turns: SharedTurns | None,
 ) -> Sequence[Loop]:
@@ -623,7 +624,7 @@ def _loops(
         clock=clock,
         metrics=parts.metrics,
         store=store,
-        wake=wake,
+        tell_due=partial(wake, is_due=True),
         task_ended=task_waiters.notify,
         traces=parts.traces,
     )

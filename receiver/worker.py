@@ -29,13 +29,19 @@ RUNNING = "running"
 STANDBY = "standby"  # another process runs it
 
 
+class Wake(Protocol):
+    """Wakes loops by the beginning of their names, as ``Worker.wake`` does."""
+
+    def __call__(self, kind: str, *, is_due: bool = False) -> None: ...
+
+
 class Loop(Protocol):
     """A loop that the worker keeps running."""
 
     name: str
 
-    def wake(self) -> None:
-        """Look for work now."""
+    def wake(self, *, is_due: bool = False) -> None:
+        """Look for work now; where it ``is_due``, there is some."""
 
     def stopped(self) -> str | None:
         """Why it takes no more work, if it does not."""
@@ -67,10 +73,13 @@ class LeaseLoop(Generic[T]):
         note: Callable[[], str | None] = lambda: None,
         breath_seconds: float = BREATH_SECONDS,
         empty_seconds: float = EMPTY_SECONDS,
+        has_more: Callable[[list[T]], bool] = lambda _: False,
     ) -> None:
+        """``has_more`` says whether a lease that left a place free may have left due work, too."""
         self.name = name
         self._breath_seconds = breath_seconds
         self._empty_seconds = empty_seconds
+        self._has_more = has_more
         self._lease = lease
         self._run = run
         self._next_due_at = next_due_at
@@ -82,10 +91,13 @@ class LeaseLoop(Generic[T]):
         self._setbacks = Setbacks(clock)
         self._running: set[asyncio.Task[None]] = set()
         self._awake = asyncio.Event()
+        self._is_told = False  # that work is due, since the last look
+        self._had_work = True  # at the last lease
         self._later: asyncio.TimerHandle | None = None  # when it looks what the end of some work has planned
 
-    def wake(self) -> None:
+    def wake(self, *, is_due: bool = False) -> None:
         if not self._is_full():  # else it looks when there is room, whoever has said so
+            self._is_told |= is_due
             self._awake.set()
 
     def stopped(self) -> str | None:
@@ -100,8 +112,6 @@ class LeaseLoop(Generic[T]):
             wait_seconds = await self._turn()
             if not wait_seconds:
                 continue
-            if not self._is_full():  # the look at the store was empty
-                await asyncio.sleep(min(self._breath_seconds, wait_seconds))
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_seconds):
                     await self._awake.wait()
@@ -118,22 +128,45 @@ class LeaseLoop(Generic[T]):
 
     async def _turn(self) -> float:
         """Start due work as far as there is room; return the seconds until the next look."""
-        room = self._concurrency - len(self._running)
         self._setbacks.look()
-        due_at = await self._next_due_at() if room > 0 and not self._stopped() else None
-        if due_at is None:
+        if self._is_full():
             return FALLBACK_SECONDS
+        due_by, wait_seconds = None, FALLBACK_SECONDS
+        # Who says so is right as a rule: then asking when something is due would be a step for nothing.
+        is_believed, self._is_told = self._is_told and self._had_work, False
+        if is_believed and not self._stopped():
+            await asyncio.sleep(0)  # first the answer leaves that the callback's sender waits for
+            due_by = self._clock.now()
+        elif not self._stopped():
+            due_by, wait_seconds = await self._look()
+        if due_by is None:
+            await asyncio.sleep(min(self._breath_seconds, wait_seconds))
+            return wait_seconds
+        leased = await self._start_due(due_by)
+        if not leased and not is_believed:
+            await asyncio.sleep(self._empty_seconds)  # due, yet not to be had: looking could go on for ever
+        if self._is_full():
+            return FALLBACK_SECONDS
+        # All that is due was leased, as a rule, and more of it is told of.
+        return self._breath_seconds if leased and not self._has_more(leased) else 0.0
+
+    async def _look(self) -> tuple[datetime | None, float]:
+        """By when work is due now, if any is, and how many seconds there are until the next is."""
+        due_at = await self._next_due_at()
+        if due_at is None:
+            return None, FALLBACK_SECONDS
         now = self._clock.now()
         late = self._setbacks.lateness(due_at, now)
         wait_seconds = (due_at - late - now).total_seconds()
-        if wait_seconds > 0:
-            return min(FALLBACK_SECONDS, wait_seconds + 0.001)
-        leased = await self._lease(now + late, now + timedelta(seconds=self._lease_seconds), room)
-        if not leased:  # due, yet not to be had: looking again at once could go on for ever
-            await asyncio.sleep(self._empty_seconds)
+        return (now + late, 0.0) if wait_seconds <= 0 else (None, min(FALLBACK_SECONDS, wait_seconds + 0.001))
+
+    async def _start_due(self, due_by: datetime) -> list[T]:
+        until = self._clock.now() + timedelta(seconds=self._lease_seconds)
+        leased = await self._lease(due_by, until, self._concurrency - len(self._running))
+        self._had_work = bool(leased)
         for work in leased:
             self._start(work)
-        return FALLBACK_SECONDS if self._is_full() else 0.0
+        return leased
 
     def _is_full(self) -> bool:
         return len(self._running) >= self._concurrency
@@ -155,6 +188,7 @@ class LeaseLoop(Generic[T]):
         was_full = self._is_full()
         self._running.discard(task)
         if was_full:
+            self._is_told = True
             self._awake.set()
         elif self._later is None:  # it may be planned again: one look for all that ends in a breath
             self._later = asyncio.get_running_loop().call_later(self._breath_seconds, self._look_later)
@@ -207,7 +241,7 @@ class PeriodicLoop:
         self._every_seconds = every_seconds
         self._note = note
 
-    def wake(self) -> None:
+    def wake(self, *, is_due: bool = False) -> None:
         pass  # it keeps to the clock
 
     def stopped(self) -> str | None:
@@ -250,19 +284,22 @@ class Worker:
         for loop in self._loops:
             self._start(loop)
 
-    def wake(self, kind: str = "") -> None:
-        """Tell every loop whose name starts with ``kind`` that there may be work, in other processes, too."""
-        self.wake_here(kind)
+    def wake(self, kind: str = "", *, is_due: bool = False) -> None:
+        """Tell every loop whose name starts with ``kind`` that there may be work, in other processes, too.
+
+        ``is_due``: there is, as far as the caller knows.
+        """
+        self.wake_here(kind, is_due=is_due)
         if self._tell is not None:
             self._tell(kind)
 
-    def wake_here(self, kind: str) -> None:
+    def wake_here(self, kind: str, *, is_due: bool = False) -> None:
         """Tell those of this process."""
         loops = self._kinds.get(kind)
         if loops is None:
             loops = self._kinds[kind] = [loop for loop in self._loops if loop.name.startswith(kind)]
         for loop in loops:
-            loop.wake()
+            loop.wake(is_due=is_due)
 
     def status(self) -> Mapping[str, str]:
         """Each loop by name: ``running``, ``running, but`` and what people should know, or what is wrong."""

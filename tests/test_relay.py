@@ -452,6 +452,22 @@ async def test_what_is_due_goes_to_a_sink_that_takes_batches_in_one_and_is_settl
     assert sorted(settled) == sorted(tasks)
 
 
+async def test_a_batch_that_is_full_may_have_left_more_that_is_due(bench: Bench) -> None:
+    await add_many(bench, 2)
+    relay = bench.relay({"main": Batches(lambda _: Unavailable("cut", outcome=Outcome.INTERRUPTED))})
+
+    async def lease() -> bool:
+        now = bench.clock.now()
+        leased = await relay.lease("main", now, now + timedelta(seconds=60), 2)
+        has_more = relay.has_more("main", leased)
+        await asyncio.gather(*(relay.run(each) for each in leased))
+        return has_more
+
+    assert not await lease()  # all three
+    bench.clock.turn(60)
+    assert await lease()  # one, as nothing of the batch before it was taken
+
+
 async def test_one_message_of_a_batch_that_is_not_taken_is_its_own_fault(bench: Bench) -> None:
     def choke(notification: Notification) -> Exception | None:
         bench.clock.turn(0.001)

@@ -122,6 +122,56 @@ async def test_an_idle_lane_looks_in_the_moment_in_which_it_is_woken() -> None:
     await worker.drain(1)
 
 
+async def test_what_is_said_to_be_due_is_leased_without_a_look_until_that_was_wrong() -> None:
+    shelf = Shelf()
+    done: list[str] = []
+
+    async def run(name: str) -> None:
+        done.append(name)
+
+    async def tell(*names: str) -> tuple[int, int]:
+        """How often it leased, and asked when work is due, before it had what it was told of."""
+        leases, looks = shelf.leases, shelf.looks
+        shelf.due += names
+        worker.wake(is_due=True)
+        await until(lambda: (shelf.leases, shelf.looks) != (leases, looks) and not shelf.due)
+        before = shelf.leases - leases, shelf.looks - looks
+        await asyncio.sleep(0.1)  # now it has looked once more, and waits
+        return before
+
+    worker = Worker([lane(shelf, run, concurrency=9)], count_restart=lambda name: None)
+    worker.start()
+    await asyncio.sleep(0.1)
+
+    assert await tell("a") == (1, 0)
+    assert await tell("b") == (1, 0)
+    assert (await tell())[0] == 1
+    assert await tell("c") == (1, 1)
+    assert await tell("d") == (1, 0)
+    assert done == ["a", "b", "c", "d"]
+    await worker.drain(1)
+
+
+async def test_what_a_lease_may_have_left_is_had_at_once() -> None:
+    shelf = Shelf(*"abcdefg")
+    done: list[str] = []
+
+    async def run(name: str) -> None:
+        done.append(name)
+
+    async def lease(now: datetime, until: datetime, limit: int) -> list[str]:
+        return await shelf.lease(now, until, 1)
+
+    one_by_one = LeaseLoop(
+        "sink", lease=lease, run=run, next_due_at=shelf.next_due_at,
+        concurrency=9, lease_seconds=30, clock=Clock(), breath_seconds=3600.0, has_more=lambda _: True,
+    )  # fmt: skip
+    worker = Worker([one_by_one], count_restart=lambda name: None)
+    worker.start()
+    await until(lambda: len(done) == 7)
+    await worker.drain(1)
+
+
 async def test_what_ends_at_about_the_same_time_leads_to_one_look_at_what_is_planned() -> None:
     shelf = Shelf(*"abcdef")
     ended = asyncio.Event()

@@ -69,7 +69,7 @@ class IdleLoop:
     ) -> None:
         self._stopped, self._note, self._error = stopped, note, error
 
-    def wake(self) -> None:
+    def wake(self, *, is_due: bool = False) -> None:
         pass
 
     def stopped(self) -> str | None:
