@@ -152,9 +152,14 @@ class Consumer:
                 await self._redis.xgroup_delconsumer(self._stream, self._group, self._name)
 
     async def _pending(self, first: bytes | str, last: bytes | str, count: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await self._redis.xpending_range(
-            self._stream, self._group, first, last, count, consumername=self._name
-        )
+        try:
+            found: list[dict[str, Any]] = await self._redis.xpending_range(
+                self._stream, self._group, first, last, count, consumername=self._name
+            )
+        except exceptions.ResponseError as exc:
+            if not _is_deleted(exc):
+                raise
+            return []
         return found
 
     async def _stay_alive(self) -> None:
@@ -184,7 +189,17 @@ class Consumer:
                     self._in_hand.discard(entry)
 
     async def _take(self) -> tuple[bytes, Fields, int] | None:
-        """The next entry, its fields, and how often it was begun: our own, the dead's, then a new one."""
+        """The next entry, its fields, and how often it was begun; None where there is none now."""
+        try:
+            return await self._next()
+        except exceptions.ResponseError as exc:
+            if not _is_deleted(exc):
+                raise
+            await self._join()
+            return None
+
+    async def _next(self) -> tuple[bytes, Fields, int] | None:
+        """Our own, the dead's, then a new one."""
         while self._mine:
             entry = self._mine.popleft()
             try:
@@ -196,15 +211,9 @@ class Consumer:
                 return again
         if claimed := await self._claim():
             return claimed
-        try:
-            found: Any = await self._redis.xreadgroup(
-                self._group, self._name, {self._stream: ">"}, count=1, block=BLOCK_MS
-            )
-        except exceptions.ResponseError as exc:
-            if not str(exc).startswith(("NOGROUP", "UNBLOCKED")):
-                raise
-            await self._join()  # somebody deleted the stream
-            return None
+        found: Any = await self._redis.xreadgroup(
+            self._group, self._name, {self._stream: ">"}, count=1, block=BLOCK_MS
+        )
         for _, entries in found:
             for entry, fields in entries:
                 return entry, fields, 1
@@ -308,6 +317,11 @@ class Consumer:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
             raise Stopped
+
+
+def _is_deleted(exc: exceptions.ResponseError) -> bool:
+    """Whether somebody deleted the stream, and with it the group."""
+    return str(exc).startswith(("NOGROUP", "UNBLOCKED"))
 
 
 async def _unless_cancelled(command: Callable[[], Awaitable[T]]) -> T:

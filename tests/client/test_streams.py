@@ -474,6 +474,28 @@ async def test_a_stream_that_somebody_deleted_is_made_again(redis: RedisServer) 
         await until(lambda: told.ids == ["evt_1", "evt_2"], SECONDS)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_stream_that_is_deleted_while_an_event_is_in_hand_is_made_again(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    monkeypatch.setattr(streams, "LOOK_SECONDS", 0.0)  # each time it looks for entries of the dead first
+
+    def fault(event: Event) -> None:
+        if event.id == "evt_1":
+            with redis.client() as client:
+                client.delete("images")
+            if fails:
+                raise ValueError
+
+    told = Told(fault=fault)
+    async with consuming(redis, told):
+        add(redis, "evt_1")
+        await until(lambda: left(redis) == (0, 0), SECONDS)
+        add(redis, "evt_2")
+        await until(lambda: "evt_2" in told.ids, SECONDS)
+    assert told.ids == (["evt_2"] if fails else ["evt_1", "evt_2"])
+
+
 async def test_a_wrong_password_ends_it_at_once(redis: RedisServer) -> None:
     with redis.client() as client:
         client.config_set("requirepass", "the-right-one")
