@@ -362,7 +362,7 @@ async def played_provider(
             yield host, service
 
 
-MANY = 12
+MANY, OF_A_STEP = 12, 4
 TASKS = [f"t{number:02}" for number in range(MANY)]
 STEP = "receiver.record.replay_steps:step"
 AT_THE_SECOND_STEP = {
@@ -393,7 +393,8 @@ async def test_a_replay_of_notifications_goes_on_where_a_kill_met_it(tmp_path: P
         doubles = Counter(event["subject"] for event in again)
         assert doubles.keys() == ids_of.keys()
         # Only the batch that was being sent when it died may come twice.
-        assert set(doubles.values()) <= ({1, 2} if "publish" in killed.place else {1})
+        assert set(doubles.values()) <= {1, 2}
+        assert "publish" in killed.place or len(again) - MANY <= OF_A_STEP
 
 
 @pytest.mark.parametrize(
@@ -419,7 +420,7 @@ async def test_a_replay_of_downloads_goes_on_where_a_kill_met_it(tmp_path: Path,
         await at_rest(service)
         assert stored_files(service) == [SMALL] * MANY
         assert temporary_files(service) == []
-        again = service.events()[MANY:]
+        again = told_once(service)[MANY:]
         assert [(event["type"], event["revision"]) for event in again] == [("task.completed", 2)] * MANY
         # Only what was being fetched when it died is fetched twice, of the first step's files or of all.
         assert len(host.requests) - MANY <= 8
@@ -445,7 +446,7 @@ async def test_a_replay_of_kept_deliveries_goes_on_where_a_kill_met_it(tmp_path:
         replay = await replayed(service, killed, {"stage": "reprocess"})
         assert replay["results"] == {"accepted": MANY}
         await at_rest(service)
-        assert service.told() == TASKS
+        assert sorted(event["data"]["task_id"] for event in told_once(service)) == TASKS
 
 
 @pytest.mark.parametrize(
@@ -469,7 +470,7 @@ async def test_a_replay_of_polls_goes_on_where_a_kill_met_it(tmp_path: Path, kil
         replay = await replayed(service, killed, {"stage": "poll"})
         assert replay["settled"] == MANY
         await at_rest(service)
-        assert service.told() == TASKS
+        assert sorted(event["data"]["task_id"] for event in told_once(service)) == TASKS
         assert len(host.requests) - MANY <= (4 if "ask" in killed.place else 0)
 
 
@@ -482,6 +483,14 @@ async def test_a_replay_that_nobody_was_told_of_is_in_the_list_and_runs_all_the_
         replay = await replayed(service, fault("after", f"{STORE}.start_replay"), {"stage": "notify"})
         assert replay["results"] == {"delivered": 1}
         assert service.told() == ["t1", "t1"]
+
+
+def told_once(service: FaultyReceiver) -> list[dict[str, Any]]:
+    """What its sink was told. What the first step has led to may have been told and not noted at the kill."""
+    lines = whole_lines(service)
+    told = [*dict.fromkeys(lines)]
+    assert len(lines) - len(told) <= OF_A_STEP
+    return [json.loads(line) for line in told]
 
 
 async def replayed(service: FaultyReceiver, killed: Fault, wanted: dict[str, Any]) -> dict[str, Any]:
