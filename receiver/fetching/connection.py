@@ -1,4 +1,4 @@
-"""A connection for downloads: read into one buffer of its own, and no faster than its reader takes.
+"""A connection that is read into one buffer of its own, and written to no faster than the other side takes.
 
 The driver's own streams queue whatever the system has for them, eight megabytes at a time, and hand it on in
 small copies. Here the system writes into a buffer that stays, the connection rests while that is being used,
@@ -6,6 +6,9 @@ and the loop has one step to do for each buffer and not for each packet.
 """
 
 import asyncio
+import os
+import select
+import socket
 import ssl
 from typing import Any
 
@@ -30,6 +33,7 @@ class _Inbox(asyncio.BufferedProtocol):
         self.error: Exception | None = None
         self.transport: Any = None
         self._waiter: asyncio.Future[None] | None = None
+        self._taken: asyncio.Future[None] | None = None  # while much of what was written waits
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -53,6 +57,20 @@ class _Inbox(asyncio.BufferedProtocol):
         self.error = self.error or exc
         self.is_over = True
         self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._taken = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None and not taken.done():
+            taken.set_result(None)
+
+    async def drain(self) -> None:
+        """Until the other side has taken enough of what was written, or is gone."""
+        if self._taken is not None:
+            await self._taken
 
     def make_room(self, size: int) -> None:
         """Begin again, now that all is taken."""
@@ -97,6 +115,12 @@ class SocketStream(httpcore2.AsyncNetworkStream):
         """Whether the other side has ended it and all that it sent is taken."""
         return self._inbox.is_over and self._inbox.start == self._inbox.end
 
+    def watch(self) -> None:
+        """Read on while nobody waits, so that an early answer is kept, and what nobody asked for is seen."""
+        if self._inbox.start == self._inbox.end:
+            self._inbox.make_room(FIRST_BYTES)
+            self._inbox.transport.resume_reading()
+
     async def read(
         self,
         max_bytes: int,
@@ -133,11 +157,12 @@ class SocketStream(httpcore2.AsyncNetworkStream):
     async def write(
         self,
         buffer: bytes,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - a request of a few kilobytes always has room
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - who asks says how long all of it may take
     ) -> None:
         if self._inbox.is_over:
             raise httpcore2.WriteError(self._inbox.error)
         self._inbox.transport.write(buffer)
+        await self._inbox.drain()
 
     async def aclose(self) -> None:
         # Nothing is left to be sent, and no farewell is waited for.
@@ -171,7 +196,17 @@ class SocketStream(httpcore2.AsyncNetworkStream):
         return SocketStream(inbox)
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # the driver's word for bytes or an end that nobody has waited for
+            inbox = self._inbox
+            return inbox.is_over or inbox.start != inbox.end or _is_readable(self)
         return self._inbox.transport.get_extra_info(info)
+
+
+def _is_readable(stream: SocketStream) -> bool:
+    """Whether the system has something that the loop has not seen yet."""
+    unseen = select.poll()
+    unseen.register(stream.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(unseen.poll(0))
 
 
 async def dial_directly(address: str, port: int, timeout_seconds: float) -> SocketStream:
@@ -184,4 +219,16 @@ async def dial_directly(address: str, port: int, timeout_seconds: float) -> Sock
         raise httpcore2.ConnectTimeout from exc
     except OSError as exc:
         raise httpcore2.ConnectError(exc) from exc
+    return SocketStream(inbox)
+
+
+async def take_over(opened: httpcore2.AsyncNetworkStream) -> SocketStream:
+    """The connection of a stream that the driver has just opened, and which ends by that. Raises OSError."""
+    own = socket.socket(fileno=os.dup(opened.get_extra_info("socket").fileno()))
+    try:
+        await opened.aclose()
+        _, inbox = await asyncio.get_running_loop().create_connection(_Inbox, sock=own)
+    except BaseException:
+        own.close()
+        raise
     return SocketStream(inbox)

@@ -13,7 +13,7 @@ import httpcore2
 import pytest
 import uvloop
 
-from receiver.fetching.connection import BUFFER_BYTES, SocketStream, dial_directly
+from receiver.fetching.connection import BUFFER_BYTES, SocketStream, dial_directly, take_over
 from tests.support.fake_world import Trust, make_trust
 from tests.support.media_host import listening
 from tests.support.waiting import until
@@ -206,5 +206,119 @@ def test_nobody_listening_is_a_failed_connection(run: Run) -> None:
             pass
         with pytest.raises(httpcore2.ConnectError):
             await dial_directly("127.0.0.1", port, 5)
+
+    run(check())
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_who_writes_goes_no_faster_than_the_other_side_takes(run: Run, trust: Trust, is_secure: bool) -> None:
+    takes, taken, written = asyncio.Event(), 0, 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        await takes.wait()
+        while part := await reader.read(2**20):
+            taken += len(part)
+        writer.close()
+
+    async def check() -> None:
+        nonlocal written
+        async with listening(take, trust.server if is_secure else None) as port:
+            stream = await connect(port, trust.client if is_secure else None)
+
+            async def pour() -> None:
+                nonlocal written
+                for _ in range(400):
+                    await stream.write(bytes(100_000))
+                    written += 100_000
+
+            pouring = asyncio.create_task(pour())
+            before = -1
+            while before != written:  # until the kernel's own buffers are full
+                before = written
+                await asyncio.sleep(0.2)
+            assert written < 20_000_000
+            takes.set()
+            await pouring
+            await until(lambda: taken == written == 40_000_000)
+            await stream.aclose()
+
+    run(check())
+
+
+def test_who_waits_to_write_is_let_go_when_the_other_side_hangs_up(run: Run) -> None:
+    async def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+
+    async def check() -> None:
+        async with listening(leave) as port:
+            stream = await connect(port)
+
+            async def pour() -> None:
+                while True:
+                    await stream.write(bytes(100_000))
+
+            with pytest.raises(httpcore2.WriteError):
+                await asyncio.wait_for(pour(), 5)
+            await stream.aclose()
+
+    run(check())
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+@pytest.mark.parametrize("says", [b"unasked", b""])
+def test_what_nobody_waits_for_is_seen(run: Run, trust: Trust, is_secure: bool, says: bytes) -> None:
+    goes_on = asyncio.Event()
+
+    async def host(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await goes_on.wait()
+        writer.write(says)
+        if not says:
+            writer.close()
+        await asyncio.sleep(30)
+
+    async def check() -> None:
+        async with listening(host, trust.server if is_secure else None) as port:
+            stream = await connect(port, trust.client if is_secure else None)
+            stream.watch()
+            await asyncio.sleep(0.05)  # a session ticket is not for the reader
+            assert not stream.get_extra_info("is_readable")
+            goes_on.set()
+            await until(lambda: stream.get_extra_info("is_readable"))
+            assert await stream.read(1000, 5) == says
+            await stream.aclose()
+
+    run(check())
+
+
+def test_what_has_come_and_the_loop_has_not_seen_counts_as_readable(run: Run) -> None:
+    async def check() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            stream = await connect(server.getsockname()[1])
+            stream.watch()
+            theirs, _ = server.accept()
+            with theirs:
+                assert not stream.get_extra_info("is_readable")
+                theirs.send(b"unasked")
+                assert stream.get_extra_info("is_readable")
+            await stream.aclose()
+
+    run(check())
+
+
+def test_a_connection_of_the_drivers_goes_on_without_it(run: Run) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(5))
+        writer.write(await reader.read())
+        writer.close()
+
+    async def check() -> None:
+        async with listening(echo) as port:
+            opened = await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", port, 5)
+            stream = await take_over(opened)
+            await stream.write(b"hello")
+            assert await stream.read(1000, 5) == b"hello"
+            await stream.aclose()
 
     run(check())

@@ -23,12 +23,13 @@ MOST_KIB = 16 * 1024
 
 
 class Taker:
-    """A provider that takes ``most`` bytes of an upload, and then waits or hangs up."""
+    """A provider that takes ``most`` bytes of an upload, and then waits, says no or hangs up."""
 
     def __init__(self) -> None:
         self.taken = 0
         self.most = 2**40
         self.hangs_up = False
+        self.says_no = False
         self.goes_on = asyncio.Event()  # whoever waits reads nothing until then
         self.is_cut = False
 
@@ -45,6 +46,9 @@ class Taker:
             if self.taken == length:
                 writer.write(ANSWER)
                 await writer.drain()
+            elif self.says_no:
+                writer.write(ANSWER.replace(b"200", b"413"))
+                await asyncio.sleep(0.1)  # and then it closes on what it has not read, which is a reset
             elif not self.hangs_up:
                 await self.goes_on.wait()
                 while await reader.read(2**20):
@@ -142,4 +146,12 @@ async def test_a_provider_that_hangs_up_ends_it_for_the_caller(port: int, taker:
             assert answer.status_code == 503
         except httpx2.TransportError:  # cut while it was still writing
             pass
+    assert taker.taken < PIECES * len(PIECE)
+
+
+async def test_a_provider_that_answers_early_and_hangs_up_is_understood(port: int, taker: Taker) -> None:
+    taker.most, taker.says_no = 2**20, True
+    async with uploader(port) as client:
+        answer = await client.post(UPLOAD, content=pieces(), headers=headers(), timeout=60)
+    assert (answer.status_code, answer.content) == (413, b"{}")
     assert taker.taken < PIECES * len(PIECE)
