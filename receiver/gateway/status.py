@@ -25,10 +25,12 @@ from receiver.models import (
     StatusView,
     TaskStanding,
 )
+from receiver.polling.answers import is_stand_in
 from receiver.polling.status_client import StatusClient
 from receiver.ports import OrderProvider, Store
 
 MOST_REMEMBERED = 10_000  # tasks, with what their providers said of them last
+LOST_SPACING = timedelta(hours=1)  # from one question about a task that was given up to the next
 LOST_WORDS = "receiver: no result within the time in which a task counts as lost"
 
 
@@ -56,40 +58,53 @@ class StatusDesk:
         self._asked: dict[tuple[str, str], _Asked] = {}
 
     async def find(self, provider: str, task_id: str) -> TaskStanding | None:
-        """A task as the record has it. Raises Unavailable."""
-        return await self._store.get_standing(provider, task_id)
+        """A task as the record has it, but for a stand-in of ours for a document. Raises Unavailable."""
+        standing = await self._store.get_standing(provider, task_id)
+        if standing is None or standing.document is None or not is_stand_in(standing.document):
+            return standing
+        return msgspec.structs.replace(standing, document=None)
+
+    def may_ask(self, standing: TaskStanding) -> bool:
+        """Whether telling a task may take a question to its provider: until it ends, or after it was lost."""
+        return standing.event is None or standing.event.error_code == Outcome.LOST
 
     async def document(self, standing: TaskStanding) -> bytes:
         """What its client is told. Raises Unavailable."""
         said = None
-        if standing.event is None:
+        if self.may_ask(standing):
             said, has_changed = await self._ask(standing)
             if has_changed:
                 standing = await self.find(standing.submission.provider, _task_id(standing)) or standing
         if standing.event is None:
             return said or self._unended(standing)
+        if standing.event.error_code == Outcome.LOST:
+            # What the record has of its end are words of ours.
+            return said or self._failed(standing, standing.event)
         return await self._ended(standing, standing.event)
 
     # --- asking ---------------------------------------------------------------------------------------
 
     async def _ask(self, standing: TaskStanding) -> tuple[bytes | None, bool]:
         """What the provider said last of a task, and whether the record may say more by now."""
-        key = standing.submission.provider, _task_id(standing)
-        memory = self._asked.get(key)
-        if memory is None:
-            memory = _Asked(standing.submission.created_at)
-            self._remember(key, memory)
-        if memory.question is None and self._may_ask(key[0], memory):
-            memory.at = self._clock.now()
-            memory.question = asyncio.create_task(self._question(memory, standing), name="status")
-        if memory.question is not None:
-            return memory.document, await asyncio.shield(memory.question)
-        return memory.document, False
-
-    def _may_ask(self, provider: str, memory: "_Asked") -> bool:
+        provider, task_id = standing.submission.provider, _task_id(standing)
         spacing = timedelta(seconds=self._providers[provider].facts.poll_spacing_seconds)
+        memory = self._asked.get((provider, task_id))
+        if memory is None:
+            memory = _Asked(standing.submission.created_at + spacing)
+            self._remember((provider, task_id), memory)
+        if memory.question is None and self._is_due(provider, memory):
+            is_lost = standing.event is not None
+            memory.again_at = self._clock.now() + (LOST_SPACING if is_lost else spacing)
+            memory.question = asyncio.create_task(self._question(memory, standing), name="status")
+        has_changed = memory.question is not None and await asyncio.shield(memory.question)
+        # Of a lost one only its end counts: that it runs was said before it was given up.
+        is_told = standing.event is None or memory.is_end
+        return memory.document if is_told else None, has_changed
+
+    def _is_due(self, provider: str, memory: "_Asked") -> bool:
         return (
-            self._clock.now() >= memory.at + spacing
+            not memory.is_end
+            and self._clock.now() >= memory.again_at
             and self._status_client.can_ask(provider)
             and not self._status_client.turns_away(provider)
             and self._status_client.room(provider) > 0
@@ -102,9 +117,12 @@ class StatusDesk:
             key = standing.order.upstream_key if standing.order is not None else None
             answer = await self._status_client.ask(provider, task_id, standing.submission.model, key)
             if answer.outcome is Outcome.IN_PROGRESS:
-                memory.document = answer.body
+                memory.document = None if is_stand_in(answer.body) else answer.body
             if answer.report is None or answer.outcome is Outcome.IN_PROGRESS:
                 return False
+            if standing.event is not None and answer.outcome is Outcome.ANSWERED:
+                # Its end has been told; this one goes on record beside it, and callers get it as it came.
+                memory.document, memory.is_end = None if is_stand_in(answer.body) else answer.body, True
             await self._ingest.accept_answer(provider, answer.report, answer.body, self._clock.now())
         except Unavailable:
             return False
@@ -126,8 +144,6 @@ class StatusDesk:
         return standing.document if is_status else self._rendered(standing, Progress.SUBMITTED)
 
     async def _ended(self, standing: TaskStanding, event: Event) -> bytes:
-        if event.error_code == Outcome.LOST:
-            return self._failed(standing, event)  # what the record has of its end are words of ours
         has_ended_well = self._has_ended_well(standing, event)
         if event.type is None:
             return self._rendered(standing, Progress.FETCHING)
@@ -206,13 +222,14 @@ class StatusDesk:
 
 
 class _Asked:
-    """What a provider was asked of one task: when last, what it said, and a question that is on its way."""
+    """What a provider was asked of one task: what it said last, and a question that is on its way."""
 
     question: "asyncio.Task[bool] | None" = None
     document: bytes | None = None
+    is_end = False  # whether that is how a task ended which was given up before
 
-    def __init__(self, at: datetime) -> None:
-        self.at = at
+    def __init__(self, again_at: datetime) -> None:
+        self.again_at = again_at  # not before
 
 
 def _task_id(standing: TaskStanding) -> str:

@@ -29,6 +29,28 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     asked: bool = True  # False: it was not, as the state of that outcome stands
 
 
+class _StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept in the place of an answer that is too large to be kept for weeks."""
+
+    task_id: str
+    state: str
+    left_out: int  # bytes
+
+
+def stand_in(report: Report, size: int) -> bytes:
+    """A document of ours for one of ``size`` bytes that said ``report``."""
+    return msgspec.json.encode(_StandIn(task_id=report.task_id or "", state=report.state, left_out=size))
+
+
+def is_stand_in(document: bytes) -> bool:
+    """Whether a document is such a one: its provider never said it."""
+    try:
+        msgspec.json.decode(document, type=_StandIn)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def refusal(status: int, retry_after_seconds: float | None = None, *, key_works: bool = False) -> Answer:
     """The answer for an HTTP status that says nothing about the task.
 

@@ -16,7 +16,7 @@ from receiver.fetching.download import PieceWatch
 from receiver.lazy_map import LazyMap
 from receiver.links import is_inline
 from receiver.models import Access, Outcome, Report, StatusRequest
-from receiver.polling.answers import Answer, judge, refusal, unreached
+from receiver.polling.answers import Answer, judge, refusal, stand_in, unreached
 from receiver.polling.circuit import (
     PROVIDER_FAILURES,
     CircuitState,
@@ -318,9 +318,7 @@ class StatusClient:
         answer = judge(self._providers[provider], task_id, body, wish, key_works=key_works)
         if len(body) <= self._max_answer_bytes or answer.report is None or _has_files_in_it(answer.report):
             return answer
-        # What the record keeps is kept for weeks: ours stands in for it.
-        kept = msgspec.json.encode({"task_id": task_id, "state": answer.report.state, "left_out": len(body)})
-        return msgspec.structs.replace(answer, body=kept)
+        return msgspec.structs.replace(answer, body=stand_in(answer.report, len(body)))
 
     def _learn(self, provider: str, key: str | None, answer: Answer, asked_at: timedelta) -> None:
         now, circuits = self._clock.uptime(), self._circuits(provider, key)

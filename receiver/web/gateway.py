@@ -319,7 +319,7 @@ class GatewayDoor:
             raise Refused(RefusalKind.NOT_FOUND, "there is no such task")
         visit.submission_id = standing.submission.id
         telling = self._gateway.status.document(standing)
-        if standing.event is None:  # its provider may be asked
+        if self._gateway.status.may_ask(standing):
             telling = unless_left(visit.request, telling)
         document = await telling
         response = Response(document, media_type="application/json", headers=_HARMLESS)

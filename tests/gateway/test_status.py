@@ -12,9 +12,11 @@ import pytest
 from starlette.types import ASGIApp
 
 from receiver import unified
-from receiver.gateway.status import LOST_WORDS
-from receiver.models import ReportState
+from receiver.gateway.status import LOST_SPACING, LOST_WORDS
+from receiver.ingest import read_report
+from receiver.models import ReportState, Verdict
 from receiver.plugins import load_providers
+from receiver.polling.answers import Answer, stand_in
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
 from tests.gateway.conftest import KEY
@@ -133,6 +135,107 @@ async def test_a_task_given_up_as_lost_has_failed_in_its_providers_form(
     await runtime.ingest.mark_lost("vidgo", TASK, "no result within 86400 s", runtime.clock.now())
     document = await told(client, "failed")
     assert (document["task_id"], document["files"], document["error_message"]) == (TASK, [], LOST_WORDS)
+
+
+async def lost(client: httpx2.AsyncClient, upstream: OrderHost, runtime: Runtime) -> None:
+    """A task that was ordered and given up; nothing keeps its provider from being asked."""
+    await ordered(client, upstream)
+    await runtime.ingest.mark_lost("vidgo", TASK, "no result within 86400 s", runtime.clock.now())
+
+
+def asked(upstream: OrderHost) -> int:
+    return len([sent for sent in upstream.sent if sent.method == "GET"])
+
+
+@pytest.fixture
+def unspaced(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = msgspec.structs.replace(runtime.providers["vidgo"].facts, poll_spacing_seconds=0)
+    monkeypatch.setattr(type(runtime.providers["vidgo"]), "facts", facts)
+
+
+@on_both_engines
+@pytest.mark.usefixtures("unspaced")
+@pytest.mark.parametrize("error", ["the prompt is refused", None])
+async def test_a_lost_task_that_has_ended_after_all_is_told_as_its_provider_tells_it(
+    client: httpx2.AsyncClient, upstream: OrderHost, runtime: Runtime, error: str | None
+) -> None:
+    await lost(client, upstream, runtime)
+    files = [] if error else ["https://nobody.invalid/a.png"]
+    document = sample_callback("vidgo", TASK, files=files, error=error)
+    upstream.otherwise = tells(document)
+    for answer in await asyncio.gather(*(client.get(STATUS) for _ in range(20))):
+        assert answer.content == document
+    assert (await client.get(STATUS)).content == document
+    assert asked(upstream) == 1
+    page = await runtime.store.list_deliveries("vidgo", TASK, 10, None)
+    assert page is not None
+    verdicts = {delivery.verdict for delivery in page.rows}
+    assert (Verdict.CONFLICT in verdicts) is bool(files)  # both ends are on record
+
+
+@pytest.mark.usefixtures("unspaced")
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_a_lost_task_is_asked_about_once_an_hour_however_often_its_caller_asks(
+    client: httpx2.AsyncClient,
+    upstream: OrderHost,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    await lost(client, upstream, runtime)
+    running = (SAMPLES / "vidgo-status-running.json").read_bytes()
+    upstream.otherwise = tells(running if status == 200 else {"code": status}, status)
+    for _ in range(30):
+        document = (await client.get(STATUS)).json()["data"]
+        assert (document["status"], document["error_message"]) == ("failed", LOST_WORDS)
+    assert asked(upstream) == (2 if status == 404 else 1)  # Vidgo may know a task at another path
+    later = runtime.clock.now() + LOST_SPACING
+    monkeypatch.setattr(runtime.clock, "now", lambda: later)
+    finished = sample_callback("vidgo", TASK, files=["https://nobody.invalid/a.png"])
+    upstream.otherwise = tells(finished)
+    if status == 200:
+        assert (await client.get(STATUS)).content == finished
+
+
+@on_both_engines
+async def test_what_stands_in_for_a_large_answer_is_never_told(
+    client: httpx2.AsyncClient, upstream: OrderHost, media: MediaHost, runtime: Runtime
+) -> None:
+    await ordered(client, upstream)
+    document = sample_callback("vidgo", TASK, files=[media.url("/a.png")])
+    report = read_report(runtime.providers["vidgo"], document)
+    await runtime.ingest.accept_answer("vidgo", report, stand_in(report, 3_000_000), runtime.clock.now())
+    (file,) = (await told(client, "finished"))["files"]
+    assert file["file_url"].startswith(f"https://receiver.test/assets/vidgo/{TASK}/0/0.png?expires=")
+
+
+@pytest.mark.usefixtures("unspaced")
+async def test_what_stands_in_for_a_large_answer_of_a_task_that_runs_is_rendered(
+    client: httpx2.AsyncClient, upstream: OrderHost, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ordered(client, upstream)
+    running = (SAMPLES / "vidgo-status-running.json").read_bytes()
+    upstream.otherwise = tells(running)
+    ask = runtime.status_client.ask
+
+    async def ask_for_much(*question: Any) -> Answer:
+        answer = await ask(*question)
+        assert answer.report is not None
+        return msgspec.structs.replace(answer, body=stand_in(answer.report, 3_000_000))
+
+    monkeypatch.setattr(runtime.status_client, "ask", ask_for_much)
+    for _ in range(2):
+        document = (await client.get(STATUS)).json()["data"]
+        assert (document["task_id"], document["status"]) == (TASK, "not_started")
+
+
+@pytest.mark.usefixtures("unspaced")
+async def test_who_asks_gets_the_answer_to_his_own_question(
+    client: httpx2.AsyncClient, upstream: OrderHost
+) -> None:
+    await ordered(client, upstream)
+    upstream.otherwise = tells(running := (SAMPLES / "vidgo-status-running.json").read_bytes())
+    assert (await client.get(STATUS)).content == running
 
 
 async def test_what_retention_has_dropped_is_rendered_and_reads_the_same(
