@@ -201,7 +201,8 @@ class RecordStore:
                 retries_first=retries_first,
                 load=load,
                 chance=chance,
-            )
+            ),
+            is_durable=False,  # who holds the lease is gone with the power that takes it back
         )
 
     async def settle_asset(self, work: AssetWork, settlement: Settlement) -> bool:
@@ -217,7 +218,8 @@ class RecordStore:
         return await self._writer.write(
             lambda c: outbox.lease_outbox(
                 c, sink, now, lease_until, lease, limit=limit, newest_first=newest_first
-            )
+            ),
+            is_durable=False,
         )
 
     async def settle_outbox_batch(

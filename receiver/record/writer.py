@@ -53,10 +53,11 @@ class WriteConnection(Protocol):
     def in_transaction(self) -> bool:
         """Whether one has begun that can still be committed or rolled back."""
 
-    def begin(self) -> None: ...
+    def begin(self, *, is_durable: bool = True) -> None:
+        """Without ``is_durable`` a loss of power may take back what was committed, until the next that is."""
 
     def commit(self) -> None:
-        """Return once it is durable.
+        """Return once it is durable, where it is to be.
 
         May raise, still in the transaction, what is wrong with a change before it.
         """
@@ -78,10 +79,13 @@ class WriteConnection(Protocol):
 class _Job:
     """An item waiting for its commit, what is to be done with it, and the coroutine that waits for it."""
 
-    __slots__ = ("error", "future", "item", "result", "work")
+    __slots__ = ("error", "future", "is_durable", "item", "result", "work")
 
-    def __init__(self, work: WorkForAll[Any, Any], item: Any, future: "asyncio.Future[Any]") -> None:
+    def __init__(
+        self, work: WorkForAll[Any, Any], item: Any, future: "asyncio.Future[Any]", *, is_durable: bool
+    ) -> None:
         self.work = work
+        self.is_durable = is_durable
         self.item = item
         self.future = future
         self.result: Any = None
@@ -106,13 +110,17 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="receiver-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, is_durable: bool = True) -> T:
         """Run ``work`` in a transaction; what it returned, once that is durable.
+
+        Without ``is_durable`` a loss of power may take back all of it, as long as nothing durable was
+        written since.
 
         ``work`` must be a function of the database alone: after a neighbour's failure it is run again.
         A ReceiverError that it raises before its first write is its answer and hurts nobody else.
         """
-        return await self.write_batched(self._do_each, work)
+        self._check_room()
+        return await self._enqueue(self._do_each, work, is_durable=is_durable)
 
     async def write_batched(self, work: WorkForAll[Item, T], item: Item) -> T:
         """Run ``work`` once for all items that wait for it in a row, ``item`` among them.
@@ -144,9 +152,11 @@ class Writer:
         if self._closed or len(self._waiting) >= MOST_WAITING:
             raise Unavailable("too much is waiting to be stored", retry_after_seconds=RETRY_AFTER_SECONDS)
 
-    def _enqueue(self, work: WorkForAll[Item, T], item: Item) -> "asyncio.Future[T]":
+    def _enqueue(
+        self, work: WorkForAll[Item, T], item: Item, *, is_durable: bool = True
+    ) -> "asyncio.Future[T]":
         future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append(_Job(work, item, future))
+        self._waiting.append(_Job(work, item, future, is_durable=is_durable))
         if not self._gathering:
             self._gathering = True
             self._loop.call_soon(self._hand_over, 0)
@@ -188,7 +198,8 @@ class Writer:
     def _try_together(self, batch: list[_Job]) -> bool:
         """The usual way: no savepoints. False when a row was bad; then nothing was written."""
         connection = self._connection
-        connection.begin()
+        # After a failure the next commit is to show that the disk takes it.
+        connection.begin(is_durable=self._trouble is not None or any(job.is_durable for job in batch))
         try:
             for work, jobs in groupby(batch, key=attrgetter("work")):
                 self._do(work, list(jobs))

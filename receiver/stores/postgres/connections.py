@@ -200,7 +200,7 @@ class PostgresWrites:
         status = self._connection.info.transaction_status
         return status in {pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR}
 
-    def begin(self) -> None:
+    def begin(self, *, is_durable: bool = True) -> None:  # noqa: ARG002 - a lease's holder may outlive the server
         if not self._connection.closed:
             try:
                 self._connection.execute(self._database.begin_writing)

@@ -10,6 +10,9 @@ from receiver.stores.sqlite.wal import LONG_BYTES
 
 T = TypeVar("T")
 
+# By a script: SQLite does what it says while it prepares it, and a statement is prepared once and kept.
+_SYNCHRONOUS = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
+
 BUSY_TIMEOUT_MS = 3_000  # a provider waits 10 s at least: refuse in time for its retry
 
 
@@ -23,6 +26,7 @@ class SqliteWrites:
     def _open(self) -> None:
         self.connection = connect(self._path)
         self.cursor = self.connection.cursor()
+        self._is_durable = True
 
     @property
     def changes(self) -> int:
@@ -32,7 +36,11 @@ class SqliteWrites:
     def in_transaction(self) -> bool:
         return self.connection.in_transaction
 
-    def begin(self) -> None:
+    def begin(self, *, is_durable: bool = True) -> None:
+        # A script would commit what a rollback that failed has left open.
+        if is_durable is not self._is_durable and not self.in_transaction:
+            self.connection.executescript(_SYNCHRONOUS[is_durable])
+            self._is_durable = is_durable
         self.cursor.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
