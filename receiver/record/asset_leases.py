@@ -147,6 +147,36 @@ class _FetchSlots:
             self._unproven[share[0]] += count
 
 
+class _Waiting:
+    """Whose files wait, as far as was looked: who is known to have none of a kind is not asked for them."""
+
+    def __init__(self, db: Cursor, load: FetchLoad, chance: float) -> None:
+        providers, start = list(_providers(db)), int(chance * HASHES)
+        self._untried = {each: _hosts(db, NEXT_UNTRIED_HOST, each, start) for each in providers}
+        self._tried = {each: _hosts(db, NEXT_TRIED_HOST, each, start) for each in providers}
+        found = [
+            (provider, host)
+            for hosts_of in (self._untried, self._tried)
+            for provider, hosts in hosts_of.items()
+            for host in hosts
+        ]
+        # Before all come the proven hosts: among very many others few looks would see them.
+        shares = dict.fromkeys([*load.proven, *found])
+        self.shares = [share for share in shares if self.may_be_untried(share) or self.may_be_tried(share)]
+
+    def may_be_untried(self, share: FetchShare) -> bool:
+        return _may_be_among(self._untried, share)
+
+    def may_be_tried(self, share: FetchShare) -> bool:
+        return _may_be_among(self._tried, share)
+
+
+def _may_be_among(hosts_of: Mapping[str, Sequence[int]], share: FetchShare) -> bool:
+    provider, host = share
+    hosts = hosts_of.get(provider, ())
+    return host in hosts or len(hosts) == MOST_HOSTS  # then there may be others
+
+
 def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
     db: Cursor,
     now: datetime,
@@ -160,12 +190,14 @@ def lease_assets(  # noqa: PLR0913 - by keyword, each a thing of its own
 ) -> list[AssetWork]:
     """Take due files; see ``ports.Store.lease_assets``. ``chance`` is in [0, 1)."""
     places, moment = _FetchSlots(load), to_text(now)
-    shares = list(dict.fromkeys(_shares(db, load, chance)))
+    waiting = _Waiting(db, load, chance)
     taken: list[_Head] = []
     if retries_first:  # one place is for what was tried before, if there is any
-        tried = {share: _tried(db, share, moment, 1) for share in shares}
+        tried = {
+            share: _tried(db, share, moment, 1) for share in waiting.shares if waiting.may_be_tried(share)
+        }
         taken = _take(tried, places, min(limit, 1))
-    due = {share: _due(db, share, moment, limit) for share in shares}
+    due = {share: _due(db, waiting, share, moment, limit) for share in waiting.shares}
     taken += _take(due, places, limit - len(taken), without=taken)
     if not taken:
         return []
@@ -215,28 +247,15 @@ def _next_share(
 
 def next_due_at(db: Cursor, load: FetchLoad, chance: float) -> datetime | None:
     """When the next file is due of those that there is room for; see ``ports.Store.next_due_at``."""
-    places = _FetchSlots(load)
+    places, waiting = _FetchSlots(load), _Waiting(db, load, chance)
     moments: list[str | None] = []
-    for share in _shares(db, load, chance):
-        if places.has_room(share):
+    for share in filter(places.has_room, waiting.shares):
+        if waiting.may_be_untried(share):
             for (due_at,) in db.execute(UNTRIED_DUE_AT, _of(share)).fetchall():
                 return from_text(due_at)
+        if waiting.may_be_tried(share):
             moments += db.execute(TRIED_DUE_AT, _of(share)).fetchone()
     return from_text_if_any(min(filter(None, moments), default=None))
-
-
-def _shares(db: Cursor, load: FetchLoad, chance: float) -> Iterator[FetchShare]:
-    """Whose files wait: first those that have some that nobody tried, and then, perhaps again, the others.
-
-    Before all come the proven hosts, even with no files: among very many others few looks would see them.
-    """
-    yield from load.proven
-    providers = list(_providers(db))
-    start = int(chance * HASHES)
-    for step in (NEXT_UNTRIED_HOST, NEXT_TRIED_HOST):
-        for provider in providers:
-            for host in _hosts(db, step, provider, start):
-                yield provider, host
 
 
 def _providers(db: Cursor) -> Iterator[str]:
@@ -260,9 +279,11 @@ def _hosts(db: Cursor, step: str, provider: str, start: int) -> list[int]:
     return hosts
 
 
-def _due(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:
-    yield from read_all(db.execute(UNTRIED, {**_of(share), "now": moment, "limit": limit}), _Head)
-    yield from _tried(db, share, moment, limit)
+def _due(db: Cursor, waiting: _Waiting, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:
+    if waiting.may_be_untried(share):
+        yield from read_all(db.execute(UNTRIED, {**_of(share), "now": moment, "limit": limit}), _Head)
+    if waiting.may_be_tried(share):
+        yield from _tried(db, share, moment, limit)
 
 
 def _tried(db: Cursor, share: FetchShare, moment: str, limit: int) -> Iterator[_Head]:

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 
 from receiver.clock import Clock
 from receiver.errors import Misconfigured, Unavailable
-from receiver.models import FetchLoad, FetchShare, Outcome, Recording, RemoteFile, Report, Verdict
+from receiver.models import AssetWork, FetchLoad, FetchShare, Outcome, Recording, RemoteFile, Report, Verdict
 from receiver.options import never
 from receiver.ports import Store
 from receiver.record import asset_leases, polls
@@ -419,6 +419,30 @@ async def test_files_on_more_hosts_than_one_look_considers_have_their_turn_all_t
         await store.settle_asset(work, settlement(Outcome.TIMEOUT, retry_at=later(1)))
     assert len(tried) == count
     assert min(tried.values()) >= 4
+
+
+async def test_hosts_that_sent_files_lately_and_have_none_now_cost_a_lease_nothing(
+    store: SqliteStore,
+) -> None:
+    async def statements(task_id: str, *, proven: int) -> int:
+        await store.log_submission(submission(task_id))
+        await store.record(recording(completed(task_id)))
+        found: list[str] = []
+        load = FetchLoad(proven=[("vidgo", host) for host in range(proven)])
+
+        def lease(db: Any) -> list[AssetWork]:
+            db.connection.set_trace_callback(found.append)
+            leased = asset_leases.lease_assets(
+                db, later(1), later(60), "lease", limit=4, retries_first=False, load=load, chance=0.0
+            )
+            db.connection.set_trace_callback(None)
+            return leased
+
+        (work,) = await store._writer.write(lease)
+        await store.settle_asset(work, settlement(Outcome.NOT_AN_IMAGE))
+        return len(found)
+
+    assert await statements("t1", proven=0) == await statements("t2", proven=20)
 
 
 def words_of(statement: str) -> str:
