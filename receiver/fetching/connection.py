@@ -6,16 +6,17 @@ and the loop has one step to do for each buffer and not for each packet.
 """
 
 import asyncio
-import os
 import select
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import httpcore2
 
 FIRST_BYTES = 16 * 1024  # of the buffer: enough for a head, and for a small file behind it
 BUFFER_BYTES = 256 * 1024  # that it may grow to; also the most that one thread job hashes and writes
+HEAD_START_SECONDS = 0.25  # of one address before the next is tried beside it
 TLS_BUFFER_BYTES = 64 * 1024  # of packed bytes, beyond which a resting connection takes no more
 
 
@@ -222,13 +223,50 @@ async def dial_directly(address: str, port: int, timeout_seconds: float) -> Sock
     return SocketStream(inbox)
 
 
-async def take_over(opened: httpcore2.AsyncNetworkStream) -> SocketStream:
-    """The connection of a stream that the driver has just opened, and which ends by that. Raises OSError."""
-    own = socket.socket(fileno=os.dup(opened.get_extra_info("socket").fileno()))
+async def dial_by_name(host: str, port: int, timeout_seconds: float) -> SocketStream:
+    """A TCP connection to a host by name, whatever its addresses are. Raises as ``dial_directly`` does."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + timeout_seconds
     try:
-        await opened.aclose()
-        _, inbox = await asyncio.get_running_loop().create_connection(_Inbox, sock=own)
-    except BaseException:
-        own.close()
-        raise
-    return SocketStream(inbox)
+        async with asyncio.timeout_at(give_up_at):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except TimeoutError as exc:
+        raise httpcore2.ConnectTimeout(exc) from exc
+    except OSError as exc:
+        raise httpcore2.ConnectError(exc) from exc
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    return await dial_first(addresses, port, give_up_at - loop.time())
+
+
+async def dial_first(addresses: Sequence[str], port: int, timeout_seconds: float) -> SocketStream:
+    """A connection to the first of some literal addresses that takes one; each has a head start (RFC 8305).
+
+    An address whose packets are lost, as one of IPv6 may be, then costs no more than that. Raises as
+    ``dial_directly`` does, by the last that failed.
+    """
+    left, dials = list(addresses), set[asyncio.Task[SocketStream]]()
+    first: asyncio.Task[SocketStream] | None = None
+    error: BaseException = httpcore2.ConnectError("the host has no address")
+    try:
+        while first is None and (left or dials):
+            if left:
+                dials.add(asyncio.create_task(dial_directly(left.pop(0), port, timeout_seconds)))
+            head_start = HEAD_START_SECONDS if left else None
+            done, _ = await asyncio.wait(dials, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                if (failed := each.exception()) is None:
+                    first = each
+                else:
+                    dials.discard(each)
+                    error = failed
+    finally:
+        if first is not None:
+            dials.discard(first)
+        for each in dials:
+            each.cancel()
+        for late in await asyncio.gather(*dials, return_exceptions=True):
+            if isinstance(late, SocketStream):
+                await late.aclose()
+    if first is None:
+        raise error
+    return first.result()

@@ -15,8 +15,8 @@ import h11
 import httpcore2
 import httpx2
 
-from receiver.fetching.client import PlainBackend, as_the_clients_own, authorities
-from receiver.fetching.connection import take_over
+from receiver.fetching.client import as_the_clients_own, authorities
+from receiver.fetching.connection import dial_by_name
 from receiver.fetching.exchange import Answer, Body, ask
 from receiver.fetching.heads import TidyStream
 
@@ -33,7 +33,6 @@ class KeptConnections:
         self._connect_seconds = connect_seconds
         self._places = asyncio.Semaphore(most)
         self._idle: deque[tuple[float, TidyStream]] = deque()  # and since when
-        self._backend = PlainBackend()
 
     @asynccontextmanager
     async def ask(
@@ -87,9 +86,7 @@ class KeptConnections:
     async def _connect(self) -> TidyStream:
         host, seconds = self._url.raw_host.decode("ascii"), self._connect_seconds
         tls = await asyncio.to_thread(authorities, strict=False) if self._url.scheme == "https" else None
-        # The driver tries a name's addresses side by side; a body takes half the time without its streams.
-        opened = await self._backend.connect_tcp(host, self._url.port or (443 if tls else 80), seconds)
-        stream = TidyStream(await take_over(opened))
+        stream = TidyStream(await dial_by_name(host, self._url.port or (443 if tls else 80), seconds))
         if tls is not None:
             stream = await stream.start_tls(tls, host, seconds)
         stream.socket.watch()

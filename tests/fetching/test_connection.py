@@ -6,14 +6,15 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import httpcore2
 import pytest
 import uvloop
 
-from receiver.fetching.connection import BUFFER_BYTES, SocketStream, dial_directly, take_over
+from receiver.fetching.connection import BUFFER_BYTES, SocketStream, dial_by_name, dial_directly, dial_first
 from tests.support.fake_world import Trust, make_trust
 from tests.support.media_host import listening
 from tests.support.waiting import until
@@ -307,18 +308,57 @@ def test_what_has_come_and_the_loop_has_not_seen_counts_as_readable(run: Run) ->
     run(check())
 
 
-def test_a_connection_of_the_drivers_goes_on_without_it(run: Run) -> None:
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.readexactly(5))
-        writer.write(await reader.read())
-        writer.close()
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
 
+
+@contextlib.contextmanager
+def silent_host(port: int) -> Iterator[str]:
+    """An address of this machine that answers no packet of a new connection: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.3", port))
+        server.listen(0)
+        for _ in range(3):
+            waits = stack.enter_context(socket.socket())
+            waits.setblocking(False)
+            waits.connect_ex(("127.0.0.3", port))
+        yield "127.0.0.3"
+
+
+def test_of_several_addresses_the_first_that_takes_it_has_the_connection(run: Run) -> None:
     async def check() -> None:
-        async with listening(echo) as port:
-            opened = await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", port, 5)
-            stream = await take_over(opened)
-            await stream.write(b"hello")
-            assert await stream.read(1000, 5) == b"hello"
-            await stream.aclose()
+        async with listening(hang_up) as port:
+            with silent_host(port) as silent:
+                began = time.monotonic()
+                for dead in (silent, "127.0.0.2"):  # where nobody listens
+                    stream = await dial_first([dead, "127.0.0.1"], port, 20)
+                    assert stream.get_extra_info("peername") == ("127.0.0.1", port)
+                    await stream.aclose()
+                assert time.monotonic() - began < 10
+                assert len(asyncio.all_tasks()) == 1  # nobody dials on
+
+    run(check())
+
+
+def test_a_host_is_found_by_its_name(run: Run) -> None:
+    async def check() -> None:
+        async with listening(hang_up) as port:
+            await (await dial_by_name("localhost", port, 5)).aclose()
+
+    run(check())
+
+
+def test_a_host_none_of_whose_addresses_takes_it_is_a_failed_connection(run: Run) -> None:
+    async def check() -> None:
+        with socket.socket() as unheard:
+            unheard.bind(("127.0.0.1", 0))
+            port = unheard.getsockname()[1]
+            with pytest.raises(httpcore2.ConnectError):
+                await dial_first(["127.0.0.2", "127.0.0.1"], port, 5)
+            with silent_host(port) as silent, pytest.raises(httpcore2.ConnectTimeout):
+                await dial_first([silent], port, 0.2)
+        with pytest.raises(httpcore2.ConnectError):
+            await dial_first([], port, 5)
 
     run(check())
