@@ -203,6 +203,9 @@ async def test_a_server_that_is_silent_holds_up_neither_the_loop_nor_a_callback_
 
     cluster.freeze()
     try:
+        write = {"provider": "vidgo", "owner": "user-17"}
+        ahead = asyncio.create_task(service.http.post("/submissions", json=write, headers=bearer(API_TOKEN)))
+        await asyncio.sleep(0.05)  # its commit has begun, and the callback's comes behind it
         reading = asyncio.create_task(service.http.get("/tasks", headers=bearer(API_TOKEN)))
         refusal = asyncio.create_task(assert_refused(service, name))
         waits = []
@@ -212,8 +215,9 @@ async def test_a_server_that_is_silent_holds_up_neither_the_loop_nor_a_callback_
             waits.append(time.monotonic() - began)
             await asyncio.sleep(0.05)
         await refusal
+        assert_temporary(await ahead)
         assert reading.result().status_code == 503
-        assert sorted(waits)[-2] < 0.9  # one cancellation after the other in the loop would show
+        assert sorted(waits)[-2] < 3  # one cancellation after the other in the loop would show
     finally:
         cluster.thaw()
 
@@ -233,7 +237,7 @@ async def test_a_service_without_its_server_ends_in_time(cluster: Cluster, case:
             service.signal(signal.SIGTERM)
             # A silent one is told that nobody waits any more, which it does not hear: requests, the loops,
             # the writer and the lanes wait for it one after the other, 16 seconds at the worst.
-            assert await service.ended(10.0 if case == "stopped" else 20.0) in {0, -signal.SIGTERM}
+            assert await service.ended(20.0 if case == "stopped" else 30.0) in {0, -signal.SIGTERM}
             await asyncio.gather(refusal, return_exceptions=True)
             assert "Traceback" not in service.output()
         finally:
@@ -249,7 +253,7 @@ async def test_connections_that_ended_while_idle_are_replaced_and_nobody_is_refu
     await service.submit(name)
     seen = len(service.output())
 
-    await asyncio.to_thread(terminate, cluster)
+    await asyncio.to_thread(terminate, cluster, "state = 'idle'")  # and none on which a loop is at something
 
     assert (await send(service, name)).status_code == 200
     assert (await service.task(name))["state"] == "failed"  # as the callback says

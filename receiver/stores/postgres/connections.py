@@ -25,7 +25,9 @@ CONNECT_SECONDS = 3  # a provider waits 10 s at least: refuse in time for its re
 LOCK_MS = 3_000
 WRITE_MS = 5_000  # of one statement
 READ_MS = 5_000
-ANSWER_SECONDS = 7.0  # a silent server ends no statement by itself, and a dead way there ends no wait
+# A silent server ends no statement by itself, and a dead way there ends no wait. Who comes behind a write of
+# others waits for this and then for a connection: less than a provider does.
+ANSWER_SECONDS = 5.5
 CLOSING_SECONDS = 2.0  # the same at the end, for which platforms give 10 s
 CANCEL_SECONDS = 1.0
 
