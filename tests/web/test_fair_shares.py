@@ -9,10 +9,10 @@ import httpx2
 import pytest
 
 from receiver.loops import MOST_PROVEN, VERY_MANY_PLACES, ProvenHosts, fetch_load
-from receiver.models import AssetWork, Outcome
-from receiver.record.store import RecordStore
+from receiver.models import Outcome
 from receiver.runtime import Runtime
 from receiver.testing import sample_callback
+from receiver.worker import LeaseLoop
 from tests.support.media_host import Answer, MediaHost, media_host, picture, says
 from tests.support.waiting import until
 from tests.support.web_callers import callback_path, log_task
@@ -120,21 +120,14 @@ async def test_what_hung_is_fetched_once_its_host_is_back(hosts: Hosts, orders: 
 
 
 async def test_what_has_just_been_leased_has_its_place_at_the_next_look(
-    hosts: Hosts, orders: Orders, monkeypatch: pytest.MonkeyPatch
+    hosts: Hosts, orders: Orders, runtime: Runtime
 ) -> None:
     """Else the loop would lease in vain, and rest for it, whenever a host has all the files it may have."""
-    lease, leased = RecordStore.lease_assets, list[int]()
-
-    async def lease_and_count(self: RecordStore, *args: Any, **options: Any) -> list[AssetWork]:
-        works = await lease(self, *args, **options)
-        leased.append(len(works))
-        return works
-
-    monkeypatch.setattr(RecordStore, "lease_assets", lease_and_count)
+    (loop,) = (each for each in runtime.worker._loops if each.name == "assets")
+    assert isinstance(loop, LeaseLoop)
+    loop._empty_seconds = 3600.0
     await orders.add("vidgo", hosts.good, *MANY)
     await orders.are_done("vidgo", *MANY)
-    assert sum(leased) == len(MANY)
-    assert 0 not in leased
 
 
 async def test_with_several_providers_all_places_are_used(hosts: Hosts, orders: Orders) -> None:
