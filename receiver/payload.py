@@ -41,7 +41,7 @@ _KINDS = {
 _KIND_OF_EXTENSION = {extension: kind for kind, names in _KINDS.items() for extension in names}
 
 
-def _fraction(text: str) -> Decimal | None:
+def _short_decimal(text: str) -> Decimal | None:
     """A short one, such as a charge; msgspec can take 8 us to read a long one, and nobody asks for those."""
     if len(text) > MAX_CREDITS_CHARS:
         return None
@@ -51,7 +51,7 @@ def _fraction(text: str) -> Decimal | None:
         return None
 
 
-_decoder = msgspec.json.Decoder(float_hook=_fraction)
+_decoder = msgspec.json.Decoder(float_hook=_short_decimal)
 
 
 def decode(body: bytes) -> object:
@@ -113,7 +113,7 @@ def _read(body: bytes) -> object:
         return None
     except ValueError:
         # Half a surrogate pair in escapes and thousands of digits are JSON all the same.
-        return json.loads(body.decode(), parse_int=str, parse_float=_fraction, parse_constant=_refuse)
+        return json.loads(body.decode(), parse_int=str, parse_float=_short_decimal, parse_constant=_refuse)
 
 
 def is_wide(body: bytes) -> bool:
@@ -189,14 +189,8 @@ def credits_taken(value: object) -> str | None:
         return None
     if isinstance(value, int) and value.bit_length() > 64:  # longer ones refuse to be printed
         return None
-    given = str(value)
-    if len(given) > MAX_CREDITS_CHARS:
-        return None
-    try:
-        amount = Decimal(given.strip())
-    except InvalidOperation:
-        return None
-    if not amount.is_finite() or not 0 <= amount <= MOST_CREDITS:
+    amount = _short_decimal(str(value))
+    if amount is None or not amount.is_finite() or not 0 <= amount <= MOST_CREDITS:
         return None
     text = f"{abs(amount).normalize():f}"
     return text if len(text) <= MAX_CREDITS_CHARS else None

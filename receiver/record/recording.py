@@ -298,7 +298,7 @@ class Batch:
                 owner, waits = self._number_of(provider, task_id), None
             else:
                 # A token whose submission was in the log would not have left it early.
-                known, owner = self.apply(said, rules.proof_beyond_token(said), now)
+                known, owner = self.apply(said, rules.proof_about(said.proof, said.submission_id), now)
                 waits = rules.waiting(said, known)
             self.deliveries.change(row, replace(row, verdict=known, submission=owner, waiting=waits))
             if said is not None:

@@ -118,25 +118,26 @@ def claim_of(recording: Recording, named: SubmissionRow | None, of_task: Submiss
     matters only where ``named`` has none.
     """
     asked = recording.report.task_id
+    of_another = proof_about(recording.proof, recording.submission_id)
     if named is None:
-        return Claim(submission=None, task_id=asked, proof=proof_beyond_token(recording))
+        return Claim(submission=None, task_id=asked, proof=of_another)
     if asked is None or asked == named.task_id:
         return Claim(submission=named.number, task_id=named.task_id, proof=recording.proof)
     if named.task_id is None and of_task is None:
         return Claim(submission=named.number, task_id=asked, proof=recording.proof, is_binding=True)
     if named.task_id is None and of_task is not None and of_task.owner == named.owner:
         # Reserved, and then logged a second time instead of bound: it is the same owner's task all the same.
-        return Claim(submission=of_task.number, task_id=asked, proof=proof_beyond_token(recording))
+        return Claim(submission=of_task.number, task_id=asked, proof=of_another)
     return Claim(submission=named.number, task_id=named.task_id, proof=recording.proof, is_refused=True)
 
 
-def proof_beyond_token(recording: Recording) -> Proof:
-    """What a delivery proves about a task that is not its token's own.
+def proof_about(proof: Proof, token_of: str | None, submission_id: str | None = None) -> Proof:
+    """What a delivery proves about the task of a submission; of one that is not its token's without its id.
 
-    A submission's token is then worth no more than its provider's: whoever was given it once knows it,
-    whatever task a body names.
+    ``token_of`` is the submission that its token names, if it names one. About another's task such a token
+    is worth no more than its provider's: whoever was given it once knows it, whatever task a body names.
     """
-    return recording.proof if recording.submission_id is None else Proof.PROVIDER
+    return proof if not token_of or token_of == submission_id else Proof.PROVIDER
 
 
 def filing_key_of(recording: Recording, task_id: str | None) -> FilingKey:
@@ -190,16 +191,12 @@ def awaits_files(
         (
             row.received_at
             for row in said
-            if row.via is Via.POLL or not options.confirms(recording.provider, _proof_about(owner, row))
+            if row.via is Via.POLL
+            or not options.confirms(recording.provider, proof_about(row.proof, row.claim, owner.id))
         ),
         default=now,
     )
     return now < since + FILES_WAIT
-
-
-def _proof_about(owner: SubmissionRow, row: DeliveryRow) -> Proof:
-    """What a filed callback proves about a task; see ``proof_beyond_token`` of one that came by another's."""
-    return row.proof if row.claim in {"", owner.id} else Proof.PROVIDER
 
 
 def told_to_sender(*, is_repeat: bool, must_confirm: bool) -> Verdict:

@@ -81,7 +81,7 @@ class TestClaim:
 
     def test_a_token_that_the_log_does_not_know_is_worth_no_more_than_a_providers(self) -> None:
         assert rules.claim_of(self.by_token, None, None).proof is Proof.PROVIDER
-        assert rules.proof_beyond_token(recording(failed())) is Proof.SIGNATURE
+        assert rules.proof_about(Proof.SIGNATURE, None) is Proof.SIGNATURE
 
 
 class TestVerdict:
