@@ -30,6 +30,7 @@ from receiver.models import (
     Verdict,
     VerifiedCallback,
     Via,
+    poll_lane,
 )
 from receiver.ports import Provider, Store
 from receiver.problem_types import ProblemType
@@ -153,7 +154,7 @@ class Ingest:
             raise Rejected(ProblemType.TOKEN_OF_ANOTHER_TASK, "This callback URL belongs to another task.")
         if receipt.status is Verdict.ACCEPTED:
             self._hand_on(verified.provider, report)
-            self._wake(f"poll {verified.provider}")  # it may have to be confirmed
+            self._wake(poll_lane(verified.provider))  # it may have to be confirmed
         elif verified.submission_id is not None:
             self.wake_for_early(verified.provider)  # it may have bound the task
         return receipt, verified.proof
@@ -256,7 +257,7 @@ class Ingest:
 
         Not every loop is woken: each that is asks the record, and a provider with a key has one of its own.
         """
-        for kind in ("assets", "sink", f"poll {provider}"):
+        for kind in ("assets", "sink", poll_lane(provider)):
             self._wake(kind)
 
     def _hand_on(self, provider: str, report: Report) -> None:

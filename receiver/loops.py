@@ -23,10 +23,10 @@ from receiver.models import (
     ReplayWork,
     Settlement,
     SinkOrder,
+    poll_lane,
 )
 from receiver.polling.reconciler import Reconciler
 from receiver.polling.status_client import StatusClient
-from receiver.polling.turns import poll_lane
 from receiver.ports import SharedRecord, Store
 from receiver.relay import Relay
 from receiver.replay import Replayer

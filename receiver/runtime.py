@@ -66,11 +66,12 @@ from receiver.models import (
     SinkState,
     Stats,
     Work,
+    poll_lane,
 )
 from receiver.options import PluginOptions, StoreOptions
 from receiver.polling.reconciler import Reconciler, confirmation, told_in_parts
 from receiver.polling.status_client import StatusClient
-from receiver.polling.turns import SharedTurns, poll_lane
+from receiver.polling.turns import SharedTurns
 from receiver.ports import (
     EVERY_KIND,
     MISSED,
@@ -94,6 +95,7 @@ from receiver.tracing import Traces
 from receiver.worker import Loop, Wake, Worker
 
 if TYPE_CHECKING:
+    from receiver.gateway.catalog import Catalog
     from receiver.gateway.gateway import Gateway
 
 # What each process runs that is to run it at all, whoever else does.
@@ -199,6 +201,7 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Tokens
     signed: Mapping[str, KeySource]
     status_client: StatusClient
+    catalogs: Mapping[str, "Catalog"]  # of what may be ordered here
     store: Store
     blobs: BlobStore
     thumbnails: Thumbnailer
@@ -229,7 +232,8 @@ async def _open_parts(
             if access.api_keys
         },
     )
-    store = await _open_store(settings, clock, metrics, status_client, providers, stack)
+    catalogs = _load_catalogs(settings)
+    store = await _open_store(settings, clock, metrics, status_client, providers, catalogs, stack)
     blobs = make_blobs(settings, http)
     stack.push_async_callback(blobs.aclose)
     thumbnails = Thumbnailer(blobs, ThumbnailCache(settings.data_dir / "thumbs"))
@@ -254,6 +258,7 @@ async def _open_parts(
         tokens=tokens,
         signed=signed,
         status_client=status_client,
+        catalogs=catalogs,
         store=store,
         blobs=blobs,
         thumbnails=thumbnails,
@@ -297,6 +302,7 @@ async def _open_store(
     metrics: Metrics,
     status_client: StatusClient,
     providers: Mapping[str, Provider],
+    catalogs: Mapping[str, "Catalog"],
     stack: AsyncExitStack,
 ) -> Store:
     accesses = settings.providers
@@ -319,7 +325,7 @@ async def _open_store(
         confirms=confirmation(settings.confirm, status_client, told_in_parts(providers, status_client)),
         unpolled=LazyMap([name for name in accesses if not status_client.can_ask(name)], why_unpolled),
         metadata_keys=settings.metadata_index,
-        credit_prices=_credit_prices(settings),
+        credit_prices=_credit_prices(catalogs),
         observe=metrics.commit,
     )
     kind: type[Store] = plugins.load("stores", settings.database_scheme)
@@ -328,11 +334,19 @@ async def _open_store(
     return store
 
 
-def _credit_prices(settings: Settings) -> Mapping[str, CreditPrice]:
-    """What orders cost by what their providers say that they took; none where nothing is ordered."""
+def _load_catalogs(settings: Settings) -> Mapping[str, "Catalog"]:
+    """Rules and prices of what may be ordered; none where there is no gateway. Raises Misconfigured."""
     if not settings.gateway:
         return {}
-    catalogs = importlib.import_module("receiver.gateway.catalog").load_catalogs(settings.gateway_catalog)
+    module = importlib.import_module("receiver.gateway.catalog")
+    catalogs: Mapping[str, Catalog] = module.load_catalogs(settings.gateway_catalog)
+    return catalogs
+
+
+def _credit_prices(catalogs: Mapping[str, "Catalog"]) -> Mapping[str, CreditPrice]:
+    """What orders cost by what their providers say that they took."""
+    if not catalogs:
+        return {}
     found: Mapping[str, CreditPrice] = importlib.import_module("receiver.gateway.prices").credit_prices(
         catalogs
     )
@@ -484,9 +498,9 @@ async def _open_gateway(parts: _Parts, runtime: Runtime, stack: AsyncExitStack) 
                 gives_own_links=settings.gateway_links is GatewayLinks.OURS,
                 relays=settings.gateway_callbacks is GatewayCallbacks.RELAY and Work.RELAY in runtime.work,
                 callback_secrets=(settings.gateway_callback_secret or "").split(","),
-                catalog=settings.gateway_catalog,
                 check=settings.gateway_check,
             ),
+            catalogs=parts.catalogs,
             relay_client=GuardedClient(opened=settings.allow_networks),
             providers=parts.providers,
             accesses=settings.providers,

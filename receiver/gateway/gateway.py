@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -11,7 +10,7 @@ import structlog
 from receiver.asset_links import LinkMaker
 from receiver.clock import Clock
 from receiver.fetching.client import GuardedClient
-from receiver.gateway.catalog import OLDER_TODO, load_catalogs, older_catalogs
+from receiver.gateway.catalog import OLDER_TODO, Catalog, older_catalogs
 from receiver.gateway.orders import CountOrder, OrderDesk
 from receiver.gateway.quotes import Quotes
 from receiver.gateway.relay import CallbackRelay
@@ -35,7 +34,6 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     gives_own_links: bool
     relays: bool
     callback_secrets: Sequence[str]
-    catalog: Path | None  # the operator's own, a file or a folder
     check: GatewayCheck
 
 
@@ -54,6 +52,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 async def open_gateway(  # noqa: PLR0913 - by keyword, each a thing of its own
     *,
     options: GatewayOptions,
+    catalogs: Mapping[str, Catalog],
     providers: Mapping[str, Provider],
     accesses: Mapping[str, Access],
     store: Store,
@@ -67,7 +66,6 @@ async def open_gateway(  # noqa: PLR0913 - by keyword, each a thing of its own
     relay_client: GuardedClient,
 ) -> AsyncIterator[Gateway]:
     """Open connections to every provider that takes orders. Whoever leaves has drained the orders before."""
-    catalogs = load_catalogs(options.catalog)
     for said in older_catalogs(catalogs):
         log.warning("gateway.catalog_older", said=said, todo=OLDER_TODO)
     takers = {name: each for name, each in providers.items() if isinstance(each, OrderProvider)}
@@ -104,6 +102,7 @@ async def open_gateway(  # noqa: PLR0913 - by keyword, each a thing of its own
                 clock=clock,
                 public_url=options.public_url,
                 wake=wake,
+                wake_for_early=ingest.wake_for_early,
                 answer_seconds=options.answer_seconds,
                 count=count,
             ),

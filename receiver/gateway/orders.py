@@ -24,8 +24,8 @@ from receiver.models import (
     Quote,
     RefusalKind,
     Submission,
+    poll_lane,
 )
-from receiver.polling.turns import poll_lane
 from receiver.ports import Store
 from receiver.tokens import Tokens
 from receiver.urls import callback_url
@@ -105,6 +105,7 @@ class OrderDesk:
         clock: Clock,
         public_url: str,
         wake: Callable[[str], None],
+        wake_for_early: Callable[[str], None],
         answer_seconds: float,
         count: CountOrder = lambda _provider, _state, _broken: None,
     ) -> None:
@@ -114,6 +115,7 @@ class OrderDesk:
         self._clock = clock
         self._public_url = public_url
         self._wake = wake
+        self._wake_for_early = wake_for_early
         self._answer_seconds = answer_seconds
         self._count = count
         self._live: dict[str, _Forward] = {}  # by submission
@@ -247,8 +249,11 @@ class OrderDesk:
             settling.add_done_callback(self._settling.discard)
             return order
         if settled.task_id is not None:
-            # What came before it may be due anywhere. Usually nothing did, and there is one more to poll.
-            self._wake("" if has_found else poll_lane(order.provider))
+            # What came before it may be due. Usually nothing did, and there is one more to poll.
+            if has_found:
+                self._wake_for_early(order.provider)
+            else:
+                self._wake(poll_lane(order.provider))
         return settled
 
     async def _keep_settling(self, order: Order, end: OrderEnd) -> None:
@@ -257,7 +262,7 @@ class OrderDesk:
             if await self._try_to_settle(order, end):
                 break
         log.info("order.settled_late", submission_id=order.submission_id, task_id=end.task_id)
-        self._wake("")
+        self._wake_for_early(order.provider)
 
     async def _try_to_settle(self, order: Order, end: OrderEnd) -> bool:
         try:

@@ -18,10 +18,9 @@ from receiver.health.rules import RULES, is_known, judge
 from receiver.health.watch import Watch
 from receiver.lanes import NOWHERE
 from receiver.loops import sink_lane
-from receiver.models import Backlog, Outcome, SinkState
+from receiver.models import Backlog, Outcome, SinkState, poll_lane
 from receiver.polling.circuit import PROVIDER_FAILURES, is_ours
 from receiver.polling.status_client import StatusClient
-from receiver.polling.turns import poll_lane
 from receiver.ports import Provider
 from receiver.relay import Relay
 from receiver.threads import beside

@@ -156,6 +156,7 @@ from receiver.models.work import (
     Renewal,
     Settlement,
     StoredFile,
+    poll_lane,
 )
 
 __all__ = [
@@ -314,5 +315,6 @@ __all__ = [
     "WorkFilter",
     "audit_entry",
     "new_replay",
+    "poll_lane",
     "series_name",
 ]

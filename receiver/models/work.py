@@ -39,6 +39,11 @@ class AssetWork(msgspec.Struct, frozen=True, kw_only=True):
     void_at: timedelta | None = None
 
 
+def poll_lane(provider: str) -> str:
+    """The name of the lane, and of the loop, on which a provider is asked."""
+    return f"poll {provider}"
+
+
 class LaneClaim(msgspec.Struct, frozen=True, kw_only=True):
     """A lane that a process wants, and what it says of it if it has it."""
 

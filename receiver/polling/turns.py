@@ -8,14 +8,9 @@ one has been told to wait, all do.
 from collections import Counter
 from collections.abc import Mapping
 
-from receiver.models import Lane
+from receiver.models import Lane, poll_lane
 from receiver.polling.status_client import StatusClient
 from receiver.ports import SharedRecord
-
-
-def poll_lane(provider: str) -> str:
-    """The name of the lane, and of the loop, on which a provider is asked."""
-    return f"poll {provider}"
 
 
 class SharedTurns:

@@ -14,8 +14,7 @@ from receiver.errors import Unavailable
 from receiver.health.lines import HealthReport, Line, Severity
 from receiver.loops import sink_lane
 from receiver.metrics import CONTENT_TYPE
-from receiver.models import OutboxState, Stats
-from receiver.polling.turns import poll_lane
+from receiver.models import OutboxState, Stats, poll_lane
 from receiver.runtime import Runtime
 from receiver.times import in_words
 from receiver.web.auth import Role, require

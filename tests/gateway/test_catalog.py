@@ -9,6 +9,7 @@ import pytest
 from receiver.config.settings import Settings, load_settings
 from receiver.errors import Misconfigured
 from receiver.gateway.catalog import (
+    Catalog,
     check_catalogs,
     load_catalogs,
     older_catalogs,
@@ -20,6 +21,7 @@ from receiver.gateway.catalog.files import RULES
 from receiver.gateway.quotes import quote_order
 from receiver.health.checks import Check, State
 from receiver.health.checks import check_catalogs as examine
+from receiver.runtime import open_runtime
 from tests.support.manual import CHAPTERS
 
 QUALITIES = ("low", "medium", "high")
@@ -189,3 +191,18 @@ def test_the_manual_has_the_classes_and_prices_of_the_catalogs() -> None:
         for model in catalogs[provider].models.values():
             prices = {(row.quality, row.tier): str(row.credits) for row in model.rows}
             assert amounts == [" / ".join(prices[each, tier] for tier in range(3)) for each in QUALITIES]
+
+
+async def test_a_start_reads_each_catalog_once(
+    web_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(path: Path, name: str) -> Catalog:
+        read.append(name)
+        return read_catalog(path, name)
+
+    monkeypatch.setattr("receiver.gateway.catalog.files.read_catalog", noted)
+    async with open_runtime(web_settings) as runtime:
+        assert runtime.gateway is not None
+    assert sorted(read) == shipped_providers()

@@ -187,8 +187,19 @@ async def test_a_callback_binds_an_unknown_order(
 @on_both_engines
 @pytest.mark.usefixtures("no_fallback")
 async def test_what_came_for_a_task_before_its_order_was_answered_is_told_at_once(
-    client: httpx2.AsyncClient, stranger: httpx2.AsyncClient, upstream: OrderHost, runtime: Runtime
+    client: httpx2.AsyncClient,
+    stranger: httpx2.AsyncClient,
+    upstream: OrderHost,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    woken: list[str] = []
+
+    def noted(loop: str) -> None:
+        woken.append(loop)
+        runtime.worker.wake(loop)
+
+    monkeypatch.setattr(runtime.ingest, "_wake", noted)
     of_all = f"/callbacks/vidgo/{runtime.tokens.for_provider('vidgo')}"
     early = await stranger.post(of_all, content=sample_callback("vidgo", TASK, error="no"))
     assert early.json()["status"] == "early"
@@ -201,6 +212,7 @@ async def test_what_came_for_a_task_before_its_order_was_answered_is_told_at_onc
         return task is not None and task.event is not None and task.waiting_on is None
 
     await until(is_told)
+    assert {"assets", "sink", "poll vidgo"} <= set(woken)
 
 
 @pytest.mark.parametrize("key", [None, "k1"])

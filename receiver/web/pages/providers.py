@@ -4,8 +4,7 @@ import msgspec
 from starlette.responses import Response
 
 from receiver.config.fields import key_variable
-from receiver.models import ProviderFacts
-from receiver.polling.turns import poll_lane
+from receiver.models import ProviderFacts, poll_lane
 from receiver.web.pages.charts import read_charts
 from receiver.web.pages.visits import Access, Page, Visit
 from receiver.worker import RUNNING
