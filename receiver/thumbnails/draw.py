@@ -5,6 +5,7 @@ Whatever a decoder can be made to do happens here.
 """
 
 import io
+import os
 import resource
 import sys
 
@@ -20,7 +21,15 @@ from PIL import (
     features,
 )
 
-from receiver.thumbnails.wire import ANSWER, DRAW_SECONDS, JOB, MOST_PIXELS, Answer
+from receiver.thumbnails.wire import (
+    ANSWER,
+    DRAW_NICE,
+    DRAW_SECONDS,
+    JOB,
+    MOST_PIXELS,
+    START_NICE,
+    Answer,
+)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 QUALITIES = (75, 50, 30)  # the first that fits, or the last
@@ -37,6 +46,7 @@ def main() -> None:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # else one for each core, where there may be none
     _warm_up()
     _limit()
+    os.nice(DRAW_NICE - START_NICE)
     source, target = sys.stdin.buffer, sys.stdout.buffer
     target.write(ANSWER.pack(Answer.DRAWN, 0))
     target.flush()
@@ -76,9 +86,9 @@ def _limit() -> None:
 
 
 def _give_time() -> None:
-    """Let the system end this process by itself, should nobody be left to do it."""
+    """Let the system end this process if the next image takes more of a processor than it may."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime + 2 * DRAW_SECONDS) + 1
+    seconds = int(used.ru_utime + used.ru_stime + DRAW_SECONDS) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 

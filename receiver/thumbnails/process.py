@@ -13,17 +13,20 @@ import structlog
 
 import receiver
 from receiver.errors import Unavailable
-from receiver.thumbnails.wire import ANSWER, DRAW_SECONDS, JOB, Answer
+from receiver.thumbnails.wire import ANSWER, DRAW_NICE, JOB, START_NICE, Answer
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 RESTART_SECONDS = 60.0  # after a process that could not be started
+# By the clock, where nobody leaves it much; what it may use of a processor it bounds itself (``draw``).
+DRAWN_SECONDS = 60.0
 READ_SECONDS = 20.0  # until all of a file has come from where it is stored
 END_SECONDS = 1.0  # between the end of its input and SIGKILL
 MOST_ANSWER_BYTES = 4 * 1024 * 1024  # beyond it, it is not our program that answers
 
-# It gives way from its first moment on, before anything is imported.
+# It gives way from its first moment on, before anything is imported, and all the way once it can draw.
 _PROGRAM = (
-    "import os, sys; os.nice(10); sys.path += sys.argv[1:]; from receiver.thumbnails.draw import main; main()"
+    f"import os, sys; os.nice({START_NICE}); sys.path += sys.argv[1:]; "
+    "from receiver.thumbnails.draw import main; main()"
 )
 
 log = structlog.get_logger()
@@ -112,8 +115,10 @@ class DrawingProcess:
             cwd="/",
             start_new_session=True,
         )
+        _give_way(self._process.pid, START_NICE)
         async with asyncio.timeout(START_SECONDS):
             await _answer(self._process)
+        _give_way(self._process.pid, DRAW_NICE)
 
     async def _ask(self, job: Job, first: bytes, file: AsyncIterator[bytes]) -> tuple[Answer, bytes]:
         assert self._process is not None  # noqa: S101 - for mypy
@@ -123,7 +128,7 @@ class DrawingProcess:
         except TimeoutError as exc:
             raise Unavailable("the file did not come in time") from exc
         try:
-            async with asyncio.timeout(DRAW_SECONDS):
+            async with asyncio.timeout(DRAWN_SECONDS):
                 return await _answer(self._process)
         except TimeoutError as exc:
             raise ProcessDied("it took too long") from exc
@@ -145,6 +150,17 @@ class DrawingProcess:
                 process.kill()
             await process.stdout.read()  # to its end, which the pipe has with the process
             await process.wait()
+
+
+def _give_way(pid: int, nice: int) -> None:
+    """Let the session of a process be as nice as the process is itself.
+
+    Linux shares a processor out among sessions first (``man 7 sched``: autogroup), and how nice a process is
+    says nothing to other sessions. In the service's own session it would give way to the service alone, and
+    not to the kernel's threads that a commit waits for.
+    """
+    with suppress(OSError):  # another system, or one that shares otherwise
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
 
 async def _send(process: Process, job: Job, first: bytes, file: AsyncIterator[bytes]) -> None:

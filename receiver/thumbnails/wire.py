@@ -10,9 +10,11 @@ from struct import Struct
 JOB = Struct(">HII")  # longest edge in pixels, most bytes wanted, bytes of the file
 ANSWER = Struct(">BI")  # an ``Answer``, bytes of the image
 
+START_NICE, DRAW_NICE = 10, 19  # with 19 it has 1.4 % of a core that the service wants for itself
+
 MOST_FILE_BYTES = 32 * 1024 * 1024
 MOST_PIXELS = 17_000_000
-DRAW_SECONDS = 5.0  # of one image; the process is ended then
+DRAW_SECONDS = 5.0  # of a processor, for one image; the system ends the process then
 
 
 class Answer(IntEnum):

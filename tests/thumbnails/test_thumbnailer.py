@@ -156,7 +156,6 @@ async def test_the_process_has_what_it_needs_and_nothing_else(drawing: Thumbnail
     assert limits["Max core file size"] == "0"
     assert sorted(path.name for path in (here / "fd").iterdir()) == ["0", "1", "2"]
     assert (here / "environ").read_bytes() == b""
-    assert os.getpriority(os.PRIO_PROCESS, drawing.pid or 0) >= 10
     assert (here / "status").read_text().count("Threads:\t1\n") == 1
 
 
@@ -221,11 +220,45 @@ async def test_a_file_that_is_gone_costs_no_process(drawing: Thumbnailer, tmp_pa
     assert drawing.pid is None
 
 
+async def test_it_gives_way_to_all_else_among_the_processes_of_its_session_and_among_sessions(
+    drawing: Thumbnailer, tmp_path: Path
+) -> None:
+    await drawing.get(stored(tmp_path, picture()), 320)
+    assert os.getpriority(os.PRIO_PROCESS, drawing.pid or 0) == 19
+    shares = Path(f"/proc/{drawing.pid}/autogroup")  # not where the system was built without them
+    if shares.exists() and (shown := shares.read_text()).startswith("/autogroup"):
+        assert shown.endswith(" nice 19\n")
+        assert Path("/proc/self/autogroup").read_text() != shown
+
+
+async def test_a_picture_for_which_nobody_leaves_time_comes_late_and_is_not_given_up(
+    drawing: Thumbnailer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await drawing.get(stored(tmp_path, picture()), 320)
+    first = drawing.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    asking = asyncio.create_task(drawing.get(stored(tmp_path, picture(shade=91)), 320))
+    await asyncio.sleep(1)
+    os.kill(first, signal.SIGCONT)
+    assert opened(await asking).size == (320, 200)
+    assert drawing.pid == first
+
+
+async def test_one_that_takes_too_much_of_a_processor_is_ended_by_the_system(
+    drawing: Thumbnailer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "DRAWN_SECONDS", 600.0)
+    program(monkeypatch, "lambda *_: exec('while True: pass')", more="draw.DRAW_SECONDS = 0.0; ")
+    with pytest.raises(Rejected, match="as it ended"):
+        await drawing.get(stored(tmp_path, picture()), 320)
+
+
 async def test_one_that_does_not_answer_in_time_is_ended_and_another_draws(
     drawing: Thumbnailer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await drawing.get(stored(tmp_path, picture()), 320)
-    monkeypatch.setattr(process, "DRAW_SECONDS", 1.0)
+    monkeypatch.setattr(process, "DRAWN_SECONDS", 5.0)
     first = drawing.pid
     assert first is not None
     os.kill(first, signal.SIGSTOP)
@@ -234,9 +267,10 @@ async def test_one_that_does_not_answer_in_time_is_ended_and_another_draws(
     assert drawing.pid != first
 
 
-def program(monkeypatch: pytest.MonkeyPatch, instead: str) -> None:
+def program(monkeypatch: pytest.MonkeyPatch, instead: str, more: str = "") -> None:
     """Processes from now on do ``instead`` of drawing, with all the limits of those that draw."""
-    changed = f"from receiver.thumbnails import draw; draw.draw = {instead}; draw._warm_up = int; draw.main()"
+    drawing = f"draw.draw = {instead}; draw._warm_up = int; {more}draw.main()"
+    changed = f"from receiver.thumbnails import draw; {drawing}"
     monkeypatch.setattr(process, "_PROGRAM", process._PROGRAM.partition("from receiver")[0] + changed)
 
 
@@ -256,7 +290,7 @@ def program(monkeypatch: pytest.MonkeyPatch, instead: str) -> None:
 async def test_whatever_it_does_over_a_file_the_service_refuses_that_file_and_goes_on(
     drawing: Thumbnailer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: str
 ) -> None:
-    monkeypatch.setattr(process, "DRAW_SECONDS", 0.5)
+    monkeypatch.setattr(process, "DRAWN_SECONDS", 0.5)
     with monkeypatch.context() as patch:
         program(patch, instead)
         asset = stored(tmp_path, picture())
@@ -265,7 +299,7 @@ async def test_whatever_it_does_over_a_file_the_service_refuses_that_file_and_go
         with pytest.raises(Rejected, match="has no thumbnail"):  # at once, and without a process
             await drawing.get(asset, 1280)
     await drawing._process.end(at_once=True)  # the program that nothing replaces any more
-    monkeypatch.setattr(process, "DRAW_SECONDS", 5.0)
+    monkeypatch.setattr(process, "DRAWN_SECONDS", 60.0)
     assert opened(await drawing.get(stored(tmp_path, picture(shade=91)), 320)).size == (320, 200)
 
 
