@@ -4,7 +4,8 @@
 
 A provider in a process of its own answers after 50 ms. Orders go to it directly and through the service, by
 turns: one after the other, then 32 at once. Status is that of tasks which have ended, told from the record.
-Uploads of 100 MiB go directly and through, too. Callbacks come at a fixed pace, alone and beside 100 orders a
+Uploads of 100 MiB go directly and through, too, and through a process that passes on what comes, unread: how
+near the service may come at all. Callbacks come at a fixed pace, alone and beside 100 orders a
 second; what counts is how many were acknowledged within a second. Rules and price are processor time alone.
 Load, service and provider share the machine. Takes some three minutes. Exits 1 when a target is missed, an
 order is not bound, or the provider was asked about a task that had ended.
@@ -23,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import uvicorn
@@ -134,6 +136,13 @@ def rows(found: dict[str, list[float]]) -> list[Row]:
             target=0.7,
         ),
         Row(
+            measure="upload, beside a bare relay",
+            unit="MiB/s",
+            ours=found["upload through"],
+            yardstick="bare relay",
+            theirs=found["upload relayed"],
+        ),
+        Row(
             measure="upload, memory on top",
             unit="MiB",
             ours=found["upload memory through"],
@@ -153,7 +162,7 @@ def rows(found: dict[str, list[float]]) -> list[Row]:
 async def measure(folder: Path, rounds: int, orders: int) -> tuple[dict[str, list[float]], bool]:
     """The figures of every round, and whether each order that was taken is bound."""
     found: dict[str, list[float]] = {}
-    async with provider() as base_url:
+    async with process("provider") as base_url, process("relay", base_url) as relay_url:
         settings = {
             "RECEIVER_GATEWAY": "true",
             "VIDGO_BASE_URL": base_url,
@@ -164,6 +173,7 @@ async def measure(folder: Path, rounds: int, orders: int) -> tuple[dict[str, lis
             receiver(folder, settings) as service,
             client(base_url) as direct,
             client(service.url) as through,
+            client(relay_url) as relayed,
             lean_client(base_url, bearer(KEY)) as lean_direct,
             lean_client(service.url, bearer(KEY)) as lean_through,
         ):
@@ -178,6 +188,7 @@ async def measure(folder: Path, rounds: int, orders: int) -> tuple[dict[str, lis
             for _ in range(rounds):
                 beside += await _call_back(found, service, through, numbers)
                 await _upload(found, "direct", direct, UPLOAD, service.pid)
+                await _upload(found, "relayed", relayed, UPLOAD, service.pid)
                 await _upload(found, "through", through, f"/gateway/vidgo{UPLOAD}", service.pid)
             bound = await _all_bound(service, rounds * (orders + 10 * AT_ONCE) + beside)
             return found, bound and is_unasked
@@ -330,11 +341,11 @@ async def client(base_url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @asynccontextmanager
-async def provider() -> AsyncIterator[str]:
-    """The provider's process."""
+async def process(what: str, *arguments: str) -> AsyncIterator[str]:
+    """The provider, or what passes on to it, in a process of its own; its URL."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.gateway", "provider", str(port)], env=os.environ
+        [sys.executable, "-m", "tests.bench.gateway", what, str(port), *arguments], env=os.environ
     )
     try:
         async with httpx2.AsyncClient(trust_env=False) as http:
@@ -378,8 +389,56 @@ async def _send(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class Passing(asyncio.Protocol):
+    """One end of a connection that is passed on, as fast as the other end takes."""
+
+    def __init__(self, target: int, other: "Passing | None" = None) -> None:
+        self._target = target  # where a caller is passed on to
+        self._other = other
+        self._early: list[bytes] = []  # before the other end is there
+        self._transport: Any
+        self._opening: asyncio.Task[None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        if self._other is None:
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, self._other = await loop.create_connection(
+            lambda: Passing(self._target, self), "127.0.0.1", self._target
+        )
+        self._other._transport.write(b"".join(self._early))
+
+    def data_received(self, data: bytes) -> None:
+        if self._other is None:
+            self._early.append(data)
+        else:
+            self._other._transport.write(data)
+
+    def pause_writing(self) -> None:
+        assert self._other is not None
+        self._other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        assert self._other is not None
+        self._other._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._other is not None:
+            self._other._transport.close()
+
+
+async def relay(port: int, target: int) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Passing(target), "127.0.0.1", port)
+    await server.serve_forever()
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["provider"]:
         uvicorn.run(answer, host="127.0.0.1", port=int(sys.argv[2]), lifespan="off", log_level="critical")
+    elif sys.argv[1:2] == ["relay"]:
+        uvloop.run(relay(int(sys.argv[2]), int(sys.argv[3].rpartition(":")[2])))
     else:
         sys.exit(main())
