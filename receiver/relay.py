@@ -418,7 +418,8 @@ def _outcome_of(failure: Exception | None) -> tuple[Outcome, str | None]:
         case None:
             return Outcome.DELIVERED, None
         case Unavailable() | Permanent():
-            return failure.outcome, str(failure)
+            # What names its outcome is shown beside the outcome everywhere: once is enough.
+            return failure.outcome, str(failure).replace(f" ({failure.outcome})", "", 1)
         case TimeoutError():
             return Outcome.TIMEOUT, "the sink did not return in time"
     # Only the type: what a stranger's exception says may be the message it choked on.

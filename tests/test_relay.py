@@ -99,6 +99,15 @@ def test_a_failure_after_its_time_makes_a_dead_letter_with_the_reason(diagnosis:
     assert settlement.detail == "away"
 
 
+def test_an_outcome_is_not_said_once_more_in_words() -> None:
+    away = Unavailable("it could not be reached (connect_failed): no TLS", outcome=Outcome.CONNECT_FAILED)
+    settlement = decided(away)
+    assert (settlement.outcome, settlement.detail) == (
+        Outcome.CONNECT_FAILED,
+        "it could not be reached: no TLS",
+    )
+
+
 def test_permanent_makes_a_dead_letter_at_once() -> None:
     settlement = decided(Permanent("it will not take this message"))
     assert (settlement.outcome, settlement.retry_at) == (Outcome.REFUSED, None)
