@@ -27,6 +27,7 @@ CLOCK_SLACK_SECONDS = 120.0
 MOST_NAMED = 5
 MOST_CATALOG_DAYS = 90
 
+PUBLIC_URL = "public url"  # the name of its check
 SAME_USER = "run `receiver doctor` as the user that runs the service"
 
 # Two connections that write or checkpoint at the same instant can damage a file: fixed in 3.51.3.
@@ -192,8 +193,8 @@ def check_public_url(settings: Settings) -> Check:
     """Whether providers could call the public URL."""
     common = obstacles(settings.public_url)
     if common:
-        return warn("public url", f"{settings.public_url}: {'; '.join(common)}", REMEDY)
-    return ok("public url", settings.public_url)
+        return warn(PUBLIC_URL, f"{settings.public_url}: {'; '.join(common)}", REMEDY)
+    return ok(PUBLIC_URL, settings.public_url)
 
 
 def check_catalogs(settings: Settings, now: datetime) -> Iterator[Check]:

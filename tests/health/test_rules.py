@@ -1,17 +1,22 @@
 """Each rule says what is wrong, since when, how many images it touches, and what to do; and else nothing."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 
-from receiver.cli import COMMANDS
+from receiver.cli import main
+from receiver.health import checks
 from receiver.health.facts import Burst, ClockMove, Crash, Disk, Facts, Limits, ProviderSeen, SinkSeen
 from receiver.health.lines import Line, Severity
 from receiver.health.rules import RULES, judge
 from receiver.models import Backlog, Counted, Outcome, SinkState
 from receiver.models.health import MOST_COUNTED
+from receiver.web.pages import login as door
 from tests.support.factories import NOW, later
 
 LIMITS = Limits(lost_after_seconds=86_400, early_limit=100, retention_days=30)
@@ -239,5 +244,33 @@ def test_every_next_step_is_a_command_that_there_is(seen: Facts) -> None:
     for line in lines:
         assert line.step
         if line.command:
-            receiver, command, *_ = line.command.split()
-            assert (receiver, command in COMMANDS) == ("receiver", True)
+            check_command(line.command)
+
+
+REMEDIES = (
+    *re.findall(r"`(receiver [a-z][^`]*)`", Path(checks.__file__).read_text()),
+    *re.findall(r"`(receiver [a-z][^`]*)`", Path(door.__file__).read_text()),
+)
+
+
+@pytest.mark.parametrize("command", REMEDIES)
+def test_every_command_that_a_remedy_names_is_one_that_there_is(command: str) -> None:
+    assert len(REMEDIES) >= 3
+    check_command(command)
+
+
+def check_command(typed: str) -> None:
+    """Have the real command line take it apart: words, options and their values."""
+    program, *words = typed.split()
+    assert program == "receiver"
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, typed
+        command = found
+    context = click.Context(command)
+    given, rest, _ = command.make_parser(context).parse_args(words)  # raises where there is no such option
+    assert not rest, typed
+    for parameter in command.params:
+        if given.get(parameter.name or "") is not None:
+            parameter.type_cast_value(context, given[parameter.name or ""])  # raises where it is none of its

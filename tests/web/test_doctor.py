@@ -44,6 +44,7 @@ async def test_an_admin_sees_what_was_found_and_what_to_do_without_a_secret(
     ):
         assert words.lower() in page.lower(), words
     assert "chmod -R go=" in page
+    assert "http://localhost:8000: " in page
     assert "it is not https" in page
     for secret in (CANARY, ADMIN_TOKEN, API_TOKEN, VIEWER_TOKEN):
         assert secret not in page
