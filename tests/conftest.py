@@ -14,11 +14,15 @@ import structlog
 from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
+from receiver import commit_probe
 from receiver.config.settings import Settings, load_settings
 from receiver.fetching.client import GuardedClient
+from receiver.health import examination, look
 from receiver.plugins import names
+from receiver.record import readers
 from receiver.runtime import Runtime, open_runtime
 from receiver.web import assets, callbacks, dead_letters, endpoints, replays, sessions, sinks
+from receiver.web import plans as planning
 from receiver.web.app import build_app
 from receiver.web.connections import Patience
 from receiver.web.pages import door, login, plans
@@ -79,6 +83,19 @@ def dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
 
 def _is_inner(item: pytest.Item) -> bool:
     return item.get_closest_marker("inner") is not None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def busy_machine() -> Iterator[None]:
+    """Whatever people wait for has time here; what is done when there is none is a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "PAGE_SECONDS", 30.0)
+        patch.setattr(readers, "MOST_SECONDS", 60.0)
+        patch.setattr(planning, "COUNT_SECONDS", 30.0)
+        patch.setattr(examination, "LIMIT_SECONDS", 30.0)
+        patch.setattr(look, "PATIENCE_SECONDS", 30.0)
+        patch.setattr(commit_probe, "PATIENCE_SECONDS", 30.0)
+        yield
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ from tests.support.waiting import until
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, reads end for another reason than their time."""
-    monkeypatch.setattr(readers, "MOST_SECONDS", 60)
-
-
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[SqliteStore]:
     store = await SqliteStore.open("sqlite:receiver.db", StoreOptions(data_dir=folder, clock=Clock()))

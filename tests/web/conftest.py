@@ -1,4 +1,4 @@
-"""People at the admin pages, logged in, and time for those on a busy machine."""
+"""People at the admin pages, logged in."""
 
 from collections.abc import AsyncIterator
 
@@ -6,15 +6,8 @@ import httpx2
 import pytest
 from starlette.types import ASGIApp
 
-from receiver.record import readers
 from tests.support.page_callers import OURS, VIEWER_TOKEN, browser, log_in
 from tests.support.web_callers import ADMIN_TOKEN
-
-
-@pytest.fixture
-def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of pages have time here, whatever else runs; what they do when they have none is a test's own."""
-    monkeypatch.setattr(readers, "PAGE_SECONDS", 4.0)
 
 
 @pytest.fixture

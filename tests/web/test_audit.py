@@ -21,8 +21,6 @@ from tests.support.filled_pages import CANARIES, PROMPT, fill
 from tests.support.page_callers import OURS, VIEWER_TOKEN, browser, log_in, mark_in, submit
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, caller, fail_task, log_task
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 
 @pytest.fixture
 def environment() -> dict[str, str]:

@@ -18,8 +18,6 @@ from tests.support.engines import on_both_engines
 from tests.support.page_callers import OURS, VIEWER_TOKEN, browser, log_in, submit
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN, callback_path, caller, fail_task
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 
 @pytest.fixture
 def environment() -> dict[str, str]:

@@ -15,8 +15,6 @@ from tests.record.test_costs import UNPRICED, budget, order, quote
 from tests.support.engines import on_both_engines
 from tests.support.page_callers import VIEWER_TOKEN
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 
 @pytest.fixture
 def environment() -> dict[str, str]:

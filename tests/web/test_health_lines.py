@@ -12,7 +12,6 @@ import httpx2
 import pytest
 from msgspec.structs import replace
 
-from receiver import commit_probe
 from receiver.errors import Unavailable
 from receiver.health import look
 from receiver.health.facts import Disk, Limits
@@ -51,13 +50,6 @@ HEALTH = {
 @pytest.fixture
 def environment() -> dict[str, str]:
     return {"RECEIVER_EARLY_LIMIT": str(EARLY_LIMIT)}
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a busy machine finds out late is known all the same."""
-    monkeypatch.setattr(look, "PATIENCE_SECONDS", 60.0)
-    monkeypatch.setattr(commit_probe, "PATIENCE_SECONDS", 60.0)
 
 
 async def early_callbacks(client: httpx2.AsyncClient, runtime: Runtime, count: int) -> None:

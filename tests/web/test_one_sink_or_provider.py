@@ -17,8 +17,6 @@ from tests.support.sink_hosts import HttpServer
 from tests.support.waiting import until
 from tests.support.web_callers import LogLines, fail_task, log_task
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 PASSWORD = "CANARYinaurl"
 
 

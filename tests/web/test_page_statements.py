@@ -23,8 +23,6 @@ OF_A_FEW = re.compile(
 )
 READS = re.compile(r"\s*(SELECT|WITH)\b")
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 
 @pytest.fixture
 def environment() -> dict[str, str]:

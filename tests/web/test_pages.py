@@ -26,8 +26,6 @@ from tests.support.filled_pages import CANARIES, DONE, HOSTILE_OWNER, HOSTILE_TA
 from tests.support.page_callers import VIEWER_TOKEN, mark_in, submit
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 OTHERS = ("task-partial-1", "task-failed-1", "task-open-0")
 # Markup of others; a script of ours and a plot are none.

@@ -23,8 +23,6 @@ from tests.support.filled_pages import CANARIES, fill
 from tests.support.page_callers import OURS, VIEWER_TOKEN, browser, kept_cookie, log_in
 from tests.support.web_callers import ADMIN_TOKEN, caller
 
-pytestmark = pytest.mark.usefixtures("busy_machine")
-
 BY_SCRIPT = {"hx-request": "true", **OURS}
 
 

@@ -31,11 +31,6 @@ def environment() -> dict[str, str]:
     }
 
 
-@pytest.fixture(autouse=True)
-def time_to_count(busy_machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "COUNT_SECONDS", 5.0)
-
-
 async def plan_of(person: httpx2.AsyncClient, **fields: str) -> tuple[str, str]:
     """Where a form's plan is, and the page of it."""
     answer = await submit(person, "/admin/plans", fields)

@@ -31,11 +31,6 @@ def environment() -> dict[str, str]:
     }
 
 
-@pytest.fixture(autouse=True)
-def time_to_count(busy_machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "COUNT_SECONDS", 5.0)
-
-
 async def plan(admin: httpx2.AsyncClient, act: str, **more: Any) -> dict[str, Any]:
     answer = await admin.post("/plans", json={"act": act, "filter": EVERYTHING, **more})
     assert answer.status_code == 200, answer.text
