@@ -51,6 +51,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 RECENT_SECONDS = 5.0
 LONGEST_RECENT_SECONDS = 600.0
 RECENT_TO_COUNTING = 20
+GLANCED_TO_COUNTING = 100  # for those who only look, again and again
 NEVER = "never"  # asked about, so without an outcome
 NONE: Mapping[str, bool] = {}
 UNKNOWN = "unknown"  # a label's value where a stranger could make up the real one
@@ -498,14 +499,15 @@ class RecentCount(Generic[T]):
         self._usually_takes = math.inf  # the shorter of the last two
         self._counted: T | None = None
 
-    async def get(self, *, anew: bool = False) -> T:
+    async def get(self, *, anew: bool = False, glance: bool = False) -> T:
         """Raises Unavailable when the store cannot count now.
 
         ``anew``: only what is counted from now on will do, unless counting costs too much for that.
+        ``glance``: an older count will do, where counting costs much.
         """
         asked = self._seconds()
         async with self._lock:
-            stands = RECENT_TO_COUNTING * self._usually_takes
+            stands = (GLANCED_TO_COUNTING if glance else RECENT_TO_COUNTING) * self._usually_takes
             if anew and stands <= RECENT_SECONDS:
                 is_old = self._begun < asked
             else:

@@ -221,6 +221,19 @@ async def test_the_longer_counting_takes_the_longer_a_count_stands(took: float, 
     assert counting.counted == 2
 
 
+@pytest.mark.parametrize(("took", "stands"), [(0.001, 5.0), (0.3, 30.0), (300.0, 600.0)])
+async def test_for_a_glance_a_count_that_costs_much_stands_longer(took: float, stands: float) -> None:
+    counting = Counting(took)
+    recent = RecentCount(counting.count, lambda: counting.now)
+    await recent.get()
+    counting.now = took + stands - 0.01
+    await recent.get(glance=True)
+    assert counting.counted == 1
+    counting.now = took + stands
+    await recent.get(glance=True)
+    assert counting.counted == 2
+
+
 async def test_one_slow_count_among_quick_ones_stands_no_longer_than_they_do() -> None:
     counting = Counting(0.01)
     recent = RecentCount(counting.count, lambda: counting.now)

@@ -64,7 +64,7 @@ async def _health(visit: Visit) -> dict[str, Any]:
 
 
 async def _counts(visit: Visit) -> dict[str, Any]:
-    stats = await visit.known(visit.runtime.stats.get())
+    stats = await visit.known(visit.runtime.stats.get(glance=True))
     return {
         "waiting": _waiting(stats) if stats else None,
         "given_up": _given_up(stats) if stats else None,
