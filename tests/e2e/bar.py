@@ -117,7 +117,7 @@ def _fate(dice: random.Random) -> dict[str, Any]:
 
 async def read_truth(simulator: str) -> list[dict[str, Any]]:
     """What the providers took, one object for each task."""
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, timeout=60.0) as http:
         tasks: list[dict[str, Any]] = (await http.get(f"{simulator}/truth")).json()
         return tasks
 

@@ -171,8 +171,8 @@ def test_what_is_kept_runs_until_ctrl_c(tmp_path: Path) -> None:
         url = read_until(demo, r"^  service +(http://\S+)")[1]
         link = read_until(demo, r"^  pages +(http://\S+)")[1]
         read_until(demo, "receiver tasks list")
-        assert "<button>Log in</button>" in httpx2.get(link, trust_env=False, verify=False).text
-        assert httpx2.get(f"{url}/readyz", trust_env=False, verify=False).status_code == 200
+        assert "<button>Log in</button>" in httpx2.get(link, trust_env=False, verify=False, timeout=60.0).text
+        assert httpx2.get(f"{url}/readyz", trust_env=False, verify=False, timeout=60.0).status_code == 200
         demo.send_signal(signal.SIGINT)
         read_until(demo, r"^ok +The service stopped within 10 seconds of SIGTERM")
         assert demo.wait(TIMEOUT_SECONDS) == 0
@@ -190,7 +190,7 @@ def test_interrupted_in_the_middle_it_leaves_nothing_running(tmp_path: Path, num
 
 def is_silent(url: str) -> bool:
     try:
-        httpx2.get(url, trust_env=False, verify=False)
+        httpx2.get(url, trust_env=False, verify=False, timeout=60.0)
     except httpx2.ConnectError:
         return True
     return False

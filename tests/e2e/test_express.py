@@ -39,7 +39,7 @@ async def test_express_parses_what_the_manual_says(folder: Path, message_format:
     node = shutil.which("node") or missing("node is not installed")
     with printing(folder, "consumer.mjs", node, PORT=str(port)) as printed:
         await until(lambda: accepts(port))
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60.0) as client:
             options = PluginOptions(name="app", data_dir=folder, http=client, format=message_format)
             sink = HttpSink.from_url(f"http://127.0.0.1:{port}/hooks/images", options)
             await sink.publish(sample_notification())

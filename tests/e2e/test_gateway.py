@@ -101,7 +101,7 @@ async def test_trap_1_an_order_that_a_kill_met_is_never_sent_again_and_never_for
         await service.died()
         await service.start()
         here = await check_bar(service, simulator)
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60.0) as http:
             assert len((await http.get(f"{simulator}/truth")).json()) == taken
         assert len(here) == (0 if state is None else 1)
         if state == "bound":

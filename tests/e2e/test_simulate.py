@@ -64,7 +64,7 @@ def test_an_order_becomes_an_image_and_the_truth_about_it() -> None:
     order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
     with (
         simulator("--port", "0", "--task-seconds", "0") as (_, url),
-        httpx2.Client(base_url=url, trust_env=False, verify=False) as http,
+        httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=60.0) as http,
     ):
         task_id = http.post("/vidgo/api/generate/submit", json=order).json()["data"]["task_id"]
         task = poll(http, f"/vidgo/api/generate/status/{task_id}")
@@ -84,7 +84,9 @@ def test_an_order_becomes_an_image_and_the_truth_about_it() -> None:
 def test_it_stops_in_good_order_while_a_task_is_running(number: signal.Signals) -> None:
     order = {"model": "gpt-image-2", "input": {"prompt": "hills"}}
     with simulator("--port", "0", "--task-seconds", "3600") as (process, url):
-        answer = httpx2.post(f"{url}/apidot/api/generate/submit", json=order, trust_env=False, verify=False)
+        answer = httpx2.post(
+            f"{url}/apidot/api/generate/submit", json=order, trust_env=False, verify=False, timeout=60.0
+        )
         assert answer.status_code == 200
         process.send_signal(number)
         assert process.wait(TIMEOUT_SECONDS) == 0
@@ -99,7 +101,7 @@ def test_it_says_where_each_provider_is_alone_at_the_root_and_at_which_paths() -
         ]
         assert [found[1] for found in alone] == list(PROVIDERS)
         answers = {
-            found[1]: httpx2.get(f"{found[2]}/nothing", trust_env=False, verify=False).json()
+            found[1]: httpx2.get(f"{found[2]}/nothing", trust_env=False, verify=False, timeout=60.0).json()
             for found in alone
         }
     assert set(answers["reapi"]) == {"error"}
@@ -147,7 +149,7 @@ def test_credit_and_submission_rates_are_typed_as_options() -> None:
     for typed, refused in ((("--credits", "5"), 402), (("--submit-rate-limit", "20"), 429)):
         with (
             simulator("--port", "0", *typed) as (_, url),
-            httpx2.Client(base_url=url, trust_env=False, verify=False) as http,
+            httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=60.0) as http,
         ):
             statuses = [http.post("/vidgo/api/generate/submit", json=order).status_code for _ in range(3)]
         assert statuses == [200, 200, refused]
@@ -194,7 +196,7 @@ def test_faults_are_typed_as_options_and_repeated_by_the_seed_it_prints() -> Non
 
 def fates(url: str, order: dict[str, Any]) -> list[dict[str, Any]]:
     """Those of twenty tasks."""
-    with httpx2.Client(base_url=url, trust_env=False, verify=False) as http:
+    with httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=60.0) as http:
         for _ in range(20):
             http.post("/vidgo/api/generate/submit", json=order)
         return [task["simulate"] for task in http.get("/truth").json()]
@@ -234,7 +236,7 @@ def test_only_known_keys_order_and_each_has_its_own_balance() -> None:
         "--picture-pixels",
         "64",
     )
-    with simulator(*options) as (_, url), httpx2.Client(base_url=url, trust_env=False) as http:
+    with simulator(*options) as (_, url), httpx2.Client(base_url=url, trust_env=False, timeout=60.0) as http:
 
         def submit(provider: str, key: str) -> int:
             headers = {"authorization": f"Bearer {key}"}

@@ -103,7 +103,10 @@ class Walk:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx2.get(f"{self.url}/readyz", trust_env=False, verify=False).status_code == 200
+            return (
+                httpx2.get(f"{self.url}/readyz", trust_env=False, verify=False, timeout=60.0).status_code
+                == 200
+            )
         except httpx2.TransportError:
             return False
 
@@ -111,7 +114,7 @@ class Walk:
         made = read_credentials(self.data)
         assert made is not None
         headers = {"authorization": f"Bearer {made.api_token}"}
-        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, verify=False)
+        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, verify=False, timeout=60.0)
 
     def reserve(self) -> str:
         """Log first, submit later: the callback URL to hand to the provider."""
@@ -196,7 +199,9 @@ def walked(walk: Walk) -> Iterator[Walk]:
     """The service still runs; one callback was taken, its image stored, its event written."""
     walk.images.open.set()
     with walk.serving():
-        httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False, verify=False).raise_for_status()
+        httpx2.post(
+            walk.reserve(), content=walk.callback(), trust_env=False, verify=False, timeout=60.0
+        ).raise_for_status()
         wait_until(walk.lines, START_SECONDS)
         wait_until(lambda: walk.task()["notifications"][0]["state"] == "delivered", START_SECONDS)
         yield walk
@@ -252,7 +257,7 @@ def test_from_a_reserved_task_to_its_image_its_timeline_and_one_event(walk: Walk
     walk.images.open.set()
     with walk.serving():
         url = walk.reserve()
-        answer = httpx2.post(url, content=walk.callback(), trust_env=False, verify=False)
+        answer = httpx2.post(url, content=walk.callback(), trust_env=False, verify=False, timeout=60.0)
         assert (answer.status_code, answer.json()) == (200, {"status": "accepted", "task_id": TASK_ID})
         assert wait_until(walk.image) == IMAGE
         wait_until(walk.lines)
@@ -330,7 +335,9 @@ def test_a_second_process_is_kept_off_the_same_data_folder(walked: Walk) -> None
 
 def test_sigterm_ends_it_within_ten_seconds_though_a_download_hangs(walk: Walk) -> None:
     with walk.serving() as process:
-        httpx2.post(walk.reserve(), content=walk.callback(), trust_env=False, verify=False).raise_for_status()
+        httpx2.post(
+            walk.reserve(), content=walk.callback(), trust_env=False, verify=False, timeout=60.0
+        ).raise_for_status()
         wait_until(lambda: walk.images.asked, START_SECONDS)
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM}
@@ -342,7 +349,10 @@ def test_killed_right_after_the_200_it_still_gets_the_image_and_sends_one_event(
 ) -> None:
     with walk.serving() as process:
         url = walk.reserve()
-        assert httpx2.post(url, content=walk.callback(), trust_env=False, verify=False).status_code == 200
+        assert (
+            httpx2.post(url, content=walk.callback(), trust_env=False, verify=False, timeout=60.0).status_code
+            == 200
+        )
         if while_downloading:
             wait_until(lambda: walk.images.asked, START_SECONDS)
         process.send_signal(signal.SIGKILL)
@@ -354,7 +364,7 @@ def test_killed_right_after_the_200_it_still_gets_the_image_and_sends_one_event(
         assert wait_until(walk.image) == IMAGE
         wait_until(walk.lines)
         task = wait_until(lambda: _delivered(walk.task()))
-        again = httpx2.post(url, content=walk.callback(), trust_env=False, verify=False)
+        again = httpx2.post(url, content=walk.callback(), trust_env=False, verify=False, timeout=60.0)
     assert again.json()["status"] == "duplicate"
     assert task["state"] == "completed"
     (line,) = walk.lines()

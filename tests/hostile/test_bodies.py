@@ -132,7 +132,9 @@ async def test_a_log_for_people_holds_no_control_character_and_no_forged_line(ta
 async def test_words_of_strangers_are_data_wherever_they_are_shown(target: Target) -> None:
     """In notifications and answers as JSON; on a terminal as pictures; no door answers with HTML or CSV."""
     await _fail_tasks(target)
-    async with httpx2.AsyncClient(base_url=target.receiver.url, trust_env=False, verify=False) as http:
+    async with httpx2.AsyncClient(
+        base_url=target.receiver.url, trust_env=False, verify=False, timeout=60.0
+    ) as http:
         for number, text in enumerate(TEXTS.values()):
             answer = await http.get(f"/tasks/vidgo/words-{number}", headers=bearer(API_TOKEN))
             assert answer.headers["content-type"] == "application/json"
@@ -150,7 +152,9 @@ async def test_words_of_strangers_are_data_wherever_they_are_shown(target: Targe
 
 
 async def _fail_tasks(target: Target) -> None:
-    async with httpx2.AsyncClient(base_url=target.receiver.url, trust_env=False, verify=False) as http:
+    async with httpx2.AsyncClient(
+        base_url=target.receiver.url, trust_env=False, verify=False, timeout=60.0
+    ) as http:
         for number, text in enumerate(TEXTS.values()):
             row = {"provider": "vidgo", "owner": "user-17", "task_id": f"words-{number}", "model": "=1+1"}
             (await http.post("/submissions", json=row, headers=bearer(API_TOKEN))).raise_for_status()

@@ -29,7 +29,9 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 async def submit(target: Target, task_id: str, **fields: str) -> str:
     """Log a task; the path of its own callbacks."""
-    async with httpx2.AsyncClient(base_url=target.receiver.url, trust_env=False, verify=False) as http:
+    async with httpx2.AsyncClient(
+        base_url=target.receiver.url, trust_env=False, verify=False, timeout=60.0
+    ) as http:
         row = {"provider": "vidgo", "owner": "user-17", "task_id": task_id, **fields}
         answer = await http.post("/submissions", json=row, headers=bearer(API_TOKEN))
     answer.raise_for_status()

@@ -40,7 +40,7 @@ async def at_the_roots(
 ) -> AsyncIterator[tuple[Addresses, httpx2.AsyncClient]]:
     async with (
         serve_providers(options=options) as addresses,
-        httpx2.AsyncClient(trust_env=False, verify=False) as http,
+        httpx2.AsyncClient(trust_env=False, verify=False, timeout=60.0) as http,
     ):
         yield addresses, http
 

@@ -394,5 +394,5 @@ async def test_leaving_the_block_stops_it_even_in_the_middle_of_a_task() -> None
             await backend.submit("vidgo")
             url = backend.http.base_url
     with pytest.raises(httpx2.ConnectError):
-        async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=60.0) as http:
             await http.get(url.join("/truth"))

@@ -48,7 +48,7 @@ def doors(places: Addresses) -> list[str]:
 
 
 async def statuses(urls: list[str], headers: dict[str, str]) -> set[int]:
-    async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=60.0) as http:
         sent = {
             url: {name: value.format(port=httpx2.URL(url).port) for name, value in headers.items()}
             for url in urls
@@ -59,7 +59,7 @@ async def statuses(urls: list[str], headers: dict[str, str]) -> set[int]:
 @pytest.mark.parametrize("host", ELSEWHERE)
 async def test_a_host_that_is_not_this_machine_is_refused_at_every_port(places: Addresses, host: str) -> None:
     assert await statuses(doors(places), {"host": host}) == {403}
-    async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=60.0) as http:
         port = httpx2.URL(places.combined).port
         listed = await http.get(places.combined, headers={"host": host.format(port=port)})
     assert listed.status_code == 403
@@ -78,6 +78,6 @@ async def test_a_program_may_know_this_machine_by_any_of_its_names(places: Addre
 
 
 async def truth(places: Addresses) -> list[object]:
-    async with httpx2.AsyncClient(trust_env=False, verify=False) as http:
+    async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=60.0) as http:
         tasks: list[object] = (await http.get(f"{places.combined}/truth")).json()
         return tasks
