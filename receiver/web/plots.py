@@ -280,6 +280,11 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     def until(self) -> int:
         return self.since + self.step * len(self.columns)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of any of it, nor of the week before."""
+        return all(each.value is None and each.week_ago is None for each in self.columns)
+
     def places(self) -> list[str]:
         """Where the rows are that each column counts, in their order."""
         path, asked = self._where()

@@ -197,6 +197,19 @@ async def test_pages_show_plots_of_what_they_are_about(runtime: Runtime, person:
     assert "<details open>" in one
 
 
+async def test_of_what_there_was_nothing_a_page_shows_a_line_and_no_picture(
+    runtime: Runtime, person: httpx2.AsyncClient
+) -> None:
+    await add(runtime, (ACCEPTED, minutes_ago(runtime, 0), 42.0))
+    page = (await person.get("/admin/?span=6h")).text
+    card = r'<section class="card plot" aria-labelledby="plot-(\w+)">(.*?)</section>'
+    cards = dict(re.findall(card, page, re.DOTALL))
+    assert "<svg" in cards["callbacks"]
+    assert "None in this time." in cards["files"]
+    assert not any(word in cards["files"] for word in ("<svg", 'class="axis"', "As a table"))
+    assert "<svg" in (await person.get("/admin/history?plot=files&span=6h")).text  # whoever asks for it
+
+
 def test_every_measure_is_plotted() -> None:
     assert {kind.measure for kind in KINDS.values()} == set(Measure)
 

@@ -15,11 +15,12 @@ AT_ONCE = 6  # plots by one read: of more, a busy machine would show none in tim
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """One plot as a template shows it; without a picture it is not known now."""
+    """One plot as a template shows it; without a picture it is empty, or not known now."""
 
     name: str
     title: str
     summary: str = ""
+    is_empty: bool = False  # of what there was nothing its summary says enough
     picture: Markup | None = None
     table: Markup | None = None  # None: it is on a page of its own
     since: str = ""
@@ -62,6 +63,7 @@ def _chart(plot: Plot, marks: Sequence[Mark], prefix: str, *, has_table: bool) -
         name=plot.kind.name,
         title=plot.kind.title,
         summary=drawing.summary(plot),
+        is_empty=not has_table and plot.is_empty,
         picture=drawing.draw(plot, marks, prefix),
         table=drawing.table(plot, marks, prefix) if has_table else None,
         since=moment(plot.since),
