@@ -539,7 +539,7 @@ class PageReads(Protocol):
     async def list_pending_files(self, limit: int) -> list[FileRow]:
         """Files that are still to be fetched, those whose links die first in front.
 
-        Where more than 5,000 wait, they are the first of some 5,000 of them.
+        How many wait is counted up to 5,000.
         """
 
     async def list_first_files(self, submission_ids: Sequence[str]) -> dict[str, list[Asset]]:

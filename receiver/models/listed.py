@@ -41,7 +41,7 @@ class OddPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that is still to be fetched. ``looked_at`` is among how many it was found."""
+    """A file that is still to be fetched. ``waiting`` says how many do, up to a bound."""
 
     provider: str
     task_id: str
@@ -52,7 +52,7 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None  # of the last try
     due_at: datetime
     deadline_at: datetime  # when its link dies
-    looked_at: int
+    waiting: int
 
 
 class OpenTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,14 +69,14 @@ COUNT_ODD = f"""
 SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE verdict = :verdict AND {_ODD} LIMIT :most) w
 """  # noqa: S608
 
-# Files that are still to be fetched: of the first so many, those whose links die first.
+# Files that are still to be fetched, those whose links die first; and how many wait, up to so many.
 PENDING_FILES = """
 SELECT s.provider, s.task_id, s.owner, a.position AS "index", a.kind, a.attempts, a.outcome, a.due_at,
-    a.deadline_at, w.looked_at
+    a.deadline_at, w.waiting
 FROM (
-    SELECT event, position, deadline_at, count(*) OVER () AS looked_at FROM (
-        SELECT event, position, deadline_at FROM assets WHERE state = 'pending' LIMIT :most
-    ) m ORDER BY deadline_at LIMIT :limit
+    SELECT event, position,
+        (SELECT count(*) FROM (SELECT 1 FROM assets WHERE state = 'pending' LIMIT :most) m) AS waiting
+    FROM assets WHERE state = 'pending' ORDER BY deadline_at || '' LIMIT :limit
 ) w
 CROSS JOIN assets a ON a.event = w.event AND a.position = w.position
 CROSS JOIN submissions s ON s.number = a.event

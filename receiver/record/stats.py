@@ -60,7 +60,7 @@ FROM orders o JOIN submissions s USING (number)
 WHERE o.state IN ('unknown', 'unresolved') AND o.state <> 'bound' AND s.task_id IS NULL GROUP BY age
 """
 
-NEXT_DEADLINE = "SELECT min(deadline_at) FROM assets WHERE state = 'pending'"
+NEXT_DEADLINE = "SELECT min(deadline_at || '') FROM assets WHERE state = 'pending'"
 
 
 def next_due_at(db: Cursor, kind: str, name: str) -> datetime | None:

@@ -41,8 +41,8 @@ from tests.support.postgres import scratch_database
 
 # What these have of a table is what waits, and gone when it has been done.
 OF_WHAT_WAITS = {
-    "assets_pending", "assets_again", "outbox_pending", "submissions_unbound", "polls_of_replays",
-    "outbox_line",
+    "assets_pending", "assets_deadlines", "assets_again", "outbox_pending", "submissions_unbound",
+    "polls_of_replays", "outbox_line",
 }  # fmt: skip
 GIVEN = {"low": 5000, "high": 5500, "size": 500, "limit": 50}  # a window, as ``windows`` chooses it
 

@@ -206,7 +206,7 @@ def test_what_is_counted_anew_is_what_waits_and_nothing_that_only_grows(db: sqli
         assert set(scanned(plan(db, sql, {}))) <= {"polls", "unended"}
     for sql in (stats.COUNT_UNFETCHED, stats.COUNT_UNDELIVERED):
         (line,) = [line for line in plan(db, sql, {}) if "SCAN" in line]
-        assert "assets_pending" in line or "outbox_pending" in line
+        assert "assets_deadlines" in line or "outbox_pending" in line
 
 
 def test_due_replays_are_found_by_when_they_are_due(db: sqlite3.Cursor) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from receiver.models import Act, AuditFilter
-from receiver.record import audit, lists, page_lists, refusals, sessions, time_series
+from receiver.record import audit, backlog, lists, page_lists, refusals, sessions, stats, time_series
 from receiver.stores.sqlite.migrations import migrate
 
 # What may be walked from one end: an index of the few rows that are in a state, read up to a limit.
 SHORT = re.compile(
-    r"SCAN (assets USING INDEX assets_pending|outbox USING INDEX outbox_dead|[mwp]\b|json_each\b|providers\b"
-    r"|\(subquery-)"
+    r"SCAN (assets USING INDEX assets_deadlines|outbox USING INDEX outbox_dead|[mwp]\b|json_each\b"
+    r"|providers\b|\(subquery-)"
 )
 
 STATEMENTS = {
@@ -25,6 +25,8 @@ STATEMENTS = {
     if name.isupper() and isinstance(sql, str) and re.match(r"\s*(SELECT|WITH|DELETE|UPDATE)", sql)
 } | {
     "LOGGED_AT": lists.LOGGED_AT,
+    "DYING_LINKS": backlog.DYING_LINKS,
+    "NEXT_DEADLINE": stats.NEXT_DEADLINE,
     "AUDIT": audit.list_query(AuditFilter()),
     "AUDIT_OF_AN_ACT": audit.list_query(AuditFilter(act=Act.REPLAY_STARTED)),
     "AUDIT_OF_SOMEBODY": audit.list_query(AuditFilter(who="admin root")),

@@ -19,7 +19,7 @@ from tests.web.test_pages import every_page
 # What these hold is gone when it has been done, is few by its nature, or is read up to a limit.
 OF_A_FEW = re.compile(
     r"SCAN (unended|\w+ USING (COVERING )?INDEX"
-    r" (assets_pending|outbox_pending|outbox_dead|submissions_unbound|polls_due|deliveries_unrecognised))$"
+    r" (assets_deadlines|outbox_pending|outbox_dead|submissions_unbound|polls_due|deliveries_unrecognised))$"
 )
 READS = re.compile(r"\s*(SELECT|WITH)\b")
 

@@ -15,13 +15,14 @@ from receiver.models import KeptBody, SubmissionFilter, TaskState, Verdict, Via
 from receiver.record import page_lists, readers
 from receiver.record.readers import Purpose
 from receiver.runtime import Runtime
-from receiver.web.pages import log_ins
+from receiver.web.pages import files, log_ins
 from receiver.web.pages.all_pages import PAGES
 from receiver.web.pages.raw import draw
 from receiver.web.pages.redaction import redact, redact_text
 from receiver.web.pages.visits import Access
 from tests.support import filled_pages
 from tests.support.engines import on_both_engines
+from tests.support.factories import completed, later, recording, submission
 from tests.support.filled_pages import CANARIES, DONE, HOSTILE_OWNER, HOSTILE_TASK, PROMPT, fill
 from tests.support.page_callers import VIEWER_TOKEN, mark_in, submit
 from tests.support.web_callers import ADMIN_TOKEN, API_TOKEN
@@ -330,6 +331,22 @@ async def test_each_part_is_ended_after_a_quarter_of_a_second(
     with pytest.raises(Unavailable):
         await runtime.store.pages._readers.read(lambda c: c.execute(ENDLESS).fetchone(), Purpose.PAGE)  # type: ignore[attr-defined]
     assert await runtime.store.pages.list_replays(1) == []
+
+
+@on_both_engines
+async def test_the_links_that_die_first_are_found_among_however_many_files(
+    runtime: Runtime, person: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_lists, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(files, "COUNTED", 3)
+    monkeypatch.setattr(files, "ROWS", 2)
+    for number in range(6):
+        await runtime.store.log_submission(submission(f"t{number}"))
+        ended = recording(completed(f"t{number}"), links_die_at=later(9_000 - number))
+        await runtime.store.record(ended)
+    found = await runtime.store.pages.list_pending_files(2)
+    assert [each.task_id for each in found] == ["t5", "t4"]
+    assert "The first 2 of more than 3." in (await person.get("/admin/assets")).text
 
 
 @on_both_engines

@@ -799,6 +799,11 @@ CREATE OR REPLACE FUNCTION outbox_turn_over() RETURNS trigger LANGUAGE plpgsql A
 END $$;
 """
 
+# Which links die next, in words that no lease's order is found by.
+_DEADLINES = """
+CREATE INDEX assets_deadlines ON assets ((deadline_at || '')) WHERE state = 'pending';
+"""
+
 # Each once, in this order, in a transaction of its own; a released one is never edited.
 MIGRATIONS = (
     Migration("0.4.0", _TABLES + _CHURN + _FUNCTIONS + _TRIGGERS + _VIEWS),
@@ -823,4 +828,5 @@ MIGRATIONS = (
     Migration("0.4.0 costs", _COSTS, is_additive=True),
     Migration("0.4.0 cost totals", _COST_TOTALS, is_additive=True),
     Migration("0.4.0 turns", _TURNS, is_additive=True),
+    Migration("0.4.0 deadlines", _DEADLINES, is_additive=True),
 )
