@@ -9,7 +9,8 @@ import asyncio
 import select
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore2
@@ -177,16 +178,10 @@ class SocketStream(httpcore2.AsyncNetworkStream):
     ) -> "SocketStream":
         inbox = self._inbox
         try:
-            async with asyncio.timeout(timeout):
+            async with _connecting(timeout):
                 transport = await asyncio.get_running_loop().start_tls(
                     inbox.transport, inbox, ssl_context, server_hostname=server_hostname
                 )
-        except TimeoutError as exc:
-            inbox.transport.abort()
-            raise httpcore2.ConnectTimeout from exc
-        except OSError as exc:  # an error of TLS is one, too
-            inbox.transport.abort()
-            raise httpcore2.ConnectError(exc) from exc
         except BaseException:
             inbox.transport.abort()
             raise
@@ -210,16 +205,22 @@ def _is_readable(stream: SocketStream) -> bool:
     return bool(unseen.poll(0))
 
 
-async def dial_directly(address: str, port: int, timeout_seconds: float) -> SocketStream:
-    """A TCP connection to a literal address. Raises httpcore2's ConnectError or ConnectTimeout."""
-    loop = asyncio.get_running_loop()
+@asynccontextmanager
+async def _connecting(seconds: float | None) -> AsyncIterator[None]:
+    """One step of it, in the driver's errors: ConnectTimeout, or ConnectError of what the system says."""
     try:
-        async with asyncio.timeout(timeout_seconds):
-            _, inbox = await loop.create_connection(_Inbox, address, port)
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError as exc:
         raise httpcore2.ConnectTimeout from exc
-    except OSError as exc:
+    except OSError as exc:  # an error of TLS is one, too
         raise httpcore2.ConnectError(exc) from exc
+
+
+async def dial_directly(address: str, port: int, timeout_seconds: float) -> SocketStream:
+    """A TCP connection to a literal address. Raises httpcore2's ConnectError or ConnectTimeout."""
+    async with _connecting(timeout_seconds):
+        _, inbox = await asyncio.get_running_loop().create_connection(_Inbox, address, port)
     return SocketStream(inbox)
 
 
@@ -227,13 +228,8 @@ async def dial_by_name(host: str, port: int, timeout_seconds: float) -> SocketSt
     """A TCP connection to a host by name, whatever its addresses are. Raises as ``dial_directly`` does."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + timeout_seconds
-    try:
-        async with asyncio.timeout_at(give_up_at):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except TimeoutError as exc:
-        raise httpcore2.ConnectTimeout(exc) from exc
-    except OSError as exc:
-        raise httpcore2.ConnectError(exc) from exc
+    async with _connecting(timeout_seconds):
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
     return await dial_first(addresses, port, give_up_at - loop.time())
 
